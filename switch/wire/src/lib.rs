@@ -1,0 +1,11 @@
+//! Wire formats: header views, flow key extraction and tunnel headers.
+//!
+//! This crate knows bytes and nothing else: no DPDK, no allocation, no unsafe code. Everything that
+//! comes off a wire is looked at here first, so nothing here panics on any input.
+#![deny(unsafe_code)]
+#![no_std]
+#[cfg(test)]
+extern crate std;
+
+pub mod addr;
+pub mod key;
