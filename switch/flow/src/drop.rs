@@ -1,1 +1,96 @@
-//! .
+//! Why a packet was not sent on. Every packet that a worker frees without transmitting it is counted
+//! under exactly one of these, per input port; `vxctl drops` and `vxswitch_drops_total` show them.
+
+macro_rules! drop_reasons {
+    ($($variant:ident $name:literal $text:literal)*) => {
+        /// A reason to free a packet instead of sending it.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        #[repr(u8)]
+        pub enum DropReason {
+            $(#[doc = $text] $variant,)*
+        }
+
+        impl DropReason {
+            /// All reasons, in the order of their numbers.
+            pub const ALL: &'static [DropReason] = &[$(DropReason::$variant),*];
+            /// How many reasons there are.
+            pub const COUNT: usize = Self::ALL.len();
+
+            /// The name that users, metrics and tests see.
+            pub const fn name(self) -> &'static str {
+                match self { $(DropReason::$variant => $name),* }
+            }
+
+            /// What happened, and what to do about it.
+            pub const fn description(self) -> &'static str {
+                match self { $(DropReason::$variant => $text),* }
+            }
+        }
+    };
+}
+
+drop_reasons! {
+    // What arrives is not a frame, or not a tunnel packet that RFC 7348 lets through.
+    EthernetTruncated "ethernet_truncated" "frame shorter than an Ethernet header"
+    Segments "segments" "frame spread over more mbuf segments than fit into one; raise mbuf-size"
+    OuterFragment "outer_fragment" "tunnel packet is an IP fragment; VTEPs must not fragment (RFC 7348)"
+    OuterIpChecksum "outer_ip_checksum" "tunnel packet with a wrong outer IPv4 checksum"
+    OuterIpLength "outer_ip_length" "tunnel packet whose outer IP length does not fit the frame"
+    OuterUdpLength "outer_udp_length" "tunnel packet whose UDP length does not fit the IP length"
+    OuterUdpChecksum "outer_udp_checksum" "tunnel packet with a wrong (or, over IPv6, missing) UDP checksum"
+    VxlanTruncated "vxlan_truncated" "tunnel packet without room for a VXLAN header"
+    VxlanFlags "vxlan_flags" "VXLAN header without the I flag: it names no VNI"
+    VxlanProtocol "vxlan_protocol" "VXLAN-GPE packet whose next protocol is not Ethernet"
+    InnerTruncated "inner_truncated" "tunnel packet whose inner frame is shorter than an Ethernet header"
+    TunnelUnknown "tunnel_unknown" "no vxlan port takes this VNI from this remote; compare in_key, remote_ip and local_ip with vxctl megaflow show"
+    EcnNotCapable "ecn_not_capable" "outer header says congestion, inner transport cannot hear it (RFC 6040)"
+
+    // The way to a decision.
+    UpcallQueueFull "upcall_queue_full" "the slow path did not keep up with new flows"
+    HoldFull "hold_full" "too many packets waiting for decisions or neighbours"
+
+    // The decision.
+    Rule "rule" "a rule says drop, or its actions send the packet nowhere"
+    NoMatch "no_match" "no rule matched in a bridge with fail_mode=secure"
+    VlanIngress "vlan_ingress" "the input port does not carry the packet's VLAN"
+    ReservedMulticast "reserved_multicast" "802.1D reserved group address, which bridges do not forward"
+    SourceMulticast "source_multicast" "source address is a group address"
+    SamePort "same_port" "the destination is behind the port that the packet came from"
+    NoFloodPort "no_flood_port" "no other port to flood to"
+    SplitHorizon "split_horizon" "from one tunnel, and only other tunnels to go to"
+    LocalUnhandled "local_unhandled" "for the bridge's own address, but nothing here takes it"
+    NotInBridge "not_in_bridge" "the input port belongs to no bridge"
+    NoBridgePort "no_bridge_port" "the rule's output port does not exist"
+    TunnelKeyUnset "tunnel_key_unset" "the vxlan port has out_key=flow and no action set tun_id"
+    NoRoute "no_route" "no route to the tunnel's remote_ip"
+    RecursionLimit "recursion_limit" "rules resubmit deeper than 64 levels"
+    UnsupportedAction "unsupported_action" "the rule has an action that this version does not run"
+
+    // The way out.
+    NeighbourPending "neighbour_pending" "too many packets waiting for this neighbour"
+    NeighbourFailed "neighbour_failed" "the next hop to the tunnel's remote did not answer ARP"
+    MtuExceeded "mtu_exceeded" "frame longer than the output port's MTU; mind that VXLAN adds 50 bytes"
+    Headroom "headroom" "no room in front of the packet for the tunnel header"
+    NoMbuf "no_mbuf" "mempool empty when a copy was needed; raise mbufs"
+    PortGone "port_gone" "the output port was removed"
+    TxFull "tx_full" "the device took no more packets"
+    HandoverFull "handover_full" "the worker that owns the TX queue did not keep up"
+    TtlExceeded "ttl_exceeded" "dec_ttl found a TTL of 0 or 1"
+    Shutdown "shutdown" "still waiting when the switch stopped"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+
+    #[test]
+    fn numbers_and_names_are_unique_and_dense() {
+        let names: HashSet<_> = DropReason::ALL.iter().map(|r| r.name()).collect();
+        assert_eq!(names.len(), DropReason::COUNT);
+        for (i, reason) in DropReason::ALL.iter().enumerate() {
+            assert_eq!(*reason as usize, i);
+            assert!(!reason.description().is_empty());
+        }
+    }
+}
