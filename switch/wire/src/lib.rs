@@ -7,5 +7,16 @@
 #[cfg(test)]
 extern crate std;
 
+mod bytes;
+mod reason;
+
 pub mod addr;
+pub mod checksum;
+pub mod ecn;
+pub mod encap;
 pub mod key;
+pub mod outer;
+pub mod parse;
+pub mod proto;
+pub mod view;
+pub mod vxlan;
