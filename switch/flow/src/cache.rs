@@ -1,1 +1,259 @@
-//! .
+//! The flow cache: from a key's hash straight to a megaflow's slot, for in-ports with many masks.
+//!
+//! An entry is a signature and a slot, eight bytes; a bucket is a cache line of eight entries. Nothing of
+//! the key is stored: a candidate is verified with the megaflow's own masked key, in the megaflow's own
+//! line, which the packet needs in any case. So an entry may be stale without harm. Whatever sits in its
+//! slot *now*, be it the megaflow that was cached, another one, or none, is a right answer if and only if
+//! it matches the key, because megaflows of a worker never overlap in a way that matters. Hence removing or
+//! moving megaflows never touches the cache.
+//!
+//! [`Lookup`] is the front of it all: cache and megaflow table, and which of them a packet asks.
+
+mod lookup;
+
+pub use lookup::{Lookup, LookupStats};
+
+use crate::megaflow::{BURST, Lines, List, MISS, MegaflowTable, View};
+use crate::prefetch::{equal_lanes, prefetch};
+use wire::key::FlowKey;
+
+/// Entries of a cache unless the settings say otherwise.
+pub const DEFAULT_ENTRIES: usize = 64 << 10;
+/// Entries of a bucket.
+const WAYS: usize = 8;
+/// First cell of a bucket's slots; the signatures are before it.
+const SLOTS: usize = WAYS;
+
+/// Eight signatures (0 in a free entry), then the eight slots.
+type Bucket = [u32; 2 * WAYS];
+
+/// A worker's flow cache; see the [module](self).
+pub struct FlowCache {
+    buckets: Lines<u32, { 2 * WAYS }>,
+    /// Buckets less one; their number is a power of two.
+    mask: usize,
+    /// State of the generator that picks which entry of a full bucket goes.
+    random: u32,
+}
+
+/// Signature of a hash, from its low half. Never 0, which marks a free entry.
+#[inline(always)]
+fn signature(hash: u64) -> u32 {
+    hash as u32 | 1 << 31
+}
+
+impl FlowCache {
+    /// An empty cache of `entries`, rounded up to a power of two, eight at least; eight bytes each.
+    ///
+    /// # Panics
+    /// When there is no memory for it.
+    pub fn new(entries: usize) -> Self {
+        let buckets = entries.div_ceil(WAYS).next_power_of_two();
+        FlowCache { buckets: Lines::new(buckets), mask: buckets - 1, random: 0x9e37_79b9 }
+    }
+
+    /// Entries, free or not.
+    pub fn entries(&self) -> usize {
+        (self.mask + 1) * WAYS
+    }
+
+    /// Bytes of an entry.
+    pub fn bytes_per_entry(&self) -> usize {
+        size_of::<Bucket>() / WAYS
+    }
+
+    /// Where the buckets lie: address and length in bytes, aligned to 2 MiB when that long; for `madvise`.
+    pub fn region(&self) -> (*const u8, usize) {
+        self.buckets.region()
+    }
+
+    /// Bucket of a hash, from its high half.
+    #[inline(always)]
+    fn bucket(&self, hash: u64) -> usize {
+        (hash >> 32) as usize & self.mask
+    }
+
+    /// The slots cached under `hash`: candidates, to be verified with [`MegaflowTable::matches`].
+    #[inline]
+    pub fn probe(&self, hash: u64) -> impl Iterator<Item = u32> {
+        let bucket = self.buckets.records()[self.bucket(hash)];
+        let mut mask = bucket.first_chunk().map_or(0, |lanes| equal_lanes(lanes, signature(hash)));
+        core::iter::from_fn(move || {
+            if mask == 0 {
+                return None;
+            }
+            let slot = bucket[SLOTS + mask.trailing_zeros() as usize % WAYS];
+            mask &= mask - 1;
+            Some(slot)
+        })
+    }
+
+    /// Caches `slot` under `hash`: in the entry of the same signature, else in a free one, else in place of
+    /// one picked at random (with flows in turn and too many of them, that keeps some, where the oldest
+    /// would always be the one needed next).
+    #[inline]
+    pub fn insert(&mut self, hash: u64, slot: u32) {
+        let signature = signature(hash);
+        let at = self.bucket(hash);
+        let bucket = &mut self.buckets.records_mut()[at];
+        let Some(lanes) = bucket.first_chunk() else { return };
+        let same = equal_lanes(lanes, signature);
+        let free = equal_lanes(lanes, 0);
+        let chosen = if same != 0 { same } else { free };
+        let way = if chosen != 0 {
+            chosen.trailing_zeros()
+        } else {
+            self.random = self.random.wrapping_mul(0x0019_660d).wrapping_add(0x3c6e_f35f);
+            self.random >> 29
+        };
+        let way = way as usize % WAYS;
+        bucket[way] = signature;
+        bucket[SLOTS + way] = slot;
+    }
+
+    /// Forgets everything.
+    pub fn clear(&mut self) {
+        self.buckets.records_mut().fill([0; 2 * WAYS]);
+    }
+
+    /// Looks up each of `keys` (32 at most), whose hashes are `hashes`: `hits[i]` becomes the slot of a
+    /// megaflow of `table` that matches `keys[i]`, or [`MISS`]. Gives the misses as a bit mask.
+    ///
+    /// # Panics
+    /// When the three differ in length, or are longer than [`BURST`].
+    pub fn lookup_burst(
+        &self,
+        table: &MegaflowTable,
+        keys: &[FlowKey],
+        hashes: &[u64],
+        hits: &mut [u32],
+    ) -> u32 {
+        assert!(
+            keys.len() == hits.len() && keys.len() == hashes.len() && keys.len() <= BURST,
+            "one result a key"
+        );
+        hits.fill(MISS);
+        let missed = self.lookup_list(table.view(), keys, &List::first(keys.len()), hashes, hits);
+        missed.as_slice().iter().fold(0, |mask, &i| mask | 1 << i)
+    }
+
+    /// Looks up the packets of `list`; what matches gets its slot in `hits`, the others are returned.
+    ///
+    /// `hashes` is by packet, not by position in `list`. As in the megaflow table, each stage asks for the
+    /// cache lines of the next one.
+    #[inline]
+    fn lookup_list(
+        &self,
+        view: View<'_>,
+        keys: &[FlowKey],
+        list: &List,
+        hashes: &[u64],
+        hits: &mut [u32],
+    ) -> List {
+        let buckets = self.buckets.records();
+        for &i in list.as_slice() {
+            if let Some(bucket) = buckets.get(self.bucket(hashes[i as usize])) {
+                prefetch(bucket);
+            }
+        }
+        let (mut missed, mut found) = (List::default(), List::default());
+        for &i in list.as_slice() {
+            let hash = hashes[i as usize];
+            let Some(bucket) = buckets.get(self.bucket(hash)) else { continue };
+            let Some(lanes) = bucket.first_chunk() else { continue };
+            // Insertion keeps one entry a signature, so the first is the only candidate.
+            let mask = equal_lanes(lanes, signature(hash));
+            let slot = bucket[(SLOTS + mask.trailing_zeros() as usize) % bucket.len()];
+            hits[i as usize] = slot;
+            view.prefetch(slot);
+            found.push_if(i, mask != 0);
+            missed.push_if(i, mask == 0);
+        }
+        for &i in missed.as_slice() {
+            hits[i as usize] = MISS;
+        }
+        for &i in found.as_slice() {
+            if !view.matches(hits[i as usize], &keys[i as usize]) {
+                hits[i as usize] = MISS;
+                missed.push_if(i, true);
+            }
+        }
+        missed
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+    use wire::key::FlowMask;
+
+    use crate::megaflow::Slab;
+
+    #[test]
+    fn sizes_round_up() {
+        for (asked, got) in [(0, 8), (1, 8), (9, 16), (DEFAULT_ENTRIES, DEFAULT_ENTRIES), (100_000, 131_072)]
+        {
+            assert_eq!(FlowCache::new(asked).entries(), got);
+        }
+        assert_eq!(FlowCache::new(1 << 20).region().1, 8 << 20);
+        assert_eq!(FlowCache::new(8).bytes_per_entry(), 8);
+    }
+
+    #[test]
+    fn replacement_takes_the_same_signature_then_a_free_entry_then_any() {
+        let mut cache = FlowCache::new(64);
+        let hash = |n: u64| 5 << 32 | n;
+        let slots = |cache: &FlowCache, n| cache.probe(hash(n)).collect::<Vec<_>>();
+        assert_eq!(slots(&cache, 1), []);
+        for n in 0..8 {
+            cache.insert(hash(n), 10 + n as u32);
+        }
+        for n in 0..8 {
+            assert_eq!(slots(&cache, n), [10 + n as u32]);
+        }
+        cache.insert(hash(3), 99);
+        assert_eq!(slots(&cache, 3), [99]);
+        cache.insert(hash(8), 18);
+        assert_eq!(slots(&cache, 8), [18]);
+        assert_eq!((0..8).filter(|&n| slots(&cache, n).is_empty()).count(), 1);
+        cache.clear();
+        assert!((0..9).all(|n| slots(&cache, n).is_empty()));
+    }
+
+    /// What sits in the slot now decides, not what sat there when the entry was made.
+    #[test]
+    fn stale_entries_are_harmless() {
+        let mut table = MegaflowTable::new(Arc::new(Slab::new(4)), 4);
+        let mut cache = FlowCache::new(64);
+        let key = FlowKey { in_port: 1, nw_ttl: 64, ..FlowKey::ZERO };
+        let narrow = FlowMask { in_port: u32::MAX, nw_ttl: 0xff, ..FlowMask::ZERO };
+        let wide = FlowMask { in_port: u32::MAX, nw_proto: 0xff, ..FlowMask::ZERO };
+        let look = |cache: &FlowCache, table: &MegaflowTable| {
+            let mut hits = [0];
+            let missed = cache.lookup_burst(table, &[key], &[7], &mut hits);
+            assert_eq!(missed, u32::from(hits[0] == MISS));
+            hits[0]
+        };
+        table.insert(2, &key, &narrow, 100).unwrap();
+        assert_eq!(look(&cache, &table), MISS);
+        cache.insert(7, 2);
+        assert_eq!(look(&cache, &table), 2);
+        // Its program changes: the cache holds none.
+        table.set_program(2, 101);
+        assert_eq!((look(&cache, &table), table.program(2)), (2, 101));
+        // Removed: no hit.
+        table.remove(2);
+        assert_eq!(look(&cache, &table), MISS);
+        // The slot goes to a megaflow of another key or another port: no hit.
+        table.insert(2, &FlowKey { nw_ttl: 63, ..key }, &narrow, 102).unwrap();
+        assert_eq!(look(&cache, &table), MISS);
+        table.remove(2);
+        table.insert(2, &FlowKey { in_port: 2, ..key }, &narrow, 103).unwrap();
+        assert_eq!(look(&cache, &table), MISS);
+        // To one of another mask that matches: it is a right answer.
+        table.remove(2);
+        table.insert(2, &key, &wide, 104).unwrap();
+        assert_eq!((look(&cache, &table), table.program(2)), (2, 104));
+    }
+}

@@ -11,3 +11,5 @@ pub mod hash;
 pub mod megaflow;
 pub mod ofp;
 pub mod program;
+
+mod prefetch;

@@ -1,0 +1,256 @@
+//! Looking up a burst: every packet does one stage before any does the next, and each stage asks for the
+//! cache lines of the one after.
+//!
+//! 1. compress and hash the keys, ask for the buckets;
+//! 2. compare signatures, ask for the candidates' lines;
+//! 3. verify the candidates.
+//!
+//! When all packets come from one in-port (the normal case: a burst is read from one queue) the subtable
+//! is the same for all, so its words, masks and seed stay in registers and the number of words is known to
+//! the compiler. A burst of several in-ports, tunnels mostly, follows each packet's own list.
+
+use super::index::{self, OVERFLOW, SLOTS};
+use super::slab::{STATE, WORDS};
+use super::subtable::{INLINE, NONE};
+use super::{BURST, MISS, MegaflowTable, View, state_tag};
+use crate::prefetch::prefetch;
+use core::sync::atomic::Ordering::Relaxed;
+use wire::key::FlowKey;
+
+/// Which packets of a burst, by number.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct List {
+    len: usize,
+    packets: [u8; BURST],
+}
+
+impl List {
+    /// The first `len` packets.
+    #[inline(always)]
+    pub(crate) fn first(len: usize) -> Self {
+        List { len, packets: core::array::from_fn(|i| i as u8) }
+    }
+
+    /// Adds `packet` if `condition` holds, without a branch.
+    #[inline(always)]
+    pub(crate) fn push_if(&mut self, packet: u8, condition: bool) {
+        self.packets[self.len % BURST] = packet;
+        self.len += usize::from(condition);
+    }
+
+    /// The packets.
+    #[inline(always)]
+    pub(crate) fn as_slice(&self) -> &[u8] {
+        &self.packets[..self.len.min(BURST)]
+    }
+}
+
+/// What the stages hand on; kept in the table, because clearing it for every burst would cost more than
+/// a stage. Indexed by position in the list of pending packets, `at` by packet.
+#[derive(Default)]
+pub(super) struct Scratch {
+    words: [[u64; INLINE]; BURST],
+    signatures: [u32; BURST],
+    buckets: [u32; BURST],
+    slots: [u32; BURST],
+    at: [u16; BURST],
+}
+
+impl MegaflowTable {
+    /// Looks up each of `keys`: `hits[i]` becomes the slot of a megaflow that matches `keys[i]`, or [`MISS`].
+    ///
+    /// # Panics
+    /// When the two differ in length.
+    pub fn lookup_burst(&mut self, keys: &[FlowKey], hits: &mut [u32]) {
+        assert_eq!(keys.len(), hits.len(), "one result a key");
+        for (keys, hits) in keys.chunks(BURST).zip(hits.chunks_mut(BURST)) {
+            let in_port = keys[0].in_port;
+            if keys.iter().all(|key| key.in_port == in_port) {
+                let (wild, _) = self.way(in_port);
+                hits.fill(wild);
+                if wild == MISS {
+                    self.lookup_port(keys, in_port, List::first(keys.len()), hits);
+                }
+            } else {
+                let mut list = List::default();
+                for (i, (key, hit)) in keys.iter().zip(&mut *hits).enumerate() {
+                    (*hit, _) = self.way(key.in_port);
+                    list.push_if(i as u8, *hit == MISS);
+                }
+                self.lookup_mixed(keys, list, hits);
+            }
+        }
+    }
+
+    /// Looks up the packets of `list`, all of them from `in_port`; what matches gets its slot in `hits`.
+    #[inline]
+    pub(crate) fn lookup_port(&mut self, keys: &[FlowKey], in_port: u32, mut list: List, hits: &mut [u32]) {
+        let mut id = self.port(in_port).head;
+        let (view, scratch, heat) = self.split();
+        while id != NONE && list.len > 0 {
+            let subtable = &view.subtables[id as usize];
+            let pending = list.len;
+            match subtable.len {
+                1 => pass::<1>(view, id, keys, &mut list, scratch, hits),
+                2 => pass::<2>(view, id, keys, &mut list, scratch, hits),
+                3 => pass::<3>(view, id, keys, &mut list, scratch, hits),
+                4 => pass::<4>(view, id, keys, &mut list, scratch, hits),
+                5 => pass::<5>(view, id, keys, &mut list, scratch, hits),
+                _ => {
+                    scratch.at.fill(id);
+                    pass_mixed(view, keys, &mut list, scratch, hits);
+                }
+            }
+            let next = subtable.next;
+            heat[id as usize] = heat[id as usize].saturating_add((pending - list.len) as u32);
+            id = next;
+        }
+    }
+
+    /// Looks up the packets of `list`, from any in-ports; what matches gets its slot in `hits`.
+    pub(crate) fn lookup_mixed(&mut self, keys: &[FlowKey], list: List, hits: &mut [u32]) {
+        let mut pending = List::default();
+        for &i in list.as_slice() {
+            let head = self.port(keys[i as usize].in_port).head;
+            self.scratch.at[i as usize % BURST] = head;
+            pending.push_if(i, head != NONE);
+        }
+        let (view, scratch, heat) = self.split();
+        while pending.len > 0 {
+            let before = pending;
+            pass_mixed(view, keys, &mut pending, scratch, hits);
+            for &i in before.as_slice() {
+                let id = scratch.at[i as usize % BURST];
+                let hit = u32::from(hits[i as usize] != MISS);
+                heat[id as usize] = heat[id as usize].saturating_add(hit);
+            }
+            let missed = core::mem::take(&mut pending);
+            for &i in missed.as_slice() {
+                let at = &mut scratch.at[i as usize % BURST];
+                *at = view.subtables[*at as usize].next;
+                pending.push_if(i, *at != NONE);
+            }
+        }
+    }
+
+    /// What a lookup reads and the two things that it writes.
+    #[inline(always)]
+    fn split(&mut self) -> (View<'_>, &mut Scratch, &mut [u32]) {
+        let view = View {
+            lines: self.slab.lines(),
+            buckets: self.index.buckets(),
+            extras: self.extras.records(),
+            subtables: &self.subtables,
+            wides: &self.wides,
+            secrets: &self.secrets,
+        };
+        (view, &mut self.scratch, &mut self.heat)
+    }
+}
+
+/// Stage 2 for the `count` packets of `list`: finds a candidate for each and asks for its line. Gives the
+/// positions that have one, or a bucket to go on to; the others move to `missed`.
+#[inline(always)]
+fn compare(view: View<'_>, list: &List, scratch: &mut Scratch, missed: &mut List) -> List {
+    let mut found = List::default();
+    for (position, &i) in list.as_slice().iter().enumerate() {
+        let Some(bucket) = view.buckets.get(scratch.buckets[position] as usize) else { continue };
+        let candidates = index::candidates(bucket, scratch.signatures[position]);
+        // No candidate reads cell 15, which is 0: any slot will do, it is verified in any case.
+        let slot = bucket[(SLOTS + (candidates | 0x80).trailing_zeros() as usize) % bucket.len()];
+        scratch.slots[position] = slot;
+        view.prefetch(slot);
+        let go_on = candidates | bucket[OVERFLOW] != 0;
+        found.push_if(position as u8, go_on);
+        missed.push_if(i, !go_on);
+    }
+    found
+}
+
+/// Tries subtable `id`, of `N` words, on every packet of `list`; what matched leaves the list.
+#[inline(never)]
+fn pass<const N: usize>(
+    view: View<'_>,
+    id: u16,
+    keys: &[FlowKey],
+    list: &mut List,
+    scratch: &mut Scratch,
+    hits: &mut [u32],
+) {
+    let subtable = &view.subtables[id as usize];
+    let at: [usize; N] = core::array::from_fn(|i| subtable.words[i] as usize);
+    let masks: [u64; N] = core::array::from_fn(|i| subtable.masks[i]);
+    let seed = view.secrets.seed_n::<N>(subtable.seed);
+    for (position, &i) in list.as_slice().iter().enumerate() {
+        let key = keys[i as usize].words();
+        let words: [u64; N] = core::array::from_fn(|i| key[at[i]] & masks[i]);
+        let hash = view.secrets.hash_n(&words, seed);
+        let bucket = index::home(hash, view.buckets.len());
+        scratch.words[position][..N].copy_from_slice(&words);
+        scratch.signatures[position] = index::signature(hash);
+        scratch.buckets[position] = bucket;
+        if let Some(bucket) = view.buckets.get(bucket as usize) {
+            prefetch(bucket);
+        }
+    }
+    let mut missed = List::default();
+    let found = compare(view, list, scratch, &mut missed);
+    let tag = state_tag(id);
+    for &position in found.as_slice() {
+        let position = position as usize % BURST;
+        let (slot, i) = (scratch.slots[position], list.packets[position]);
+        let Some(line) = view.lines.get(slot as usize) else { continue };
+        let mut difference = line[STATE].load(Relaxed) >> 32 ^ tag;
+        for (word, stored) in scratch.words[position][..N].iter().zip(&line[WORDS..]) {
+            difference |= word ^ stored.load(Relaxed);
+        }
+        if difference == 0 {
+            hits[i as usize] = slot;
+        } else {
+            retry(view, id, i, &keys[i as usize], &mut missed, hits);
+        }
+    }
+    *list = missed;
+}
+
+/// Tries each packet of `list` on the subtable that `scratch.at` has for it; what matched leaves the list.
+#[inline(never)]
+fn pass_mixed(view: View<'_>, keys: &[FlowKey], list: &mut List, scratch: &mut Scratch, hits: &mut [u32]) {
+    for (position, &i) in list.as_slice().iter().enumerate() {
+        let key = &keys[i as usize];
+        let id = scratch.at[i as usize % BURST];
+        let words = view.subtables[id as usize].compress(key);
+        let hash = view.hash(id, &words, key);
+        let bucket = index::home(hash, view.buckets.len());
+        scratch.words[position] = words;
+        scratch.signatures[position] = index::signature(hash);
+        scratch.buckets[position] = bucket;
+        if let Some(bucket) = view.buckets.get(bucket as usize) {
+            prefetch(bucket);
+        }
+    }
+    let mut missed = List::default();
+    let found = compare(view, list, scratch, &mut missed);
+    for &position in found.as_slice() {
+        let position = position as usize % BURST;
+        let (slot, i) = (scratch.slots[position], list.packets[position]);
+        let id = scratch.at[i as usize % BURST];
+        let key = &keys[i as usize];
+        if view.holds(slot, id, &scratch.words[position], key) {
+            hits[i as usize] = slot;
+        } else {
+            retry(view, id, i, key, &mut missed, hits);
+        }
+    }
+    *list = missed;
+}
+
+/// The first candidate was not the one: looks at the others and at the buckets beyond.
+#[cold]
+#[inline(never)]
+fn retry(view: View<'_>, id: u16, packet: u8, key: &FlowKey, missed: &mut List, hits: &mut [u32]) {
+    match view.find(id, key) {
+        Some(slot) => hits[packet as usize] = slot,
+        None => missed.push_if(packet, true),
+    }
+}

@@ -1,0 +1,559 @@
+//! The megaflow table: a worker's tuple space search from a flow key to a megaflow.
+//!
+//! A *megaflow* is a masked key and the number of the program that handles whatever matches it. It sits
+//! in a *slot* of the worker's [`Slab`]: one cache line with key words, program and statistics. All
+//! megaflows of one in-port that share a mask form a *subtable*; a lookup goes through the in-port's
+//! subtables, the most hit first, and any match is the right answer, because translation never makes two
+//! megaflows that overlap and disagree. All subtables share one hash [index](self::index).
+//!
+//! Two cases are cheaper still: an in-port with a megaflow that looks at nothing else keeps its slot in
+//! the port's entry (no hashing at all), and a mask of up to five key words, besides the in-port, is
+//! compared in the megaflow's own cache line. A wider one takes an extra line or two.
+//!
+//! The worker owns its table through `&mut`; after construction nothing here allocates. The slow path
+//! decides which megaflow goes to which slot and tells the worker; it reads statistics from the [`Slab`].
+
+mod burst;
+mod index;
+mod slab;
+mod subtable;
+#[cfg(test)]
+mod tests;
+
+pub use slab::Slab;
+
+pub(crate) use burst::List;
+pub(crate) use slab::Lines;
+
+use crate::prefetch::prefetch;
+use burst::Scratch;
+use core::sync::atomic::Ordering::Relaxed;
+use index::{Bucket, Index};
+use slab::{BYTES, Line, PACKETS, STATE, VALID, WORDS};
+use std::sync::Arc;
+use subtable::{INLINE, NONE, Secrets, Shape, Subtable, Wide};
+use wire::key::{FlowKey, FlowMask};
+
+/// What a lookup says instead of a slot when no megaflow matches.
+pub const MISS: u32 = u32::MAX;
+/// Packets that the burst lookups take at a time; longer slices are cut.
+pub const BURST: usize = 32;
+/// Subtables of a worker, over all its in-ports.
+pub const MAX_SUBTABLES: usize = 4096;
+/// In-ports that one [`MegaflowTable::resort`] looks at.
+const RESORT_PORTS: usize = 64;
+
+/// Why a megaflow was not inserted. The table is unchanged.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum InsertError {
+    /// The slot is not one of the slab's.
+    #[error("megaflow slot {slot}: expected one below {slots}")]
+    SlotOutOfRange {
+        /// The slot.
+        slot: u32,
+        /// Slots of the slab.
+        slots: usize,
+    },
+    /// The slot holds a megaflow already.
+    #[error("megaflow slot {slot} is in use: expected a free one")]
+    SlotBusy {
+        /// The slot.
+        slot: u32,
+    },
+    /// The key's in-port is too big for the table.
+    #[error("in_port {in_port}: expected one below {max_ports}")]
+    PortOutOfRange {
+        /// The key's in-port.
+        in_port: u32,
+        /// Bound of the table.
+        max_ports: usize,
+    },
+    /// The mask leaves out bits of the in-port.
+    #[error("in_port mask {mask:#x}: expected 0xffffffff, every megaflow belongs to one in_port")]
+    PortMasked {
+        /// The mask's in-port.
+        mask: u32,
+    },
+    /// The same masked key is installed in another slot; change that one's program instead.
+    #[error("the same megaflow is installed in slot {slot}: expected a new one")]
+    Duplicate {
+        /// Where it is.
+        slot: u32,
+    },
+    /// A new subtable was needed and there is none.
+    #[error("more than {MAX_SUBTABLES} pairs of in_port and mask: expected no more")]
+    SubtablesFull,
+}
+
+/// What the table knows of an in-port.
+#[derive(Clone, Copy)]
+struct PortEntry {
+    /// Slot of the megaflow that matches everything from this port, or [`MISS`].
+    wild: u32,
+    /// First subtable, or [`NONE`].
+    head: u16,
+    /// Subtables, without the one of `wild`.
+    subtables: u16,
+}
+
+impl PortEntry {
+    const EMPTY: PortEntry = PortEntry { wild: MISS, head: NONE, subtables: 0 };
+}
+
+/// A worker's megaflows; see the [module](self).
+pub struct MegaflowTable {
+    slab: Arc<Slab>,
+    index: Index,
+    /// Words beyond the first [`INLINE`], a record a slot.
+    extras: Lines<u64, 16>,
+    ports: Box<[PortEntry]>,
+    subtables: Box<[Subtable]>,
+    wides: Box<[Wide]>,
+    secrets: Secrets,
+    /// Hits of each subtable since about the last [`MegaflowTable::resort`].
+    heat: Box<[u32]>,
+    /// Megaflows of each subtable.
+    population: Box<[u32]>,
+    /// Numbers of free subtables.
+    free: Vec<u16>,
+    /// Room to sort a port's subtables.
+    order: Vec<u16>,
+    /// In-port where the next resort begins.
+    resort_at: usize,
+    len: usize,
+    scratch: Box<Scratch>,
+}
+
+/// The parts of the table that a lookup reads, as slices: made once a burst.
+#[derive(Clone, Copy)]
+pub(crate) struct View<'a> {
+    lines: &'a [Line],
+    buckets: &'a [Bucket],
+    extras: &'a [[u64; 16]],
+    subtables: &'a [Subtable],
+    wides: &'a [Wide],
+    secrets: &'a Secrets,
+}
+
+impl View<'_> {
+    /// Whether `slot` holds a megaflow of subtable `id` with these words; `key` is for the words of a wide mask.
+    #[inline(always)]
+    fn holds(&self, slot: u32, id: u16, words: &[u64; INLINE], key: &FlowKey) -> bool {
+        let (Some(line), Some(subtable)) = (self.lines.get(slot as usize), self.subtables.get(id as usize))
+        else {
+            return false;
+        };
+        let mut difference = line[STATE].load(Relaxed) >> 32 ^ state_tag(id);
+        for (i, word) in words.iter().enumerate() {
+            difference |= word ^ line[WORDS + i].load(Relaxed);
+        }
+        difference == 0 && (!subtable.is_wide() || self.wide_matches(slot, id, subtable, key))
+    }
+
+    /// Whether the words of `key` beyond the first [`INLINE`] are those of the megaflow in `slot`.
+    #[inline(never)]
+    fn wide_matches(&self, slot: u32, id: u16, subtable: &Subtable, key: &FlowKey) -> bool {
+        let (Some(wide), Some(stored)) = (self.wides.get(id as usize), self.extras.get(slot as usize)) else {
+            return false;
+        };
+        wide.matches(key, subtable.extra(), stored)
+    }
+
+    /// Whether the megaflow in `slot`, if there is one, matches `key`.
+    #[inline(always)]
+    pub(crate) fn matches(&self, slot: u32, key: &FlowKey) -> bool {
+        let Some(line) = self.lines.get(slot as usize) else { return false };
+        let state = line[STATE].load(Relaxed);
+        let id = (state >> 32) as u16;
+        let Some(subtable) = self.subtables.get(id as usize) else { return false };
+        let mut difference = (state & VALID ^ VALID) | u64::from(subtable.in_port ^ key.in_port);
+        for (i, word) in subtable.compress(key).iter().enumerate() {
+            difference |= word ^ line[WORDS + i].load(Relaxed);
+        }
+        difference == 0 && (!subtable.is_wide() || self.wide_matches(slot, id, subtable, key))
+    }
+
+    /// Hash of `key` in subtable `id`.
+    #[inline(always)]
+    fn hash(&self, id: u16, words: &[u64; INLINE], key: &FlowKey) -> u64 {
+        let subtable = &self.subtables[id as usize];
+        let mut seed = subtable.seed;
+        if subtable.is_wide() {
+            seed ^= self.secrets.hash_wide(&self.wides[id as usize], key, subtable.extra());
+        }
+        self.secrets.hash(words, seed)
+    }
+
+    /// Slot of the megaflow of subtable `id` that matches `key`.
+    fn find(&self, id: u16, key: &FlowKey) -> Option<u32> {
+        let words = self.subtables[id as usize].compress(key);
+        index::find(self.buckets, self.hash(id, &words, key), |slot| self.holds(slot, id, &words, key))
+    }
+
+    /// Asks for the line of `slot`.
+    #[inline(always)]
+    pub(crate) fn prefetch(&self, slot: u32) {
+        if let Some(line) = self.lines.get(slot as usize) {
+            prefetch(line);
+        }
+    }
+}
+
+/// The upper half of the state of a megaflow of subtable `id`.
+#[inline(always)]
+fn state_tag(id: u16) -> u64 {
+    VALID >> 32 | u64::from(id)
+}
+
+impl MegaflowTable {
+    /// An empty table over all slots of `slab`, for in-ports below `max_ports`.
+    ///
+    /// All memory is asked for here; that of slots, extra words and buckets is used up as megaflows come.
+    ///
+    /// # Panics
+    /// When the slab has a table already, or there is no memory.
+    pub fn new(slab: Arc<Slab>, max_ports: usize) -> Self {
+        slab.claim();
+        let secrets = Secrets::random();
+        MegaflowTable {
+            index: Index::new(slab.slots()),
+            extras: Lines::new(slab.slots()),
+            ports: vec![PortEntry::EMPTY; max_ports].into(),
+            subtables: vec![Subtable::FREE; MAX_SUBTABLES].into(),
+            wides: vec![Wide::FREE; MAX_SUBTABLES].into(),
+            secrets,
+            heat: vec![0; MAX_SUBTABLES].into(),
+            population: vec![0; MAX_SUBTABLES].into(),
+            free: (0..MAX_SUBTABLES as u16).rev().collect(),
+            order: Vec::with_capacity(MAX_SUBTABLES),
+            resort_at: 0,
+            len: 0,
+            scratch: Box::default(),
+            slab,
+        }
+    }
+
+    /// The parts that lookups read.
+    #[inline(always)]
+    pub(crate) fn view(&self) -> View<'_> {
+        View {
+            lines: self.slab.lines(),
+            buckets: self.index.buckets(),
+            extras: self.extras.records(),
+            subtables: &self.subtables,
+            wides: &self.wides,
+            secrets: &self.secrets,
+        }
+    }
+
+    /// Puts a megaflow into the free slot `slot`: packets that agree with `key` on every bit of `mask` run
+    /// `program`. Its statistics start at zero.
+    ///
+    /// `mask` must have all bits of `in_port`; bits of `key` outside of `mask` do not count.
+    pub fn insert(
+        &mut self,
+        slot: u32,
+        key: &FlowKey,
+        mask: &FlowMask,
+        program: u32,
+    ) -> Result<(), InsertError> {
+        let slots = self.slab.slots();
+        if slot as usize >= slots {
+            return Err(InsertError::SlotOutOfRange { slot, slots });
+        }
+        if self.is_used(slot) {
+            return Err(InsertError::SlotBusy { slot });
+        }
+        if mask.in_port != u32::MAX {
+            return Err(InsertError::PortMasked { mask: mask.in_port });
+        }
+        let Some(&port) = self.ports.get(key.in_port as usize) else {
+            return Err(InsertError::PortOutOfRange { in_port: key.in_port, max_ports: self.ports.len() });
+        };
+        let shape = Shape::new(mask);
+        let known = if shape.len == 0 { None } else { self.subtable(port, &shape) };
+        let twin = if shape.len == 0 {
+            Some(port.wild).filter(|&wild| wild != MISS)
+        } else {
+            known.and_then(|id| self.view().find(id, key))
+        };
+        if let Some(slot) = twin {
+            return Err(InsertError::Duplicate { slot });
+        }
+        let id = match known {
+            Some(id) => id,
+            None => self.add_subtable(key.in_port, &shape).ok_or(InsertError::SubtablesFull)?,
+        };
+
+        let (subtable, wide) = (&self.subtables[id as usize], &self.wides[id as usize]);
+        let words = subtable.compress(key);
+        let extra = subtable.extra();
+        if shape.len == 0 {
+            self.ports[key.in_port as usize].wild = slot;
+        } else {
+            let hash = self.view().hash(id, &words, key);
+            if extra > 0 {
+                self.extras.records_mut()[slot as usize] =
+                    core::array::from_fn(|i| if i < extra { wide.word(key, i) } else { 0 });
+            }
+            self.index.insert(hash, slot);
+        }
+        let line = &self.slab.lines()[slot as usize];
+        for (cell, word) in line[WORDS..].iter().zip(words) {
+            cell.store(word, Relaxed);
+        }
+        line[PACKETS].store(0, Relaxed);
+        line[BYTES].store(0, Relaxed);
+        line[STATE].store(state_tag(id) << 32 | u64::from(program), Relaxed);
+        self.population[id as usize] += 1;
+        self.len += 1;
+        Ok(())
+    }
+
+    /// Takes the megaflow out of `slot` and gives its final packets and bytes; `None` when the slot is free.
+    pub fn remove(&mut self, slot: u32) -> Option<(u64, u64)> {
+        let line = self.slab.lines().get(slot as usize)?;
+        let state = line[STATE].load(Relaxed);
+        if state & VALID == 0 {
+            return None;
+        }
+        let id = (state >> 32) as u16;
+        let subtable = &self.subtables[id as usize];
+        if subtable.len == 0 {
+            self.ports[subtable.in_port as usize].wild = MISS;
+        } else {
+            // The key as far as the mask shows it: all that the hash looks at.
+            let mut key = FlowKey::ZERO;
+            for i in 0..INLINE.min(subtable.len as usize) {
+                key.words_mut()[subtable.words[i] as usize] = line[WORDS + i].load(Relaxed);
+            }
+            let wide = &self.wides[id as usize];
+            for i in 0..subtable.extra() {
+                key.words_mut()[wide.words[i] as usize] = self.extras.records()[slot as usize][i];
+            }
+            let hash = self.view().hash(id, &subtable.compress(&key), &key);
+            let found = self.index.remove(hash, slot);
+            debug_assert!(found, "slot {slot} is valid but not in the index");
+        }
+        let line = &self.slab.lines()[slot as usize];
+        line[STATE].store(0, Relaxed);
+        let stats = slab::stats(line);
+        self.population[id as usize] -= 1;
+        if self.population[id as usize] == 0 {
+            self.drop_subtable(id);
+        }
+        self.len -= 1;
+        Some(stats)
+    }
+
+    /// Gives the megaflow in `slot` another program; false when the slot is free.
+    pub fn set_program(&mut self, slot: u32, program: u32) -> bool {
+        let used = self.is_used(slot);
+        if used {
+            let state = &self.slab.lines()[slot as usize][STATE];
+            state.store(state.load(Relaxed) >> 32 << 32 | u64::from(program), Relaxed);
+        }
+        used
+    }
+
+    /// Program of the megaflow in `slot`, which must be one that a lookup gave; 0 for a free slot.
+    #[inline(always)]
+    pub fn program(&self, slot: u32) -> u32 {
+        self.slab.lines().get(slot as usize).map_or(0, |line| line[STATE].load(Relaxed) as u32)
+    }
+
+    /// Counts packets and bytes for the megaflow in `slot`.
+    #[inline(always)]
+    pub fn account(&mut self, slot: u32, packets: u64, bytes: u64) {
+        if let Some(line) = self.slab.lines().get(slot as usize) {
+            slab::add(&line[PACKETS], packets);
+            slab::add(&line[BYTES], bytes);
+        }
+    }
+
+    /// Counts a looked-up burst: packet `i` of `bytes[i]` bytes for the megaflow in `hits[i]`, unless that
+    /// is [`MISS`]. Runs of packets of one megaflow are counted at once.
+    #[inline]
+    pub fn account_burst(&mut self, hits: &[u32], bytes: &[u32]) {
+        let mut run = (MISS, 0, 0);
+        for (&slot, &bytes) in hits.iter().zip(bytes) {
+            if slot != run.0 {
+                self.account(run.0, run.1, run.2);
+                run = (slot, 0, 0);
+            }
+            run.1 += 1;
+            run.2 += u64::from(bytes);
+        }
+        self.account(run.0, run.1, run.2);
+    }
+
+    /// Whether the megaflow in `slot`, if there is one, matches `key`: how the flow cache verifies.
+    #[inline]
+    pub fn matches(&self, slot: u32, key: &FlowKey) -> bool {
+        self.view().matches(slot, key)
+    }
+
+    /// The slot of a megaflow that matches `key`: the plain way, without bursts and without counting hits.
+    pub fn lookup(&self, key: &FlowKey) -> Option<u32> {
+        let port = self.ports.get(key.in_port as usize)?;
+        if port.wild != MISS {
+            return Some(port.wild);
+        }
+        let view = self.view();
+        let mut id = port.head;
+        while id != NONE {
+            if let Some(slot) = view.find(id, key) {
+                return Some(slot);
+            }
+            id = self.subtables[id as usize].next;
+        }
+        None
+    }
+
+    /// Removes every megaflow.
+    pub fn clear(&mut self) {
+        let lines = self.slab.lines();
+        self.index.drain(|slot| lines[slot as usize][STATE].store(0, Relaxed));
+        for port in &mut self.ports {
+            if port.wild != MISS {
+                lines[port.wild as usize][STATE].store(0, Relaxed);
+            }
+            *port = PortEntry::EMPTY;
+        }
+        self.subtables.fill(Subtable::FREE);
+        self.population.fill(0);
+        self.free.clear();
+        self.free.extend((0..MAX_SUBTABLES as u16).rev());
+        self.len = 0;
+    }
+
+    /// Megaflows installed.
+    #[inline]
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether there is no megaflow.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Different masks among the megaflows of `in_port`: what a lookup may have to try.
+    #[inline]
+    pub fn masks(&self, in_port: u32) -> usize {
+        self.ports
+            .get(in_port as usize)
+            .map_or(0, |port| port.subtables as usize + usize::from(port.wild != MISS))
+    }
+
+    /// Bytes that one megaflow costs in a full table: its line and its share of the index. A mask of more
+    /// than five words besides the in-port costs 64 or 128 more.
+    pub fn bytes_per_megaflow(&self) -> f64 {
+        (self.slab.region().1 + self.index.region().1) as f64 / self.slab.slots().max(1) as f64
+    }
+
+    /// The large arrays (slots, index, extra words): address and length in bytes, for `madvise`.
+    pub fn regions(&self) -> [(*const u8, usize); 3] {
+        [self.slab.region(), self.index.region(), self.extras.region()]
+    }
+
+    /// Puts the subtables that were hit most of late first, for the next [`RESORT_PORTS`] in-ports or so; call it
+    /// now and then, away from packets (every few thousand bursts suffices). Old hits fade.
+    pub fn resort(&mut self) {
+        for _ in 0..RESORT_PORTS.min(self.ports.len()) {
+            let at = self.resort_at;
+            self.resort_at = (at + 1) % self.ports.len();
+            let port = &mut self.ports[at];
+            if port.subtables < 2 {
+                continue;
+            }
+            self.order.clear();
+            let mut id = port.head;
+            while id != NONE {
+                self.order.push(id);
+                id = self.subtables[id as usize].next;
+            }
+            self.order.sort_unstable_by_key(|&id| core::cmp::Reverse(self.heat[id as usize]));
+            port.head = self.order[0];
+            for (i, &id) in self.order.iter().enumerate() {
+                self.subtables[id as usize].next = self.order.get(i + 1).copied().unwrap_or(NONE);
+                self.heat[id as usize] /= 2;
+            }
+        }
+    }
+
+    /// What the table knows of the in-port, by value; nothing of one out of range.
+    #[inline(always)]
+    fn port(&self, in_port: u32) -> PortEntry {
+        self.ports.get(in_port as usize).copied().unwrap_or(PortEntry::EMPTY)
+    }
+
+    /// How lookups of an in-port go: the slot that everything from it hits or [`MISS`], and its subtables.
+    #[inline(always)]
+    pub(crate) fn way(&self, in_port: u32) -> (u32, u16) {
+        let port = self.port(in_port);
+        (port.wild, port.subtables)
+    }
+
+    /// Whether `slot` holds a megaflow.
+    fn is_used(&self, slot: u32) -> bool {
+        self.slab.lines().get(slot as usize).is_some_and(|line| line[STATE].load(Relaxed) & VALID != 0)
+    }
+
+    /// The port's subtable of this shape.
+    fn subtable(&self, port: PortEntry, shape: &Shape) -> Option<u16> {
+        let mut id = port.head;
+        while id != NONE {
+            let subtable = &self.subtables[id as usize];
+            if subtable.is(&self.wides[id as usize], shape) {
+                return Some(id);
+            }
+            id = subtable.next;
+        }
+        None
+    }
+
+    /// Takes a free subtable and appends it to the port's list, unless it is of the mask of nothing: that
+    /// one needs no looking for.
+    fn add_subtable(&mut self, in_port: u32, shape: &Shape) -> Option<u16> {
+        let id = self.free.pop()?;
+        let (subtable, wide) = Subtable::new(in_port, shape, self.secrets.seed(id));
+        self.subtables[id as usize] = subtable;
+        self.wides[id as usize] = wide;
+        self.heat[id as usize] = 0;
+        if shape.len > 0 {
+            let port = &mut self.ports[in_port as usize];
+            port.subtables += 1;
+            let mut link = &mut port.head;
+            while *link != NONE {
+                link = &mut self.subtables[*link as usize].next;
+            }
+            *link = id;
+        }
+        Some(id)
+    }
+
+    /// Frees an empty subtable.
+    fn drop_subtable(&mut self, id: u16) {
+        let Subtable { in_port, next, len, .. } = self.subtables[id as usize];
+        if len > 0 {
+            let port = &mut self.ports[in_port as usize];
+            port.subtables -= 1;
+            let mut link = &mut port.head;
+            while *link != id {
+                link = &mut self.subtables[*link as usize].next;
+            }
+            *link = next;
+        }
+        self.subtables[id as usize] = Subtable::FREE;
+        self.free.push(id);
+    }
+}
+
+impl Drop for MegaflowTable {
+    fn drop(&mut self) {
+        self.clear();
+        self.slab.release();
+    }
+}
