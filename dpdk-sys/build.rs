@@ -59,7 +59,7 @@ fn main() {
         .allowlist_function(FUNCTIONS)
         .allowlist_type(TYPES)
         .allowlist_var(VARIABLES)
-        .opaque_type("rte_eth_conf__bindgen_ty_.*|rte_eth_switch_info|rte_device")
+        .opaque_type("rte_eth_conf__bindgen_ty_2|rte_device")
         .default_enum_style(bindgen::EnumVariation::Consts)
         .prepend_enum_name(false)
         .derive_default(true)
@@ -67,7 +67,9 @@ fn main() {
         .generate_comments(false)
         .layout_tests(true)
         .generate()
-        .unwrap_or_else(|e| panic!("bindgen could not read DPDK's headers (is libclang-dev installed?): {e}"));
+        .unwrap_or_else(|e| {
+            panic!("bindgen could not read DPDK's headers (is libclang-dev installed?): {e}")
+        });
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
     fs::write(out.join("bindings.rs"), bindings.to_string()).expect("OUT_DIR is writable");
 }
@@ -81,5 +83,9 @@ fn cflags() -> Vec<String> {
         .output()
         .unwrap_or_else(|e| panic!("{tool} --cflags libdpdk does not run: {e}"));
     assert!(output.status.success(), "{tool} --cflags libdpdk: {}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8_lossy(&output.stdout).split_whitespace().map(str::to_owned).collect()
+    let mut flags: Vec<String> =
+        String::from_utf8_lossy(&output.stdout).split_whitespace().map(str::to_owned).collect();
+    // `rte_lcore_cpuset` is declared only where `cpu_set_t` is.
+    flags.push("-D_GNU_SOURCE".into());
+    flags
 }

@@ -1,0 +1,327 @@
+//! The packet buffer. The only file that looks into `struct rte_mbuf`.
+//!
+//! An [`Mbuf`] may be a chain of segments; `data` and `prepend` work on the first, `append` and `trim` on the last.
+//! Invariant, kept by DPDK's drivers and by every function here: `data_off + data_len <= buf_len` in each segment,
+//! `pkt_len` is the sum of all `data_len`, `nb_segs` counts the chain.
+
+use crate::error::Error;
+use crate::mempool::Mempool;
+use crate::time;
+use dpdk_sys as sys;
+use std::ptr::NonNull;
+
+/// [`Mbuf::ol_flags`]: [`Mbuf::rss_hash`] holds.
+pub const RX_RSS_HASH: u64 = sys::VXS_MBUF_F_RX_RSS_HASH;
+
+/// A packet, exclusively owned. Dropping it gives it back to its pool; free many at once through
+/// [`crate::Burst`], which is cheaper.
+///
+/// Exclusive means that nothing else reads or writes the buffer: nothing in this crate raises reference counts, and
+/// drivers hand over mbufs for good.
+#[repr(transparent)]
+pub struct Mbuf {
+    raw: NonNull<sys::rte_mbuf>,
+}
+
+// SAFETY: an mbuf is plain memory that one owner uses at a time, and its pool takes it back from any thread. It is
+// not Sync only because nothing needs that.
+unsafe impl Send for Mbuf {}
+
+impl Mbuf {
+    /// Takes ownership of an mbuf.
+    ///
+    /// # Safety
+    /// `raw` is a valid packet mbuf that nothing else owns, refers to or frees.
+    #[inline(always)]
+    pub unsafe fn from_raw(raw: NonNull<sys::rte_mbuf>) -> Mbuf {
+        Mbuf { raw }
+    }
+
+    /// Gives up ownership: whoever gets the pointer has to free the mbuf.
+    #[inline(always)]
+    pub fn into_raw(self) -> NonNull<sys::rte_mbuf> {
+        let raw = self.raw;
+        std::mem::forget(self);
+        raw
+    }
+
+    #[inline(always)]
+    fn header(&self) -> &sys::rte_mbuf {
+        // SAFETY: valid and exclusively ours as long as self.
+        unsafe { self.raw.as_ref() }
+    }
+
+    #[inline(always)]
+    fn header_mut(&mut self) -> &mut sys::rte_mbuf {
+        // SAFETY: valid and exclusively ours as long as self.
+        unsafe { self.raw.as_mut() }
+    }
+
+    /// Bytes of the packet, all segments.
+    #[inline(always)]
+    pub fn len(&self) -> u32 {
+        self.header().pkt_len
+    }
+
+    /// Whether the packet has no byte.
+    #[inline(always)]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Bytes in the first segment.
+    #[inline(always)]
+    pub fn data_len(&self) -> usize {
+        self.header().data_len.into()
+    }
+
+    /// Bytes of the first segment.
+    #[inline(always)]
+    pub fn data(&self) -> &[u8] {
+        segment_data(self.header())
+    }
+
+    /// Bytes of the first segment.
+    #[inline(always)]
+    pub fn data_mut(&mut self) -> &mut [u8] {
+        let header = self.header();
+        // SAFETY: data_off + data_len <= buf_len, so the range lies in the buffer, which is mapped, initialised
+        // (EAL zeroes its memory) and exclusively ours as long as self.
+        unsafe { std::slice::from_raw_parts_mut(data_start(header), header.data_len.into()) }
+    }
+
+    /// The bytes segment by segment; their lengths add up to [`Mbuf::len`].
+    #[inline]
+    pub fn segments(&self) -> impl Iterator<Item = &[u8]> {
+        // SAFETY: `next` is null or a segment of the chain, which lives as long as the first one.
+        std::iter::successors(Some(self.header()), |segment| unsafe { segment.next.as_ref() })
+            .map(segment_data)
+    }
+
+    /// Number of segments, 1 for all but large packets on ports that scatter.
+    #[inline(always)]
+    pub fn segment_count(&self) -> u16 {
+        self.header().nb_segs
+    }
+
+    /// Moves all bytes into the first segment, so that [`Mbuf::data`] is the packet. Costs nothing when it is
+    /// already. Where the first segment's tailroom is too short, its headroom is used: ask [`Mbuf::headroom`] anew.
+    ///
+    /// # Errors
+    /// [`Error::TooLong`] when the packet is longer than the first segment's buffer; it is unchanged then.
+    #[inline]
+    pub fn linearize(&mut self) -> Result<(), Error> {
+        if self.segment_count() == 1 { Ok(()) } else { self.linearize_chain() }
+    }
+
+    #[cold]
+    fn linearize_chain(&mut self) -> Result<(), Error> {
+        let len = self.len();
+        let room = usize::from(self.header().buf_len);
+        let too_long = Error::TooLong { len, room };
+        if len as usize > room {
+            return Err(too_long);
+        }
+        // rte_pktmbuf_linearize uses the tailroom only, and a driver fills a segment before it starts the next one.
+        let data_len = self.data_len();
+        let missing = (len as usize - data_len).saturating_sub(segment_tailroom(self.header()));
+        if missing > 0 {
+            // The bytes fit the buffer, so what the tailroom lacks the headroom has.
+            let moved_up = self.prepend(missing).is_some();
+            debug_assert!(moved_up, "missing <= headroom");
+            self.data_mut().copy_within(missing.., 0);
+            let header = self.header_mut();
+            header.data_len -= missing as u16;
+            header.pkt_len -= missing as u32;
+        }
+        // SAFETY: a valid mbuf with room for the rest of the chain behind its data; DPDK checks that again.
+        match unsafe { sys::vxs_pktmbuf_linearize(self.raw.as_ptr()) } {
+            0 => Ok(()),
+            _ => Err(too_long),
+        }
+    }
+
+    /// Free bytes before the data.
+    #[inline(always)]
+    pub fn headroom(&self) -> usize {
+        self.header().data_off.into()
+    }
+
+    /// Free bytes after the data of the last segment.
+    #[inline(always)]
+    pub fn tailroom(&self) -> usize {
+        // SAFETY: `last` gives a segment of this chain.
+        segment_tailroom(unsafe { self.last().as_ref() })
+    }
+
+    /// Adds `n` bytes, of any content, before the data and returns them; `None` when the headroom is smaller.
+    #[inline(always)]
+    pub fn prepend(&mut self, n: usize) -> Option<&mut [u8]> {
+        let header = self.header_mut();
+        if n > usize::from(header.data_off) {
+            return None;
+        }
+        // n <= data_off, so both sums stay within buf_len and its u16.
+        header.data_off -= n as u16;
+        header.data_len += n as u16;
+        header.pkt_len += n as u32;
+        Some(&mut self.data_mut()[..n])
+    }
+
+    /// Adds `n` bytes, of any content, at the end and returns them; `None` when the tailroom is smaller.
+    #[inline(always)]
+    pub fn append(&mut self, n: usize) -> Option<&mut [u8]> {
+        if n > self.tailroom() {
+            return None;
+        }
+        let mut last = self.last();
+        self.header_mut().pkt_len += n as u32;
+        // SAFETY: `last` is a segment of this chain, borrowed through `&mut self` for the whole of this function and
+        // the result; the header above is not used any more. The n bytes end within buf_len: n <= tailroom.
+        unsafe {
+            let last = last.as_mut();
+            let end = data_start(last).add(last.data_len.into());
+            last.data_len += n as u16;
+            Some(std::slice::from_raw_parts_mut(end, n))
+        }
+    }
+
+    /// Removes `n` bytes from the start; false, and nothing done, when the first segment has fewer.
+    #[inline(always)]
+    #[must_use = "false means that nothing was removed"]
+    pub fn adj(&mut self, n: usize) -> bool {
+        let header = self.header_mut();
+        if n > usize::from(header.data_len) {
+            return false;
+        }
+        header.data_off += n as u16;
+        header.data_len -= n as u16;
+        header.pkt_len -= n as u32;
+        true
+    }
+
+    /// Removes `n` bytes from the end; false, and nothing done, when the last segment has fewer.
+    #[inline(always)]
+    #[must_use = "false means that nothing was removed"]
+    pub fn trim(&mut self, n: usize) -> bool {
+        let mut last = self.last();
+        // SAFETY: `last` is a segment of this chain, exclusively ours; no other reference is alive.
+        let last = unsafe { last.as_mut() };
+        if n > usize::from(last.data_len) {
+            return false;
+        }
+        last.data_len -= n as u16;
+        self.header_mut().pkt_len -= n as u32;
+        true
+    }
+
+    /// Id of the port that the packet came from (`PortId`'s number).
+    #[inline(always)]
+    pub fn port(&self) -> u16 {
+        self.header().port
+    }
+
+    /// Sets what [`Mbuf::port`] returns.
+    #[inline(always)]
+    pub fn set_port(&mut self, port: u16) {
+        self.header_mut().port = port;
+    }
+
+    /// Offload flags (`RTE_MBUF_F_*`), for example [`RX_RSS_HASH`].
+    #[inline(always)]
+    pub fn ol_flags(&self) -> u64 {
+        self.header().ol_flags
+    }
+
+    /// The device's RSS hash of the packet, when it gave one.
+    #[inline(always)]
+    pub fn rss_hash(&self) -> Option<u32> {
+        let header = self.header();
+        // SAFETY: every variant of the union is plain integers; the flag says that this one was written.
+        (header.ol_flags & RX_RSS_HASH != 0).then(|| unsafe { header.__bindgen_anon_2.hash.rss })
+    }
+
+    /// Whether the first segment's buffer is its own and has one reference. True for everything that came from
+    /// [`Mempool::alloc`]; a driver may deliver otherwise.
+    #[inline(always)]
+    pub fn is_direct_and_unshared(&self) -> bool {
+        let header = self.header();
+        header.refcnt == 1 && header.ol_flags & (sys::VXS_MBUF_F_INDIRECT | sys::VXS_MBUF_F_EXTERNAL) == 0
+    }
+
+    /// A copy of bytes and metadata out of `pool`, in as many segments as it takes; `None` when the pool is
+    /// exhausted or its buffers are shorter than this packet's headroom.
+    pub fn copy_to(&self, pool: &Mempool) -> Option<Mbuf> {
+        // rte_pktmbuf_copy keeps the headroom and does not check it against a smaller buffer.
+        if self.headroom() >= usize::from(pool.data_room()) {
+            return None;
+        }
+        // SAFETY: a valid mbuf, only read, and a pool that exists.
+        let copy = unsafe { sys::rte_pktmbuf_copy(self.raw.as_ptr(), pool.raw(), 0, u32::MAX) };
+        // SAFETY: a fresh mbuf that nobody else has.
+        NonNull::new(copy).map(|copy| unsafe { Mbuf::from_raw(copy) })
+    }
+
+    /// Fetches the header's first cache line, which everything but `tailroom` of a chain needs.
+    #[inline(always)]
+    pub fn prefetch_header(&self) {
+        time::prefetch(self.raw.as_ptr());
+    }
+
+    /// Fetches the first cache line of the data. Reads the header: prefetch that before.
+    #[inline(always)]
+    pub fn prefetch_data(&self) {
+        time::prefetch(data_start(self.header()));
+    }
+
+    /// The last segment. Stays valid as long as the chain.
+    #[inline(always)]
+    fn last(&self) -> NonNull<sys::rte_mbuf> {
+        let mut last = self.raw;
+        // The count is in the first cache line, `next` in the second, which most packets never touch.
+        for _ in 1..self.header().nb_segs {
+            // SAFETY: segments before the last have a next one.
+            match NonNull::new(unsafe { last.as_ref() }.next) {
+                Some(next) => last = next,
+                None => break,
+            }
+        }
+        last
+    }
+}
+
+impl Drop for Mbuf {
+    #[inline]
+    fn drop(&mut self) {
+        // SAFETY: owned, hence freed once; the chain goes with it.
+        unsafe { sys::vxs_pktmbuf_free(self.raw.as_ptr()) };
+    }
+}
+
+impl std::fmt::Debug for Mbuf {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Mbuf")
+            .field("len", &self.len())
+            .field("segments", &self.segment_count())
+            .field("port", &self.port())
+            .finish()
+    }
+}
+
+#[inline(always)]
+fn data_start(segment: &sys::rte_mbuf) -> *mut u8 {
+    // SAFETY: data_off <= buf_len, so the result is within the buffer or one past it.
+    unsafe { segment.buf_addr.cast::<u8>().add(segment.data_off.into()) }
+}
+
+#[inline(always)]
+fn segment_data(segment: &sys::rte_mbuf) -> &[u8] {
+    // SAFETY: data_off + data_len <= buf_len, so the range lies in the buffer, which is mapped, initialised (EAL
+    // zeroes its memory) and lives as long as the segment.
+    unsafe { std::slice::from_raw_parts(data_start(segment), segment.data_len.into()) }
+}
+
+#[inline(always)]
+fn segment_tailroom(segment: &sys::rte_mbuf) -> usize {
+    usize::from(segment.buf_len).saturating_sub(usize::from(segment.data_off) + usize::from(segment.data_len))
+}

@@ -1,0 +1,349 @@
+//! Ethernet ports: finding and starting them.
+
+mod device;
+mod handle;
+
+pub use handle::{Link, PortHandle, Stats};
+
+use crate::error::{Errno, Error, c_string};
+use crate::mempool::Mempool;
+use crate::queue::{RxQueue, TxQueue};
+use crate::ring::Ring;
+use crate::time;
+pub(crate) use device::{Device, registry};
+use device::{Registry, check};
+use dpdk_sys as sys;
+use std::ffi::CStr;
+use std::sync::Arc;
+
+/// Largest number of ports in a process (`RTE_MAX_ETHPORTS`).
+pub const MAX_PORTS: usize = sys::RTE_MAX_ETHPORTS as usize;
+
+/// The number of an ethdev. Numbers are reused after a device is removed; the name tells devices apart.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct PortId(pub(crate) u16);
+
+/// What a device is and can do (`rte_eth_dev_info`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PortInfo {
+    /// Name of the driver, for example `net_tap`.
+    pub driver: String,
+    /// Kernel interface behind the device (`if_nametoindex`'s number), when there is one.
+    pub if_index: Option<u32>,
+    /// RX queues it can have.
+    pub max_rx_queues: u16,
+    /// TX queues it can have.
+    pub max_tx_queues: u16,
+    /// Smallest MTU in bytes, without the Ethernet header.
+    pub min_mtu: u16,
+    /// Largest MTU in bytes, without the Ethernet header, as far as the driver says.
+    pub max_mtu: u16,
+    /// RSS hash functions (`RTE_ETH_RSS_*`); 0 when it has none.
+    pub rss: u64,
+    /// RX offloads (`RTE_ETH_RX_OFFLOAD_*`).
+    pub rx_offloads: u64,
+    /// TX offloads (`RTE_ETH_TX_OFFLOAD_*`).
+    pub tx_offloads: u64,
+}
+
+/// What happens to a port when its handle and all its queues are gone. It is stopped in every case: `net_pcap`
+/// writes its files then.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Release {
+    /// Stop, close, and remove the device, so that its name can be probed again.
+    #[default]
+    Remove,
+    /// Stop and close. The ethdev is gone; its device stays known to EAL.
+    Close,
+    /// Only stop: the port can be started again.
+    Stop,
+}
+
+/// How to run a port. Nothing that a device lacks is required of it.
+#[derive(Clone, Debug)]
+pub struct PortConfig {
+    /// Where received packets go: one pool for all RX queues, or one each.
+    pub pools: Vec<Mempool>,
+    /// RX queues, at least 1. Some drivers (`net_tap`) want as many of both kinds.
+    pub rx_queues: u16,
+    /// TX queues, at least 1.
+    pub tx_queues: u16,
+    /// Descriptors an RX queue, adjusted to what the device allows.
+    pub rx_desc: u16,
+    /// Descriptors a TX queue, adjusted to what the device allows.
+    pub tx_desc: u16,
+    /// MTU in bytes without the Ethernet header; `None` leaves the device's.
+    pub mtu: Option<u16>,
+    /// Receive frames to any MAC. A device that cannot switch it (and always does) is fine.
+    pub promiscuous: bool,
+    /// Spread packets over the RX queues by IP and port, and deliver the hash, as far as the device does.
+    pub rss: bool,
+    /// Take and send packets in several segments, where the device does; for frames longer than a pool's buffer.
+    pub multi_segment: bool,
+    /// What to do at the end.
+    pub release: Release,
+}
+
+impl PortConfig {
+    /// One queue each way, 1,024 descriptors, promiscuous, RSS, and the device removed at the end.
+    pub fn new(pool: Mempool) -> PortConfig {
+        PortConfig {
+            pools: vec![pool],
+            rx_queues: 1,
+            tx_queues: 1,
+            rx_desc: 1024,
+            tx_desc: 1024,
+            mtu: None,
+            promiscuous: true,
+            rss: true,
+            multi_segment: false,
+            release: Release::Remove,
+        }
+    }
+
+    fn pool(&self, queue: u16) -> &Mempool {
+        self.pools.get(usize::from(queue)).unwrap_or(&self.pools[0])
+    }
+}
+
+/// Probes a device by EAL's device arguments, for example `net_tap0,iface=tap0` or `0000:03:00.0`, and returns its
+/// ports, mostly one.
+///
+/// # Errors
+/// [`Error::Probe`] with DPDK's reason (`File exists` when it was probed already: see [`by_name`]);
+/// [`Error::NoPort`]; [`Error::BadString`]; [`Error::NotInitialised`].
+pub fn probe(devargs: &str) -> Result<Vec<PortId>, Error> {
+    let text = c_string("device arguments", devargs, 4096)?;
+    let registry = registry();
+    let alive = crate::eal::Alive::new()?;
+    let before = list();
+    // SAFETY: EAL runs (`alive`), the text is copied, and the lock keeps other probes and removals out.
+    let code = unsafe { sys::rte_dev_probe(text.as_ptr()) };
+    drop(alive);
+    if code != 0 {
+        return Err(Error::Probe { devargs: devargs.to_owned(), reason: Errno::from_code(code) });
+    }
+    let mut ports = list();
+    ports.retain(|port| !before.contains(port));
+    drop(registry);
+    if ports.is_empty() {
+        // DPDK says yes when the device is there already, and ignores the arguments: say so instead.
+        let name = devargs.split(',').next().unwrap_or_default();
+        return Err(match by_name(name) {
+            Ok(_) => Error::Probe { devargs: devargs.to_owned(), reason: Errno::EEXIST },
+            Err(_) => Error::NoPort { devargs: devargs.to_owned() },
+        });
+    }
+    Ok(ports)
+}
+
+/// The port of this name, whether EAL (`--vdev`, `-a`) or [`probe`] made it.
+///
+/// # Errors
+/// [`Error::UnknownPort`]; [`Error::BadString`]; [`Error::NotInitialised`].
+pub fn by_name(name: &str) -> Result<PortId, Error> {
+    let text = c_string("port name", name, sys::RTE_ETH_NAME_MAX_LEN as usize - 1)?;
+    let _alive = crate::eal::Alive::new()?;
+    let mut id = 0;
+    // SAFETY: EAL runs (`_alive`); `id` is written on success only.
+    match unsafe { sys::rte_eth_dev_get_port_by_name(text.as_ptr(), &raw mut id) } {
+        0 => Ok(PortId(id)),
+        _ => Err(Error::UnknownPort { name: name.to_owned() }),
+    }
+}
+
+/// All ports there are, in order of number; none before EAL runs.
+pub fn list() -> Vec<PortId> {
+    let Ok(_alive) = crate::eal::Alive::new() else { return Vec::new() };
+    // SAFETY: EAL runs (`_alive`); reads the table of ethdevs.
+    let next = |id: u16| unsafe { sys::rte_eth_find_next(id) };
+    std::iter::successors(Some(next(0)), |&id| Some(next(id + 1)))
+        .take_while(|&id| usize::from(id) < MAX_PORTS)
+        .map(PortId)
+        .collect()
+}
+
+impl PortId {
+    /// The number, as in [`crate::Mbuf::port`].
+    #[inline(always)]
+    pub fn number(self) -> u16 {
+        self.0
+    }
+
+    /// The ethdev's name, for example `net_tap0`; `port N` when there is none (any more).
+    pub fn name(self) -> String {
+        let mut name = [0; sys::RTE_ETH_NAME_MAX_LEN as usize];
+        // SAFETY: writes at most RTE_ETH_NAME_MAX_LEN bytes with the NUL, the buffer's size; checks the number.
+        let code = unsafe { sys::rte_eth_dev_get_name_by_port(self.0, name.as_mut_ptr()) };
+        if code != 0 {
+            return format!("port {}", self.0);
+        }
+        // SAFETY: written above, with its NUL.
+        unsafe { CStr::from_ptr(name.as_ptr()) }.to_string_lossy().into_owned()
+    }
+
+    /// What the device is and can do.
+    ///
+    /// # Errors
+    /// [`Error::Port`] when there is no such port; [`Error::NotInitialised`].
+    pub fn info(self) -> Result<PortInfo, Error> {
+        let _alive = crate::eal::Alive::new()?;
+        let info = self.dev_info()?;
+        // SAFETY: a driver's name is a static string.
+        let driver = unsafe { CStr::from_ptr(info.driver_name) };
+        Ok(PortInfo {
+            driver: driver.to_string_lossy().into_owned(),
+            if_index: (info.if_index != 0).then_some(info.if_index),
+            max_rx_queues: info.max_rx_queues,
+            max_tx_queues: info.max_tx_queues,
+            min_mtu: info.min_mtu,
+            max_mtu: info.max_mtu,
+            rss: info.flow_type_rss_offloads,
+            rx_offloads: info.rx_offload_capa,
+            tx_offloads: info.tx_offload_capa,
+        })
+    }
+
+    fn dev_info(self) -> Result<sys::rte_eth_dev_info, Error> {
+        let mut info = sys::rte_eth_dev_info::default();
+        // SAFETY: writes the structure; checks the number.
+        check(self, "device information", unsafe { sys::rte_eth_dev_info_get(self.0, &raw mut info) })?;
+        Ok(info)
+    }
+
+    /// Removes the device of a port that is not in use, with all its ports, so that its name can be probed again.
+    ///
+    /// # Errors
+    /// [`Error::PortInUse`]; [`Error::Port`] with DPDK's reason.
+    pub fn remove(self) -> Result<(), Error> {
+        let mut device = Device::claim(self)?;
+        device.release(Release::Remove)
+    }
+
+    /// Configures and starts the port. The handle and the queues keep it; when all of them are gone, it is released
+    /// as [`PortConfig::release`] says. After an error it is as before, stopped, and can be tried again.
+    ///
+    /// # Errors
+    /// [`Error::PortInUse`]; [`Error::Queues`], [`Error::Pools`], [`Error::Mtu`] for what the device cannot do;
+    /// [`Error::Port`] with the step and DPDK's reason.
+    pub fn configure_and_start(
+        self,
+        config: &PortConfig,
+    ) -> Result<(PortHandle, Vec<RxQueue>, Vec<TxQueue>), Error> {
+        let mut device = Device::claim(self)?;
+        let info = self.dev_info()?;
+        self.check_config(config, &info)?;
+        device.keep_pools(&config.pools);
+        self.configure(config, &info)?;
+        self.set_up_queues(config)?;
+        if let Some(mtu) = config.mtu {
+            // SAFETY: the port is ours (`device`) and stopped.
+            let code = unsafe { sys::rte_eth_dev_set_mtu(self.0, mtu) };
+            // Without the function (net_ring, net_null) there is nothing beyond what `configure` noted.
+            if Errno::from_code(code) != Errno::ENOTSUP {
+                check(self, "setting the MTU", code)?;
+            }
+        }
+        device.start()?;
+        device.forget_earlier_pools(config.pools.len());
+        if config.promiscuous {
+            // SAFETY: the port is ours and started.
+            let code = unsafe { sys::rte_eth_promiscuous_enable(self.0) };
+            if Errno::from_code(code) != Errno::ENOTSUP {
+                check(self, "promiscuous mode", code)?;
+            }
+        }
+        device.set_release(config.release);
+        let device = Arc::new(device);
+        // SAFETY: queues 0 to rx_queues - 1 are set up and started; each gets one owner, here.
+        let rx = (0..config.rx_queues).map(|q| unsafe { RxQueue::new(q, device.clone()) }).collect();
+        // SAFETY: the same for the TX queues.
+        let tx = (0..config.tx_queues).map(|q| unsafe { TxQueue::new(q, device.clone()) }).collect();
+        Ok((PortHandle::new(device), rx, tx))
+    }
+
+    fn check_config(self, config: &PortConfig, info: &sys::rte_eth_dev_info) -> Result<(), Error> {
+        let (rx, tx) = (config.rx_queues, config.tx_queues);
+        let (max_rx, max_tx) = (info.max_rx_queues, info.max_tx_queues);
+        if rx == 0 || tx == 0 || rx > max_rx || tx > max_tx {
+            return Err(Error::Queues { name: self.name(), rx, tx, max_rx, max_tx });
+        }
+        let pools = config.pools.len();
+        if pools != 1 && pools != usize::from(rx) {
+            return Err(Error::Pools { name: self.name(), pools, queues: rx });
+        }
+        match config.mtu {
+            Some(mtu) if mtu < info.min_mtu || mtu > info.max_mtu => {
+                Err(Error::Mtu { name: self.name(), mtu, min: info.min_mtu, max: info.max_mtu })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn configure(self, config: &PortConfig, info: &sys::rte_eth_dev_info) -> Result<(), Error> {
+        let mut conf = sys::rte_eth_conf::default();
+        // 0 stands for the driver's own.
+        conf.rxmode.mtu = config.mtu.unwrap_or(0).into();
+        let rss = info.flow_type_rss_offloads & sys::VXS_RSS_WANTED;
+        if config.rss && rss != 0 && config.rx_queues > 1 {
+            conf.rxmode.mq_mode = sys::RTE_ETH_MQ_RX_RSS;
+            conf.rx_adv_conf.rss_conf.rss_hf = rss;
+            conf.rxmode.offloads |= info.rx_offload_capa & sys::VXS_RX_OFFLOAD_RSS_HASH;
+        }
+        if config.multi_segment {
+            conf.rxmode.offloads |= info.rx_offload_capa & sys::VXS_RX_OFFLOAD_SCATTER;
+            conf.txmode.offloads |= info.tx_offload_capa & sys::VXS_TX_OFFLOAD_MULTI_SEGS;
+        }
+        // SAFETY: the caller claimed the port, which is stopped; the structure is copied.
+        check(self, "configuring", unsafe {
+            sys::rte_eth_dev_configure(self.0, config.rx_queues, config.tx_queues, &raw const conf)
+        })
+    }
+
+    fn set_up_queues(self, config: &PortConfig) -> Result<(), Error> {
+        let (mut rx_desc, mut tx_desc) = (config.rx_desc, config.tx_desc);
+        // SAFETY: the caller claimed the port; both counts are read and written.
+        check(self, "adjusting the number of descriptors", unsafe {
+            sys::rte_eth_dev_adjust_nb_rx_tx_desc(self.0, &raw mut rx_desc, &raw mut tx_desc)
+        })?;
+        // SAFETY: reads the NUMA node; -1, for any, is what the functions below take too.
+        let socket = unsafe { sys::rte_eth_dev_socket_id(self.0) } as u32;
+        for queue in 0..config.rx_queues {
+            // SAFETY: the port is claimed, configured and stopped. `Device` holds a handle of every pool until the
+            // port is closed or configured anew. Null stands for the driver's default configuration.
+            let code = unsafe {
+                let pool = config.pool(queue).raw();
+                sys::rte_eth_rx_queue_setup(self.0, queue, rx_desc, socket, std::ptr::null(), pool)
+            };
+            check(self, "setting up an RX queue", code)?;
+        }
+        for queue in 0..config.tx_queues {
+            // SAFETY: as above.
+            let code =
+                unsafe { sys::rte_eth_tx_queue_setup(self.0, queue, tx_desc, socket, std::ptr::null()) };
+            check(self, "setting up a TX queue", code)?;
+        }
+        Ok(())
+    }
+}
+
+impl std::fmt::Display for PortId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.name())
+    }
+}
+
+/// Address of a port's entry in DPDK's table of burst functions, fetched ahead.
+pub(crate) fn fast_path(port: PortId) -> *const sys::rte_eth_fp_ops {
+    // SAFETY: the number of a port that exists is below RTE_MAX_ETHPORTS, the table's length; only the address is
+    // taken.
+    let entry = unsafe { (&raw const sys::rte_eth_fp_ops).cast::<sys::rte_eth_fp_ops>().add(port.0.into()) };
+    time::prefetch(entry);
+    entry
+}
+
+/// Notes a ring port's rings, to be kept until it is closed.
+pub(crate) fn keep_rings(registry: &mut Registry, number: u16, rings: Vec<Ring>) -> PortId {
+    registry.keep_rings(PortId(number), rings);
+    PortId(number)
+}
