@@ -1,0 +1,362 @@
+//! Encapsulation and termination: known bytes, round trips for every option, every error, no panic.
+
+mod common;
+
+use common::{Rng, SLL, corpus, ethernet, ipv4, ipv6, mutate, nd, tcp, udp, vxlan};
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use proptest::prelude::*;
+use wire::addr::MacAddr;
+use wire::checksum;
+use wire::encap::{
+    ENCAP_MAX_LEN, EncapAddrs, EncapError, EncapExt, EncapPatch, EncapSpec, EncapTemplate, INNER_MAX_LEN, source_port,
+};
+use wire::key::{FlowKey, TUN_CSUM, TUN_DF, TUN_GBP, TUN_IPV6, TUN_PRESENT};
+use wire::outer::{
+    Outer, OuterError, Peek, clear_tunnel, parse_outer, parse_outer_general, peek, peek_general,
+};
+use wire::vxlan::{FLAG_VNI, VxlanHeader};
+
+const SRC4: Ipv4Addr = Ipv4Addr::new(192, 168, 1, 1);
+const DST4: Ipv4Addr = Ipv4Addr::new(192, 168, 1, 2);
+const SRC6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1);
+const DST6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 2);
+const SPEC: EncapSpec = EncapSpec {
+    eth_src: MacAddr([2, 0, 0, 0, 0x0a, 1]),
+    eth_dst: MacAddr([2, 0, 0, 0, 0x0a, 2]),
+    vlan_tci: None,
+    addrs: EncapAddrs::V4(SRC4, DST4),
+    df: true,
+    udp_dst: 4789,
+    csum: false,
+    ext: EncapExt::None,
+};
+
+/// Both ways of both steps agree; what they say.
+fn agreed(frame: &[u8]) -> (Option<Peek>, Result<Outer, OuterError>) {
+    let peeked = peek(frame);
+    assert_eq!(peeked, peek_general(frame), "{frame:02x?}");
+    assert_eq!(parse_outer(frame, true), parse_outer_general(frame, true), "{frame:02x?}");
+    let outer = parse_outer(frame, false);
+    assert_eq!(outer, parse_outer_general(frame, false), "{frame:02x?}");
+    if let Ok(outer) = outer {
+        let peeked = peeked.expect("what can be decapsulated is seen by the first step");
+        assert_eq!((peeked.dst, peeked.udp_dst), (outer.dst, outer.udp_dst));
+        let end = usize::from(outer.inner_offset) + usize::from(outer.inner_len);
+        assert_eq!(end + usize::from(outer.trailing), frame.len());
+        assert_eq!(usize::from(outer.inner_offset), usize::from(peeked.l4) + 16);
+        assert!(outer.inner_len >= 14 && outer.vxlan.flags & FLAG_VNI != 0);
+    }
+    (peeked, outer)
+}
+
+fn encapsulate(spec: &EncapSpec, patch: &EncapPatch, inner: &[u8]) -> Vec<u8> {
+    let template = EncapTemplate::new(spec);
+    let mut packet = vec![0xff; template.header_len()];
+    template.write(&mut packet, inner.len(), patch).unwrap();
+    let fixed = template.fixed_v4();
+    assert_eq!(fixed.is_some(), packet.len() == 50);
+    if let Some(fixed) = fixed {
+        let mut out = [0xaa; 50];
+        fixed.write(&mut out, inner.len() as u16, patch);
+        assert_eq!(packet, out);
+        assert_eq!(fixed.wants_udp_checksum(), spec.csum);
+    }
+    packet.extend(inner);
+    if template.wants_udp_checksum() {
+        template.fill_udp_checksum(&mut packet).unwrap();
+    }
+    packet
+}
+
+#[test]
+fn known_ipv4_bytes() {
+    let patch = EncapPatch { src_port: 0xc123, vni: 100, tos: 0, ttl: 64, ..EncapPatch::default() };
+    let packet = encapsulate(&SPEC, &patch, &[0x55; 60]);
+    let expected = [
+        2, 0, 0, 0, 0x0a, 2, 2, 0, 0, 0, 0x0a, 1, 8, 0, // Ethernet
+        0x45, 0, 0, 96, 0, 0, 0x40, 0, 64, 17, 0xb7, 0x39, 192, 168, 1, 1, 192, 168, 1, 2, // IPv4
+        0xc1, 0x23, 0x12, 0xb5, 0, 76, 0, 0, // UDP
+        8, 0, 0, 0, 0, 0, 100, 0, // VXLAN
+    ];
+    assert_eq!(packet[..50], expected);
+}
+
+#[test]
+fn known_ipv6_bytes() {
+    let spec = EncapSpec { addrs: EncapAddrs::V6(SRC6, DST6), vlan_tci: Some(0x6005), ..SPEC };
+    let patch = EncapPatch { src_port: 0xffff, vni: 0xab_cdef, tos: 0xb8, ttl: 3, ..EncapPatch::default() };
+    let packet = encapsulate(&spec, &patch, &[0; 14]);
+    assert_eq!(packet[12..26], [0x81, 0, 0x60, 5, 0x86, 0xdd, 0x6b, 0x80, 0, 0, 0, 30, 17, 3]);
+    assert_eq!(packet[58..74], [0xff, 0xff, 0x12, 0xb5, 0, 30, 0, 0, 8, 0, 0, 0, 0xab, 0xcd, 0xef, 0]);
+    assert_eq!(packet.len(), ENCAP_MAX_LEN + 14);
+    assert_eq!(EncapTemplate::new(&spec).ip_overhead(), 56);
+}
+
+#[test]
+fn extensions_on_the_wire() {
+    let policy = EncapPatch { vni: 1, gbp_id: 0x1234, gbp_flags: 0x48, ..EncapPatch::default() };
+    let header = |ext, patch: &EncapPatch| {
+        let packet = encapsulate(&EncapSpec { ext, ..SPEC }, patch, &[0; 14]);
+        packet[42..50].to_vec()
+    };
+    assert_eq!(header(EncapExt::None, &policy), [8, 0, 0, 0, 0, 0, 1, 0]);
+    assert_eq!(header(EncapExt::Gbp, &policy), [0x88, 0x48, 0x12, 0x34, 0, 0, 1, 0]);
+    assert_eq!(header(EncapExt::Gbp, &EncapPatch { vni: 1, ..EncapPatch::default() }), [8, 0, 0, 0, 0, 0, 1, 0]);
+    assert_eq!(header(EncapExt::Gpe, &policy), [0x0c, 0, 0, 3, 0, 0, 1, 0]);
+}
+
+#[test]
+fn write_refuses_what_does_not_fit() {
+    let template = EncapTemplate::new(&SPEC);
+    let patch = EncapPatch::default();
+    assert_eq!(
+        template.write(&mut [0; 49], 60, &patch),
+        Err(EncapError::HeaderLen { expected: 50, got: 49 })
+    );
+    let longest = usize::from(INNER_MAX_LEN);
+    assert_eq!(template.write(&mut [0; 50], longest, &patch), Ok(()));
+    assert_eq!(template.write(&mut [0; 50], longest + 1, &patch), Err(EncapError::InnerTooLong(longest + 1)));
+    let mut packet = encapsulate(&SPEC, &patch, &[0; 20]);
+    packet.pop();
+    assert_eq!(template.fill_udp_checksum(&mut packet), Err(EncapError::PacketLen(70)));
+    assert!(template.fill_udp_checksum(&mut []).is_err());
+}
+
+#[test]
+fn source_ports_spread() {
+    assert_eq!((source_port(0), source_port(u32::MAX)), (49152, 65535));
+    assert_ne!(source_port(1 << 18), source_port(0));
+}
+
+#[test]
+fn mixed_families_are_refused() {
+    assert_eq!(EncapAddrs::new(SRC4.into(), DST6.into()), None);
+    assert_eq!(EncapAddrs::new(SRC4.into(), DST4.into()), Some(EncapAddrs::V4(SRC4, DST4)));
+    assert_eq!(EncapAddrs::new(SRC6.into(), DST6.into()), Some(EncapAddrs::V6(SRC6, DST6)));
+}
+
+#[test]
+fn every_error() {
+    let inner = ethernet(&[], 0x0800, &ipv4(6, 0, &[], &tcp()));
+    let error_of = |frame: &[u8]| agreed(frame).1.unwrap_err();
+    let plain = vxlan(false, &[], &[], false, &inner);
+    let csum = vxlan(false, &[], &[], true, &inner);
+    let six = vxlan(true, &[], &[], true, &inner);
+    // Sets bytes and, on IPv4, makes the header checksum right again.
+    let with = |frame: &[u8], changes: &[(usize, u8)]| {
+        let mut frame = frame.to_vec();
+        for (at, value) in changes {
+            frame[*at] = *value;
+        }
+        if frame[12..14] == [8, 0] {
+            let end = (14 + usize::from(frame[14] & 15) * 4).clamp(34, frame.len());
+            let sum = checksum::ipv4_header(&frame[14..end]);
+            frame[24..26].copy_from_slice(&sum.to_be_bytes());
+        }
+        frame
+    };
+    assert!(agreed(&plain).1.is_ok() && agreed(&csum).1.is_ok() && agreed(&six).1.is_ok());
+    assert_eq!(error_of(&with(&plain, &[(23, 6)])), OuterError::NotUdp);
+    assert_eq!(error_of(&with(&plain, &[(13, 6)])), OuterError::NotUdp);
+    assert_eq!(error_of(&[]), OuterError::NotUdp);
+    assert_eq!(error_of(&with(&plain, &[(14, 0x44)])), OuterError::Ipv4Header);
+    assert_eq!(error_of(&plain[..33]), OuterError::Ipv4Header);
+    let mut bad = plain.clone();
+    bad[24] ^= 1;
+    assert_eq!(error_of(&bad), OuterError::Ipv4Checksum);
+    assert_eq!(error_of(&with(&plain, &[(16, 0xff)])), OuterError::Ipv4Length);
+    assert_eq!(error_of(&with(&plain, &[(17, 27)])), OuterError::Ipv4Length);
+    assert_eq!(error_of(&six[..53]), OuterError::Ipv6Header);
+    assert_eq!(error_of(&six[..six.len() - 1]), OuterError::Ipv6Length);
+    assert_eq!(error_of(&with(&six, &[(18, 0), (19, 7)])), OuterError::Ipv6Length);
+    assert_eq!(error_of(&with(&plain, &[(20, 0x20)])), OuterError::Fragment);
+    assert_eq!(error_of(&with(&plain, &[(21, 1)])), OuterError::Fragment);
+    assert_eq!(error_of(&with(&six, &[(20, 44)])), OuterError::Fragment);
+    assert_eq!(error_of(&with(&plain, &[(39, 7)])), OuterError::UdpLength);
+    assert_eq!(error_of(&with(&plain, &[(38, 1)])), OuterError::UdpLength);
+    assert_eq!(error_of(&with(&csum, &[(60, 0x77)])), OuterError::UdpChecksum);
+    assert_eq!(error_of(&with(&six, &[(90, 0x77)])), OuterError::UdpChecksum);
+    let zero = with(&six, &[(60, 0), (61, 0)]);
+    assert_eq!(error_of(&zero), OuterError::UdpZeroChecksumV6);
+    assert_eq!(parse_outer(&zero, true).unwrap().flags, TUN_PRESENT | TUN_IPV6);
+    assert_eq!(error_of(&with(&plain, &[(39, 15)])), OuterError::VxlanTruncated);
+    assert_eq!(error_of(&with(&plain, &[(42, 0xf7)])), OuterError::VxlanNoVniFlag);
+    assert_eq!(error_of(&with(&plain, &[(39, 29)])), OuterError::InnerTruncated);
+    assert_eq!(agreed(&with(&plain, &[(39, 30)])).1.unwrap().inner_len, 14);
+    // Reserved bits are ignored.
+    let outer = agreed(&with(&plain, &[(42, 0x7b), (43, 0xff), (49, 0xff)])).1.unwrap();
+    assert_eq!(outer.vni(), 0x1234);
+}
+
+#[test]
+fn frames_that_are_no_tunnel() {
+    let q = (0x8100, 5);
+    let peek_of = |frame: &[u8]| agreed(frame).0;
+    assert!(peek_of(&ethernet(&[q, q], 0x0800, &ipv4(17, 0, &[], &udp(b"two tags")))).is_none());
+    assert!(peek_of(&ethernet(&[], 0x0800, &ipv4(17, 0x2000, &[], &udp(b"fragment")))).is_none());
+    assert!(peek_of(&ethernet(&[], 0x0800, &ipv4(6, 0, &[], &tcp()))).is_none());
+    assert!(peek_of(&ethernet(&[], 0x86dd, &ipv6(58, &nd(135, &[&SLL])))).is_none());
+    let frame = ethernet(&[q], 0x0800, &ipv4(17, 0, &[1, 1, 1, 1], &udp(b"")));
+    let peeked = peek_of(&frame).unwrap();
+    assert_eq!((peeked.l3, peeked.l4, peeked.vid, peeked.udp_dst), (18, 42, Some(5), 53));
+    assert_eq!(peeked.dst, IpAddr::from([192, 168, 4, 5]));
+    assert!(peek_of(&frame[..frame.len() - 1]).is_none());
+}
+
+#[test]
+fn key_fields() {
+    let mut key = FlowKey::ZERO;
+    *key.words_mut() = [u64::MAX; 20];
+    let before = key;
+    let patch = EncapPatch { vni: 77, tos: 3, ttl: 9, gbp_id: 5, gbp_flags: 8, ..EncapPatch::default() };
+    let v4 = encapsulate(&EncapSpec { ext: EncapExt::Gbp, ..SPEC }, &patch, &[0; 14]);
+    let outer = parse_outer(&v4, false).unwrap();
+    outer.fill_key(&mut key, true);
+    let expected = FlowKey {
+        tun_id: 77,
+        tun_src: u32::from(SRC4).into(),
+        tun_dst: u32::from(DST4).into(),
+        tun_flags: TUN_PRESENT | TUN_DF | TUN_GBP,
+        tun_tos: 3,
+        tun_ttl: 9,
+        tun_gbp_id: 5.into(),
+        tun_gbp_flags: 8,
+        tun_ipv6_src: [0; 16],
+        tun_ipv6_dst: [0; 16],
+        ..before
+    };
+    assert_eq!(key, expected);
+    outer.fill_key(&mut key, false);
+    assert_eq!((key.tun_flags, key.tun_gbp_id.get(), key.tun_gbp_flags), (TUN_PRESENT | TUN_DF, 0, 0));
+    let spec = EncapSpec { addrs: EncapAddrs::V6(SRC6, DST6), csum: true, ..SPEC };
+    parse_outer(&encapsulate(&spec, &patch, &[0; 14]), false).unwrap().fill_key(&mut key, false);
+    assert_eq!(key.tun_flags, TUN_PRESENT | TUN_IPV6 | TUN_CSUM);
+    assert_eq!((key.tun_src.get(), key.tun_ipv6_src, key.tun_ipv6_dst), (0, SRC6.octets(), DST6.octets()));
+    let mut cleared = before;
+    clear_tunnel(&mut cleared);
+    assert_eq!(cleared.tun_flags, 0);
+    assert_eq!((cleared.in_port, cleared.tcp_flags, cleared.nd_target), (u32::MAX, 0xffff.into(), [0xff; 16]));
+    assert_eq!((cleared.words()[1], cleared.words()[12..16].iter().sum::<u64>()), (0, 0));
+}
+
+#[test]
+fn reasons_index_counters() {
+    let mut names: Vec<_> = OuterError::ALL.iter().map(|a| a.name()).collect();
+    for (n, error) in OuterError::ALL.iter().enumerate() {
+        assert_eq!((error.index(), error.to_string()), (n, error.description().to_string()));
+    }
+    names.sort_unstable();
+    names.dedup();
+    assert_eq!(names.len(), OuterError::COUNT);
+}
+
+#[test]
+fn truncated_at_every_byte() {
+    for (name, frame) in corpus() {
+        for n in 0..frame.len() {
+            let (_, outer) = agreed(&frame[..n]);
+            assert!(outer.is_err(), "{name} cut at {n}");
+        }
+        assert_eq!(agreed(&frame).1.is_ok(), name.starts_with("vxlan"), "{name}");
+    }
+}
+
+#[test]
+fn fuzz_mutated_frames() {
+    let frames: Vec<_> = corpus().into_iter().filter(|(name, _)| name.starts_with("vxlan")).collect();
+    let mut rng = Rng(0x0123_4567_89ab_cdef);
+    for _ in 0..200_000 {
+        let mut frame = frames[rng.below(frames.len())].1.clone();
+        mutate(&mut frame, &mut rng);
+        // Half of them with a right header checksum, to get beyond it.
+        if rng.below(2) == 0 && frame.len() >= 34 && frame[12..15] == [8, 0, 0x45] {
+            let sum = checksum::ipv4_header(&frame[14..34]);
+            frame[24..26].copy_from_slice(&sum.to_be_bytes());
+        }
+        let _ = agreed(&frame);
+    }
+}
+
+fn any_spec() -> impl Strategy<Value = EncapSpec> {
+    let ext = prop_oneof![Just(EncapExt::None), Just(EncapExt::Gbp), Just(EncapExt::Gpe)];
+    let addrs = any::<(bool, [u8; 16], [u8; 16])>().prop_map(|(v6, src, dst)| {
+        if v6 {
+            EncapAddrs::V6(src.into(), dst.into())
+        } else {
+            let four = |a: [u8; 16]| Ipv4Addr::new(a[0], a[1], a[2], a[3]);
+            EncapAddrs::V4(four(src), four(dst))
+        }
+    });
+    (any::<[u8; 12]>(), any::<Option<u16>>(), addrs, any::<(bool, u16, bool)>(), ext).prop_map(
+        |(macs, vlan_tci, addrs, (df, udp_dst, csum), ext)| EncapSpec {
+            eth_src: MacAddr([macs[0], macs[1], macs[2], macs[3], macs[4], macs[5]]),
+            eth_dst: MacAddr([macs[6], macs[7], macs[8], macs[9], macs[10], macs[11]]),
+            vlan_tci,
+            addrs,
+            df,
+            udp_dst,
+            csum,
+            ext,
+        },
+    )
+}
+
+fn any_patch() -> impl Strategy<Value = EncapPatch> {
+    any::<(u16, u32, u8, u8, u16, u16, u8)>().prop_map(|(src_port, vni, tos, ttl, ip_id, gbp_id, gbp_flags)| {
+        EncapPatch { src_port, vni: vni & 0xff_ffff, tos, ttl, ip_id, gbp_id, gbp_flags }
+    })
+}
+
+proptest! {
+    #[test]
+    fn round_trip(
+        spec in any_spec(),
+        patch in any_patch(),
+        inner in prop::collection::vec(any::<u8>(), 14..300),
+        padding in 0usize..20,
+    ) {
+        let mut packet = encapsulate(&spec, &patch, &inner);
+        packet.resize(packet.len() + padding, 0x99);
+        let v6 = matches!(spec.addrs, EncapAddrs::V6(..));
+        let _ = agreed(&packet);
+        let outer = parse_outer(&packet, true).unwrap();
+        let (src, dst): (IpAddr, IpAddr) = match spec.addrs {
+            EncapAddrs::V4(src, dst) => (src.into(), dst.into()),
+            EncapAddrs::V6(src, dst) => (src.into(), dst.into()),
+        };
+        let policy = spec.ext == EncapExt::Gbp && (patch.gbp_id != 0 || patch.gbp_flags != 0);
+        let gpe = spec.ext == EncapExt::Gpe;
+        let flags = [
+            (true, TUN_PRESENT), (spec.csum, TUN_CSUM), (spec.df && !v6, TUN_DF), (policy, TUN_GBP), (v6, TUN_IPV6),
+        ];
+        let expected = Outer {
+            vxlan: VxlanHeader {
+                flags: FLAG_VNI | if policy { 0x80 } else { 0 } | if gpe { 4 } else { 0 },
+                gbp_flags: if policy { patch.gbp_flags } else { 0 },
+                gbp_id: if policy { patch.gbp_id } else if gpe { 3 } else { 0 },
+                vni: patch.vni,
+            },
+            src,
+            dst,
+            udp_dst: spec.udp_dst,
+            tos: patch.tos,
+            ttl: patch.ttl,
+            flags: flags.iter().filter(|(on, _)| *on).map(|(_, flag)| flag).sum(),
+            inner_offset: EncapTemplate::new(&spec).header_len() as u16,
+            inner_len: inner.len() as u16,
+            trailing: padding as u16,
+        };
+        prop_assert_eq!(outer, expected);
+        let at = usize::from(outer.inner_offset);
+        prop_assert_eq!(&packet[at..at + usize::from(outer.inner_len)], &inner[..]);
+        let l4 = at - 16;
+        prop_assert_eq!(&packet[l4..l4 + 2], &patch.src_port.to_be_bytes()[..]);
+        prop_assert_eq!(peek(&packet).unwrap().vid, spec.vlan_tci.map(|tci| tci & 0xfff));
+        prop_assert_eq!(peek(&packet).unwrap().dl_dst, spec.eth_dst);
+    }
+
+    #[test]
+    fn arbitrary_bytes(frame in prop::collection::vec(any::<u8>(), 0..120)) {
+        let _ = agreed(&frame);
+    }
+}
