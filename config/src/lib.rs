@@ -1,1 +1,29 @@
-//! .
+//! The desired state of the switch: one typed [`Document`], shaped like the tables of the Open_vSwitch
+//! database, and the ways to read, check, edit and write it.
+//!
+//! - [`parse_file`] and [`parse_str`] read TOML and report *every* problem with its line.
+//! - [`validate()`] checks a document wherever it came from (file, control API, transaction).
+//! - [`vsctl`] is `ovs-vsctl`'s command grammar as edits of a document.
+//! - [`VxlanOptions`] and [`DpdkOptions`] are the typed form of a port's `options`.
+//!
+//! Nothing here touches DPDK, the kernel or the clock, so all of it runs in plain tests.
+#![deny(unsafe_code)]
+
+mod document;
+mod options;
+mod problem;
+mod read;
+mod settings;
+mod suggest;
+mod validate;
+pub mod vsctl;
+mod write;
+
+pub use document::{
+    Bridge, Document, FailMode, Neighbour, Port, PortKind, Route, UnknownName, VlanMode, mac_table,
+};
+pub use options::{DpdkOptions, Ext, Inheritable, LocalIp, OptionError, RemoteIp, TunnelKey, VxlanOptions};
+pub use problem::{Errors, Kind, Problem};
+pub use read::{parse_file, parse_str};
+pub use settings::{DatapathSettings, DpdkSettings, Settings};
+pub use validate::{CheckFlow, accept_flows, validate, validate_with};

@@ -1,0 +1,325 @@
+//! The desired state as types: bridges and their ports, named as in the Open_vSwitch database.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::IpAddr;
+use std::str::FromStr;
+
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+use wire::addr::MacAddr;
+
+use crate::settings::{DatapathSettings, DpdkSettings, Settings};
+
+/// Limits and default of `other_config:mac-aging-time`, in seconds. OVS clamps to 15 to 3600; shorter times are
+/// of use in tests, longer ones on quiet networks.
+pub mod mac_table {
+    /// Default ageing time, seconds (OVS and Linux: 300).
+    pub const AGING_DEFAULT: u32 = 300;
+    /// Shortest and longest ageing time, seconds.
+    pub const AGING_RANGE: (u64, u64) = (1, 86_400);
+    /// Default number of MACs a bridge learns. OVS has 8192; a VTEP carries more.
+    pub const SIZE_DEFAULT: u32 = 262_144;
+    /// Smallest and largest number of MACs a bridge learns (`other_config:mac-table-size`).
+    pub const SIZE_RANGE: (u64, u64) = (10, 4_194_304);
+}
+
+/// Everything the switch shall be.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Document {
+    /// `[dpdk]`: memory and rings.
+    pub dpdk: DpdkSettings,
+    /// `[datapath]`: limits of the workers' tables.
+    pub datapath: DatapathSettings,
+    /// `[[bridge]]`, in the order of the file.
+    #[serde(rename = "bridge")]
+    pub bridges: Vec<Bridge>,
+}
+
+impl Document {
+    /// The global settings.
+    pub fn settings(&self) -> Settings {
+        Settings { dpdk: self.dpdk, datapath: self.datapath }
+    }
+
+    /// The bridge of that name.
+    pub fn bridge(&self, name: &str) -> Option<&Bridge> {
+        self.bridges.iter().find(|bridge| bridge.name == name)
+    }
+
+    /// The bridge of that name, to edit.
+    pub fn bridge_mut(&mut self, name: &str) -> Option<&mut Bridge> {
+        self.bridges.iter_mut().find(|bridge| bridge.name == name)
+    }
+
+    /// The port of that name and its bridge. A bridge's LOCAL port is not among them.
+    pub fn port(&self, name: &str) -> Option<(&Bridge, &Port)> {
+        self.ports().find(|(_, port)| port.name == name)
+    }
+
+    /// The port of that name, to edit.
+    pub fn port_mut(&mut self, name: &str) -> Option<&mut Port> {
+        self.bridges.iter_mut().flat_map(|bridge| &mut bridge.ports).find(|port| port.name == name)
+    }
+
+    /// All ports with their bridges.
+    pub fn ports(&self) -> impl Iterator<Item = (&Bridge, &Port)> {
+        self.bridges.iter().flat_map(|bridge| bridge.ports.iter().map(move |port| (bridge, port)))
+    }
+}
+
+/// A bridge: OVS table `Bridge`, with the addresses that the host's kernel holds for OVS.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Bridge {
+    /// Name, 1 to 15 characters; also the name of the bridge's LOCAL port.
+    pub name: String,
+    /// What happens to a packet that no rule matches.
+    pub fail_mode: FailMode,
+    /// MAC of the bridge. `None`: `other_config:hwaddr`, or derived; see [`Bridge::mac`].
+    #[serde(with = "mac_text_option", skip_serializing_if = "Option::is_none")]
+    pub hwaddr: Option<MacAddr>,
+    /// Addresses of the LOCAL port with their prefix lengths; a bridge that has one is an underlay, and these
+    /// are the VTEP's addresses.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub address: Vec<IpNet>,
+    /// Routes out of this bridge besides those to its own networks.
+    #[serde(rename = "route", skip_serializing_if = "Vec::is_empty")]
+    pub routes: Vec<Route>,
+    /// Static neighbours.
+    #[serde(rename = "neighbour", skip_serializing_if = "Vec::is_empty")]
+    pub neighbours: Vec<Neighbour>,
+    /// Rules in `ovs-ofctl add-flow` syntax.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub flows: Vec<String>,
+    /// Ports, in the order of the file.
+    #[serde(rename = "port")]
+    pub ports: Vec<Port>,
+    /// OVS `other_config`: `mac-aging-time`, `mac-table-size`, `hwaddr`, `forward-bpdu`.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub other_config: BTreeMap<String, String>,
+}
+
+impl Bridge {
+    /// An empty bridge.
+    #[must_use]
+    pub fn new(name: impl Into<String>) -> Self {
+        Self { name: name.into(), ..Self::default() }
+    }
+
+    /// The configured MAC: `hwaddr`, else `other_config:hwaddr`. `None` lets the switch derive one.
+    pub fn mac(&self) -> Option<MacAddr> {
+        self.hwaddr.or_else(|| self.other_config.get("hwaddr")?.parse().ok())
+    }
+
+    /// Seconds after which a learned MAC that was not seen goes (`other_config:mac-aging-time`).
+    pub fn mac_aging_time(&self) -> u32 {
+        self.number("mac-aging-time", mac_table::AGING_DEFAULT)
+    }
+
+    /// Most MACs that the bridge learns (`other_config:mac-table-size`).
+    pub fn mac_table_size(&self) -> u32 {
+        self.number("mac-table-size", mac_table::SIZE_DEFAULT)
+    }
+
+    /// Whether frames to 01:80:c2:00:00:0x are forwarded (`other_config:forward-bpdu`, default no).
+    pub fn forward_bpdu(&self) -> bool {
+        self.other_config.get("forward-bpdu").is_some_and(|text| text == "true")
+    }
+
+    fn number(&self, key: &str, default: u32) -> u32 {
+        self.other_config.get(key).and_then(|text| text.parse().ok()).unwrap_or(default)
+    }
+}
+
+/// A route: packets to `to` leave through the bridge, by way of `via`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Route {
+    /// Destination network; `0.0.0.0/0` and `::/0` are the default routes.
+    pub to: IpNet,
+    /// Next hop, on one of the bridge's networks; `None`: the destination itself is on the link.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub via: Option<IpAddr>,
+}
+
+/// A static neighbour (ARP or ND entry that is not resolved and does not age).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Neighbour {
+    /// Its address, on one of the bridge's networks.
+    pub ip: IpAddr,
+    /// Its MAC.
+    #[serde(with = "mac_text")]
+    pub mac: MacAddr,
+}
+
+/// A port with its one interface: OVS tables `Port` and `Interface`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Port {
+    /// Name, 1 to 31 characters, unique in the switch.
+    pub name: String,
+    /// `Interface` `type`, as written; [`Port::port_kind`] is its typed form. Empty: not given.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// `Interface` `options`; see [`VxlanOptions`](crate::VxlanOptions) and
+    /// [`DpdkOptions`](crate::DpdkOptions).
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub options: BTreeMap<String, String>,
+    /// `Port` `tag`: access VLAN, or the native VLAN with `native-*` modes. 0 to 4095.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tag: Option<u16>,
+    /// `Port` `trunks`: VLANs that a trunk carries. Empty: all.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub trunks: Vec<u16>,
+    /// `Port` `vlan_mode` as written; [`Port::effective_vlan_mode`] is what holds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub vlan_mode: Option<VlanMode>,
+    /// `Interface` `mtu_request`: largest Ethernet payload in bytes. 68 to 9702.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mtu: Option<u16>,
+    /// `Interface` `ofport_request`: OpenFlow port number, 1 to 65279.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ofport_request: Option<u16>,
+}
+
+impl Port {
+    /// The typed form of `type`.
+    pub fn port_kind(&self) -> Result<PortKind, UnknownName> {
+        self.kind.parse()
+    }
+
+    /// The VLAN mode that holds: `vlan_mode`, or as in OVS `access` with a `tag` and `trunk` without one.
+    pub fn effective_vlan_mode(&self) -> VlanMode {
+        self.vlan_mode.unwrap_or(if self.tag.is_some() { VlanMode::Access } else { VlanMode::Trunk })
+    }
+}
+
+/// The text is none of the names known at this place; the message lists them.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{found:?} is unknown, expected {expected}")]
+pub struct UnknownName {
+    /// What was found.
+    pub found: String,
+    /// The known names, as prose.
+    pub expected: &'static str,
+}
+
+/// Names an enum's variants in text; used for files, JSON and commands alike.
+macro_rules! named {
+    ($(#[$meta:meta])* $name:ident, $expected:literal, { $($(#[$vmeta:meta])* $variant:ident = $text:literal,)+ }) => {
+        $(#[$meta])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+        pub enum $name { $($(#[$vmeta])* #[serde(rename = $text)] $variant,)+ }
+
+        impl $name {
+            /// The name as files and commands spell it.
+            pub fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $text,)+ }
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(self.as_str())
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = UnknownName;
+            fn from_str(text: &str) -> Result<Self, UnknownName> {
+                match text {
+                    $($text => Ok(Self::$variant),)+
+                    _ => Err(UnknownName { found: text.to_owned(), expected: $expected }),
+                }
+            }
+        }
+    };
+}
+
+named! {
+    /// `Interface` `type`: what kind of port it is.
+    PortKind, "dpdk or vxlan", {
+        /// A DPDK ethdev, by `options:dpdk-devargs`.
+        Dpdk = "dpdk",
+        /// A VXLAN tunnel.
+        Vxlan = "vxlan",
+        /// A kernel network device named as the port. Not supported by this version.
+        Internal = "internal",
+        /// One end of a pair that joins two bridges. Not supported by this version.
+        Patch = "patch",
+    }
+}
+
+named! {
+    /// `Port` `vlan_mode`.
+    VlanMode, "access, trunk, native-tagged or native-untagged", {
+        /// Carries VLAN `tag`, untagged.
+        Access = "access",
+        /// Carries `trunks` (all when empty), tagged.
+        Trunk = "trunk",
+        /// As a trunk; untagged ingress belongs to `tag`, which leaves tagged.
+        NativeTagged = "native-tagged",
+        /// As a trunk; untagged ingress belongs to `tag`, which leaves untagged.
+        NativeUntagged = "native-untagged",
+    }
+}
+
+named! {
+    /// `Bridge` `fail_mode`: what happens to a packet that no rule matches.
+    FailMode, "standalone or secure", {
+        /// `NORMAL`: the bridge learns and switches.
+        Standalone = "standalone",
+        /// The packet is dropped.
+        Secure = "secure",
+    }
+}
+
+// `derive(Default)` in the macro would need the variant marked in every use.
+#[allow(clippy::derivable_impls)]
+impl Default for FailMode {
+    fn default() -> Self {
+        Self::Standalone
+    }
+}
+
+/// serde for a [`MacAddr`] as text; `wire` itself knows no serde.
+mod mac_text {
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+    use wire::addr::MacAddr;
+
+    // serde's `with` passes a reference.
+    #[allow(clippy::trivially_copy_pass_by_ref)]
+    pub(super) fn serialize<S: Serializer>(mac: &MacAddr, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(mac)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<MacAddr, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
+    }
+}
+
+/// serde for an optional [`MacAddr`] as text.
+mod mac_text_option {
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+    use wire::addr::MacAddr;
+
+    // serde's `with` passes a reference to the field's own type.
+    #[allow(clippy::ref_option)]
+    pub(super) fn serialize<S: Serializer>(mac: &Option<MacAddr>, serializer: S) -> Result<S::Ok, S::Error> {
+        match mac {
+            Some(mac) => serializer.collect_str(mac),
+            None => serializer.serialize_none(),
+        }
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<MacAddr>, D::Error> {
+        Option::<String>::deserialize(deserializer)?
+            .map(|text| text.parse().map_err(D::Error::custom))
+            .transpose()
+    }
+}

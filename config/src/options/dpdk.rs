@@ -1,0 +1,105 @@
+//! Options of a port of type `dpdk`.
+
+use std::collections::BTreeMap;
+
+use super::{OptionError, Reader, number_in};
+
+const KNOWN: [&str; 5] = ["dpdk-devargs", "n_rxq", "n_txq", "n_rxq_desc", "n_txq_desc"];
+/// As many queues as the switch drives on one port.
+const MAX_QUEUES: u64 = 64;
+/// DPDK rings and OVS agree on this as the useful maximum; drivers may want less.
+const MAX_DESCRIPTORS: u64 = 32_768;
+
+/// A DPDK device, named and sized as in OVS.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DpdkOptions {
+    /// `dpdk-devargs`: `net_tap0,iface=tap0`, `0000:01:00.0`.
+    pub devargs: String,
+    /// `n_rxq`: RX queues, 1 to 64. `None`: as the switch sees fit for its workers.
+    pub n_rxq: Option<u16>,
+    /// `n_txq`: TX queues, 1 to 64. `None`: as the switch sees fit for its workers.
+    pub n_txq: Option<u16>,
+    /// `n_rxq_desc`: descriptors of an RX queue, a power of two. `None`: `[dpdk] rxd`.
+    pub n_rxq_desc: Option<u16>,
+    /// `n_txq_desc`: descriptors of a TX queue, a power of two. `None`: `[dpdk] txd`.
+    pub n_txq_desc: Option<u16>,
+}
+
+impl DpdkOptions {
+    /// Reads a port's `options`; all errors at once.
+    pub fn parse(options: &BTreeMap<String, String>) -> Result<Self, Vec<OptionError>> {
+        let mut reader = Reader::new(options, &KNOWN);
+        if !options.contains_key("dpdk-devargs") {
+            reader
+                .missing("dpdk-devargs", "a DPDK device such as \"net_tap0,iface=tap0\" or \"0000:01:00.0\"");
+        }
+        let devargs = reader.parse("dpdk-devargs", devargs).unwrap_or_default();
+        let n_rxq = reader.number("n_rxq", 1, MAX_QUEUES);
+        let n_txq = reader.number("n_txq", 1, MAX_QUEUES);
+        let n_rxq_desc = reader.parse("n_rxq_desc", descriptors);
+        let n_txq_desc = reader.parse("n_txq_desc", descriptors);
+        reader.finish(Self {
+            devargs,
+            n_rxq: n_rxq.map(|n| n as u16),
+            n_txq: n_txq.map(|n| n as u16),
+            n_rxq_desc: n_rxq_desc.map(|n| n as u16),
+            n_txq_desc: n_txq_desc.map(|n| n as u16),
+        })
+    }
+
+    /// The device's name: what stands before the first comma.
+    pub fn device(&self) -> &str {
+        self.devargs.split(',').next().unwrap_or_default()
+    }
+}
+
+fn devargs(text: &str) -> Result<String, String> {
+    let device = text.split(',').next().unwrap_or_default();
+    if device.is_empty() || text.contains(|c: char| c.is_whitespace() || c.is_control()) {
+        return Err(format!(
+            "found {text:?}, expected a device name and, after commas, its arguments, without spaces"
+        ));
+    }
+    Ok(text.to_owned())
+}
+
+/// The number of descriptors of a ring.
+fn descriptors(text: &str) -> Result<u64, String> {
+    number_in(text, 32, MAX_DESCRIPTORS)
+        .ok()
+        .filter(|n| n.is_power_of_two())
+        .ok_or_else(|| format!("found {text:?}, expected a power of two from 32 to {MAX_DESCRIPTORS}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(options: &[(&str, &str)]) -> Result<DpdkOptions, Vec<String>> {
+        let options = options.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+        DpdkOptions::parse(&options).map_err(|errors| errors.iter().map(ToString::to_string).collect())
+    }
+
+    #[test]
+    fn good() {
+        let options =
+            parse(&[("dpdk-devargs", "net_tap0,iface=tap0"), ("n_rxq", "2"), ("n_rxq_desc", "512")]).unwrap();
+        assert_eq!(options.device(), "net_tap0");
+        assert_eq!((options.n_rxq, options.n_txq, options.n_rxq_desc), (Some(2), None, Some(512)));
+    }
+
+    #[test]
+    fn every_error_at_once() {
+        let errors = parse(&[("n_rxq", "0"), ("n_txq_desc", "1000"), ("n_rx", "1")]).unwrap_err();
+        assert_eq!(errors.len(), 4, "{errors:?}");
+        assert!(
+            errors[0].starts_with("n_rx: unknown option; did you mean n_rxq? Expected dpdk-devargs, "),
+            "{errors:?}"
+        );
+        assert!(errors[1].starts_with("dpdk-devargs: missing"), "{errors:?}");
+        assert_eq!(errors[2], "n_rxq: found \"0\", expected a number from 1 to 64");
+        assert_eq!(errors[3], "n_txq_desc: found \"1000\", expected a power of two from 32 to 32768");
+        assert!(parse(&[("dpdk-devargs", ",iface=x")]).is_err());
+        assert!(parse(&[("dpdk-devargs", "net_tap0 iface=x")]).is_err());
+    }
+}

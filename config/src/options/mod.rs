@@ -1,0 +1,112 @@
+//! A port's `options` as types, one file a port type.
+
+mod dpdk;
+mod vxlan;
+
+use std::collections::BTreeMap;
+
+pub use dpdk::DpdkOptions;
+
+pub use vxlan::{Ext, Inheritable, LocalIp, RemoteIp, TunnelKey, VxlanOptions};
+
+use crate::problem::one_of;
+use crate::suggest::nearest;
+
+/// One option that is wrong, missing or unknown.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{option}: {message}")]
+pub struct OptionError {
+    /// Name of the option.
+    pub option: String,
+    /// What was found and what was expected.
+    pub message: String,
+    /// The option is required and not there.
+    pub missing: bool,
+}
+
+/// Reads one option after the other and collects what is wrong.
+struct Reader<'a> {
+    options: &'a BTreeMap<String, String>,
+    errors: Vec<OptionError>,
+}
+
+impl<'a> Reader<'a> {
+    /// Starts by refusing every option that is not in `known`.
+    fn new(options: &'a BTreeMap<String, String>, known: &[&str]) -> Self {
+        let mut reader = Self { options, errors: Vec::new() };
+        for name in options.keys().filter(|name| !known.contains(&name.as_str())) {
+            let hint = match nearest(name, known) {
+                Some(near) => format!("; did you mean {near}? Expected {}", one_of(known)),
+                None => format!(", expected {}", one_of(known)),
+            };
+            reader.error(name, format!("unknown option{hint}"));
+        }
+        reader
+    }
+
+    fn error(&mut self, option: &str, message: impl Into<String>) {
+        self.errors.push(OptionError { option: option.to_owned(), message: message.into(), missing: false });
+    }
+
+    fn missing(&mut self, option: &str, expected: &str) {
+        self.errors.push(OptionError {
+            option: option.to_owned(),
+            message: format!("missing, expected {expected}"),
+            missing: true,
+        });
+    }
+
+    /// The option's value through `parse`; `None` when absent, or wrong and recorded.
+    fn parse<T>(&mut self, option: &str, parse: impl FnOnce(&str) -> Result<T, String>) -> Option<T> {
+        let text = self.options.get(option)?.trim();
+        match parse(text) {
+            Ok(value) => Some(value),
+            Err(message) => {
+                self.error(option, message);
+                None
+            }
+        }
+    }
+
+    /// A number from `low` to `high`, decimal or hexadecimal.
+    fn number(&mut self, option: &str, low: u64, high: u64) -> Option<u64> {
+        self.parse(option, |text| number_in(text, low, high))
+    }
+
+    fn boolean(&mut self, option: &str) -> Option<bool> {
+        self.parse(option, boolean)
+    }
+
+    fn finish<T>(self, value: T) -> Result<T, Vec<OptionError>> {
+        if self.errors.is_empty() { Ok(value) } else { Err(self.errors) }
+    }
+}
+
+/// A number, decimal or with `0x` hexadecimal.
+pub(crate) fn number(text: &str) -> Option<u64> {
+    let digits = |text: &str, radix| {
+        // `from_str_radix` takes a sign, which no option has.
+        if text.starts_with('+') { None } else { u64::from_str_radix(text, radix).ok() }
+    };
+    match text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")) {
+        Some(hex) => digits(hex, 16),
+        None => digits(text, 10),
+    }
+}
+
+/// A number from `low` to `high`, or what was expected.
+pub(crate) fn number_in(text: &str, low: u64, high: u64) -> Result<u64, String> {
+    match number(text) {
+        Some(value) if (low..=high).contains(&value) => Ok(value),
+        _ => Err(format!("found {text:?}, expected a number from {low} to {high}")),
+    }
+}
+
+/// `true` or `false`, or what was expected.
+pub(crate) fn boolean(text: &str) -> Result<bool, String> {
+    match text {
+        "true" => Ok(true),
+        "false" => Ok(false),
+        _ => Err(format!("found {text:?}, expected true or false")),
+    }
+}

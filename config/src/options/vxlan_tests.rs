@@ -1,0 +1,140 @@
+use super::*;
+
+fn parse(options: &[(&str, &str)]) -> Result<VxlanOptions, Vec<String>> {
+    let options = options.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+    VxlanOptions::parse(&options).map_err(|errors| errors.iter().map(ToString::to_string).collect())
+}
+
+fn good(options: &[(&str, &str)]) -> VxlanOptions {
+    parse(options).unwrap()
+}
+
+/// The one error of `remote_ip=192.168.1.2 OPTION=VALUE`.
+fn error(option: &str, value: &str) -> String {
+    let mut options = vec![(option, value)];
+    if option != "remote_ip" {
+        options.push(("remote_ip", "192.168.1.2"));
+    }
+    let errors = parse(&options).unwrap_err();
+    assert_eq!(errors.len(), 1, "{errors:?}");
+    errors[0].clone()
+}
+
+#[test]
+fn defaults_are_those_of_ovs() {
+    let options = good(&[("remote_ip", "192.168.1.2")]);
+    assert_eq!(
+        options,
+        VxlanOptions {
+            remote_ip: RemoteIp::Addrs(vec!["192.168.1.2".parse().unwrap()]),
+            local_ip: LocalIp::Any,
+            in_key: TunnelKey::Vni(0),
+            out_key: TunnelKey::Vni(0),
+            dst_port: 4789,
+            tos: Inheritable::Value(0),
+            ttl: Inheritable::Value(64),
+            df_default: true,
+            csum: false,
+            ext: None,
+            egress_pkt_mark: 0,
+            split_horizon: true,
+        }
+    );
+    assert!(good(&[("remote_ip", "2001:db8::2")]).csum, "IPv6 needs the UDP checksum");
+}
+
+#[test]
+fn every_option() {
+    let options = good(&[
+        ("remote_ip", "192.168.1.2, 192.168.1.3"),
+        ("local_ip", "192.168.1.1"),
+        ("key", "0xffffff"),
+        ("out_key", "flow"),
+        ("dst_port", "8472"),
+        ("tos", "inherit"),
+        ("ttl", "1"),
+        ("df_default", "false"),
+        ("csum", "true"),
+        ("exts", "gbp"),
+        ("egress_pkt_mark", "0x10"),
+        ("split-horizon", "false"),
+    ]);
+    assert_eq!(options.remotes().len(), 2);
+    assert_eq!((options.in_key, options.out_key), (TunnelKey::Vni(0xffffff), TunnelKey::Flow));
+    assert_eq!((options.tos, options.ttl), (Inheritable::Inherit, Inheritable::Value(1)));
+    assert_eq!((options.df_default, options.csum, options.split_horizon), (false, true, false));
+    assert_eq!((options.dst_port, options.ext, options.egress_pkt_mark), (8472, Some(Ext::Gbp), 16));
+    assert_eq!(options.local_ip, LocalIp::Addr("192.168.1.1".parse().unwrap()));
+}
+
+#[test]
+fn in_key_beats_key() {
+    let options = good(&[("remote_ip", "10.0.0.1"), ("key", "5"), ("in_key", "6")]);
+    assert_eq!((options.in_key, options.out_key), (TunnelKey::Vni(6), TunnelKey::Vni(5)));
+}
+
+#[test]
+fn bad_values_say_what_was_expected() {
+    assert_eq!(error("key", "16777216"), "key: 16777216 is over 24 bits, expected 0 to 16777215 or \"flow\"");
+    assert_eq!(error("in_key", "x"), "in_key: found \"x\", expected 0 to 16777215 or \"flow\"");
+    assert_eq!(error("out_key", "-1"), "out_key: found \"-1\", expected 0 to 16777215 or \"flow\"");
+    assert_eq!(error("dst_port", "0"), "dst_port: found \"0\", expected a number from 1 to 65535");
+    assert_eq!(error("ttl", "0"), "ttl: found \"0\", expected a number from 1 to 255 or \"inherit\"");
+    assert_eq!(error("tos", "256"), "tos: found \"256\", expected a number from 0 to 255 or \"inherit\"");
+    assert_eq!(error("df_default", "yes"), "df_default: found \"yes\", expected true or false");
+    assert!(error("remote_ip", "239.1.1.1").contains("multicast"));
+    assert!(error("remote_ip", "ff02::1").contains("multicast"));
+    assert!(error("remote_ip", "0.0.0.0").contains("unicast"));
+    assert!(error("remote_ip", "192.168.1.300").contains("expected an IPv4 or IPv6 address"));
+    assert!(error("remote_ip", "10.0.0.1,10.0.0.1").contains("twice"));
+    assert!(error("remote_ip", "10.0.0.1,2001:db8::1").contains("one family"));
+    assert!(error("remote_ip", "10.0.0.1,flow").contains("\"flow\""));
+    assert!(error("local_ip", "2001:db8::1").contains("family"));
+    assert!(error("exts", "gbp,gpe").contains("gbp and gpe together"));
+    assert!(error("exts", "gtp").contains("expected gbp or gpe"));
+    assert!(error("egress_pkt_mark", "4294967296").contains("32 bits"));
+    assert!(
+        error("dstport", "4789")
+            .starts_with("dstport: unknown option; did you mean dst_port? Expected remote_ip, ")
+    );
+}
+
+#[test]
+fn all_errors_at_once() {
+    let errors = parse(&[("key", "x"), ("ttl", "x"), ("foo", "x")]).unwrap_err();
+    assert_eq!(errors.len(), 4, "{errors:?}");
+    assert!(errors.iter().any(|error| error.starts_with("remote_ip: missing")));
+}
+
+#[test]
+fn what_is_not_supported_yet() {
+    assert_eq!(good(&[("remote_ip", "10.0.0.1"), ("key", "flow")]).unsupported(), None);
+    for (option, value) in
+        [("remote_ip", "flow"), ("remote_ip", "::1"), ("local_ip", "flow"), ("exts", "gpe")]
+    {
+        let mut options = vec![("remote_ip", "10.0.0.1")];
+        options.retain(|(name, _)| *name != option);
+        options.push((option, value));
+        let what = good(&options).unsupported().unwrap();
+        assert!(what.starts_with(option), "{what}");
+    }
+}
+
+#[test]
+fn clashes_follow_the_receive_match() {
+    let a = [("remote_ip", "10.0.0.1"), ("key", "5")];
+    let clash = |b: &[(&str, &str)]| {
+        let (a, b) = (good(&a), good(b));
+        assert_eq!(a.clashes_with(&b), b.clashes_with(&a));
+        a.clashes_with(&b)
+    };
+    assert!(clash(&a));
+    assert!(clash(&[("remote_ip", "10.0.0.1"), ("in_key", "5"), ("out_key", "6")]), "out_key is not matched");
+    assert!(clash(&[("remote_ip", "10.0.0.2,10.0.0.1"), ("key", "5")]));
+    assert!(clash(&[("remote_ip", "10.0.0.1"), ("key", "0x5"), ("local_ip", "flow")]));
+    assert!(!clash(&[("remote_ip", "10.0.0.1"), ("key", "6")]));
+    assert!(!clash(&[("remote_ip", "10.0.0.1"), ("key", "flow")]), "a specific key beats flow");
+    assert!(!clash(&[("remote_ip", "flow"), ("key", "5")]), "a specific remote beats flow");
+    assert!(!clash(&[("remote_ip", "10.0.0.1"), ("key", "5"), ("local_ip", "10.0.0.9")]));
+    assert!(!clash(&[("remote_ip", "10.0.0.1"), ("key", "5"), ("dst_port", "8472")]));
+}

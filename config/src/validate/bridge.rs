@@ -1,0 +1,187 @@
+//! Checks of one bridge: its MAC, addresses, routes, neighbours and `other_config`.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use wire::addr::MacAddr;
+
+use super::Check;
+use crate::document::{Bridge, mac_table};
+use crate::options::{boolean, number_in};
+use crate::problem::{Site, one_of};
+use crate::suggest::nearest;
+
+const OTHER_CONFIG: [&str; 4] = ["mac-aging-time", "mac-table-size", "hwaddr", "forward-bpdu"];
+
+impl Check<'_> {
+    pub(super) fn bridge(&mut self, site: &Site, index: usize, bridge: &Bridge) {
+        if let Some(mac) = bridge.hwaddr {
+            self.station(&site.field("hwaddr"), mac);
+        }
+        self.other_config(&site.field("other_config"), bridge);
+        self.addresses(&site.field("address"), index, bridge);
+        self.routes(&site.field("route"), bridge);
+        self.neighbours(&site.field("neighbour"), bridge);
+    }
+
+    /// A MAC that one station has.
+    fn station(&mut self, site: &Site, mac: MacAddr) {
+        if mac.is_multicast() {
+            self.invalid(site, format!("{mac} has the group bit set, expected a unicast MAC address"));
+        } else if mac.is_zero() {
+            self.invalid(site, format!("{mac} is no station's address, expected a unicast MAC address"));
+        }
+    }
+
+    fn other_config(&mut self, site: &Site, bridge: &Bridge) {
+        for (name, value) in &bridge.other_config {
+            let site = site.field(name);
+            let outcome = match name.as_str() {
+                "mac-aging-time" => decimal_in(value, mac_table::AGING_RANGE),
+                "mac-table-size" => decimal_in(value, mac_table::SIZE_RANGE),
+                "forward-bpdu" => boolean(value).map(|_| ()),
+                "hwaddr" => match value.parse::<MacAddr>() {
+                    Ok(mac) => {
+                        self.station(&site, mac);
+                        match bridge.hwaddr {
+                            Some(other) if other != mac => Err(format!(
+                                "{mac} and the bridge's hwaddr {other} differ, expected one of them"
+                            )),
+                            _ => Ok(()),
+                        }
+                    }
+                    Err(error) => Err(format!("found {value:?}, {error}")),
+                },
+                _ => Err(match nearest(name, &OTHER_CONFIG) {
+                    Some(near) => format!("unknown key; did you mean {near}?"),
+                    None => format!("unknown key, expected {}", one_of(&OTHER_CONFIG)),
+                }),
+            };
+            if let Err(message) = outcome {
+                self.invalid(&site, message);
+            }
+        }
+    }
+
+    fn addresses(&mut self, site: &Site, index: usize, bridge: &Bridge) {
+        for (i, net) in bridge.address.iter().enumerate() {
+            let site = site.index(i);
+            if let Some(message) = no_host_address(net) {
+                self.invalid(&site, message);
+                continue;
+            }
+            if bridge.address[..i].iter().any(|other| other.addr() == net.addr()) {
+                self.invalid(&site, format!("{} stands twice", net.addr()));
+            }
+            // Told once, at the later bridge.
+            for other in &self.document.bridges[..index] {
+                if let Some(theirs) = other.address.iter().find(|theirs| overlap(theirs, net)) {
+                    let message = format!(
+                        "{net} overlaps {theirs} of bridge {}, expected networks that do not overlap",
+                        other.name
+                    );
+                    self.problems.push(site.invalid(message));
+                }
+            }
+        }
+    }
+
+    fn routes(&mut self, site: &Site, bridge: &Bridge) {
+        let mut seen = BTreeSet::new();
+        for (i, route) in bridge.routes.iter().enumerate() {
+            let site = site.index(i);
+            if !seen.insert(route.to.trunc()) {
+                self.invalid(&site.field("to"), format!("there is another route to {}", route.to.trunc()));
+            }
+            let Some(via) = route.via else {
+                if !bridge.address.iter().any(|net| same_family(&net.addr(), &route.to.addr())) {
+                    let message = "the bridge has no address of this family to send from";
+                    self.invalid(&site.field("to"), message);
+                }
+                continue;
+            };
+            let site = site.field("via");
+            if !same_family(&via, &route.to.addr()) {
+                self.invalid(&site, format!("{via} is not of the address family of {}", route.to));
+            } else if bridge.address.iter().any(|net| net.addr() == via) {
+                self.invalid(&site, format!("{via} is this bridge's own address, expected a neighbour's"));
+            } else if !on_link(bridge, &via) {
+                self.invalid(
+                    &site,
+                    format!("{via} is not on-link, expected an address in {}", networks(bridge)),
+                );
+            }
+        }
+    }
+
+    fn neighbours(&mut self, site: &Site, bridge: &Bridge) {
+        let mut seen = BTreeSet::new();
+        for (i, neighbour) in bridge.neighbours.iter().enumerate() {
+            let site = site.index(i);
+            let (ip, mac) = (neighbour.ip, neighbour.mac);
+            self.station(&site.field("mac"), mac);
+            let site = site.field("ip");
+            if !seen.insert(ip) {
+                self.invalid(&site, format!("{ip} stands twice"));
+            } else if bridge.address.iter().any(|net| net.addr() == ip) {
+                self.invalid(&site, format!("{ip} is this bridge's own address, expected a neighbour's"));
+            } else if !on_link(bridge, &ip) {
+                self.invalid(
+                    &site,
+                    format!("{ip} is not on-link, expected an address in {}", networks(bridge)),
+                );
+            }
+        }
+    }
+}
+
+/// A number that [`Bridge`]'s typed getters read again, hence decimal only.
+fn decimal_in(text: &str, (low, high): (u64, u64)) -> Result<(), String> {
+    let number = number_in(text, low, high)?;
+    if text == number.to_string() {
+        Ok(())
+    } else {
+        Err(format!("found {text:?}, expected a decimal number, as {number}"))
+    }
+}
+
+/// Why no host can have this address.
+fn no_host_address(net: &IpNet) -> Option<String> {
+    let addr = net.addr();
+    if addr.is_multicast() || addr.is_unspecified() || addr.is_loopback() {
+        return Some(format!("{addr} is no host's address, expected a unicast address"));
+    }
+    let wide = matches!(net, IpNet::V4(net) if net.prefix_len() < 31);
+    if wide && (addr == net.network() || addr == net.broadcast()) {
+        return Some(format!(
+            "{addr} is the network's or broadcast address of {}, expected a host's",
+            net.trunc()
+        ));
+    }
+    None
+}
+
+fn overlap(a: &IpNet, b: &IpNet) -> bool {
+    a.contains(b) || b.contains(a)
+}
+
+fn same_family(a: &IpAddr, b: &IpAddr) -> bool {
+    a.is_ipv4() == b.is_ipv4()
+}
+
+/// Whether `ip` is reached without a gateway: in a network of the bridge, behind a route without `via`, or link-local.
+fn on_link(bridge: &Bridge, ip: &IpAddr) -> bool {
+    let link_local = matches!(ip, IpAddr::V6(v6) if v6.is_unicast_link_local()) && !bridge.address.is_empty();
+    link_local
+        || bridge.address.iter().any(|net| net.contains(ip))
+        || bridge.routes.iter().any(|route| route.via.is_none() && route.to.contains(ip))
+}
+
+fn networks(bridge: &Bridge) -> String {
+    let networks: BTreeSet<String> = bridge.address.iter().map(|net| net.trunc().to_string()).collect();
+    if networks.is_empty() {
+        return "one of the bridge's networks, and it has none: give it an address".to_owned();
+    }
+    one_of(&networks.iter().map(String::as_str).collect::<Vec<_>>())
+}

@@ -1,0 +1,240 @@
+//! Checks of a document that hold wherever it came from: file, control API or transaction.
+
+mod bridge;
+mod port;
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use crate::document::{Bridge, Document, Port, PortKind};
+use crate::options::{DpdkOptions, RemoteIp, VxlanOptions};
+use crate::problem::{Kind, Problem, Site};
+use crate::settings::Fields;
+
+/// Judges one of a bridge's `flows`; the error says which token is wrong and what was expected.
+pub type CheckFlow<'a> = &'a dyn Fn(&str, &Bridge) -> Result<(), String>;
+
+/// A [`CheckFlow`] that takes every flow as it is.
+#[allow(clippy::unnecessary_wraps)] // The shape is `CheckFlow`'s.
+pub fn accept_flows(_flow: &str, _bridge: &Bridge) -> Result<(), String> {
+    Ok(())
+}
+
+/// Smallest and largest values of a port's columns.
+pub(crate) mod range {
+    /// VLAN IDs as OVS takes them in `tag` and `trunks`.
+    pub(crate) const VLAN: (u64, u64) = (0, 4095);
+    /// IPv4's smallest MTU (RFC 791) to DPDK's largest in use.
+    pub(crate) const MTU: (u64, u64) = (68, 9702);
+    /// OpenFlow 1.0's port numbers.
+    pub(crate) const OFPORT: (u64, u64) = (1, 0xfeff);
+}
+
+/// Everything that is wrong with `document`, flows not looked at. Empty: the switch can be made so.
+pub fn validate(document: &Document) -> Vec<Problem> {
+    validate_with(document, &accept_flows)
+}
+
+/// Everything that is wrong with `document`; `check_flow` judges each flow.
+pub fn validate_with(document: &Document, check_flow: CheckFlow<'_>) -> Vec<Problem> {
+    let mut check = Check { document, problems: Vec::new() };
+    check.settings();
+    let mut names: BTreeMap<&str, String> = BTreeMap::new();
+    // All bridges first: a bridge's name is the name of its LOCAL port, so it wins over any port's.
+    for (index, bridge) in document.bridges.iter().enumerate() {
+        let site = Site::bridge(index, &bridge.name);
+        check.name(&site, &bridge.name, 15);
+        if names.contains_key(bridge.name.as_str()) && !bridge.name.is_empty() {
+            check.invalid(&site.field("name"), format!("there is another bridge named {}", bridge.name));
+        }
+        names.entry(&bridge.name).or_insert_with(|| format!("bridge {}", bridge.name));
+    }
+    for (index, bridge) in document.bridges.iter().enumerate() {
+        let site = Site::bridge(index, &bridge.name);
+        check.bridge(&site, index, bridge);
+        for (index, flow) in bridge.flows.iter().enumerate() {
+            if let Err(message) = check_flow(flow, bridge) {
+                check.invalid(&site.field("flows").index(index), message);
+            }
+        }
+        for (index, port) in bridge.ports.iter().enumerate() {
+            let site = site.port(index, &port.name);
+            check.name(&site, &port.name, 31);
+            if let Some(owner) = names.get(port.name.as_str()).filter(|_| !port.name.is_empty()) {
+                check.invalid(&site.field("name"), format!("the name is taken by {owner}"));
+            }
+            names.entry(&port.name).or_insert_with(|| format!("another port of bridge {}", bridge.name));
+        }
+    }
+    check.ports();
+    check.problems
+}
+
+/// A validation under way.
+struct Check<'d> {
+    document: &'d Document,
+    problems: Vec<Problem>,
+}
+
+/// A vxlan port whose options could be read.
+struct Tunnel<'d> {
+    site: Site,
+    port: &'d Port,
+    options: VxlanOptions,
+}
+
+impl Check<'_> {
+    fn invalid(&mut self, site: &Site, message: impl Into<String>) {
+        self.problems.push(site.invalid(message));
+    }
+
+    fn missing(&mut self, site: &Site, message: impl Into<String>) {
+        self.problems.push(site.problem(Kind::Missing, message));
+    }
+
+    fn number(&mut self, site: &Site, value: u64, (low, high): (u64, u64)) {
+        if !(low..=high).contains(&value) {
+            self.invalid(site, format!("found {value}, expected a number from {low} to {high}"));
+        }
+    }
+
+    fn name(&mut self, site: &Site, name: &str, longest: usize) {
+        let site = site.field("name");
+        let expected = format!("1 to {longest} letters, digits, '_', '.' or '-'");
+        let allowed = |c: u8| c.is_ascii_alphanumeric() || matches!(c, b'_' | b'.' | b'-');
+        if name.is_empty() {
+            self.missing(&site, format!("expected a name of {expected}"));
+        } else if name.len() > longest || !name.bytes().all(allowed) || name.starts_with('-') {
+            self.invalid(&site, format!("found {name:?}, expected {expected}, and no '-' in front"));
+        }
+    }
+
+    fn settings(&mut self) {
+        let (mut dpdk, mut datapath) = (self.document.dpdk, self.document.datapath);
+        for (table, fields) in [("dpdk", dpdk.fields()), ("datapath", datapath.fields())] {
+            let site = Site::default().field(table);
+            for (name, value, (low, high)) in fields {
+                self.number(&site.field(name), u64::from(*value), (low.into(), high.into()));
+                if matches!(name, "rxd" | "txd") && !value.is_power_of_two() {
+                    self.invalid(&site.field(name), format!("found {value}, expected a power of two"));
+                }
+            }
+        }
+    }
+
+    /// What concerns ports: each by itself, then those of a kind among each other.
+    fn ports(&mut self) {
+        let document = self.document;
+        let mut devices: BTreeMap<String, &str> = BTreeMap::new();
+        let mut tunnels: Vec<Tunnel<'_>> = Vec::new();
+        for (index, bridge) in document.bridges.iter().enumerate() {
+            let site = Site::bridge(index, &bridge.name);
+            let mut ofports: BTreeMap<u16, &str> = BTreeMap::new();
+            for (index, port) in bridge.ports.iter().enumerate() {
+                let site = site.port(index, &port.name);
+                self.port(&site, port);
+                if let Some(number) = port.ofport_request
+                    && let Some(other) = ofports.insert(number, &port.name)
+                {
+                    self.invalid(
+                        &site.field("ofport_request"),
+                        format!("port {other} requests {number} too"),
+                    );
+                }
+                match port.port_kind() {
+                    Ok(PortKind::Dpdk) => match DpdkOptions::parse(&port.options) {
+                        Ok(options) => {
+                            let device = options.device().to_owned();
+                            if let Some(other) = devices.get(&device) {
+                                let message = format!("device {device} is in use by port {other}");
+                                self.invalid(&site.field("options").field("dpdk-devargs"), message);
+                            } else {
+                                devices.insert(device, &port.name);
+                            }
+                        }
+                        Err(errors) => self.option_errors(&site, errors),
+                    },
+                    Ok(PortKind::Vxlan) => match VxlanOptions::parse(&port.options) {
+                        Ok(options) => tunnels.push(Tunnel { site, port, options }),
+                        Err(errors) => self.option_errors(&site, errors),
+                    },
+                    Ok(PortKind::Internal | PortKind::Patch) | Err(_) => {}
+                }
+            }
+        }
+        self.tunnels(&tunnels);
+    }
+
+    fn tunnels(&mut self, tunnels: &[Tunnel<'_>]) {
+        let mut owned: BTreeMap<IpAddr, &str> = BTreeMap::new();
+        for bridge in &self.document.bridges {
+            owned.extend(bridge.address.iter().map(|net| (net.addr(), bridge.name.as_str())));
+        }
+        // Candidates for a clash share UDP port and VNI: with thousands of tunnels, comparing all pairs would be felt.
+        let mut same_key: BTreeMap<(u16, Option<u32>), Vec<&Tunnel<'_>>> = BTreeMap::new();
+        let mut sockets: BTreeMap<u16, &Tunnel<'_>> = BTreeMap::new();
+        for tunnel in tunnels {
+            let Tunnel { site, options, .. } = tunnel;
+            let options_site = site.field("options");
+            if let Some(what) = options.unsupported() {
+                let (name, message) = what.split_once(": ").unwrap_or(("remote_ip", &what));
+                self.invalid(&options_site.field(name), message);
+            }
+            for (addr, bridge) in options.remotes().iter().filter_map(|addr| owned.get_key_value(addr)) {
+                let message =
+                    format!("{addr} is this switch's own address (bridge {bridge}), expected another VTEP's");
+                self.invalid(&options_site.field("remote_ip"), message);
+            }
+            let vni = match options.in_key {
+                crate::options::TunnelKey::Vni(vni) => Some(vni),
+                crate::options::TunnelKey::Flow => None,
+            };
+            let candidates = same_key.entry((options.dst_port, vni)).or_default();
+            if let Some(other) = candidates.iter().find(|other| other.options.clashes_with(options)) {
+                let what = clash(&other.options, options);
+                let message = format!(
+                    "cannot be told apart on receive from port {}: both take {what}; expected another in_key, remote_ip, local_ip or dst_port",
+                    other.port.name
+                );
+                self.invalid(site, message);
+            }
+            candidates.push(tunnel);
+            let first = *sockets.entry(options.dst_port).or_insert(tunnel);
+            if first.options.ext != options.ext {
+                let message = format!(
+                    "port {} uses UDP port {} with other extensions, expected the same exts on one dst_port",
+                    first.port.name, options.dst_port
+                );
+                let name = if tunnel.port.options.contains_key("exts") { "exts" } else { "dst_port" };
+                self.invalid(&options_site.field(name), message);
+            }
+        }
+    }
+
+    fn option_errors(&mut self, site: &Site, errors: Vec<crate::options::OptionError>) {
+        for error in errors {
+            let site = site.field("options").field(&error.option);
+            let kind = if error.missing { Kind::Missing } else { Kind::Invalid };
+            self.problems.push(site.problem(kind, error.message));
+        }
+    }
+}
+
+/// What two clashing vxlan ports both receive, in words.
+fn clash(a: &VxlanOptions, b: &VxlanOptions) -> String {
+    let vni = match b.in_key {
+        crate::options::TunnelKey::Vni(vni) => format!("VNI {vni}"),
+        crate::options::TunnelKey::Flow => "any VNI (in_key=flow)".to_owned(),
+    };
+    let remote = match &b.remote_ip {
+        RemoteIp::Flow => "any remote".to_owned(),
+        RemoteIp::Addrs(addrs) => {
+            addrs.iter().find(|addr| a.remotes().contains(addr)).map_or_else(String::new, ToString::to_string)
+        }
+    };
+    format!("{vni} from {remote} on UDP port {}", b.dst_port)
+}
+
+#[cfg(test)]
+#[path = "tests.rs"]
+mod tests;

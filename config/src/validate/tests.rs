@@ -1,0 +1,255 @@
+use super::*;
+use crate::document::{Neighbour, Route, VlanMode, mac_table};
+
+fn bridge(name: &str, address: &[&str]) -> Bridge {
+    Bridge { address: address.iter().map(|net| net.parse().unwrap()).collect(), ..Bridge::new(name) }
+}
+
+fn dpdk(name: &str, device: &str) -> Port {
+    let options = [("dpdk-devargs".to_owned(), device.to_owned())].into();
+    Port { name: name.into(), kind: "dpdk".into(), options, ..Port::default() }
+}
+
+fn vxlan(name: &str, options: &[(&str, &str)]) -> Port {
+    let options = options.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+    Port { name: name.into(), kind: "vxlan".into(), options, ..Port::default() }
+}
+
+fn found(bridges: Vec<Bridge>) -> Vec<String> {
+    validate(&Document { bridges, ..Document::default() }).iter().map(ToString::to_string).collect()
+}
+
+fn with_ports(ports: Vec<Port>) -> Vec<String> {
+    found(vec![Bridge { ports, ..Bridge::new("br0") }])
+}
+
+#[test]
+fn paths_have_indices_and_places_have_names() {
+    let bridges = vec![
+        Bridge::new("br0"),
+        Bridge {
+            ports: vec![dpdk("a", "x"), vxlan("v", &[("remote_ip", "10.0.0.1"), ("key", "16777216")])],
+            ..Bridge::new("br1")
+        },
+    ];
+    let problems = validate(&Document { bridges, ..Document::default() });
+    assert_eq!(problems.len(), 1, "{problems:?}");
+    assert_eq!(problems[0].path, "bridge[1].port[1].options.key");
+    assert_eq!(problems[0].place, "bridge br1, port v: options.key");
+}
+
+#[test]
+fn names() {
+    assert!(found(vec![Bridge::new("br-0_a.b")]).is_empty());
+    for bad in ["", "sixteen-letters-", "br 0", "br/0", "br\u{e9}", "-br"] {
+        assert_eq!(found(vec![Bridge::new(bad)]).len(), 1, "{bad:?}");
+    }
+    assert!(with_ports(vec![dpdk(&"p".repeat(31), "x")]).is_empty());
+    assert_eq!(with_ports(vec![dpdk(&"p".repeat(32), "x")]).len(), 1);
+}
+
+#[test]
+fn port_names_are_unique_across_bridges() {
+    let bridges = vec![
+        Bridge { ports: vec![dpdk("p0", "x"), dpdk("br1", "z")], ..Bridge::new("br0") },
+        Bridge { ports: vec![dpdk("p0", "y")], ..Bridge::new("br1") },
+    ];
+    assert_eq!(
+        found(bridges),
+        [
+            "bridge br0, port br1: name: the name is taken by bridge br1",
+            "bridge br1, port p0: name: the name is taken by another port of bridge br0"
+        ]
+    );
+}
+
+#[test]
+fn one_device_one_port() {
+    assert_eq!(
+        with_ports(vec![dpdk("p0", "net_tap0,iface=a"), dpdk("p1", "net_tap0,iface=b")]),
+        ["bridge br0, port p1: options.dpdk-devargs: device net_tap0 is in use by port p0"]
+    );
+    assert!(with_ports(vec![dpdk("p0", "net_tap0"), dpdk("p1", "net_tap01")]).is_empty());
+}
+
+#[test]
+fn one_ofport_one_port() {
+    let port = |name, device| Port { ofport_request: Some(7), ..dpdk(name, device) };
+    assert_eq!(
+        with_ports(vec![port("p0", "x"), port("p1", "y")]),
+        ["bridge br0, port p1: ofport_request: port p0 requests 7 too"]
+    );
+}
+
+#[test]
+fn vlans() {
+    let problems = |tag: Option<u16>, trunks: &[u16], vlan_mode| {
+        with_ports(vec![Port { tag, trunks: trunks.to_vec(), vlan_mode, ..dpdk("p0", "x") }])
+    };
+    for (tag, trunks, mode) in [
+        (Some(10), &[][..], None),
+        (None, &[10, 20], None),
+        (Some(1), &[10], Some(VlanMode::NativeTagged)),
+        (Some(0), &[], Some(VlanMode::NativeUntagged)),
+        (Some(4095), &[], Some(VlanMode::Access)),
+        (None, &[], Some(VlanMode::Trunk)),
+    ] {
+        assert!(problems(tag, trunks, mode).is_empty(), "{tag:?} {trunks:?} {mode:?}");
+    }
+    for (tag, trunks, mode) in [
+        (Some(4096), &[][..], None),
+        (Some(10), &[20], None),
+        (None, &[4096], None),
+        (None, &[5, 5], None),
+        (Some(10), &[20], Some(VlanMode::Access)),
+        (Some(10), &[], Some(VlanMode::Trunk)),
+        (None, &[], Some(VlanMode::Access)),
+        (None, &[20], Some(VlanMode::NativeTagged)),
+    ] {
+        assert_eq!(problems(tag, trunks, mode).len(), 1, "{tag:?} {trunks:?} {mode:?}");
+    }
+}
+
+#[test]
+fn extensions_share_no_udp_port() {
+    let gbp = vxlan("v0", &[("remote_ip", "10.0.0.1"), ("exts", "gbp")]);
+    let plain = vxlan("v1", &[("remote_ip", "10.0.0.2")]);
+    let problems = with_ports(vec![gbp.clone(), plain.clone()]);
+    let expected = "bridge br0, port v1: options.dst_port: port v0 uses UDP port 4789 with other extensions, expected the same exts on one dst_port";
+    assert!(problems.iter().any(|p| p == expected), "{problems:?}");
+    let mut other = plain;
+    other.options.insert("dst_port".into(), "8472".into());
+    let problems = with_ports(vec![gbp, other]);
+    assert_eq!(problems, ["bridge br0, port v0: options.exts: gbp is not supported by this version"]);
+}
+
+#[test]
+fn tunnels_across_bridges_are_compared() {
+    let port = |name| vxlan(name, &[("remote_ip", "10.0.0.1"), ("key", "flow")]);
+    let problems = found(vec![
+        Bridge { ports: vec![port("v0")], ..Bridge::new("br0") },
+        Bridge { ports: vec![port("v1")], ..Bridge::new("br1") },
+    ]);
+    assert_eq!(problems.len(), 1);
+    assert!(
+        problems[0].starts_with(
+            "bridge br1, port v1: cannot be told apart on receive from port v0: both take any VNI"
+        )
+    );
+}
+
+#[test]
+fn a_vtep_does_not_tunnel_to_itself() {
+    let problems = found(vec![
+        bridge("br-phy", &["10.0.0.1/24"]),
+        Bridge { ports: vec![vxlan("v0", &[("remote_ip", "10.0.0.2,10.0.0.1")])], ..Bridge::new("br0") },
+    ]);
+    assert_eq!(
+        problems,
+        [
+            "bridge br0, port v0: options.remote_ip: 10.0.0.1 is this switch's own address (bridge br-phy), expected another VTEP's"
+        ]
+    );
+}
+
+#[test]
+fn what_the_datapath_does_not_do_is_told() {
+    assert_eq!(
+        with_ports(vec![vxlan("v0", &[("remote_ip", "2001:db8::1")])]),
+        ["bridge br0, port v0: options.remote_ip: VXLAN over IPv6 is not supported by this version"]
+    );
+}
+
+#[test]
+fn macs_of_bridges() {
+    let with =
+        |mac: [u8; 6]| found(vec![Bridge { hwaddr: Some(wire::addr::MacAddr(mac)), ..Bridge::new("br0") }]);
+    assert!(with([2, 0, 0, 0, 0, 1]).is_empty());
+    assert_eq!(with([3, 0, 0, 0, 0, 1]).len(), 1);
+    assert_eq!(with([0; 6]).len(), 1);
+}
+
+#[test]
+fn other_config() {
+    let with = |name: &str, value: &str| {
+        let other_config = [(name.to_owned(), value.to_owned())].into();
+        found(vec![Bridge { other_config, ..Bridge::new("br0") }])
+    };
+    for (name, value) in [
+        ("mac-aging-time", "1"),
+        ("mac-table-size", "8192"),
+        ("forward-bpdu", "true"),
+        ("hwaddr", "02:00:00:00:00:01"),
+    ] {
+        assert!(with(name, value).is_empty(), "{name}");
+    }
+    for (name, value) in [
+        ("mac-aging-time", "0"),
+        ("mac-aging-time", "0x10"),
+        ("mac-table-size", "x"),
+        ("forward-bpdu", "1"),
+        ("hwaddr", "01:00:00:00:00:01"),
+        ("hwaddr", "x"),
+        ("stp", "true"),
+    ] {
+        assert_eq!(with(name, value).len(), 1, "{name}={value}");
+    }
+    let mut bridge = Bridge::new("br0");
+    bridge.other_config.insert("mac-aging-time".into(), "15".into());
+    assert_eq!(
+        (bridge.mac_aging_time(), bridge.mac_table_size(), bridge.forward_bpdu()),
+        (15, mac_table::SIZE_DEFAULT, false)
+    );
+}
+
+#[test]
+fn addresses() {
+    assert!(
+        found(vec![
+            bridge("a", &["10.0.0.1/24", "10.0.0.2/24", "2001:db8::1/64"]),
+            bridge("b", &["10.0.1.1/31"])
+        ])
+        .is_empty()
+    );
+    assert_eq!(
+        found(vec![bridge("a", &["10.0.0.1/16"]), bridge("b", &["10.0.1.1/24"])]),
+        [
+            "bridge b: address[0]: 10.0.1.1/24 overlaps 10.0.0.1/16 of bridge a, expected networks that do not overlap"
+        ]
+    );
+    for bad in ["10.0.0.0/24", "10.0.0.255/24", "224.0.0.1/24", "0.0.0.0/0", "127.0.0.1/8", "ff02::1/64"] {
+        assert_eq!(found(vec![bridge("a", &[bad])]).len(), 1, "{bad}");
+    }
+    assert_eq!(found(vec![bridge("a", &["10.0.0.1/24", "10.0.0.1/25"])]).len(), 1);
+}
+
+#[test]
+fn routes_and_neighbours_are_on_link() {
+    let with = |to: &str, via: Option<&str>| {
+        let routes = vec![Route { to: to.parse().unwrap(), via: via.map(|via| via.parse().unwrap()) }];
+        found(vec![Bridge { routes, ..bridge("a", &["10.0.0.1/24"]) }])
+    };
+    assert!(with("0.0.0.0/0", Some("10.0.0.254")).is_empty());
+    assert!(with("10.1.0.0/16", None).is_empty());
+    assert_eq!(
+        with("0.0.0.0/0", Some("10.0.1.254")),
+        ["bridge a: route[0].via: 10.0.1.254 is not on-link, expected an address in 10.0.0.0/24"]
+    );
+    assert_eq!(with("0.0.0.0/0", Some("10.0.0.1")).len(), 1, "its own address");
+    assert_eq!(with("::/0", Some("10.0.0.2")).len(), 1, "another family");
+    assert_eq!(with("2001:db8::/32", None).len(), 1, "no address of that family");
+
+    let with = |ip: &str, mac: [u8; 6]| {
+        let neighbours = vec![Neighbour { ip: ip.parse().unwrap(), mac: wire::addr::MacAddr(mac) }];
+        found(vec![Bridge { neighbours, ..bridge("a", &["10.0.0.1/24"]) }])
+    };
+    assert!(with("10.0.0.2", [2, 0, 0, 0, 0, 2]).is_empty());
+    assert_eq!(with("10.0.1.2", [2, 0, 0, 0, 0, 2]).len(), 1, "not on-link");
+    assert_eq!(with("10.0.0.1", [2, 0, 0, 0, 0, 2]).len(), 1, "its own address");
+    assert_eq!(with("10.0.0.2", [0xff; 6]).len(), 1, "broadcast");
+}
+
+#[test]
+fn a_tunnel_without_an_underlay_is_allowed() {
+    assert!(with_ports(vec![vxlan("v0", &[("remote_ip", "10.0.0.1")])]).is_empty());
+}

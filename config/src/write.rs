@@ -1,0 +1,147 @@
+//! Writes a document as TOML, in the shape in which people write it.
+
+use std::fmt::Write as _;
+
+use crate::document::{Bridge, Document, FailMode, Port};
+use crate::settings::Fields;
+
+impl Document {
+    /// The document as TOML. Reads back as an equal document. What has its default value is left out.
+    #[must_use]
+    pub fn to_toml(&self) -> String {
+        let mut out = String::new();
+        let (mut dpdk, mut datapath) = (self.dpdk, self.datapath);
+        settings(&mut out, "dpdk", &mut dpdk);
+        settings(&mut out, "datapath", &mut datapath);
+        for bridge in &self.bridges {
+            write_bridge(&mut out, bridge);
+        }
+        out
+    }
+}
+
+/// One `key = value` line. Writing to a `String` cannot fail.
+fn line(out: &mut String, key: &str, value: impl std::fmt::Display) {
+    let _ = writeln!(out, "{key} = {value}");
+}
+
+fn header(out: &mut String, text: &str) {
+    if !out.is_empty() {
+        out.push('\n');
+    }
+    out.push_str(text);
+    out.push('\n');
+}
+
+fn settings<T: Fields + Default>(out: &mut String, name: &str, settings: &mut T) {
+    let mut default = T::default();
+    let changed: Vec<(&str, u32)> = settings
+        .fields()
+        .iter()
+        .zip(default.fields())
+        .filter(|((_, value, _), (_, default, _))| **value != **default)
+        .map(|((name, value, _), _)| (*name, **value))
+        .collect();
+    if changed.is_empty() {
+        return;
+    }
+    header(out, &format!("[{name}]"));
+    for (key, value) in changed {
+        line(out, key, value);
+    }
+}
+
+fn write_bridge(out: &mut String, bridge: &Bridge) {
+    header(out, "[[bridge]]");
+    line(out, "name", quote(&bridge.name));
+    if bridge.fail_mode != FailMode::default() {
+        line(out, "fail_mode", quote(bridge.fail_mode.as_str()));
+    }
+    if let Some(mac) = bridge.hwaddr {
+        line(out, "hwaddr", quote(&mac.to_string()));
+    }
+    if !bridge.address.is_empty() {
+        line(out, "address", list(bridge.address.iter().map(|net| quote(&net.to_string()))));
+    }
+    if !bridge.routes.is_empty() {
+        let routes = bridge.routes.iter().map(|route| match route.via {
+            Some(via) => format!("{{ to = \"{}\", via = \"{via}\" }}", route.to),
+            None => format!("{{ to = \"{}\" }}", route.to),
+        });
+        line(out, "route", list(routes));
+    }
+    if !bridge.neighbours.is_empty() {
+        let neighbours =
+            bridge.neighbours.iter().map(|n| format!("{{ ip = \"{}\", mac = \"{}\" }}", n.ip, n.mac));
+        line(out, "neighbour", list(neighbours));
+    }
+    if !bridge.flows.is_empty() {
+        let flows: String = bridge.flows.iter().map(|flow| format!("    {},\n", quote(flow))).collect();
+        line(out, "flows", format_args!("[\n{flows}]"));
+    }
+    table(out, "other_config", &bridge.other_config);
+    for port in &bridge.ports {
+        write_port(out, port);
+    }
+}
+
+fn write_port(out: &mut String, port: &Port) {
+    header(out, "[[bridge.port]]");
+    line(out, "name", quote(&port.name));
+    line(out, "type", quote(&port.kind));
+    table(out, "options", &port.options);
+    if let Some(tag) = port.tag {
+        line(out, "tag", tag);
+    }
+    if !port.trunks.is_empty() {
+        line(out, "trunks", list(port.trunks.iter().map(u16::to_string)));
+    }
+    if let Some(mode) = port.vlan_mode {
+        line(out, "vlan_mode", quote(mode.as_str()));
+    }
+    if let Some(mtu) = port.mtu {
+        line(out, "mtu", mtu);
+    }
+    if let Some(ofport) = port.ofport_request {
+        line(out, "ofport_request", ofport);
+    }
+}
+
+fn table(out: &mut String, name: &str, entries: &std::collections::BTreeMap<String, String>) {
+    if entries.is_empty() {
+        return;
+    }
+    let entries: Vec<String> =
+        entries.iter().map(|(name, value)| format!("{} = {}", key(name), quote(value))).collect();
+    line(out, name, format_args!("{{ {} }}", entries.join(", ")));
+}
+
+fn list(items: impl Iterator<Item = String>) -> String {
+    format!("[{}]", items.collect::<Vec<_>>().join(", "))
+}
+
+/// A key, bare where TOML allows it.
+fn key(name: &str) -> String {
+    let bare = !name.is_empty() && name.bytes().all(|c| c.is_ascii_alphanumeric() || c == b'_' || c == b'-');
+    if bare { name.to_owned() } else { quote(name) }
+}
+
+/// A basic string (TOML section "String"): control characters, quotes and backslashes escaped.
+fn quote(text: &str) -> String {
+    let mut out = String::with_capacity(text.len() + 2);
+    out.push('"');
+    for c in text.chars() {
+        match c {
+            '"' => out.push_str("\\\""),
+            '\\' => out.push_str("\\\\"),
+            '\n' => out.push_str("\\n"),
+            '\t' => out.push_str("\\t"),
+            c if c.is_control() => {
+                let _ = write!(out, "\\u{:04x}", u32::from(c));
+            }
+            c => out.push(c),
+        }
+    }
+    out.push('"');
+    out
+}
