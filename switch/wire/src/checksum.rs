@@ -229,9 +229,8 @@ mod tests {
 
     #[test]
     fn known_ipv4_header() {
-        let mut header = [
-            0x45, 0, 0, 0x73, 0, 0, 0x40, 0, 0x40, 0x11, 0xb8, 0x61, 0xc0, 0xa8, 0, 1, 0xc0, 0xa8, 0, 0xc7,
-        ];
+        let mut header =
+            [0x45, 0, 0, 0x73, 0, 0, 0x40, 0, 0x40, 0x11, 0xb8, 0x61, 0xc0, 0xa8, 0, 1, 0xc0, 0xa8, 0, 0xc7];
         assert!(ipv4_header_is_valid(&header));
         assert!(ipv4_header20_is_valid(&header));
         assert_eq!(ipv4_header(&header), 0xb861);
@@ -280,7 +279,7 @@ mod tests {
             new in prop::collection::vec(any::<u8>(), 1..30),
             at in 0usize..50,
         ) {
-            let at = (at * 2) % bytes.len() & !1;
+            let at = ((at * 2) % bytes.len()) & !1;
             let n = new.len().min(bytes.len() - at);
             let mut changed: Vec<u8> = bytes.clone();
             changed[at..at + n].copy_from_slice(&new[..n]);

@@ -284,7 +284,9 @@ impl EncapTemplate {
         datagram[6..8].fill(0);
         let pseudo = match self.addrs {
             EncapAddrs::V4(src, dst) => checksum::pseudo_v4(src.octets(), dst.octets(), IP_UDP, length),
-            EncapAddrs::V6(src, dst) => checksum::pseudo_v6(&src.octets(), &dst.octets(), IP_UDP, length.into()),
+            EncapAddrs::V6(src, dst) => {
+                checksum::pseudo_v6(&src.octets(), &dst.octets(), IP_UDP, length.into())
+            }
         };
         let sum = checksum::udp(pseudo, datagram);
         datagram[6..8].copy_from_slice(&sum.to_be_bytes());

@@ -11,7 +11,8 @@ use crate::bytes::{array, be16, part};
 use crate::checksum::{self, ipv4_header20_is_valid};
 use crate::key::{FlowKey, TUN_CSUM, TUN_DF, TUN_GBP, TUN_IPV6, TUN_PRESENT};
 use crate::proto::{
-    ETH_IPV4, ETH_IPV6, ETH_VLAN, ETHERNET_LEN, IP_FRAGMENT, IP_UDP, IPV4_DF, IPV4_LEN, IPV4_MF, IPV4_OFFSET, IPV6_LEN, UDP_LEN,
+    ETH_IPV4, ETH_IPV6, ETH_VLAN, ETHERNET_LEN, IP_FRAGMENT, IP_UDP, IPV4_DF, IPV4_LEN, IPV4_MF, IPV4_OFFSET,
+    IPV6_LEN, UDP_LEN,
 };
 use crate::reason::reasons;
 use crate::vxlan::{VXLAN_LEN, VxlanHeader};
@@ -137,6 +138,7 @@ const PEEK_LEN: usize = ETHERNET_LEN + IPV4_LEN + UDP_LEN;
 const FAST_LEN: usize = PEEK_LEN + VXLAN_LEN + ETHERNET_LEN;
 
 /// Whether the first bytes are those of untagged, unfragmented IPv4 without options that carries UDP.
+#[allow(clippy::needless_bitwise_bool, reason = "one branch on all tests together is the point")]
 #[inline(always)]
 fn is_plain_v4<const LEN: usize>(head: &[u8; LEN]) -> bool {
     let [type0, type1, version_ihl] = part::<12, 3, LEN>(head);
@@ -200,6 +202,7 @@ pub fn parse_outer(frame: &[u8], allow_zero_csum6: bool) -> Result<Outer, OuterE
 
 /// The straight line for IPv4 without options, tag or UDP checksum. `None` when something is out of the
 /// ordinary, right or wrong.
+#[allow(clippy::needless_bitwise_bool, reason = "one branch on all tests together is the point")]
 #[inline(always)]
 fn fast(head: &[u8; FAST_LEN], len: usize) -> Option<Outer> {
     let ip = part::<14, 20, FAST_LEN>(head);
@@ -264,7 +267,9 @@ pub fn parse_outer_general(frame: &[u8], allow_zero_csum6: bool) -> Result<Outer
     let has_csum = udp[6..] != [0, 0];
     if has_csum {
         let pseudo = match (src, dst) {
-            (IpAddr::V4(src), IpAddr::V4(dst)) => checksum::pseudo_v4(src.octets(), dst.octets(), IP_UDP, udp_len),
+            (IpAddr::V4(src), IpAddr::V4(dst)) => {
+                checksum::pseudo_v4(src.octets(), dst.octets(), IP_UDP, udp_len)
+            }
             (IpAddr::V6(src), IpAddr::V6(dst)) => {
                 checksum::pseudo_v6(&src.octets(), &dst.octets(), IP_UDP, udp_len.into())
             }

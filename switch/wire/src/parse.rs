@@ -14,8 +14,9 @@ use crate::bytes::{array, be16, le64, part};
 use crate::key::{FRAG_ANY, FRAG_LATER, FlowKey, VLAN_PRESENT};
 use crate::proto::{
     ETH_ARP, ETH_IPV4, ETH_IPV6, ETH_NONE, ETH_QINQ, ETH_RARP, ETH_TYPE_MIN, ETH_VLAN, ETHERNET_LEN, IP_AH,
-    IP_DSTOPTS, IP_FRAGMENT, IP_HOPOPTS, IP_ICMP, IP_ICMPV6, IP_IGMP, IP_ROUTING, IP_SCTP, IP_TCP, IP_UDP, IPV4_LEN,
-    IPV4_MF, IPV4_OFFSET, IPV6_LEN, ND_ADVERT, ND_OPT_SLL, ND_OPT_TLL, ND_SOLICIT, UDP_LEN, VLAN_LEN,
+    IP_DSTOPTS, IP_FRAGMENT, IP_HOPOPTS, IP_ICMP, IP_ICMPV6, IP_IGMP, IP_ROUTING, IP_SCTP, IP_TCP, IP_UDP,
+    IPV4_LEN, IPV4_MF, IPV4_OFFSET, IPV6_LEN, ND_ADVERT, ND_OPT_SLL, ND_OPT_TLL, ND_SOLICIT, UDP_LEN,
+    VLAN_LEN,
 };
 use crate::reason::reasons;
 use zerocopy::byteorder::network_endian::{U16, U32};
@@ -79,6 +80,7 @@ pub fn extract(frame: &[u8], key: &mut FlowKey) -> Result<Parsed, EthernetTrunca
 }
 
 /// The straight line. False, with `key` as it was, when the frame is not of the common kind.
+#[allow(clippy::needless_bitwise_bool, reason = "one branch on all tests together is the point")]
 #[inline(always)]
 fn fast(head: &[u8; FAST_LEN], len: usize, key: &mut FlowKey) -> bool {
     // Little-endian loads: byte n of a load is bits 8n and up, as it will stand in the key's memory.

@@ -140,7 +140,11 @@ fn anomalies() {
         assert_eq!(anomaly_of(&with(14, 0x40 | ihl)), Some(Anomaly::Ipv4Header));
     }
     assert_eq!(anomaly_of(&with(14, 0x65)), Some(Anomaly::Ipv4Header));
-    assert_eq!(anomaly_of(&with(14, 0x4f)), Some(Anomaly::Ipv4Header), "60 bytes of header in a packet of 42");
+    assert_eq!(
+        anomaly_of(&with(14, 0x4f)),
+        Some(Anomaly::Ipv4Header),
+        "60 bytes of header in a packet of 42"
+    );
     assert_eq!(anomaly_of(&with(17, 19)), Some(Anomaly::Ipv4Length));
     assert_eq!(anomaly_of(&with(17, 43)), Some(Anomaly::Ipv4Length));
     assert_eq!(anomaly_of(&good[..33]), Some(Anomaly::Ipv4Header));
@@ -152,7 +156,10 @@ fn anomalies() {
     assert_eq!(anomaly_of(&ethernet(&[], 0x86dd, &ipv4(6, 0, &[], &[0; 40]))), Some(Anomaly::Ipv6Header));
     let frame = ethernet(&[], 0x86dd, &ipv6(17, &udp(b"")));
     assert_eq!(anomaly_of(&frame[..frame.len() - 1]), Some(Anomaly::Ipv6Length));
-    assert_eq!(anomaly_of(&ethernet(&[], 0x86dd, &ipv6(0, &[6, 1, 0, 0, 0, 0, 0, 0]))), Some(Anomaly::Ipv6Extension));
+    assert_eq!(
+        anomaly_of(&ethernet(&[], 0x86dd, &ipv6(0, &[6, 1, 0, 0, 0, 0, 0, 0]))),
+        Some(Anomaly::Ipv6Extension)
+    );
     for n in 0..14 {
         assert_eq!(agreed(&good[..n]).1, Err(EthernetTruncated));
     }

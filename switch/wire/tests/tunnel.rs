@@ -8,7 +8,8 @@ use proptest::prelude::*;
 use wire::addr::MacAddr;
 use wire::checksum;
 use wire::encap::{
-    ENCAP_MAX_LEN, EncapAddrs, EncapError, EncapExt, EncapPatch, EncapSpec, EncapTemplate, INNER_MAX_LEN, source_port,
+    ENCAP_MAX_LEN, EncapAddrs, EncapError, EncapExt, EncapPatch, EncapSpec, EncapTemplate, INNER_MAX_LEN,
+    source_port,
 };
 use wire::key::{FlowKey, TUN_CSUM, TUN_DF, TUN_GBP, TUN_IPV6, TUN_PRESENT};
 use wire::outer::{
@@ -101,7 +102,10 @@ fn extensions_on_the_wire() {
     };
     assert_eq!(header(EncapExt::None, &policy), [8, 0, 0, 0, 0, 0, 1, 0]);
     assert_eq!(header(EncapExt::Gbp, &policy), [0x88, 0x48, 0x12, 0x34, 0, 0, 1, 0]);
-    assert_eq!(header(EncapExt::Gbp, &EncapPatch { vni: 1, ..EncapPatch::default() }), [8, 0, 0, 0, 0, 0, 1, 0]);
+    assert_eq!(
+        header(EncapExt::Gbp, &EncapPatch { vni: 1, ..EncapPatch::default() }),
+        [8, 0, 0, 0, 0, 0, 1, 0]
+    );
     assert_eq!(header(EncapExt::Gpe, &policy), [0x0c, 0, 0, 3, 0, 0, 1, 0]);
 }
 
@@ -235,7 +239,10 @@ fn key_fields() {
     let mut cleared = before;
     clear_tunnel(&mut cleared);
     assert_eq!(cleared.tun_flags, 0);
-    assert_eq!((cleared.in_port, cleared.tcp_flags, cleared.nd_target), (u32::MAX, 0xffff.into(), [0xff; 16]));
+    assert_eq!(
+        (cleared.in_port, cleared.tcp_flags, cleared.nd_target),
+        (u32::MAX, 0xffff.into(), [0xff; 16])
+    );
     assert_eq!((cleared.words()[1], cleared.words()[12..16].iter().sum::<u64>()), (0, 0));
 }
 
@@ -302,9 +309,17 @@ fn any_spec() -> impl Strategy<Value = EncapSpec> {
 }
 
 fn any_patch() -> impl Strategy<Value = EncapPatch> {
-    any::<(u16, u32, u8, u8, u16, u16, u8)>().prop_map(|(src_port, vni, tos, ttl, ip_id, gbp_id, gbp_flags)| {
-        EncapPatch { src_port, vni: vni & 0xff_ffff, tos, ttl, ip_id, gbp_id, gbp_flags }
-    })
+    any::<(u16, u32, u8, u8, u16, u16, u8)>().prop_map(
+        |(src_port, vni, tos, ttl, ip_id, gbp_id, gbp_flags)| EncapPatch {
+            src_port,
+            vni: vni & 0xff_ffff,
+            tos,
+            ttl,
+            ip_id,
+            gbp_id,
+            gbp_flags,
+        },
+    )
 }
 
 proptest! {

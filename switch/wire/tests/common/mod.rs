@@ -22,8 +22,9 @@ impl Rng {
 }
 
 /// Header bytes that steer parsers, more telling than random ones.
-const TELLING: [u8; 24] =
-    [0, 1, 2, 3, 4, 6, 8, 17, 0x20, 0x40, 43, 44, 45, 0x45, 0x46, 51, 58, 60, 0x60, 0x81, 0x86, 132, 135, 0xff];
+const TELLING: [u8; 24] = [
+    0, 1, 2, 3, 4, 6, 8, 17, 0x20, 0x40, 43, 44, 45, 0x45, 0x46, 51, 58, 60, 0x60, 0x81, 0x86, 132, 135, 0xff,
+];
 
 /// Changes up to six bytes, then sometimes cuts the end off or adds to it.
 pub fn mutate(frame: &mut Vec<u8>, rng: &mut Rng) {
@@ -104,7 +105,9 @@ pub fn arp(op: u16) -> Vec<u8> {
 pub fn nd(kind: u8, options: &[&[u8]]) -> Vec<u8> {
     let mut message = vec![kind, 0, 0, 0, 0, 0, 0, 0];
     message.extend([0xfe, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x33]);
-    options.iter().for_each(|option| message.extend(*option));
+    for option in options {
+        message.extend(*option);
+    }
     message
 }
 
@@ -139,11 +142,12 @@ pub fn corpus() -> Vec<(&'static str, Vec<u8>)> {
     let mut padded = ethernet(&[], 0x0800, &ipv4(6, 0x4000, &[], &tcp()));
     padded.extend([0xee; 9]);
     let extensions: Vec<u8> = [
-        &[43, 0, 1, 4, 0, 0, 0, 0][..],          // hop by hop
-        &[60, 1, 0, 0, 0, 0, 0, 0][..], &[0; 8], // routing
-        &[51, 0, 1, 4, 0, 0, 0, 0],              // destination options
-        &[44, 1, 0, 0, 0, 0, 0, 1, 0, 0, 0, 2],  // AH
-        &[6, 0, 0, 1, 0, 0, 0, 9],               // first fragment
+        &[43, 0, 1, 4, 0, 0, 0, 0][..], // hop by hop
+        &[60, 1, 0, 0, 0, 0, 0, 0][..],
+        &[0; 8],                                // routing
+        &[51, 0, 1, 4, 0, 0, 0, 0],             // destination options
+        &[44, 1, 0, 0, 0, 0, 0, 1, 0, 0, 0, 2], // AH
+        &[6, 0, 0, 1, 0, 0, 0, 9],              // first fragment
     ]
     .concat();
     let ext_tcp = [extensions, tcp()].concat();
@@ -161,7 +165,10 @@ pub fn corpus() -> Vec<(&'static str, Vec<u8>)> {
         ("igmp", ethernet(&[], 0x0800, &ipv4(2, 0, &[], &[0x16, 1, 0, 0, 224, 0, 0, 5]))),
         ("sctp4", ethernet(&[q], 0x0800, &ipv4(132, 0, &[], &[1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12]))),
         ("gre4", ethernet(&[], 0x0800, &ipv4(47, 0, &[], &[0, 0, 8, 0]))),
-        ("first fragment", ethernet(&[], 0x0800, &ipv4(17, 0x2000, &[], &udp(b"first of several fragments")))),
+        (
+            "first fragment",
+            ethernet(&[], 0x0800, &ipv4(17, 0x2000, &[], &udp(b"first of several fragments"))),
+        ),
         ("later fragment", ethernet(&[], 0x0800, &ipv4(17, 0x00b9, &[], &[7; 40]))),
         ("vlan tcp4", ethernet(&[q], 0x0800, &ipv4(6, 0x4000, &[], &tcp()))),
         ("qinq udp4", ethernet(&[s, q], 0x0800, &ipv4(17, 0, &[], &udp(b"two tags")))),
