@@ -14,11 +14,11 @@ mod lookup;
 pub use lookup::{Lookup, LookupStats};
 
 use crate::megaflow::{BURST, Lines, List, MISS, MegaflowTable, View};
-use crate::prefetch::{equal_lanes, prefetch};
+use crate::prefetch::{equal_lanes, prefetch_at};
 use wire::key::FlowKey;
 
-/// Entries of a cache unless the settings say otherwise.
-pub const DEFAULT_ENTRIES: usize = 64 << 10;
+/// Flows that a cache holds unless the settings say otherwise.
+pub const DEFAULT_FLOWS: usize = 64 << 10;
 /// Entries of a bucket.
 const WAYS: usize = 8;
 /// First cell of a bucket's slots; the signatures are before it.
@@ -43,12 +43,14 @@ fn signature(hash: u64) -> u32 {
 }
 
 impl FlowCache {
-    /// An empty cache of `entries`, rounded up to a power of two, eight at least; eight bytes each.
+    /// An empty cache for `flows`: twice as many entries, rounded up to a power of two, eight bytes each. With
+    /// fewer entries so many buckets would be asked for more than their eight flows that one flow in eight
+    /// kept missing.
     ///
     /// # Panics
     /// When there is no memory for it.
-    pub fn new(entries: usize) -> Self {
-        let buckets = entries.div_ceil(WAYS).next_power_of_two();
+    pub fn new(flows: usize) -> Self {
+        let buckets = (flows * 2).div_ceil(WAYS).next_power_of_two();
         FlowCache { buckets: Lines::new(buckets), mask: buckets - 1, random: 0x9e37_79b9 }
     }
 
@@ -132,15 +134,21 @@ impl FlowCache {
             keys.len() == hits.len() && keys.len() == hashes.len() && keys.len() <= BURST,
             "one result a key"
         );
-        hits.fill(MISS);
+        hashes.iter().for_each(|&hash| self.prefetch(hash));
         let missed = self.lookup_list(table.view(), keys, &List::first(keys.len()), hashes, hits);
         missed.as_slice().iter().fold(0, |mask, &i| mask | 1 << i)
     }
 
-    /// Looks up the packets of `list`; what matches gets its slot in `hits`, the others are returned.
+    /// Asks for the bucket of `hash`: first stage of a lookup.
+    #[inline(always)]
+    fn prefetch(&self, hash: u64) {
+        prefetch_at(self.buckets.records(), self.bucket(hash));
+    }
+
+    /// Looks up the packets of `list`, whose buckets were asked for; what matches gets its slot in `hits`, the
+    /// others get [`MISS`] and are returned.
     ///
-    /// `hashes` is by packet, not by position in `list`. As in the megaflow table, each stage asks for the
-    /// cache lines of the next one.
+    /// `hashes` is by packet, not by position in `list`.
     #[inline]
     fn lookup_list(
         &self,
@@ -152,27 +160,18 @@ impl FlowCache {
     ) -> List {
         let buckets = self.buckets.records();
         for &i in list.as_slice() {
-            if let Some(bucket) = buckets.get(self.bucket(hashes[i as usize])) {
-                prefetch(bucket);
-            }
-        }
-        let (mut missed, mut found) = (List::default(), List::default());
-        for &i in list.as_slice() {
             let hash = hashes[i as usize];
             let Some(bucket) = buckets.get(self.bucket(hash)) else { continue };
             let Some(lanes) = bucket.first_chunk() else { continue };
-            // Insertion keeps one entry a signature, so the first is the only candidate.
+            // Insertion keeps one entry a signature, so the first is the only candidate. Without one this
+            // is some other entry's slot: the verification will tell.
             let mask = equal_lanes(lanes, signature(hash));
             let slot = bucket[(SLOTS + mask.trailing_zeros() as usize) % bucket.len()];
             hits[i as usize] = slot;
             view.prefetch(slot);
-            found.push_if(i, mask != 0);
-            missed.push_if(i, mask == 0);
         }
-        for &i in missed.as_slice() {
-            hits[i as usize] = MISS;
-        }
-        for &i in found.as_slice() {
+        let mut missed = List::default();
+        for &i in list.as_slice() {
             if !view.matches(hits[i as usize], &keys[i as usize]) {
                 hits[i as usize] = MISS;
                 missed.push_if(i, true);
@@ -192,11 +191,11 @@ mod tests {
 
     #[test]
     fn sizes_round_up() {
-        for (asked, got) in [(0, 8), (1, 8), (9, 16), (DEFAULT_ENTRIES, DEFAULT_ENTRIES), (100_000, 131_072)]
+        for (asked, got) in [(0, 8), (1, 8), (5, 16), (DEFAULT_FLOWS, 2 * DEFAULT_FLOWS), (100_000, 262_144)]
         {
             assert_eq!(FlowCache::new(asked).entries(), got);
         }
-        assert_eq!(FlowCache::new(1 << 20).region().1, 8 << 20);
+        assert_eq!(FlowCache::new(1 << 20).region().1, 16 << 20);
         assert_eq!(FlowCache::new(8).bytes_per_entry(), 8);
     }
 

@@ -2,17 +2,18 @@
 //! crate's only unsafe code. Each has a portable twin, which other targets and Miri use.
 #![allow(unsafe_code)]
 
-/// Asks for the cache line of `target`, for reading and soon.
+/// Asks for the cache line where `items[index]` begins, for reading and soon; `index` may be any.
 #[inline(always)]
-pub(crate) fn prefetch<T>(target: &T) {
+pub(crate) fn prefetch_at<T>(items: &[T], index: usize) {
     #[cfg(all(target_arch = "x86_64", not(miri)))]
-    // SAFETY: a prefetch is a hint; it never faults and changes no memory, whatever the address.
-    unsafe {
+    {
         use core::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        _mm_prefetch::<_MM_HINT_T0>(core::ptr::from_ref(target).cast());
+        let address = items.as_ptr().wrapping_add(index).cast();
+        // SAFETY: a prefetch is a hint; it never faults and changes no memory, whatever the address.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(address) }
     }
     #[cfg(not(all(target_arch = "x86_64", not(miri))))]
-    let _ = target;
+    let _ = (items, index);
 }
 
 /// Which of eight lanes equal `value`: bit *i* is set when `lanes[i] == value`.

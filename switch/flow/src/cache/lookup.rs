@@ -111,7 +111,9 @@ impl Lookup {
     fn ask_cache(&mut self, keys: &[FlowKey], list: &List, hits: &mut [u32]) -> List {
         for &i in list.as_slice() {
             let key = &keys[i as usize];
-            self.hashes[i as usize % BURST] = cache_hash(flow_hash(key), key);
+            let hash = cache_hash(flow_hash(key), key);
+            self.hashes[i as usize % BURST] = hash;
+            self.cache.prefetch(hash);
         }
         let missed = self.cache.lookup_list(self.table.view(), keys, list, &self.hashes[..], hits);
         let misses = missed.as_slice().len() as u64;
@@ -206,7 +208,7 @@ mod tests {
         #[test]
         fn cache_and_table_are_the_linear_reference(steps in steps()) {
             let table = MegaflowTable::new(Arc::new(Slab::new(SLOTS as usize)), MASKS.len());
-            let mut lookup = Lookup::new(table, FlowCache::new(16));
+            let mut lookup = Lookup::new(table, FlowCache::new(8));
             let mut reference: Vec<Option<(FlowKey, FlowMask, u32)>> = vec![None; SLOTS as usize];
             let mut packets = 0;
             for step in steps {

@@ -9,12 +9,10 @@
 //! is the same for all, so its words, masks and seed stay in registers and the number of words is known to
 //! the compiler. A burst of several in-ports, tunnels mostly, follows each packet's own list.
 
-use super::index::{self, OVERFLOW, SLOTS};
-use super::slab::{STATE, WORDS};
+use super::index::{self, Bucket, LANES, OVERFLOW, SLOTS};
 use super::subtable::{INLINE, NONE};
 use super::{BURST, MISS, MegaflowTable, View, state_tag};
-use crate::prefetch::prefetch;
-use core::sync::atomic::Ordering::Relaxed;
+use crate::prefetch::prefetch_at;
 use wire::key::FlowKey;
 
 /// Which packets of a burst, by number.
@@ -91,11 +89,11 @@ impl MegaflowTable {
             let subtable = &view.subtables[id as usize];
             let pending = list.len;
             match subtable.len {
-                1 => pass::<1>(view, id, keys, &mut list, scratch, hits),
-                2 => pass::<2>(view, id, keys, &mut list, scratch, hits),
-                3 => pass::<3>(view, id, keys, &mut list, scratch, hits),
-                4 => pass::<4>(view, id, keys, &mut list, scratch, hits),
-                5 => pass::<5>(view, id, keys, &mut list, scratch, hits),
+                1 => pass_any::<1>(view, id, keys, &mut list, scratch, hits),
+                2 => pass_any::<2>(view, id, keys, &mut list, scratch, hits),
+                3 => pass_any::<3>(view, id, keys, &mut list, scratch, hits),
+                4 => pass_any::<4>(view, id, keys, &mut list, scratch, hits),
+                5 => pass_any::<5>(view, id, keys, &mut list, scratch, hits),
                 _ => {
                     scratch.at.fill(id);
                     pass_mixed(view, keys, &mut list, scratch, hits);
@@ -148,7 +146,7 @@ impl MegaflowTable {
     }
 }
 
-/// Stage 2 for the `count` packets of `list`: finds a candidate for each and asks for its line. Gives the
+/// Stage 2 for the packets of `list`: finds a candidate for each and asks for its line. Gives the
 /// positions that have one, or a bucket to go on to; the others move to `missed`.
 #[inline(always)]
 fn compare(view: View<'_>, list: &List, scratch: &mut Scratch, missed: &mut List) -> List {
@@ -156,8 +154,7 @@ fn compare(view: View<'_>, list: &List, scratch: &mut Scratch, missed: &mut List
     for (position, &i) in list.as_slice().iter().enumerate() {
         let Some(bucket) = view.buckets.get(scratch.buckets[position] as usize) else { continue };
         let candidates = index::candidates(bucket, scratch.signatures[position]);
-        // No candidate reads cell 15, which is 0: any slot will do, it is verified in any case.
-        let slot = bucket[(SLOTS + (candidates | 0x80).trailing_zeros() as usize) % bucket.len()];
+        let slot = candidate(bucket, candidates);
         scratch.slots[position] = slot;
         view.prefetch(slot);
         let go_on = candidates | bucket[OVERFLOW] != 0;
@@ -165,6 +162,75 @@ fn compare(view: View<'_>, list: &List, scratch: &mut Scratch, missed: &mut List
         missed.push_if(i, !go_on);
     }
     found
+}
+
+/// Tries subtable `id`, of `N` words, on every packet of `list`; what matched leaves the list.
+#[inline(always)]
+fn pass_any<const N: usize>(
+    view: View<'_>,
+    id: u16,
+    keys: &[FlowKey],
+    list: &mut List,
+    scratch: &mut Scratch,
+    hits: &mut [u32],
+) {
+    let last = view.subtables[id as usize].next == NONE;
+    if last && list.len == keys.len() {
+        whole::<N>(view, id, keys, list, scratch, hits)
+    } else {
+        pass::<N>(view, id, keys, list, scratch, hits)
+    }
+}
+
+/// [`pass`] for a whole burst that has no other subtable to go to: the normal case. No list is followed or
+/// made, candidates go straight to `hits`, and what does not verify is looked at again, slowly: it is either
+/// very rare or an upcall.
+#[inline(never)]
+fn whole<const N: usize>(
+    view: View<'_>,
+    id: u16,
+    keys: &[FlowKey],
+    list: &mut List,
+    scratch: &mut Scratch,
+    hits: &mut [u32],
+) {
+    let subtable = &view.subtables[id as usize];
+    let at: [usize; N] = core::array::from_fn(|i| subtable.words[i] as usize);
+    let masks: [u64; N] = core::array::from_fn(|i| subtable.masks[i]);
+    let seed = view.secrets.seed_n::<N>(subtable.seed);
+    let tag = state_tag(id);
+    let Scratch { words, signatures, buckets, .. } = scratch;
+    for (((key, words), signature), bucket) in
+        keys.iter().zip(&mut *words).zip(&mut *signatures).zip(&mut *buckets)
+    {
+        let key = key.words();
+        let compressed: [u64; N] = core::array::from_fn(|i| key[at[i]] & masks[i]);
+        let hash = view.secrets.hash_n(&compressed, seed);
+        words[..N].copy_from_slice(&compressed);
+        *signature = index::signature(hash);
+        *bucket = index::home(hash, view.buckets.len());
+        prefetch_at(view.buckets, *bucket as usize);
+    }
+    for ((hit, signature), bucket) in hits.iter_mut().zip(&*signatures).zip(&*buckets) {
+        let Some(bucket) = view.buckets.get(*bucket as usize) else { continue };
+        *hit = candidate(bucket, index::candidates(bucket, *signature));
+        view.prefetch(*hit);
+    }
+    let mut missed = List::default();
+    for (i, ((hit, words), key)) in hits.iter_mut().zip(&*words).zip(keys).enumerate() {
+        if !view.line_holds::<N>(*hit, tag, words) {
+            *hit = retry(view, id, key);
+            missed.push_if(i as u8, *hit == MISS);
+        }
+    }
+    *list = missed;
+}
+
+/// The slot of the first of the `candidates`. Without one it is what the cell beyond the lanes holds, 0: any
+/// slot will do, it is verified in any case.
+#[inline(always)]
+fn candidate(bucket: &Bucket, candidates: u32) -> u32 {
+    bucket[(SLOTS + (candidates | 1 << LANES).trailing_zeros() as usize) % bucket.len()]
 }
 
 /// Tries subtable `id`, of `N` words, on every packet of `list`; what matched leaves the list.
@@ -189,9 +255,7 @@ fn pass<const N: usize>(
         scratch.words[position][..N].copy_from_slice(&words);
         scratch.signatures[position] = index::signature(hash);
         scratch.buckets[position] = bucket;
-        if let Some(bucket) = view.buckets.get(bucket as usize) {
-            prefetch(bucket);
-        }
+        prefetch_at(view.buckets, bucket as usize);
     }
     let mut missed = List::default();
     let found = compare(view, list, scratch, &mut missed);
@@ -199,15 +263,12 @@ fn pass<const N: usize>(
     for &position in found.as_slice() {
         let position = position as usize % BURST;
         let (slot, i) = (scratch.slots[position], list.packets[position]);
-        let Some(line) = view.lines.get(slot as usize) else { continue };
-        let mut difference = line[STATE].load(Relaxed) >> 32 ^ tag;
-        for (word, stored) in scratch.words[position][..N].iter().zip(&line[WORDS..]) {
-            difference |= word ^ stored.load(Relaxed);
-        }
-        if difference == 0 {
+        if view.line_holds::<N>(slot, tag, &scratch.words[position]) {
             hits[i as usize] = slot;
         } else {
-            retry(view, id, i, &keys[i as usize], &mut missed, hits);
+            let slot = retry(view, id, &keys[i as usize]);
+            hits[i as usize] = slot;
+            missed.push_if(i, slot == MISS);
         }
     }
     *list = missed;
@@ -225,9 +286,7 @@ fn pass_mixed(view: View<'_>, keys: &[FlowKey], list: &mut List, scratch: &mut S
         scratch.words[position] = words;
         scratch.signatures[position] = index::signature(hash);
         scratch.buckets[position] = bucket;
-        if let Some(bucket) = view.buckets.get(bucket as usize) {
-            prefetch(bucket);
-        }
+        prefetch_at(view.buckets, bucket as usize);
     }
     let mut missed = List::default();
     let found = compare(view, list, scratch, &mut missed);
@@ -239,18 +298,17 @@ fn pass_mixed(view: View<'_>, keys: &[FlowKey], list: &mut List, scratch: &mut S
         if view.holds(slot, id, &scratch.words[position], key) {
             hits[i as usize] = slot;
         } else {
-            retry(view, id, i, key, &mut missed, hits);
+            let slot = retry(view, id, key);
+            hits[i as usize] = slot;
+            missed.push_if(i, slot == MISS);
         }
     }
     *list = missed;
 }
 
-/// The first candidate was not the one: looks at the others and at the buckets beyond.
+/// The first candidate was not the one: looks at the others and at the buckets beyond. The slot, or [`MISS`].
 #[cold]
 #[inline(never)]
-fn retry(view: View<'_>, id: u16, packet: u8, key: &FlowKey, missed: &mut List, hits: &mut [u32]) {
-    match view.find(id, key) {
-        Some(slot) => hits[packet as usize] = slot,
-        None => missed.push_if(packet, true),
-    }
+fn retry(view: View<'_>, id: u16, key: &FlowKey) -> u32 {
+    view.find(id, key).unwrap_or(MISS)
 }

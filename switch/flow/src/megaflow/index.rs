@@ -27,10 +27,10 @@ pub(super) fn signature(hash: u64) -> u32 {
     hash as u32 | 1 << 31
 }
 
-/// Home bucket of a hash, from its high half: `buckets` need not be a power of two.
+/// Home bucket of a hash, from its high bits: `buckets` need not be a power of two.
 #[inline(always)]
 pub(super) fn home(hash: u64, buckets: usize) -> u32 {
-    (((hash >> 32) * buckets as u64) >> 32) as u32
+    ((u128::from(hash) * buckets as u128) >> 64) as u32
 }
 
 /// Lanes of a bucket with this signature, as a bit mask.

@@ -25,7 +25,7 @@ pub use slab::Slab;
 pub(crate) use burst::List;
 pub(crate) use slab::Lines;
 
-use crate::prefetch::prefetch;
+use crate::prefetch::prefetch_at;
 use burst::Scratch;
 use core::sync::atomic::Ordering::Relaxed;
 use index::{Bucket, Index};
@@ -150,6 +150,17 @@ impl View<'_> {
         difference == 0 && (!subtable.is_wide() || self.wide_matches(slot, id, subtable, key))
     }
 
+    /// Whether `slot` holds a megaflow whose state has `tag` in the upper half and whose first `N` words are `words`.
+    #[inline(always)]
+    fn line_holds<const N: usize>(&self, slot: u32, tag: u64, words: &[u64; INLINE]) -> bool {
+        let Some(line) = self.lines.get(slot as usize) else { return false };
+        let mut difference = line[STATE].load(Relaxed) >> 32 ^ tag;
+        for (word, stored) in words[..N].iter().zip(&line[WORDS..]) {
+            difference |= word ^ stored.load(Relaxed);
+        }
+        difference == 0
+    }
+
     /// Whether the words of `key` beyond the first [`INLINE`] are those of the megaflow in `slot`.
     #[inline(never)]
     fn wide_matches(&self, slot: u32, id: u16, subtable: &Subtable, key: &FlowKey) -> bool {
@@ -193,9 +204,7 @@ impl View<'_> {
     /// Asks for the line of `slot`.
     #[inline(always)]
     pub(crate) fn prefetch(&self, slot: u32) {
-        if let Some(line) = self.lines.get(slot as usize) {
-            prefetch(line);
-        }
+        prefetch_at(self.lines, slot as usize);
     }
 }
 
@@ -362,6 +371,15 @@ impl MegaflowTable {
         self.slab.lines().get(slot as usize).map_or(0, |line| line[STATE].load(Relaxed) as u32)
     }
 
+    /// Programs of a looked-up burst, one a packet; 0 for a [`MISS`].
+    #[inline]
+    pub fn program_burst(&self, hits: &[u32], programs: &mut [u32]) {
+        let lines = self.slab.lines();
+        for (&slot, program) in hits.iter().zip(programs) {
+            *program = lines.get(slot as usize).map_or(0, |line| line[STATE].load(Relaxed) as u32);
+        }
+    }
+
     /// Counts packets and bytes for the megaflow in `slot`.
     #[inline(always)]
     pub fn account(&mut self, slot: u32, packets: u64, bytes: u64) {
@@ -375,16 +393,23 @@ impl MegaflowTable {
     /// is [`MISS`]. Runs of packets of one megaflow are counted at once.
     #[inline]
     pub fn account_burst(&mut self, hits: &[u32], bytes: &[u32]) {
-        let mut run = (MISS, 0, 0);
-        for (&slot, &bytes) in hits.iter().zip(bytes) {
-            if slot != run.0 {
-                self.account(run.0, run.1, run.2);
-                run = (slot, 0, 0);
+        let lines = self.slab.lines();
+        let count = |slot: u32, packets, bytes| {
+            if let Some(line) = lines.get(slot as usize) {
+                slab::add(&line[PACKETS], packets);
+                slab::add(&line[BYTES], bytes);
             }
-            run.1 += 1;
-            run.2 += u64::from(bytes);
+        };
+        let (mut run, mut packets, mut total) = (MISS, 0, 0);
+        for (&slot, &bytes) in hits.iter().zip(bytes) {
+            if slot != run {
+                count(run, packets, total);
+                (run, packets, total) = (slot, 0, 0);
+            }
+            packets += 1;
+            total += u64::from(bytes);
         }
-        self.account(run.0, run.1, run.2);
+        count(run, packets, total);
     }
 
     /// Whether the megaflow in `slot`, if there is one, matches `key`: how the flow cache verifies.
