@@ -237,8 +237,8 @@ impl Mbuf {
     #[inline(always)]
     pub fn rss_hash(&self) -> Option<u32> {
         let header = self.header();
-        // SAFETY: every variant of the union is plain integers; the flag says that this one was written.
-        (header.ol_flags & RX_RSS_HASH != 0).then(|| unsafe { header.__bindgen_anon_2.hash.rss })
+        // SAFETY: every variant of the union is plain integers, so it can be read whatever was written.
+        (header.ol_flags & RX_RSS_HASH != 0).then_some(unsafe { header.__bindgen_anon_2.hash.rss })
     }
 
     /// Whether the first segment's buffer is its own and has one reference. True for everything that came from

@@ -94,6 +94,13 @@ impl Mempool {
         NonNull::new(mbuf).map(|mbuf| unsafe { Mbuf::from_raw(mbuf) })
     }
 
+    /// An mbuf that holds a copy of `bytes`; `None` when the pool is exhausted or they do not fit one segment.
+    pub fn alloc_with(&self, bytes: &[u8]) -> Option<Mbuf> {
+        let mut mbuf = self.alloc()?;
+        mbuf.append(bytes.len())?.copy_from_slice(bytes);
+        Some(mbuf)
+    }
+
     /// Appends `n` empty mbufs to the burst: all of them and true, or none and false when the pool has fewer or the
     /// burst less room.
     #[inline]

@@ -76,7 +76,8 @@ pub struct PortConfig {
     pub mtu: Option<u16>,
     /// Receive frames to any MAC. A device that cannot switch it (and always does) is fine.
     pub promiscuous: bool,
-    /// Spread packets over the RX queues by IP and port, and deliver the hash, as far as the device does.
+    /// With several RX queues, spread packets over them by IP and port, and deliver the hash, as far as the device
+    /// does.
     pub rss: bool,
     /// Take and send packets in several segments, where the device does; for frames longer than a pool's buffer.
     pub multi_segment: bool,
@@ -188,6 +189,8 @@ impl PortId {
     /// [`Error::Port`] when there is no such port; [`Error::NotInitialised`].
     pub fn info(self) -> Result<PortInfo, Error> {
         let _alive = crate::eal::Alive::new()?;
+        // Keeps the device from being removed meanwhile.
+        let _registry = registry();
         let info = self.dev_info()?;
         // SAFETY: a driver's name is a static string.
         let driver = unsafe { CStr::from_ptr(info.driver_name) };

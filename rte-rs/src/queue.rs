@@ -34,7 +34,8 @@ impl RxQueue {
     }
 
     /// Receives packets into the free room of the burst, behind what it holds, and returns how many came. Does not
-    /// wait. This is `rte_eth_rx_burst`, inlined.
+    /// wait. This is `rte_eth_rx_burst`, inlined. Some drivers receive 4 or 8 at a time: with less room than that
+    /// they give none.
     #[inline(always)]
     pub fn rx_burst<const N: usize>(&mut self, burst: &mut Burst<N>) -> usize {
         let room = (N - burst.len()) as u16;
@@ -121,7 +122,8 @@ impl TxQueue {
         }
     }
 
-    /// What others hooked into the queue, `dpdk-dumpcap` for one. Returns how many to send.
+    /// What others hooked into the queue, `dpdk-dumpcap` for one. Returns how many to send: all, as the callbacks of
+    /// DPDK's own libraries do, which look but do not take.
     ///
     /// # Safety
     /// `mbufs` holds `count` mbufs; `callback` is this queue's.

@@ -77,6 +77,9 @@ fn a_segment_has_bounds() {
     let mut mbuf = pool.alloc().expect("an mbuf");
     assert!(mbuf.is_empty() && mbuf.is_direct_and_unshared());
     assert_eq!((mbuf.headroom(), mbuf.tailroom(), mbuf.data_len()), (128, 100, 0));
+    assert!(pool.alloc_with(&[1; 101]).is_none());
+    assert_eq!(pool.alloc_with(&[1; 100]).expect("it fits").data(), [1; 100]);
+    assert_eq!(pool.in_use(), 1);
     assert!(mbuf.append(101).is_none());
     assert!(mbuf.append(usize::MAX).is_none());
     mbuf.append(100).expect("all of it").copy_from_slice(&[7; 100]);
@@ -138,15 +141,13 @@ fn a_chain_that_fits_is_made_one_segment() {
     let bytes: Vec<u8> = (0..192).collect();
     // Up to the tailroom nothing moves; beyond, the headroom shrinks; at 193 bytes the buffer ends.
     for (len, headroom) in [(64, 128), (65, 127), (150, 42), (192, 0)] {
-        let mut mbuf = large.alloc().expect("an mbuf");
-        mbuf.append(len).expect("tailroom").copy_from_slice(&bytes[..len]);
+        let mbuf = large.alloc_with(&bytes[..len]).expect("an mbuf");
         let mut chain = mbuf.copy_to(&small).expect("a chain");
         chain.linearize().expect("it fits");
         assert_eq!((chain.data(), chain.headroom(), chain.len()), (&bytes[..len], headroom, len as u32));
         assert_eq!((chain.segment_count(), small.in_use()), (1, 1), "the other segments are freed");
     }
-    let mut mbuf = large.alloc().expect("an mbuf");
-    mbuf.append(193).expect("tailroom").fill(3);
+    let mbuf = large.alloc_with(&[3; 193]).expect("an mbuf");
     let mut chain = mbuf.copy_to(&small).expect("a chain");
     let error = chain.linearize().expect_err("too long");
     assert_eq!(

@@ -10,7 +10,7 @@ fn a_pool_outlives_its_mbufs() {
     let eal = eal("0", &[]);
     drop(pool("full", 15));
     assert_eq!(leaked(), 0);
-    assert_eq!(eal.has_hugepages(), false);
+    assert!(!eal.has_hugepages());
 
     let lossy = pool("lossy", 15);
     let clone = lossy.clone();

@@ -55,7 +55,7 @@ fn what_a_device_refuses_stays() {
     let pool = pool("refuse", 255);
     let (rx, tx) =
         (Ring::create("refuse_rx", 64).expect("a ring"), Ring::create("refuse_tx", 8).expect("a ring"));
-    let id = ring::port("refuse", &[rx.clone()], &[tx.clone()]).expect("a port");
+    let id = ring::port("refuse", std::slice::from_ref(&rx), std::slice::from_ref(&tx)).expect("a port");
     let (port, mut rx_queue, mut tx_queue) = start(id, &pool);
 
     let mut burst: Burst<32> = numbered(&pool, 20);

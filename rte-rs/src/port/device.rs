@@ -46,6 +46,8 @@ pub(crate) fn check(port: PortId, step: &'static str, code: i32) -> Result<(), E
 pub(crate) struct Device {
     id: PortId,
     name: String,
+    /// Whether the port's number is ours: not after it is closed, when another device may get it.
+    claimed: bool,
     started: bool,
     release: Release,
     _alive: Alive,
@@ -67,7 +69,15 @@ impl Device {
         }
         // Until `set_release` says otherwise, giving up leaves the port as it was.
         let release = Release::Stop;
-        Ok(Device { id, name: id.name(), started: false, release, _alive: alive, control: Mutex::new(()) })
+        Ok(Device {
+            id,
+            name: id.name(),
+            claimed: true,
+            started: false,
+            release,
+            _alive: alive,
+            control: Mutex::new(()),
+        })
     }
 
     pub(crate) fn id(&self) -> PortId {
@@ -117,7 +127,7 @@ impl Device {
             // SAFETY: the port is ours and started.
             result = check(self.id, "stopping", unsafe { sys::rte_eth_dev_stop(self.id.0) });
         }
-        if release == Release::Stop {
+        if release == Release::Stop || !self.claimed {
             return result;
         }
         self.release = Release::Stop;
@@ -140,6 +150,9 @@ impl Device {
         // The driver refers to them no more. Dropped after the lock is released: their mbufs go home.
         let slot = usize::from(self.id.0);
         let kept = (std::mem::take(&mut registry.rings[slot]), std::mem::take(&mut registry.pools[slot]));
+        // Under the same lock as the removal: whoever probes next finds the number free.
+        registry.claimed[slot] = false;
+        self.claimed = false;
         drop(registry);
         drop(kept);
         result.and(closed).and(removed)
@@ -152,6 +165,8 @@ impl Drop for Device {
             // Nobody is left to return it to; `PortHandle::close` is the way to see it.
             eprintln!("{error}");
         }
-        registry().claimed[usize::from(self.id.0)] = false;
+        if self.claimed {
+            registry().claimed[usize::from(self.id.0)] = false;
+        }
     }
 }
