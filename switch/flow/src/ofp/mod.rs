@@ -1,8 +1,35 @@
 //! The rule language: OpenFlow matches and actions in `ovs-ofctl` syntax (`ovs-fields(7)`,
 //! `ovs-actions(7)`).
+//!
+//! Text goes in through [`parse_flow`] and its siblings and comes out through [`format_flow`] and its
+//! siblings; what is printed parses to the same again. Between them stand [`Match`], [`Action`] and the
+//! table of [`Field`]s. Running actions is the translator's job.
 
+mod action;
 mod error;
+mod field;
+mod flow;
 mod key;
+mod megaflow;
+mod parse_action;
+mod parse_match;
+mod port;
+mod print;
+mod token;
+mod value;
 
+pub use action::{Action, PortRef};
 pub use error::ParseError;
+pub use field::{Field, FieldInfo, Format, Prerequisite, Subfield};
+pub use flow::{
+    DEFAULT_PRIORITY, FlowFilter, FlowMod, FlowSpec, parse_flow, parse_flow_match, parse_flow_mod, parse_key,
+};
 pub use key::{MATCH_WORDS, Match, MatchKey};
+pub use megaflow::format_megaflow;
+pub use port::{
+    PORT_ALL, PORT_CONTROLLER, PORT_FLOOD, PORT_IN_PORT, PORT_LOCAL, PORT_MAX, PORT_NORMAL, PortNames,
+};
+pub use print::{FlowStats, format_actions, format_flow, format_key, format_match, port_name};
+
+#[cfg(test)]
+mod tests;

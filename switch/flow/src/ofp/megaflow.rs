@@ -1,0 +1,169 @@
+//! Megaflows as `ovs-appctl dpctl/dump-flows` prints them.
+
+use super::field::Field;
+use super::key::MatchKey;
+use super::port::PortNames;
+use super::print::port_name;
+use super::value;
+use std::fmt::Write;
+use wire::key::{FlowKey, FlowMask, VLAN_PRESENT};
+
+struct Printer<'a> {
+    key: MatchKey,
+    mask: MatchKey,
+    names: &'a dyn PortNames,
+}
+
+impl Printer<'_> {
+    /// The fields with a mask, as `name=value` joined by commas.
+    fn fields(&self, list: &[(&str, Field)]) -> String {
+        let mut out = String::new();
+        for (name, field) in list {
+            let mask = field.get(&self.mask);
+            if mask != 0 {
+                if !out.is_empty() {
+                    out.push(',');
+                }
+                let _ = write!(out, "{name}=");
+                value::format(&mut out, *field, field.get(&self.key) & mask, mask, self.names);
+            }
+        }
+        out
+    }
+
+    /// `name(fields)`, if any of them has a mask.
+    fn group(&self, name: &str, list: &[(&str, Field)]) -> Option<String> {
+        let inner = self.fields(list);
+        (!inner.is_empty()).then(|| format!("{name}({inner})"))
+    }
+
+    /// `vlan(vid=..,pcp=..)` of a tag.
+    fn vlan(key: u16, mask: u16) -> String {
+        let mut parts = Vec::new();
+        for (name, shift, bits) in [("vid", 0, 0xfff), ("pcp", 13, 7)] {
+            let (value, mask) = (key >> shift & bits, mask >> shift & bits);
+            if mask == bits {
+                parts.push(format!("{name}={value}"));
+            } else if mask != 0 {
+                parts.push(format!("{name}={value:#x}/{mask:#x}"));
+            }
+        }
+        if mask & !key & VLAN_PRESENT != 0 {
+            parts.push("cfi=0".to_owned());
+        }
+        format!("vlan({})", parts.join(","))
+    }
+
+    fn eth_type(&self) -> Option<String> {
+        let (key, mask) = (self.key.flow.dl_type.get(), self.mask.flow.dl_type.get());
+        match mask {
+            0 => None,
+            u16::MAX => Some(format!("eth_type({key:#06x})")),
+            _ => Some(format!("eth_type({key:#06x}/{mask:#06x})")),
+        }
+    }
+
+    /// From the EtherType upwards.
+    fn network(&self) -> Vec<Option<String>> {
+        use Field::{
+            ArpOp, ArpSha, ArpSpa, ArpTha, ArpTpa, IcmpCode, IcmpType, IpDst, IpFrag, IpProto, IpSrc,
+            Ipv6Dst, Ipv6Label, Ipv6Src, NdSll, NdTarget, NdTll, NwEcn, NwTos, NwTtl, TcpFlags, TpDst, TpSrc,
+        };
+        let known = self.mask.flow.dl_type.get() == u16::MAX;
+        let dl_type = if known { self.key.flow.dl_type.get() } else { 0 };
+        let tail = [("proto", IpProto), ("tos", NwTos), ("ecn", NwEcn), ("ttl", NwTtl), ("frag", IpFrag)];
+        let mut parts = vec![self.eth_type()];
+        match dl_type {
+            0x0806 | 0x8035 => {
+                let fields =
+                    [("sip", ArpSpa), ("tip", ArpTpa), ("op", ArpOp), ("sha", ArpSha), ("tha", ArpTha)];
+                parts.push(self.group("arp", &fields));
+                return parts;
+            }
+            0x86dd => {
+                let head = [("src", Ipv6Src), ("dst", Ipv6Dst), ("label", Ipv6Label)];
+                parts.push(self.group("ipv6", &[&head[..], &tail[..]].concat()));
+            }
+            _ => parts.push(self.group("ipv4", &[&[("src", IpSrc), ("dst", IpDst)][..], &tail[..]].concat())),
+        }
+        let proto = if self.mask.flow.nw_proto == u8::MAX { self.key.flow.nw_proto } else { 0 };
+        let ports = [("src", TpSrc), ("dst", TpDst)];
+        let icmp = [("type", IcmpType), ("code", IcmpCode)];
+        match proto {
+            1 => parts.push(self.group("icmp", &icmp)),
+            58 => {
+                parts.push(self.group("icmpv6", &icmp));
+                parts.push(self.group("nd", &[("target", NdTarget), ("sll", NdSll), ("tll", NdTll)]));
+            }
+            17 => parts.push(self.group("udp", &ports)),
+            132 => parts.push(self.group("sctp", &ports)),
+            6 => parts.push(self.group("tcp", &ports)),
+            _ => parts.push(self.group("tp", &ports)),
+        }
+        let flags = self.fields(&[("", TcpFlags)]);
+        parts.push((!flags.is_empty()).then(|| format!("tcp_flags({})", &flags[1..])));
+        parts
+    }
+}
+
+fn join(parts: impl IntoIterator<Item = Option<String>>) -> String {
+    parts.into_iter().flatten().collect::<Vec<_>>().join(",")
+}
+
+/// Prints a megaflow's key and mask in `ovs-dpctl` style: only what the mask looks at. Empty for a
+/// megaflow that looks at nothing.
+///
+/// A tagged packet's upper layers stand in `encap(...)`. `tun_id` and the outer addresses stand in `tunnel(...)`.
+pub fn format_megaflow(key: &FlowKey, mask: &FlowMask, names: &dyn PortNames) -> String {
+    use Field::{
+        EthDst, EthSrc, TunDst, TunFlags, TunGbpFlags, TunGbpId, TunId, TunIpv6Dst, TunIpv6Src, TunSrc,
+        TunTos, TunTtl,
+    };
+    let p = Printer { key: key.masked(mask).into(), mask: (*mask).into(), names };
+    let tunnel = [
+        ("tun_id", TunId),
+        ("src", TunSrc),
+        ("dst", TunDst),
+        ("ipv6_src", TunIpv6Src),
+        ("ipv6_dst", TunIpv6Dst),
+        ("gbp_id", TunGbpId),
+        ("gbp_flags", TunGbpFlags),
+        ("tos", TunTos),
+        ("ttl", TunTtl),
+        ("flags", TunFlags),
+    ];
+    let in_port = match mask.in_port {
+        0 => None,
+        u32::MAX => Some(format!("in_port({})", port_name(key.in_port, names))),
+        bits => Some(format!("in_port({:#x}/{bits:#x})", key.in_port & bits)),
+    };
+    let mut parts =
+        vec![p.group("tunnel", &tunnel), in_port, p.group("eth", &[("src", EthSrc), ("dst", EthDst)])];
+    let upper = p.network();
+    let tags = [(key.vlan_tci.get(), mask.vlan_tci.get()), (key.vlan_tci2.get(), mask.vlan_tci2.get())];
+    let mut depth = 0;
+    let mut tagged = String::new();
+    for (key, mask) in tags {
+        if mask == 0 {
+            continue;
+        }
+        let vlan = Printer::vlan(key & mask, mask);
+        if key & mask & VLAN_PRESENT != 0 {
+            let _ = write!(tagged, "{vlan},encap(");
+            depth += 1;
+        } else if depth > 0 {
+            let _ = write!(tagged, "{vlan},");
+        } else {
+            // No tag, and that mattered: nothing is inside of it.
+            parts.push(Some(vlan));
+        }
+    }
+    if depth == 0 {
+        parts.extend(upper);
+        return join(parts);
+    }
+    let inner = join(upper);
+    let _ = write!(tagged, "{inner}{}", ")".repeat(depth));
+    parts.push(Some(tagged));
+    join(parts)
+}

@@ -1,0 +1,344 @@
+//! The actions part of a flow's text.
+
+use super::action::{Action, PortRef};
+use super::error::ParseError;
+use super::field::{Field, Prerequisite, Subfield};
+use super::key::Match;
+use super::port::{
+    PORT_ALL, PORT_CONTROLLER, PORT_FLOOD, PORT_IN_PORT, PORT_LOCAL, PORT_NORMAL, PortNames, parse_port,
+    reserved,
+};
+use super::token::{Syntax, Token, Tokens};
+use super::value;
+use wire::key::VLAN_PRESENT;
+
+/// How deep `clone` may nest: far more than anyone needs, far less than the stack holds.
+const MAX_DEPTH: usize = 16;
+const KNOWN: &str = "one of output, LOCAL, IN_PORT, NORMAL, FLOOD, ALL, CONTROLLER, drop, resubmit, goto_table, set_field, load, move, \
+     mod_dl_src, mod_dl_dst, mod_nw_src, mod_nw_dst, mod_nw_tos, mod_nw_ecn, mod_nw_ttl, mod_tp_src, mod_tp_dst, \
+     mod_vlan_vid, mod_vlan_pcp, push_vlan, pop_vlan, strip_vlan, dec_ttl, set_tunnel, write_metadata, group, \
+     meter, clone, or a port";
+
+/// The `mod_*` actions that set one whole field. The printer uses them too.
+pub(super) const MODS: &[(&str, Field)] = &[
+    ("mod_dl_src", Field::EthSrc),
+    ("mod_dl_dst", Field::EthDst),
+    ("mod_nw_src", Field::IpSrc),
+    ("mod_nw_dst", Field::IpDst),
+    ("mod_nw_tos", Field::NwTos),
+    ("mod_nw_ecn", Field::NwEcn),
+    ("mod_nw_ttl", Field::NwTtl),
+    ("mod_tp_src", Field::TpSrc),
+    ("mod_tp_dst", Field::TpDst),
+];
+
+/// Which field `mod_tp_src` and `mod_tp_dst` set, where the packet's protocol is known.
+fn transport(field: Field, known: &Match) -> Field {
+    let by_protocol = [
+        (Prerequisite::Tcp, Field::TcpSrc, Field::TcpDst),
+        (Prerequisite::Udp, Field::UdpSrc, Field::UdpDst),
+        (Prerequisite::Sctp, Field::SctpSrc, Field::SctpDst),
+    ];
+    match by_protocol.into_iter().find(|(protocol, ..)| protocol.is_met(known)) {
+        Some((_, src, _)) if field == Field::TpSrc => src,
+        Some((.., dst)) if field == Field::TpDst => dst,
+        _ => field,
+    }
+}
+
+/// Parses actions; keeps track of what is known about the packet for prerequisites.
+pub(super) struct ActionParser<'n> {
+    pub names: &'n dyn PortNames,
+    /// What every packet that gets here has: the match, and what the actions so far made of it.
+    pub known: Match,
+    /// The table of the rule.
+    pub table: u8,
+}
+
+impl ActionParser<'_> {
+    /// Parses a list. Nothing at all means `drop`.
+    pub fn list(&mut self, text: &str, base: usize, depth: usize) -> Result<Vec<Action>, ParseError> {
+        let mut tokens = Tokens::new(text, base, Syntax::Actions);
+        let mut actions = Vec::new();
+        let mut last: Option<Token<'_>> = None;
+        while let Some(token) = tokens.next()? {
+            if let (Some(last), Some(Action::GotoTable(_) | Action::Drop)) = (last, actions.last()) {
+                return Err(last.error("no action behind it"));
+            }
+            let action = self.action(&token, depth)?;
+            if action == Action::Drop && last.is_some() {
+                return Err(token.error("drop to stand alone"));
+            }
+            actions.push(action);
+            last = Some(token);
+        }
+        if actions.is_empty() {
+            actions.push(Action::Drop);
+        }
+        Ok(actions)
+    }
+
+    fn action(&mut self, token: &Token<'_>, depth: usize) -> Result<Action, ParseError> {
+        let value = token.value.unwrap_or("");
+        let number = |max: u128| value::number_up_to(value, max).map_err(|e| token.error(e));
+        if let Some((_, field)) = MODS.iter().find(|(name, _)| *name == token.key) {
+            return self.modify(token, *field, value);
+        }
+        let bare = |action: Action| match token.value {
+            None => Ok(action),
+            Some(_) => Err(token.error(format!("{} without an argument", token.key))),
+        };
+        Ok(match token.key {
+            "drop" => bare(Action::Drop)?,
+            "output" => self.output(token, value)?,
+            "resubmit" => self.resubmit(token, value)?,
+            "goto_table" => {
+                let table = number(254)? as u8;
+                if depth > 0 {
+                    return Err(token.error("goto_table outside of clone"));
+                }
+                if table <= self.table {
+                    return Err(token.error(format!("a table above the flow's own ({})", self.table)));
+                }
+                Action::GotoTable(table)
+            }
+            "set_field" => self.set_field(token, value)?,
+            "load" => self.load(token, value)?,
+            "move" => self.copy(token, value)?,
+            "write_metadata" => {
+                let (value, mask) =
+                    value::parse(Field::Metadata, value, self.names).map_err(|e| token.error(e))?;
+                Action::SetField { field: Field::Metadata, value: value & mask, mask }
+            }
+            "push_vlan" => match value::number(value) {
+                Some(kind @ (0x8100 | 0x88a8)) => {
+                    self.tagged();
+                    Action::PushVlan(kind as u16)
+                }
+                _ => return Err(token.error("0x8100 or 0x88a8")),
+            },
+            "pop_vlan" | "strip_vlan" => {
+                let (key, mut mask) = (*self.known.key(), *self.known.mask());
+                // There may be a second tag, or none now.
+                mask.flow.vlan_tci = 0.into();
+                self.known = Match::new(&key, &mask);
+                bare(Action::PopVlan)?
+            }
+            "mod_vlan_vid" => {
+                let vid = number(0xfff)? as u16;
+                self.tagged();
+                Action::ModVlanVid(vid)
+            }
+            "mod_vlan_pcp" => {
+                let pcp = number(7)? as u8;
+                self.tagged();
+                Action::ModVlanPcp(pcp)
+            }
+            "dec_ttl" => bare(Action::DecTtl)?,
+            "set_tunnel" | "set_tunnel64" => match value::number(value) {
+                Some(vni) if vni <= 0xff_ffff => Action::SetTunnel(vni as u64),
+                _ => return Err(token.error("a VNI from 0 to 16777215 (0xffffff)")),
+            },
+            "group" => Action::Group(number(0xffff_ff00)? as u32),
+            "meter" => match number(0xffff_0000)? as u32 {
+                0 => return Err(token.error("a number from 1 to 4294901760")),
+                meter => Action::Meter(meter),
+            },
+            "clone" => {
+                if depth >= MAX_DEPTH {
+                    return Err(token.error(format!("clone nested at most {MAX_DEPTH} deep")));
+                }
+                if token.value.is_none() || !token.text.ends_with(')') {
+                    return Err(token.error("clone(ACTIONS)"));
+                }
+                let before = self.known;
+                let inner = self.list(value, token.value_position, depth + 1)?;
+                self.known = before;
+                Action::Clone(inner)
+            }
+            name if reserved(name) == Some(PORT_CONTROLLER) => {
+                let max_len = if token.value.is_some() { number(0xffff)? as u16 } else { u16::MAX };
+                Action::Output(PortRef::Controller { max_len })
+            }
+            _ if token.value.is_none() => match parse_port(token.key, self.names) {
+                Some(port) => Action::Output(port_ref(port)),
+                None => return Err(token.error(KNOWN)),
+            },
+            _ => return Err(token.error(KNOWN)),
+        })
+    }
+
+    /// Notes that the packet has a tag from here on.
+    fn tagged(&mut self) {
+        let (mut key, mut mask) = (*self.known.key(), *self.known.mask());
+        key.flow.vlan_tci = VLAN_PRESENT.into();
+        mask.flow.vlan_tci = VLAN_PRESENT.into();
+        self.known = Match::new(&key, &mask);
+    }
+
+    fn require(&self, token: &Token<'_>, needed: Prerequisite) -> Result<(), ParseError> {
+        if needed.is_met(&self.known) { Ok(()) } else { Err(token.error(needed.needs())) }
+    }
+
+    /// Notes what an action left in a field, so that `icmp_type` set to 135 makes `nd_target` settable.
+    fn learn(&mut self, field: Field, value: u128, mask: u128) {
+        let (mut key, mut known) = (*self.known.key(), *self.known.mask());
+        field.set_masked(&mut key, value, mask);
+        field.set_masked(&mut known, mask, mask);
+        self.known = Match::new(&key, &known);
+    }
+
+    /// Notes that bits now hold what the text does not say.
+    fn forget(&mut self, bits: Subfield) {
+        let (key, mut known) = (*self.known.key(), *self.known.mask());
+        bits.set(&mut known, 0);
+        self.known = Match::new(&key, &known);
+    }
+
+    fn output(&self, token: &Token<'_>, text: &str) -> Result<Action, ParseError> {
+        if let Some(port) = parse_port(text, self.names) {
+            return Ok(Action::Output(port_ref(port)));
+        }
+        match subfield(text) {
+            Ok(from) => {
+                self.require(token, from.field.info().prerequisite)?;
+                Ok(Action::OutputField(from))
+            }
+            Err(_) => Err(token.error(
+                "a port number, a port name, LOCAL, IN_PORT, NORMAL, FLOOD, ALL, CONTROLLER, or a field such as reg0[0..15]",
+            )),
+        }
+    }
+
+    fn resubmit(&self, token: &Token<'_>, text: &str) -> Result<Action, ParseError> {
+        let expected =
+            || token.error("resubmit:PORT or resubmit(PORT,TABLE), either of the two left out if as before");
+        // A quoted name may have a comma in it; a table's number never has.
+        let (port, table) = match text.rsplit_once(',') {
+            Some((port, table)) if token.text.ends_with(')') && !table.ends_with('"') => {
+                (port.trim(), table.trim())
+            }
+            _ => (text.trim(), ""),
+        };
+        let table = match table {
+            "" => None,
+            _ => Some(value::number(table).filter(|t| *t <= 254).ok_or_else(expected)? as u8),
+        };
+        let port = match port {
+            "" => None,
+            _ => match parse_port(port, self.names).ok_or_else(expected)? {
+                PORT_IN_PORT => None,
+                port @ (PORT_NORMAL | PORT_FLOOD | PORT_ALL | PORT_CONTROLLER) => {
+                    return Err(token.error(format!("a port that packets come in by, not {port}")));
+                }
+                port => Some(port),
+            },
+        };
+        if port.is_none() && table.is_none() && !text.to_ascii_lowercase().contains("in_port") {
+            return Err(expected());
+        }
+        Ok(Action::Resubmit { port, table })
+    }
+
+    /// `mod_*`: needs no prerequisite, for packets without the field are left alone.
+    fn modify(&mut self, token: &Token<'_>, field: Field, text: &str) -> Result<Action, ParseError> {
+        let field = transport(field, &self.known);
+        let (value, mask) = value::parse(field, text, self.names).map_err(|e| token.error(e))?;
+        if mask != field.info().exact() || text.contains('/') {
+            return Err(token.error("a value without a mask"));
+        }
+        Ok(Action::SetField { field, value, mask })
+    }
+
+    fn set_field(&mut self, token: &Token<'_>, text: &str) -> Result<Action, ParseError> {
+        let Some((text, name)) = text.rsplit_once("->") else {
+            return Err(token.error("set_field:VALUE[/MASK]->FIELD"));
+        };
+        let field =
+            Field::from_name(name.trim()).ok_or_else(|| token.error("the name of a field behind ->"))?;
+        // OVS knows tp_src as another name of tcp_src only.
+        let field = match field {
+            Field::TpSrc | Field::TpDst => transport(field, &self.known),
+            field => field,
+        };
+        self.check_writable(token, field)?;
+        let text = text.trim();
+        // `vlan_vid` is written with the bit that says that there is a tag.
+        let vid = value::number(text).filter(|_| field == Field::VlanVid);
+        let (value, mask) = match vid {
+            Some(vid) if vid <= value::tag(0xfff) => Ok((vid & 0xfff, 0xfff)),
+            _ => value::parse(field, text, self.names),
+        }
+        .map_err(|e| token.error(e))?;
+        let value = value & mask;
+        self.learn(field, value, mask);
+        Ok(Action::SetField { field, value, mask })
+    }
+
+    fn load(&mut self, token: &Token<'_>, text: &str) -> Result<Action, ParseError> {
+        let (text, to) = text.split_once("->").ok_or_else(|| token.error("load:VALUE->FIELD[A..B]"))?;
+        let to = subfield(to.trim()).map_err(|e| token.error(e))?;
+        self.check_writable(token, to.field)?;
+        // As in OVS, load carries 64 bits; a VNI has 24, whatever the width of tun_id.
+        let max =
+            if to.field == Field::TunId { to.max().min(0xff_ffff) } else { to.max().min(u64::MAX.into()) };
+        let value = value::number_up_to(text.trim(), max).map_err(|e| token.error(e))?;
+        self.learn(to.field, value << to.start, to.max() << to.start);
+        Ok(Action::Load { value: value as u64, to })
+    }
+
+    fn copy(&mut self, token: &Token<'_>, text: &str) -> Result<Action, ParseError> {
+        let (from, to) = text.split_once("->").ok_or_else(|| token.error("move:FIELD[A..B]->FIELD[C..D]"))?;
+        let from = subfield(from.trim()).map_err(|e| token.error(e))?;
+        let to = subfield(to.trim()).map_err(|e| token.error(e))?;
+        self.require(token, from.field.info().prerequisite)?;
+        self.check_writable(token, to.field)?;
+        if from.bits != to.bits {
+            return Err(token.error(format!("as many bits from ({}) as to ({})", from.bits, to.bits)));
+        }
+        self.forget(to);
+        Ok(Action::Move { from, to })
+    }
+
+    fn check_writable(&self, token: &Token<'_>, field: Field) -> Result<(), ParseError> {
+        if !field.info().writable {
+            return Err(token.error(format!("a field that can be set, which {} cannot", field.name())));
+        }
+        self.require(token, field.info().prerequisite)
+    }
+}
+
+fn port_ref(port: u32) -> PortRef {
+    match port {
+        PORT_IN_PORT => PortRef::InPort,
+        PORT_NORMAL => PortRef::Normal,
+        PORT_FLOOD => PortRef::Flood,
+        PORT_ALL => PortRef::All,
+        PORT_CONTROLLER => PortRef::Controller { max_len: u16::MAX },
+        PORT_LOCAL => PortRef::Local,
+        port => PortRef::Port(port),
+    }
+}
+
+/// `FIELD`, `FIELD[]`, `FIELD[A]` or `FIELD[A..B]`.
+fn subfield(text: &str) -> Result<Subfield, String> {
+    let (name, range) = match text.split_once('[') {
+        Some((name, range)) => {
+            (name, range.strip_suffix(']').ok_or_else(|| "a ] behind the bits of a field".to_owned())?)
+        }
+        None => (text, ""),
+    };
+    let field = Field::from_name(name).filter(|f| !matches!(f, Field::TpSrc | Field::TpDst));
+    let field = field.ok_or_else(|| format!("the name of a field, such as reg0, instead of {name:?}"))?;
+    if range.is_empty() {
+        return Ok(Subfield::whole(field));
+    }
+    let bits = field.info().bits;
+    let (first, last) = range.split_once("..").unwrap_or((range, range));
+    match (value::number(first), value::number(last)) {
+        (Some(first), Some(last)) if first <= last && last < u128::from(bits) => {
+            Ok(Subfield { field, start: first as u8, bits: (last - first + 1) as u8 })
+        }
+        _ => Err(format!("bits from 0 to {} of {}", bits - 1, field.name())),
+    }
+}

@@ -1,0 +1,446 @@
+//! The rule language as a whole: texts in, texts out.
+
+mod random;
+
+use super::*;
+use std::time::Duration;
+use wire::addr::MacAddr;
+use wire::key::{FlowKey, TUN_PRESENT, VLAN_PRESENT};
+
+struct Names;
+
+impl PortNames for Names {
+    fn number(&self, name: &str) -> Option<u32> {
+        (1..=4).find(|n| self.name(*n).as_deref() == Some(name))
+    }
+
+    fn name(&self, number: u32) -> Option<String> {
+        let names = ["p0", "p1", "vxlan1", "a, \"b\" (c"];
+        names.get((number as usize).checked_sub(1)?).map(|name| (*name).to_owned())
+    }
+}
+
+fn flow(text: &str) -> FlowSpec {
+    parse_flow(text, &Names).unwrap_or_else(|error| panic!("{text}: {error}"))
+}
+
+/// What is expected when `text` is refused.
+fn refusal(text: &str) -> String {
+    match parse_flow(text, &Names) {
+        Ok(flow) => panic!("{text}: accepted as {flow:?}"),
+        Err(error) => {
+            let at = error.position..error.position + error.token.len();
+            assert_eq!(text.get(at), Some(error.token.as_str()), "{text}: the position is not the token's");
+            error.to_string()
+        }
+    }
+}
+
+#[test]
+fn matches_print_as_in_ovs() {
+    for (text, printed) in [
+        ("", ""),
+        ("in_port=p0", "in_port=p0"),
+        ("in_port=1", "in_port=p0"),
+        ("in_port=9", "in_port=9"),
+        ("in_port=LOCAL", "in_port=LOCAL"),
+        ("in_port=\"a, \\\"b\\\" (c\"", "in_port=\"a, \\\"b\\\" (c\""),
+        ("in_port=p0,tcp,tp_dst=80", "tcp,in_port=p0,tp_dst=80"),
+        ("dl_type=0x800,nw_proto=6,tcp_dst=80", "tcp,tp_dst=80"),
+        ("tp_dst=0x50/0xfff0,udp6", "udp6,tp_dst=0x50/0xfff0"),
+        (
+            "eth_src=02:00:00:00:00:01,eth_dst=01:00:00:00:00:00/01:00:00:00:00:00",
+            "dl_src=02:00:00:00:00:01,dl_dst=01:00:00:00:00:00/01:00:00:00:00:00",
+        ),
+        ("dl_type=0x88cc", "dl_type=0x88cc"),
+        ("dl_vlan=5", "dl_vlan=5"),
+        ("dl_vlan=0", "dl_vlan=0"),
+        ("dl_vlan=0xffff", "vlan_tci=0x0000"),
+        ("dl_vlan=5,dl_vlan_pcp=3", "dl_vlan=5,dl_vlan_pcp=3"),
+        ("vlan_pcp=0", "dl_vlan_pcp=0"),
+        ("vlan_vid=0x1005", "dl_vlan=5"),
+        ("vlan_vid=0", "vlan_tci=0x0000/0x1fff"),
+        ("vlan_vid=0x1000/0x1000", "vlan_tci=0x1000/0x1000"),
+        ("vlan_tci=0x1123", "dl_vlan=291,dl_vlan_pcp=0"),
+        ("vlan_tci=0x0123/0x0fff", "vlan_tci=0x0123/0x0fff"),
+        (
+            "ip,nw_src=10.1.2.3/8,nw_dst=10.0.0.1/255.0.0.255",
+            "ip,nw_src=10.0.0.0/8,nw_dst=10.0.0.1/255.0.0.255",
+        ),
+        ("ip,nw_src=*,nw_dst=ANY", "ip"),
+        ("ip,nw_proto=47", "ip,nw_proto=47"),
+        (
+            "ipv6,ipv6_src=2001:db8::1/32,ipv6_dst=::1,ipv6_label=0x5",
+            "ipv6,ipv6_src=2001:db8::/32,ipv6_dst=::1,ipv6_label=0x5",
+        ),
+        ("ip,nw_tos=184,nw_ecn=1,nw_ttl=64", "ip,nw_tos=184,nw_ecn=1,nw_ttl=64"),
+        ("ip,ip_dscp=46", "ip,nw_tos=184"),
+        ("ip,ip_frag=no", "ip,nw_frag=no"),
+        ("udp,nw_frag=not_later", "udp,nw_frag=not_later"),
+        ("tcp,tcp_flags=+syn-ack", "tcp,tcp_flags=+syn-ack"),
+        ("icmp,icmp_type=8,icmp_code=0", "icmp,icmp_type=8,icmp_code=0"),
+        (
+            "icmp6,icmpv6_type=135,nd_target=fe80::1,nd_sll=02:00:00:00:00:01",
+            "icmp6,icmp_type=135,nd_target=fe80::1,nd_sll=02:00:00:00:00:01",
+        ),
+        (
+            "icmp6,icmp_type=136,icmp_code=0,nd_tll=02:00:00:00:00:01",
+            "icmp6,icmp_type=136,icmp_code=0,nd_tll=02:00:00:00:00:01",
+        ),
+        (
+            "arp,arp_op=1,arp_spa=10.0.0.1,arp_tpa=10.0.0.0/24,arp_sha=02:00:00:00:00:01,arp_tha=00:00:00:00:00:00",
+            "arp,arp_spa=10.0.0.1,arp_tpa=10.0.0.0/24,arp_op=1,arp_sha=02:00:00:00:00:01,arp_tha=00:00:00:00:00:00",
+        ),
+        ("arp,nw_src=10.0.0.1,nw_proto=2", "arp,arp_spa=10.0.0.1,arp_op=2"),
+        ("rarp", "rarp"),
+        (
+            "tun_id=100,tun_src=192.168.1.2,tun_dst=192.168.1.1",
+            "tun_id=0x64,tun_src=192.168.1.2,tun_dst=192.168.1.1",
+        ),
+        ("tunnel_id=0x100/0xff00", "tun_id=0x100/0xff00"),
+        (
+            "tun_ipv6_src=2001:db8::2,tun_ipv6_dst=2001:db8::/64",
+            "tun_ipv6_src=2001:db8::2,tun_ipv6_dst=2001:db8::/64",
+        ),
+        ("tun_gbp_id=7,tun_gbp_flags=0x8,tun_flags=+csum", "tun_gbp_id=7,tun_gbp_flags=0x8,tun_flags=+csum"),
+        ("metadata=0x5/0xf,reg0=1,reg7=0x10/0xfff0", "reg0=0x1,reg7=0x10/0xfff0,metadata=0x5/0xf"),
+        ("sctp,sctp_src=5", "sctp,tp_src=5"),
+    ] {
+        let filter = parse_flow_match(text, &Names).unwrap_or_else(|error| panic!("{text}: {error}"));
+        assert_eq!(format_match(&filter.matches, None, &Names), printed, "{text}");
+        let again = parse_flow_match(printed, &Names).unwrap_or_else(|error| panic!("{printed}: {error}"));
+        assert_eq!(again.matches, filter.matches, "{text}");
+    }
+}
+
+#[test]
+fn matches_set_the_bits_they_say() {
+    let what =
+        flow("in_port=vxlan1,tun_id=5,dl_vlan=10,tcp,nw_dst=10.0.0.0/8,tp_src=80,actions=drop").matches;
+    let full = FlowKey {
+        in_port: 3,
+        tun_id: 5,
+        dl_type: 0x0800.into(),
+        vlan_tci: (VLAN_PRESENT | 10).into(),
+        nw_dst: 0x0a00_0000.into(),
+        nw_proto: 6,
+        tp_src: 80.into(),
+        ..FlowKey::ZERO
+    };
+    assert_eq!(what.key().flow, full);
+    let mask = FlowKey {
+        in_port: u32::MAX,
+        tun_id: u32::MAX,
+        dl_type: 0xffff.into(),
+        vlan_tci: 0x1fff.into(),
+        nw_dst: 0xff00_0000.into(),
+        nw_proto: 0xff,
+        tp_src: 0xffff.into(),
+        ..FlowKey::ZERO
+    };
+    assert_eq!(*what.mask(), mask.into());
+}
+
+#[test]
+fn actions_print_as_in_ovs() {
+    for (what, text, printed) in [
+        ("", "drop", "drop"),
+        ("", "", "drop"),
+        ("", "output:vxlan1", "output:vxlan1"),
+        ("", "3,output:9,p0", "output:vxlan1,output:9,output:p0"),
+        ("", "\"a, \\\"b\\\" (c\"", "output:\"a, \\\"b\\\" (c\""),
+        ("", "normal", "NORMAL"),
+        ("", "output:NORMAL,FLOOD,ALL,in_port,LOCAL,65534", "NORMAL,FLOOD,ALL,IN_PORT,LOCAL,LOCAL"),
+        ("", "CONTROLLER", "CONTROLLER:65535"),
+        ("", "controller:128", "CONTROLLER:128"),
+        ("", "output:reg0[0..15],output:NXM_NX_REG1[]", "output:NXM_NX_REG0[0..15],output:NXM_NX_REG1[]"),
+        ("", "set_tunnel:100", "set_tunnel:0x64"),
+        ("", "set_tunnel64:0x64", "set_tunnel:0x64"),
+        ("", "resubmit(,2)", "resubmit(,2)"),
+        ("", "resubmit(p1,2)", "resubmit(p1,2)"),
+        ("", "resubmit(\"a, \\\"b\\\" (c\",2)", "resubmit(\"a, \\\"b\\\" (c\",2)"),
+        ("", "resubmit:9", "resubmit:9"),
+        ("", "resubmit:in_port", "resubmit:IN_PORT"),
+        ("", "mod_dl_dst:02:00:00:00:00:05,goto_table:5", "mod_dl_dst:02:00:00:00:00:05,goto_table:5"),
+        ("", "set_field:02:00:00:00:00:05->eth_src", "mod_dl_src:02:00:00:00:00:05"),
+        (
+            "",
+            "set_field:02:00:00:00:00:00/ff:00:00:00:00:00->dl_dst",
+            "set_field:02:00:00:00:00:00/ff:00:00:00:00:00->eth_dst",
+        ),
+        ("ip,", "set_field:10.0.0.1->ip_dst,dec_ttl", "mod_nw_dst:10.0.0.1,dec_ttl"),
+        ("", "mod_nw_dst:10.0.0.1", "mod_nw_dst:10.0.0.1"),
+        (
+            "",
+            "mod_tp_dst:80,mod_nw_tos:184,mod_nw_ttl:3,mod_nw_ecn:1",
+            "mod_tp_dst:80,mod_nw_tos:184,mod_nw_ttl:3,mod_nw_ecn:1",
+        ),
+        ("udp,", "mod_tp_dst:80,set_field:81->udp_src", "mod_tp_dst:80,mod_tp_src:81"),
+        (
+            "",
+            "set_field:192.168.1.9->tun_dst,set_field:7->tun_id",
+            "set_field:192.168.1.9->tun_dst,set_field:0x7->tun_id",
+        ),
+        ("", "set_field:2001:db8::9->tun_ipv6_dst", "set_field:2001:db8::9->tun_ipv6_dst"),
+        ("ipv6,", "set_field:2001:db8::9->ipv6_dst", "set_field:2001:db8::9->ipv6_dst"),
+        ("", "set_field:0x5/0xff->reg3,write_metadata:9", "set_field:0x5/0xff->reg3,set_field:0x9->metadata"),
+        (
+            "dl_vlan=3,",
+            "set_field:4101->vlan_vid,set_field:2->vlan_pcp",
+            "set_field:4101->vlan_vid,set_field:2->vlan_pcp",
+        ),
+        ("", "push_vlan:0x8100,set_field:5->vlan_vid", "push_vlan:0x8100,set_field:4101->vlan_vid"),
+        ("", "mod_vlan_vid:7,mod_vlan_pcp:1,strip_vlan", "mod_vlan_vid:7,mod_vlan_pcp:1,pop_vlan"),
+        (
+            "",
+            "load:5->NXM_NX_REG0[0..15],load:1->reg1[3],load:100->NXM_NX_TUN_ID[]",
+            "load:0x5->NXM_NX_REG0[0..15],load:0x1->NXM_NX_REG1[3],load:0x64->NXM_NX_TUN_ID[]",
+        ),
+        (
+            "arp,",
+            "move:NXM_OF_ETH_SRC[]->NXM_OF_ETH_DST[],move:arp_sha[]->NXM_NX_ARP_THA[],load:0x2->NXM_OF_ARP_OP[]",
+            "move:NXM_OF_ETH_SRC[]->NXM_OF_ETH_DST[],move:NXM_NX_ARP_SHA[]->NXM_NX_ARP_THA[],load:0x2->NXM_OF_ARP_OP[]",
+        ),
+        ("", "group:5,meter:1", "group:5,meter:1"),
+        (
+            "",
+            "clone(set_field:1->reg0,clone(output:1,2)),3",
+            "clone(set_field:0x1->reg0,clone(output:p0,output:p1)),output:vxlan1",
+        ),
+        ("", "clone()", "clone(drop)"),
+    ] {
+        let spec = flow(&format!("{what}actions={text}"));
+        assert_eq!(format_actions(&spec.actions, &Names), printed, "{text}");
+        assert_eq!(flow(&format!("{what}actions={printed}")).actions, spec.actions, "{text}");
+    }
+}
+
+#[test]
+fn mod_tp_follows_the_protocol() {
+    let set = |text: &str| match flow(text).actions.as_slice() {
+        [Action::SetField { field, value: 80, .. }] => *field,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(set("tcp,actions=mod_tp_src:80"), Field::TcpSrc);
+    assert_eq!(set("udp6,actions=mod_tp_dst:80"), Field::UdpDst);
+    assert_eq!(set("sctp,actions=mod_tp_dst:80"), Field::SctpDst);
+    assert_eq!(set("ip,actions=mod_tp_dst:80"), Field::TpDst);
+}
+
+#[test]
+fn lines_of_dump_flows() {
+    let spec = flow("priority=10,in_port=p0,tcp,tp_dst=80,actions=output:vxlan1");
+    let stats = FlowStats { duration: Duration::from_millis(12300), packets: 5, bytes: 490, idle_age: None };
+    let line = format_flow(&spec, Some(&stats), &Names);
+    assert_eq!(
+        line,
+        " cookie=0x0, duration=12.3s, table=0, n_packets=5, n_bytes=490, priority=10,tcp,in_port=p0,tp_dst=80 \
+         actions=output:vxlan1"
+    );
+    assert_eq!(flow(&line), spec);
+    let spec = flow(
+        "table=3 cookie=0xab idle_timeout=5, hard_timeout=60 send_flow_rem check_overlap reset_counts actions=NORMAL",
+    );
+    assert_eq!((spec.priority, spec.table, spec.cookie), (DEFAULT_PRIORITY, 3, 0xab));
+    let stats =
+        FlowStats { duration: Duration::from_secs(2), idle_age: Some(Duration::from_secs(1)), ..stats };
+    let line = format_flow(&spec, Some(&stats), &());
+    assert_eq!(
+        line,
+        " cookie=0xab, duration=2s, table=3, n_packets=5, n_bytes=490, idle_timeout=5, hard_timeout=60, \
+         send_flow_rem check_overlap reset_counts idle_age=1, actions=NORMAL"
+    );
+    assert_eq!(flow(&line), spec);
+    assert_eq!(
+        format_flow(&flow("priority=0 actions=drop"), None, &()),
+        " cookie=0x0, priority=0 actions=drop"
+    );
+}
+
+#[test]
+fn filters() {
+    let filter =
+        parse_flow_match("table=1,cookie=0x15/0xf,out_port=p1,out_group=4,priority=7,ip", &Names).unwrap();
+    assert_eq!(
+        (filter.table, filter.priority, filter.out_port, filter.out_group),
+        (Some(1), Some(7), Some(2), Some(4))
+    );
+    assert_eq!((filter.cookie, filter.cookie_mask), (5, 0xf));
+    assert_eq!(format_match(&filter.matches, None, &()), "ip");
+    assert_eq!(parse_flow_match("", &()).unwrap(), FlowFilter::default());
+    assert_eq!(parse_flow_match("cookie=5/-1", &()).unwrap(), parse_flow_match("cookie=5", &()).unwrap());
+    assert!(parse_flow_match("ip,actions=drop", &()).is_err());
+    assert!(parse_flow_match("idle_timeout=5", &()).is_err());
+    let change = parse_flow_mod("cookie=1/3,ip,actions=1", &()).unwrap();
+    assert_eq!((change.filter.cookie, change.filter.cookie_mask, change.new_cookie), (1, 3, None));
+    assert_eq!(parse_flow_mod("cookie=1,actions=1", &()).unwrap().new_cookie, Some(1));
+    assert!(parse_flow_mod("ip", &()).is_err());
+}
+
+#[test]
+fn keys() {
+    let key = parse_key(
+        "in_port=p0,dl_src=02:00:00:00:00:01,dl_vlan=7,tcp,nw_dst=10.0.0.1,tp_dst=80,ip_frag=later",
+        &Names,
+    )
+    .unwrap()
+    .flow;
+    let expected = FlowKey {
+        in_port: 1,
+        dl_src: MacAddr([2, 0, 0, 0, 0, 1]),
+        dl_type: 0x0800.into(),
+        vlan_tci: 0x1007.into(),
+        nw_dst: 0x0a00_0001.into(),
+        nw_proto: 6,
+        tp_dst: 80.into(),
+        nw_frag: 3,
+        ..FlowKey::ZERO
+    };
+    assert_eq!(key, expected);
+    let text = format_key(&key.into(), &Names);
+    assert_eq!(
+        text,
+        "tcp,in_port=p0,dl_vlan=7,dl_vlan_pcp=0,dl_src=02:00:00:00:00:01,nw_dst=10.0.0.1,nw_frag=later,tp_dst=80"
+    );
+    assert_eq!(parse_key(&text, &Names).unwrap().flow, expected);
+    let tunnelled = parse_key("tun_id=5,reg1=3", &()).unwrap();
+    assert_eq!(
+        (tunnelled.flow.tun_flags, tunnelled.flow.dl_type.get(), tunnelled.reg[1]),
+        (TUN_PRESENT, 0x05ff, 3)
+    );
+    for bad in [
+        "ip,nw_src=10.0.0.0/8",
+        "priority=5",
+        "tp_dst=80",
+        "tcp,tcp_flags=+syn",
+        "ip,ip_frag=yes",
+        "ip actions=drop",
+    ] {
+        assert!(parse_key(bad, &()).is_err(), "{bad}");
+    }
+}
+
+#[test]
+fn refusals_name_the_token_and_what_was_expected() {
+    let ports = "a port number, a port name, LOCAL, IN_PORT, NORMAL, FLOOD, ALL, CONTROLLER, or a field such as reg0[0..15]";
+    for (text, message) in [
+        (
+            "ip,nw_src=10.0.0.300,actions=drop",
+            "nw_src=10.0.0.300: expected an IPv4 address, optionally /prefix or /mask",
+        ),
+        ("tp_src=80,actions=drop", "tp_src=80: expected tcp, udp, sctp, tcp6, udp6 or sctp6 in the match"),
+        ("udp,tcp_src=80,actions=drop", "tcp_src=80: expected tcp or tcp6 in the match"),
+        ("nw_src=10.0.0.1,actions=drop", "nw_src=10.0.0.1: expected ip (dl_type=0x0800) or arp in the match"),
+        (
+            "icmp6,nd_target=fe80::1,actions=drop",
+            "nd_target=fe80::1: expected icmp6,icmp_type=135 or icmp6,icmp_type=136 in the match",
+        ),
+        ("ip,arp,actions=drop", "arp: expected nothing that contradicts the match before it"),
+        (
+            "dl_vlan=4096,actions=drop",
+            "dl_vlan=4096: expected a VLAN ID from 0 to 4095, or 0xffff for packets without a tag",
+        ),
+        (
+            "vlan_vid=5,actions=drop",
+            "vlan_vid=5: expected 0x1000 (a tag is present) plus a VLAN ID, or 0 for packets without a tag, optionally /mask",
+        ),
+        (
+            "dl_src=02:00:00,actions=drop",
+            "dl_src=02:00:00: expected a MAC address such as 02:00:00:00:0a:01, optionally /mask",
+        ),
+        ("in_port=p9,actions=drop", "in_port=p9: expected a port number, a port name or LOCAL"),
+        (
+            "tun_id=0x1000000,actions=drop",
+            "tun_id=0x1000000: expected a VNI from 0 to 16777215 (0xffffff), optionally /mask",
+        ),
+        ("priority=65536,actions=drop", "priority=65536: expected a number from 0 to 65535"),
+        ("table=255,actions=drop", "table=255: expected a number from 0 to 254"),
+        (
+            "cookie=1/2,actions=drop",
+            "cookie=1/2: expected a cookie without a mask: the mask is for choosing flows",
+        ),
+        ("ip", "end of text: expected actions=ACTION,... (actions=drop to drop)"),
+        ("actions=output:p9", &format!("output:p9: expected {ports}")),
+        ("actions=drop,output:1", "drop: expected no action behind it"),
+        ("actions=output:1,drop", "drop: expected drop to stand alone"),
+        ("table=2,actions=goto_table:2", "goto_table:2: expected a table above the flow's own (2)"),
+        ("actions=goto_table:2,output:1", "goto_table:2: expected no action behind it"),
+        (
+            "actions=set_field:10.0.0.1->nw_dst",
+            "set_field:10.0.0.1->nw_dst: expected ip (dl_type=0x0800) in the match",
+        ),
+        (
+            "actions=set_field:5->nw_proto",
+            "set_field:5->nw_proto: expected a field that can be set, which nw_proto cannot",
+        ),
+        ("actions=load:16->reg0[0..3]", "load:16->reg0[0..3]: expected a number from 0 to 15"),
+        ("actions=load:1->reg0[32]", "load:1->reg0[32]: expected bits from 0 to 31 of reg0"),
+        (
+            "actions=move:reg0[]->eth_dst[]",
+            "move:reg0[]->eth_dst[]: expected as many bits from (32) as to (48)",
+        ),
+        ("actions=clone(output:1", "clone(output:1: expected a closing parenthesis"),
+        ("actions=clone(output:p9)", &format!("output:p9: expected {ports}")),
+        ("actions=clone(output:1)x", "clone(output:1)x: expected nothing behind the ) that closes it"),
+        (
+            "actions=resubmit(,255)",
+            "resubmit(,255): expected resubmit:PORT or resubmit(PORT,TABLE), either of the two left out if as before",
+        ),
+        (
+            "actions=set_tunnel:0x1000000",
+            "set_tunnel:0x1000000: expected a VNI from 0 to 16777215 (0xffffff)",
+        ),
+        ("actions=mod_vlan_vid:4096", "mod_vlan_vid:4096: expected a number from 0 to 4095"),
+    ] {
+        assert_eq!(refusal(text), message, "{text}");
+    }
+    assert!(refusal("actions=learn(table=1)").starts_with("learn(table=1): expected one of output, LOCAL"));
+    assert!(refusal("colour=red,actions=drop").starts_with("colour=red: expected a field"));
+    assert!(refusal(&format!("actions={}", "clone(".repeat(100))).contains("closing parenthesis"));
+    assert!(
+        refusal(&format!("actions={}{}", "clone(".repeat(100), ")".repeat(100))).contains("at most 16 deep")
+    );
+}
+
+#[test]
+fn megaflows_print_as_in_dpctl() {
+    let key = parse_key("in_port=p0,tun_id=100,tun_src=192.168.1.2,dl_src=02:00:00:00:00:01,dl_vlan=7,tcp,nw_src=10.0.0.1,tp_dst=80", &Names)
+        .unwrap()
+        .flow;
+    let mask = |text: &str| parse_flow_match(text, &Names).unwrap().matches.mask().flow;
+    assert_eq!(format_megaflow(&key, &FlowKey::ZERO, &()), "");
+    assert_eq!(
+        format_megaflow(&key, &mask("in_port=1,tcp,nw_src=0.0.0.0/24,tp_dst=0,ip_frag=no"), &Names),
+        "in_port(p0),eth_type(0x0800),ipv4(src=10.0.0.0/24,proto=6,frag=no),tcp(dst=80)"
+    );
+    assert_eq!(
+        format_megaflow(
+            &key,
+            &mask("tun_id=1,tun_src=1.1.1.1,in_port=1,dl_src=00:00:00:00:00:00,dl_vlan=1,ip"),
+            &()
+        ),
+        "tunnel(tun_id=0x64,src=192.168.1.2),in_port(1),eth(src=02:00:00:00:00:01),vlan(vid=7),encap(eth_type(0x0800))"
+    );
+    let double = FlowKey { vlan_tci2: 0x1009.into(), ..key };
+    let tags = FlowKey {
+        vlan_tci: 0x1fff.into(),
+        vlan_tci2: 0x1fff.into(),
+        dl_type: 0xffff.into(),
+        ..FlowKey::ZERO
+    };
+    assert_eq!(
+        format_megaflow(&double, &tags, &()),
+        "vlan(vid=7),encap(vlan(vid=9),encap(eth_type(0x0800)))"
+    );
+    let untagged = FlowKey { vlan_tci: 0.into(), ..key };
+    assert_eq!(
+        format_megaflow(&untagged, &mask("dl_vlan=1,dl_type=0"), &()),
+        "vlan(vid=0,cfi=0),eth_type(0x0800)"
+    );
+    let solicit =
+        parse_key("icmp6,icmp_type=135,nd_target=fe80::1,nd_sll=02:00:00:00:00:01", &()).unwrap().flow;
+    assert_eq!(
+        format_megaflow(&solicit, &mask("icmp6,icmp_type=135,nd_target=::,nd_sll=00:00:00:00:00:00"), &()),
+        "eth_type(0x86dd),ipv6(proto=58),icmpv6(type=135),nd(target=fe80::1,sll=02:00:00:00:00:01)"
+    );
+}
