@@ -307,7 +307,7 @@ mod mac_text_option {
     use wire::addr::MacAddr;
 
     // serde's `with` passes a reference to the field's own type.
-    #[allow(clippy::ref_option)]
+    #[allow(clippy::ref_option, clippy::trivially_copy_pass_by_ref)]
     pub(super) fn serialize<S: Serializer>(mac: &Option<MacAddr>, serializer: S) -> Result<S::Ok, S::Error> {
         match mac {
             Some(mac) => serializer.collect_str(mac),

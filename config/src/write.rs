@@ -76,8 +76,11 @@ fn write_bridge(out: &mut String, bridge: &Bridge) {
         line(out, "neighbour", list(neighbours));
     }
     if !bridge.flows.is_empty() {
-        let flows: String = bridge.flows.iter().map(|flow| format!("    {},\n", quote(flow))).collect();
-        line(out, "flows", format_args!("[\n{flows}]"));
+        out.push_str("flows = [\n");
+        for flow in &bridge.flows {
+            let _ = writeln!(out, "    {},", quote(flow));
+        }
+        out.push_str("]\n");
     }
     table(out, "other_config", &bridge.other_config);
     for port in &bridge.ports {

@@ -37,7 +37,7 @@ pub fn parse_file(path: &Path, check_flow: CheckFlow<'_>) -> Result<Document, Er
             Ok(text) => return parse_str(&name, &text, check_flow),
             Err(error) => {
                 let at = error.utf8_error().valid_up_to();
-                let line = 1 + error.as_bytes()[..at].iter().filter(|byte| **byte == b'\n').count();
+                let line = error.as_bytes()[..at].split(|byte| *byte == b'\n').count();
                 let mut problem = Site::default().problem(Kind::Syntax, "not UTF-8, expected a TOML file");
                 (problem.file, problem.line) = (Some(name), Some(line));
                 return Err(Errors(vec![problem]));

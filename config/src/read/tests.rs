@@ -40,7 +40,7 @@ fn with_port(more: &str) -> String {
 fn with_tunnel(options: &str) -> String {
     format!(
         "[[bridge]]\nname = \"br0\"\n[[bridge.port]]\nname = \"vxlan1\"\ntype = \"vxlan\"\n{}",
-        options.lines().map(|option| format!("options.{option}\n")).collect::<String>()
+        options.lines().map(|option| format!("options.{option}")).collect::<Vec<_>>().join("\n") + "\n"
     )
 }
 
@@ -325,6 +325,15 @@ fn syntax_errors_have_lines_and_do_not_hide_others() {
     );
     let twice = problems("[[bridge]]\nname = \"br0\"\nname = \"br1\"\n");
     assert!(twice[0].starts_with("t.toml:3: "), "{twice:#?}");
+}
+
+#[test]
+fn deep_and_wide_files_end_quickly() {
+    let deep = format!("bridge = {}", "[".repeat(200_000));
+    assert!(!problems(&deep).is_empty());
+    assert!(!problems(&"[a.".repeat(100_000)).is_empty());
+    let wide = format!("trunks = [{}]\n", "7, ".repeat(200_000));
+    assert!(problems(&with_port(&wide)).len() > 1000);
 }
 
 #[test]

@@ -15,12 +15,12 @@ use crate::suggest::nearest;
 const OTHER_CONFIG: [&str; 4] = ["mac-aging-time", "mac-table-size", "hwaddr", "forward-bpdu"];
 
 impl Check<'_> {
-    pub(super) fn bridge(&mut self, site: &Site, index: usize, bridge: &Bridge) {
+    pub(super) fn bridge(&mut self, site: &Site, bridge: &Bridge) {
         if let Some(mac) = bridge.hwaddr {
             self.station(&site.field("hwaddr"), mac);
         }
         self.other_config(&site.field("other_config"), bridge);
-        self.addresses(&site.field("address"), index, bridge);
+        self.addresses(&site.field("address"), bridge);
         self.routes(&site.field("route"), bridge);
         self.neighbours(&site.field("neighbour"), bridge);
     }
@@ -64,25 +64,45 @@ impl Check<'_> {
         }
     }
 
-    fn addresses(&mut self, site: &Site, index: usize, bridge: &Bridge) {
+    fn addresses(&mut self, site: &Site, bridge: &Bridge) {
+        let mut seen = BTreeSet::new();
         for (i, net) in bridge.address.iter().enumerate() {
             let site = site.index(i);
             if let Some(message) = no_host_address(net) {
                 self.invalid(&site, message);
-                continue;
-            }
-            if bridge.address[..i].iter().any(|other| other.addr() == net.addr()) {
+            } else if !seen.insert(net.addr()) {
                 self.invalid(&site, format!("{} stands twice", net.addr()));
             }
-            // Told once, at the later bridge.
-            for other in &self.document.bridges[..index] {
-                if let Some(theirs) = other.address.iter().find(|theirs| overlap(theirs, net)) {
-                    let message = format!(
-                        "{net} overlaps {theirs} of bridge {}, expected networks that do not overlap",
-                        other.name
-                    );
-                    self.problems.push(site.invalid(message));
-                }
+        }
+    }
+
+    /// Networks of two bridges must not overlap: a packet to both would have two ways out. Each overlap is told
+    /// once, at the later bridge.
+    pub(super) fn overlaps(&mut self) {
+        let bridges = &self.document.bridges;
+        let mut nets: Vec<(IpNet, usize, usize)> = Vec::new();
+        for (owner, bridge) in bridges.iter().enumerate() {
+            nets.extend(bridge.address.iter().enumerate().map(|(i, net)| (*net, owner, i)));
+        }
+        // Two prefixes are nested or apart, and `IpNet` sorts a network right before those that lie in it: a
+        // stack of the networks that the present one lies in finds all overlaps in one pass.
+        nets.sort_by_key(|(net, owner, i)| (net.network(), net.prefix_len(), *owner, *i));
+        let mut around: Vec<(IpNet, usize, usize)> = Vec::new();
+        for here in nets {
+            while around.last().is_some_and(|(outer, ..)| !outer.contains(&here.0)) {
+                around.pop();
+            }
+            if let Some(other) = around.iter().rev().find(|(_, owner, _)| *owner != here.1) {
+                let (first, later) = if other.1 < here.1 { (*other, here) } else { (here, *other) };
+                let site = Site::bridge(later.1, &bridges[later.1].name).field("address").index(later.2);
+                self.problems.push(site.invalid(format!(
+                    "{} overlaps {} of bridge {}, expected networks that do not overlap",
+                    later.0, first.0, bridges[first.1].name
+                )));
+            }
+            // Within a network of its own bridge it adds nothing to find, and the stack stays short.
+            if around.last().is_none_or(|(_, owner, _)| *owner != here.1) {
+                around.push(here);
             }
         }
     }
@@ -160,10 +180,6 @@ fn no_host_address(net: &IpNet) -> Option<String> {
         ));
     }
     None
-}
-
-fn overlap(a: &IpNet, b: &IpNet) -> bool {
-    a.contains(b) || b.contains(a)
 }
 
 fn same_family(a: &IpAddr, b: &IpAddr) -> bool {

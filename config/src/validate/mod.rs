@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use crate::document::{Bridge, Document, Port, PortKind};
-use crate::options::{DpdkOptions, RemoteIp, VxlanOptions};
+use crate::options::{DpdkOptions, OptionError, RemoteIp, TunnelKey, VxlanOptions};
 use crate::problem::{Kind, Problem, Site};
 use crate::settings::Fields;
 
@@ -51,7 +51,7 @@ pub fn validate_with(document: &Document, check_flow: CheckFlow<'_>) -> Vec<Prob
     }
     for (index, bridge) in document.bridges.iter().enumerate() {
         let site = Site::bridge(index, &bridge.name);
-        check.bridge(&site, index, bridge);
+        check.bridge(&site, bridge);
         for (index, flow) in bridge.flows.iter().enumerate() {
             if let Err(message) = check_flow(flow, bridge) {
                 check.invalid(&site.field("flows").index(index), message);
@@ -66,6 +66,7 @@ pub fn validate_with(document: &Document, check_flow: CheckFlow<'_>) -> Vec<Prob
             names.entry(&port.name).or_insert_with(|| format!("another port of bridge {}", bridge.name));
         }
     }
+    check.overlaps();
     check.ports();
     check.problems
 }
@@ -75,6 +76,9 @@ struct Check<'d> {
     document: &'d Document,
     problems: Vec<Problem>,
 }
+
+/// What a vxlan port receives: UDP port, VNI and remote; `None` stands for `flow`.
+type ReceiveMatch = (u16, Option<u32>, Option<IpAddr>);
 
 /// A vxlan port whose options could be read.
 struct Tunnel<'d> {
@@ -170,8 +174,9 @@ impl Check<'_> {
         for bridge in &self.document.bridges {
             owned.extend(bridge.address.iter().map(|net| (net.addr(), bridge.name.as_str())));
         }
-        // Candidates for a clash share UDP port and VNI: with thousands of tunnels, comparing all pairs would be felt.
-        let mut same_key: BTreeMap<(u16, Option<u32>), Vec<&Tunnel<'_>>> = BTreeMap::new();
+        // Candidates for a clash share UDP port, VNI and a remote; comparing all pairs of thousands of tunnels would
+        // be felt.
+        let mut candidates: BTreeMap<ReceiveMatch, Vec<&Tunnel<'_>>> = BTreeMap::new();
         let mut sockets: BTreeMap<u16, &Tunnel<'_>> = BTreeMap::new();
         for tunnel in tunnels {
             let Tunnel { site, options, .. } = tunnel;
@@ -186,19 +191,32 @@ impl Check<'_> {
                 self.invalid(&options_site.field("remote_ip"), message);
             }
             let vni = match options.in_key {
-                crate::options::TunnelKey::Vni(vni) => Some(vni),
-                crate::options::TunnelKey::Flow => None,
+                TunnelKey::Vni(vni) => Some(vni),
+                TunnelKey::Flow => None,
             };
-            let candidates = same_key.entry((options.dst_port, vni)).or_default();
-            if let Some(other) = candidates.iter().find(|other| other.options.clashes_with(options)) {
-                let what = clash(&other.options, options);
+            let remotes: Vec<Option<IpAddr>> = match &options.remote_ip {
+                RemoteIp::Addrs(addrs) => addrs.iter().copied().map(Some).collect(),
+                RemoteIp::Flow => vec![None],
+            };
+            let mut clashing = None;
+            for remote in remotes {
+                let same = candidates.entry((options.dst_port, vni, remote)).or_default();
+                match same.iter().find(|other| other.options.clashes_with(options)) {
+                    Some(other) => clashing = clashing.or(Some((*other, remote))),
+                    None => same.push(tunnel),
+                }
+            }
+            if let Some((other, remote)) = clashing {
                 let message = format!(
-                    "cannot be told apart on receive from port {}: both take {what}; expected another in_key, remote_ip, local_ip or dst_port",
-                    other.port.name
+                    "cannot be told apart on receive from port {}: both take {} from {} on UDP port {}; \
+                     expected another in_key, remote_ip, local_ip or dst_port",
+                    other.port.name,
+                    vni.map_or_else(|| "any VNI (in_key=flow)".to_owned(), |vni| format!("VNI {vni}")),
+                    remote.map_or_else(|| "any remote".to_owned(), |remote| remote.to_string()),
+                    options.dst_port,
                 );
                 self.invalid(site, message);
             }
-            candidates.push(tunnel);
             let first = *sockets.entry(options.dst_port).or_insert(tunnel);
             if first.options.ext != options.ext {
                 let message = format!(
@@ -211,28 +229,13 @@ impl Check<'_> {
         }
     }
 
-    fn option_errors(&mut self, site: &Site, errors: Vec<crate::options::OptionError>) {
+    fn option_errors(&mut self, site: &Site, errors: Vec<OptionError>) {
         for error in errors {
             let site = site.field("options").field(&error.option);
             let kind = if error.missing { Kind::Missing } else { Kind::Invalid };
             self.problems.push(site.problem(kind, error.message));
         }
     }
-}
-
-/// What two clashing vxlan ports both receive, in words.
-fn clash(a: &VxlanOptions, b: &VxlanOptions) -> String {
-    let vni = match b.in_key {
-        crate::options::TunnelKey::Vni(vni) => format!("VNI {vni}"),
-        crate::options::TunnelKey::Flow => "any VNI (in_key=flow)".to_owned(),
-    };
-    let remote = match &b.remote_ip {
-        RemoteIp::Flow => "any remote".to_owned(),
-        RemoteIp::Addrs(addrs) => {
-            addrs.iter().find(|addr| a.remotes().contains(addr)).map_or_else(String::new, ToString::to_string)
-        }
-    };
-    format!("{vni} from {remote} on UDP port {}", b.dst_port)
 }
 
 #[cfg(test)]

@@ -1,5 +1,7 @@
 //! Checks of one port by itself.
 
+use std::collections::BTreeSet;
+
 use super::{Check, range};
 use crate::document::{Port, PortKind, VlanMode};
 use crate::problem::Site;
@@ -35,10 +37,11 @@ impl Check<'_> {
         if let Some(tag) = port.tag {
             self.number(&site.field("tag"), tag.into(), range::VLAN);
         }
+        let mut seen = BTreeSet::new();
         for (index, vlan) in port.trunks.iter().enumerate() {
             let site = site.field("trunks").index(index);
             self.number(&site, (*vlan).into(), range::VLAN);
-            if port.trunks[..index].contains(vlan) {
+            if !seen.insert(vlan) {
                 self.invalid(&site, format!("VLAN {vlan} stands twice"));
             }
         }

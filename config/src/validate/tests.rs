@@ -217,6 +217,20 @@ fn addresses() {
             "bridge b: address[0]: 10.0.1.1/24 overlaps 10.0.0.1/16 of bridge a, expected networks that do not overlap"
         ]
     );
+    // However the bridges and networks are ordered, an overlap is told once, at the later bridge.
+    for (a, b) in [
+        ("10.0.1.1/24", "10.0.0.1/16"),
+        ("10.0.0.1/24", "10.0.0.2/24"),
+        ("2001:db8::1/32", "2001:db8:1::1/64"),
+    ] {
+        let problems = found(vec![bridge("a", &["10.9.0.1/24", a]), bridge("b", &["192.168.0.1/24", b])]);
+        assert_eq!(
+            problems,
+            [format!(
+                "bridge b: address[1]: {b} overlaps {a} of bridge a, expected networks that do not overlap"
+            )]
+        );
+    }
     for bad in ["10.0.0.0/24", "10.0.0.255/24", "224.0.0.1/24", "0.0.0.0/0", "127.0.0.1/8", "ff02::1/64"] {
         assert_eq!(found(vec![bridge("a", &[bad])]).len(), 1, "{bad}");
     }

@@ -3,16 +3,25 @@
 use super::columns::{Edit, edit};
 use super::{Applied, Command, Output, Table, VsctlError};
 use crate::document::{Bridge, Document, FailMode, Port};
-use crate::validate::validate;
+use crate::validate::{CheckFlow, accept_flows, validate_with};
 
-/// Does all `commands` in order and validates what comes out; on an error `document` stays as it was. Flows are
-/// not judged here: the caller runs [`validate_with`](crate::validate_with) with its own check.
+/// [`apply_with`], the bridges' flows taken as they are.
 pub fn apply(document: &mut Document, commands: &[Command]) -> Result<Applied, VsctlError> {
+    apply_with(document, commands, &accept_flows)
+}
+
+/// Does all `commands` in order and validates what comes out, `check_flow` judging each flow; on an error
+/// `document` stays as it was. A transaction that changes nothing is not validated.
+pub fn apply_with(
+    document: &mut Document,
+    commands: &[Command],
+    check_flow: CheckFlow<'_>,
+) -> Result<Applied, VsctlError> {
     let mut next = document.clone();
     let outputs = commands.iter().map(|command| run(&mut next, command)).collect::<Result<Vec<_>, _>>()?;
     let changed = next != *document;
     if changed {
-        let problems = validate(&next);
+        let problems = validate_with(&next, check_flow);
         if !problems.is_empty() {
             return Err(VsctlError::Invalid(problems));
         }
@@ -46,7 +55,7 @@ fn run(document: &mut Document, command: &Command) -> Result<Output, VsctlError>
             }
         }
         Command::DelPort { bridge, port, if_exists } => {
-            delete_port(document, bridge.as_deref(), port, *if_exists)?
+            delete_port(document, bridge.as_deref(), port, *if_exists)?;
         }
         Command::ListPorts { bridge } => {
             let bridge = document.bridge(bridge).ok_or_else(|| no_bridge(bridge))?;

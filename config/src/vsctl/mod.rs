@@ -13,7 +13,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-pub use apply::apply;
+pub use apply::{apply, apply_with};
 pub use columns::columns;
 pub use grammar::parse_transaction;
 pub use value::ColumnValue;

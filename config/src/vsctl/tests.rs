@@ -263,7 +263,9 @@ proptest! {
         let mut document = switch();
         for target in ["set interface p0 options", "set interface p0 options:x", "set port p0 trunks", "set bridge br0 address"] {
             let mut args = words(target);
-            args.last_mut().unwrap().push_str(&format!("={value}"));
+            args.push(args.last().unwrap().clone() + "=" + &value);
+            let unset = args.len() - 2;
+            args.remove(unset);
             if let Ok(commands) = parse_transaction(&args) {
                 let _ = apply(&mut document, &commands);
             }
