@@ -2,7 +2,8 @@
 //!
 //! An [`EncapTemplate`] holds everything that does not change between packets; [`EncapTemplate::write`] copies
 //! it and patches in what does ([`EncapPatch`] and the lengths). For the common shape, IPv4 without a tag,
-//! [`EncapTemplate::fixed_v4`] gives an [`EncapV4`], whose `write` is seven stores.
+//! [`EncapTemplate::fixed_v4`] gives an [`EncapV4`], whose `write` is seven stores; and where packets differ in
+//! nothing but length and source port, [`EncapV4::ready`] leaves hardly more than those stores to do.
 
 use crate::addr::MacAddr;
 use crate::bytes::{array, le64, put};
@@ -247,7 +248,7 @@ impl EncapTemplate {
         match self.addrs {
             EncapAddrs::V4(..) => {
                 let total_len = IPV4_LEN as u16 + udp_len;
-                let sum = ipv4_checksum(self.ip_sum, total_len, patch);
+                let sum = fold_checksum(u32::from(self.ip_sum) + patched_sum(patch) + u32::from(total_len));
                 put(out, l3 + 1, [patch.tos]);
                 put(out, l3 + 2, total_len.to_be_bytes());
                 put(out, l3 + 4, patch.ip_id.to_be_bytes());
@@ -294,14 +295,15 @@ impl EncapTemplate {
     }
 }
 
-/// The header's checksum from the template's sum and the patched fields.
+/// What the patched fields add to the sum over an IPv4 header.
 #[inline(always)]
-fn ipv4_checksum(ip_sum: u16, total_len: u16, patch: &EncapPatch) -> u16 {
-    let sum = u32::from(ip_sum)
-        + u32::from(patch.tos)
-        + u32::from(total_len)
-        + u32::from(patch.ip_id)
-        + (u32::from(patch.ttl) << 8);
+fn patched_sum(patch: &EncapPatch) -> u32 {
+    u32::from(patch.tos) + u32::from(patch.ip_id) + (u32::from(patch.ttl) << 8)
+}
+
+/// The checksum for a sum of less than 2^31, which is that of no more than a few 16-bit numbers.
+#[inline(always)]
+fn fold_checksum(sum: u32) -> u16 {
     let sum = (sum >> 16) + (sum & 0xffff);
     !((sum >> 16) + sum) as u16
 }
@@ -334,28 +336,62 @@ impl EncapV4 {
     /// 0.
     #[inline(always)]
     pub fn write(&self, out: &mut [u8; ENCAP_V4_LEN], inner_len: u16, patch: &EncapPatch) {
-        let udp_len = inner_len.wrapping_add((UDP_LEN + VXLAN_LEN) as u16);
-        let total_len = udp_len.wrapping_add(IPV4_LEN as u16);
-        let sum = ipv4_checksum(self.ip_sum, total_len, patch);
+        self.ready(patch).write(out, inner_len, patch.src_port);
+    }
+
+    /// Patches in all but the lengths and the source port, for a flow whose packets have the rest in common.
+    #[inline(always)]
+    #[must_use]
+    pub fn ready(&self, patch: &EncapPatch) -> EncapV4Ready {
         // Offsets in words: see the layout in `EncapTemplate::new`. `swap_bytes` puts a number in wire order.
-        let [w0, w1, w2, w3, w4, w5] = self.words;
-        let w1 = w1 | u64::from(patch.tos) << 56;
-        let w2 = w2
-            | u64::from(total_len.swap_bytes())
-            | u64::from(patch.ip_id.swap_bytes()) << 16
-            | u64::from(patch.ttl) << 48;
-        let w3 = w3 | u64::from(sum.swap_bytes());
-        let w4 = w4 | u64::from(patch.src_port.swap_bytes()) << 16 | u64::from(udp_len.swap_bytes()) << 48;
+        let mut words = self.words;
         let vni = (patch.vni << 8).swap_bytes();
-        let mut w5 = w5 | u64::from(vni as u16) << 48;
+        words[1] |= u64::from(patch.tos) << 56;
+        words[2] |= u64::from(patch.ip_id.swap_bytes()) << 16 | u64::from(patch.ttl) << 48;
+        words[5] |= u64::from(vni as u16) << 48;
         if self.gbp && has_policy(patch) {
-            w5 |= u64::from(FLAG_GBP) << 16
+            words[5] |= u64::from(FLAG_GBP) << 16
                 | u64::from(patch.gbp_flags) << 24
                 | u64::from(patch.gbp_id.swap_bytes()) << 32;
         }
-        for (chunk, word) in out.as_chunks_mut::<8>().0.iter_mut().zip([w0, w1, w2, w3, w4, w5]) {
+        let ip_sum = u32::from(self.ip_sum) + patched_sum(patch);
+        EncapV4Ready { words, ip_sum, tail: (vni >> 16) as u16, csum: self.csum }
+    }
+}
+
+/// [`EncapV4`] with the VNI, TOS, TTL, identification and group policy in place. One cache line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(align(64))]
+pub struct EncapV4Ready {
+    /// Bytes 0 to 47 as little-endian words; lengths, IPv4 checksum and source port are zero.
+    words: [u64; 6],
+    /// Sum over the IPv4 header in `words`.
+    ip_sum: u32,
+    /// Bytes 48 and 49.
+    tail: u16,
+    csum: bool,
+}
+
+impl EncapV4Ready {
+    /// Whether [`EncapTemplate::fill_udp_checksum`] has to follow [`Self::write`].
+    #[inline]
+    pub const fn wants_udp_checksum(&self) -> bool {
+        self.csum
+    }
+
+    /// Writes the headers, as [`EncapV4::write`] does. `src_port` is in host order.
+    #[inline(always)]
+    pub fn write(&self, out: &mut [u8; ENCAP_V4_LEN], inner_len: u16, src_port: u16) {
+        let udp_len = inner_len.wrapping_add((UDP_LEN + VXLAN_LEN) as u16);
+        let total_len = udp_len.wrapping_add(IPV4_LEN as u16);
+        let sum = fold_checksum(self.ip_sum + u32::from(total_len));
+        let mut words = self.words;
+        words[2] |= u64::from(total_len.swap_bytes());
+        words[3] |= u64::from(sum.swap_bytes());
+        words[4] |= u64::from(src_port.swap_bytes()) << 16 | u64::from(udp_len.swap_bytes()) << 48;
+        for (chunk, word) in out.as_chunks_mut::<8>().0.iter_mut().zip(words) {
             *chunk = word.to_le_bytes();
         }
-        out[48..50].copy_from_slice(&((vni >> 16) as u16).to_le_bytes());
+        out[48..50].copy_from_slice(&self.tail.to_le_bytes());
     }
 }

@@ -60,6 +60,10 @@ fn encapsulate(spec: &EncapSpec, patch: &EncapPatch, inner: &[u8]) -> Vec<u8> {
         let mut out = [0xaa; 50];
         fixed.write(&mut out, inner.len() as u16, patch);
         assert_eq!(packet, out);
+        let ready = fixed.ready(&EncapPatch { src_port: 9, ..*patch });
+        ready.write(&mut out, inner.len() as u16, patch.src_port);
+        assert_eq!(packet, out);
+        assert_eq!(ready.wants_udp_checksum(), spec.csum);
         assert_eq!(fixed.wants_udp_checksum(), spec.csum);
     }
     packet.extend(inner);
