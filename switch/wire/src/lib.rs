@@ -18,5 +18,6 @@ pub mod key;
 pub mod outer;
 pub mod parse;
 pub mod proto;
+pub mod rewrite;
 pub mod view;
 pub mod vxlan;

@@ -1,0 +1,238 @@
+//! Setting header fields in place, with every checksum that covers them kept right (RFC 1624).
+//!
+//! All functions answer false, with nothing changed, when the frame does not have the field. They trust the
+//! offsets only as far as the frame reaches. A checksum that was wrong stays wrong: the receiver shall see it.
+
+use crate::addr::MacAddr;
+use crate::bytes::{array, be16, put};
+use crate::checksum::{Sum, update, update_udp};
+use crate::key::FlowKey;
+use crate::parse::Parsed;
+use crate::proto::{
+    ETH_QINQ, ETH_VLAN, ETHERNET_LEN, IP_AH, IP_DSTOPTS, IP_FRAGMENT, IP_HOPOPTS, IP_ICMPV6, IP_ROUTING,
+    IP_TCP, IP_UDP, IPV4_LEN, IPV6_LEN, VLAN_LEN,
+};
+use core::net::{Ipv4Addr, Ipv6Addr};
+
+/// Where the headers of a frame are, as [`crate::parse::extract`] found them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Headers {
+    /// Offset of the IP header.
+    pub l3: u16,
+    /// Offset of the L4 header; 0 when there is none (a later fragment, say).
+    pub l4: u16,
+    /// Protocol of the L4 header.
+    pub proto: u8,
+}
+
+impl Headers {
+    /// From what extraction answered and the key that it filled.
+    #[inline]
+    pub const fn new(parsed: Parsed, key: &FlowKey) -> Headers {
+        Headers { l3: parsed.l3, l4: parsed.l4, proto: key.nw_proto }
+    }
+}
+
+/// Which of a pair of fields.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Side {
+    /// Source.
+    Src,
+    /// Destination.
+    Dst,
+}
+
+/// Sets the Ethernet address.
+#[inline]
+pub fn set_mac(frame: &mut [u8], side: Side, mac: MacAddr) -> bool {
+    let at = match side {
+        Side::Dst => 0,
+        Side::Src => 6,
+    };
+    let is_there = frame.len() >= ETHERNET_LEN;
+    if is_there {
+        put(frame, at, mac.0);
+    }
+    is_there
+}
+
+/// Sets the TCI of the outermost tag.
+pub fn set_vlan_tci(frame: &mut [u8], tci: u16) -> bool {
+    let is_tagged = has_tag(frame);
+    if is_tagged {
+        put(frame, 14, tci.to_be_bytes());
+    }
+    is_tagged
+}
+
+/// Puts a tag in front of the others. `room` is four bytes of headroom and the frame behind them; the tagged
+/// frame fills it all.
+pub fn push_vlan(room: &mut [u8], tpid: u16, tci: u16) -> bool {
+    if room.len() < VLAN_LEN + ETHERNET_LEN {
+        return false;
+    }
+    room.copy_within(VLAN_LEN..VLAN_LEN + 12, 0);
+    put(room, 12, tpid.to_be_bytes());
+    put(room, 14, tci.to_be_bytes());
+    true
+}
+
+/// Takes the outermost tag away: the frame then starts [`VLAN_LEN`] bytes further on.
+pub fn pop_vlan(frame: &mut [u8]) -> bool {
+    let is_tagged = has_tag(frame);
+    if is_tagged {
+        frame.copy_within(0..12, VLAN_LEN);
+    }
+    is_tagged
+}
+
+/// Whether there is a tag and an EtherType behind it.
+fn has_tag(frame: &[u8]) -> bool {
+    matches!(be16(frame, 12), Some(ETH_VLAN | ETH_QINQ)) && frame.len() >= ETHERNET_LEN + VLAN_LEN
+}
+
+/// Sets an IPv4 address: IP, TCP and UDP checksums follow.
+pub fn set_ipv4(frame: &mut [u8], headers: Headers, side: Side, addr: Ipv4Addr) -> bool {
+    let l3 = usize::from(headers.l3);
+    let Some(header) = ipv4_header(frame, l3) else { return false };
+    let at = match side {
+        Side::Src => 12,
+        Side::Dst => 16,
+    };
+    let old = Sum::of(&header[at..at + 4]);
+    let new = Sum::of(&addr.octets());
+    put(frame, l3 + at, addr.octets());
+    update_at(frame, l3 + 10, old, new);
+    update_pseudo(frame, headers, old, new);
+    true
+}
+
+/// Sets an IPv6 address: TCP, UDP and ICMPv6 checksums follow, but for a destination that a routing header is
+/// still to replace (the checksum is over the final one, RFC 8200, section 8.1).
+pub fn set_ipv6(frame: &mut [u8], headers: Headers, side: Side, addr: Ipv6Addr) -> bool {
+    let l3 = usize::from(headers.l3);
+    let Some(header) = ipv6_header(frame, l3) else { return false };
+    let at = match side {
+        Side::Src => 8,
+        Side::Dst => 24,
+    };
+    let old = Sum::of(&header[at..at + 16]);
+    let new = Sum::of(&addr.octets());
+    put(frame, l3 + at, addr.octets());
+    if side == Side::Src || !is_routed(frame, headers, header[6]) {
+        update_pseudo(frame, headers, old, new);
+    }
+    true
+}
+
+/// Sets the IPv4 TOS (checksum follows) or the IPv6 traffic class, DSCP and ECN.
+pub fn set_tos(frame: &mut [u8], headers: Headers, tos: u8) -> bool {
+    let l3 = usize::from(headers.l3);
+    if let Some(header) = ipv4_header(frame, l3) {
+        put(frame, l3 + 1, [tos]);
+        update_at(frame, l3 + 10, Sum::of_u16(header[1].into()), Sum::of_u16(tos.into()));
+        return true;
+    }
+    let Some(header) = ipv6_header(frame, l3) else { return false };
+    put(frame, l3, [0x60 | tos >> 4, tos << 4 | header[1] & 0x0f]);
+    true
+}
+
+/// Sets the IPv4 TTL (checksum follows) or the IPv6 hop limit.
+pub fn set_ttl(frame: &mut [u8], headers: Headers, ttl: u8) -> bool {
+    let l3 = usize::from(headers.l3);
+    if let Some(header) = ipv4_header(frame, l3) {
+        put(frame, l3 + 8, [ttl]);
+        update_at(frame, l3 + 10, Sum::of(&[header[8], 0]), Sum::of(&[ttl, 0]));
+        return true;
+    }
+    let is_there = ipv6_header(frame, l3).is_some();
+    if is_there {
+        put(frame, l3 + 7, [ttl]);
+    }
+    is_there
+}
+
+/// Sets the IPv6 flow label; bits beyond 20 are cut off.
+pub fn set_ipv6_label(frame: &mut [u8], headers: Headers, label: u32) -> bool {
+    let l3 = usize::from(headers.l3);
+    let Some([a, b, c, d]) = ipv6_header(frame, l3).and_then(|header| header.first_chunk().copied()) else {
+        return false;
+    };
+    let first = u32::from_be_bytes([a, b, c, d]) & 0xfff0_0000 | label & 0x000f_ffff;
+    put(frame, l3, first.to_be_bytes());
+    true
+}
+
+/// Sets a TCP or UDP port: its checksum follows. SCTP is not rewritten, since its CRC covers the whole packet.
+pub fn set_port(frame: &mut [u8], headers: Headers, side: Side, port: u16) -> bool {
+    let l4 = usize::from(headers.l4);
+    let at = match side {
+        Side::Src => l4,
+        Side::Dst => l4 + 2,
+    };
+    let needed = match headers.proto {
+        IP_TCP => 20,
+        IP_UDP => 8,
+        _ => return false,
+    };
+    let Some(old) = be16(frame, at) else { return false };
+    if l4 == 0 || frame.len() - l4 < needed {
+        return false;
+    }
+    put(frame, at, port.to_be_bytes());
+    update_pseudo(frame, headers, Sum::of_u16(old), Sum::of_u16(port));
+    true
+}
+
+fn ipv4_header(frame: &[u8], l3: usize) -> Option<[u8; IPV4_LEN]> {
+    array(frame, l3).filter(|header: &[u8; IPV4_LEN]| header[0] >> 4 == 4)
+}
+
+fn ipv6_header(frame: &[u8], l3: usize) -> Option<[u8; IPV6_LEN]> {
+    array(frame, l3).filter(|header: &[u8; IPV6_LEN]| header[0] >> 4 == 6)
+}
+
+/// Updates a checksum field that is never "none".
+fn update_at(frame: &mut [u8], at: usize, old: Sum, new: Sum) {
+    if let Some(sum) = be16(frame, at) {
+        put(frame, at, update(sum, old, new).to_be_bytes());
+    }
+}
+
+/// Updates the checksum of an L4 header that covers what changed, be it in the pseudo header or its own.
+fn update_pseudo(frame: &mut [u8], headers: Headers, old: Sum, new: Sum) {
+    let l4 = usize::from(headers.l4);
+    match headers.proto {
+        _ if l4 == 0 => {}
+        IP_TCP => update_at(frame, l4 + 16, old, new),
+        IP_UDP => {
+            if let Some(sum) = be16(frame, l4 + 6) {
+                put(frame, l4 + 6, update_udp(sum, old, new).to_be_bytes());
+            }
+        }
+        // Over IPv4 this number is as unknown as any other, but ICMP (1) there has no pseudo header.
+        IP_ICMPV6 if frame.get(usize::from(headers.l3)).is_some_and(|byte| byte >> 4 == 6) => {
+            update_at(frame, l4 + 2, old, new);
+        }
+        _ => {}
+    }
+}
+
+/// Whether a routing header with segments left lies between the IPv6 header and the L4 header.
+fn is_routed(frame: &[u8], headers: Headers, next: u8) -> bool {
+    let mut at = usize::from(headers.l3) + IPV6_LEN;
+    let mut proto = next;
+    while at < usize::from(headers.l4) {
+        let Some([next, units, _, segments_left]) = array(frame, at) else { return false };
+        at += match proto {
+            IP_ROUTING if segments_left > 0 => return true,
+            IP_HOPOPTS | IP_ROUTING | IP_DSTOPTS => (usize::from(units) + 1) * 8,
+            IP_AH => (usize::from(units) + 2) * 4,
+            IP_FRAGMENT => 8,
+            _ => return false,
+        };
+        proto = next;
+    }
+    false
+}
