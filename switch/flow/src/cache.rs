@@ -64,7 +64,7 @@ impl FlowCache {
         size_of::<Bucket>() / WAYS
     }
 
-    /// Where the buckets lie: address and length in bytes, aligned to 2 MiB when that long; for `madvise`.
+    /// Where the buckets lie, for `madvise`: address and length in bytes, 256 KiB and more as whole 2 MiB pages.
     pub fn region(&self) -> (*const u8, usize) {
         self.buckets.region()
     }
@@ -134,7 +134,9 @@ impl FlowCache {
             keys.len() == hits.len() && keys.len() == hashes.len() && keys.len() <= BURST,
             "one result a key"
         );
-        hashes.iter().for_each(|&hash| self.prefetch(hash));
+        for &hash in hashes {
+            self.prefetch(hash);
+        }
         let missed = self.lookup_list(table.view(), keys, &List::first(keys.len()), hashes, hits);
         missed.as_slice().iter().fold(0, |mask, &i| mask | 1 << i)
     }

@@ -87,7 +87,7 @@ fn a_worker_allocates_nothing() {
             1 => installed -= u32::from(lookup.table.remove(round).is_some()),
             2 => {
                 installed +=
-                    u32::from(lookup.table.insert(round - 1, &key(round), &mask(round + 7), 1).is_ok())
+                    u32::from(lookup.table.insert(round - 1, &key(round), &mask(round + 7), 1).is_ok());
             }
             3 => reprogrammed += u32::from(lookup.table.set_program(round, 5)),
             _ => {}

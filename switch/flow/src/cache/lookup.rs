@@ -159,7 +159,7 @@ mod tests {
         if port > 0 {
             mask.dl_type = 0xffff.into();
             mask.nw_dst = (u32::MAX << number).into();
-            mask.tp_dst = if number % 2 == 0 { u16::MAX.into() } else { 0.into() };
+            mask.tp_dst = if number.is_multiple_of(2) { u16::MAX.into() } else { 0.into() };
             mask.nw_ttl = if number % 3 == 0 { 1 } else { 0 };
             mask.ipv6_dst[15] = if number % 5 == 4 { 3 } else { 0 };
             mask.nd_target = if number == 7 { [1; 16] } else { [0; 16] };

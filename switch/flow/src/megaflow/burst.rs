@@ -176,9 +176,9 @@ fn pass_any<const N: usize>(
 ) {
     let last = view.subtables[id as usize].next == NONE;
     if last && list.len == keys.len() {
-        whole::<N>(view, id, keys, list, scratch, hits)
+        whole::<N>(view, id, keys, list, scratch, hits);
     } else {
-        pass::<N>(view, id, keys, list, scratch, hits)
+        pass::<N>(view, id, keys, list, scratch, hits);
     }
 }
 

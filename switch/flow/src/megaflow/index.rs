@@ -94,6 +94,11 @@ impl Index {
         self.lines.region()
     }
 
+    /// Bytes of the buckets.
+    pub(super) fn bytes(&self) -> usize {
+        self.lines.bytes()
+    }
+
     /// Files `slot` under `hash`. Each slot is filed once at most, so there is always a free lane.
     pub(super) fn insert(&mut self, hash: u64, slot: u32) {
         let buckets = self.lines.records_mut();

@@ -383,10 +383,7 @@ impl MegaflowTable {
     /// Counts packets and bytes for the megaflow in `slot`.
     #[inline(always)]
     pub fn account(&mut self, slot: u32, packets: u64, bytes: u64) {
-        if let Some(line) = self.slab.lines().get(slot as usize) {
-            slab::add(&line[PACKETS], packets);
-            slab::add(&line[BYTES], bytes);
-        }
+        slab::count(self.slab.lines(), slot, packets, bytes);
     }
 
     /// Counts a looked-up burst: packet `i` of `bytes[i]` bytes for the megaflow in `hits[i]`, unless that
@@ -394,22 +391,16 @@ impl MegaflowTable {
     #[inline]
     pub fn account_burst(&mut self, hits: &[u32], bytes: &[u32]) {
         let lines = self.slab.lines();
-        let count = |slot: u32, packets, bytes| {
-            if let Some(line) = lines.get(slot as usize) {
-                slab::add(&line[PACKETS], packets);
-                slab::add(&line[BYTES], bytes);
-            }
-        };
         let (mut run, mut packets, mut total) = (MISS, 0, 0);
         for (&slot, &bytes) in hits.iter().zip(bytes) {
             if slot != run {
-                count(run, packets, total);
+                slab::count(lines, run, packets, total);
                 (run, packets, total) = (slot, 0, 0);
             }
             packets += 1;
             total += u64::from(bytes);
         }
-        count(run, packets, total);
+        slab::count(lines, run, packets, total);
     }
 
     /// Whether the megaflow in `slot`, if there is one, matches `key`: how the flow cache verifies.
@@ -475,10 +466,11 @@ impl MegaflowTable {
     /// Bytes that one megaflow costs in a full table: its line and its share of the index. A mask of more
     /// than five words besides the in-port costs 64 or 128 more.
     pub fn bytes_per_megaflow(&self) -> f64 {
-        (self.slab.region().1 + self.index.region().1) as f64 / self.slab.slots().max(1) as f64
+        (self.slab.bytes() + self.index.bytes()) as f64 / self.slab.slots().max(1) as f64
     }
 
-    /// The large arrays (slots, index, extra words): address and length in bytes, for `madvise`.
+    /// The large arrays (slots, index, extra words), for `madvise`: address and length in bytes, 256 KiB and
+    /// more as whole 2 MiB pages.
     pub fn regions(&self) -> [(*const u8, usize); 3] {
         [self.slab.region(), self.index.region(), self.extras.region()]
     }

@@ -7,9 +7,11 @@ use zerocopy::FromZeros;
 const CACHE_LINE: usize = 64;
 /// Bytes of an x86 huge page.
 const HUGE_PAGE: usize = 2 << 20;
+/// Bytes from which an array is worth whole huge pages: small pages would take up a good part of the TLB.
+const LARGE: usize = 256 << 10;
 
 /// `count` records of `N` cells each, zeroed, a record beginning a cache line (when it is one or more
-/// lines long), a large array beginning a huge page.
+/// lines long), a large array filling whole huge pages (if whoever knows its region asks for them).
 ///
 /// The memory is asked for as one zeroed block of the cells' small alignment, with room to move its
 /// start: that is `calloc`, whose pages cost nothing until they are touched. Asking for it with the wanted
@@ -18,6 +20,8 @@ pub(crate) struct Lines<T, const N: usize> {
     cells: Box<[T]>,
     start: usize,
     count: usize,
+    /// Cells of the records, rounded up to whole lines or huge pages.
+    whole: usize,
 }
 
 impl<T: FromZeros, const N: usize> Lines<T, N> {
@@ -26,13 +30,14 @@ impl<T: FromZeros, const N: usize> Lines<T, N> {
     pub(crate) fn new(count: usize) -> Self {
         let cell = size_of::<T>();
         let length = count.checked_mul(N).expect("more records than an address space holds");
-        let align = if length * cell >= HUGE_PAGE { HUGE_PAGE } else { CACHE_LINE };
-        let Ok(cells) = <[T]>::new_box_zeroed_with_elems(length + align / cell) else {
+        let align = if length * cell >= LARGE { HUGE_PAGE } else { CACHE_LINE };
+        let whole = (length * cell).next_multiple_of(align) / cell;
+        let Ok(cells) = <[T]>::new_box_zeroed_with_elems(whole + align / cell) else {
             panic!("no memory for {count} records of {} bytes", N * cell);
         };
         let offset = cells.as_ptr().addr() % align;
         let start = if offset == 0 { 0 } else { (align - offset) / cell };
-        Lines { cells, start, count }
+        Lines { cells, start, count, whole }
     }
 
     /// The records.
@@ -47,10 +52,15 @@ impl<T: FromZeros, const N: usize> Lines<T, N> {
         self.cells[self.start..][..self.count * N].as_chunks_mut().0
     }
 
-    /// Where the records lie: address and length in bytes, for `madvise`.
+    /// Where the records lie, for `madvise`: address and length in bytes, of large arrays in whole huge pages.
     pub(crate) fn region(&self) -> (*const u8, usize) {
-        let records = self.records();
-        (records.as_ptr().cast(), size_of_val(records))
+        let cells = &self.cells[self.start..][..self.whole];
+        (cells.as_ptr().cast(), size_of_val(cells))
+    }
+
+    /// Bytes of the records.
+    pub(crate) fn bytes(&self) -> usize {
+        size_of_val(self.records())
     }
 }
 
@@ -88,6 +98,11 @@ impl Slab {
         Slab { lines: Lines::new(slots), claimed: AtomicBool::new(false) }
     }
 
+    /// Bytes of the slots.
+    pub(super) fn bytes(&self) -> usize {
+        self.lines.bytes()
+    }
+
     /// Number of slots, free or not.
     #[inline]
     pub fn slots(&self) -> usize {
@@ -103,7 +118,7 @@ impl Slab {
         self.lines().get(slot as usize).map_or((0, 0), stats)
     }
 
-    /// Where the slots lie: address and length in bytes, aligned to 2 MiB when that long; for `madvise`.
+    /// Where the slots lie, for `madvise`: address and length in bytes, 256 KiB and more as whole 2 MiB pages.
     pub fn region(&self) -> (*const u8, usize) {
         self.lines.region()
     }
@@ -134,10 +149,16 @@ pub(super) fn stats(line: &Line) -> (u64, u64) {
     (line[PACKETS].load(Ordering::Relaxed), line[BYTES].load(Ordering::Relaxed))
 }
 
-/// Adds to a counter of which the caller is the only writer: a load, an add and a store, no lock prefix.
+/// Counts packets and bytes in the line of `slot`, if there is one. The caller is the only writer: a load,
+/// an add and a store, no lock prefix.
 #[inline(always)]
-pub(super) fn add(counter: &AtomicU64, amount: u64) {
-    counter.store(counter.load(Ordering::Relaxed).wrapping_add(amount), Ordering::Relaxed);
+pub(super) fn count(lines: &[Line], slot: u32, packets: u64, bytes: u64) {
+    let add = |counter: &AtomicU64, amount: u64| {
+        counter.store(counter.load(Ordering::Relaxed).wrapping_add(amount), Ordering::Relaxed);
+    };
+    let Some(line) = lines.get(slot as usize) else { return };
+    add(&line[PACKETS], packets);
+    add(&line[BYTES], bytes);
 }
 
 #[cfg(test)]
@@ -146,11 +167,13 @@ mod tests {
 
     #[test]
     fn records_are_aligned_zeroed_and_counted() {
-        for count in [0, 1, 100, 40_000, 100_000] {
+        for count in [0, 1, 100, 5_000, 40_000, 100_000] {
             let lines = Lines::<u64, 8>::new(count);
             let (address, bytes) = lines.region();
-            assert_eq!(bytes, count * 64);
-            assert_eq!(address.addr() % if bytes >= HUGE_PAGE { HUGE_PAGE } else { CACHE_LINE }, 0);
+            let page = if count * 64 >= LARGE { HUGE_PAGE } else { CACHE_LINE };
+            assert_eq!(lines.bytes(), count * 64);
+            assert_eq!(bytes, (count * 64).next_multiple_of(page));
+            assert_eq!(address.addr() % page, 0);
             assert_eq!(lines.records().len(), count);
             assert!(lines.records().iter().flatten().all(|&cell| cell == 0));
         }
