@@ -131,6 +131,21 @@ fn write_refuses_what_does_not_fit() {
 }
 
 #[test]
+fn ipv4_checksum_for_every_sum() {
+    // The identification takes the sum through all its values, those included whose carry carries again.
+    let template = EncapTemplate::new(&SPEC);
+    let fixed = template.fixed_v4().unwrap();
+    let (mut general, mut specialised) = ([0; 50], [0; 50]);
+    for ip_id in 0..=u16::MAX {
+        let patch = EncapPatch { ip_id, tos: 0xff, ttl: 0xff, ..EncapPatch::default() };
+        template.write(&mut general, 1400, &patch).unwrap();
+        fixed.write(&mut specialised, 1400, &patch);
+        assert!(checksum::ipv4_header_is_valid(&general[14..34]), "{ip_id}");
+        assert_eq!(general, specialised);
+    }
+}
+
+#[test]
 fn source_ports_spread() {
     assert_eq!((source_port(0), source_port(u32::MAX)), (49152, 65535));
     assert_ne!(source_port(1 << 18), source_port(0));
