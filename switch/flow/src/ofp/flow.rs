@@ -213,7 +213,7 @@ pub fn parse_flow(text: &str, names: &dyn PortNames) -> Result<FlowSpec, ParseEr
     })
 }
 
-fn filter(header: &Header, matches: Match, (cookie, cookie_mask): (u64, u64)) -> FlowFilter {
+fn filter(header: &Header, matches: &Match, (cookie, cookie_mask): (u64, u64)) -> FlowFilter {
     FlowFilter {
         table: header.table,
         priority: header.priority,
@@ -221,7 +221,7 @@ fn filter(header: &Header, matches: Match, (cookie, cookie_mask): (u64, u64)) ->
         cookie_mask,
         out_port: header.out_port,
         out_group: header.out_group,
-        matches,
+        matches: *matches,
     }
 }
 
@@ -230,7 +230,7 @@ fn filter(header: &Header, matches: Match, (cookie, cookie_mask): (u64, u64)) ->
 pub fn parse_flow_match(text: &str, names: &dyn PortNames) -> Result<FlowFilter, ParseError> {
     let (header, matches, _) = parse(text, Form::Filter, names)?;
     let cookie = header.cookie.map_or((0, 0), |(value, mask)| (value, mask.unwrap_or(u64::MAX)));
-    Ok(filter(&header, matches, cookie))
+    Ok(filter(&header, &matches, cookie))
 }
 
 /// Parses what `mod-flows` takes: a filter with actions.
@@ -242,7 +242,7 @@ pub fn parse_flow_mod(text: &str, names: &dyn PortNames) -> Result<FlowMod, Pars
         None => ((0, 0), None),
     };
     Ok(FlowMod {
-        filter: filter(&header, matches, cookie),
+        filter: filter(&header, &matches, cookie),
         new_cookie,
         actions: need_actions(text, actions)?,
     })

@@ -14,13 +14,14 @@ mod megaflow;
 mod parse_action;
 mod parse_match;
 mod port;
+mod prerequisite;
 mod print;
 mod token;
 mod value;
 
 pub use action::{Action, PortRef};
 pub use error::ParseError;
-pub use field::{Field, FieldInfo, Format, Prerequisite, Subfield};
+pub use field::{Field, FieldInfo, Format, Subfield};
 pub use flow::{
     DEFAULT_PRIORITY, FlowFilter, FlowMod, FlowSpec, parse_flow, parse_flow_match, parse_flow_mod, parse_key,
 };
@@ -29,6 +30,7 @@ pub use megaflow::format_megaflow;
 pub use port::{
     PORT_ALL, PORT_CONTROLLER, PORT_FLOOD, PORT_IN_PORT, PORT_LOCAL, PORT_MAX, PORT_NORMAL, PortNames,
 };
+pub use prerequisite::Prerequisite;
 pub use print::{FlowStats, format_actions, format_flow, format_key, format_match, port_name};
 
 #[cfg(test)]

@@ -2,12 +2,13 @@
 
 use super::action::{Action, PortRef};
 use super::error::ParseError;
-use super::field::{Field, Prerequisite, Subfield};
+use super::field::{Field, Subfield};
 use super::key::Match;
 use super::port::{
     PORT_ALL, PORT_CONTROLLER, PORT_FLOOD, PORT_IN_PORT, PORT_LOCAL, PORT_NORMAL, PortNames, parse_port,
     reserved,
 };
+use super::prerequisite::Prerequisite;
 use super::token::{Syntax, Token, Tokens};
 use super::value;
 use wire::key::VLAN_PRESENT;
@@ -68,6 +69,10 @@ impl ActionParser<'_> {
             let action = self.action(&token, depth)?;
             if action == Action::Drop && last.is_some() {
                 return Err(token.error("drop to stand alone"));
+            }
+            // As OVS, whose OpenFlow 1.3 meters are instructions that come before all actions.
+            if matches!(action, Action::Meter(_)) && (last.is_some() || depth > 0) {
+                return Err(token.error("meter to come before all other actions"));
             }
             actions.push(action);
             last = Some(token);

@@ -1,9 +1,10 @@
 //! The match part of a flow's text.
 
 use super::error::ParseError;
-use super::field::{Field, Prerequisite};
+use super::field::Field;
 use super::key::{Match, MatchKey};
 use super::port::PortNames;
+use super::prerequisite::Prerequisite;
 use super::token::Token;
 use super::value;
 use wire::key::VLAN_PRESENT;

@@ -193,6 +193,10 @@ fn format_set_field(out: &mut String, field: Field, value: u128, mask: u128, nam
         value::format(out, field, value, mask, names);
         return;
     }
+    if field == Field::Metadata && whole {
+        let _ = write!(out, "write_metadata:{value:#x}");
+        return;
+    }
     out.push_str("set_field:");
     if field == Field::VlanVid && whole {
         let _ = write!(out, "{}", value::tag(value));
@@ -259,7 +263,7 @@ fn format_action(out: &mut String, action: &Action, names: &dyn PortNames) {
             Ok(())
         }
         Action::PushVlan(kind) => write!(out, "push_vlan:{kind:#06x}"),
-        Action::PopVlan => write!(out, "pop_vlan"),
+        Action::PopVlan => write!(out, "strip_vlan"),
         Action::ModVlanVid(vid) => write!(out, "mod_vlan_vid:{vid}"),
         Action::ModVlanPcp(pcp) => write!(out, "mod_vlan_pcp:{pcp}"),
         Action::DecTtl => write!(out, "dec_ttl"),

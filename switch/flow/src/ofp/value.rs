@@ -235,6 +235,13 @@ pub(super) fn format(out: &mut String, field: Field, value: u128, mask: u128, na
         Format::Decimal if mask == info.exact() => {
             let _ = write!(out, "{value}");
         }
+        // OVS prints all 20 bits.
+        Format::Hexadecimal if field == Field::Ipv6Label => {
+            let _ = write!(out, "{value:#07x}");
+            if mask != info.exact() {
+                let _ = write!(out, "/{mask:#07x}");
+            }
+        }
         Format::Hexadecimal if mask == info.exact() => {
             let _ = write!(out, "{value:#x}");
         }
