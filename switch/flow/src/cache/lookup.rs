@@ -1,7 +1,6 @@
 //! The front of the lookup: which packets ask the flow cache first.
 
 use super::FlowCache;
-use crate::hash::{cache_hash, flow_hash};
 use crate::megaflow::{BURST, List, MISS, MegaflowTable};
 use wire::key::FlowKey;
 
@@ -74,12 +73,12 @@ impl Lookup {
             self.stats.megaflow_hits += keys.len() as u64;
             return;
         }
-        let all = List::first(keys.len());
         if subtables <= CACHE_ABOVE {
+            let all = List::first(keys.len());
             self.table.lookup_port(keys, in_port, all, hits);
             self.count(&all, hits);
         } else {
-            let missed = self.ask_cache(keys, &all, hits);
+            let missed = self.ask_cache(keys, 0..keys.len(), hits);
             self.table.lookup_port(keys, in_port, missed, hits);
             self.learn(&missed, hits);
             self.count(&missed, hits);
@@ -97,7 +96,7 @@ impl Lookup {
             cached.push_if(i as u8, pending && subtables > CACHE_ABOVE);
             direct.push_if(i as u8, pending && subtables <= CACHE_ABOVE);
         }
-        let missed = self.ask_cache(keys, &cached, hits);
+        let missed = self.ask_cache(keys, cached.as_slice().iter().map(|&i| i as usize), hits);
         for &i in missed.as_slice() {
             direct.push_if(i, true);
         }
@@ -106,18 +105,19 @@ impl Lookup {
         self.count(&direct, hits);
     }
 
-    /// Asks the cache about the packets of `list` and gives those that it did not know.
-    #[inline]
-    fn ask_cache(&mut self, keys: &[FlowKey], list: &List, hits: &mut [u32]) -> List {
-        for &i in list.as_slice() {
-            let key = &keys[i as usize];
-            let hash = cache_hash(flow_hash(key), key);
-            self.hashes[i as usize % BURST] = hash;
-            self.cache.prefetch(hash);
-        }
-        let missed = self.cache.lookup_list(self.table.view(), keys, list, &self.hashes[..], hits);
+    /// Asks the cache about `packets` of `keys` and gives those that it did not know.
+    #[inline(always)]
+    fn ask_cache(
+        &mut self,
+        keys: &[FlowKey],
+        packets: impl ExactSizeIterator<Item = usize> + Clone,
+        hits: &mut [u32],
+    ) -> List {
+        let asked = packets.len() as u64;
+        self.cache.prepare(keys, packets.clone(), &mut self.hashes);
+        let missed = self.cache.find(self.table.view(), keys, packets, &self.hashes[..], hits);
         let misses = missed.as_slice().len() as u64;
-        self.stats.cache_hits += list.as_slice().len() as u64 - misses;
+        self.stats.cache_hits += asked - misses;
         self.stats.cache_misses += misses;
         missed
     }
@@ -208,7 +208,7 @@ mod tests {
         #[test]
         fn cache_and_table_are_the_linear_reference(steps in steps()) {
             let table = MegaflowTable::new(Arc::new(Slab::new(SLOTS as usize)), MASKS.len());
-            let mut lookup = Lookup::new(table, FlowCache::new(8));
+            let mut lookup = Lookup::new(table, FlowCache::new(2));
             let mut reference: Vec<Option<(FlowKey, FlowMask, u32)>> = vec![None; SLOTS as usize];
             let mut packets = 0;
             for step in steps {
@@ -258,7 +258,7 @@ mod tests {
     #[test]
     fn only_ports_of_many_masks_use_the_cache() {
         let table = MegaflowTable::new(Arc::new(Slab::new(64)), MASKS.len());
-        let mut lookup = Lookup::new(table, FlowCache::new(64));
+        let mut lookup = Lookup::new(table, FlowCache::new(16));
         let mut slot = 0;
         for (port, masks) in MASKS.iter().enumerate() {
             for number in 0..*masks {
