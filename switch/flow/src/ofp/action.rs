@@ -1,6 +1,7 @@
 //! What a rule does: the typed form of `ovs-actions(7)`.
 
 use super::field::{Field, Subfield};
+use super::port::{PORT_ALL, PORT_CONTROLLER, PORT_FLOOD, PORT_IN_PORT, PORT_LOCAL, PORT_NORMAL};
 
 /// Where a packet is sent.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -22,6 +23,21 @@ pub enum PortRef {
         /// Bytes.
         max_len: u16,
     },
+}
+
+impl PortRef {
+    /// The OpenFlow number of the port, reserved ones included.
+    pub fn number(self) -> u32 {
+        match self {
+            PortRef::Port(number) => number,
+            PortRef::InPort => PORT_IN_PORT,
+            PortRef::Local => PORT_LOCAL,
+            PortRef::Normal => PORT_NORMAL,
+            PortRef::Flood => PORT_FLOOD,
+            PortRef::All => PORT_ALL,
+            PortRef::Controller { .. } => PORT_CONTROLLER,
+        }
+    }
 }
 
 /// A step of what a rule does.
@@ -84,4 +100,25 @@ pub enum Action {
     Meter(u32),
     /// `clone(...)`: does all this to a copy.
     Clone(Vec<Action>),
+}
+
+impl Action {
+    /// Whether this, or anything inside of it, outputs to the port with this OpenFlow number: what
+    /// `out_port=` of `del-flows` asks.
+    pub fn outputs_to(&self, port: u32) -> bool {
+        match self {
+            Action::Output(to) => to.number() == port,
+            Action::Clone(inner) => inner.iter().any(|action| action.outputs_to(port)),
+            _ => false,
+        }
+    }
+
+    /// Whether this, or anything inside of it, sends to this group: what `out_group=` asks.
+    pub fn sends_to_group(&self, group: u32) -> bool {
+        match self {
+            Action::Group(to) => *to == group,
+            Action::Clone(inner) => inner.iter().any(|action| action.sends_to_group(group)),
+            _ => false,
+        }
+    }
 }

@@ -56,6 +56,23 @@ pub struct FlowFilter {
     pub matches: Match,
 }
 
+impl FlowFilter {
+    /// Whether a flow is one of those meant. `strict`: its match must be the same and its priority this
+    /// one ([`DEFAULT_PRIORITY`] if not given), rather than its match be within this one.
+    pub fn selects(&self, flow: &FlowSpec, strict: bool) -> bool {
+        let matches = if strict {
+            flow.matches == self.matches && flow.priority == self.priority.unwrap_or(DEFAULT_PRIORITY)
+        } else {
+            flow.matches.is_within(&self.matches)
+        };
+        matches
+            && self.table.is_none_or(|table| table == flow.table)
+            && (flow.cookie ^ self.cookie) & self.cookie_mask == 0
+            && self.out_port.is_none_or(|port| flow.actions.iter().any(|a| a.outputs_to(port)))
+            && self.out_group.is_none_or(|group| flow.actions.iter().any(|a| a.sends_to_group(group)))
+    }
+}
+
 /// What `mod-flows` takes: which flows, and what they shall do from now on.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct FlowMod {

@@ -252,6 +252,7 @@ impl ActionParser<'_> {
         if mask != field.info().exact() || text.contains('/') {
             return Err(token.error("a value without a mask"));
         }
+        check_tos(token, field, value)?;
         Ok(Action::SetField { field, value, mask })
     }
 
@@ -275,6 +276,7 @@ impl ActionParser<'_> {
             _ => value::parse(field, text, self.names),
         }
         .map_err(|e| token.error(e))?;
+        check_tos(token, field, value)?;
         let value = value & mask;
         self.learn(field, value, mask);
         Ok(Action::SetField { field, value, mask })
@@ -311,6 +313,14 @@ impl ActionParser<'_> {
         }
         self.require(token, field.info().prerequisite)
     }
+}
+
+/// A match on `nw_tos` ignores the ECN bits; who sets them by it would be surprised.
+fn check_tos(token: &Token<'_>, field: Field, value: u128) -> Result<(), ParseError> {
+    if field == Field::NwTos && value & 3 != 0 {
+        return Err(token.error("a multiple of 4 from 0 to 252 (the ECN bits are nw_ecn)"));
+    }
+    Ok(())
 }
 
 fn port_ref(port: u32) -> PortRef {

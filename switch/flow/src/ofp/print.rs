@@ -194,7 +194,7 @@ fn format_set_field(out: &mut String, field: Field, value: u128, mask: u128, nam
         return;
     }
     if field == Field::Metadata && whole {
-        let _ = write!(out, "write_metadata:{value:#x}");
+        let _ = write!(out, "write_metadata:{}", value::hexadecimal(value));
         return;
     }
     out.push_str("set_field:");
@@ -225,7 +225,7 @@ fn format_action(out: &mut String, action: &Action, names: &dyn PortNames) {
             format_subfield(out, *from);
             Ok(())
         }
-        Action::SetTunnel(vni) => write!(out, "set_tunnel:{vni:#x}"),
+        Action::SetTunnel(vni) => write!(out, "set_tunnel:{}", value::hexadecimal(u128::from(*vni))),
         Action::Resubmit { port, table } => {
             let number = |out: &mut String| match port {
                 Some(port) => format_port(out, *port, names),
@@ -251,7 +251,7 @@ fn format_action(out: &mut String, action: &Action, names: &dyn PortNames) {
             Ok(())
         }
         Action::Load { value, to } => {
-            let _ = write!(out, "load:{value:#x}->");
+            let _ = write!(out, "load:{}->", value::hexadecimal(u128::from(*value)));
             format_subfield(out, *to);
             Ok(())
         }

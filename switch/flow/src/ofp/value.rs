@@ -87,9 +87,6 @@ fn expected(field: Field) -> String {
         Format::Decimal | Format::Hexadecimal if field == Field::TunId => {
             "a VNI from 0 to 16777215 (0xffffff), optionally /mask".to_owned()
         }
-        Format::Decimal if field == Field::NwTos => {
-            "a multiple of 4 from 0 to 252 (the ECN bits are nw_ecn)".to_owned()
-        }
         Format::Hexadecimal if !field.is_maskable() => format!("a number from 0 to {max:#x}"),
         Format::Decimal if !field.is_maskable() => format!("a number from 0 to {max}"),
         Format::Decimal => format!("a number from 0 to {max}, optionally /mask"),
@@ -151,7 +148,6 @@ pub(super) fn parse(field: Field, text: &str, names: &dyn PortNames) -> Result<(
     };
     let fits = |(value, mask): &(u128, u128)| match field {
         Field::TunId => *value <= VNI_MAX && (*mask <= VNI_MAX || *mask == info.exact()),
-        Field::NwTos => value & !info.exact() == 0,
         _ => true,
     };
     parsed.map(|(value, mask)| (value, mask & info.exact())).filter(fits).ok_or_else(|| expected(field))
@@ -242,13 +238,21 @@ pub(super) fn format(out: &mut String, field: Field, value: u128, mask: u128, na
                 let _ = write!(out, "/{mask:#07x}");
             }
         }
-        Format::Hexadecimal if mask == info.exact() => {
-            let _ = write!(out, "{value:#x}");
+        Format::Hexadecimal => {
+            out.push_str(&hexadecimal(value));
+            if mask != info.exact() {
+                let _ = write!(out, "/{mask:#x}");
+            }
         }
-        Format::Decimal | Format::Hexadecimal => {
+        Format::Decimal => {
             let _ = write!(out, "{value:#x}/{mask:#x}");
         }
     }
+}
+
+/// A number as C's `%#x` prints it: zero without the `0x`.
+pub(super) fn hexadecimal(value: u128) -> String {
+    if value == 0 { "0".to_owned() } else { format!("{value:#x}") }
 }
 
 /// The tag of a VLAN ID, as it stands in a key.
@@ -269,7 +273,9 @@ mod tests {
 
     #[test]
     fn values() {
-        use Field::{EthDst, IcmpType, IpFrag, IpSrc, Ipv6Src, NwTos, TcpFlags, TcpSrc, TunFlags, TunId};
+        use Field::{
+            EthDst, IcmpType, IpFrag, IpSrc, Ipv6Src, NwTos, Reg0, TcpFlags, TcpSrc, TunFlags, TunId,
+        };
         for (field, text, printed) in [
             (IpSrc, "10.1.2.3/8", "10.0.0.0/8"),
             (IpSrc, "10.1.2.3/255.0.255.0", "10.0.2.0/255.0.255.0"),
@@ -293,6 +299,8 @@ mod tests {
             (IpFrag, "first", "first"),
             (IcmpType, "8", "8"),
             (NwTos, "184", "184"),
+            (NwTos, "187", "184"),
+            (Reg0, "0x10/0xf", "0/0xf"),
         ] {
             assert_eq!(round(field, text).as_deref(), Some(printed), "{text}");
         }
@@ -320,7 +328,7 @@ mod tests {
             (IpFrag, "0"),
             (InPort, "NORMAL"),
             (InPort, "65535"),
-            (NwTos, "3"),
+            (NwTos, "256"),
             (NwTtl, "64/0xff"),
             (Reg0, "0x100000000"),
         ] {

@@ -271,6 +271,25 @@ fn filters() {
     assert_eq!(parse_flow_match("cookie=5/-1", &()).unwrap(), parse_flow_match("cookie=5", &()).unwrap());
     assert!(parse_flow_match("ip,actions=drop", &()).is_err());
     assert!(parse_flow_match("idle_timeout=5", &()).is_err());
+    let spec = flow("table=1,priority=7,cookie=5,tcp,actions=clone(p1,group:4)");
+    for (text, loose, strict) in [
+        ("", true, false),
+        ("table=1,ip", true, false),
+        ("table=0", false, false),
+        ("priority=7,tcp", true, true),
+        ("priority=8,tcp", true, false),
+        ("priority=7,tcp,cookie=5", true, true),
+        ("priority=7,tcp,cookie=4/0xe", true, true),
+        ("cookie=4", false, false),
+        ("udp", false, false),
+        ("tcp,tp_src=1", false, false),
+        ("out_port=p1,out_group=4", true, false),
+        ("out_port=p0", false, false),
+        ("out_group=5", false, false),
+    ] {
+        let filter = parse_flow_match(text, &Names).unwrap();
+        assert_eq!((filter.selects(&spec, false), filter.selects(&spec, true)), (loose, strict), "{text}");
+    }
     let change = parse_flow_mod("cookie=1/3,ip,actions=1", &()).unwrap();
     assert_eq!((change.filter.cookie, change.filter.cookie_mask, change.new_cookie), (1, 3, None));
     assert_eq!(parse_flow_mod("cookie=1,actions=1", &()).unwrap().new_cookie, Some(1));
@@ -390,6 +409,10 @@ fn refusals_name_the_token_and_what_was_expected() {
         (
             "actions=set_tunnel:0x1000000",
             "set_tunnel:0x1000000: expected a VNI from 0 to 16777215 (0xffffff)",
+        ),
+        (
+            "actions=mod_nw_tos:3",
+            "mod_nw_tos:3: expected a multiple of 4 from 0 to 252 (the ECN bits are nw_ecn)",
         ),
         ("actions=mod_vlan_vid:4096", "mod_vlan_vid:4096: expected a number from 0 to 4095"),
     ] {
