@@ -160,7 +160,7 @@ mod tests {
             mask.dl_type = 0xffff.into();
             mask.nw_dst = (u32::MAX << number).into();
             mask.tp_dst = if number.is_multiple_of(2) { u16::MAX.into() } else { 0.into() };
-            mask.nw_ttl = if number % 3 == 0 { 1 } else { 0 };
+            mask.nw_ttl = u8::from(number.is_multiple_of(3));
             mask.ipv6_dst[15] = if number % 5 == 4 { 3 } else { 0 };
             mask.nd_target = if number == 7 { [1; 16] } else { [0; 16] };
             mask.tun_ipv6_dst = mask.nd_target;
@@ -200,60 +200,62 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(200))]
+            #![proptest_config(ProptestConfig::with_cases(200))]
 
-        /// Cache and table together answer as a list of megaflows does, whatever was inserted and removed
-        /// since the entries of the cache were made. The cache is far too small, so that entries get
-        /// replaced as well.
-        #[test]
-        fn cache_and_table_are_the_linear_reference(steps in steps()) {
-            let table = MegaflowTable::new(Arc::new(Slab::new(SLOTS as usize)), MASKS.len());
-            let mut lookup = Lookup::new(table, FlowCache::new(2));
-            let mut reference: Vec<Option<(FlowKey, FlowMask, u32)>> = vec![None; SLOTS as usize];
-            let mut packets = 0;
-            for step in steps {
-                match step {
-                    Step::Insert { slot, key, mask: number, program } if (key.in_port as usize) < MASKS.len() => {
-                        let mask = mask(key.in_port, number);
-                        if lookup.table.insert(slot, &key, &mask, program).is_ok() {
-                            prop_assert!(reference[slot as usize].is_none());
-                            reference[slot as usize] = Some((key.masked(&mask), mask, program));
+            /// Cache and table together answer as a list of megaflows does, whatever was inserted and removed
+            /// since the entries of the cache were made. The cache is far too small, so that entries get
+            /// replaced as well.
+            #[test]
+            fn cache_and_table_are_the_linear_reference(steps in steps()) {
+                let table = MegaflowTable::new(Arc::new(Slab::new(SLOTS as usize)), MASKS.len());
+                let mut lookup = Lookup::new(table, FlowCache::new(2));
+                let mut reference: Vec<Option<(FlowKey, FlowMask, u32)>> = vec![None; SLOTS as usize];
+                let mut packets = 0;
+                for step in steps {
+                    match step {
+                        Step::Insert { slot, key, mask: number, program } if (key.in_port as usize) < MASKS.len() => {
+                            let mask = mask(key.in_port, number);
+                            if lookup.table.insert(slot, &key, &mask, program).is_ok() {
+                                prop_assert!(reference[slot as usize].is_none());
+                                reference[slot as usize] = Some((key.masked(&mask), mask, program));
+                            }
                         }
-                    }
-                    Step::Insert { .. } => {}
-                    Step::Remove { slot } => {
-                        prop_assert_eq!(lookup.table.remove(slot).is_some(), reference[slot as usize].take().is_some());
-                    }
-                    Step::SetProgram { slot, program } => {
-                        lookup.table.set_program(slot, program);
-                        if let Some(entry) = &mut reference[slot as usize] {
-                            entry.2 = program;
+                        Step::Insert { .. } => {}
+                        Step::Remove { slot } => {
+                            prop_assert_eq!(lookup.table.remove(slot).is_some(), reference[slot as usize].take().is_some());
                         }
-                    }
-                    Step::Resort => lookup.table.resort(),
-                    Step::Lookup { mut keys, one_port } => {
-                        if one_port && let Some(first) = keys.first().copied() {
-                            keys.iter_mut().for_each(|key| key.in_port = first.in_port);
+                        Step::SetProgram { slot, program } => {
+                            lookup.table.set_program(slot, program);
+                            if let Some(entry) = &mut reference[slot as usize] {
+                                entry.2 = program;
+                            }
                         }
-                        packets += keys.len() as u64;
-                        let mut hits = vec![77; keys.len()];
-                        lookup.classify(&keys, &mut hits);
-                        for (key, hit) in keys.iter().zip(hits) {
-                            let matching = |e: &(FlowKey, FlowMask, u32)| e.0 == key.masked(&e.1);
-                            prop_assert_eq!(hit != MISS, reference.iter().flatten().any(matching), "{:?}", key);
-                            if hit != MISS {
-                                let entry = reference[hit as usize].as_ref();
-                                prop_assert!(entry.is_some_and(matching));
-                                prop_assert_eq!(entry.map(|e| e.2), Some(lookup.table.program(hit)));
+                        Step::Resort => lookup.table.resort(),
+                        Step::Lookup { mut keys, one_port } => {
+                            if one_port && let Some(first) = keys.first().copied() {
+                                for key in &mut keys {
+    key.in_port = first.in_port;
+    }
+                            }
+                            packets += keys.len() as u64;
+                            let mut hits = vec![77; keys.len()];
+                            lookup.classify(&keys, &mut hits);
+                            for (key, hit) in keys.iter().zip(hits) {
+                                let matching = |e: &(FlowKey, FlowMask, u32)| e.0 == key.masked(&e.1);
+                                prop_assert_eq!(hit != MISS, reference.iter().flatten().any(matching), "{:?}", key);
+                                if hit != MISS {
+                                    let entry = reference[hit as usize].as_ref();
+                                    prop_assert!(entry.is_some_and(matching));
+                                    prop_assert_eq!(entry.map(|e| e.2), Some(lookup.table.program(hit)));
+                                }
                             }
                         }
                     }
                 }
+                let LookupStats { cache_hits, megaflow_hits, misses, .. } = lookup.stats();
+                prop_assert_eq!(cache_hits + megaflow_hits + misses, packets);
             }
-            let LookupStats { cache_hits, megaflow_hits, misses, .. } = lookup.stats();
-            prop_assert_eq!(cache_hits + megaflow_hits + misses, packets);
         }
-    }
 
     #[test]
     fn only_ports_of_many_masks_use_the_cache() {

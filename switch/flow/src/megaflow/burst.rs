@@ -11,7 +11,8 @@
 
 use super::index::{self, Bucket, LANES, OVERFLOW, SLOTS};
 use super::subtable::{INLINE, NONE};
-use super::{BURST, MISS, MegaflowTable, View, state_tag};
+use super::view::{View, state_tag};
+use super::{BURST, MISS, MegaflowTable};
 use crate::prefetch::prefetch_at;
 use wire::key::FlowKey;
 

@@ -4,7 +4,7 @@
 //! in a *slot* of the worker's [`Slab`]: one cache line with key words, program and statistics. All
 //! megaflows of one in-port that share a mask form a *subtable*; a lookup goes through the in-port's
 //! subtables, the most hit first, and any match is the right answer, because translation never makes two
-//! megaflows that overlap and disagree. All subtables share one hash [index](self::index).
+//! megaflows that overlap and disagree. All subtables share one hash index.
 //!
 //! Two cases are cheaper still: an in-port with a megaflow that looks at nothing else keeps its slot in
 //! the port's entry (no hashing at all), and a mask of up to five key words, besides the in-port, is
@@ -19,19 +19,21 @@ mod slab;
 mod subtable;
 #[cfg(test)]
 mod tests;
+mod view;
 
 pub use slab::Slab;
 
 pub(crate) use burst::List;
 pub(crate) use slab::Lines;
+pub(crate) use view::View;
 
-use crate::prefetch::prefetch_at;
 use burst::Scratch;
 use core::sync::atomic::Ordering::Relaxed;
-use index::{Bucket, Index};
-use slab::{BYTES, Line, PACKETS, STATE, VALID, WORDS};
+use index::Index;
+use slab::{BYTES, PACKETS, STATE, VALID, WORDS};
 use std::sync::Arc;
 use subtable::{INLINE, NONE, Secrets, Shape, Subtable, Wide};
+use view::state_tag;
 use wire::key::{FlowKey, FlowMask};
 
 /// What a lookup says instead of a slot when no megaflow matches.
@@ -122,96 +124,6 @@ pub struct MegaflowTable {
     resort_at: usize,
     len: usize,
     scratch: Box<Scratch>,
-}
-
-/// The parts of the table that a lookup reads, as slices: made once a burst.
-#[derive(Clone, Copy)]
-pub(crate) struct View<'a> {
-    lines: &'a [Line],
-    buckets: &'a [Bucket],
-    extras: &'a [[u64; 16]],
-    subtables: &'a [Subtable],
-    wides: &'a [Wide],
-    secrets: &'a Secrets,
-}
-
-impl View<'_> {
-    /// Whether `slot` holds a megaflow of subtable `id` with these words; `key` is for the words of a wide mask.
-    #[inline(always)]
-    fn holds(&self, slot: u32, id: u16, words: &[u64; INLINE], key: &FlowKey) -> bool {
-        let (Some(line), Some(subtable)) = (self.lines.get(slot as usize), self.subtables.get(id as usize))
-        else {
-            return false;
-        };
-        let mut difference = line[STATE].load(Relaxed) >> 32 ^ state_tag(id);
-        for (i, word) in words.iter().enumerate() {
-            difference |= word ^ line[WORDS + i].load(Relaxed);
-        }
-        difference == 0 && (!subtable.is_wide() || self.wide_matches(slot, id, subtable, key))
-    }
-
-    /// Whether `slot` holds a megaflow whose state has `tag` in the upper half and whose first `N` words are `words`.
-    #[inline(always)]
-    fn line_holds<const N: usize>(&self, slot: u32, tag: u64, words: &[u64; INLINE]) -> bool {
-        let Some(line) = self.lines.get(slot as usize) else { return false };
-        let mut difference = line[STATE].load(Relaxed) >> 32 ^ tag;
-        for (word, stored) in words[..N].iter().zip(&line[WORDS..]) {
-            difference |= word ^ stored.load(Relaxed);
-        }
-        difference == 0
-    }
-
-    /// Whether the words of `key` beyond the first [`INLINE`] are those of the megaflow in `slot`.
-    #[inline(never)]
-    fn wide_matches(&self, slot: u32, id: u16, subtable: &Subtable, key: &FlowKey) -> bool {
-        let (Some(wide), Some(stored)) = (self.wides.get(id as usize), self.extras.get(slot as usize)) else {
-            return false;
-        };
-        wide.matches(key, subtable.extra(), stored)
-    }
-
-    /// Whether the megaflow in `slot`, if there is one, matches `key`.
-    #[inline(always)]
-    pub(crate) fn matches(&self, slot: u32, key: &FlowKey) -> bool {
-        let Some(line) = self.lines.get(slot as usize) else { return false };
-        let state = line[STATE].load(Relaxed);
-        let id = (state >> 32) as u16;
-        let Some(subtable) = self.subtables.get(id as usize) else { return false };
-        let mut difference = (state & VALID ^ VALID) | u64::from(subtable.in_port ^ key.in_port);
-        for (i, word) in subtable.compress(key).iter().enumerate() {
-            difference |= word ^ line[WORDS + i].load(Relaxed);
-        }
-        difference == 0 && (!subtable.is_wide() || self.wide_matches(slot, id, subtable, key))
-    }
-
-    /// Hash of `key` in subtable `id`.
-    #[inline(always)]
-    fn hash(&self, id: u16, words: &[u64; INLINE], key: &FlowKey) -> u64 {
-        let subtable = &self.subtables[id as usize];
-        let mut seed = subtable.seed;
-        if subtable.is_wide() {
-            seed ^= self.secrets.hash_wide(&self.wides[id as usize], key, subtable.extra());
-        }
-        self.secrets.hash(words, seed)
-    }
-
-    /// Slot of the megaflow of subtable `id` that matches `key`.
-    fn find(&self, id: u16, key: &FlowKey) -> Option<u32> {
-        let words = self.subtables[id as usize].compress(key);
-        index::find(self.buckets, self.hash(id, &words, key), |slot| self.holds(slot, id, &words, key))
-    }
-
-    /// Asks for the line of `slot`.
-    #[inline(always)]
-    pub(crate) fn prefetch(&self, slot: u32) {
-        prefetch_at(self.lines, slot as usize);
-    }
-}
-
-/// The upper half of the state of a megaflow of subtable `id`.
-#[inline(always)]
-fn state_tag(id: u16) -> u64 {
-    VALID >> 32 | u64::from(id)
 }
 
 impl MegaflowTable {
@@ -475,7 +387,7 @@ impl MegaflowTable {
         [self.slab.region(), self.index.region(), self.extras.region()]
     }
 
-    /// Puts the subtables that were hit most of late first, for the next [`RESORT_PORTS`] in-ports or so; call it
+    /// Puts the subtables that were hit most of late first, for the next 64 in-ports; call it
     /// now and then, away from packets (every few thousand bursts suffices). Old hits fade.
     pub fn resort(&mut self) {
         for _ in 0..RESORT_PORTS.min(self.ports.len()) {

@@ -126,7 +126,9 @@ proptest! {
                 }
                 Step::Lookup { mut keys, one_port } => {
                     if one_port && let Some(first) = keys.first().copied() {
-                        keys.iter_mut().for_each(|key| key.in_port = first.in_port);
+                        for key in &mut keys {
+key.in_port = first.in_port;
+}
                     }
                     let mut hits = vec![77; keys.len()];
                     table.lookup_burst(&keys, &mut hits);
@@ -305,7 +307,9 @@ fn sequential_megaflows_spread_over_the_buckets() {
     const SLOTS: u32 = 2048;
     for (name, words, vary) in ways {
         let mut mask = FlowMask { in_port: u32::MAX, ..FlowMask::ZERO };
-        words.iter().for_each(|&word| mask.words_mut()[word] = u64::MAX);
+        for &word in words {
+            mask.words_mut()[word] = u64::MAX;
+        }
         for _ in 0..100 {
             let mut table = MegaflowTable::new(Arc::new(Slab::new(SLOTS as usize)), 2);
             for slot in 0..SLOTS {
