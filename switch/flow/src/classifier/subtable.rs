@@ -2,11 +2,31 @@
 
 use super::stage::STAGE_MASKS;
 use crate::ofp::{MATCH_WORDS, Match, MatchKey};
-use rustc_hash::FxHashMap;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::hash::{BuildHasherDefault, Hasher};
+
+/// The hasher of what [`mix`] has already hashed: hashing it again cost 6 % of a lookup in 20 subtables.
+#[derive(Debug, Clone, Default)]
+struct Mixed(u64);
+
+impl Hasher for Mixed {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = mix(self.0, u64::from(*byte));
+        }
+    }
+
+    fn write_u64(&mut self, hash: u64) {
+        self.0 = hash;
+    }
+}
 
 /// A number (a count, an entry) by hash.
-type ByHash = FxHashMap<u64, u32>;
+type ByHash = HashMap<u64, u32, BuildHasherDefault<Mixed>>;
 
 /// End of a chain of entries.
 const NIL: u32 = u32::MAX;
