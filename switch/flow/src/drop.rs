@@ -1,6 +1,8 @@
 //! Why a packet was not sent on. Every packet that a worker frees without transmitting it is counted
 //! under exactly one of these, per input port; `vxctl drops` and `vxswitch_drops_total` show them.
 
+use wire::outer::OuterError;
+
 macro_rules! drop_reasons {
     ($($variant:ident $name:literal $text:literal)*) => {
         /// A reason to free a packet instead of sending it.
@@ -33,15 +35,20 @@ drop_reasons! {
     // What arrives is not a frame, or not a tunnel packet that RFC 7348 lets through.
     EthernetTruncated "ethernet_truncated" "frame shorter than an Ethernet header"
     Segments "segments" "frame spread over more mbuf segments than fit into one; raise mbuf-size"
-    OuterFragment "outer_fragment" "tunnel packet is an IP fragment; VTEPs must not fragment (RFC 7348)"
-    OuterIpChecksum "outer_ip_checksum" "tunnel packet with a wrong outer IPv4 checksum"
-    OuterIpLength "outer_ip_length" "tunnel packet whose outer IP length does not fit the frame"
-    OuterUdpLength "outer_udp_length" "tunnel packet whose UDP length does not fit the IP length"
-    OuterUdpChecksum "outer_udp_checksum" "tunnel packet with a wrong (or, over IPv6, missing) UDP checksum"
+    TunnelNotUdp "tunnel_not_udp" "tunnel packet that is not UDP after all"
+    TunnelIpv4Header "tunnel_ipv4_header" "tunnel packet whose outer IPv4 header is cut off"
+    TunnelIpv4Checksum "tunnel_ipv4_checksum" "tunnel packet with a wrong outer IPv4 checksum"
+    TunnelIpv4Length "tunnel_ipv4_length" "tunnel packet whose outer IPv4 length does not fit the frame"
+    TunnelIpv6Header "tunnel_ipv6_header" "tunnel packet whose outer IPv6 header is cut off"
+    TunnelIpv6Length "tunnel_ipv6_length" "tunnel packet whose outer IPv6 length does not fit the frame"
+    TunnelFragment "tunnel_fragment" "IP fragment for a VTEP address; VTEPs must not fragment (RFC 7348)"
+    TunnelUdpLength "tunnel_udp_length" "tunnel packet whose UDP length does not fit the IP length"
+    TunnelUdpChecksum "tunnel_udp_checksum" "tunnel packet with a wrong UDP checksum"
+    TunnelUdp6ZeroChecksum "tunnel_udp6_zero_checksum" "tunnel packet over IPv6 without a UDP checksum"
     VxlanTruncated "vxlan_truncated" "tunnel packet without room for a VXLAN header"
-    VxlanFlags "vxlan_flags" "VXLAN header without the I flag: it names no VNI"
+    VxlanNoVniFlag "vxlan_no_vni_flag" "VXLAN header without the I flag: it names no VNI"
     VxlanProtocol "vxlan_protocol" "VXLAN-GPE packet whose next protocol is not Ethernet"
-    InnerTruncated "inner_truncated" "tunnel packet whose inner frame is shorter than an Ethernet header"
+    VxlanInnerTruncated "vxlan_inner_truncated" "tunnel packet whose inner frame is shorter than an Ethernet header"
     TunnelUnknown "tunnel_unknown" "no vxlan port takes this VNI from this remote; compare in_key, remote_ip and local_ip with vxctl megaflow show"
     EcnNotCapable "ecn_not_capable" "outer header says congestion, inner transport cannot hear it (RFC 6040)"
 
@@ -79,10 +86,37 @@ drop_reasons! {
     Shutdown "shutdown" "still waiting when the switch stopped"
 }
 
+impl From<OuterError> for DropReason {
+    fn from(error: OuterError) -> DropReason {
+        match error {
+            OuterError::NotUdp => DropReason::TunnelNotUdp,
+            OuterError::Ipv4Header => DropReason::TunnelIpv4Header,
+            OuterError::Ipv4Checksum => DropReason::TunnelIpv4Checksum,
+            OuterError::Ipv4Length => DropReason::TunnelIpv4Length,
+            OuterError::Ipv6Header => DropReason::TunnelIpv6Header,
+            OuterError::Ipv6Length => DropReason::TunnelIpv6Length,
+            OuterError::Fragment => DropReason::TunnelFragment,
+            OuterError::UdpLength => DropReason::TunnelUdpLength,
+            OuterError::UdpChecksum => DropReason::TunnelUdpChecksum,
+            OuterError::UdpZeroChecksumV6 => DropReason::TunnelUdp6ZeroChecksum,
+            OuterError::VxlanTruncated => DropReason::VxlanTruncated,
+            OuterError::VxlanNoVniFlag => DropReason::VxlanNoVniFlag,
+            OuterError::InnerTruncated => DropReason::VxlanInnerTruncated,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::collections::HashSet;
+
+    #[test]
+    fn outer_errors_keep_their_names() {
+        for error in OuterError::ALL {
+            assert_eq!(DropReason::from(error).name(), error.name());
+        }
+    }
 
     #[test]
     fn numbers_and_names_are_unique_and_dense() {

@@ -6,7 +6,19 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 /// An Ethernet (MAC) address, in wire order.
 #[derive(
-    Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    Hash,
+    PartialOrd,
+    Ord,
+    Default,
+    FromBytes,
+    IntoBytes,
+    Immutable,
+    KnownLayout,
+    Unaligned,
 )]
 #[repr(transparent)]
 pub struct MacAddr(pub [u8; 6]);
@@ -88,8 +100,14 @@ mod tests {
     fn text_round_trip() {
         let mac: MacAddr = "02:00:00:00:0a:1f".parse().unwrap();
         assert_eq!(mac.to_string(), "02:00:00:00:0a:1f");
-        for bad in ["", "02:00:00:00:0a", "02:00:00:00:0a:1f:00", "0x:00:00:00:0a:1f", "020:0:0:0:0:0", "+2:00:00:00:0a:1f"]
-        {
+        for bad in [
+            "",
+            "02:00:00:00:0a",
+            "02:00:00:00:0a:1f:00",
+            "0x:00:00:00:0a:1f",
+            "020:0:0:0:0:0",
+            "+2:00:00:00:0a:1f",
+        ] {
             assert_eq!(bad.parse::<MacAddr>(), Err(ParseMacError), "{bad:?}");
         }
     }

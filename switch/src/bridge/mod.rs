@@ -1,0 +1,253 @@
+//! The slow path's world: bridges, their ports, FDBs and rule tables, and the translation of a flow key
+//! into a program.
+//!
+//! All of this belongs to the slow path thread. Translation only reads it; what a packet teaches (a MAC
+//! address, say) comes back in the [`translate::Translation`] and is applied by the caller.
+
+pub mod fdb;
+pub mod normal;
+pub mod rules;
+pub mod translate;
+pub mod vlan;
+
+use crate::tunnel::route::Route;
+use config::{FailMode, VxlanOptions};
+use fdb::Fdb;
+use flow::program::{AdjacencyId, MAX_PORTS, PortId};
+use ipnet::IpNet;
+use rules::RuleTables;
+use rustc_hash::FxHashMap;
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
+use vlan::VlanConfig;
+use wire::addr::MacAddr;
+
+/// Number of a bridge.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct BridgeId(pub u16);
+
+/// A bridge.
+#[derive(Debug)]
+pub struct Bridge {
+    /// Name, unique among bridges and ports.
+    pub name: String,
+    /// The address of its LOCAL port.
+    pub mac: MacAddr,
+    /// What happens to a packet that no rule matches.
+    pub fail_mode: FailMode,
+    /// The addresses of the switch on this bridge, with their subnets. With any, the bridge is an underlay.
+    pub addresses: Vec<IpNet>,
+    /// Routes besides the subnets.
+    pub routes: Vec<Route>,
+    /// Datapath number of the LOCAL port.
+    pub local: PortId,
+    /// Datapath numbers of the other ports, by OpenFlow number.
+    pub ports: BTreeMap<u32, PortId>,
+    /// Learned and static addresses.
+    pub fdb: Fdb,
+    /// Rules.
+    pub tables: RuleTables,
+    /// Whether frames to 802.1D reserved group addresses are forwarded.
+    pub forward_bpdu: bool,
+}
+
+impl Bridge {
+    /// Whether tunnels can run over this bridge.
+    pub fn is_underlay(&self) -> bool {
+        !self.addresses.is_empty()
+    }
+
+    /// Whether `ip` is an address of the switch on this bridge.
+    pub fn owns(&self, ip: IpAddr) -> bool {
+        self.addresses.iter().any(|net| net.addr() == ip)
+    }
+}
+
+/// What is behind a port.
+#[derive(Debug)]
+pub enum PortKind {
+    /// The bridge itself.
+    Local,
+    /// A DPDK device.
+    Device,
+    /// VXLAN tunnels.
+    Vxlan(Box<VxlanPort>),
+}
+
+/// A vxlan port.
+#[derive(Debug)]
+pub struct VxlanPort {
+    /// Its options.
+    pub options: VxlanOptions,
+    /// The way to each of its remotes.
+    pub remotes: Vec<(Ipv4Addr, AdjacencyId)>,
+}
+
+/// A port of a bridge.
+#[derive(Debug)]
+pub struct Port {
+    /// Name, unique among bridges and ports.
+    pub name: String,
+    /// The bridge.
+    pub bridge: BridgeId,
+    /// Number within the bridge, as rules use it.
+    pub ofport: u32,
+    /// VLANs that it carries.
+    pub vlan: VlanConfig,
+    /// What is behind it.
+    pub kind: PortKind,
+}
+
+impl Port {
+    /// Whether it is a tunnel.
+    pub fn is_tunnel(&self) -> bool {
+        matches!(self.kind, PortKind::Vxlan(_))
+    }
+}
+
+/// All bridges and ports.
+#[derive(Debug)]
+pub struct World {
+    bridges: BTreeMap<BridgeId, Bridge>,
+    ports: Box<[Option<Port>]>,
+    by_name: FxHashMap<String, PortId>,
+}
+
+impl Default for World {
+    fn default() -> Self {
+        World {
+            bridges: BTreeMap::new(),
+            ports: (0..MAX_PORTS).map(|_| None).collect(),
+            by_name: FxHashMap::default(),
+        }
+    }
+}
+
+impl World {
+    /// A bridge.
+    pub fn bridge(&self, id: BridgeId) -> Option<&Bridge> {
+        self.bridges.get(&id)
+    }
+
+    /// A bridge, to change it.
+    pub fn bridge_mut(&mut self, id: BridgeId) -> Option<&mut Bridge> {
+        self.bridges.get_mut(&id)
+    }
+
+    /// All bridges, in the order in which they were made.
+    pub fn bridges(&self) -> impl Iterator<Item = (BridgeId, &Bridge)> {
+        self.bridges.iter().map(|(id, bridge)| (*id, bridge))
+    }
+
+    /// All bridges, to change them.
+    pub fn bridges_mut(&mut self) -> impl Iterator<Item = (BridgeId, &mut Bridge)> {
+        self.bridges.iter_mut().map(|(id, bridge)| (*id, bridge))
+    }
+
+    /// The number of a bridge.
+    pub fn bridge_named(&self, name: &str) -> Option<BridgeId> {
+        self.bridges.iter().find(|(_, b)| b.name == name).map(|(id, _)| *id)
+    }
+
+    /// A port.
+    #[inline]
+    pub fn port(&self, id: PortId) -> Option<&Port> {
+        self.ports.get(id.index())?.as_ref()
+    }
+
+    /// A port, to change it.
+    pub fn port_mut(&mut self, id: PortId) -> Option<&mut Port> {
+        self.ports.get_mut(id.index())?.as_mut()
+    }
+
+    /// All ports with their numbers.
+    pub fn ports(&self) -> impl Iterator<Item = (PortId, &Port)> {
+        self.ports.iter().enumerate().filter_map(|(i, p)| Some((PortId(i as u16), p.as_ref()?)))
+    }
+
+    /// The datapath number of a port, LOCAL ports (named as their bridges) included.
+    pub fn port_named(&self, name: &str) -> Option<PortId> {
+        self.by_name.get(name).copied()
+    }
+
+    /// A free datapath port number. The lowest free one is used, so numbers stay small.
+    pub fn free_port(&self) -> Option<PortId> {
+        (1..MAX_PORTS).find(|i| self.ports[*i].is_none()).map(|i| PortId(i as u16))
+    }
+
+    /// Adds a bridge; `make` gets the number of its LOCAL port. `None` when all port numbers are taken.
+    pub fn add_bridge(&mut self, make: impl FnOnce(PortId) -> Bridge) -> Option<BridgeId> {
+        let local = self.free_port()?;
+        let id = BridgeId(self.bridges.keys().last().map_or(0, |id| id.0.wrapping_add(1)));
+        let bridge = make(local);
+        self.by_name.insert(bridge.name.clone(), local);
+        self.ports[local.index()] = Some(Port {
+            name: bridge.name.clone(),
+            bridge: id,
+            ofport: flow::ofp::PORT_LOCAL,
+            vlan: VlanConfig::default(),
+            kind: PortKind::Local,
+        });
+        self.bridges.insert(id, bridge);
+        Some(id)
+    }
+
+    /// Removes a bridge whose other ports are gone already.
+    pub fn remove_bridge(&mut self, id: BridgeId) -> Option<Bridge> {
+        let bridge = self.bridges.remove(&id)?;
+        self.by_name.remove(&bridge.name);
+        self.ports[bridge.local.index()] = None;
+        Some(bridge)
+    }
+
+    /// The OpenFlow number that a new port gets: the one asked for if it is free, else the lowest free one.
+    pub fn free_ofport(&self, bridge: BridgeId, request: Option<u16>) -> u32 {
+        let taken = |n: u32| self.bridges.get(&bridge).is_some_and(|b| b.ports.contains_key(&n));
+        match request {
+            Some(n) if n > 0 && !taken(n.into()) => n.into(),
+            _ => (1..).find(|n| !taken(*n)).unwrap_or(u32::MAX),
+        }
+    }
+
+    /// Adds a port under a free number.
+    pub fn add_port(&mut self, id: PortId, port: Port) {
+        self.by_name.insert(port.name.clone(), id);
+        if let Some(bridge) = self.bridges.get_mut(&port.bridge) {
+            bridge.ports.insert(port.ofport, id);
+        }
+        self.ports[id.index()] = Some(port);
+    }
+
+    /// Removes a port and what the FDB knows behind it.
+    pub fn remove_port(&mut self, id: PortId) -> Option<Port> {
+        let port = self.ports.get_mut(id.index())?.take()?;
+        self.by_name.remove(&port.name);
+        if let Some(bridge) = self.bridges.get_mut(&port.bridge) {
+            bridge.ports.remove(&port.ofport);
+            bridge.fdb.flush(Some(id));
+        }
+        Some(port)
+    }
+}
+
+/// Names and numbers of a bridge's ports, for parsing and printing rules.
+#[derive(Debug, Clone, Copy)]
+pub struct BridgePorts<'a> {
+    /// Where the ports are.
+    pub world: &'a World,
+    /// Whose ports.
+    pub bridge: BridgeId,
+}
+
+impl flow::ofp::PortNames for BridgePorts<'_> {
+    fn number(&self, name: &str) -> Option<u32> {
+        let port = self.world.port(self.world.port_named(name)?)?;
+        (port.bridge == self.bridge).then_some(port.ofport)
+    }
+
+    fn name(&self, number: u32) -> Option<String> {
+        let bridge = self.world.bridge(self.bridge)?;
+        let id = *bridge.ports.get(&number)?;
+        Some(self.world.port(id)?.name.clone())
+    }
+}

@@ -1,0 +1,176 @@
+//! The rule tables of a bridge.
+
+use super::BridgePorts;
+use flow::classifier::Table;
+use flow::ofp::{Action, FlowFilter, FlowSpec, MatchKey, PortRef, format_actions, format_flow};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+/// A rule with its statistics.
+#[derive(Debug)]
+pub struct Rule {
+    /// Table, priority, match, actions, timeouts.
+    pub spec: FlowSpec,
+    /// When it was added.
+    pub created: Instant,
+    packets: AtomicU64,
+    bytes: AtomicU64,
+    /// Milliseconds between `created` and the last packet seen.
+    used: AtomicU64,
+}
+
+impl Rule {
+    fn new(spec: &FlowSpec, now: Instant) -> Rule {
+        Rule {
+            spec: spec.clone(),
+            created: now,
+            packets: AtomicU64::new(0),
+            bytes: AtomicU64::new(0),
+            used: AtomicU64::new(0),
+        }
+    }
+
+    /// Packets and bytes of the megaflows made from it, as of their last collection.
+    pub fn stats(&self) -> (u64, u64) {
+        (self.packets.load(Relaxed), self.bytes.load(Relaxed))
+    }
+
+    /// Adds what a megaflow counted.
+    pub fn count(&self, packets: u64, bytes: u64, now: Instant) {
+        self.packets.fetch_add(packets, Relaxed);
+        self.bytes.fetch_add(bytes, Relaxed);
+        self.used.store(now.saturating_duration_since(self.created).as_millis() as u64, Relaxed);
+    }
+
+    /// Whether one of its timeouts has passed.
+    fn is_over(&self, now: Instant) -> bool {
+        let age = now.saturating_duration_since(self.created);
+        let idle = age.saturating_sub(Duration::from_millis(self.used.load(Relaxed)));
+        let passed = |limit: u16, time: Duration| limit != 0 && time >= Duration::from_secs(limit.into());
+        passed(self.spec.hard_timeout, age) || passed(self.spec.idle_timeout, idle)
+    }
+
+    /// The rule as a user would type it.
+    pub fn describe(&self, ports: &BridgePorts<'_>) -> String {
+        format_flow(&self.spec, None, ports)
+    }
+}
+
+/// Says what this version cannot run of a rule, before the rule is added.
+pub fn unsupported(actions: &[Action]) -> Option<String> {
+    actions.iter().find_map(|action| {
+        let ok = match action {
+            Action::Drop
+            | Action::SetTunnel(_)
+            | Action::GotoTable(_)
+            | Action::Resubmit { port: None, .. } => true,
+            Action::Output(to) => !matches!(to, PortRef::Controller { .. }),
+            Action::SetField { field, .. } => super::translate::is_metadata(*field),
+            _ => false,
+        };
+        (!ok).then(|| {
+            format!(
+                "{}: this version runs output, NORMAL, FLOOD, ALL, LOCAL, IN_PORT, drop, set_tunnel, \
+                 resubmit(,TABLE), goto_table and set_field of tun_id, metadata and registers",
+                format_actions(std::slice::from_ref(action), &())
+            )
+        })
+    })
+}
+
+/// All rules of a bridge, by table.
+#[derive(Debug, Default)]
+pub struct RuleTables {
+    tables: BTreeMap<u8, Table<Arc<Rule>>>,
+}
+
+impl RuleTables {
+    /// The rule for a packet; `wc` gains every bit that the choice depended on.
+    pub fn lookup(&self, table: u8, key: &MatchKey, wc: &mut MatchKey) -> Option<&Arc<Rule>> {
+        self.tables.get(&table)?.lookup(key, wc)
+    }
+
+    /// Number of rules.
+    pub fn len(&self) -> usize {
+        self.tables.values().map(Table::len).sum()
+    }
+
+    /// Whether there are no rules.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Adds a rule; one with the same table, match and priority is replaced, its statistics lost, as OpenFlow says.
+    pub fn add(&mut self, spec: &FlowSpec, now: Instant) {
+        let rule = Arc::new(Rule::new(spec, now));
+        self.tables.entry(spec.table).or_default().insert(spec.priority, &spec.matches, rule);
+    }
+
+    /// Removes the rules that a filter selects; `strict` takes only the one with its very match and priority.
+    pub fn delete(&mut self, filter: &FlowFilter, strict: bool) -> usize {
+        let mut gone = 0;
+        for (number, table) in &mut self.tables {
+            if filter.table.is_none_or(|t| t == *number) {
+                gone += table.extract(|_, _, rule| filter.selects(&rule.spec, strict)).len();
+            }
+        }
+        gone
+    }
+
+    /// The rules that a filter selects, by table and falling priority.
+    pub fn select(&self, filter: &FlowFilter, strict: bool) -> Vec<Arc<Rule>> {
+        let mut rules: Vec<Arc<Rule>> = self
+            .tables
+            .iter()
+            .filter(|(number, _)| filter.table.is_none_or(|t| t == **number))
+            .flat_map(|(_, table)| table.iter())
+            .filter(|(_, _, rule)| filter.selects(&rule.spec, strict))
+            .map(|(_, _, rule)| Arc::clone(rule))
+            .collect();
+        rules.sort_by_key(|rule| (rule.spec.table, std::cmp::Reverse(rule.spec.priority), rule.created));
+        rules
+    }
+
+    /// Makes the tables hold exactly `specs`. Rules that are there already stay, with their statistics.
+    /// Says whether anything changed.
+    pub fn replace(&mut self, specs: &[FlowSpec], now: Instant) -> bool {
+        let mut wanted: BTreeMap<u8, Table<&FlowSpec>> = BTreeMap::new();
+        for spec in specs {
+            wanted.entry(spec.table).or_default().insert(spec.priority, &spec.matches, spec);
+        }
+        let mut changed = false;
+        for (number, table) in &mut self.tables {
+            let keep = wanted.get(number);
+            let gone = table.extract(|priority, what, rule| {
+                !keep.and_then(|k| k.get(priority, what)).is_some_and(|spec| rule.spec == **spec)
+            });
+            changed |= !gone.is_empty();
+        }
+        for spec in wanted.values().flat_map(Table::iter).map(|(_, _, spec)| *spec) {
+            if self.tables.get(&spec.table).and_then(|t| t.get(spec.priority, &spec.matches)).is_none() {
+                self.add(spec, now);
+                changed = true;
+            }
+        }
+        changed
+    }
+
+    /// Removes rules whose time is over; says whether there were any.
+    pub fn expire(&mut self, now: Instant) -> bool {
+        let mut any = false;
+        for table in self.tables.values_mut() {
+            any |= !table.extract(|_, _, rule| rule.is_over(now)).is_empty();
+        }
+        any
+    }
+
+    /// Whether any rule has a timeout.
+    pub fn has_timeouts(&self) -> bool {
+        self.tables
+            .values()
+            .flat_map(Table::iter)
+            .any(|(_, _, rule)| rule.spec.idle_timeout != 0 || rule.spec.hard_timeout != 0)
+    }
+}

@@ -1,0 +1,315 @@
+//! Stage 4, **act**: the program of each packet's megaflow runs on it. At the end of a program the packet
+//! is staged for a port, held, or freed under a reason; there is no fourth way.
+
+use super::adjacency::{MAX_HELD, Reach};
+use super::hold::Held;
+use super::key::PacketInfo;
+use super::message::Upcall;
+use super::{Batch, Path};
+use flow::drop::DropReason;
+use flow::hash::flow_hash;
+use flow::program::{AdjacencyId, Op, PortId, Program, ProgramId, PuntReason};
+use rte::Mbuf;
+use wire::ecn::{EcnDecap, ecn_decap, set_ce};
+use wire::encap::{ENCAP_V4_LEN, INNER_MAX_LEN};
+use wire::key::FlowKey;
+use wire::proto::{ETH_IPV4, ETH_IPV6};
+
+/// A program as a worker keeps it: the common ones are single operations.
+#[derive(Debug)]
+pub(super) enum Compiled {
+    /// One output.
+    Output(PortId),
+    /// One encapsulation.
+    Encap(AdjacencyId, u32),
+    /// A drop.
+    Drop(DropReason),
+    /// Anything else.
+    Ops(Box<Program>),
+}
+
+impl Compiled {
+    /// Compiles a program; gives the box back where it is not needed any more.
+    pub(super) fn new(program: Box<Program>) -> (Compiled, Option<Box<Program>>) {
+        let single = match *program.ops {
+            [] => Compiled::Drop(program.drop),
+            [Op::Output(port)] => Compiled::Output(port),
+            [Op::Encap { adjacency, vni }] => Compiled::Encap(adjacency, vni),
+            _ => return (Compiled::Ops(program), None),
+        };
+        (single, Some(program))
+    }
+}
+
+impl Path {
+    /// Runs the programs of a batch whose packets all have a megaflow.
+    #[inline]
+    pub(super) fn act(&mut self, batch: &mut Batch) {
+        let count = batch.mbufs.len();
+        let (hits, infos, keys) = (&batch.hits[..count], &batch.infos[..count], &batch.keys[..count]);
+        // Statistics by runs of one megaflow: a single flow's burst costs one update, not 32 dependent ones.
+        let mut at = 0;
+        while at < count {
+            let slot = hits[at];
+            let mut bytes = u64::from(infos[at].len);
+            let mut end = at + 1;
+            while end < count && hits[end] == slot {
+                bytes += u64::from(infos[end].len);
+                end += 1;
+            }
+            self.lookup.table.account(slot, (end - at) as u64, bytes);
+            at = end;
+        }
+        for (at, mbuf) in batch.mbufs.drain().enumerate() {
+            let program = ProgramId(self.lookup.table.program(hits[at]));
+            self.run(program, mbuf, &keys[at], &infos[at]);
+        }
+    }
+
+    /// Runs one packet's program.
+    #[inline(always)]
+    pub(super) fn run(&mut self, program: ProgramId, mut mbuf: Mbuf, key: &FlowKey, info: &PacketInfo) {
+        let compiled = match self.programs.get(program.0 as usize) {
+            Some(Some(compiled)) => compiled,
+            _ => return self.free(key, DropReason::PortGone, mbuf),
+        };
+        if let Compiled::Drop(reason) = *compiled {
+            return self.free(key, reason, mbuf);
+        }
+        if info.strip != 0
+            && let Err(reason) = strip(&mut mbuf, key, info)
+        {
+            return self.free(key, reason, mbuf);
+        }
+        match *compiled {
+            Compiled::Output(port) => self.tx.stage(port, mbuf, &self.counters),
+            Compiled::Encap(adjacency, vni) => self.encap(adjacency, vni, mbuf, key, info),
+            Compiled::Drop(_) => {}
+            Compiled::Ops(_) => self.run_ops(program, mbuf, key, info),
+        }
+    }
+
+    /// Several ops: copies for all but the last.
+    #[inline(never)]
+    fn run_ops(&mut self, id: ProgramId, mut mbuf: Mbuf, key: &FlowKey, info: &PacketInfo) {
+        let mut at = 0;
+        // The program is looked up again for each op, because running one needs all of `self`.
+        while let Some(Some(Compiled::Ops(program))) = self.programs.get(id.0 as usize)
+            && let Some(&op) = program.ops.get(at)
+        {
+            at += 1;
+            if at == program.ops.len() {
+                return self.last_op(op, mbuf, key, info);
+            }
+            match op {
+                Op::Output(_) | Op::Encap { .. } => match mbuf.copy_to(&self.pool) {
+                    Some(copy) => {
+                        self.counters.copied.add(1);
+                        self.last_op(op, copy, key, info);
+                    }
+                    // The copy that could not be made counts as made and dropped, so that the sums hold.
+                    None => {
+                        self.counters.copied.add(1);
+                        self.counters.count_drop(PortId(key.in_port as u16), DropReason::NoMbuf, 1);
+                    }
+                },
+                Op::Punt(reason) => {
+                    self.punt(reason, &mbuf, key);
+                }
+                Op::PushVlan(tci) => {
+                    if !push_vlan(&mut mbuf, tci) {
+                        return self.free(key, DropReason::Headroom, mbuf);
+                    }
+                }
+                Op::PopVlan => pop_vlan(&mut mbuf),
+            }
+        }
+        self.free(key, DropReason::PortGone, mbuf);
+    }
+
+    /// The op that takes the packet itself.
+    fn last_op(&mut self, op: Op, mbuf: Mbuf, key: &FlowKey, info: &PacketInfo) {
+        match op {
+            Op::Output(port) => self.tx.stage(port, mbuf, &self.counters),
+            Op::Encap { adjacency, vni } => self.encap(adjacency, vni, mbuf, key, info),
+            Op::Punt(reason) => {
+                self.punt(reason, &mbuf, key);
+                self.counters.punted.add(1);
+            }
+            // Translation ends no program with a change that nobody sees.
+            Op::PushVlan(_) | Op::PopVlan => self.free(key, DropReason::Rule, mbuf),
+        }
+    }
+
+    /// Copies the packet's bytes to the slow path.
+    fn punt(&mut self, reason: PuntReason, mbuf: &Mbuf, key: &FlowKey) {
+        if let Some(mut buffer) = self.link.buffers.pop() {
+            buffer.in_port = PortId(key.in_port as u16);
+            buffer.reason = reason;
+            if !buffer.set(mbuf.data()) {
+                let _ = self.link.buffers.push(buffer);
+                self.counters.punts_lost.add(1);
+            } else if let Err(Upcall::Punt(buffer)) = self.link.upcalls.push(Upcall::Punt(buffer)) {
+                let _ = self.link.buffers.push(buffer);
+                self.counters.punts_lost.add(1);
+            }
+        } else {
+            self.counters.punts_lost.add(1);
+        }
+    }
+
+    /// Puts the outer headers in front of the packet and stages it, or holds it for the next hop.
+    #[inline(always)]
+    pub(super) fn encap(
+        &mut self,
+        id: AdjacencyId,
+        vni: u32,
+        mut mbuf: Mbuf,
+        key: &FlowKey,
+        info: &PacketInfo,
+    ) {
+        let Some(Some(adjacency)) = self.adjacencies.get(id.0 as usize) else {
+            return self.free(key, DropReason::PortGone, mbuf);
+        };
+        let Reach::Ready { template, fixed, egress } = &adjacency.reach else {
+            return self.cannot_encap(id, vni, mbuf, key, info);
+        };
+        let inner_len = mbuf.data_len();
+        if inner_len > usize::from(INNER_MAX_LEN) {
+            return self.free(key, DropReason::MtuExceeded, mbuf);
+        }
+        self.ip_id = self.ip_id.wrapping_add(1);
+        let patch = adjacency.patch(key, flow_hash(key), vni, self.ip_id);
+        let written = match fixed {
+            Some(fixed) => mbuf
+                .prepend(ENCAP_V4_LEN)
+                .and_then(|room| room.first_chunk_mut())
+                .map(|room| fixed.write(room, inner_len as u16, &patch))
+                .is_some(),
+            None => mbuf
+                .prepend(template.header_len())
+                .is_some_and(|room| template.write(room, inner_len, &patch).is_ok()),
+        };
+        if !written || template.wants_udp_checksum() && template.fill_udp_checksum(mbuf.data_mut()).is_err() {
+            return self.free(key, DropReason::Headroom, mbuf);
+        }
+        let counters = &self.counters.ports[adjacency.tunnel.index()];
+        counters.tx_packets.add(1);
+        counters.tx_bytes.add(inner_len as u64);
+        match **egress {
+            [Op::Output(port)] => self.tx.stage(port, mbuf, &self.counters),
+            _ => self.underlay_ops(id, mbuf, key),
+        }
+    }
+
+    /// Sends an encapsulated packet through an underlay bridge with several ports or VLANs.
+    #[inline(never)]
+    fn underlay_ops(&mut self, id: AdjacencyId, mut mbuf: Mbuf, key: &FlowKey) {
+        let mut at = 0;
+        while let Some(Some(adjacency)) = self.adjacencies.get(id.0 as usize)
+            && let Reach::Ready { egress, .. } = &adjacency.reach
+            && let Some(&op) = egress.get(at)
+        {
+            at += 1;
+            let last = at == egress.len();
+            match op {
+                Op::Output(port) if last => return self.tx.stage(port, mbuf, &self.counters),
+                Op::Output(port) => {
+                    self.counters.copied.add(1);
+                    match mbuf.copy_to(&self.pool) {
+                        Some(copy) => self.tx.stage(port, copy, &self.counters),
+                        None => self.counters.count_drop(port, DropReason::NoMbuf, 1),
+                    }
+                }
+                Op::PushVlan(tci) => {
+                    if !push_vlan(&mut mbuf, tci) {
+                        return self.free(key, DropReason::Headroom, mbuf);
+                    }
+                }
+                Op::PopVlan => pop_vlan(&mut mbuf),
+                // A tunnel packet is not for the switch itself, and tunnels are not stacked.
+                Op::Encap { .. } | Op::Punt(_) => {}
+            }
+        }
+        self.free(key, DropReason::NoFloodPort, mbuf);
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn cannot_encap(&mut self, id: AdjacencyId, vni: u32, mbuf: Mbuf, key: &FlowKey, info: &PacketInfo) {
+        let Some(Some(adjacency)) = self.adjacencies.get_mut(id.0 as usize) else {
+            return self.free(key, DropReason::PortGone, mbuf);
+        };
+        if let Reach::Unreachable(reason) = adjacency.reach {
+            return self.free(key, reason, mbuf);
+        }
+        if !adjacency.asked {
+            // A full queue is no loss: the next packet asks again.
+            adjacency.asked = self.link.upcalls.push(Upcall::Neighbour(id)).is_ok();
+        }
+        if adjacency.held.len() >= MAX_HELD {
+            return self.free(key, DropReason::NeighbourPending, mbuf);
+        }
+        let info = PacketInfo { strip: 0, ..*info };
+        match self.cells.push(&mut adjacency.held, Held { mbuf, key: *key, info, vni }) {
+            Ok(()) => self.counters.held.add(1),
+            Err(held) => self.free(key, DropReason::HoldFull, held.mbuf),
+        }
+    }
+
+    /// Frees a packet and counts why.
+    #[inline(never)]
+    pub(super) fn free(&self, key: &FlowKey, reason: DropReason, mbuf: Mbuf) {
+        self.counters.count_drop(PortId(key.in_port as u16), reason, 1);
+        drop(mbuf);
+    }
+}
+
+/// Takes the outer headers off and carries their ECN over (RFC 6040).
+#[inline(always)]
+fn strip(mbuf: &mut Mbuf, key: &FlowKey, info: &PacketInfo) -> Result<(), DropReason> {
+    if !mbuf.adj(usize::from(info.strip)) {
+        return Err(DropReason::VxlanInnerTruncated);
+    }
+    if info.outer_tos & 3 == 3 { congested(mbuf, key, info) } else { Ok(()) }
+}
+
+#[cold]
+fn congested(mbuf: &mut Mbuf, key: &FlowKey, info: &PacketInfo) -> Result<(), DropReason> {
+    let dl_type = key.dl_type.get();
+    // A malformed header leaves the TTL, version and length fields of the key zero: nothing to mark.
+    if dl_type != ETH_IPV4 && dl_type != ETH_IPV6 {
+        return Ok(());
+    }
+    match ecn_decap(info.outer_tos, key.nw_tos) {
+        EcnDecap::Keep => Ok(()),
+        EcnDecap::Drop => Err(DropReason::EcnNotCapable),
+        EcnDecap::SetCe => {
+            set_ce(mbuf.data_mut(), usize::from(info.l3));
+            Ok(())
+        }
+    }
+}
+
+/// Puts an 802.1Q tag behind the addresses.
+fn push_vlan(mbuf: &mut Mbuf, tci: u16) -> bool {
+    let Some(_) = mbuf.prepend(4) else { return false };
+    let frame = mbuf.data_mut();
+    if frame.len() < 18 {
+        return false;
+    }
+    frame.copy_within(4..16, 0);
+    frame[12..14].copy_from_slice(&[0x81, 0x00]);
+    frame[14..16].copy_from_slice(&(tci & 0xefff).to_be_bytes());
+    true
+}
+
+/// Takes the outermost tag off; a frame without one stays as it is.
+fn pop_vlan(mbuf: &mut Mbuf) {
+    let frame = mbuf.data_mut();
+    if frame.len() >= 18 && matches!(frame[12..14], [0x81, 0x00] | [0x88, 0xa8]) {
+        frame.copy_within(0..12, 4);
+        // Cannot fail: there are at least 18 bytes.
+        let _ = mbuf.adj(4);
+    }
+}

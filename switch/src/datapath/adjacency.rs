@@ -1,0 +1,120 @@
+//! Adjacencies: a ready tunnel header towards one remote VTEP, and the way out to its next hop.
+//!
+//! Flows name an adjacency by number; when the next hop's MAC address or port changes, the adjacency
+//! changes and no flow does.
+
+use super::hold::List;
+use flow::drop::DropReason;
+use flow::program::{Op, PortId};
+use wire::ecn::ecn_encap;
+use wire::encap::{EncapPatch, EncapTemplate, EncapV4, source_port};
+use wire::key::FlowKey;
+use wire::proto::{ETH_IPV4, ETH_IPV6};
+
+/// Packets that may wait for one neighbour.
+pub const MAX_HELD: usize = 256;
+
+/// Where the outer header's TOS or TTL comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Inherit {
+    /// From the port's configuration.
+    Fixed(u8),
+    /// From the inner packet when that is IP, else this.
+    FromInner(u8),
+}
+
+impl Inherit {
+    #[inline(always)]
+    fn resolve(self, inner: Option<u8>) -> u8 {
+        match (self, inner) {
+            (Inherit::FromInner(_), Some(value)) | (Inherit::Fixed(value) | Inherit::FromInner(value), _) => {
+                value
+            }
+        }
+    }
+}
+
+/// Whether packets can be sent to the remote.
+#[derive(Debug)]
+pub enum Reach {
+    /// They can.
+    Ready {
+        /// Outer headers.
+        template: EncapTemplate,
+        /// The same, specialised, when they are untagged IPv4.
+        fixed: Option<EncapV4>,
+        /// Ops that send the encapsulated packet through the underlay bridge: mostly one output.
+        egress: Box<[Op]>,
+    },
+    /// The next hop's MAC address is being asked for: packets wait.
+    Resolving,
+    /// They cannot, for this reason.
+    Unreachable(DropReason),
+}
+
+/// Header and way to one remote VTEP, as workers use it.
+#[derive(Debug)]
+pub struct Adjacency {
+    /// The vxlan port.
+    pub tunnel: PortId,
+    /// Header and way out, or why there is none.
+    pub reach: Reach,
+    /// Outer DSCP: the `tos` option. ECN is always inherited (RFC 6040).
+    pub tos: Inherit,
+    /// Outer TTL: the `ttl` option.
+    pub ttl: Inherit,
+    /// Packets that wait for it, on this worker.
+    pub held: List,
+    /// Whether the slow path was told that packets wait.
+    pub asked: bool,
+}
+
+impl Adjacency {
+    /// An adjacency that cannot send yet.
+    pub fn new(tunnel: PortId, reach: Reach, tos: Inherit, ttl: Inherit) -> Adjacency {
+        Adjacency { tunnel, reach, tos, ttl, held: List::EMPTY, asked: false }
+    }
+
+    /// What this packet's outer header has of its own.
+    #[inline(always)]
+    pub fn patch(&self, key: &FlowKey, flow_hash: u32, vni: u32, ip_id: u16) -> EncapPatch {
+        let dl_type = key.dl_type.get();
+        let is_ip = dl_type == ETH_IPV4 || dl_type == ETH_IPV6;
+        let inner_tos = if is_ip { key.nw_tos } else { 0 };
+        let tos = self.tos.resolve(is_ip.then_some(key.nw_tos)) & !3 | ecn_encap(inner_tos);
+        EncapPatch {
+            src_port: source_port(flow_hash),
+            vni,
+            tos,
+            ttl: self.ttl.resolve(is_ip.then_some(key.nw_ttl)),
+            ip_id,
+            ..EncapPatch::default()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use wire::key::FlowKey;
+    use zerocopy::byteorder::network_endian::U16;
+
+    #[test]
+    fn tos_and_ttl_are_the_ports_or_the_inner_packets() {
+        let ip = FlowKey { dl_type: U16::new(ETH_IPV4), nw_tos: 0xb9, nw_ttl: 7, ..FlowKey::ZERO };
+        let arp = FlowKey { dl_type: U16::new(0x0806), nw_tos: 0xff, nw_ttl: 9, ..FlowKey::ZERO };
+        let adjacency = |tos, ttl| Adjacency::new(PortId(1), Reach::Resolving, tos, ttl);
+        let both = |a: &Adjacency, key| {
+            let patch = a.patch(key, 0, 1, 0);
+            (patch.tos, patch.ttl)
+        };
+        let fixed = adjacency(Inherit::Fixed(0x28), Inherit::Fixed(64));
+        assert_eq!(both(&fixed, &ip), (0x29, 64), "DSCP of the port, ECN of the packet");
+        assert_eq!(both(&fixed, &arp), (0x28, 64));
+        let inherit = adjacency(Inherit::FromInner(0), Inherit::FromInner(64));
+        assert_eq!(both(&inherit, &ip), (0xb9, 7));
+        assert_eq!(both(&inherit, &arp), (0, 64));
+        let ce = FlowKey { nw_tos: 0xbb, ..ip };
+        assert_eq!(both(&inherit, &ce), (0xba, 7), "inner CE goes out as ECT(0)");
+    }
+}

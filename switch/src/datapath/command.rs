@@ -1,0 +1,207 @@
+//! What the slow path tells a worker to do, carried out between two bursts.
+
+use super::act::Compiled;
+use super::adjacency::{Adjacency, Reach};
+use super::hold::List;
+use super::key::extract_made;
+use super::message::{Command, PacketBuffer, PendingId, PortIo, Return};
+use super::{Path, Worker};
+use flow::drop::DropReason;
+use flow::program::{AdjacencyId, PortId, Program, ProgramId};
+use std::sync::atomic::Ordering::Release;
+use wire::key::FlowKey;
+
+/// Commands carried out a loop: enough for a million new flows a second, few enough not to delay packets.
+const COMMANDS_PER_LOOP: usize = 32;
+/// The most that one command gives back.
+const RETURNS_PER_COMMAND: usize = 3;
+
+impl Worker {
+    /// Carries out a bounded number of commands; says whether there were any.
+    #[inline]
+    pub(super) fn commands(&mut self) -> bool {
+        if self.path.link.commands.is_empty() {
+            return false;
+        }
+        self.some_commands()
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn some_commands(&mut self) -> bool {
+        let mut any = false;
+        for _ in 0..COMMANDS_PER_LOOP {
+            let returns = &self.path.link.returns;
+            if returns.capacity() - returns.len() < RETURNS_PER_COMMAND {
+                break;
+            }
+            let Some(command) = self.path.link.commands.pop() else { break };
+            any = true;
+            self.command(command);
+        }
+        any
+    }
+
+    fn command(&mut self, command: Command) {
+        match command {
+            Command::Install { slot, key, mask, program, pending } => {
+                let result = self.path.lookup.table.insert(slot, &key, &mask, program.0);
+                match (result, pending) {
+                    (Ok(()), Some(pending)) => self.path.release(pending),
+                    (Ok(()), None) => {}
+                    (Err(error), pending) => {
+                        self.path.give_back(Return::NotInstalled { slot, error });
+                        if let Some(pending) = pending {
+                            self.path.resolve(pending, program);
+                        }
+                    }
+                }
+            }
+            Command::Resolve { pending, program } => self.path.resolve(pending, program),
+            Command::Retry { pending } => self.path.release(pending),
+            Command::SetProgram { slot, program } => {
+                self.path.lookup.table.set_program(slot, program.0);
+            }
+            Command::Remove { slot } => {
+                let (packets, bytes) = self.path.lookup.table.remove(slot).unwrap_or((0, 0));
+                self.path.give_back(Return::Removed { slot, packets, bytes });
+            }
+            Command::DefineProgram(id, program) => self.path.define_program(id, program),
+            Command::DefineAdjacency(id, adjacency) => self.path.define_adjacency(id, adjacency),
+            Command::SetTermination(termination) => {
+                let old = std::mem::replace(&mut self.termination, termination);
+                self.path.give_back(Return::Termination(old));
+            }
+            Command::AddPort(io) => self.add_port(io),
+            Command::RemovePort(port) => self.remove_port(port),
+            Command::SetMtu(port, mtu) => self.path.tx.set_mtu(port, u32::from(mtu)),
+            Command::PacketOut(buffer, program) => self.path.packet_out(buffer, program),
+            Command::Barrier(number) => self.path.link.acknowledged.store(number, Release),
+        }
+    }
+
+    fn add_port(&mut self, mut io: Box<PortIo>) {
+        let port = io.port;
+        // The vectors were made with room for all ports and queues.
+        for queue in io.rx.drain(..) {
+            self.rx.push((port, queue));
+        }
+        if let Some(tx) = io.tx.take() {
+            self.path.tx.add(port, tx);
+        }
+        self.spare_io[port.index()] = Some(io);
+    }
+
+    /// Packets staged for the port leave first; then its queues go back in the box that they came in.
+    fn remove_port(&mut self, port: PortId) {
+        let Some(mut io) = self.spare_io[port.index()].take() else { return };
+        let mut at = 0;
+        while at < self.rx.len() {
+            if self.rx[at].0 == port {
+                // The box's vector kept its capacity, so this does not allocate.
+                io.rx.push(self.rx.swap_remove(at).1);
+            } else {
+                at += 1;
+            }
+        }
+        io.tx = self.path.tx.remove(port, &self.path.counters);
+        self.path.give_back(Return::Port(io));
+    }
+}
+
+impl Path {
+    /// Room was checked before the command was taken.
+    fn give_back(&self, what: Return) {
+        let full = self.link.returns.push(what).is_err();
+        debug_assert!(!full, "a command gave back more than RETURNS_PER_COMMAND");
+    }
+
+    /// Lets the first packet of a flow go by a program, and those behind it that have the same key.
+    fn resolve(&mut self, pending: PendingId, program: ProgramId) {
+        let mut list = std::mem::replace(self.pending.list(pending), List::EMPTY);
+        let mut first: Option<FlowKey> = None;
+        while let Some(front) = self.cells.front(&list) {
+            if first.is_some_and(|key| key != front.key) {
+                break;
+            }
+            first = Some(front.key);
+            if let Some(held) = self.cells.pop(&mut list) {
+                self.unhold();
+                self.run(program, held.mbuf, &held.key, &held.info);
+            }
+        }
+        *self.pending.list(pending) = list;
+        self.release(pending);
+    }
+
+    fn define_program(&mut self, id: ProgramId, program: Box<Program>) {
+        let (compiled, spare) = Compiled::new(program);
+        if let Some(spare) = spare {
+            self.give_back(Return::Program(spare));
+        }
+        if let Some(place) = self.programs.get_mut(id.0 as usize)
+            && let Some(Compiled::Ops(old)) = place.replace(compiled)
+        {
+            self.give_back(Return::Program(old));
+        }
+    }
+
+    /// Packets that wait for the old adjacency go by the new one, or drop when it leads nowhere.
+    fn define_adjacency(&mut self, id: AdjacencyId, mut adjacency: Box<Adjacency>) {
+        let Some(place) = self.adjacencies.get_mut(id.0 as usize) else {
+            return self.give_back(Return::Adjacency(adjacency));
+        };
+        let mut held = List::EMPTY;
+        if let Some(old) = place {
+            held = std::mem::replace(&mut old.held, List::EMPTY);
+            if matches!(adjacency.reach, Reach::Resolving) && !held.is_empty() {
+                // Still waiting, and the slow path knows.
+                adjacency.held = std::mem::replace(&mut held, List::EMPTY);
+                adjacency.asked = old.asked;
+            }
+        }
+        if let Some(old) = place.replace(adjacency) {
+            self.give_back(Return::Adjacency(old));
+        }
+        while let Some(waiting) = self.cells.pop(&mut held) {
+            self.unhold();
+            self.encap(id, waiting.vni, waiting.mbuf, &waiting.key, &waiting.info);
+        }
+    }
+
+    /// Sends a packet that the slow path made.
+    fn packet_out(&mut self, buffer: Box<PacketBuffer>, program: ProgramId) {
+        let mut key = FlowKey::ZERO;
+        let mut mbuf = self.pool.alloc();
+        let room = mbuf.as_mut().and_then(|m| m.append(buffer.bytes().len()));
+        let filled = room.map(|room| room.copy_from_slice(buffer.bytes())).is_some();
+        self.counters.injected.add(1);
+        match (mbuf, extract_made(buffer.bytes(), buffer.in_port, &mut key)) {
+            (Some(mbuf), Some(info)) if filled => self.run(program, mbuf, &key, &info),
+            _ => self.counters.count_drop(buffer.in_port, DropReason::NoMbuf, 1),
+        }
+        self.give_back(Return::Buffer(buffer));
+    }
+
+    /// Drops all that waits; for the end.
+    pub(super) fn drop_held(&mut self) {
+        while let Some(pending) = self.pending.any() {
+            let mut list = std::mem::replace(self.pending.list(pending), List::EMPTY);
+            self.drop_list(&mut list);
+            self.pending.remove(pending);
+        }
+        for at in 0..self.adjacencies.len() {
+            if let Some(adjacency) = &mut self.adjacencies[at] {
+                let mut list = std::mem::replace(&mut adjacency.held, List::EMPTY);
+                self.drop_list(&mut list);
+            }
+        }
+    }
+
+    fn drop_list(&mut self, list: &mut List) {
+        while let Some(held) = self.cells.pop(list) {
+            self.unhold();
+            self.free(&held.key, DropReason::Shutdown, held.mbuf);
+        }
+    }
+}

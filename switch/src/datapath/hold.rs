@@ -1,0 +1,262 @@
+//! Packets that wait: for a decision of the slow path (by flow), or for a neighbour (by adjacency).
+//!
+//! A fixed number of cells holds them; lists of cells keep the order of arrival. Nothing here
+//! allocates after construction, and when the cells run out the next packet is dropped and counted.
+
+use super::key::PacketInfo;
+use super::message::PendingId;
+use rte::Mbuf;
+use wire::key::FlowKey;
+
+const NONE: u32 = u32::MAX;
+
+/// A packet that waits.
+#[derive(Debug)]
+pub struct Held {
+    /// The packet.
+    pub mbuf: Mbuf,
+    /// Its key.
+    pub key: FlowKey,
+    /// Where its headers are.
+    pub info: PacketInfo,
+    /// VNI to encapsulate with, for packets that wait for a neighbour.
+    pub vni: u32,
+}
+
+/// A queue of cells.
+#[derive(Debug, Clone, Copy)]
+pub struct List {
+    head: u32,
+    tail: u32,
+    len: u32,
+}
+
+impl List {
+    /// An empty list.
+    pub const EMPTY: List = List { head: NONE, tail: NONE, len: 0 };
+
+    /// Packets in it.
+    pub fn len(self) -> usize {
+        self.len as usize
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(self) -> bool {
+        self.len == 0
+    }
+}
+
+/// The cells of one worker.
+#[derive(Debug)]
+pub struct Cells {
+    cells: Box<[Option<Held>]>,
+    next: Box<[u32]>,
+    free: u32,
+    used: usize,
+}
+
+impl Cells {
+    /// Room for `size` packets.
+    pub fn new(size: usize) -> Cells {
+        let next = (0..size as u32).map(|i| if i as usize + 1 < size { i + 1 } else { NONE }).collect();
+        Cells {
+            cells: (0..size).map(|_| None).collect(),
+            next,
+            free: if size > 0 { 0 } else { NONE },
+            used: 0,
+        }
+    }
+
+    /// Packets that wait.
+    pub fn used(&self) -> usize {
+        self.used
+    }
+
+    /// Appends a packet; gives it back when all cells are taken.
+    pub fn push(&mut self, list: &mut List, held: Held) -> Result<(), Held> {
+        let cell = self.free;
+        if cell == NONE {
+            return Err(held);
+        }
+        self.free = self.next[cell as usize];
+        self.next[cell as usize] = NONE;
+        self.cells[cell as usize] = Some(held);
+        self.used += 1;
+        if list.tail == NONE {
+            list.head = cell;
+        } else {
+            self.next[list.tail as usize] = cell;
+        }
+        list.tail = cell;
+        list.len += 1;
+        Ok(())
+    }
+
+    /// Takes the packet that came first.
+    pub fn pop(&mut self, list: &mut List) -> Option<Held> {
+        let cell = list.head;
+        let held = self.cells.get_mut(cell as usize)?.take()?;
+        list.head = self.next[cell as usize];
+        if list.head == NONE {
+            list.tail = NONE;
+        }
+        list.len -= 1;
+        self.next[cell as usize] = self.free;
+        self.free = cell;
+        self.used -= 1;
+        Some(held)
+    }
+
+    /// The packet that came first.
+    pub fn front(&self, list: &List) -> Option<&Held> {
+        self.cells.get(list.head as usize)?.as_ref()
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Pending {
+    hash: u32,
+    list: List,
+    /// Next free entry, while this one is free.
+    next_free: u32,
+}
+
+/// Flows that wait for a decision, by flow hash. Two flows of one hash share an entry: the second then
+/// waits for the first one's decision before its own is asked for, which costs time but no order.
+#[derive(Debug)]
+pub struct PendingFlows {
+    entries: Box<[Pending]>,
+    /// Open addressing, linear probing: entry number or [`NONE`]. Twice as long as `entries`.
+    index: Box<[u32]>,
+    free: u32,
+    used: usize,
+}
+
+impl PendingFlows {
+    /// Room for `size` flows, a power of two.
+    pub fn new(size: usize) -> PendingFlows {
+        let size = size.next_power_of_two();
+        let entries = (0..size as u32)
+            .map(|i| Pending {
+                hash: 0,
+                list: List::EMPTY,
+                next_free: if i as usize + 1 < size { i + 1 } else { NONE },
+            })
+            .collect();
+        PendingFlows { entries, index: vec![NONE; size * 2].into(), free: 0, used: 0 }
+    }
+
+    /// Flows that wait.
+    #[inline]
+    pub fn len(&self) -> usize {
+        self.used
+    }
+
+    /// Whether none waits.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.used == 0
+    }
+
+    /// The entry of a flow.
+    #[inline]
+    pub fn find(&self, hash: u32) -> Option<PendingId> {
+        let mask = self.index.len() - 1;
+        let mut at = hash as usize & mask;
+        loop {
+            let entry = self.index[at];
+            if entry == NONE {
+                return None;
+            }
+            if self.entries[entry as usize].hash == hash {
+                return Some(PendingId(entry));
+            }
+            at = (at + 1) & mask;
+        }
+    }
+
+    /// Makes an entry for a flow that has none; `None` when all are taken.
+    pub fn insert(&mut self, hash: u32) -> Option<PendingId> {
+        let entry = self.free;
+        let slot = self.entries.get_mut(entry as usize)?;
+        self.free = slot.next_free;
+        *slot = Pending { hash, list: List::EMPTY, next_free: NONE };
+        let mask = self.index.len() - 1;
+        let mut at = hash as usize & mask;
+        while self.index[at] != NONE {
+            at = (at + 1) & mask;
+        }
+        self.index[at] = entry;
+        self.used += 1;
+        Some(PendingId(entry))
+    }
+
+    /// The packets of an entry.
+    pub fn list(&mut self, id: PendingId) -> &mut List {
+        &mut self.entries[id.0 as usize].list
+    }
+
+    /// Frees an entry, whose packets have gone.
+    pub fn remove(&mut self, id: PendingId) {
+        let mask = self.index.len() - 1;
+        let mut at = self.entries[id.0 as usize].hash as usize & mask;
+        while self.index[at] != id.0 {
+            if self.index[at] == NONE {
+                return;
+            }
+            at = (at + 1) & mask;
+        }
+        // Close the gap: move back what probing would no longer reach.
+        let mut hole = at;
+        let mut probe = (at + 1) & mask;
+        while self.index[probe] != NONE {
+            let home = self.entries[self.index[probe] as usize].hash as usize & mask;
+            if (probe.wrapping_sub(home) & mask) >= (probe.wrapping_sub(hole) & mask) {
+                self.index[hole] = self.index[probe];
+                hole = probe;
+            }
+            probe = (probe + 1) & mask;
+        }
+        self.index[hole] = NONE;
+        self.entries[id.0 as usize].next_free = self.free;
+        self.free = id.0;
+        self.used -= 1;
+    }
+
+    /// Any entry in use.
+    pub fn any(&self) -> Option<PendingId> {
+        self.index.iter().find(|e| **e != NONE).map(|e| PendingId(*e))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::HashMap;
+
+    proptest! {
+        /// The pending table against a map, with hashes that collide in the index.
+        #[test]
+        fn pending_table_is_a_map(ops in prop::collection::vec((any::<bool>(), 0u32..40), 0..400)) {
+            let mut table = PendingFlows::new(16);
+            let mut model: HashMap<u32, PendingId> = HashMap::new();
+            for (insert, n) in ops {
+                let hash = (n % 8) | (n / 8) << 16;
+                if insert && !model.contains_key(&hash) {
+                    match table.insert(hash) {
+                        Some(id) => { model.insert(hash, id); }
+                        None => prop_assert_eq!(model.len(), 16),
+                    }
+                } else if !insert && let Some(id) = model.remove(&hash) {
+                    table.remove(id);
+                }
+                prop_assert_eq!(table.len(), model.len());
+                for n in 0..40 {
+                    let hash = (n % 8) | (n / 8) << 16;
+                    prop_assert_eq!(table.find(hash), model.get(&hash).copied());
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,207 @@
+//! What an lcore runs. A packet goes through the files in this order:
+//!
+//! rx (here) -> [`key`] -> [`lookup`] -> [`act`] -> [`tx`]
+//!
+//! A stage works on the whole burst before the next one starts. A [`Worker`] owns all that it touches on
+//! the way; it does not lock, allocate, log, wait, or call the kernel. The slow path reaches it through the
+//! queues of [`message::Link`] only, and [`command`] carries out what comes down.
+
+mod act;
+pub mod adjacency;
+mod command;
+pub mod counters;
+pub mod hold;
+pub mod key;
+mod lookup;
+pub mod message;
+pub mod tx;
+
+use crate::tunnel::termination::Termination;
+use act::Compiled;
+use adjacency::Adjacency;
+use counters::WorkerCounters;
+use flow::cache::{FlowCache, Lookup};
+use flow::megaflow::{MegaflowTable, Slab};
+use flow::program::{MAX_PORTS, PortId};
+use hold::{Cells, PendingFlows};
+use key::PacketInfo;
+use message::{Link, PortIo};
+use rte::{Burst, Mempool, RxQueue};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use tx::TxStage;
+use wire::key::FlowKey;
+
+/// Packets taken from an RX queue at a time.
+pub const BURST: usize = 32;
+/// Adjacencies that a worker has room for: tunnels times their remotes.
+pub const MAX_ADJACENCIES: usize = 65_536;
+/// RX queues that a worker can poll.
+const MAX_RX_QUEUES: usize = 4 * MAX_PORTS;
+/// Loops between two sorts of the subtables by their hits.
+const RESORT_EVERY: u32 = 1 << 16;
+
+/// A burst on its way through the stages.
+#[derive(Debug)]
+pub(crate) struct Batch {
+    mbufs: Burst<BURST>,
+    keys: [FlowKey; BURST],
+    infos: [PacketInfo; BURST],
+    /// Slot of each packet's megaflow.
+    hits: [u32; BURST],
+}
+
+/// Everything behind the key stage: what a decided or held packet needs.
+pub(crate) struct Path {
+    lookup: Lookup,
+    programs: Box<[Option<Compiled>]>,
+    adjacencies: Box<[Option<Box<Adjacency>>]>,
+    tx: TxStage,
+    cells: Cells,
+    pending: PendingFlows,
+    pool: Mempool,
+    link: Arc<Link>,
+    counters: Arc<WorkerCounters>,
+    /// IPv4 identification of the next tunnel packet; matters only without DF.
+    ip_id: u16,
+}
+
+/// Sizes of a worker's tables. All are made at start; none grows.
+#[derive(Debug, Clone, Copy)]
+pub struct WorkerConfig {
+    /// Flows in the flow cache.
+    pub cache_entries: usize,
+    /// Packets that may wait for a decision or a neighbour.
+    pub hold: usize,
+    /// Programs; each megaflow may have one of its own.
+    pub programs: usize,
+}
+
+/// One forwarding thread's state.
+pub struct Worker {
+    rx: Vec<(PortId, RxQueue)>,
+    batch: Box<Batch>,
+    termination: Box<Termination>,
+    /// The boxes that ports came in, to send them back without allocating.
+    spare_io: Box<[Option<Box<PortIo>>]>,
+    path: Path,
+    loops: u32,
+}
+
+impl Worker {
+    /// A worker without ports. `slab` is shared with the slow path, which decides what sits in which slot.
+    pub fn new(
+        config: &WorkerConfig,
+        slab: Arc<Slab>,
+        link: Arc<Link>,
+        counters: Arc<WorkerCounters>,
+        pool: Mempool,
+    ) -> Worker {
+        let table = MegaflowTable::new(slab, MAX_PORTS);
+        Worker {
+            rx: Vec::with_capacity(MAX_RX_QUEUES),
+            batch: Box::new(Batch {
+                mbufs: Burst::new(),
+                keys: [FlowKey::ZERO; BURST],
+                infos: [PacketInfo::default(); BURST],
+                hits: [0; BURST],
+            }),
+            termination: Box::default(),
+            spare_io: (0..MAX_PORTS).map(|_| None).collect(),
+            path: Path {
+                lookup: Lookup::new(table, FlowCache::new(config.cache_entries)),
+                programs: (0..config.programs).map(|_| None).collect(),
+                adjacencies: (0..MAX_ADJACENCIES).map(|_| None).collect(),
+                tx: TxStage::default(),
+                cells: Cells::new(config.hold),
+                pending: PendingFlows::new(config.hold),
+                pool,
+                link,
+                counters,
+                ip_id: 0,
+            },
+            loops: 0,
+        }
+    }
+
+    /// One loop: commands, then a burst from every RX queue through all stages. Says whether there was
+    /// anything to do.
+    #[inline]
+    pub fn poll(&mut self) -> bool {
+        let mut busy = self.commands();
+        for at in 0..self.rx.len() {
+            let (port, queue) = &mut self.rx[at];
+            let port = *port;
+            let received = queue.rx_burst(&mut self.batch.mbufs);
+            if received > 0 {
+                busy = true;
+                self.burst(port);
+            }
+        }
+        busy |= self.path.tx.serve_others(&self.path.counters);
+        self.path.tx.flush(&self.path.counters);
+        busy
+    }
+
+    /// Takes one burst from `port` through the stages.
+    #[inline]
+    fn burst(&mut self, port: PortId) {
+        let counters = &self.path.counters;
+        let mut bytes = 0;
+        for mbuf in self.batch.mbufs.iter() {
+            bytes += u64::from(mbuf.len());
+            mbuf.prefetch_data();
+        }
+        let received = self.batch.mbufs.len() as u64;
+        counters.rx.add(received);
+        counters.ports[port.index()].rx_packets.add(received);
+        counters.ports[port.index()].rx_bytes.add(bytes);
+
+        key::extract_batch(&mut self.batch, port, &self.termination, counters);
+        self.path.lookup(&mut self.batch);
+        self.path.act(&mut self.batch);
+    }
+
+    /// Polls until `stop`. With `share_cpu`, the slow path runs on the same CPU: then the worker yields it
+    /// while it waits for an answer.
+    pub fn run(&mut self, stop: &AtomicBool, share_cpu: bool) {
+        let mut then = rte::cycles();
+        while !stop.load(Relaxed) {
+            let busy = self.poll();
+            let now = rte::cycles();
+            let counters = &self.path.counters;
+            counters.iterations.add(1);
+            if busy { &counters.busy_cycles } else { &counters.idle_cycles }.add(now.wrapping_sub(then));
+            then = now;
+            self.loops = self.loops.wrapping_add(1);
+            if self.loops.is_multiple_of(RESORT_EVERY) {
+                self.path.lookup.table.resort();
+            }
+            if share_cpu && (!busy || self.path.waits()) {
+                std::thread::yield_now();
+            }
+        }
+    }
+
+    /// Frees all that waits, after [`Worker::run`].
+    pub fn shut_down(&mut self) {
+        self.path.drop_held();
+        self.path.tx.flush(&self.path.counters);
+    }
+
+    /// Packets that wait for a decision or a neighbour.
+    pub fn held(&self) -> usize {
+        self.path.cells.used()
+    }
+
+    /// Bytes that one megaflow costs in this worker's tables.
+    pub fn bytes_per_megaflow(&self) -> f64 {
+        self.path.lookup.table.bytes_per_megaflow()
+    }
+}
+
+impl Path {
+    fn waits(&self) -> bool {
+        !self.pending.is_empty() || !self.link.commands.is_empty()
+    }
+}

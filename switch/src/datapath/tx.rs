@@ -1,0 +1,242 @@
+//! Stage 5, **tx**: packets are staged per output port and leave in one burst a port and loop.
+
+use super::counters::WorkerCounters;
+use crossbeam_queue::ArrayQueue;
+use flow::drop::DropReason;
+use flow::program::{MAX_PORTS, PortId};
+use rte::{Burst, Mbuf, TxQueue};
+use std::sync::Arc;
+
+/// Packets staged for a port before they go out ahead of the end of the loop.
+pub const TX_BURST: usize = 32;
+/// Packets of other workers taken for a TX queue a loop.
+const HANDOVER_BURST: usize = 32;
+/// Bytes of an Ethernet header.
+const ETHERNET: u32 = 14;
+/// Bytes of an 802.1Q tag.
+const VLAN_TAG: u32 = 4;
+
+/// How a worker gets packets out of a port.
+#[derive(Debug)]
+pub enum TxPath {
+    /// By a TX queue of its own; other workers' packets for the same queue come through `from_others`.
+    Queue {
+        /// The queue.
+        queue: TxQueue,
+        /// Packets that other workers want sent by it; absent when each worker has its own queue.
+        from_others: Option<Arc<ArrayQueue<Mbuf>>>,
+    },
+    /// By the queue of another worker.
+    Handover(Arc<ArrayQueue<Mbuf>>),
+}
+
+/// A worker's way out of one port.
+#[derive(Debug)]
+pub struct PortTx {
+    path: TxPath,
+    staged: Burst<TX_BURST>,
+    staged_bytes: u64,
+    mtu: u32,
+}
+
+impl PortTx {
+    /// Nothing staged; frames with more than `mtu` bytes behind Ethernet header and tag are refused.
+    pub fn new(path: TxPath, mtu: u16) -> PortTx {
+        PortTx { path, staged: Burst::new(), staged_bytes: 0, mtu: u32::from(mtu) }
+    }
+
+    /// Whether the frame is longer than the MTU allows. One 802.1Q tag does not count.
+    #[inline(always)]
+    fn too_long(&self, mbuf: &Mbuf) -> bool {
+        let len = mbuf.len();
+        len > self.mtu + ETHERNET && (len > self.mtu + ETHERNET + VLAN_TAG || !has_tag(mbuf.data()))
+    }
+
+    /// Sends what is staged. What the device refuses is freed and counted, so that neither a full
+    /// queue nor a packet that the device will never take can hold up the others.
+    fn flush(&mut self, port: PortId, counters: &WorkerCounters) {
+        let counts = &counters.ports[port.index()];
+        let offered = self.staged.len() as u64;
+        let (mut refused, mut refused_bytes) = (0, 0);
+        match &mut self.path {
+            TxPath::Queue { queue, .. } => {
+                // A device that takes nothing gets one more chance without its first packet (which may be
+                // the one that it cannot take), then the rest is given up.
+                let mut may_retry = true;
+                while queue.tx_burst(&mut self.staged) > 0 || may_retry {
+                    if self.staged.is_empty() {
+                        break;
+                    }
+                    (refused, refused_bytes) = add(refuse_first(&mut self.staged), (refused, refused_bytes));
+                    may_retry = false;
+                }
+                for mbuf in self.staged.drain() {
+                    (refused, refused_bytes) = add((1, mbuf.len().into()), (refused, refused_bytes));
+                }
+                let sent = offered - refused;
+                counts.tx_packets.add(sent);
+                counts.tx_bytes.add(self.staged_bytes - refused_bytes);
+                counters.tx.add(sent);
+                if refused > 0 {
+                    counts.tx_dropped.add(refused);
+                    counters.count_drop(port, DropReason::TxFull, refused);
+                }
+            }
+            TxPath::Handover(queue) => {
+                for mbuf in self.staged.drain() {
+                    if queue.push(mbuf).is_err() {
+                        refused += 1;
+                    }
+                }
+                counters.handed_out.add(offered - refused);
+                if refused > 0 {
+                    counts.tx_dropped.add(refused);
+                    counters.count_drop(port, DropReason::HandoverFull, refused);
+                }
+            }
+        }
+        self.staged_bytes = 0;
+    }
+
+    #[inline(always)]
+    fn push(&mut self, port: PortId, mbuf: Mbuf, counters: &WorkerCounters) {
+        if self.staged.len() == TX_BURST {
+            self.flush(port, counters);
+        }
+        self.staged_bytes += u64::from(mbuf.len());
+        // Cannot fail: there is room after the flush above.
+        drop(self.staged.push(mbuf));
+    }
+}
+
+/// Frees the first staged packet; the others keep their order. Returns packets and bytes refused.
+#[cold]
+fn refuse_first(staged: &mut Burst<TX_BURST>) -> (u64, u64) {
+    let mut rest = Burst::new();
+    let mut drained = staged.drain();
+    let refused = drained.next().map_or((0, 0), |mbuf| (1, mbuf.len().into()));
+    for mbuf in drained {
+        // Cannot fail: both are of one size.
+        let _ = rest.push(mbuf);
+    }
+    *staged = rest;
+    refused
+}
+
+fn add(a: (u64, u64), b: (u64, u64)) -> (u64, u64) {
+    (a.0 + b.0, a.1 + b.1)
+}
+
+#[cold]
+fn has_tag(frame: &[u8]) -> bool {
+    matches!(frame.get(12..14), Some([0x81, 0x00] | [0x88, 0xa8]))
+}
+
+/// The output side of one worker: all its ports.
+#[derive(Debug)]
+pub struct TxStage {
+    ports: Box<[Option<PortTx>]>,
+    /// Ports with staged packets. Never longer than the number of ports, so it does not grow.
+    dirty: Vec<PortId>,
+    /// Ports whose TX queue serves other workers too.
+    shared: Vec<PortId>,
+}
+
+impl Default for TxStage {
+    fn default() -> Self {
+        TxStage {
+            ports: (0..MAX_PORTS).map(|_| None).collect(),
+            dirty: Vec::with_capacity(MAX_PORTS),
+            shared: Vec::with_capacity(MAX_PORTS),
+        }
+    }
+}
+
+impl TxStage {
+    /// Takes over a port's way out.
+    pub fn add(&mut self, port: PortId, tx: PortTx) {
+        if matches!(&tx.path, TxPath::Queue { from_others: Some(_), .. }) {
+            self.shared.push(port);
+        }
+        self.ports[port.index()] = Some(tx);
+    }
+
+    /// Sends what is staged for a port and gives its way out back.
+    pub fn remove(&mut self, port: PortId, counters: &WorkerCounters) -> Option<PortTx> {
+        let mut tx = self.ports[port.index()].take()?;
+        while take_over(&mut tx, port, counters) {}
+        tx.flush(port, counters);
+        self.dirty.retain(|p| *p != port);
+        self.shared.retain(|p| *p != port);
+        Some(tx)
+    }
+
+    /// Sets a port's MTU.
+    pub fn set_mtu(&mut self, port: PortId, mtu: u32) {
+        if let Some(tx) = &mut self.ports[port.index()] {
+            tx.mtu = mtu;
+        }
+    }
+
+    /// Stages a packet for a port.
+    #[inline(always)]
+    pub fn stage(&mut self, port: PortId, mbuf: Mbuf, counters: &WorkerCounters) {
+        let Some(tx) = &mut self.ports[port.index()] else {
+            counters.count_drop(port, DropReason::PortGone, 1);
+            return;
+        };
+        if tx.too_long(&mbuf) {
+            counters.ports[port.index()].tx_dropped.add(1);
+            counters.count_drop(port, DropReason::MtuExceeded, 1);
+            return;
+        }
+        if tx.staged.is_empty() {
+            self.dirty.push(port);
+        }
+        tx.push(port, mbuf, counters);
+    }
+
+    /// End of a loop: everything staged leaves.
+    #[inline]
+    pub fn flush(&mut self, counters: &WorkerCounters) {
+        for port in self.dirty.drain(..) {
+            if let Some(tx) = &mut self.ports[port.index()] {
+                tx.flush(port, counters);
+            }
+        }
+    }
+
+    /// Takes a bounded number of other workers' packets for the queues that this worker owns. Says
+    /// whether there were any.
+    #[inline]
+    pub fn serve_others(&mut self, counters: &WorkerCounters) -> bool {
+        let mut any = false;
+        for &port in &self.shared {
+            if let Some(tx) = &mut self.ports[port.index()] {
+                let was_empty = tx.staged.is_empty();
+                if take_over(tx, port, counters) {
+                    any = true;
+                    if was_empty {
+                        self.dirty.push(port);
+                    }
+                }
+            }
+        }
+        any
+    }
+}
+
+/// Stages packets that other workers handed over; says whether there were any.
+fn take_over(tx: &mut PortTx, port: PortId, counters: &WorkerCounters) -> bool {
+    let TxPath::Queue { from_others: Some(queue), .. } = &tx.path else { return false };
+    let queue = Arc::clone(queue);
+    let mut taken = 0;
+    while taken < HANDOVER_BURST
+        && let Some(mbuf) = queue.pop()
+    {
+        tx.push(port, mbuf, counters);
+        taken += 1;
+    }
+    counters.handed_in.add(taken as u64);
+    taken > 0
+}

@@ -1,0 +1,255 @@
+//! The slow path's record of one worker's megaflows: which slot holds what, whose statistics it counts for,
+//! and what it depends on.
+
+use crate::bridge::rules::Rule;
+use crate::bridge::translate::{Dependency, Learn};
+use flow::megaflow::Slab;
+use flow::program::ProgramId;
+use rustc_hash::{FxHashMap, FxHashSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use wire::key::{FlowKey, FlowMask};
+
+/// A megaflow as the slow path knows it.
+#[derive(Debug)]
+pub struct Megaflow {
+    /// Masked key.
+    pub key: FlowKey,
+    /// Mask.
+    pub mask: FlowMask,
+    /// What the worker does with its packets.
+    pub program: ProgramId,
+    /// What its packets teach.
+    pub learn: Option<Learn>,
+    /// Whose statistics its packets count for.
+    pub rules: Vec<Arc<Rule>>,
+    /// What it has to be looked at again for.
+    pub dependencies: Vec<Dependency>,
+    /// When it was installed.
+    pub created: Instant,
+    /// When it was last seen to have matched a packet.
+    pub used: Instant,
+    /// Packets counted so far.
+    pub packets: u64,
+    /// Bytes counted so far.
+    pub bytes: u64,
+}
+
+impl Megaflow {
+    /// Takes over what the worker has counted, and gives it to the rules. Says whether there was anything new.
+    fn count(&mut self, (packets, bytes): (u64, u64), now: Instant) -> bool {
+        let new = packets.wrapping_sub(self.packets);
+        if new == 0 {
+            return false;
+        }
+        for rule in &self.rules {
+            rule.count(new, bytes.wrapping_sub(self.bytes), now);
+        }
+        (self.packets, self.bytes, self.used) = (packets, bytes, now);
+        true
+    }
+}
+
+#[derive(Debug)]
+enum Slot {
+    Free,
+    Live(Box<Megaflow>),
+    /// The worker was told to remove it and has not said that it did.
+    Leaving(Box<Megaflow>),
+}
+
+/// All megaflows of one worker.
+pub struct FlowStore {
+    slab: Arc<Slab>,
+    slots: Vec<Slot>,
+    free: Vec<u32>,
+    live: usize,
+    by_key: FxHashMap<(u16, FlowKey), u32>,
+    masks: Vec<FlowMask>,
+    mask_ids: FxHashMap<FlowMask, u16>,
+    by_dependency: FxHashMap<Dependency, FxHashSet<u32>>,
+}
+
+impl FlowStore {
+    /// An empty store over all slots of `slab`.
+    pub fn new(slab: Arc<Slab>) -> FlowStore {
+        let count = slab.slots();
+        FlowStore {
+            slots: (0..count).map(|_| Slot::Free).collect(),
+            free: (0..count as u32).rev().collect(),
+            slab,
+            live: 0,
+            by_key: FxHashMap::default(),
+            masks: Vec::new(),
+            mask_ids: FxHashMap::default(),
+            by_dependency: FxHashMap::default(),
+        }
+    }
+
+    /// Megaflows in use.
+    pub fn len(&self) -> usize {
+        self.live
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.live == 0
+    }
+
+    /// Slots that the slab has.
+    pub fn capacity(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// Different masks that were ever in use.
+    pub fn masks(&self) -> usize {
+        self.masks.len()
+    }
+
+    fn mask_id(&mut self, mask: &FlowMask) -> u16 {
+        if let Some(id) = self.mask_ids.get(mask) {
+            return *id;
+        }
+        let id = self.masks.len() as u16;
+        self.masks.push(*mask);
+        self.mask_ids.insert(*mask, id);
+        id
+    }
+
+    /// The slot of the megaflow with this masked key and mask.
+    pub fn find(&mut self, key: &FlowKey, mask: &FlowMask) -> Option<u32> {
+        let id = self.mask_id(mask);
+        self.by_key.get(&(id, *key)).copied()
+    }
+
+    /// Puts a megaflow into a free slot; gives it back when there is none.
+    pub fn insert(&mut self, flow: Megaflow) -> Result<u32, Megaflow> {
+        let Some(slot) = self.free.pop() else { return Err(flow) };
+        let mask = self.mask_id(&flow.mask);
+        self.by_key.insert((mask, flow.key), slot);
+        self.depend(slot, &flow.dependencies);
+        self.slots[slot as usize] = Slot::Live(Box::new(flow));
+        self.live += 1;
+        Ok(slot)
+    }
+
+    fn depend(&mut self, slot: u32, dependencies: &[Dependency]) {
+        for dependency in dependencies {
+            self.by_dependency.entry(*dependency).or_default().insert(slot);
+        }
+    }
+
+    fn independ(&mut self, slot: u32, dependencies: &[Dependency]) {
+        for dependency in dependencies {
+            if let Some(slots) = self.by_dependency.get_mut(dependency) {
+                slots.remove(&slot);
+                if slots.is_empty() {
+                    self.by_dependency.remove(dependency);
+                }
+            }
+        }
+    }
+
+    /// A megaflow in use.
+    pub fn get(&self, slot: u32) -> Option<&Megaflow> {
+        match self.slots.get(slot as usize)? {
+            Slot::Live(flow) => Some(flow),
+            Slot::Free | Slot::Leaving(_) => None,
+        }
+    }
+
+    /// Gives a megaflow what a new translation says besides its mask.
+    pub fn update(
+        &mut self,
+        slot: u32,
+        program: ProgramId,
+        learn: Option<Learn>,
+        rules: Vec<Arc<Rule>>,
+        dependencies: Vec<Dependency>,
+        now: Instant,
+    ) {
+        let stats = self.slab.stats(slot);
+        let Some(Slot::Live(flow)) = self.slots.get_mut(slot as usize) else { return };
+        // What was counted until now belongs to the rules until now.
+        flow.count(stats, now);
+        flow.program = program;
+        flow.learn = learn;
+        flow.rules = rules;
+        if flow.dependencies != dependencies {
+            let old = std::mem::replace(&mut flow.dependencies, dependencies.clone());
+            self.independ(slot, &old);
+            self.depend(slot, &dependencies);
+        }
+    }
+
+    /// The worker is being told to remove this: it is found no more, and its slot not used until
+    /// [`FlowStore::removed`]. Returns the program that it had.
+    pub fn leave(&mut self, slot: u32) -> Option<ProgramId> {
+        let place = self.slots.get_mut(slot as usize)?;
+        let Slot::Live(flow) = std::mem::replace(place, Slot::Free) else { return None };
+        let mask = self.mask_ids.get(&flow.mask).copied();
+        if let Some(mask) = mask {
+            self.by_key.remove(&(mask, flow.key));
+        }
+        self.independ(slot, &flow.dependencies);
+        let program = flow.program;
+        self.slots[slot as usize] = Slot::Leaving(flow);
+        self.live -= 1;
+        Some(program)
+    }
+
+    /// The worker has removed it, with these final statistics: no packet that it matched is lost to its rules.
+    pub fn removed(&mut self, slot: u32, packets: u64, bytes: u64, now: Instant) {
+        let Some(place) = self.slots.get_mut(slot as usize) else { return };
+        if let Slot::Leaving(mut flow) = std::mem::replace(place, Slot::Free) {
+            flow.count((packets, bytes), now);
+            self.free.push(slot);
+        }
+    }
+
+    /// Slots of the megaflows that depend on this.
+    pub fn dependents(&self, dependency: &Dependency) -> Vec<u32> {
+        self.by_dependency.get(dependency).map_or_else(Vec::new, |slots| slots.iter().copied().collect())
+    }
+
+    /// Slots in use.
+    pub fn slots(&self) -> impl Iterator<Item = u32> + '_ {
+        (0..self.slots.len() as u32).filter(|slot| matches!(self.slots[*slot as usize], Slot::Live(_)))
+    }
+
+    /// Reads the statistics of the slots in `range`. Calls `active` with what the packets of the busy ones
+    /// teach, and returns those idle for `max_idle`.
+    pub fn collect(
+        &mut self,
+        range: std::ops::Range<usize>,
+        max_idle: Duration,
+        now: Instant,
+        mut active: impl FnMut(&Learn),
+    ) -> Vec<u32> {
+        let mut idle = Vec::new();
+        let range = range.start.min(self.slots.len())..range.end.min(self.slots.len());
+        for slot in range {
+            if let Slot::Live(flow) = &mut self.slots[slot] {
+                if flow.count(self.slab.stats(slot as u32), now) {
+                    if let Some(learn) = &flow.learn {
+                        active(learn);
+                    }
+                } else if now.saturating_duration_since(flow.used) >= max_idle {
+                    idle.push(slot as u32);
+                }
+            }
+        }
+        idle
+    }
+
+    /// The least recently used of a bounded sample of megaflows, to make room.
+    pub fn victims(&self, from: usize, count: usize) -> Vec<u32> {
+        let total = self.slots.len();
+        let mut sample: Vec<(Instant, u32)> = (0..total.min(count * 8))
+            .map(|i| (from + i) % total)
+            .filter_map(|slot| Some((self.get(slot as u32)?.used, slot as u32)))
+            .collect();
+        sample.sort_unstable();
+        sample.into_iter().take(count).map(|(_, slot)| slot).collect()
+    }
+}

@@ -1,0 +1,90 @@
+//! How other threads reach the slow path: they send it closures.
+
+use super::SlowPath;
+use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
+
+type Job = Box<dyn FnOnce(&mut SlowPath) + Send>;
+
+/// Jobs that may wait; a caller that finds the queue full waits.
+const QUEUE: usize = 64;
+/// Jobs run between two rounds of upcalls.
+const JOBS_PER_TURN: usize = 4;
+
+/// The slow path is gone: the switch is stopping.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the switch is stopping")]
+pub struct Stopped;
+
+/// Sends closures to the slow path.
+#[derive(Debug, Clone)]
+pub struct Handle {
+    jobs: SyncSender<Job>,
+}
+
+/// The slow path's end.
+#[derive(Debug)]
+pub struct Jobs {
+    jobs: Receiver<Job>,
+}
+
+/// What [`Jobs::run_some`] found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ran {
+    /// At least one job.
+    Some,
+    /// None.
+    None,
+    /// None, and none will come.
+    Closed,
+}
+
+/// Both ends.
+pub fn channel() -> (Handle, Jobs) {
+    let (sender, receiver) = sync_channel(QUEUE);
+    (Handle { jobs: sender }, Jobs { jobs: receiver })
+}
+
+impl Handle {
+    /// Runs `job` on the slow path thread and waits for its answer without blocking the caller's thread.
+    pub async fn call<R, F>(&self, job: F) -> Result<R, Stopped>
+    where
+        R: Send + 'static,
+        F: FnOnce(&mut SlowPath) -> R + Send + 'static,
+    {
+        let (reply, answer) = tokio::sync::oneshot::channel();
+        let job: Job = Box::new(move |slow_path| {
+            // The caller may have gone; the job is done all the same.
+            let _ = reply.send(job(slow_path));
+        });
+        self.jobs.send(job).map_err(|_| Stopped)?;
+        answer.await.map_err(|_| Stopped)
+    }
+
+    /// The same from a thread that may block.
+    pub fn call_blocking<R, F>(&self, job: F) -> Result<R, Stopped>
+    where
+        R: Send + 'static,
+        F: FnOnce(&mut SlowPath) -> R + Send + 'static,
+    {
+        let (reply, answer) = sync_channel(1);
+        let job: Job = Box::new(move |slow_path| {
+            let _ = reply.send(job(slow_path));
+        });
+        self.jobs.send(job).map_err(|_| Stopped)?;
+        answer.recv().map_err(|_| Stopped)
+    }
+}
+
+impl Jobs {
+    /// Runs a bounded number of jobs.
+    pub fn run_some(&self, slow_path: &mut SlowPath) -> Ran {
+        for n in 0..JOBS_PER_TURN {
+            match self.jobs.try_recv() {
+                Ok(job) => job(slow_path),
+                Err(TryRecvError::Disconnected) if n == 0 => return Ran::Closed,
+                Err(_) => return if n == 0 { Ran::None } else { Ran::Some },
+            }
+        }
+        Ran::Some
+    }
+}

@@ -1,0 +1,210 @@
+//! The slow path: the one thread that owns all switching state. It answers upcalls with megaflows, keeps
+//! megaflows true when something changes, resolves neighbours, and speaks for the switch itself (ARP, ICMP).
+//!
+//! Control reaches it with [`Handle::call`]: a closure that runs here, between two rounds of upcalls.
+
+pub mod adjacencies;
+pub mod flows;
+pub mod handle;
+pub mod ports;
+pub mod programs;
+mod punt;
+mod revalidate;
+mod upcall;
+pub mod workers;
+
+use crate::bridge::{BridgeId, World};
+use crate::datapath::message::PortIo;
+use crate::tunnel::neighbour::Neighbours;
+use adjacencies::Adjacencies;
+use flow::program::{AdjacencyId, PortId};
+pub use handle::Handle;
+use programs::Programs;
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+use workers::WorkerSide;
+
+/// Upcalls of one worker answered before the next worker's turn.
+const UPCALLS_PER_TURN: usize = 256;
+/// Megaflow slots of one worker whose statistics are read in a turn.
+const SLOTS_PER_TURN: usize = 4096;
+/// Time in which the statistics of all megaflows are read once.
+const COLLECT_EVERY: Duration = Duration::from_millis(500);
+/// Time between two looks at neighbours and timeouts.
+const TIMERS_EVERY: Duration = Duration::from_millis(50);
+/// Turns without work before the thread sleeps between turns.
+const SPIN_TURNS: u32 = 64;
+/// How long it sleeps then. A new flow's first packet waits for so long at most; it is held meanwhile.
+const NAP: Duration = Duration::from_micros(50);
+
+/// Settings of the slow path.
+#[derive(Debug, Clone, Copy)]
+pub struct SlowPathConfig {
+    /// Megaflows without a packet for so long are removed.
+    pub max_idle: Duration,
+    /// Different programs that the workers' tables hold.
+    pub programs: usize,
+}
+
+/// All switching state.
+pub struct SlowPath {
+    /// Bridges and ports.
+    pub world: World,
+    /// Workers.
+    pub workers: Vec<WorkerSide>,
+    neighbours: BTreeMap<BridgeId, Neighbours>,
+    adjacencies: Adjacencies,
+    programs: Programs,
+    config: SlowPathConfig,
+    /// Something that tunnel headers depend on has changed.
+    underlay_changed: bool,
+    /// Where the reading of statistics is, as a slot number, and when it began.
+    collected: usize,
+    collecting_since: Instant,
+    timers_due: Instant,
+    /// Rules with timeouts exist.
+    rule_timeouts: bool,
+    /// Upcalls answered.
+    pub upcalls: u64,
+    /// Megaflows not installed because the table was full.
+    pub flow_limit_hits: u64,
+    /// Adjacencies of removed ports, whose numbers are free once no worker uses them.
+    leaving_adjacencies: Vec<AdjacencyId>,
+    /// Ports on workers that transmit by another worker's queue.
+    hands_over: Vec<(PortId, u32)>,
+    /// Ports that workers have let go of.
+    returned_ports: Vec<Box<PortIo>>,
+    /// Slots to begin with when megaflows have to go.
+    victims_from: usize,
+}
+
+impl SlowPath {
+    /// A slow path without bridges.
+    pub fn new(config: SlowPathConfig, workers: Vec<WorkerSide>) -> SlowPath {
+        let now = Instant::now();
+        SlowPath {
+            world: World::default(),
+            workers,
+            neighbours: BTreeMap::new(),
+            adjacencies: Adjacencies::default(),
+            programs: Programs::new(config.programs),
+            config,
+            underlay_changed: false,
+            collected: 0,
+            collecting_since: now,
+            timers_due: now,
+            rule_timeouts: false,
+            upcalls: 0,
+            flow_limit_hits: 0,
+            leaving_adjacencies: Vec::new(),
+            hands_over: Vec::new(),
+            returned_ports: Vec::new(),
+            victims_from: 0,
+        }
+    }
+
+    /// One turn: what came back, upcalls, statistics, timers. Says whether there was anything to do.
+    pub fn turn(&mut self) -> bool {
+        let now = Instant::now();
+        let mut busy = false;
+        for worker in 0..self.workers.len() {
+            busy |= self.returns(worker, now);
+            busy |= self.upcalls(worker, now);
+        }
+        busy |= self.collect(now);
+        if now >= self.timers_due {
+            self.timers_due = now + TIMERS_EVERY;
+            self.timers(now);
+        }
+        self.settle_underlay(now);
+        busy
+    }
+
+    /// Runs until all [`Handle`]s are gone.
+    pub fn run(mut self, jobs: &handle::Jobs) -> SlowPath {
+        let mut quiet = 0;
+        loop {
+            let mut busy = false;
+            match jobs.run_some(&mut self) {
+                handle::Ran::Some => busy = true,
+                handle::Ran::None => {}
+                handle::Ran::Closed => return self,
+            }
+            busy |= self.turn();
+            quiet = if busy { 0 } else { quiet + 1 };
+            if quiet > SPIN_TURNS {
+                std::thread::sleep(NAP);
+            } else {
+                std::thread::yield_now();
+            }
+        }
+    }
+
+    /// Reads the statistics of some megaflows, such that all have their turn every [`COLLECT_EVERY`].
+    fn collect(&mut self, now: Instant) -> bool {
+        let slots = self.workers.iter().map(|w| w.flows.capacity()).max().unwrap_or(0);
+        if self.collected >= slots {
+            if now.saturating_duration_since(self.collecting_since) < COLLECT_EVERY {
+                return false;
+            }
+            self.collected = 0;
+            self.collecting_since = now;
+        }
+        self.collect_range(self.collected..self.collected + SLOTS_PER_TURN, now);
+        self.collected += SLOTS_PER_TURN;
+        true
+    }
+
+    fn collect_range(&mut self, range: std::ops::Range<usize>, now: Instant) {
+        for at in 0..self.workers.len() {
+            let world = &mut self.world;
+            let idle = self.workers[at].flows.collect(range.clone(), self.config.max_idle, now, |learn| {
+                if let Some(bridge) = world.bridge_mut(learn.bridge) {
+                    bridge.fdb.refresh(learn.vlan, learn.mac, learn.at, now);
+                }
+            });
+            for slot in idle {
+                self.remove_flow(at, slot);
+            }
+        }
+    }
+
+    /// Reads the statistics of all megaflows, so that what rules show is what was forwarded until now.
+    pub fn collect_all(&mut self) {
+        self.collect_range(0..usize::MAX, Instant::now());
+    }
+
+    fn timers(&mut self, now: Instant) {
+        let mut gone = Vec::new();
+        for (id, bridge) in self.world.bridges_mut() {
+            gone.extend(bridge.fdb.expire(now).into_iter().map(|key| (id, key)));
+        }
+        for (bridge, (vlan, mac)) in gone {
+            self.fdb_changed(bridge, vlan, mac);
+        }
+        if self.rule_timeouts {
+            let mut changed = false;
+            for (_, bridge) in self.world.bridges_mut() {
+                changed |= bridge.tables.expire(now);
+            }
+            if changed {
+                self.rules_changed();
+            }
+        }
+        self.poll_neighbours(now);
+    }
+
+    /// Waits until every worker has carried out every command so far.
+    pub fn barrier(&mut self) -> bool {
+        for worker in &mut self.workers {
+            worker.start_barrier();
+        }
+        // Each is waited for, also when one does not answer.
+        self.workers.iter_mut().map(WorkerSide::wait_barrier).fold(true, |all, one| all & one)
+    }
+
+    /// All megaflows in use, over all workers.
+    pub fn megaflows(&self) -> usize {
+        self.workers.iter().map(|w| w.flows.len()).sum()
+    }
+}

@@ -1,0 +1,291 @@
+//! Bridges and ports coming, changing and going. What is said here has been validated; what can still go
+//! wrong is running out of numbers.
+
+use super::SlowPath;
+use crate::bridge::fdb::Fdb;
+use crate::bridge::rules::RuleTables;
+use crate::bridge::vlan::VlanConfig;
+use crate::bridge::{Bridge, BridgeId, Port, PortKind, VxlanPort};
+use crate::datapath::message::{Command, PortIo};
+use crate::datapath::tx::PortTx;
+use crate::tunnel::route::Route;
+use crate::tunnel::termination::{Termination, TunnelMatch};
+use config::{LocalIp, RemoteIp, TunnelKey, VxlanOptions};
+use flow::ofp::FlowSpec;
+use flow::program::PortId;
+use std::net::{IpAddr, Ipv4Addr};
+use std::time::{Duration, Instant};
+use wire::addr::MacAddr;
+
+/// The switch has no room for it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ApplyError {
+    /// Port numbers are used up.
+    #[error("port {0}: all {max} port numbers are in use", max = flow::program::MAX_PORTS - 1)]
+    NoPortNumber(String),
+    /// Adjacencies are used up.
+    #[error("port {0}: all {max} tunnel remotes are in use", max = crate::datapath::MAX_ADJACENCIES)]
+    NoAdjacency(String),
+    /// A name is not known.
+    #[error("no bridge named {0}")]
+    NoBridge(String),
+    /// A worker is gone.
+    #[error("a worker does not answer")]
+    WorkerDead,
+}
+
+/// A device's queues for one worker.
+#[derive(Debug)]
+pub struct WorkerQueues {
+    /// RX queues that it polls.
+    pub rx: Vec<rte::RxQueue>,
+    /// Its way to transmit.
+    pub tx: PortTx,
+    /// Whether its packets go through another worker's queue: such a worker lets go of the port first.
+    pub hands_over: bool,
+}
+
+impl SlowPath {
+    /// Makes a bridge.
+    pub fn add_bridge(&mut self, bridge: &config::Bridge, mac: MacAddr) -> Result<BridgeId, ApplyError> {
+        let id = self.world.add_bridge(|local| Bridge {
+            name: bridge.name.clone(),
+            mac,
+            fail_mode: bridge.fail_mode,
+            addresses: Vec::new(),
+            routes: Vec::new(),
+            local,
+            ports: std::collections::BTreeMap::new(),
+            fdb: Fdb::default(),
+            tables: RuleTables::default(),
+            forward_bpdu: false,
+        });
+        let id = id.ok_or_else(|| ApplyError::NoPortNumber(bridge.name.clone()))?;
+        self.configure_bridge(id, bridge, None, mac);
+        Ok(id)
+    }
+
+    /// Gives a bridge the settings of its document entry: everything but ports and rules. `old` is the entry
+    /// that it has now; static neighbours that are no longer there are forgotten.
+    pub fn configure_bridge(
+        &mut self,
+        id: BridgeId,
+        bridge: &config::Bridge,
+        old: Option<&config::Bridge>,
+        mac: MacAddr,
+    ) {
+        let now = Instant::now();
+        if let Some(running) = self.world.bridge_mut(id) {
+            running.mac = mac;
+            running.fail_mode = bridge.fail_mode;
+            running.addresses.clone_from(&bridge.address);
+            running.routes = bridge.routes.iter().map(|r| Route { to: r.to, via: r.via }).collect();
+            running.forward_bpdu = bridge.forward_bpdu();
+            let ageing = Duration::from_secs(bridge.mac_aging_time().into());
+            running.fdb.configure(ageing, bridge.mac_table_size() as usize);
+        }
+        let table = self.neighbours.entry(id).or_default();
+        for gone in old.iter().flat_map(|o| &o.neighbours).filter(|n| !bridge.neighbours.contains(n)) {
+            table.remove(gone.ip);
+        }
+        for neighbour in &bridge.neighbours {
+            table.set(neighbour.ip, neighbour.mac, now);
+        }
+        self.underlay_changed = true;
+    }
+
+    /// Removes a bridge whose ports are gone.
+    pub fn remove_bridge(&mut self, id: BridgeId) {
+        self.neighbours.remove(&id);
+        self.world.remove_bridge(id);
+        self.underlay_changed = true;
+    }
+
+    /// Makes a bridge's rules exactly these; rules that stay keep their statistics.
+    pub fn replace_rules(&mut self, id: BridgeId, specs: &[FlowSpec]) -> bool {
+        let now = Instant::now();
+        self.world.bridge_mut(id).is_some_and(|bridge| bridge.tables.replace(specs, now))
+    }
+
+    /// Adds a device port; `queues` has one entry a worker.
+    pub fn add_device(
+        &mut self,
+        bridge: BridgeId,
+        port: &config::Port,
+        queues: Vec<WorkerQueues>,
+    ) -> Result<PortId, ApplyError> {
+        let id = self.new_port(bridge, port, PortKind::Device)?;
+        // Owners of queues first: nobody hands over to a worker that does not know the port.
+        let mut queues: Vec<(usize, WorkerQueues)> = queues.into_iter().enumerate().collect();
+        queues.sort_by_key(|(_, q)| q.hands_over);
+        for (worker, WorkerQueues { rx, tx, hands_over }) in queues {
+            let io = PortIo { port: id, rx, tx: Some(tx) };
+            if hands_over {
+                self.hands_over.push((id, self.workers[worker].lcore));
+            }
+            self.workers[worker].send(Command::AddPort(Box::new(io)));
+        }
+        Ok(id)
+    }
+
+    /// Adds a vxlan port.
+    pub fn add_vxlan(
+        &mut self,
+        bridge: BridgeId,
+        port: &config::Port,
+        options: VxlanOptions,
+    ) -> Result<PortId, ApplyError> {
+        let remotes: Vec<Ipv4Addr> = v4_remotes(&options);
+        let vxlan = VxlanPort { options, remotes: Vec::new() };
+        let id = self.new_port(bridge, port, PortKind::Vxlan(Box::new(vxlan)))?;
+        for ip in remotes {
+            let Some(adjacency) = self.adjacencies.add(id, ip) else {
+                self.remove_tunnel(id);
+                return Err(ApplyError::NoAdjacency(port.name.clone()));
+            };
+            if let Some(Port { kind: PortKind::Vxlan(vxlan), .. }) = self.world.port_mut(id) {
+                vxlan.remotes.push((ip, adjacency));
+            }
+        }
+        self.underlay_changed = true;
+        Ok(id)
+    }
+
+    fn new_port(
+        &mut self,
+        bridge: BridgeId,
+        port: &config::Port,
+        kind: PortKind,
+    ) -> Result<PortId, ApplyError> {
+        let id = self.world.free_port().ok_or_else(|| ApplyError::NoPortNumber(port.name.clone()))?;
+        let ofport = self.world.free_ofport(bridge, port.ofport_request);
+        let port = Port { name: port.name.clone(), bridge, ofport, vlan: VlanConfig::of(port), kind };
+        self.world.add_port(id, port);
+        Ok(id)
+    }
+
+    /// Gives a port other VLANs.
+    pub fn set_vlan(&mut self, id: PortId, vlan: VlanConfig) {
+        if let Some(port) = self.world.port_mut(id) {
+            port.vlan = vlan;
+        }
+    }
+
+    /// Gives a device port another MTU.
+    pub fn set_mtu(&mut self, id: PortId, mtu: u16) {
+        for worker in &mut self.workers {
+            worker.send(Command::SetMtu(id, mtu));
+        }
+    }
+
+    /// Removes a vxlan port. Afterwards no worker knows it any more.
+    pub fn remove_tunnel(&mut self, id: PortId) {
+        self.forget_port(id);
+        self.commit();
+    }
+
+    /// Removes a device port and returns its queues, when all workers have let go of them.
+    pub fn remove_device(&mut self, id: PortId) -> Vec<Box<PortIo>> {
+        self.forget_port(id);
+        // First nobody sends packets there any more, then those who hand over let go, then the owners.
+        self.commit();
+        for hands_over in [true, false] {
+            for worker in &mut self.workers {
+                if self.hands_over.contains(&(id, worker.lcore)) == hands_over {
+                    worker.send(Command::RemovePort(id));
+                }
+            }
+            self.barrier();
+        }
+        self.hands_over.retain(|(port, _)| *port != id);
+        let now = Instant::now();
+        for worker in 0..self.workers.len() {
+            self.returns(worker, now);
+        }
+        std::mem::take(&mut self.returned_ports)
+    }
+
+    fn forget_port(&mut self, id: PortId) {
+        let Some(port) = self.world.remove_port(id) else { return };
+        if let PortKind::Vxlan(vxlan) = &port.kind {
+            self.leaving_adjacencies.extend(vxlan.remotes.iter().map(|(_, adjacency)| *adjacency));
+        }
+    }
+
+    /// A worker has let go of a port.
+    pub(super) fn port_came_back(&mut self, io: Box<PortIo>) {
+        self.returned_ports.push(io);
+    }
+
+    /// Makes everything that was said so far true in every worker, and returns when it is: a packet that
+    /// comes in afterwards sees nothing of the old state.
+    pub fn commit(&mut self) -> bool {
+        self.settle();
+        self.barrier()
+    }
+
+    /// The same without waiting: workers are told everything, and carry it out in their next loops.
+    pub fn settle(&mut self) {
+        self.rule_timeouts = self.world.bridges().any(|(_, b)| b.tables.has_timeouts());
+        self.rebuild_adjacencies();
+        self.underlay_changed = false;
+        self.send_termination();
+        self.revalidate_all();
+        for adjacency in std::mem::take(&mut self.leaving_adjacencies) {
+            self.drop_adjacency(adjacency);
+        }
+    }
+
+    /// The tables by which workers know tunnel packets.
+    pub fn termination(&self) -> Termination {
+        let mut termination = Termination::default();
+        for (_, bridge) in self.world.bridges().filter(|(_, b)| b.is_underlay()) {
+            let addresses: Vec<IpAddr> = bridge.addresses.iter().map(ipnet::IpNet::addr).collect();
+            termination.add_underlay(bridge.mac, addresses, bridge.ports.values().copied());
+        }
+        for (id, port) in self.world.ports() {
+            if let PortKind::Vxlan(vxlan) = &port.kind {
+                for of in tunnel_matches(&vxlan.options) {
+                    if let Err(other) = termination.add_tunnel(of, id) {
+                        // Validation refuses such documents; the first port keeps the packets.
+                        tracing::error!(port = %port.name, %other, "two vxlan ports take the same packets");
+                    }
+                }
+            }
+        }
+        termination
+    }
+
+    fn send_termination(&mut self) {
+        let termination = self.termination();
+        for worker in &mut self.workers {
+            worker.send(Command::SetTermination(Box::new(termination.clone())));
+        }
+    }
+}
+
+/// The fixed IPv4 remotes of a port.
+fn v4_remotes(options: &VxlanOptions) -> Vec<Ipv4Addr> {
+    let v4 = |ip: &IpAddr| match ip {
+        IpAddr::V4(ip) => Some(*ip),
+        IpAddr::V6(_) => None,
+    };
+    options.remotes().iter().filter_map(v4).collect()
+}
+
+/// What a port receives: one entry a remote.
+fn tunnel_matches(options: &VxlanOptions) -> Vec<TunnelMatch> {
+    let vni = match options.in_key {
+        TunnelKey::Vni(vni) => Some(vni),
+        TunnelKey::Flow => None,
+    };
+    let local = match options.local_ip {
+        LocalIp::Addr(IpAddr::V4(ip)) => Some(ip),
+        _ => None,
+    };
+    let of = |remote| TunnelMatch { vni, remote, local, dst_port: options.dst_port };
+    match &options.remote_ip {
+        RemoteIp::Flow => vec![of(None)],
+        RemoteIp::Addrs(_) => v4_remotes(options).into_iter().map(|ip| of(Some(ip))).collect(),
+    }
+}

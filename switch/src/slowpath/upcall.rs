@@ -1,0 +1,142 @@
+//! Upcalls: a worker has packets that no megaflow matches.
+
+use super::flows::Megaflow;
+use super::{SlowPath, UPCALLS_PER_TURN};
+use crate::bridge::fdb::Learned;
+use crate::bridge::translate::{Learn, translate};
+use crate::datapath::message::{Command, PendingId, Return, Upcall};
+use flow::program::{Program, ProgramId};
+use std::time::Instant;
+use wire::key::FlowKey;
+
+impl SlowPath {
+    /// Takes what a worker gave back.
+    pub(super) fn returns(&mut self, worker: usize, now: Instant) -> bool {
+        let mut any = false;
+        while let Some(item) = self.workers[worker].next_return() {
+            any = true;
+            match item {
+                Return::Removed { slot, packets, bytes } => {
+                    self.workers[worker].flows.removed(slot, packets, bytes, now);
+                }
+                Return::NotInstalled { slot, error } => {
+                    tracing::debug!(slot, %error, "megaflow not installed");
+                    if let Some(program) = self.workers[worker].flows.leave(slot) {
+                        self.programs.release(program);
+                    }
+                    self.workers[worker].flows.removed(slot, 0, 0, now);
+                }
+                Return::Port(io) => self.port_came_back(io),
+                Return::Buffer(buffer) => self.recycle(worker, buffer),
+                // Freed here, because a worker does not free.
+                Return::Program(_) | Return::Adjacency(_) | Return::Termination(_) => {}
+            }
+        }
+        any
+    }
+
+    /// Answers a bounded number of a worker's upcalls.
+    pub(super) fn upcalls(&mut self, worker: usize, now: Instant) -> bool {
+        for n in 0..UPCALLS_PER_TURN {
+            let Some(upcall) = self.workers[worker].link.upcalls.pop() else { return n > 0 };
+            match upcall {
+                Upcall::Miss { pending, key } => self.miss(worker, pending, &key, now),
+                Upcall::Neighbour(adjacency) => self.neighbour_wanted(adjacency, now),
+                Upcall::Punt(buffer) => {
+                    self.punted(&buffer, now);
+                    self.recycle(worker, buffer);
+                }
+            }
+        }
+        true
+    }
+
+    /// Decides about a flow, and tells the worker.
+    fn miss(&mut self, worker: usize, pending: PendingId, key: &FlowKey, now: Instant) {
+        self.upcalls += 1;
+        let translation = translate(&self.world, key);
+        if let Some(learn) = &translation.learn {
+            self.learn(learn, now);
+        }
+        // What the packet taught may have changed what becomes of it only where it goes to its own source,
+        // which translation has considered.
+        let masked = key.masked(&translation.mask);
+        let Some(program) = self.acquire(&translation.program) else {
+            // No number for the program. The packets must not wait for ever: let them look again, and ask again.
+            self.flow_limit_hits += 1;
+            self.make_room(worker);
+            return self.workers[worker].send(Command::Retry { pending });
+        };
+        if let Some(slot) = self.workers[worker].flows.find(&masked, &translation.mask) {
+            // Another flow's upcall has brought the same megaflow meanwhile.
+            self.set_program(worker, slot, program, translation, now);
+            return self.workers[worker].send(Command::Retry { pending });
+        }
+        let flow = Megaflow {
+            key: masked,
+            mask: translation.mask,
+            program,
+            learn: translation.learn,
+            rules: translation.rules,
+            dependencies: translation.tags,
+            created: now,
+            used: now,
+            packets: 0,
+            bytes: 0,
+        };
+        let (key, mask) = (flow.key, flow.mask);
+        match self.workers[worker].flows.insert(flow) {
+            Ok(slot) => {
+                let install = Command::Install { slot, key, mask, program, pending: Some(pending) };
+                self.workers[worker].send(install);
+            }
+            Err(flow) => {
+                // The table is full: this packet goes its way, and the least used megaflows make room.
+                self.flow_limit_hits += 1;
+                for rule in &flow.rules {
+                    rule.count(1, 0, now);
+                }
+                self.workers[worker].send(Command::Resolve { pending, program });
+                self.programs.release(program);
+                self.make_room(worker);
+            }
+        }
+    }
+
+    /// The number of a program, which the workers know from here on.
+    pub(super) fn acquire(&mut self, program: &Program) -> Option<ProgramId> {
+        let (id, is_new) = self.programs.acquire(program)?;
+        if is_new {
+            for worker in &mut self.workers {
+                worker.send(Command::DefineProgram(id, Box::new(program.clone())));
+            }
+        }
+        Some(id)
+    }
+
+    /// Notes where an address is, and brings megaflows up to date that believed otherwise.
+    pub(super) fn learn(&mut self, learn: &Learn, now: Instant) {
+        let Some(bridge) = self.world.bridge_mut(learn.bridge) else { return };
+        match bridge.fdb.learn(learn.vlan, learn.mac, learn.at, now) {
+            Learned::Refreshed | Learned::Fixed => {}
+            Learned::New { evicted } => {
+                if let Some((vlan, mac)) = evicted {
+                    self.fdb_changed(learn.bridge, vlan, mac);
+                }
+                self.fdb_changed(learn.bridge, learn.vlan, learn.mac);
+            }
+            Learned::Moved { .. } => self.fdb_changed(learn.bridge, learn.vlan, learn.mac),
+        }
+    }
+
+    /// Removes some of the least recently used megaflows of a full table.
+    fn make_room(&mut self, worker: usize) {
+        const AT_A_TIME: usize = 64;
+        let victims = self.workers[worker].flows.victims(self.victims_from, AT_A_TIME);
+        self.victims_from =
+            self.victims_from.wrapping_add(AT_A_TIME * 8) % self.workers[worker].flows.capacity().max(1);
+        for slot in victims {
+            self.remove_flow(worker, slot);
+        }
+    }
+}

@@ -1,0 +1,5 @@
+//! Tunnels: VTEP sockets and the vxlan ports behind them, routes, neighbours, encapsulation headers.
+
+pub mod neighbour;
+pub mod route;
+pub mod termination;

@@ -1,0 +1,257 @@
+//! Neighbours of an underlay bridge: IP address to MAC address, by ARP.
+//!
+//! A pure state machine: time comes in as an argument, what to send comes out as [`Event`]s. Addresses
+//! are learned from ARP only, never from the outer header of a tunnel packet, which anybody can forge.
+
+use rustc_hash::FxHashMap;
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+use wire::addr::MacAddr;
+
+/// Time between two requests for the same address.
+pub const RETRANSMIT: Duration = Duration::from_secs(1);
+/// Requests without an answer before the address counts as unreachable.
+pub const MAX_SOLICIT: u8 = 3;
+/// Time after which a resolved address is asked again, by unicast, without disturbing traffic.
+pub const REACHABLE: Duration = Duration::from_secs(30);
+
+/// What is known of one address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    /// Set by an operator.
+    Permanent(MacAddr),
+    /// Answered.
+    Reachable(MacAddr),
+    /// Asked, no answer yet.
+    Incomplete,
+    /// Asked [`MAX_SOLICIT`] times; a new try is possible after [`RETRANSMIT`].
+    Failed,
+}
+
+impl State {
+    /// The MAC address, when it is known.
+    pub fn mac(self) -> Option<MacAddr> {
+        match self {
+            State::Permanent(mac) | State::Reachable(mac) => Some(mac),
+            State::Incomplete | State::Failed => None,
+        }
+    }
+
+    /// The state's name as `ip neigh` prints it.
+    pub fn name(self) -> &'static str {
+        match self {
+            State::Permanent(_) => "PERMANENT",
+            State::Reachable(_) => "REACHABLE",
+            State::Incomplete => "INCOMPLETE",
+            State::Failed => "FAILED",
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Entry {
+    state: State,
+    /// Requests sent since the last answer.
+    tries: u8,
+    /// When something is next to be done.
+    due: Instant,
+    /// When the state was entered or last confirmed.
+    since: Instant,
+}
+
+/// What the owner of the table is to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Event {
+    /// Send an ARP request for the address: to the MAC when one is given, else to all.
+    Solicit(IpAddr, Option<MacAddr>),
+    /// The state of the address changed: adjacencies that lead there must be rebuilt.
+    Changed(IpAddr),
+}
+
+/// One entry, as shown to users.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NeighbourRow {
+    /// Address.
+    pub ip: IpAddr,
+    /// What is known of it.
+    pub state: State,
+    /// Time since it was confirmed or asked for.
+    pub age: Duration,
+}
+
+/// The neighbour table of one underlay bridge.
+#[derive(Debug, Default)]
+pub struct Neighbours {
+    entries: FxHashMap<IpAddr, Entry>,
+}
+
+impl Neighbours {
+    /// What is known of `ip`; nothing unless somebody asked.
+    pub fn state(&self, ip: IpAddr) -> Option<State> {
+        self.entries.get(&ip).map(|e| e.state)
+    }
+
+    /// A packet needs `ip`: starts resolution if nothing is known.
+    pub fn request(&mut self, ip: IpAddr, now: Instant) -> Option<Event> {
+        if self.entries.contains_key(&ip) {
+            return None;
+        }
+        self.entries
+            .insert(ip, Entry { state: State::Incomplete, tries: 1, due: now + RETRANSMIT, since: now });
+        Some(Event::Solicit(ip, None))
+    }
+
+    /// An ARP packet said that `ip` is at `mac`. Entries are only made for addresses that somebody
+    /// asked for or that asked us (`solicited`), so that gratuitous ARP cannot fill the table.
+    pub fn learn(&mut self, ip: IpAddr, mac: MacAddr, solicited: bool, now: Instant) -> Option<Event> {
+        if mac.is_multicast() || mac.is_zero() || ip.is_unspecified() {
+            return None;
+        }
+        let fresh = Entry { state: State::Reachable(mac), tries: 0, due: now + REACHABLE, since: now };
+        match self.entries.get_mut(&ip) {
+            Some(Entry { state: State::Permanent(_), .. }) => None,
+            Some(entry) => {
+                let changed = entry.state != fresh.state;
+                *entry = fresh;
+                changed.then_some(Event::Changed(ip))
+            }
+            None if solicited => {
+                self.entries.insert(ip, fresh);
+                Some(Event::Changed(ip))
+            }
+            None => None,
+        }
+    }
+
+    /// Sets a static entry.
+    pub fn set(&mut self, ip: IpAddr, mac: MacAddr, now: Instant) -> Event {
+        self.entries.insert(ip, Entry { state: State::Permanent(mac), tries: 0, due: now, since: now });
+        Event::Changed(ip)
+    }
+
+    /// Removes an entry, static or not; says whether there was one.
+    pub fn remove(&mut self, ip: IpAddr) -> bool {
+        self.entries.remove(&ip).is_some()
+    }
+
+    /// Forgets all that was learned; returns the addresses. What is being asked for stays: packets wait for it.
+    pub fn flush(&mut self) -> Vec<IpAddr> {
+        let gone: Vec<IpAddr> = self
+            .entries
+            .iter()
+            .filter(|(_, e)| matches!(e.state, State::Reachable(_) | State::Failed))
+            .map(|(ip, _)| *ip)
+            .collect();
+        for ip in &gone {
+            self.entries.remove(ip);
+        }
+        gone
+    }
+
+    /// Does what is due. `in_use` says whether an adjacency leads to the address; what nobody uses is
+    /// forgotten instead of being asked for.
+    pub fn poll(&mut self, now: Instant, in_use: impl Fn(IpAddr) -> bool) -> Vec<Event> {
+        let mut events = Vec::new();
+        self.entries.retain(|&ip, entry| {
+            if matches!(entry.state, State::Permanent(_)) || now < entry.due {
+                return true;
+            }
+            match entry.state {
+                State::Permanent(_) => true,
+                State::Reachable(_) if !in_use(ip) => false,
+                State::Reachable(mac) if entry.tries < MAX_SOLICIT => {
+                    entry.tries += 1;
+                    entry.due = now + RETRANSMIT;
+                    events.push(Event::Solicit(ip, Some(mac)));
+                    true
+                }
+                State::Incomplete if entry.tries < MAX_SOLICIT => {
+                    entry.tries += 1;
+                    entry.due = now + RETRANSMIT;
+                    events.push(Event::Solicit(ip, None));
+                    true
+                }
+                State::Reachable(_) | State::Incomplete => {
+                    *entry = Entry { state: State::Failed, tries: 0, due: now + RETRANSMIT, since: now };
+                    events.push(Event::Changed(ip));
+                    true
+                }
+                // Forgotten: the next packet asks anew.
+                State::Failed => {
+                    events.push(Event::Changed(ip));
+                    false
+                }
+            }
+        });
+        events
+    }
+
+    /// All entries, sorted by address.
+    pub fn rows(&self, now: Instant) -> Vec<NeighbourRow> {
+        let mut rows: Vec<NeighbourRow> = self
+            .entries
+            .iter()
+            .map(|(&ip, e)| NeighbourRow { ip, state: e.state, age: now.saturating_duration_since(e.since) })
+            .collect();
+        rows.sort_by_key(|r| r.ip);
+        rows
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MAC: MacAddr = MacAddr([2, 0, 0, 0, 0, 9]);
+
+    fn ip() -> IpAddr {
+        "192.168.1.2".parse().unwrap()
+    }
+
+    #[test]
+    fn asks_three_times_a_second_apart_then_gives_up_and_can_start_again() {
+        let t0 = Instant::now();
+        let at = |ms| t0 + Duration::from_millis(ms);
+        let mut table = Neighbours::default();
+        assert_eq!(table.request(ip(), t0), Some(Event::Solicit(ip(), None)));
+        assert_eq!(table.request(ip(), at(10)), None, "one request a second, however many packets");
+        let poll = |table: &mut Neighbours, ms| table.poll(at(ms), |_| true);
+        assert_eq!(poll(&mut table, 999), []);
+        assert_eq!(poll(&mut table, 1000), [Event::Solicit(ip(), None)]);
+        assert_eq!(poll(&mut table, 2000), [Event::Solicit(ip(), None)]);
+        assert_eq!(poll(&mut table, 3000), [Event::Changed(ip())]);
+        assert_eq!(table.state(ip()), Some(State::Failed));
+        assert_eq!(table.request(ip(), at(3500)), None, "held down");
+        assert_eq!(poll(&mut table, 4000), [Event::Changed(ip())]);
+        assert_eq!(table.request(ip(), at(4001)), Some(Event::Solicit(ip(), None)));
+        assert_eq!(table.learn(ip(), MAC, false, at(4002)), Some(Event::Changed(ip())));
+        assert_eq!(table.state(ip()).and_then(State::mac), Some(MAC));
+    }
+
+    #[test]
+    fn refreshes_by_unicast_and_keeps_the_address_meanwhile() {
+        let t0 = Instant::now();
+        let at = |s| t0 + Duration::from_secs(s);
+        let mut table = Neighbours::default();
+        table.request(ip(), t0);
+        table.learn(ip(), MAC, false, t0);
+        assert_eq!(table.poll(at(30), |_| true), [Event::Solicit(ip(), Some(MAC))]);
+        assert_eq!(table.state(ip()).and_then(State::mac), Some(MAC));
+        assert_eq!(table.learn(ip(), MAC, false, at(31)), None, "confirmed, nothing to rebuild");
+        assert_eq!(table.poll(at(32), |_| true), []);
+        assert_eq!(table.poll(at(61), |_| false), [], "unused: forgotten");
+        assert_eq!(table.state(ip()), None);
+    }
+
+    #[test]
+    fn unsolicited_arp_makes_no_entries_and_static_ones_stay() {
+        let t0 = Instant::now();
+        let mut table = Neighbours::default();
+        assert_eq!(table.learn(ip(), MAC, false, t0), None);
+        assert_eq!(table.state(ip()), None);
+        table.set(ip(), MAC, t0);
+        assert_eq!(table.learn(ip(), MacAddr([2, 0, 0, 0, 0, 66]), true, t0), None);
+        assert_eq!(table.state(ip()), Some(State::Permanent(MAC)));
+        assert!(table.flush().is_empty());
+    }
+}

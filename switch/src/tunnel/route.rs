@@ -1,0 +1,74 @@
+//! Routes of an underlay bridge: which next hop leads to a remote VTEP, and from which address.
+
+use ipnet::IpNet;
+use std::net::IpAddr;
+
+/// A route to a prefix; without `via` the destination is on the link.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Route {
+    /// Destination prefix.
+    pub to: IpNet,
+    /// Next hop.
+    pub via: Option<IpAddr>,
+}
+
+/// Answer of a route lookup.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Hop {
+    /// Whose MAC address the packet is sent to.
+    pub next_hop: IpAddr,
+    /// The bridge's own address on that link.
+    pub source: IpAddr,
+}
+
+/// Longest-prefix match over the bridge's own subnets and its configured routes.
+///
+/// The tables are as small as a VTEP's are (a default route, a few prefixes), and are only looked at
+/// when something changes, so a scan does.
+pub fn lookup(addresses: &[IpNet], routes: &[Route], to: IpAddr) -> Option<Hop> {
+    let on_link =
+        |ip: IpAddr| addresses.iter().filter(|net| net.contains(&ip)).max_by_key(|net| net.prefix_len());
+    let connected = on_link(to).map(|net| (net.prefix_len(), Hop { next_hop: to, source: net.addr() }));
+    let routed = routes.iter().filter(|r| r.to.contains(&to)).filter_map(|r| {
+        let next_hop = r.via.unwrap_or(to);
+        // A route without `via` to a prefix outside all subnets uses the first address of the family.
+        let source = on_link(next_hop)
+            .or_else(|| {
+                r.via
+                    .is_none()
+                    .then(|| addresses.iter().find(|a| a.addr().is_ipv4() == to.is_ipv4()))
+                    .flatten()
+            })?
+            .addr();
+        Some((r.to.prefix_len(), Hop { next_hop, source }))
+    });
+    // At equal length the connected subnet wins: it comes last and max_by_key keeps the last.
+    routed.chain(connected).max_by_key(|(len, _)| *len).map(|(_, hop)| hop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ip(s: &str) -> IpAddr {
+        s.parse().unwrap()
+    }
+
+    #[test]
+    fn longest_prefix_wins_and_next_hops_are_on_link() {
+        let addresses = ["192.168.1.1/24".parse().unwrap(), "10.0.0.1/30".parse().unwrap()];
+        let routes = [
+            Route { to: "0.0.0.0/0".parse().unwrap(), via: Some(ip("192.168.1.254")) },
+            Route { to: "172.16.0.0/12".parse().unwrap(), via: Some(ip("10.0.0.2")) },
+            Route { to: "172.16.5.0/24".parse().unwrap(), via: Some(ip("8.8.8.8")) },
+        ];
+        let hop = |to| lookup(&addresses, &routes, ip(to));
+        assert_eq!(hop("192.168.1.2"), Some(Hop { next_hop: ip("192.168.1.2"), source: ip("192.168.1.1") }));
+        assert_eq!(hop("172.20.0.1"), Some(Hop { next_hop: ip("10.0.0.2"), source: ip("10.0.0.1") }));
+        assert_eq!(hop("1.1.1.1"), Some(Hop { next_hop: ip("192.168.1.254"), source: ip("192.168.1.1") }));
+        // The longer route's next hop is unreachable: the shorter one serves.
+        assert_eq!(hop("172.16.5.1"), Some(Hop { next_hop: ip("10.0.0.2"), source: ip("10.0.0.1") }));
+        assert_eq!(lookup(&addresses, &[], ip("1.1.1.1")), None);
+        assert_eq!(hop("2001:db8::1"), None);
+    }
+}
