@@ -6,10 +6,12 @@
 pub mod adjacencies;
 pub mod flows;
 pub mod handle;
+pub mod operate;
 pub mod ports;
 pub mod programs;
 mod punt;
 mod revalidate;
+pub mod show;
 mod upcall;
 pub mod workers;
 
@@ -72,6 +74,8 @@ pub struct SlowPath {
     leaving_adjacencies: Vec<AdjacencyId>,
     /// Ports on workers that transmit by another worker's queue.
     hands_over: Vec<(PortId, u32)>,
+    /// Ports that workers get with the next commit, by index of the worker.
+    arriving: Vec<(usize, Box<PortIo>)>,
     /// Ports that workers have let go of.
     returned_ports: Vec<Box<PortIo>>,
     /// Slots to begin with when megaflows have to go.
@@ -98,6 +102,7 @@ impl SlowPath {
             flow_limit_hits: 0,
             leaving_adjacencies: Vec::new(),
             hands_over: Vec::new(),
+            arriving: Vec::new(),
             returned_ports: Vec::new(),
             victims_from: 0,
         }

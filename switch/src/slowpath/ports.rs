@@ -107,7 +107,8 @@ impl SlowPath {
         self.world.bridge_mut(id).is_some_and(|bridge| bridge.tables.replace(specs, now))
     }
 
-    /// Adds a device port; `queues` has one entry a worker.
+    /// Adds a device port; `queues` has one entry a worker. Workers get them with the next
+    /// [`SlowPath::commit`], behind the tables by which they know tunnel packets: no packet is polled before.
     pub fn add_device(
         &mut self,
         bridge: BridgeId,
@@ -123,7 +124,7 @@ impl SlowPath {
             if hands_over {
                 self.hands_over.push((id, self.workers[worker].lcore));
             }
-            self.workers[worker].send(Command::AddPort(Box::new(io)));
+            self.arriving.push((worker, Box::new(io)));
         }
         Ok(id)
     }
@@ -205,7 +206,7 @@ impl SlowPath {
         std::mem::take(&mut self.returned_ports)
     }
 
-    fn forget_port(&mut self, id: PortId) {
+    pub(super) fn forget_port(&mut self, id: PortId) {
         let Some(port) = self.world.remove_port(id) else { return };
         if let PortKind::Vxlan(vxlan) = &port.kind {
             self.leaving_adjacencies.extend(vxlan.remotes.iter().map(|(_, adjacency)| *adjacency));
@@ -230,6 +231,9 @@ impl SlowPath {
         self.rebuild_adjacencies();
         self.underlay_changed = false;
         self.send_termination();
+        for (worker, io) in std::mem::take(&mut self.arriving) {
+            self.workers[worker].send(Command::AddPort(io));
+        }
         self.revalidate_all();
         for adjacency in std::mem::take(&mut self.leaving_adjacencies) {
             self.drop_adjacency(adjacency);

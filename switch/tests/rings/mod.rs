@@ -1,0 +1,229 @@
+//! A whole switch in one thread: ports made of rings, one worker, the slow path. A test injects frames,
+//! lets it run until it is quiet, and reads what came out.
+#![allow(dead_code, reason = "each test binary uses its own part")]
+
+use config::{Document, VxlanOptions};
+use flow::drop::DropReason;
+use flow::megaflow::Slab;
+use flow::ofp::{FlowSpec, parse_flow};
+use flow::program::PortId;
+use rte::{Mempool, Ring};
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
+use vxswitch::bridge::BridgePorts;
+use vxswitch::datapath::counters::WorkerCounters;
+use vxswitch::datapath::message::Link;
+use vxswitch::datapath::tx::{PortTx, TxPath};
+use vxswitch::datapath::{Worker, WorkerConfig};
+use vxswitch::slowpath::ports::WorkerQueues;
+use vxswitch::slowpath::workers::WorkerSide;
+use vxswitch::slowpath::{SlowPath, SlowPathConfig};
+use wire::addr::MacAddr;
+
+/// mbufs of a test's pool.
+const MBUFS: u32 = 8191;
+/// Frames that fit into a port's ring.
+const RING: u32 = 4096;
+
+fn eal() {
+    static EAL: OnceLock<()> = OnceLock::new();
+    EAL.get_or_init(|| {
+        let args = ["vxswitch", "--no-huge", "--no-shconf", "--no-pci", "--no-telemetry", "-m", "512", "-l", "0"];
+        rte::Eal::init(&args.map(String::from)).expect("EAL");
+    });
+}
+
+/// One test at a time has a switch: rings and pools come out of a fixed piece of memory.
+fn turn() -> MutexGuard<'static, ()> {
+    static TURN: Mutex<()> = Mutex::new(());
+    TURN.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A port's far end.
+struct FarEnd {
+    to_switch: Ring,
+    from_switch: Ring,
+}
+
+/// The switch.
+pub struct Net {
+    pub slow: SlowPath,
+    pub worker: Worker,
+    pub counters: Arc<WorkerCounters>,
+    ends: BTreeMap<String, FarEnd>,
+    pool: Mempool,
+    handles: Vec<rte::PortHandle>,
+    _turn: MutexGuard<'static, ()>,
+}
+
+impl Net {
+    /// A switch with this configuration; `type = "dpdk"` ports become rings, whatever their devargs say.
+    pub fn new(toml: &str) -> Net {
+        let guard = turn();
+        eal();
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let document = config::parse_str("test.toml", toml, &config::accept_flows).unwrap_or_else(|e| panic!("{e}"));
+        let pool = Mempool::create(&format!("t{number}"), MBUFS, 0, 2176, rte::mempool::ANY_SOCKET).expect("pool");
+        let slab = Arc::new(Slab::new(4096));
+        let link = Link::new(1024);
+        let counters = Arc::new(WorkerCounters::default());
+        let worker_config = WorkerConfig { cache_entries: 4096, hold: 2048, programs: 4096 };
+        let worker =
+            Worker::new(&worker_config, Arc::clone(&slab), Arc::clone(&link), Arc::clone(&counters), pool.clone());
+        let side = WorkerSide::new(0, link, slab, Arc::clone(&counters));
+        let slow_config = SlowPathConfig { max_idle: Duration::from_secs(10), programs: 4096 };
+        let slow = SlowPath::new(slow_config, vec![side]);
+        let mut net = Net { slow, worker, counters, ends: BTreeMap::new(), pool, handles: Vec::new(), _turn: guard };
+        net.apply(&document, number);
+        net
+    }
+
+    fn apply(&mut self, document: &Document, number: u32) {
+        for bridge in &document.bridges {
+            let mac = bridge.mac().unwrap_or(MacAddr([2, 0, 0, 0, 0xbb, 0]));
+            let id = self.slow.add_bridge(bridge, mac).expect("bridge");
+            for port in &bridge.ports {
+                if port.kind == "vxlan" {
+                    let options = VxlanOptions::parse(&port.options).expect("options");
+                    self.slow.add_vxlan(id, port, options).expect("vxlan port");
+                    continue;
+                }
+                let name = format!("{number}_{}", port.name);
+                let to_switch = Ring::create(&format!("r{name}"), RING).expect("ring");
+                let from_switch = Ring::create(&format!("t{name}"), RING).expect("ring");
+                let device = rte::ring::port(&name, std::slice::from_ref(&to_switch), std::slice::from_ref(&from_switch)).expect("port");
+                let mut settings = rte::PortConfig::new(self.pool.clone());
+                (settings.rx_queues, settings.tx_queues) = (1, 1);
+                let (handle, rx, mut tx) = device.configure_and_start(&settings).expect("start");
+                let path = TxPath::Queue { queue: tx.remove(0), from_others: None };
+                let tx = PortTx::new(path, port.mtu.unwrap_or(1500));
+                self.slow.add_device(id, port, vec![WorkerQueues { rx, tx, hands_over: false }]).expect("device");
+                self.handles.push(handle);
+                self.ends.insert(port.name.clone(), FarEnd { to_switch, from_switch });
+            }
+            let flows: Vec<FlowSpec> = bridge.flows.iter().map(|text| self.flow(&bridge.name, text)).collect();
+            self.slow.replace_rules(id, &flows);
+        }
+        self.slow.settle();
+        self.run();
+    }
+
+    /// Parses a rule of a bridge.
+    pub fn flow(&self, bridge: &str, text: &str) -> FlowSpec {
+        let bridge = self.slow.world.bridge_named(bridge).expect("bridge");
+        parse_flow(text, &BridgePorts { world: &self.slow.world, bridge }).unwrap_or_else(|e| panic!("{text}: {e}"))
+    }
+
+    /// Makes a bridge's rules these, and tells the worker.
+    pub fn set_rules(&mut self, bridge: &str, rules: &[&str]) {
+        let specs: Vec<FlowSpec> = rules.iter().map(|text| self.flow(bridge, text)).collect();
+        let id = self.slow.world.bridge_named(bridge).expect("bridge");
+        self.slow.replace_rules(id, &specs);
+        self.slow.settle();
+        self.run();
+    }
+
+    /// A port's datapath number.
+    pub fn port(&self, name: &str) -> PortId {
+        self.slow.world.port_named(name).unwrap_or_else(|| panic!("no port {name}"))
+    }
+
+    /// Puts a frame into a port, without letting the switch run.
+    pub fn put(&mut self, port: &str, frame: &[u8]) {
+        let mbuf = self.pool.alloc_with(frame).expect("mbuf");
+        self.ends[port].to_switch.enqueue(mbuf).unwrap_or_else(|_| panic!("ring of {port} is full"));
+    }
+
+    /// Lets the switch run until nothing happens any more.
+    pub fn run(&mut self) {
+        let mut quiet = 0;
+        while quiet < 3 {
+            let worked = self.worker.poll();
+            self.slow.turn();
+            let waits = self.slow.workers.iter().any(|w| !w.link.commands.is_empty() || !w.link.upcalls.is_empty());
+            quiet = if worked || waits { 0 } else { quiet + 1 };
+        }
+    }
+
+    /// Takes the next frame that left by a port.
+    pub fn take(&mut self, port: &str) -> Option<Vec<u8>> {
+        self.ends[port].from_switch.dequeue().map(|mbuf| mbuf.data().to_vec())
+    }
+
+    /// Takes all frames that left by a port.
+    pub fn take_all(&mut self, port: &str) -> Vec<Vec<u8>> {
+        std::iter::from_fn(|| self.take(port)).collect()
+    }
+
+    /// Puts frames into a port, runs, and returns what left by which port; ports without frames are left out.
+    pub fn send(&mut self, port: &str, frames: &[Vec<u8>]) -> BTreeMap<String, Vec<Vec<u8>>> {
+        for frame in frames {
+            self.put(port, frame);
+        }
+        self.run();
+        let ports: Vec<String> = self.ends.keys().cloned().collect();
+        ports.into_iter().map(|p| (p.clone(), self.take_all(&p))).filter(|(_, f)| !f.is_empty()).collect()
+    }
+
+    /// Packets dropped for a reason.
+    pub fn drops(&self, reason: DropReason) -> u64 {
+        self.counters.drops_total(reason)
+    }
+
+    /// Every packet that came in went out, was dropped under a reason, or waits.
+    pub fn assert_balanced(&self) {
+        let held = self.worker.held() as i128;
+        assert_eq!(self.counters.balance(), held, "rx + injected + copied - tx - dropped - punted = held");
+        assert_eq!(i128::from(self.counters.held.get()), held);
+    }
+
+    /// Stops it, and checks that every mbuf came home.
+    pub fn finish(mut self) {
+        self.assert_balanced();
+        for end in self.ends.values() {
+            while end.from_switch.dequeue().is_some() {}
+        }
+        self.worker.shut_down();
+        assert_eq!(self.worker.held(), 0);
+        assert_eq!(self.pool.in_use(), 0, "mbufs leaked");
+    }
+}
+
+/// An Ethernet frame with a counter in its payload, so that frames can be told apart.
+pub fn frame(dst: u32, src: u32, tag: Option<u16>, n: u32) -> Vec<u8> {
+    let mut out = Vec::new();
+    out.extend(mac(dst).0);
+    out.extend(mac(src).0);
+    if let Some(tci) = tag {
+        out.extend([0x81, 0x00]);
+        out.extend(tci.to_be_bytes());
+    }
+    out.extend([0x88, 0xb5]);
+    out.extend(n.to_be_bytes());
+    out.resize(64, 0x5a);
+    out
+}
+
+/// A UDP packet in an Ethernet frame.
+pub fn udp(dst: u32, src: u32, sport: u16, dport: u16, n: u32) -> Vec<u8> {
+    let mut out = vec![0; 128];
+    let ip = |n: u32| std::net::Ipv4Addr::from(0x0a00_0000 | n);
+    let eth = wire::view::EthernetRepr { dst: mac(dst), src: mac(src), vlan_tci: None, ethertype: 0x0800 };
+    let header = wire::view::UdpRepr { src_port: sport, dst_port: dport };
+    let len = wire::view::build_udp(&mut out, &eth, ip(src).into(), ip(dst).into(), header, &n.to_be_bytes())
+        .expect("room for a small packet");
+    out.truncate(len);
+    out
+}
+
+/// A MAC address by number; `u32::MAX` is broadcast.
+pub fn mac(n: u32) -> MacAddr {
+    if n == u32::MAX {
+        return MacAddr::BROADCAST;
+    }
+    let [a, b, c, d] = n.to_be_bytes();
+    MacAddr([2, 0, a, b, c, d])
+}

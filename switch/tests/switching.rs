@@ -1,0 +1,272 @@
+//! The learning switch, in one process: what comes out of which port, and that nothing is lost on the way.
+
+mod rings;
+
+use flow::drop::DropReason;
+use flow::program::PortId;
+use rings::{Net, frame, mac};
+use std::time::Instant;
+use vxswitch::bridge::fdb::Location;
+
+const THREE_PORTS: &str = r#"
+[[bridge]]
+name = "br0"
+[[bridge.port]]
+name = "p1"
+type = "dpdk"
+options = { dpdk-devargs = "net_ring1" }
+[[bridge.port]]
+name = "p2"
+type = "dpdk"
+options = { dpdk-devargs = "net_ring2" }
+[[bridge.port]]
+name = "p3"
+type = "dpdk"
+options = { dpdk-devargs = "net_ring3" }
+"#;
+
+#[test]
+fn learns_and_floods() {
+    let mut net = Net::new(THREE_PORTS);
+    let out = net.send("p1", &[frame(2, 1, None, 0)]);
+    assert_eq!(out.keys().collect::<Vec<_>>(), ["p2", "p3"], "unknown: flooded, not back to its port");
+    assert_eq!(out["p2"], [frame(2, 1, None, 0)], "unchanged");
+    assert_eq!(out["p3"], [frame(2, 1, None, 0)]);
+
+    let out = net.send("p2", &[frame(1, 2, None, 1)]);
+    assert_eq!(out.keys().collect::<Vec<_>>(), ["p1"], "known: forwarded");
+    // The flooding megaflow of the first packet has to give way to what the second one taught.
+    let out = net.send("p1", &[frame(2, 1, None, 2)]);
+    assert_eq!(out.keys().collect::<Vec<_>>(), ["p2"]);
+    let out = net.send("p3", &[frame(u32::MAX, 3, None, 3)]);
+    assert_eq!(out.keys().collect::<Vec<_>>(), ["p1", "p2"], "broadcast");
+    net.finish();
+}
+
+#[test]
+fn an_address_that_moves_is_followed_at_once_and_back() {
+    let mut net = Net::new(THREE_PORTS);
+    net.send("p1", &[frame(9, 1, None, 0)]);
+    net.send("p2", &[frame(1, 2, None, 1)]);
+    for (round, port) in ["p3", "p1", "p3", "p1"].iter().enumerate() {
+        // Host 1 shows itself on another port, then host 2 writes to it.
+        net.send(port, &[frame(9, 1, None, 2)]);
+        let out = net.send("p2", &[frame(1, 2, None, 3)]);
+        assert_eq!(out.keys().collect::<Vec<_>>(), [port], "round {round}");
+    }
+    net.finish();
+}
+
+#[test]
+fn frames_for_the_port_they_came_from_reserved_groups_and_bad_sources_are_dropped_by_name() {
+    let mut net = Net::new(THREE_PORTS);
+    net.send("p1", &[frame(9, 1, None, 0)]);
+    assert!(net.send("p1", &[frame(1, 5, None, 1)]).is_empty());
+    assert_eq!(net.drops(DropReason::SamePort), 1);
+    let mut bpdu = frame(0, 1, None, 2);
+    bpdu[..6].copy_from_slice(&[0x01, 0x80, 0xc2, 0, 0, 0]);
+    assert!(net.send("p1", &[bpdu]).is_empty());
+    assert_eq!(net.drops(DropReason::ReservedMulticast), 1);
+    let mut group = frame(2, 1, None, 3);
+    group[6] |= 1;
+    assert!(net.send("p1", &[group]).is_empty());
+    assert_eq!(net.drops(DropReason::SourceMulticast), 1);
+    assert!(net.send("p1", &[vec![0xff; 13]]).is_empty());
+    assert_eq!(net.drops(DropReason::EthernetTruncated), 1);
+    net.finish();
+}
+
+#[test]
+fn vlans_are_separate_and_tags_are_put_on_and_taken_off() {
+    let mut net = Net::new(
+        r#"
+[[bridge]]
+name = "br0"
+[[bridge.port]]
+name = "a10"
+type = "dpdk"
+options = { dpdk-devargs = "net_ring1" }
+tag = 10
+[[bridge.port]]
+name = "b10"
+type = "dpdk"
+options = { dpdk-devargs = "net_ring2" }
+tag = 10
+[[bridge.port]]
+name = "c20"
+type = "dpdk"
+options = { dpdk-devargs = "net_ring3" }
+tag = 20
+[[bridge.port]]
+name = "trunk"
+type = "dpdk"
+options = { dpdk-devargs = "net_ring4" }
+trunks = [10, 20]
+"#,
+    );
+    let out = net.send("a10", &[frame(u32::MAX, 1, None, 0)]);
+    assert_eq!(out.keys().collect::<Vec<_>>(), ["b10", "trunk"]);
+    assert_eq!(out["b10"], [frame(u32::MAX, 1, None, 0)]);
+    assert_eq!(out["trunk"][0][..18], frame(u32::MAX, 1, Some(10), 0)[..18]);
+    assert_eq!(out["trunk"][0].len(), 68, "the tag makes the frame longer");
+
+    let out = net.send("trunk", &[frame(u32::MAX, 4, Some(0x6014), 1)]);
+    assert_eq!(out.keys().collect::<Vec<_>>(), ["c20"], "VLAN 20 with priority 3");
+    assert_eq!(out["c20"][0][..14], frame(u32::MAX, 4, None, 1)[..14], "untagged on an access port");
+
+    assert!(net.send("trunk", &[frame(u32::MAX, 4, Some(30), 2)]).is_empty());
+    assert!(net.send("trunk", &[frame(u32::MAX, 4, None, 3)]).is_empty());
+    assert!(net.send("a10", &[frame(u32::MAX, 1, Some(10), 4)]).is_empty());
+    assert_eq!(net.drops(DropReason::VlanIngress), 3);
+    net.finish();
+}
+
+#[test]
+fn packets_of_a_new_flow_wait_and_leave_in_order() {
+    let mut net = Net::new(THREE_PORTS);
+    net.send("p2", &[frame(9, 2, None, 0)]);
+    // Nothing answers upcalls while the worker polls: all of them have to be held.
+    let before = net.counters.upcalls.get();
+    for n in 0..100 {
+        net.put("p1", &frame(2, 1, None, n));
+        net.put("p1", &frame(2, 3, None, 1000 + n));
+    }
+    for _ in 0..10 {
+        net.worker.poll();
+    }
+    assert_eq!(net.worker.held(), 200);
+    assert_eq!(net.counters.upcalls.get() - before, 2, "one upcall a flow, not one a packet");
+    net.assert_balanced();
+    assert!(net.take("p2").is_none());
+    // More of both flows arrive behind them, just when the answers come.
+    net.slow.turn();
+    for n in 100..150 {
+        net.put("p1", &frame(2, 1, None, n));
+        net.put("p1", &frame(2, 3, None, 1000 + n));
+    }
+    net.run();
+    let out = net.take_all("p2");
+    for (src, base) in [(1, 0), (3, 1000)] {
+        let got: Vec<&Vec<u8>> = out.iter().filter(|f| f[6..12] == mac(src).0).collect();
+        assert_eq!(got.len(), 150);
+        for (n, frame_out) in got.into_iter().enumerate() {
+            assert_eq!(*frame_out, frame(2, src, None, base + n as u32), "flow of {src}, packet {n}");
+        }
+    }
+    net.finish();
+}
+
+#[test]
+fn a_megaflow_that_also_fits_a_waiting_flow_does_not_let_later_packets_pass() {
+    let mut net = Net::new(THREE_PORTS);
+    // One wide megaflow for everything from p1; both flows miss before it is there.
+    net.set_rules("br0", &["in_port=p1,actions=output:p2"]);
+    net.put("p1", &frame(2, 1, None, 0));
+    net.put("p1", &frame(2, 7, None, 100));
+    net.worker.poll();
+    assert_eq!(net.worker.held(), 2);
+    net.slow.turn();
+    // Both answers are in the queue. A worker carries out commands before it polls, so make it see the first
+    // answer, the packet of the second flow, and the second answer in one go.
+    net.put("p1", &frame(2, 7, None, 101));
+    net.run();
+    let of_7: Vec<Vec<u8>> = net.take_all("p2").into_iter().filter(|f| f[6..12] == mac(7).0).collect();
+    assert_eq!(of_7, [frame(2, 7, None, 100), frame(2, 7, None, 101)]);
+    net.finish();
+}
+
+#[test]
+fn when_nobody_answers_the_worker_drops_and_counts() {
+    let mut net = Net::new(THREE_PORTS);
+    for n in 0..3000 {
+        net.put("p1", &frame(2, 10 + n, None, n));
+    }
+    for _ in 0..200 {
+        net.worker.poll();
+    }
+    // 1024 upcalls fit; the packets behind the others have nobody to wait for.
+    assert_eq!(net.worker.held(), 1024);
+    assert_eq!(net.drops(DropReason::UpcallQueueFull), 3000 - 1024);
+    net.assert_balanced();
+    net.run();
+    assert_eq!(net.worker.held(), 0);
+    net.finish();
+}
+
+#[test]
+fn rules_decide_by_priority_and_a_change_reaches_cached_flows() {
+    let mut net = Net::new(THREE_PORTS);
+    net.set_rules("br0", &["priority=10,in_port=p1,actions=output:p2", "priority=1,actions=drop"]);
+    for _ in 0..3 {
+        assert_eq!(net.send("p1", &[frame(2, 1, None, 0)]).keys().collect::<Vec<_>>(), ["p2"]);
+    }
+    assert!(net.send("p2", &[frame(1, 2, None, 0)]).is_empty());
+    assert_eq!(net.drops(DropReason::Rule), 1);
+    net.set_rules(
+        "br0",
+        &["priority=10,in_port=p1,actions=output:p3", "priority=20,dl_src=02:00:00:00:00:05,actions=drop", "priority=1,actions=NORMAL"],
+    );
+    assert_eq!(net.send("p1", &[frame(2, 1, None, 1)]).keys().collect::<Vec<_>>(), ["p3"]);
+    assert!(net.send("p1", &[frame(2, 5, None, 1)]).is_empty(), "the higher priority drops");
+    assert_eq!(net.drops(DropReason::Rule), 2);
+    assert_eq!(net.send("p2", &[frame(77, 2, None, 1)]).keys().collect::<Vec<_>>(), ["p1", "p3"]);
+
+    // Statistics: each packet counts for the rules that it matched, also after megaflows were replaced.
+    net.slow.collect_all();
+    let id = net.slow.world.bridge_named("br0").unwrap();
+    let rules = net.slow.world.bridge(id).unwrap().tables.select(&flow::ofp::FlowFilter::default(), false);
+    let counts: Vec<(u16, u64)> = rules.iter().map(|r| (r.spec.priority, r.stats().0)).collect();
+    assert_eq!(counts, [(20, 1), (10, 1), (1, 1)]);
+    net.finish();
+}
+
+#[test]
+fn a_secure_bridge_drops_what_no_rule_matches() {
+    let mut net = Net::new(&THREE_PORTS.replace("name = \"br0\"", "name = \"br0\"\nfail_mode = \"secure\""));
+    assert!(net.send("p1", &[frame(2, 1, None, 0)]).is_empty());
+    assert_eq!(net.drops(DropReason::NoMatch), 1);
+    net.finish();
+}
+
+#[test]
+fn static_addresses_stay_where_the_operator_put_them() {
+    let mut net = Net::new(THREE_PORTS);
+    let (p2, bridge) = (net.port("p2"), net.slow.world.bridge_named("br0").unwrap());
+    net.slow.world.bridge_mut(bridge).unwrap().fdb.add_fixed(0, mac(1), Location { port: p2, remote: None }, Instant::now());
+    net.slow.settle();
+    for n in 0..3 {
+        net.send("p3", &[frame(9, 1, None, n)]);
+    }
+    let misses = net.counters.misses.get();
+    assert_eq!(net.send("p1", &[frame(1, 8, None, 0)]).keys().collect::<Vec<_>>(), ["p2"]);
+    net.send("p3", &[frame(9, 1, None, 3)]);
+    assert_eq!(net.counters.misses.get() - misses, 1, "a packet that cannot teach does not ask again and again");
+    net.finish();
+}
+
+#[test]
+fn a_removed_port_gives_its_queues_back_and_its_flows_go() {
+    let mut net = Net::new(THREE_PORTS);
+    net.send("p1", &[frame(2, 1, None, 0)]);
+    net.send("p2", &[frame(1, 2, None, 0)]);
+    let p2: PortId = net.port("p2");
+    net.put("p1", &frame(2, 1, None, 1));
+    net.worker.poll();
+    // Removal waits for the worker, so the worker runs on another thread meanwhile.
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    let Net { slow, worker, .. } = &mut net;
+    let queues = std::thread::scope(|scope| {
+        let running = scope.spawn(|| worker.run(&stop, true));
+        let queues = slow.remove_device(p2);
+        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        running.join().unwrap();
+        queues
+    });
+    assert_eq!(queues.len(), 1);
+    assert_eq!((queues[0].port, queues[0].rx.len(), queues[0].tx.is_some()), (p2, 1, true));
+    net.take_all("p2");
+    let out = net.send("p1", &[frame(2, 1, None, 2)]);
+    assert_eq!(out.keys().collect::<Vec<_>>(), ["p3"], "its addresses are forgotten: flooded to who is left");
+    drop(queues);
+    net.finish();
+}
