@@ -4,9 +4,15 @@
 //! - [`bridge`]: the slow path's world, and the translation of a flow key into a program.
 //! - [`tunnel`]: VTEP sockets, routes, neighbours.
 //! - [`slowpath`]: the thread that owns all switching state: upcalls, revalidation, ARP.
+//! - [`control`]: desired state to running state, the control API, metrics, start and stop.
+//! - [`api`]: what the control API says, shared by the daemon and `vxctl`.
+//! - [`ctl`]: `vxctl`.
 #![deny(unsafe_code)]
 
+pub mod api;
 pub mod bridge;
+pub mod control;
+pub mod ctl;
 pub mod datapath;
 pub mod slowpath;
 pub mod tunnel;

@@ -206,7 +206,8 @@ impl SlowPath {
         std::mem::take(&mut self.returned_ports)
     }
 
-    pub(super) fn forget_port(&mut self, id: PortId) {
+    /// Takes a port without a device out of the world; the next [`SlowPath::commit`] takes it from the workers.
+    pub fn forget_port(&mut self, id: PortId) {
         let Some(port) = self.world.remove_port(id) else { return };
         if let PortKind::Vxlan(vxlan) = &port.kind {
             self.leaving_adjacencies.extend(vxlan.remotes.iter().map(|(_, adjacency)| *adjacency));
@@ -244,7 +245,11 @@ impl SlowPath {
     pub fn termination(&self) -> Termination {
         let mut termination = Termination::default();
         for (_, bridge) in self.world.bridges().filter(|(_, b)| b.is_underlay()) {
-            let addresses: Vec<IpAddr> = bridge.addresses.iter().map(ipnet::IpNet::addr).collect();
+            let v4 = |net: &ipnet::IpNet| match net.addr() {
+                IpAddr::V4(ip) => Some(ip),
+                IpAddr::V6(_) => None,
+            };
+            let addresses: Vec<Ipv4Addr> = bridge.addresses.iter().filter_map(v4).collect();
             termination.add_underlay(bridge.mac, addresses, bridge.ports.values().copied());
         }
         for (id, port) in self.world.ports() {

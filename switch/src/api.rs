@@ -1,0 +1,413 @@
+//! What the control API says, as types: shared by the daemon and `vxctl`.
+//!
+//! HTTP/1.1 and JSON over the control socket; paths are listed in [`crate::control::server`]. Addresses
+//! are text as users write them, times are seconds, sizes bytes. Errors come as [`ErrorBody`] with a 4xx or 5xx status.
+
+use config::vsctl::{ColumnValue, Table};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// Why a request was refused.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ErrorBody {
+    /// One line for a person.
+    pub error: String,
+}
+
+/// A change was made; its size.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Done {
+    /// Entries added, removed or replaced.
+    pub changed: usize,
+}
+
+/// `GET /v1/show`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Show {
+    /// Version of the daemon.
+    pub version: String,
+    /// Bridges, in the order of the document.
+    pub bridges: Vec<BridgeRow>,
+}
+
+/// A bridge.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BridgeRow {
+    /// Name.
+    pub name: String,
+    /// `standalone` or `secure`.
+    pub fail_mode: String,
+    /// MAC of the LOCAL port.
+    pub mac: String,
+    /// Addresses with prefix lengths; with any, the bridge is an underlay.
+    pub addresses: Vec<String>,
+    /// Rules in all tables.
+    pub flows: usize,
+    /// FDB entries.
+    pub fdb_entries: usize,
+    /// Ports, in the order of their OpenFlow numbers.
+    pub ports: Vec<InterfaceRow>,
+}
+
+/// A port with its interface; `GET /v1/interfaces` lists them.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct InterfaceRow {
+    /// Name.
+    pub name: String,
+    /// Its bridge.
+    pub bridge: String,
+    /// `dpdk`, `vxlan`, or `internal` for a bridge's LOCAL port.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// OpenFlow number.
+    pub ofport: u32,
+    /// MAC address of the device or bridge.
+    pub mac_in_use: Option<String>,
+    /// Largest Ethernet payload, bytes.
+    pub mtu: Option<u16>,
+    /// `up` or `down`. A tunnel is up when packets can be sent to at least one remote.
+    pub link_state: String,
+    /// Bit/s, where the device knows.
+    pub link_speed: Option<u64>,
+    /// DPDK driver.
+    pub driver: Option<String>,
+    /// RX and TX queues.
+    pub queues: Option<(u16, u16)>,
+    /// Access or native VLAN.
+    pub tag: Option<u16>,
+    /// VLANs of a trunk.
+    pub trunks: Vec<u16>,
+    /// VLAN mode, if configured.
+    pub vlan_mode: Option<String>,
+    /// Options as configured.
+    pub options: BTreeMap<String, String>,
+    /// Counters, named as in Open vSwitch.
+    pub statistics: BTreeMap<String, u64>,
+    /// Remotes of a vxlan port.
+    pub remotes: Vec<RemoteRow>,
+}
+
+/// One remote VTEP of a vxlan port.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RemoteRow {
+    /// Its address.
+    pub ip: String,
+    /// `ready`, `resolving` or the reason why nothing can be sent.
+    pub state: String,
+    /// Source address of the tunnel packets, when ready.
+    pub source: Option<String>,
+    /// MAC of the next hop, when ready.
+    pub next_hop_mac: Option<String>,
+    /// Next hop that is being resolved.
+    pub next_hop: Option<String>,
+}
+
+/// `POST /v1/transaction`: a command line in `ovs-vsctl`'s grammar, split into words.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Transaction {
+    /// The words; commands are joined by `--`.
+    pub args: Vec<String>,
+}
+
+/// Answer to a [`Transaction`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TransactionReply {
+    /// Whether the document is another than before.
+    pub changed: bool,
+    /// One a command, in order.
+    pub outputs: Vec<CommandOutput>,
+}
+
+/// What one command of a transaction answers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum CommandOutput {
+    /// Nothing.
+    None,
+    /// Lines to print.
+    Lines(Vec<String>),
+    /// `br-exists`.
+    Exists(bool),
+    /// `show`.
+    Show(Show),
+    /// `get`: one value a selector.
+    Values(Vec<Value>),
+    /// `list`: columns of records.
+    Records(Vec<Record>),
+}
+
+/// A row of a table.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Record {
+    /// The table.
+    pub table: Table,
+    /// Columns in the order in which they are shown.
+    pub columns: Vec<(String, Value)>,
+}
+
+/// A column's value: what was configured, or a map of counters.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Value {
+    /// As configured, or a state.
+    Column(ColumnValue),
+    /// Counters.
+    Counters(BTreeMap<String, u64>),
+}
+
+impl std::fmt::Display for Value {
+    /// As `ovs-vsctl` prints it.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Value::Column(value) => value.fmt(f),
+            Value::Counters(map) => {
+                let pairs: Vec<String> = map.iter().map(|(name, count)| format!("{name}={count}")).collect();
+                write!(f, "{{{}}}", pairs.join(", "))
+            }
+        }
+    }
+}
+
+/// `POST /v1/flows/BRIDGE/add|replace`: rules in `ovs-ofctl add-flow` syntax.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Flows {
+    /// One rule each.
+    pub flows: Vec<String>,
+}
+
+/// `POST /v1/flows/BRIDGE/delete`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct FlowDelete {
+    /// Which rules, in `ovs-ofctl del-flows` syntax; empty for all.
+    #[serde(rename = "match")]
+    pub matches: String,
+    /// Only the rule with this very match and priority.
+    pub strict: bool,
+}
+
+/// `GET /v1/flows/BRIDGE?match=...`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct FlowRow {
+    /// The rule as a user would type it.
+    pub flow: String,
+    /// Packets of the megaflows made from it.
+    pub packets: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Seconds since it was added.
+    pub duration: f64,
+    /// The line that `dump-flows` prints: statistics and rule.
+    pub text: String,
+}
+
+/// `GET /v1/fdb/BRIDGE`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FdbEntry {
+    /// Port.
+    pub port: String,
+    /// Its OpenFlow number.
+    pub ofport: u32,
+    /// VLAN, 0 for none.
+    pub vlan: u16,
+    /// Address.
+    pub mac: String,
+    /// Seconds since it was last seen.
+    pub age: u64,
+    /// VTEP behind a tunnel port.
+    pub remote: Option<String>,
+    /// Set by an operator.
+    pub fixed: bool,
+}
+
+/// `POST /v1/fdb/BRIDGE/add|delete`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct FdbEdit {
+    /// Port; not needed to delete.
+    pub port: String,
+    /// VLAN, 0 for none.
+    pub vlan: u16,
+    /// Address.
+    pub mac: String,
+    /// VTEP behind a tunnel port with several remotes.
+    pub remote: Option<String>,
+}
+
+/// `GET /v1/neigh`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NeighbourEntry {
+    /// Bridge.
+    pub bridge: String,
+    /// Address.
+    pub ip: String,
+    /// MAC, when known.
+    pub mac: Option<String>,
+    /// `PERMANENT`, `REACHABLE`, `INCOMPLETE` or `FAILED`.
+    pub state: String,
+    /// Seconds in this state.
+    pub age: u64,
+}
+
+/// `POST /v1/neigh/BRIDGE/set`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NeighbourEdit {
+    /// Address.
+    pub ip: String,
+    /// MAC.
+    pub mac: String,
+}
+
+/// `GET /v1/route`, `POST /v1/route/BRIDGE/add|delete`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct RouteEntry {
+    /// Bridge.
+    pub bridge: String,
+    /// Destination prefix.
+    pub to: String,
+    /// Next hop; none when on the link.
+    pub via: Option<String>,
+    /// Follows from an address of the bridge; cannot be edited.
+    pub connected: bool,
+}
+
+/// `GET /v1/megaflows`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct MegaflowRow {
+    /// Lcore whose table it is in.
+    pub lcore: u32,
+    /// Bridge of its input port; none for tunnel packets that no port takes.
+    pub bridge: Option<String>,
+    /// Key and mask, in `ovs-dpctl` style.
+    pub flow: String,
+    /// Packets.
+    pub packets: u64,
+    /// Bytes.
+    pub bytes: u64,
+    /// Seconds since the last packet; none when there was none.
+    pub used: Option<f64>,
+    /// What is done with its packets.
+    pub actions: String,
+}
+
+/// `GET /v1/lcores`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct LcoreRow {
+    /// Lcore.
+    pub lcore: u32,
+    /// RX queues that it polls: `PORT/QUEUE`.
+    pub rx: Vec<String>,
+    /// Loops.
+    pub iterations: u64,
+    /// TSC cycles of loops that did something.
+    pub busy_cycles: u64,
+    /// TSC cycles of loops that found nothing to do.
+    pub idle_cycles: u64,
+    /// Share of cycles in busy loops since the start, 0 to 100.
+    pub busy_percent: f64,
+    /// Packets received.
+    pub rx_packets: u64,
+    /// Packets sent.
+    pub tx_packets: u64,
+    /// Packets freed, for whatever reason.
+    pub dropped: u64,
+    /// Lookups that the flow cache answered.
+    pub cache_hits: u64,
+    /// Lookups that the megaflow table answered.
+    pub megaflow_hits: u64,
+    /// Lookups that nothing answered.
+    pub misses: u64,
+    /// Keys sent to the slow path.
+    pub upcalls: u64,
+    /// Packets that wait now.
+    pub held: u64,
+    /// Packets made by the slow path.
+    pub injected: u64,
+    /// Copies made of packets that go to several places.
+    pub copied: u64,
+    /// Packets whose only destination was the slow path.
+    pub punted: u64,
+    /// Packets given to other workers.
+    pub handed_out: u64,
+    /// Packets taken over from other workers.
+    pub handed_in: u64,
+    /// Megaflows.
+    pub megaflows: usize,
+    /// Different masks among them.
+    pub masks: usize,
+    /// Bytes that a megaflow costs in a full table.
+    pub bytes_per_megaflow: f64,
+    /// Bytes that an entry of the flow cache costs.
+    pub bytes_per_cache_entry: usize,
+    /// Busy cycles for each packet received, since the start.
+    pub cycles_per_packet: Option<f64>,
+}
+
+/// `GET /v1/drops`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Drops {
+    /// By reason; those that never happened too.
+    pub drops: Vec<DropRow>,
+    /// Frames with a malformed header behind Ethernet, which were bridged by their L2 fields.
+    pub malformed: Vec<DropRow>,
+}
+
+/// A reason and how often it happened.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DropRow {
+    /// Name, as in metrics.
+    pub reason: String,
+    /// Packets.
+    pub packets: u64,
+    /// By port, largest first.
+    pub ports: Vec<(String, u64)>,
+    /// For a person.
+    pub description: String,
+}
+
+/// `GET /v1/upcall`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UpcallStats {
+    /// Upcalls answered.
+    pub upcalls: u64,
+    /// Megaflows in all tables.
+    pub megaflows: usize,
+    /// Most megaflows that one worker's table holds.
+    pub flow_limit: usize,
+    /// Upcalls for which no room was.
+    pub flow_limit_hits: u64,
+    /// Upcalls lost to a full queue.
+    pub lost: u64,
+    /// Different programs in use.
+    pub programs: usize,
+}
+
+/// `POST /v1/trace/BRIDGE`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TraceRequest {
+    /// A packet, in `ovs-appctl ofproto/trace` syntax.
+    pub flow: String,
+}
+
+/// Answer to a [`TraceRequest`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Trace {
+    /// The packet as understood.
+    pub flow: String,
+    /// Every step.
+    pub steps: Vec<String>,
+    /// The megaflow that it would make.
+    pub megaflow: String,
+    /// What the workers would do.
+    pub actions: String,
+}
+
+/// `GET /v1/document`: the desired state.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DocumentBody {
+    /// As TOML.
+    pub toml: String,
+}

@@ -1,0 +1,481 @@
+//! Desired state to running state. Devices first, as they are what can fail; then the slow path does the rest in
+//! one job, between two packets as it were; then old devices are closed.
+
+use super::device::{Device, DeviceError, Resources};
+use super::plan::Plan;
+use super::rules;
+use super::totals::Totals;
+use crate::bridge::vlan::VlanConfig;
+use crate::bridge::{BridgePorts, PortKind};
+use crate::datapath::MAX_ADJACENCIES;
+use crate::datapath::message::PortIo;
+use crate::slowpath::ports::{ApplyError, WorkerQueues};
+use crate::slowpath::{Handle, SlowPath, handle::Stopped};
+use config::{Bridge, Document, DpdkOptions, VxlanOptions};
+use flow::ofp::FlowFilter;
+use flow::program::{MAX_PORTS, PortId};
+use std::collections::BTreeMap;
+use std::collections::hash_map::DefaultHasher;
+use std::hash::{Hash, Hasher};
+use wire::addr::MacAddr;
+
+/// Why the running switch stayed as it was.
+#[derive(Debug, thiserror::Error)]
+pub enum ChangeError {
+    /// The document is not valid.
+    #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
+    Invalid(Vec<config::Problem>),
+    /// A setting that only a restart changes.
+    #[error("the [dpdk] and [datapath] tables are read at start only: restart vxswitch with the new file")]
+    NeedsRestart,
+    /// A device does not start.
+    #[error(transparent)]
+    Device(#[from] DeviceError),
+    /// No room.
+    #[error(transparent)]
+    Full(#[from] ApplyError),
+    /// A rule, in the bridge named.
+    #[error("bridge {0}: {1}")]
+    Rule(String, String),
+    /// The switch is going down.
+    #[error(transparent)]
+    Stopping(#[from] Stopped),
+}
+
+/// A port that runs.
+#[derive(Debug)]
+pub struct RunningPort {
+    /// Datapath number.
+    pub id: PortId,
+    /// The device, for a port that has one.
+    pub device: Option<Device>,
+    /// Counters under this number before the port had it.
+    pub before: Totals,
+}
+
+/// The desired state and what runs of it.
+#[derive(Debug)]
+pub struct Switch {
+    /// The desired state; the running one is the same.
+    pub document: Document,
+    /// Running ports by name; bridges' LOCAL ports too.
+    pub ports: BTreeMap<String, RunningPort>,
+    handle: Handle,
+    resources: Resources,
+    /// Devices opened so far: spreads RX queues.
+    opened: usize,
+}
+
+/// A device between its start and its port.
+type Opened = BTreeMap<String, (Device, Vec<WorkerQueues>)>;
+
+/// OpenFlow numbers by port name.
+type Ofports = BTreeMap<String, u16>;
+
+/// What the slow path did.
+struct Outcome {
+    /// Numbers of new ports, and what their counters stood at.
+    added: Vec<(String, PortId, Totals)>,
+    /// Queues of removed devices.
+    returned: BTreeMap<String, Vec<Box<PortIo>>>,
+    /// Numbers of ports that went.
+    ofports: Ofports,
+    result: Result<(), ChangeError>,
+}
+
+impl Switch {
+    /// A switch without bridges. `settings` has the global tables.
+    pub fn new(settings: config::Settings, handle: Handle, resources: Resources) -> Switch {
+        let document = Document { dpdk: settings.dpdk, datapath: settings.datapath, bridges: Vec::new() };
+        Switch { document, ports: BTreeMap::new(), handle, resources, opened: 0 }
+    }
+
+    /// The way to the slow path.
+    pub fn handle(&self) -> &Handle {
+        &self.handle
+    }
+
+    /// Makes the switch what `new` says. After an error it is what it was.
+    ///
+    /// # Errors
+    /// [`ChangeError`].
+    pub async fn change(&mut self, new: Document) -> Result<(), ChangeError> {
+        let problems = rules::problems(&new);
+        if !problems.is_empty() {
+            return Err(ChangeError::Invalid(problems));
+        }
+        if new.settings() != self.document.settings() {
+            return Err(ChangeError::NeedsRestart);
+        }
+        let plan = Plan::new(&self.document, &new);
+        if plan.is_empty() {
+            self.document = new;
+            return Ok(());
+        }
+        self.check_room(&new).await?;
+        // A device that is in use cannot be started again, so a port that takes over an old one's device (or comes
+        // back with other options) waits until that has gone.
+        let in_use = |device: &str| self.ports.values().flat_map(|p| &p.device).any(|d| d.name() == device);
+        let (mut now, mut later) = (Vec::new(), Vec::new());
+        for (_, name) in &plan.add_ports {
+            let Some((_, port)) = new.port(name) else { continue };
+            let Some(options) = dpdk_options(port) else { continue };
+            if in_use(options.device()) { later.push((port, options)) } else { now.push((port, options)) }
+        }
+        let mut opened = Opened::new();
+        let mut ofports = Ofports::new();
+        for (port, options) in now {
+            if let Err(error) = self.open(port, &options, &mut opened) {
+                close_all(opened);
+                return Err(error.into());
+            }
+        }
+        if let Err(error) = self.set_mtus(&plan, &new) {
+            close_all(opened);
+            return Err(error.into());
+        }
+        if !later.is_empty() {
+            match self.replace_devices(&plan, &later, &mut opened).await {
+                Ok(numbers) => ofports = numbers,
+                Err(error) => {
+                    close_all(opened);
+                    return Err(error);
+                }
+            }
+        }
+        self.carry_out(plan, new, opened, ofports).await.map(|_| ())
+    }
+
+    fn open(
+        &mut self,
+        port: &config::Port,
+        options: &DpdkOptions,
+        opened: &mut Opened,
+    ) -> Result<(), DeviceError> {
+        let device = Device::open(port, options, &self.resources, self.opened)?;
+        self.opened += 1;
+        opened.insert(port.name.clone(), device);
+        Ok(())
+    }
+
+    /// Sees that numbers suffice, so that nothing fails half-way.
+    async fn check_room(&self, new: &Document) -> Result<(), ChangeError> {
+        let ports = new.bridges.iter().map(|b| 1 + b.ports.len()).sum::<usize>();
+        let remotes: usize =
+            new.ports().filter_map(|(_, p)| vxlan_options(p)).map(|o| o.remotes().len()).sum();
+        // While ports are exchanged, adjacencies of old ones are not free yet.
+        let leaving = self.handle.call(|slow| remotes_in_use(slow)).await?;
+        let last = || new.ports().last().map_or_else(String::new, |(_, p)| p.name.clone());
+        if ports >= MAX_PORTS {
+            return Err(ApplyError::NoPortNumber(last()).into());
+        }
+        if remotes + leaving > MAX_ADJACENCIES {
+            return Err(ApplyError::NoAdjacency(last()).into());
+        }
+        Ok(())
+    }
+
+    /// Sets the MTU of devices that stay; undoes it when one refuses.
+    fn set_mtus(&mut self, plan: &Plan, new: &Document) -> Result<(), DeviceError> {
+        let mut done: Vec<(String, u16)> = Vec::new();
+        for name in &plan.set_mtu {
+            let wanted = new.port(name).and_then(|(_, p)| p.mtu).unwrap_or(super::device::DEFAULT_MTU);
+            let Some(device) = self.ports.get_mut(name).and_then(|p| p.device.as_mut()) else { continue };
+            let before = device.mtu;
+            match device.set_mtu(wanted) {
+                Ok(()) => done.push((name.clone(), before)),
+                Err(reason) => {
+                    for (name, mtu) in done {
+                        if let Some(device) = self.ports.get_mut(&name).and_then(|p| p.device.as_mut())
+                            && let Err(reason) = device.set_mtu(mtu)
+                        {
+                            tracing::error!(port = %name, %reason, "the MTU cannot be set back");
+                        }
+                    }
+                    return Err(DeviceError { port: name.clone(), reason });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes old ports off devices that new ones want, and starts the devices anew. When one does not start, the
+    /// old ports come back.
+    async fn replace_devices(
+        &mut self,
+        plan: &Plan,
+        later: &[(&config::Port, DpdkOptions)],
+        opened: &mut Opened,
+    ) -> Result<Ofports, ChangeError> {
+        let wanted = |d: &Device| later.iter().any(|(_, o)| o.device() == d.name());
+        let holders: Vec<String> = plan
+            .remove_ports
+            .iter()
+            .filter(|name| self.ports.get(*name).and_then(|p| p.device.as_ref()).is_some_and(wanted))
+            .cloned()
+            .collect();
+        let full = self.document.clone();
+        let mut without = full.clone();
+        for bridge in &mut without.bridges {
+            bridge.ports.retain(|port| !holders.contains(&port.name));
+            // Rules that name the port stay as they are, by its number, until the change is whole.
+        }
+        let removal = Plan { remove_ports: holders, ..Plan::default() };
+        let ofports = self.carry_out(removal, without.clone(), Opened::new(), Ofports::new()).await?;
+        for (port, options) in later {
+            let Err(error) = self.open(port, options, opened) else { continue };
+            close_all(std::mem::take(opened));
+            self.restore(without, full, ofports).await;
+            return Err(error.into());
+        }
+        Ok(ofports)
+    }
+
+    /// Brings ports back that were removed for others that do not start.
+    async fn restore(&mut self, without: Document, full: Document, ofports: Ofports) {
+        let plan = Plan::new(&without, &full);
+        let mut opened = Opened::new();
+        for (_, name) in &plan.add_ports {
+            let Some((_, port)) = full.port(name) else { continue };
+            let Some(options) = dpdk_options(port) else { continue };
+            if let Err(error) = self.open(port, &options, &mut opened) {
+                tracing::error!(%error, "a port that worked before does not come back");
+            }
+        }
+        let mut target = full;
+        for bridge in &mut target.bridges {
+            let came = |p: &config::Port| self.ports.contains_key(&p.name) || opened.contains_key(&p.name);
+            bridge.ports.retain(came);
+        }
+        let plan = Plan::new(&without, &target);
+        if let Err(error) = self.carry_out(plan, target, opened, ofports).await {
+            tracing::error!(%error, "the earlier state cannot be restored");
+        }
+    }
+
+    /// The slow path's part, then the end of old devices. Returns the OpenFlow numbers that ports had which went.
+    async fn carry_out(
+        &mut self,
+        plan: Plan,
+        new: Document,
+        mut opened: Opened,
+        ofports: Ofports,
+    ) -> Result<Ofports, ChangeError> {
+        let mut queues = BTreeMap::new();
+        let mut devices = BTreeMap::new();
+        while let Some((name, (device, shared))) = opened.pop_first() {
+            devices.insert(name.clone(), device);
+            queues.insert(name, shared);
+        }
+        let mtus: Vec<(String, u16)> = plan
+            .set_mtu
+            .iter()
+            .filter_map(|name| Some((name.clone(), self.ports.get(name)?.device.as_ref()?.mtu)))
+            .collect();
+        let (old, target) = (std::mem::take(&mut self.document), new.clone());
+        let (job_plan, job_old) = (plan.clone(), old.clone());
+        let outcome = self
+            .handle
+            .call(move |slow| run(slow, &job_plan, (&job_old, &target), queues, &mtus, ofports))
+            .await
+            .inspect_err(|_| self.document = old)?;
+        self.document = new;
+        for (name, ios) in outcome.returned {
+            let device = self.ports.remove(&name).and_then(|port| port.device);
+            if let Some(device) = device
+                && let Err(error) = device.close(ios)
+            {
+                tracing::warn!(port = %name, %error, "closing the device");
+            }
+        }
+        for name in plan.remove_ports.iter().chain(&plan.remove_bridges) {
+            self.ports.remove(name);
+        }
+        for (name, id, before) in outcome.added {
+            let device = devices.remove(&name);
+            self.ports.insert(name, RunningPort { id, device, before });
+        }
+        outcome.result.map(|()| outcome.ofports)
+    }
+}
+
+fn close_all(opened: Opened) {
+    for (name, (device, queues)) in opened {
+        drop(queues);
+        if let Err(error) = device.close(Vec::new()) {
+            tracing::warn!(port = %name, %error, "closing the device");
+        }
+    }
+}
+
+/// The typed options of a device port; `None` for other ports. The document is valid.
+pub fn dpdk_options(port: &config::Port) -> Option<DpdkOptions> {
+    if port.kind == "dpdk" { DpdkOptions::parse(&port.options).ok() } else { None }
+}
+
+/// The typed options of a vxlan port; `None` for other ports. The document is valid.
+pub fn vxlan_options(port: &config::Port) -> Option<VxlanOptions> {
+    if port.kind == "vxlan" { VxlanOptions::parse(&port.options).ok() } else { None }
+}
+
+fn remotes_in_use(slow: &SlowPath) -> usize {
+    let remotes = |kind: &PortKind| match kind {
+        PortKind::Vxlan(vxlan) => vxlan.remotes.len(),
+        _ => 0,
+    };
+    slow.world.ports().map(|(_, port)| remotes(&port.kind)).sum()
+}
+
+/// The plan, on the slow path's thread.
+fn run(
+    slow: &mut SlowPath,
+    plan: &Plan,
+    (old, new): (&Document, &Document),
+    mut queues: BTreeMap<String, Vec<WorkerQueues>>,
+    mtus: &[(String, u16)],
+    mut ofports: Ofports,
+) -> Outcome {
+    let mut outcome =
+        Outcome { added: Vec::new(), returned: BTreeMap::new(), ofports: Ofports::new(), result: Ok(()) };
+    for name in &plan.remove_ports {
+        let Some(id) = slow.world.port_named(name) else { continue };
+        let Some(port) = slow.world.port(id) else { continue };
+        // A port that comes back changed keeps its number, by which rules and users know it.
+        ofports.insert(name.clone(), port.ofport as u16);
+        if matches!(port.kind, PortKind::Device) {
+            let ios = slow.remove_device(id);
+            outcome.returned.insert(name.clone(), ios);
+        } else {
+            slow.forget_port(id);
+        }
+    }
+    for name in &plan.remove_bridges {
+        if let Some(id) = slow.world.bridge_named(name) {
+            slow.remove_bridge(id);
+        }
+    }
+    outcome.result = build(slow, plan, old, new, &mut queues, &ofports, &mut outcome.added);
+    for (name, mtu) in mtus {
+        if let Some(id) = slow.world.port_named(name) {
+            slow.set_mtu(id, *mtu);
+        }
+    }
+    if !slow.commit() && outcome.result.is_ok() {
+        outcome.result = Err(ApplyError::WorkerDead.into());
+    }
+    outcome.ofports = ofports;
+    outcome
+}
+
+/// Everything that comes or changes.
+fn build(
+    slow: &mut SlowPath,
+    plan: &Plan,
+    old: &Document,
+    new: &Document,
+    queues: &mut BTreeMap<String, Vec<WorkerQueues>>,
+    ofports: &Ofports,
+    added: &mut Vec<(String, PortId, Totals)>,
+) -> Result<(), ChangeError> {
+    for bridge in plan.add_bridges.iter().filter_map(|name| new.bridge(name)) {
+        let id = slow.add_bridge(bridge, bridge_mac(bridge))?;
+        if let Some(local) = slow.world.bridge(id).map(|b| b.local) {
+            added.push((bridge.name.clone(), local, Totals::of(slow, local)));
+        }
+    }
+    for bridge in plan.configure.iter().filter_map(|name| new.bridge(name)) {
+        let Some(id) = slow.world.bridge_named(&bridge.name) else { continue };
+        let derived = old.bridge(&bridge.name).is_some_and(|b| b.mac().is_none());
+        let running = slow.world.bridge(id).map(|b| b.mac).filter(|_| derived);
+        // A derived address stays: others know it by now.
+        let mac = bridge.mac().or(running).unwrap_or_else(|| bridge_mac(bridge));
+        slow.configure_bridge(id, bridge, old.bridge(&bridge.name), mac);
+    }
+    for (bridge, name) in &plan.add_ports {
+        let Some((_, port)) = new.port(name) else { continue };
+        let Some(bridge) = slow.world.bridge_named(bridge) else { continue };
+        let mut port = port.clone();
+        port.ofport_request = port.ofport_request.or_else(|| ofports.get(name).copied());
+        let id = match (queues.remove(name), vxlan_options(&port)) {
+            (Some(queues), _) => slow.add_device(bridge, &port, queues)?,
+            (None, Some(options)) => slow.add_vxlan(bridge, &port, options)?,
+            // A device that did not come back; it was said so.
+            (None, None) => continue,
+        };
+        added.push((name.clone(), id, Totals::of(slow, id)));
+    }
+    for port in plan.set_vlan.iter().filter_map(|name| new.port(name)).map(|(_, port)| port) {
+        if let Some(id) = slow.world.port_named(&port.name) {
+            slow.set_vlan(id, VlanConfig::of(port));
+        }
+    }
+    for bridge in plan.rules.iter().filter_map(|name| new.bridge(name)) {
+        read_rules(slow, bridge, old.bridge(&bridge.name))?;
+    }
+    Ok(())
+}
+
+/// Makes a bridge's rules those of its document entry. Rules with timeouts are added when they are new in the
+/// document, and stay as long as they live: they are not brought back.
+fn read_rules(slow: &mut SlowPath, bridge: &Bridge, old: Option<&Bridge>) -> Result<(), ChangeError> {
+    let Some(id) = slow.world.bridge_named(&bridge.name) else { return Ok(()) };
+    let names = BridgePorts { world: &slow.world, bridge: id };
+    let parse = |text: &String| {
+        rules::parse(text, &names).map_err(|error| ChangeError::Rule(bridge.name.clone(), error))
+    };
+    let before = old.map_or(&[][..], |b| &b.flows);
+    let mut specs = Vec::new();
+    for text in &bridge.flows {
+        let spec = parse(text)?;
+        if !rules::is_timed(&spec) || !before.contains(text) {
+            specs.push(spec);
+        }
+    }
+    // Those that the document no longer has may name ports that are gone, and then match nothing any more.
+    let removed: Vec<_> =
+        before.iter().filter(|text| !bridge.flows.contains(text)).filter_map(|text| parse(text).ok()).collect();
+    if let Some(running) = slow.world.bridge(id) {
+        let live = running.tables.select(&FlowFilter::default(), false);
+        let timed = live.iter().map(|rule| &rule.spec).filter(|spec| rules::is_timed(spec));
+        let kept: Vec<_> = timed
+            .filter(|spec| !removed.contains(spec) && !specs.iter().any(|new| rules::same_place(new, spec)))
+            .cloned()
+            .collect();
+        specs.extend(kept);
+    }
+    slow.replace_rules(id, &specs);
+    Ok(())
+}
+
+/// The bridge's own MAC: as configured, else a local one that is the same after every start and different on every
+/// machine, bridge and VTEP address.
+fn bridge_mac(bridge: &Bridge) -> MacAddr {
+    bridge.mac().unwrap_or_else(|| {
+        let machine = std::fs::read_to_string("/etc/machine-id")
+            .or_else(|_| std::fs::read_to_string("/etc/hostname"))
+            .unwrap_or_default();
+        derived_mac(&machine, &bridge.name, bridge.address.first().map(ToString::to_string).as_deref())
+    })
+}
+
+fn derived_mac(machine: &str, bridge: &str, address: Option<&str>) -> MacAddr {
+    let mut hasher = DefaultHasher::new();
+    (machine, bridge, address).hash(&mut hasher);
+    let [a, b, c, d, e, ..] = hasher.finish().to_be_bytes();
+    MacAddr([0x02, a, b, c, d, e])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn derived_addresses_are_local_stable_and_different() {
+        let mac = derived_mac("m", "br0", None);
+        assert_eq!(mac, derived_mac("m", "br0", None));
+        assert_eq!(mac.0[0], 2);
+        assert_ne!(mac, derived_mac("m", "br1", None));
+        assert_ne!(mac, derived_mac("n", "br0", None));
+        assert_ne!(mac, derived_mac("m", "br0", Some("192.168.1.1/24")));
+    }
+}

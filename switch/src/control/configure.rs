@@ -1,0 +1,189 @@
+//! Handlers that change the document: transactions, and whole documents.
+
+use super::apply::{ChangeError, Switch};
+use super::rules;
+use super::server::{Answer, App, Refused};
+use super::views::{interface_rows, show_all};
+use crate::api::{
+    CommandOutput, DocumentBody, Done, InterfaceRow, Record, Transaction, TransactionReply, Value,
+};
+use axum::Json;
+use axum::extract::State;
+use axum::http::{HeaderMap, header::CONTENT_TYPE};
+use config::Document;
+use config::vsctl::{self, ColumnValue, Command, Output, Selector, Table, VsctlError};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+impl From<VsctlError> for Refused {
+    fn from(error: VsctlError) -> Refused {
+        match error {
+            VsctlError::NotFound(message) => Refused::not_found(message),
+            error => Refused::bad(error.to_string()),
+        }
+    }
+}
+
+/// `POST /v1/transaction`: all commands, or none.
+pub(super) async fn transaction(
+    State(app): State<Arc<App>>,
+    Json(body): Json<Transaction>,
+) -> Answer<TransactionReply> {
+    let commands = vsctl::parse_transaction(&body.args)?;
+    let mut switch = app.switch.lock().await;
+    let mut document = switch.document.clone();
+    let applied = vsctl::apply_with(&mut document, &commands, &rules::check)?;
+    if applied.changed {
+        switch.change(document).await?;
+    }
+    let mut outputs = Vec::with_capacity(applied.outputs.len());
+    for output in applied.outputs {
+        outputs.push(match output {
+            Output::None => CommandOutput::None,
+            Output::Lines(lines) => CommandOutput::Lines(lines),
+            Output::Exists(exists) => CommandOutput::Exists(exists),
+            Output::Query(command) => query(&app, &switch, command).await?,
+        });
+    }
+    Ok(Json(TransactionReply { changed: applied.changed, outputs }))
+}
+
+async fn query(app: &App, switch: &Switch, command: Command) -> Result<CommandOutput, Refused> {
+    let rows = interface_rows(app, switch).await?;
+    let document = &switch.document;
+    Ok(match command {
+        Command::Get { table, record, if_exists, selectors } => {
+            let columns = match columns(document, &rows, table, &record) {
+                Err(VsctlError::NotFound(_)) if if_exists => return Ok(CommandOutput::Values(Vec::new())),
+                columns => columns?,
+            };
+            let values = selectors.iter().filter_map(|s| select(&columns, table, s, if_exists).transpose());
+            CommandOutput::Values(values.collect::<Result<_, _>>()?)
+        }
+        Command::List { table, records, columns: wanted, if_exists } => {
+            let records = if records.is_empty() { all_records(document, table) } else { records };
+            let mut out = Vec::new();
+            for record in records {
+                let mut columns = match columns(document, &rows, table, &record) {
+                    Err(VsctlError::NotFound(_)) if if_exists => continue,
+                    columns => columns?,
+                };
+                if !wanted.is_empty() {
+                    let find = |name: &String| {
+                        let found = columns.iter().find(|(column, _)| column == name).cloned();
+                        found.ok_or_else(|| no_column(table, name))
+                    };
+                    columns = wanted.iter().map(find).collect::<Result<_, _>>()?;
+                }
+                out.push(Record { table, columns });
+            }
+            CommandOutput::Records(out)
+        }
+        _ => CommandOutput::Show(show_all(app, switch).await?),
+    })
+}
+
+fn all_records(document: &Document, table: Table) -> Vec<String> {
+    let bridges = document.bridges.iter().map(|bridge| bridge.name.clone());
+    match table {
+        Table::Bridge => bridges.collect(),
+        Table::Port | Table::Interface => {
+            bridges.chain(document.ports().map(|(_, port)| port.name.clone())).collect()
+        }
+    }
+}
+
+fn no_column(table: Table, column: &str) -> VsctlError {
+    VsctlError::Usage(format!("{table} does not contain a column whose name matches \"{column}\""))
+}
+
+type Columns = Vec<(String, Value)>;
+
+/// What is configured of a record, and for an interface what it is.
+fn columns(
+    document: &Document,
+    rows: &[InterfaceRow],
+    table: Table,
+    record: &str,
+) -> Result<Columns, VsctlError> {
+    let configured = vsctl::columns(document, table, record)?;
+    let mut columns: Columns =
+        configured.into_iter().map(|(name, value)| (name.to_owned(), Value::Column(value))).collect();
+    if table == Table::Interface
+        && let Some(row) = rows.iter().find(|row| row.name == record)
+    {
+        columns.extend(state(row));
+    }
+    Ok(columns)
+}
+
+/// The columns of `Interface` that the switch fills in.
+fn state(row: &InterfaceRow) -> Columns {
+    let text = |text: &Option<String>| ColumnValue::optional(text.as_ref());
+    let mut status = BTreeMap::new();
+    if let Some(driver) = &row.driver {
+        status.insert("driver_name".to_owned(), driver.clone());
+    }
+    if let Some((rx, tx)) = row.queues {
+        status.insert("n_rxq".to_owned(), rx.to_string());
+        status.insert("n_txq".to_owned(), tx.to_string());
+    }
+    for remote in &row.remotes {
+        status.insert(format!("remote_{}", remote.ip), remote.state.clone());
+    }
+    let column = |name: &str, value| (name.to_owned(), Value::Column(value));
+    vec![
+        column("ofport", ColumnValue::Number(row.ofport.into())),
+        column("admin_state", ColumnValue::Text("up".into())),
+        column("link_state", ColumnValue::Text(row.link_state.clone())),
+        column("link_speed", ColumnValue::optional_number(row.link_speed)),
+        column("mac_in_use", text(&row.mac_in_use)),
+        column("mtu", ColumnValue::optional_number(row.mtu)),
+        column("status", ColumnValue::Map(status)),
+        ("statistics".to_owned(), Value::Counters(row.statistics.clone())),
+    ]
+}
+
+/// One selected value; `None` when it is not there and need not be.
+fn select(
+    columns: &Columns,
+    table: Table,
+    selector: &Selector,
+    if_exists: bool,
+) -> Result<Option<Value>, VsctlError> {
+    let found = columns.iter().find(|(name, _)| *name == selector.column);
+    let Some((_, value)) = found else {
+        return if if_exists { Ok(None) } else { Err(no_column(table, &selector.column)) };
+    };
+    let Some(key) = &selector.key else { return Ok(Some(value.clone())) };
+    let entry = match value {
+        Value::Counters(map) => map.get(key).map(|n| Value::Column(ColumnValue::Number(*n))),
+        Value::Column(value) => value.get(key).map(|text| Value::Column(ColumnValue::Text(text.to_owned()))),
+    };
+    match entry {
+        None if !if_exists => {
+            Err(VsctlError::NotFound(format!("no key {key} in {table} column {}", selector.column)))
+        }
+        entry => Ok(entry),
+    }
+}
+
+/// `GET /v1/document`.
+pub(super) async fn document(State(app): State<Arc<App>>) -> Json<DocumentBody> {
+    Json(DocumentBody { toml: app.switch.lock().await.document.to_toml() })
+}
+
+/// `PUT /v1/document`: TOML, or JSON with the fields of the file when the content type says so.
+pub(super) async fn replace(State(app): State<Arc<App>>, headers: HeaderMap, body: String) -> Answer<Done> {
+    let is_json = headers.get(CONTENT_TYPE).is_some_and(|value| value.as_bytes().starts_with(b"application/json"));
+    let document = if is_json {
+        serde_json::from_str(&body).map_err(|error| Refused::bad(error.to_string()))?
+    } else {
+        config::parse_str("document", &body, &rules::check)
+            .map_err(|errors| Refused::from(ChangeError::Invalid(errors.0)))?
+    };
+    let mut switch = app.switch.lock().await;
+    let changed = usize::from(switch.document != document);
+    switch.change(document).await?;
+    Ok(Json(Done { changed }))
+}

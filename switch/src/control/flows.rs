@@ -1,0 +1,184 @@
+//! Handlers for rules: what changes them changes the document too, so that it stays the desired state. Rules with
+//! timeouts go by themselves and do not stand in the document.
+
+use super::rules::{self, Names, is_timed, same_place};
+use super::server::{Answer, App, Refused};
+use crate::api::{Done, FlowDelete, FlowRow, Flows, Trace, TraceRequest};
+use crate::bridge::{BridgeId, BridgePorts};
+use crate::slowpath::SlowPath;
+use axum::Json;
+use axum::extract::{Path, Query, State};
+use flow::ofp::{FlowFilter, FlowSpec, format_flow, parse_flow_match, parse_key};
+use serde::Deserialize;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+/// The bridge, or 404.
+pub(super) fn bridge_id(slow: &SlowPath, name: &str) -> Result<BridgeId, Refused> {
+    slow.world.bridge_named(name).ok_or_else(|| Refused::not_found(format!("no bridge named {name}")))
+}
+
+/// Names and numbers of the bridge's running ports, to take to another thread.
+fn names(slow: &SlowPath, id: BridgeId) -> Names {
+    let ports = slow.world.bridge(id).into_iter().flat_map(|bridge| &bridge.ports);
+    let named = ports.filter_map(|(number, port)| Some((slow.world.port(*port)?.name.clone(), *number)));
+    Names(named.collect::<BTreeMap<_, _>>())
+}
+
+/// Parses all rules, or says which one is wrong.
+fn parse_all(slow: &SlowPath, id: BridgeId, texts: &[String]) -> Result<Vec<FlowSpec>, Refused> {
+    let names = BridgePorts { world: &slow.world, bridge: id };
+    let parse = |(at, text): (usize, &String)| {
+        rules::parse(text, &names).map_err(|error| {
+            let which = if texts.len() > 1 { format!("flow {}: ", at + 1) } else { String::new() };
+            Refused::bad(format!("{which}{error}"))
+        })
+    };
+    texts.iter().enumerate().map(parse).collect()
+}
+
+fn commit(slow: &mut SlowPath) -> Result<(), Refused> {
+    if slow.commit() { Ok(()) } else { Err(Refused::broken("a worker does not answer")) }
+}
+
+/// The text of a rule as the document holds it.
+fn text(spec: &FlowSpec, names: &Names) -> String {
+    format_flow(spec, None, names)
+}
+
+/// What `dump` takes.
+#[derive(Debug, Deserialize)]
+pub(super) struct DumpQuery {
+    #[serde(default, rename = "match")]
+    matches: String,
+    #[serde(default)]
+    strict: bool,
+}
+
+/// `GET /v1/flows/BRIDGE`.
+pub(super) async fn dump(
+    State(app): State<Arc<App>>,
+    Path(bridge): Path<String>,
+    Query(query): Query<DumpQuery>,
+) -> Answer<Vec<FlowRow>> {
+    let rows = app.handle.call(move |slow| {
+        let id = bridge_id(slow, &bridge)?;
+        let filter = filter(slow, id, &query.matches)?;
+        Ok::<_, Refused>(slow.flow_view(id, &filter, query.strict))
+    });
+    rows.await?.map(Json)
+}
+
+fn filter(slow: &SlowPath, bridge: BridgeId, text: &str) -> Result<FlowFilter, Refused> {
+    parse_flow_match(text, &BridgePorts { world: &slow.world, bridge })
+        .map_err(|error| Refused::bad(error.to_string()))
+}
+
+/// `POST /v1/flows/BRIDGE/add`.
+pub(super) async fn add(
+    State(app): State<Arc<App>>,
+    Path(bridge): Path<String>,
+    Json(body): Json<Flows>,
+) -> Answer<Done> {
+    let mut switch = app.switch.lock().await;
+    let name = bridge.clone();
+    let (specs, names) = app
+        .handle
+        .call(move |slow| {
+            let id = bridge_id(slow, &name)?;
+            let specs = parse_all(slow, id, &body.flows)?;
+            let now = Instant::now();
+            if let Some(running) = slow.world.bridge_mut(id) {
+                specs.iter().for_each(|spec| running.tables.add(spec, now));
+            }
+            commit(slow)?;
+            Ok::<_, Refused>((specs, names(slow, id)))
+        })
+        .await??;
+    if let Some(bridge) = switch.document.bridge_mut(&bridge) {
+        // What has been replaced goes, also by a rule that will go itself.
+        bridge.flows.retain(|old| match rules::parse(old, &names) {
+            Ok(old) => !specs.iter().any(|new| same_place(new, &old)),
+            Err(_) => true,
+        });
+        for (at, spec) in specs.iter().enumerate() {
+            let again = specs[at + 1..].iter().any(|later| same_place(later, spec));
+            if !is_timed(spec) && !again {
+                bridge.flows.push(text(spec, &names));
+            }
+        }
+    }
+    Ok(Json(Done { changed: specs.len() }))
+}
+
+/// `POST /v1/flows/BRIDGE/delete`.
+pub(super) async fn delete(
+    State(app): State<Arc<App>>,
+    Path(bridge): Path<String>,
+    Json(body): Json<FlowDelete>,
+) -> Answer<Done> {
+    let mut switch = app.switch.lock().await;
+    let name = bridge.clone();
+    let strict = body.strict;
+    let (changed, filter, names) = app
+        .handle
+        .call(move |slow| {
+            let id = bridge_id(slow, &name)?;
+            let filter = filter(slow, id, &body.matches)?;
+            // Statistics of what goes are complete before it goes.
+            slow.collect_all();
+            let gone = slow.world.bridge_mut(id).map_or(0, |b| b.tables.delete(&filter, strict));
+            if gone > 0 {
+                commit(slow)?;
+            }
+            Ok::<_, Refused>((gone, filter, names(slow, id)))
+        })
+        .await??;
+    if let Some(bridge) = switch.document.bridge_mut(&bridge) {
+        let stays = |old: &String| rules::parse(old, &names).map_or(true, |old| !filter.selects(&old, strict));
+        bridge.flows.retain(stays);
+    }
+    Ok(Json(Done { changed }))
+}
+
+/// `POST /v1/flows/BRIDGE/replace`.
+pub(super) async fn replace(
+    State(app): State<Arc<App>>,
+    Path(bridge): Path<String>,
+    Json(body): Json<Flows>,
+) -> Answer<Done> {
+    let mut switch = app.switch.lock().await;
+    let name = bridge.clone();
+    let (specs, names) = app
+        .handle
+        .call(move |slow| {
+            let id = bridge_id(slow, &name)?;
+            let specs = parse_all(slow, id, &body.flows)?;
+            if slow.replace_rules(id, &specs) {
+                commit(slow)?;
+            }
+            Ok::<_, Refused>((specs, names(slow, id)))
+        })
+        .await??;
+    if let Some(bridge) = switch.document.bridge_mut(&bridge) {
+        bridge.flows = specs.iter().filter(|spec| !is_timed(spec)).map(|spec| text(spec, &names)).collect();
+    }
+    Ok(Json(Done { changed: specs.len() }))
+}
+
+/// `POST /v1/trace/BRIDGE`.
+pub(super) async fn trace(
+    State(app): State<Arc<App>>,
+    Path(bridge): Path<String>,
+    Json(body): Json<TraceRequest>,
+) -> Answer<Trace> {
+    let answer = app.handle.call(move |slow| {
+        let id = bridge_id(slow, &bridge)?;
+        let key = parse_key(&body.flow, &BridgePorts { world: &slow.world, bridge: id })
+            .map_err(|error| Refused::bad(error.to_string()))?;
+        slow.trace_view(id, &key)
+            .ok_or_else(|| Refused::bad(format!("in_port: expected a port of bridge {bridge}, as in_port=NAME")))
+    });
+    answer.await?.map(Json)
+}

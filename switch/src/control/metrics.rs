@@ -1,0 +1,281 @@
+//! The Prometheus endpoint: `/metrics`, `/healthz`, `/readyz`.
+//!
+//! Nothing is counted here. A scrape reads the workers' counters, and asks the slow path for its sizes.
+
+use super::apply::Switch;
+use super::server::App;
+use super::totals::Totals;
+use super::views::drop_rows;
+use crate::slowpath::show::TableView;
+use axum::Router;
+use axum::extract::State;
+use axum::http::{StatusCode, header::CONTENT_TYPE};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use prometheus::core::{Collector, Desc};
+use prometheus::proto::MetricFamily;
+use prometheus::{Encoder, GaugeVec, IntCounterVec, Opts, Registry, TextEncoder};
+use rte::port::Stats;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// A port at one moment.
+struct PortSample {
+    name: String,
+    bridge: String,
+    kind: String,
+    totals: Totals,
+    device: Option<Stats>,
+}
+
+/// Everything that a scrape shows besides the workers' own counters.
+#[derive(Default)]
+struct Sample {
+    ports: Vec<PortSample>,
+    drops: Vec<(&'static str, String, u64)>,
+    fdb: Vec<(String, usize)>,
+    rules: Vec<(String, usize)>,
+    tables: Vec<TableView>,
+    upcalls: u64,
+    flow_limit_hits: u64,
+}
+
+/// What the registry collects from.
+struct Source {
+    app: Arc<App>,
+    sample: Mutex<Sample>,
+}
+
+/// Registers with Prometheus what the last [`Sample`] and the workers say.
+struct SwitchCollector(Arc<Source>);
+
+/// The metrics endpoint.
+#[derive(Clone)]
+pub struct Metrics {
+    registry: Registry,
+    source: Arc<Source>,
+}
+
+impl Metrics {
+    fn new(app: Arc<App>) -> Result<Metrics, prometheus::Error> {
+        let source = Arc::new(Source { app, sample: Mutex::default() });
+        let registry = Registry::new();
+        registry.register(Box::new(SwitchCollector(Arc::clone(&source))))?;
+        Ok(Metrics { registry, source })
+    }
+
+    /// Serves the endpoint until the task is aborted.
+    pub async fn serve(listener: tokio::net::TcpListener, app: Arc<App>) {
+        let metrics = match Metrics::new(app) {
+            Ok(metrics) => metrics,
+            Err(error) => return tracing::error!(%error, "metrics are not served"),
+        };
+        let router = Router::new()
+            .route("/metrics", get(scrape))
+            .route("/healthz", get(health))
+            .route("/readyz", get(ready))
+            .with_state(metrics);
+        if let Err(error) = axum::serve(listener, router).await {
+            tracing::error!(%error, "the metrics endpoint ended");
+        }
+    }
+}
+
+/// Alive: the slow path answers.
+async fn health(State(metrics): State<Metrics>) -> Response {
+    match metrics.source.app.handle.call(|_| ()).await {
+        Ok(()) => "ok\n".into_response(),
+        Err(error) => (StatusCode::SERVICE_UNAVAILABLE, format!("{error}\n")).into_response(),
+    }
+}
+
+/// Ready: the whole file has been applied.
+async fn ready(State(metrics): State<Metrics>) -> Response {
+    if metrics.source.app.ready.load(Relaxed) {
+        "ready\n".into_response()
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, "starting\n").into_response()
+    }
+}
+
+async fn scrape(State(metrics): State<Metrics>) -> Response {
+    let app = &metrics.source.app;
+    let sample = {
+        let switch = app.switch.lock().await;
+        take_sample(app, &switch).await
+    };
+    match sample {
+        Ok(sample) => {
+            *metrics.source.sample.lock().unwrap_or_else(PoisonError::into_inner) = sample;
+        }
+        Err(error) => return (StatusCode::SERVICE_UNAVAILABLE, format!("{error}\n")).into_response(),
+    }
+    let encoder = TextEncoder::new();
+    let mut text = Vec::new();
+    match encoder.encode(&metrics.registry.gather(), &mut text) {
+        Ok(()) => ([(CONTENT_TYPE, encoder.format_type().to_owned())], text).into_response(),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
+    }
+}
+
+async fn take_sample(app: &App, switch: &Switch) -> Result<Sample, crate::slowpath::handle::Stopped> {
+    let mut sample = app
+        .handle
+        .call(|slow| {
+            let bridges = || slow.world.bridges().map(|(_, bridge)| bridge);
+            Sample {
+                fdb: bridges().map(|b| (b.name.clone(), b.fdb.len())).collect(),
+                rules: bridges().map(|b| (b.name.clone(), b.tables.len())).collect(),
+                tables: slow.table_views(),
+                upcalls: slow.upcalls,
+                flow_limit_hits: slow.flow_limit_hits,
+                ..Sample::default()
+            }
+        })
+        .await?;
+    for (name, port) in &switch.ports {
+        let (bridge, kind) = match switch.document.port(name) {
+            Some((bridge, configured)) => (bridge.name.clone(), configured.kind.clone()),
+            None => (name.clone(), "internal".to_owned()),
+        };
+        sample.ports.push(PortSample {
+            name: name.clone(),
+            bridge,
+            kind,
+            totals: Totals::read(&app.counters, port.id).since(&port.before),
+            device: port.device.as_ref().map(super::device::Device::stats),
+        });
+    }
+    let reasons = flow::drop::DropReason::ALL.iter().map(|reason| reason.name());
+    for (reason, row) in reasons.zip(drop_rows(app, switch)) {
+        sample.drops.extend(row.ports.into_iter().map(|(port, packets)| (reason, port, packets)));
+    }
+    Ok(sample)
+}
+
+/// A family of counters or gauges under construction.
+struct Families(Vec<MetricFamily>);
+
+impl Families {
+    /// Rows of label values and a value. What cannot be made (a name that Prometheus forbids) is a bug, and logged.
+    fn counters(&mut self, name: &str, help: &str, labels: &[&str], rows: &[(Vec<&str>, u64)]) {
+        match IntCounterVec::new(Opts::new(name, help), labels) {
+            Ok(family) => {
+                for (values, value) in rows {
+                    family.with_label_values(values).inc_by(*value);
+                }
+                self.0.extend(family.collect());
+            }
+            Err(error) => tracing::error!(%error, name, "metric"),
+        }
+    }
+
+    fn gauges(&mut self, name: &str, help: &str, labels: &[&str], rows: &[(Vec<&str>, f64)]) {
+        match GaugeVec::new(Opts::new(name, help), labels) {
+            Ok(family) => {
+                for (values, value) in rows {
+                    family.with_label_values(values).set(*value);
+                }
+                self.0.extend(family.collect());
+            }
+            Err(error) => tracing::error!(%error, name, "metric"),
+        }
+    }
+}
+
+impl Collector for SwitchCollector {
+    fn desc(&self) -> Vec<&Desc> {
+        // Unchecked: which ports there are changes.
+        Vec::new()
+    }
+
+    fn collect(&self) -> Vec<MetricFamily> {
+        let sample = self.0.sample.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut out = Families(Vec::new());
+        ports(&mut out, &sample.ports);
+        workers(&mut out, &self.0.app);
+        let drops: Vec<_> = sample.drops.iter().map(|(r, p, n)| (vec![*r, p.as_str()], *n)).collect();
+        out.counters(
+            "vxswitch_drops_total",
+            "Packets freed instead of sent, by reason and input (or, on the way out, output) port.",
+            &["reason", "port"],
+            &drops,
+        );
+        let sizes = |rows: &'_ [(String, usize)]| {
+            rows.iter().map(|(bridge, n)| (bridge.clone(), *n as f64)).collect::<Vec<_>>()
+        };
+        for (name, help, rows) in [
+            ("vxswitch_fdb_entries", "MAC addresses in the FDB.", sizes(&sample.fdb)),
+            ("vxswitch_rules", "Rules in all tables.", sizes(&sample.rules)),
+        ] {
+            let rows: Vec<_> = rows.iter().map(|(bridge, n)| (vec![bridge.as_str()], *n)).collect();
+            out.gauges(name, help, &["bridge"], &rows);
+        }
+        let lcores: Vec<String> = sample.tables.iter().map(|table| table.lcore.to_string()).collect();
+        let tables = |value: fn(&TableView) -> usize| {
+            let rows = lcores.iter().zip(&sample.tables);
+            rows.map(|(lcore, table)| (vec![lcore.as_str()], value(table) as f64)).collect::<Vec<_>>()
+        };
+        out.gauges("vxswitch_megaflows", "Megaflows in use.", &["lcore"], &tables(|t| t.megaflows));
+        out.gauges("vxswitch_megaflow_masks", "Different masks of megaflows.", &["lcore"], &tables(|t| t.masks));
+        let plain = |n| [(Vec::new(), n)];
+        out.counters("vxswitch_slowpath_upcalls_total", "Upcalls answered.", &[], &plain(sample.upcalls));
+        let hits = plain(sample.flow_limit_hits);
+        out.counters("vxswitch_flow_limit_hits_total", "Flows for which a table had no room.", &[], &hits);
+        out.0
+    }
+}
+
+fn ports(out: &mut Families, ports: &[PortSample]) {
+    const LABELS: [&str; 3] = ["port", "bridge", "type"];
+    type Count = fn(&PortSample) -> Option<u64>;
+    let families: [(&str, &str, Count); 9] = [
+        ("rx_packets", "Packets received; for a vxlan port, inner frames.", |p| Some(p.totals.rx_packets)),
+        ("rx_bytes", "Bytes received, without FCS.", |p| Some(p.totals.rx_bytes)),
+        ("tx_packets", "Packets sent; for a vxlan port, inner frames.", |p| Some(p.totals.tx_packets)),
+        ("tx_bytes", "Bytes sent, without FCS.", |p| Some(p.totals.tx_bytes)),
+        ("tx_dropped", "Packets for the port that were not sent.", |p| Some(p.totals.tx_dropped)),
+        ("rx_missed", "Packets that the device dropped because nobody fetched them in time.", |p| {
+            p.device.as_ref().map(|d| d.rx_missed)
+        }),
+        ("rx_nombuf", "Times that no mbuf was left to receive into.", |p| p.device.as_ref().map(|d| d.rx_nombuf)),
+        ("rx_errors", "Packets received in error.", |p| p.device.as_ref().map(|d| d.rx_errors)),
+        ("tx_errors", "Packets that the device failed to send.", |p| p.device.as_ref().map(|d| d.tx_errors)),
+    ];
+    for (name, help, count) in families {
+        let rows: Vec<_> = ports
+            .iter()
+            .filter_map(|p| Some((vec![p.name.as_str(), p.bridge.as_str(), p.kind.as_str()], count(p)?)))
+            .collect();
+        out.counters(&format!("vxswitch_port_{name}_total"), help, &LABELS, &rows);
+    }
+}
+
+fn workers(out: &mut Families, app: &App) {
+    use crate::datapath::counters::{Counter, WorkerCounters};
+    type Count = fn(&WorkerCounters) -> &Counter;
+    let lcores: Vec<String> = app.workers.iter().map(|w| w.lcore.to_string()).collect();
+    let families: [(&str, &str, Count); 12] = [
+        ("worker_iterations", "Loops of a worker.", |c| &c.iterations),
+        ("worker_busy_cycles", "TSC cycles of loops that did something.", |c| &c.busy_cycles),
+        ("worker_idle_cycles", "TSC cycles of loops that found nothing to do.", |c| &c.idle_cycles),
+        ("worker_rx_packets", "Packets received from devices.", |c| &c.rx),
+        ("worker_tx_packets", "Packets that devices took.", |c| &c.tx),
+        ("worker_dropped_packets", "Packets freed instead of sent.", |c| &c.dropped),
+        ("worker_handed_out_packets", "Packets given to the worker with the TX queue.", |c| &c.handed_out),
+        ("cache_hits", "Lookups that the flow cache answered.", |c| &c.cache_hits),
+        ("megaflow_hits", "Lookups that the megaflow table answered.", |c| &c.megaflow_hits),
+        ("misses", "Lookups that nothing answered.", |c| &c.misses),
+        ("upcalls", "Keys sent to the slow path.", |c| &c.upcalls),
+        ("punts_lost", "Packets for the switch itself that were lost.", |c| &c.punts_lost),
+    ];
+    let rows = |count: Count| {
+        let each = lcores.iter().zip(&app.workers);
+        each.map(|(lcore, w)| (vec![lcore.as_str()], count(&w.counters).get())).collect::<Vec<_>>()
+    };
+    for (name, help, count) in families {
+        out.counters(&format!("vxswitch_{name}_total"), help, &["lcore"], &rows(count));
+    }
+    let held: Vec<_> = rows(|c| &c.held).into_iter().map(|(labels, n)| (labels, n as f64)).collect();
+    out.gauges("vxswitch_held_packets", "Packets that wait for a decision or a neighbour.", &["lcore"], &held);
+}

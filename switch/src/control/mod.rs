@@ -1,0 +1,25 @@
+//! The control thread: it owns the desired state, makes the running state so, and answers users.
+//!
+//! - [`options`], [`machine`], [`hugepages`]: what the daemon is told, and what it runs on.
+//! - [`daemon`]: start and stop, and the threads between.
+//! - [`plan`]: the difference of two documents. [`device`]: DPDK ports. [`apply`]: makes the difference so.
+//! - [`rules`]: flows as text, checked and parsed.
+//! - [`server`] and its handlers: the API. [`metrics`]: Prometheus.
+
+pub mod apply;
+pub mod daemon;
+mod configure;
+pub mod device;
+mod flows;
+pub mod hugepages;
+pub mod machine;
+pub mod metrics;
+pub mod options;
+mod operate;
+pub mod plan;
+pub mod rules;
+pub mod server;
+pub mod socket;
+pub mod totals;
+mod sys;
+mod views;

@@ -1,0 +1,199 @@
+//! Handlers for tables that fill themselves: FDB, neighbours; and for routes.
+
+use super::flows::bridge_id;
+use super::server::{Answer, App, Refused};
+use crate::api::{Done, FdbEdit, FdbEntry, NeighbourEdit, NeighbourEntry, RouteEntry};
+use crate::bridge::PortKind;
+use crate::bridge::fdb::Location;
+use axum::Json;
+use axum::extract::{Path, Query, State};
+use config::{Bridge, Document, Neighbour, Route};
+use ipnet::IpNet;
+use serde::Deserialize;
+use std::net::IpAddr;
+use std::sync::Arc;
+use wire::addr::MacAddr;
+
+fn parse<T: std::str::FromStr>(what: &str, text: &str, expected: &str) -> Result<T, Refused> {
+    text.parse().map_err(|_| Refused::bad(format!("{what}: found {text:?}, expected {expected}")))
+}
+
+fn mac(text: &str) -> Result<MacAddr, Refused> {
+    parse("mac", text, "a MAC address such as 02:00:00:00:0a:01")
+}
+
+fn ip(what: &str, text: &str) -> Result<IpAddr, Refused> {
+    parse(what, text, "an IP address such as 192.168.1.2")
+}
+
+/// `GET /v1/fdb/BRIDGE`.
+pub(super) async fn fdb(State(app): State<Arc<App>>, Path(bridge): Path<String>) -> Answer<Vec<FdbEntry>> {
+    let rows = app.handle.call(move |slow| Ok::<_, Refused>(slow.fdb_view(bridge_id(slow, &bridge)?)));
+    rows.await?.map(Json)
+}
+
+/// `POST /v1/fdb/BRIDGE/add`.
+pub(super) async fn fdb_add(
+    State(app): State<Arc<App>>,
+    Path(bridge): Path<String>,
+    Json(body): Json<FdbEdit>,
+) -> Answer<Done> {
+    let address = mac(&body.mac)?;
+    if body.vlan > 4095 {
+        return Err(Refused::bad(format!("vlan: found {}, expected 0 to 4095", body.vlan)));
+    }
+    if address.is_multicast() {
+        return Err(Refused::bad(format!("mac: {address} is a group address, expected a station's")));
+    }
+    let remote = body.remote.as_deref().map(|text| ip("remote", text)).transpose()?;
+    let added = app.handle.call(move |slow| {
+        let id = bridge_id(slow, &bridge)?;
+        let port = slow.world.port_named(&body.port).and_then(|port| Some((port, slow.world.port(port)?)));
+        let Some((number, port)) = port.filter(|(_, port)| port.bridge == id) else {
+            return Err(Refused::not_found(format!("bridge {bridge} has no port named {}", body.port)));
+        };
+        let remote = match (&port.kind, remote) {
+            (PortKind::Vxlan(vxlan), Some(IpAddr::V4(ip))) if vxlan.remotes.iter().any(|(r, _)| *r == ip) => remote,
+            (PortKind::Vxlan(vxlan), None) if vxlan.remotes.len() == 1 => Some(vxlan.remotes[0].0.into()),
+            (PortKind::Vxlan(_), _) => {
+                return Err(Refused::bad("remote: expected one of the vxlan port's remote_ip"));
+            }
+            (_, None) => None,
+            (_, Some(_)) => return Err(Refused::bad("remote: only a vxlan port has remotes")),
+        };
+        let done = slow.fdb_add(id, body.vlan, address, Location { port: number, remote });
+        if done { Ok(Done { changed: 1 }) } else { Err(Refused::broken("a worker does not answer")) }
+    });
+    added.await?.map(Json)
+}
+
+/// `POST /v1/fdb/BRIDGE/delete`.
+pub(super) async fn fdb_delete(
+    State(app): State<Arc<App>>,
+    Path(bridge): Path<String>,
+    Json(body): Json<FdbEdit>,
+) -> Answer<Done> {
+    let address = mac(&body.mac)?;
+    let deleted = app.handle.call(move |slow| {
+        let id = bridge_id(slow, &bridge)?;
+        if slow.fdb_delete(id, body.vlan, address) {
+            Ok(Done { changed: 1 })
+        } else {
+            Err(Refused::not_found(format!("bridge {bridge} has no entry for {address} in VLAN {}", body.vlan)))
+        }
+    });
+    deleted.await?.map(Json)
+}
+
+/// `POST /v1/fdb/BRIDGE/flush`.
+pub(super) async fn fdb_flush(State(app): State<Arc<App>>, Path(bridge): Path<String>) -> Answer<Done> {
+    let flushed = app.handle.call(move |slow| {
+        let id = bridge_id(slow, &bridge)?;
+        Ok::<_, Refused>(Done { changed: slow.fdb_flush(id) })
+    });
+    flushed.await?.map(Json)
+}
+
+/// Which bridge; none for all.
+#[derive(Debug, Deserialize)]
+pub(super) struct BridgeQuery {
+    bridge: Option<String>,
+}
+
+/// `GET /v1/neigh`.
+pub(super) async fn neighbours(
+    State(app): State<Arc<App>>,
+    Query(query): Query<BridgeQuery>,
+) -> Answer<Vec<NeighbourEntry>> {
+    let rows = app.handle.call(move |slow| {
+        let only = query.bridge.map(|name| bridge_id(slow, &name)).transpose()?;
+        Ok::<_, Refused>(slow.neighbour_view(only))
+    });
+    rows.await?.map(Json)
+}
+
+/// `POST /v1/neigh/flush`.
+pub(super) async fn neighbours_flush(
+    State(app): State<Arc<App>>,
+    Query(query): Query<BridgeQuery>,
+) -> Answer<Done> {
+    let flushed = app.handle.call(move |slow| {
+        let only = query.bridge.map(|name| bridge_id(slow, &name)).transpose()?;
+        Ok::<_, Refused>(Done { changed: slow.neighbours_flush(only) })
+    });
+    flushed.await?.map(Json)
+}
+
+/// Changes one bridge of the document, and makes it so.
+async fn edit(
+    app: &App,
+    bridge: &str,
+    edit: impl FnOnce(&mut Bridge) -> Result<(), Refused>,
+) -> Answer<Done> {
+    let mut switch = app.switch.lock().await;
+    let mut document: Document = switch.document.clone();
+    let entry = document.bridge_mut(bridge);
+    edit(entry.ok_or_else(|| Refused::not_found(format!("no bridge named {bridge}")))?)?;
+    let changed = usize::from(document != switch.document);
+    switch.change(document).await?;
+    Ok(Json(Done { changed }))
+}
+
+/// `POST /v1/neigh/BRIDGE/set`: a static neighbour.
+pub(super) async fn neighbour_set(
+    State(app): State<Arc<App>>,
+    Path(bridge): Path<String>,
+    Json(body): Json<NeighbourEdit>,
+) -> Answer<Done> {
+    let new = Neighbour { ip: ip("ip", &body.ip)?, mac: mac(&body.mac)? };
+    edit(&app, &bridge, |bridge| {
+        bridge.neighbours.retain(|old| old.ip != new.ip);
+        bridge.neighbours.push(new);
+        Ok(())
+    })
+    .await
+}
+
+/// `GET /v1/route`.
+pub(super) async fn routes(State(app): State<Arc<App>>) -> Answer<Vec<RouteEntry>> {
+    Ok(Json(app.handle.call(|slow| slow.route_view()).await?))
+}
+
+fn route(body: &RouteEntry) -> Result<Route, Refused> {
+    let to: IpNet = parse("to", &body.to, "a network such as 10.0.0.0/8")?;
+    let via = body.via.as_deref().map(|text| ip("via", text)).transpose()?;
+    Ok(Route { to: to.trunc(), via })
+}
+
+/// `POST /v1/route/BRIDGE/add`: a route to the same prefix is replaced.
+pub(super) async fn route_add(
+    State(app): State<Arc<App>>,
+    Path(bridge): Path<String>,
+    Json(body): Json<RouteEntry>,
+) -> Answer<Done> {
+    let new = route(&body)?;
+    edit(&app, &bridge, |bridge| {
+        bridge.routes.retain(|old| old.to.trunc() != new.to);
+        bridge.routes.push(new);
+        Ok(())
+    })
+    .await
+}
+
+/// `POST /v1/route/BRIDGE/delete`.
+pub(super) async fn route_delete(
+    State(app): State<Arc<App>>,
+    Path(bridge): Path<String>,
+    Json(body): Json<RouteEntry>,
+) -> Answer<Done> {
+    let gone = route(&body)?;
+    edit(&app, &bridge, |bridge| {
+        let before = bridge.routes.len();
+        bridge.routes.retain(|old| old.to.trunc() != gone.to || gone.via.is_some() && old.via != gone.via);
+        if bridge.routes.len() == before {
+            return Err(Refused::not_found(format!("bridge {} has no route to {}", bridge.name, gone.to)));
+        }
+        Ok(())
+    })
+    .await
+}

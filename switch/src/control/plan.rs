@@ -1,0 +1,184 @@
+//! The difference between two documents: what has to be done so that the one becomes the other.
+
+use config::{Bridge, Document, Port};
+
+/// What to do, by names. Everything gone goes before anything new comes.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Plan {
+    /// Ports that go, or come back changed.
+    pub remove_ports: Vec<String>,
+    /// Bridges that go; their ports are in `remove_ports`.
+    pub remove_bridges: Vec<String>,
+    /// New bridges.
+    pub add_bridges: Vec<String>,
+    /// Bridges that stay with other settings.
+    pub configure: Vec<String>,
+    /// Ports that come, as bridge and port.
+    pub add_ports: Vec<(String, String)>,
+    /// Ports that stay with other VLANs.
+    pub set_vlan: Vec<String>,
+    /// Device ports that stay with another MTU.
+    pub set_mtu: Vec<String>,
+    /// Bridges whose rules have to be read again: they changed, or a port that they may name got a number.
+    pub rules: Vec<String>,
+}
+
+impl Plan {
+    /// What makes `new` of `old`.
+    pub fn new(old: &Document, new: &Document) -> Plan {
+        let mut plan = Plan::default();
+        for (bridge, port) in old.ports() {
+            let stays = new.port(&port.name).is_some_and(|(b, p)| b.name == bridge.name && !needs_new(port, p));
+            if !stays {
+                plan.remove_ports.push(port.name.clone());
+            }
+        }
+        let gone = old.bridges.iter().filter(|b| new.bridge(&b.name).is_none());
+        plan.remove_bridges = gone.map(|b| b.name.clone()).collect();
+        for bridge in &new.bridges {
+            match old.bridge(&bridge.name) {
+                None => plan.add_bridges.push(bridge.name.clone()),
+                Some(before) if settings(before) != settings(bridge) => plan.configure.push(bridge.name.clone()),
+                Some(_) => {}
+            }
+            let mut renumbered = false;
+            for port in &bridge.ports {
+                let before = old.port(&port.name).filter(|_| !plan.remove_ports.contains(&port.name));
+                let Some((_, before)) = before else {
+                    plan.add_ports.push((bridge.name.clone(), port.name.clone()));
+                    renumbered = true;
+                    continue;
+                };
+                let vlan = |p: &Port| (p.tag, p.trunks.clone(), p.vlan_mode);
+                if vlan(before) != vlan(port) {
+                    plan.set_vlan.push(port.name.clone());
+                }
+                if before.mtu != port.mtu && port.kind == "dpdk" {
+                    plan.set_mtu.push(port.name.clone());
+                }
+            }
+            let flows = old.bridge(&bridge.name).map_or(&[][..], |b| &b.flows);
+            if bridge.flows != flows || renumbered && !bridge.flows.is_empty() {
+                plan.rules.push(bridge.name.clone());
+            }
+        }
+        plan
+    }
+
+    /// Whether there is nothing to do.
+    pub fn is_empty(&self) -> bool {
+        *self == Plan::default()
+    }
+}
+
+/// Whether a changed port cannot be changed in place.
+fn needs_new(old: &Port, new: &Port) -> bool {
+    old.kind != new.kind || old.options != new.options || old.ofport_request != new.ofport_request
+}
+
+/// A bridge without ports and flows, which are looked at one by one.
+fn settings(bridge: &Bridge) -> Bridge {
+    Bridge {
+        name: bridge.name.clone(),
+        fail_mode: bridge.fail_mode,
+        hwaddr: bridge.hwaddr,
+        address: bridge.address.clone(),
+        routes: bridge.routes.clone(),
+        neighbours: bridge.neighbours.clone(),
+        other_config: bridge.other_config.clone(),
+        flows: Vec::new(),
+        ports: Vec::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn document(text: &str) -> Document {
+        config::parse_str("test", text, &config::accept_flows).unwrap()
+    }
+
+    const BASE: &str = r#"
+        [[bridge]]
+        name = "br0"
+        flows = ["in_port=p0,actions=output:vx"]
+        [[bridge.port]]
+        name = "p0"
+        type = "dpdk"
+        options = { dpdk-devargs = "net_null0" }
+        tag = 10
+        [[bridge.port]]
+        name = "vx"
+        type = "vxlan"
+        options = { remote_ip = "10.0.0.2", key = "5" }
+        [[bridge]]
+        name = "br1"
+    "#;
+
+    fn plan(edit: impl FnOnce(&mut Document)) -> Plan {
+        let old = document(BASE);
+        let mut new = old.clone();
+        edit(&mut new);
+        Plan::new(&old, &new)
+    }
+
+    fn names(names: &[&str]) -> Vec<String> {
+        names.iter().map(|name| (*name).to_owned()).collect()
+    }
+
+    #[test]
+    fn the_same_document_needs_nothing() {
+        assert!(plan(|_| {}).is_empty());
+    }
+
+    #[test]
+    fn from_nothing_and_back() {
+        let full = document(BASE);
+        let up = Plan::new(&Document::default(), &full);
+        assert_eq!(up.add_bridges, names(&["br0", "br1"]));
+        assert_eq!(up.add_ports.len(), 2);
+        assert_eq!(up.rules, names(&["br0"]));
+        let down = Plan::new(&full, &Document::default());
+        assert_eq!(down.remove_bridges, names(&["br0", "br1"]));
+        assert_eq!(down.remove_ports, names(&["p0", "vx"]));
+        assert!(down.add_ports.is_empty() && down.rules.is_empty());
+    }
+
+    #[test]
+    fn vlans_and_mtu_change_in_place() {
+        let plan = plan(|new| {
+            let port = new.port_mut("p0").unwrap();
+            (port.tag, port.mtu) = (None, Some(9000));
+        });
+        assert_eq!(plan, Plan { set_vlan: names(&["p0"]), set_mtu: names(&["p0"]), ..Plan::default() });
+    }
+
+    #[test]
+    fn other_options_need_another_port_and_the_rules_that_name_it() {
+        let plan = plan(|new| {
+            new.port_mut("vx").unwrap().options.insert("key".into(), "6".into());
+        });
+        assert_eq!(plan.remove_ports, names(&["vx"]));
+        assert_eq!(plan.add_ports, [("br0".to_owned(), "vx".to_owned())]);
+        assert_eq!(plan.rules, names(&["br0"]));
+    }
+
+    #[test]
+    fn a_port_that_changes_its_bridge_goes_and_comes() {
+        let plan = plan(|new| {
+            let port = new.bridges[0].ports.remove(0);
+            new.bridges[1].ports.push(port);
+            new.bridges[0].flows.clear();
+        });
+        assert_eq!(plan.remove_ports, names(&["p0"]));
+        assert_eq!(plan.add_ports, [("br1".to_owned(), "p0".to_owned())]);
+        assert_eq!(plan.rules, names(&["br0"]));
+    }
+
+    #[test]
+    fn settings_of_a_bridge() {
+        let plan = plan(|new| new.bridges[1].address.push("10.0.0.1/24".parse().unwrap()));
+        assert_eq!(plan, Plan { configure: names(&["br1"]), ..Plan::default() });
+    }
+}

@@ -1,0 +1,158 @@
+//! The control API: HTTP and JSON over the Unix socket, so `curl --unix-socket` works.
+//!
+//! | method and path | what |
+//! |---|---|
+//! | `GET /v1/show` | bridges and ports ([`crate::api::Show`]) |
+//! | `GET /v1/interfaces`, `/v1/interfaces/NAME` | ports with their counters |
+//! | `POST /v1/transaction` | a command line in `ovs-vsctl`'s grammar |
+//! | `GET`, `PUT /v1/document` | the desired state, as TOML in JSON; `PUT` takes TOML, or JSON when it says so |
+//! | `GET /v1/flows/BRIDGE?match=` , `POST /v1/flows/BRIDGE/add`, `/delete`, `/replace` | rules |
+//! | `GET /v1/fdb/BRIDGE`, `POST .../add`, `/delete`, `/flush` | MAC addresses |
+//! | `GET /v1/neigh`, `POST /v1/neigh/BRIDGE/set`, `/v1/neigh/flush` | neighbours |
+//! | `GET /v1/route`, `POST /v1/route/BRIDGE/add`, `/delete` | routes |
+//! | `GET /v1/megaflows?bridge=&limit=` | megaflows |
+//! | `GET /v1/lcores`, `/v1/drops`, `/v1/upcall` | counters |
+//! | `POST /v1/trace/BRIDGE` | what would become of a packet |
+
+use super::apply::{ChangeError, Switch};
+use super::{configure, flows, operate, views};
+use crate::api::ErrorBody;
+use crate::datapath::counters::WorkerCounters;
+use crate::slowpath::Handle;
+use crate::slowpath::handle::Stopped;
+use axum::Json;
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use tokio::sync::Mutex;
+
+/// Largest request: a document or a list of rules as long as a file may be.
+const MAX_BODY: usize = 64 << 20;
+
+/// What is known of a worker from its start on.
+#[derive(Debug)]
+pub struct WorkerInfo {
+    /// Its lcore.
+    pub lcore: u32,
+    /// What it counts.
+    pub counters: Arc<WorkerCounters>,
+    /// Bytes that a megaflow costs in a full table.
+    pub bytes_per_megaflow: f64,
+    /// Bytes that an entry of the flow cache costs.
+    pub bytes_per_cache_entry: usize,
+}
+
+/// What handlers share.
+#[derive(Debug)]
+pub struct App {
+    /// The switch; who changes it holds the lock until the change is whole.
+    pub switch: Mutex<Switch>,
+    /// Workers in the order of their lcores.
+    pub workers: Vec<WorkerInfo>,
+    /// The workers' counters, in the same order.
+    pub counters: Vec<Arc<WorkerCounters>>,
+    /// The way to the slow path.
+    pub handle: Handle,
+    /// Everything in the file has been applied.
+    pub ready: AtomicBool,
+}
+
+impl App {
+    /// For this switch and its workers.
+    pub fn new(switch: Switch, workers: Vec<WorkerInfo>) -> Arc<App> {
+        let handle = switch.handle().clone();
+        let counters = workers.iter().map(|w| Arc::clone(&w.counters)).collect();
+        Arc::new(App { switch: Mutex::new(switch), workers, counters, handle, ready: AtomicBool::new(false) })
+    }
+}
+
+/// A refused request: status and one line.
+#[derive(Debug)]
+pub struct Refused(StatusCode, String);
+
+impl Refused {
+    /// What was asked for is wrong.
+    pub fn bad(message: impl Into<String>) -> Refused {
+        Refused(StatusCode::BAD_REQUEST, message.into())
+    }
+
+    /// What was asked for is not there.
+    pub fn not_found(message: impl Into<String>) -> Refused {
+        Refused(StatusCode::NOT_FOUND, message.into())
+    }
+
+    /// A worker or the slow path does not do its part.
+    pub fn broken(message: impl Into<String>) -> Refused {
+        Refused(StatusCode::INTERNAL_SERVER_ERROR, message.into())
+    }
+}
+
+impl IntoResponse for Refused {
+    fn into_response(self) -> Response {
+        (self.0, Json(ErrorBody { error: self.1 })).into_response()
+    }
+}
+
+impl From<Stopped> for Refused {
+    fn from(error: Stopped) -> Refused {
+        Refused(StatusCode::SERVICE_UNAVAILABLE, error.to_string())
+    }
+}
+
+impl From<ChangeError> for Refused {
+    fn from(error: ChangeError) -> Refused {
+        let status = match &error {
+            ChangeError::Invalid(_) | ChangeError::Rule(..) => StatusCode::BAD_REQUEST,
+            ChangeError::NeedsRestart | ChangeError::Device(_) => StatusCode::CONFLICT,
+            ChangeError::Full(_) => StatusCode::INTERNAL_SERVER_ERROR,
+            ChangeError::Stopping(_) => StatusCode::SERVICE_UNAVAILABLE,
+        };
+        Refused(status, error.to_string())
+    }
+}
+
+/// An answer, or why there is none.
+pub type Answer<T> = Result<Json<T>, Refused>;
+
+/// All routes.
+pub fn router(app: Arc<App>) -> Router {
+    Router::new()
+        .route("/v1/show", get(views::show))
+        .route("/v1/interfaces", get(views::interfaces))
+        .route("/v1/interfaces/{name}", get(views::interface))
+        .route("/v1/lcores", get(views::lcores))
+        .route("/v1/drops", get(views::drops))
+        .route("/v1/upcall", get(views::upcall))
+        .route("/v1/megaflows", get(views::megaflows))
+        .route("/v1/transaction", post(configure::transaction))
+        .route("/v1/document", get(configure::document).put(configure::replace))
+        .route("/v1/flows/{bridge}", get(flows::dump))
+        .route("/v1/flows/{bridge}/add", post(flows::add))
+        .route("/v1/flows/{bridge}/delete", post(flows::delete))
+        .route("/v1/flows/{bridge}/replace", post(flows::replace))
+        .route("/v1/trace/{bridge}", post(flows::trace))
+        .route("/v1/fdb/{bridge}", get(operate::fdb))
+        .route("/v1/fdb/{bridge}/add", post(operate::fdb_add))
+        .route("/v1/fdb/{bridge}/delete", post(operate::fdb_delete))
+        .route("/v1/fdb/{bridge}/flush", post(operate::fdb_flush))
+        .route("/v1/neigh", get(operate::neighbours))
+        .route("/v1/neigh/flush", post(operate::neighbours_flush))
+        .route("/v1/neigh/{bridge}/set", post(operate::neighbour_set))
+        .route("/v1/route", get(operate::routes))
+        .route("/v1/route/{bridge}/add", post(operate::route_add))
+        .route("/v1/route/{bridge}/delete", post(operate::route_delete))
+        .fallback(|| async { Refused::not_found("no such path") })
+        .layer(DefaultBodyLimit::max(MAX_BODY))
+        .with_state(app)
+}
+
+/// Serves the control API until the task is aborted.
+pub async fn serve(listener: tokio::net::UnixListener, app: Arc<App>) {
+    if let Err(error) = axum::serve(listener, router(app)).await {
+        tracing::error!(%error, "the control API ended");
+    }
+}

@@ -1,0 +1,60 @@
+//! The two calls of the C library that the daemon makes itself. The only unsafe code of this crate.
+#![allow(unsafe_code)]
+
+use std::io;
+
+/// CPUs that the calling thread may run on, in rising order.
+pub fn affinity() -> io::Result<Vec<usize>> {
+    // SAFETY: an all-zero cpu_set_t is the empty set.
+    let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
+    // SAFETY: 0 is the calling thread; the kernel writes at most the size given, which is the structure's.
+    if unsafe { libc::sched_getaffinity(0, size_of::<libc::cpu_set_t>(), &raw mut set) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the indices are below CPU_SETSIZE, the number of bits in the set.
+    Ok((0..libc::CPU_SETSIZE as usize).filter(|cpu| unsafe { libc::CPU_ISSET(*cpu, &set) }).collect())
+}
+
+/// Restricts the calling thread to these CPUs.
+pub fn set_affinity(cpus: &[usize]) -> io::Result<()> {
+    // SAFETY: an all-zero cpu_set_t is the empty set.
+    let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
+    for cpu in cpus.iter().filter(|cpu| **cpu < libc::CPU_SETSIZE as usize) {
+        // SAFETY: the index is below CPU_SETSIZE, the number of bits in the set.
+        unsafe { libc::CPU_SET(*cpu, &mut set) };
+    }
+    // SAFETY: 0 is the calling thread; the kernel reads the structure, whose size is given.
+    match unsafe { libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &raw const set) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Runs `f` such that files made meanwhile are for their owner only. The mask is the process's: for the start,
+/// before there are other threads.
+pub fn owner_only<R>(f: impl FnOnce() -> R) -> R {
+    // SAFETY: umask cannot fail and touches no memory.
+    let old = unsafe { libc::umask(0o177) };
+    let result = f();
+    // SAFETY: as above.
+    unsafe { libc::umask(old) };
+    result
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn affinity_can_be_narrowed_and_is_the_threads_own() {
+        let all = affinity().unwrap();
+        assert!(!all.is_empty());
+        let first = all[0];
+        let narrowed = std::thread::spawn(move || {
+            set_affinity(&[first]).unwrap();
+            affinity().unwrap()
+        });
+        assert_eq!(narrowed.join().unwrap(), [first]);
+        assert_eq!(affinity().unwrap(), all);
+    }
+}

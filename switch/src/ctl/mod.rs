@@ -1,0 +1,1 @@
+//! `vxctl`: the command line of a running switch.

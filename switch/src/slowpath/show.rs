@@ -1,0 +1,293 @@
+//! Read-only views of the slow path's state, as the rows that the control API shows.
+
+use super::SlowPath;
+use super::adjacencies::ReachSpec;
+use crate::api::{FdbEntry, FlowRow, MegaflowRow, NeighbourEntry, RemoteRow, RouteEntry, Trace, UpcallStats};
+use crate::bridge::translate::trace;
+use crate::bridge::{BridgeId, BridgePorts, PortKind};
+use flow::ofp::{FlowFilter, FlowStats, MatchKey, PORT_LOCAL, PortNames, format_flow, format_key, format_megaflow};
+use flow::program::{AdjacencyId, Op, PortId, Program};
+use rustc_hash::FxHashSet;
+use std::time::{Duration, Instant};
+use wire::encap::EncapAddrs;
+
+/// A running port.
+#[derive(Debug, Clone)]
+pub struct PortView {
+    /// Datapath number.
+    pub id: PortId,
+    /// Name.
+    pub name: String,
+    /// OpenFlow number.
+    pub ofport: u32,
+    /// Remotes of a vxlan port.
+    pub remotes: Vec<RemoteRow>,
+}
+
+/// A running bridge.
+#[derive(Debug, Clone)]
+pub struct BridgeView {
+    /// Name.
+    pub name: String,
+    /// MAC of its LOCAL port.
+    pub mac: String,
+    /// Rules in all tables.
+    pub flows: usize,
+    /// FDB entries.
+    pub fdb_entries: usize,
+    /// Ports by OpenFlow number, LOCAL last.
+    pub ports: Vec<PortView>,
+}
+
+/// Megaflow figures of one worker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TableView {
+    /// The worker's lcore.
+    pub lcore: u32,
+    /// Megaflows.
+    pub megaflows: usize,
+    /// Different masks among them.
+    pub masks: usize,
+}
+
+/// Datapath port numbers by their names.
+struct DatapathNames<'a>(&'a SlowPath);
+
+impl PortNames for DatapathNames<'_> {
+    fn number(&self, name: &str) -> Option<u32> {
+        self.0.world.port_named(name).map(|id| id.0.into())
+    }
+
+    fn name(&self, number: u32) -> Option<String> {
+        self.0.world.port(PortId(number as u16)).map(|port| port.name.clone())
+    }
+}
+
+fn seconds(since: Duration) -> f64 {
+    (since.as_secs_f64() * 1000.0).round() / 1000.0
+}
+
+impl SlowPath {
+    /// All bridges with their ports.
+    pub fn bridge_views(&self) -> Vec<BridgeView> {
+        let view = |id: PortId| {
+            let port = self.world.port(id)?;
+            let remotes = match &port.kind {
+                PortKind::Vxlan(vxlan) => vxlan.remotes.iter().filter_map(|(_, a)| self.remote(*a)).collect(),
+                PortKind::Local | PortKind::Device => Vec::new(),
+            };
+            Some(PortView { id, name: port.name.clone(), ofport: port.ofport, remotes })
+        };
+        self.world
+            .bridges()
+            .map(|(_, bridge)| BridgeView {
+                name: bridge.name.clone(),
+                mac: bridge.mac.to_string(),
+                flows: bridge.tables.len(),
+                fdb_entries: bridge.fdb.len(),
+                ports: bridge.ports.values().copied().chain([bridge.local]).filter_map(view).collect(),
+            })
+            .collect()
+    }
+
+    fn remote(&self, id: AdjacencyId) -> Option<RemoteRow> {
+        let remote = self.adjacencies.get(id)?;
+        let mut row = RemoteRow {
+            ip: remote.ip.to_string(),
+            state: "resolving".into(),
+            source: None,
+            next_hop_mac: None,
+            next_hop: None,
+        };
+        match &remote.told {
+            Some(ReachSpec::Ready(header, _)) => {
+                row.state = "ready".into();
+                row.next_hop_mac = Some(header.eth_dst.to_string());
+                row.source = Some(match header.addrs {
+                    EncapAddrs::V4(src, _) => src.to_string(),
+                    EncapAddrs::V6(src, _) => src.to_string(),
+                });
+            }
+            Some(ReachSpec::Resolving(_, next_hop)) => row.next_hop = Some(next_hop.to_string()),
+            Some(ReachSpec::Unreachable(reason)) => row.state = reason.name().into(),
+            None => {}
+        }
+        Some(row)
+    }
+
+    /// A bridge's FDB, by VLAN and address.
+    pub fn fdb_view(&self, bridge: BridgeId) -> Vec<FdbEntry> {
+        let Some(bridge) = self.world.bridge(bridge) else { return Vec::new() };
+        let rows = bridge.fdb.rows(Instant::now());
+        rows.into_iter()
+            .filter_map(|row| {
+                let port = self.world.port(row.at.port)?;
+                Some(FdbEntry {
+                    port: port.name.clone(),
+                    ofport: port.ofport,
+                    vlan: row.vlan,
+                    mac: row.mac.to_string(),
+                    age: row.age.as_secs(),
+                    remote: row.at.remote.map(|ip| ip.to_string()),
+                    fixed: row.fixed,
+                })
+            })
+            .collect()
+    }
+
+    /// The neighbours of all bridges, or of one.
+    pub fn neighbour_view(&self, only: Option<BridgeId>) -> Vec<NeighbourEntry> {
+        let now = Instant::now();
+        let tables = self.neighbours.iter().filter(|(id, _)| only.is_none_or(|o| o == **id));
+        tables
+            .filter_map(|(id, table)| Some((self.world.bridge(*id)?, table)))
+            .flat_map(|(bridge, table)| {
+                table.rows(now).into_iter().map(|row| NeighbourEntry {
+                    bridge: bridge.name.clone(),
+                    ip: row.ip.to_string(),
+                    mac: row.state.mac().map(|mac| mac.to_string()),
+                    state: row.state.name().into(),
+                    age: row.age.as_secs(),
+                })
+            })
+            .collect()
+    }
+
+    /// The routes of all bridges: connected ones first.
+    pub fn route_view(&self) -> Vec<RouteEntry> {
+        let mut rows = Vec::new();
+        for (_, bridge) in self.world.bridges() {
+            let connected = bridge.addresses.iter().map(|net| (net.trunc().to_string(), None, true));
+            let routes = bridge.routes.iter().map(|r| (r.to.to_string(), r.via.map(|ip| ip.to_string()), false));
+            for (to, via, connected) in connected.chain(routes) {
+                rows.push(RouteEntry { bridge: bridge.name.clone(), to, via, connected });
+            }
+        }
+        rows
+    }
+
+    /// The rules of a bridge that a filter selects, with statistics up to now.
+    pub fn flow_view(&mut self, bridge: BridgeId, filter: &FlowFilter, strict: bool) -> Vec<FlowRow> {
+        self.collect_all();
+        let Some(running) = self.world.bridge(bridge) else { return Vec::new() };
+        let names = BridgePorts { world: &self.world, bridge };
+        let rows = running.tables.select(filter, strict);
+        rows.iter()
+            .map(|rule| {
+                let (packets, bytes) = rule.stats();
+                let duration = rule.created.elapsed();
+                let stats = FlowStats { duration, packets, bytes, idle_age: None };
+                FlowRow {
+                    flow: rule.describe(&names),
+                    packets,
+                    bytes,
+                    duration: seconds(duration),
+                    text: format_flow(&rule.spec, Some(&stats), &names),
+                }
+            })
+            .collect()
+    }
+
+    /// Megaflows of all workers, those of one bridge's ports if it is given, at most `limit`.
+    pub fn megaflow_view(&mut self, only: Option<BridgeId>, limit: usize) -> Vec<MegaflowRow> {
+        self.collect_all();
+        let now = Instant::now();
+        let names = DatapathNames(self);
+        let mut rows = Vec::new();
+        for worker in &self.workers {
+            for flow in worker.flows.slots().filter_map(|slot| worker.flows.get(slot)) {
+                let in_port = self.world.port(PortId(flow.key.in_port as u16));
+                if only.is_some() && in_port.map(|p| p.bridge) != only {
+                    continue;
+                }
+                if rows.len() == limit {
+                    return rows;
+                }
+                rows.push(MegaflowRow {
+                    lcore: worker.lcore,
+                    bridge: in_port.and_then(|p| self.world.bridge(p.bridge)).map(|b| b.name.clone()),
+                    flow: format_megaflow(&flow.key, &flow.mask, &names),
+                    packets: flow.packets,
+                    bytes: flow.bytes,
+                    used: (flow.packets > 0).then(|| seconds(now.saturating_duration_since(flow.used))),
+                    actions: self.programs.get(flow.program).map_or_else(String::new, |p| self.describe(p)),
+                });
+            }
+        }
+        rows
+    }
+
+    /// A program for people, with port names.
+    pub fn describe(&self, program: &Program) -> String {
+        if program.is_drop() {
+            return format!("drop({})", program.drop.name());
+        }
+        let ops: Vec<String> = program.ops.iter().map(|op| self.describe_op(*op)).collect();
+        ops.join(",")
+    }
+
+    fn describe_op(&self, op: Op) -> String {
+        let name = |id: PortId| self.world.port(id).map_or_else(|| id.to_string(), |port| port.name.clone());
+        match op {
+            Op::Output(port) => name(port),
+            Op::PushVlan(tci) => format!("push_vlan(vid={},pcp={})", tci & 0xfff, tci >> 13),
+            Op::PopVlan => "pop_vlan".into(),
+            Op::Punt(_) => "slowpath(local)".into(),
+            Op::Encap { adjacency, vni } => match self.adjacencies.get(adjacency) {
+                None => format!("encap(vni={vni})"),
+                Some(remote) => {
+                    let dst_port = match self.world.port(remote.port).map(|p| &p.kind) {
+                        Some(PortKind::Vxlan(vxlan)) => vxlan.options.dst_port,
+                        _ => 0,
+                    };
+                    let port = name(remote.port);
+                    format!("encap({port}: vni={vni},remote={},dst_port={dst_port})", remote.ip)
+                }
+            },
+        }
+    }
+
+    /// Sizes of the workers' tables.
+    pub fn table_views(&self) -> Vec<TableView> {
+        self.workers
+            .iter()
+            .map(|worker| {
+                let flows = worker.flows.slots().filter_map(|slot| worker.flows.get(slot));
+                let masks: FxHashSet<_> = flows.map(|flow| flow.mask).collect();
+                TableView { lcore: worker.lcore, megaflows: worker.flows.len(), masks: masks.len() }
+            })
+            .collect()
+    }
+
+    /// How upcalls go. What was lost to full queues is the workers' to say, and 0 here.
+    pub fn upcall_view(&self) -> UpcallStats {
+        UpcallStats {
+            upcalls: self.upcalls,
+            megaflows: self.megaflows(),
+            flow_limit: self.workers.iter().map(|w| w.flows.capacity()).max().unwrap_or(0),
+            flow_limit_hits: self.flow_limit_hits,
+            lost: 0,
+            programs: self.programs.len(),
+        }
+    }
+
+    /// What would become of a packet on a bridge; `key` has an OpenFlow `in_port`. `None` when the bridge has no
+    /// such port.
+    pub fn trace_view(&self, bridge: BridgeId, key: &MatchKey) -> Option<Trace> {
+        let running = self.world.bridge(bridge)?;
+        let id = match key.flow.in_port {
+            PORT_LOCAL => running.local,
+            ofport => *running.ports.get(&ofport)?,
+        };
+        let mut packet = key.flow;
+        packet.in_port = id.0.into();
+        let (translation, steps) = trace(&self.world, &packet);
+        let names = BridgePorts { world: &self.world, bridge };
+        Some(Trace {
+            flow: format_key(key, &names),
+            steps,
+            megaflow: format_megaflow(&packet, &translation.mask, &DatapathNames(self)),
+            actions: self.describe(&translation.program),
+        })
+    }
+}
