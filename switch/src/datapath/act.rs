@@ -41,28 +41,98 @@ impl Compiled {
     }
 }
 
+/// Consecutive packets of a batch that have one program. Their mbufs are the next ones of `mbufs`, which is
+/// longer: it must be the last of what is zipped.
+struct Run<'a, 'b> {
+    mbufs: &'a mut rte::burst::Drain<'b>,
+    keys: &'a [FlowKey],
+    infos: &'a [PacketInfo],
+}
+
 impl Path {
-    /// Runs the programs of a batch whose packets all have a megaflow.
+    /// Runs the programs of a batch whose packets all have a megaflow, by runs of packets of one program.
     #[inline]
     pub(super) fn act(&mut self, batch: &mut Batch) {
         let count = batch.mbufs.len();
-        let (hits, infos, keys) = (&batch.hits[..count], &batch.infos[..count], &batch.keys[..count]);
-        // Statistics by runs of one megaflow: a single flow's burst costs one update, not 32 dependent ones.
+        let hits = &batch.hits[..count];
+        self.lookup.table.account_burst(hits, &batch.lens[..count]);
+        self.lookup.table.program_burst(hits, &mut batch.programs[..count]);
+        let (programs, keys, infos) = (&batch.programs[..count], &batch.keys[..count], &batch.infos[..count]);
+        let mut mbufs = batch.mbufs.drain();
         let mut at = 0;
         while at < count {
-            let slot = hits[at];
-            let mut bytes = u64::from(infos[at].len);
+            let program = programs[at];
             let mut end = at + 1;
-            while end < count && hits[end] == slot {
-                bytes += u64::from(infos[end].len);
+            while end < count && programs[end] == program {
                 end += 1;
             }
-            self.lookup.table.account(slot, (end - at) as u64, bytes);
+            let run = Run { mbufs: mbufs.by_ref(), keys: &keys[at..end], infos: &infos[at..end] };
+            match self.programs.get(program as usize) {
+                Some(Some(Compiled::Output(port))) => self.output_run(*port, run),
+                Some(Some(Compiled::Encap(adjacency, vni))) => self.encap_run(*adjacency, *vni, run),
+                _ => {
+                    for ((key, info), mbuf) in run.keys.iter().zip(run.infos).zip(run.mbufs) {
+                        self.run(ProgramId(program), mbuf, key, info);
+                    }
+                }
+            }
             at = end;
         }
-        for (at, mbuf) in batch.mbufs.drain().enumerate() {
-            let program = ProgramId(self.lookup.table.program(hits[at]));
-            self.run(program, mbuf, &keys[at], &infos[at]);
+    }
+
+    /// Packets that all go out of one port as they are.
+    #[inline(always)]
+    fn output_run(&mut self, port: PortId, run: Run<'_, '_>) {
+        let mut out = self.tx.to(port, &self.counters);
+        for ((key, info), mut mbuf) in run.keys.iter().zip(run.infos).zip(run.mbufs) {
+            if let Err(reason) = strip_if_tunnelled(&mut mbuf, key, info) {
+                self.counters.count_drop(PortId(key.in_port as u16), reason, 1);
+                continue;
+            }
+            out.stage(mbuf);
+        }
+    }
+
+    /// Packets that all get one tunnel header, where that can be written in one go.
+    #[inline(always)]
+    fn encap_run(&mut self, id: AdjacencyId, vni: u32, run: Run<'_, '_>) {
+        let Some(Some(adjacency)) = self.adjacencies.get_mut(id.0 as usize) else {
+            return self.encap_each(id, vni, run);
+        };
+        let Some(fast) = adjacency.fast(vni) else { return self.encap_each(id, vni, run) };
+        let mut out = self.tx.to(fast.egress, &self.counters);
+        let (mut sent, mut bytes) = (0, 0);
+        for ((key, info), mut mbuf) in run.keys.iter().zip(run.infos).zip(run.mbufs) {
+            if let Err(reason) = strip_if_tunnelled(&mut mbuf, key, info) {
+                self.counters.count_drop(PortId(key.in_port as u16), reason, 1);
+                continue;
+            }
+            let inner_len = mbuf.data_len();
+            let room = if inner_len > usize::from(INNER_MAX_LEN) { None } else { mbuf.prepend(ENCAP_V4_LEN) };
+            let Some(room) = room.and_then(|room| room.first_chunk_mut()) else {
+                let too_long = inner_len > usize::from(INNER_MAX_LEN);
+                let reason = if too_long { DropReason::MtuExceeded } else { DropReason::Headroom };
+                self.counters.count_drop(PortId(key.in_port as u16), reason, 1);
+                continue;
+            };
+            fast.write(room, inner_len as u16, vni, key);
+            sent += 1;
+            bytes += inner_len as u64;
+            out.stage(mbuf);
+        }
+        let counters = &self.counters.ports[fast.tunnel.index()];
+        counters.tx_packets.add(sent);
+        counters.tx_bytes.add(bytes);
+    }
+
+    /// The same packet by packet: the remote cannot be reached yet, or the header is an unusual one.
+    #[inline(never)]
+    fn encap_each(&mut self, id: AdjacencyId, vni: u32, run: Run<'_, '_>) {
+        for ((key, info), mut mbuf) in run.keys.iter().zip(run.infos).zip(run.mbufs) {
+            match strip_if_tunnelled(&mut mbuf, key, info) {
+                Ok(()) => self.encap(id, vni, mbuf, key, info),
+                Err(reason) => self.free(key, reason, mbuf),
+            }
         }
     }
 
@@ -76,9 +146,7 @@ impl Path {
         if let Compiled::Drop(reason) = *compiled {
             return self.free(key, reason, mbuf);
         }
-        if info.strip != 0
-            && let Err(reason) = strip(&mut mbuf, key, info)
-        {
+        if let Err(reason) = strip_if_tunnelled(&mut mbuf, key, info) {
             return self.free(key, reason, mbuf);
         }
         match *compiled {
@@ -263,6 +331,11 @@ impl Path {
         self.counters.count_drop(PortId(key.in_port as u16), reason, 1);
         drop(mbuf);
     }
+}
+
+#[inline(always)]
+fn strip_if_tunnelled(mbuf: &mut Mbuf, key: &FlowKey, info: &PacketInfo) -> Result<(), DropReason> {
+    if info.strip == 0 { Ok(()) } else { strip(mbuf, key, info) }
 }
 
 /// Takes the outer headers off and carries their ECN over (RFC 6040).

@@ -5,9 +5,10 @@
 
 use super::hold::List;
 use flow::drop::DropReason;
+use flow::hash::flow_hash;
 use flow::program::{Op, PortId};
 use wire::ecn::ecn_encap;
-use wire::encap::{EncapPatch, EncapTemplate, EncapV4, source_port};
+use wire::encap::{ENCAP_V4_LEN, EncapPatch, EncapTemplate, EncapV4, EncapV4Ready, source_port};
 use wire::key::FlowKey;
 use wire::proto::{ETH_IPV4, ETH_IPV6};
 
@@ -67,29 +68,88 @@ pub struct Adjacency {
     pub held: List,
     /// Whether the slow path was told that packets wait.
     pub asked: bool,
+    fast: Option<Fast>,
+}
+
+/// An adjacency whose header is written in one go: untagged IPv4 with DF and without UDP checksum, out of one
+/// port, for one VNI.
+#[derive(Debug, Clone, Copy)]
+pub struct Fast {
+    /// Header for an inner packet that asks for nothing special.
+    ready: EncapV4Ready,
+    /// The same, for the others.
+    plain: EncapV4,
+    vni: u32,
+    tos: Inherit,
+    ttl: Inherit,
+    /// The port that the packets leave by.
+    pub egress: PortId,
+    /// The vxlan port.
+    pub tunnel: PortId,
+}
+
+impl Fast {
+    /// Writes the outer headers.
+    #[inline(always)]
+    pub fn write(&self, room: &mut [u8; ENCAP_V4_LEN], inner_len: u16, vni: u32, key: &FlowKey) {
+        let hash = flow_hash(key);
+        // What `ready` was made for: TOS and TTL of the port's own, and an inner packet without ECN bits.
+        let plain = matches!((self.tos, self.ttl), (Inherit::Fixed(_), Inherit::Fixed(_)));
+        if plain && key.nw_tos & 3 == 0 {
+            self.ready.write(room, inner_len, source_port(hash));
+        } else {
+            self.plain.write(room, inner_len, &patch(self.tos, self.ttl, key, hash, vni, 0));
+        }
+    }
 }
 
 impl Adjacency {
     /// An adjacency that cannot send yet.
     pub fn new(tunnel: PortId, reach: Reach, tos: Inherit, ttl: Inherit) -> Adjacency {
-        Adjacency { tunnel, reach, tos, ttl, held: List::EMPTY, asked: false }
+        Adjacency { tunnel, reach, tos, ttl, held: List::EMPTY, asked: false, fast: None }
+    }
+
+    /// The quick way to encapsulate with this VNI, where there is one.
+    #[inline(always)]
+    pub fn fast(&mut self, vni: u32) -> Option<&Fast> {
+        if self.fast.as_ref().is_none_or(|fast| fast.vni != vni) {
+            self.fast = self.make_fast(vni);
+        }
+        self.fast.as_ref()
+    }
+
+    #[inline(never)]
+    fn make_fast(&self, vni: u32) -> Option<Fast> {
+        let Reach::Ready { fixed: Some(plain), template, egress } = &self.reach else { return None };
+        let [Op::Output(egress)] = **egress else { return None };
+        // Without DF each packet needs an identification of its own.
+        if template.wants_udp_checksum() || !template.df() {
+            return None;
+        }
+        let ready = plain.ready(&patch(self.tos, self.ttl, &FlowKey::ZERO, 0, vni, 0));
+        Some(Fast { ready, plain: *plain, vni, tos: self.tos, ttl: self.ttl, egress, tunnel: self.tunnel })
     }
 
     /// What this packet's outer header has of its own.
     #[inline(always)]
     pub fn patch(&self, key: &FlowKey, flow_hash: u32, vni: u32, ip_id: u16) -> EncapPatch {
-        let dl_type = key.dl_type.get();
-        let is_ip = dl_type == ETH_IPV4 || dl_type == ETH_IPV6;
-        let inner_tos = if is_ip { key.nw_tos } else { 0 };
-        let tos = self.tos.resolve(is_ip.then_some(key.nw_tos)) & !3 | ecn_encap(inner_tos);
-        EncapPatch {
-            src_port: source_port(flow_hash),
-            vni,
-            tos,
-            ttl: self.ttl.resolve(is_ip.then_some(key.nw_ttl)),
-            ip_id,
-            ..EncapPatch::default()
-        }
+        patch(self.tos, self.ttl, key, flow_hash, vni, ip_id)
+    }
+}
+
+#[inline(always)]
+fn patch(tos: Inherit, ttl: Inherit, key: &FlowKey, flow_hash: u32, vni: u32, ip_id: u16) -> EncapPatch {
+    let dl_type = key.dl_type.get();
+    let is_ip = dl_type == ETH_IPV4 || dl_type == ETH_IPV6;
+    let inner_tos = if is_ip { key.nw_tos } else { 0 };
+    let tos = tos.resolve(is_ip.then_some(key.nw_tos)) & !3 | ecn_encap(inner_tos);
+    EncapPatch {
+        src_port: source_port(flow_hash),
+        vni,
+        tos,
+        ttl: ttl.resolve(is_ip.then_some(key.nw_ttl)),
+        ip_id,
+        ..EncapPatch::default()
     }
 }
 

@@ -1,10 +1,15 @@
 //! Stage 2, **key**: each frame becomes a flow key. A tunnel packet for one of our VTEP sockets is checked,
 //! and keyed by its *inner* frame with the tunnel fields beside it, so that decapsulation costs one lookup.
+//!
+//! Where a port's traffic is all one megaflow that only outputs, no decision needs the key and none is
+//! extracted: see [`Shortcuts`].
 
-use super::Batch;
+use super::act::Compiled;
 use super::counters::WorkerCounters;
+use super::{Batch, Path};
 use crate::tunnel::termination::Termination;
 use flow::drop::DropReason;
+use flow::megaflow::MegaflowTable;
 use flow::program::PortId;
 use rte::Mbuf;
 use std::net::IpAddr;
@@ -27,27 +32,83 @@ pub struct PacketInfo {
     pub len: u32,
 }
 
+/// Ports whose packets all go by one megaflow, the program of which is one output. For them the way is
+/// known before the key: only what an output needs is found out.
+pub(super) struct Shortcuts<'a> {
+    table: &'a MegaflowTable,
+    programs: &'a [Option<Compiled>],
+    /// Not while flows wait for decisions: what is held is found by its key, and later packets of the same
+    /// flow must stay behind it.
+    enabled: bool,
+    last: (PortId, Option<u32>),
+}
+
+impl<'a> Shortcuts<'a> {
+    #[inline(always)]
+    pub(super) fn new(path: &'a Path) -> Shortcuts<'a> {
+        Shortcuts {
+            table: &path.lookup.table,
+            programs: &path.programs,
+            enabled: path.pending.is_empty(),
+            last: (PortId::TUNNEL_MISS, None),
+        }
+    }
+
+    /// The slot of the megaflow that all packets from `port` go by.
+    #[inline(always)]
+    fn slot(&mut self, port: PortId) -> Option<u32> {
+        if self.last.0 != port {
+            self.last = (port, self.find(port));
+        }
+        self.last.1
+    }
+
+    #[inline]
+    fn find(&self, port: PortId) -> Option<u32> {
+        let slot = self.table.wild(port.0.into()).filter(|_| self.enabled)?;
+        let program = self.programs.get(self.table.program(slot) as usize)?;
+        matches!(program, Some(Compiled::Output(_))).then_some(slot)
+    }
+}
+
+/// What the key stage found out about a frame.
+struct Found {
+    info: PacketInfo,
+    /// The megaflow, when it is known without a key.
+    slot: Option<u32>,
+}
+
 /// Extracts the keys of a batch that came from `port`. Frames that cannot be keyed are freed and counted;
 /// the others move up, in order.
 #[inline]
 pub(super) fn extract_batch(
     batch: &mut Batch,
     port: PortId,
-    termination: &Termination,
+    termination: &mut Termination,
+    mut shortcuts: Shortcuts<'_>,
     counters: &WorkerCounters,
 ) {
     let underlay = termination.is_underlay(port);
+    let own_slot = if underlay { None } else { shortcuts.slot(port) };
     let mut kept = 0;
+    batch.unkeyed = 0;
     for at in 0..batch.mbufs.len() {
-        let (key, info) = (&mut batch.keys[kept], &mut batch.infos[kept]);
-        let result = if underlay {
-            underlay_frame(&mut batch.mbufs[at], port, termination, counters, key)
+        let (key, mbuf) = (&mut batch.keys[kept], &mut batch.mbufs[at]);
+        let result = if let Some(slot) = own_slot {
+            unread_frame(mbuf, port, slot, key)
+        } else if underlay {
+            underlay_frame(mbuf, port, termination, &mut shortcuts, counters, key)
         } else {
-            plain_frame(&mut batch.mbufs[at], port, counters, key)
+            plain_frame(mbuf, port, counters, key)
         };
         match result {
             Ok(found) => {
-                *info = found;
+                batch.infos[kept] = found.info;
+                batch.lens[kept] = found.info.len;
+                if let Some(slot) = found.slot {
+                    batch.hits[kept] = slot;
+                    batch.unkeyed |= 1 << kept;
+                }
                 if kept != at {
                     batch.mbufs.swap(kept, at);
                 }
@@ -57,6 +118,37 @@ pub(super) fn extract_batch(
         }
     }
     batch.mbufs.truncate(kept);
+    if batch.unkeyed != 0 && batch.unkeyed != u32::MAX >> (32 - kept) {
+        complete_keys(batch, counters);
+    }
+}
+
+/// Extracts the keys that shortcuts left out, because other packets of the batch have to be looked up.
+#[cold]
+#[inline(never)]
+fn complete_keys(batch: &mut Batch, counters: &WorkerCounters) {
+    for at in 0..batch.mbufs.len() {
+        if batch.unkeyed & 1 << at != 0 {
+            let info = batch.infos[at];
+            let inner = batch.mbufs[at].data().get(usize::from(info.strip)..).unwrap_or(&[]);
+            // The frame is as long as an Ethernet header; that was checked.
+            if let Ok(found) = describe(inner, info.strip, info.outer_tos, counters, &mut batch.keys[at]) {
+                batch.infos[at] = found.info;
+            }
+        }
+    }
+    batch.unkeyed = 0;
+}
+
+/// A frame whose way is known: it is not read.
+#[inline(always)]
+fn unread_frame(mbuf: &Mbuf, port: PortId, slot: u32, key: &mut FlowKey) -> Result<Found, DropReason> {
+    let len = mbuf.len();
+    if len < 14 {
+        return Err(DropReason::EthernetTruncated);
+    }
+    key.in_port = port.0.into();
+    Ok(Found { info: PacketInfo { len, ..PacketInfo::default() }, slot: Some(slot) })
 }
 
 /// A frame that is not looked at for tunnels.
@@ -66,7 +158,7 @@ fn plain_frame(
     port: PortId,
     counters: &WorkerCounters,
     key: &mut FlowKey,
-) -> Result<PacketInfo, DropReason> {
+) -> Result<Found, DropReason> {
     one_segment(mbuf)?;
     clear_tunnel(key);
     key.in_port = u32::from(port.0);
@@ -78,10 +170,11 @@ fn plain_frame(
 fn underlay_frame(
     mbuf: &mut Mbuf,
     port: PortId,
-    termination: &Termination,
+    termination: &mut Termination,
+    shortcuts: &mut Shortcuts<'_>,
     counters: &WorkerCounters,
     key: &mut FlowKey,
-) -> Result<PacketInfo, DropReason> {
+) -> Result<Found, DropReason> {
     one_segment(mbuf)?;
     let frame = mbuf.data();
     if !peek(frame).is_some_and(|p| termination.is_ours(port, &p)) {
@@ -92,21 +185,31 @@ fn underlay_frame(
         // Cannot fail: the padding was measured in this very frame.
         let _ = mbuf.trim(outer.trailing.into());
     }
-    outer.fill_key(key, false);
     let in_port = tunnel_port(termination, &outer);
-    key.in_port = u32::from(in_port.0);
     let port_counters = &counters.ports[in_port.index()];
     port_counters.rx_packets.add(1);
     port_counters.rx_bytes.add(u64::from(outer.inner_len));
-    let inner = mbuf.data().get(usize::from(outer.inner_offset)..).ok_or(DropReason::VxlanInnerTruncated)?;
-    describe(inner, outer.inner_offset, outer.tos, counters, key)
+    let (strip, outer_tos) = (outer.inner_offset, outer.tos);
+    // Congestion marks concern the inner header, so that has to be read.
+    if outer_tos & 3 != 3
+        && let Some(slot) = shortcuts.slot(in_port)
+    {
+        outer.fill_key(key, false);
+        key.in_port = in_port.0.into();
+        let info = PacketInfo { strip, outer_tos, len: outer.inner_len.into(), ..PacketInfo::default() };
+        return Ok(Found { info, slot: Some(slot) });
+    }
+    outer.fill_key(key, false);
+    key.in_port = u32::from(in_port.0);
+    let inner = mbuf.data().get(usize::from(strip)..).ok_or(DropReason::VxlanInnerTruncated)?;
+    describe(inner, strip, outer_tos, counters, key)
 }
 
 /// The vxlan port that takes the packet, or the pseudo-port whose megaflows drop what none takes.
 #[inline(always)]
-fn tunnel_port(termination: &Termination, outer: &Outer) -> PortId {
+fn tunnel_port(termination: &mut Termination, outer: &Outer) -> PortId {
     match (outer.src, outer.dst) {
-        (IpAddr::V4(src), IpAddr::V4(dst)) => termination.find(outer.vni(), src, dst, outer.udp_dst),
+        (IpAddr::V4(src), IpAddr::V4(dst)) => termination.recall(outer.vni(), src, dst, outer.udp_dst),
         _ => None,
     }
     .unwrap_or(PortId::TUNNEL_MISS)
@@ -119,13 +222,14 @@ fn describe(
     outer_tos: u8,
     counters: &WorkerCounters,
     key: &mut FlowKey,
-) -> Result<PacketInfo, DropReason> {
+) -> Result<Found, DropReason> {
     match extract(frame, key) {
         Ok(parsed) => {
             if let Some(anomaly) = parsed.anomaly {
                 counters.anomaly(anomaly);
             }
-            Ok(PacketInfo { strip, l3: parsed.l3, l4: parsed.l4, outer_tos, len: frame.len() as u32 })
+            let info = PacketInfo { strip, l3: parsed.l3, l4: parsed.l4, outer_tos, len: frame.len() as u32 };
+            Ok(Found { info, slot: None })
         }
         Err(truncated) => {
             counters.anomaly(Anomaly::from(truncated));

@@ -25,6 +25,10 @@ impl Path {
     #[inline]
     pub(super) fn lookup(&mut self, batch: &mut Batch) {
         let count = batch.mbufs.len();
+        if batch.unkeyed != 0 {
+            // Shortcuts have found them all.
+            return self.counters.megaflow_hits.add(count as u64);
+        }
         let before = self.lookup.stats();
         self.lookup.classify(&batch.keys[..count], &mut batch.hits[..count]);
         let after = self.lookup.stats();
@@ -53,6 +57,7 @@ impl Path {
             let to = kept.len();
             batch.keys[to] = batch.keys[at];
             batch.infos[to] = batch.infos[at];
+            batch.lens[to] = batch.lens[at];
             batch.hits[to] = batch.hits[at];
             // Cannot fail: as long as the burst that it came from.
             let _ = kept.push(mbuf);

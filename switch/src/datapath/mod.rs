@@ -47,8 +47,14 @@ pub(crate) struct Batch {
     mbufs: Burst<BURST>,
     keys: [FlowKey; BURST],
     infos: [PacketInfo; BURST],
+    /// Length in bytes of the frame that each key describes.
+    lens: [u32; BURST],
     /// Slot of each packet's megaflow.
     hits: [u32; BURST],
+    /// Program of each packet.
+    programs: [u32; BURST],
+    /// Packets, as bits, whose slot is known already and whose key was therefore not extracted.
+    unkeyed: u32,
 }
 
 /// Everything behind the key stage: what a decided or held packet needs.
@@ -104,7 +110,10 @@ impl Worker {
                 mbufs: Burst::new(),
                 keys: [FlowKey::ZERO; BURST],
                 infos: [PacketInfo::default(); BURST],
+                lens: [0; BURST],
                 hits: [0; BURST],
+                programs: [0; BURST],
+                unkeyed: 0,
             }),
             termination: Box::default(),
             spare_io: (0..MAX_PORTS).map(|_| None).collect(),
@@ -157,7 +166,8 @@ impl Worker {
         counters.ports[port.index()].rx_packets.add(received);
         counters.ports[port.index()].rx_bytes.add(bytes);
 
-        key::extract_batch(&mut self.batch, port, &self.termination, counters);
+        let shortcuts = key::Shortcuts::new(&self.path);
+        key::extract_batch(&mut self.batch, port, &mut self.termination, shortcuts, counters);
         self.path.lookup(&mut self.batch);
         self.path.act(&mut self.batch);
     }

@@ -181,19 +181,17 @@ impl TxStage {
     /// Stages a packet for a port.
     #[inline(always)]
     pub fn stage(&mut self, port: PortId, mbuf: Mbuf, counters: &WorkerCounters) {
-        let Some(tx) = &mut self.ports[port.index()] else {
-            counters.count_drop(port, DropReason::PortGone, 1);
-            return;
-        };
-        if tx.too_long(&mbuf) {
-            counters.ports[port.index()].tx_dropped.add(1);
-            counters.count_drop(port, DropReason::MtuExceeded, 1);
-            return;
-        }
-        if tx.staged.is_empty() {
+        self.to(port, counters).stage(mbuf);
+    }
+
+    /// The way to stage several packets for a port.
+    #[inline(always)]
+    pub fn to<'a>(&'a mut self, port: PortId, counters: &'a WorkerCounters) -> Out<'a> {
+        let tx = self.ports[port.index()].as_mut();
+        if tx.as_ref().is_some_and(|tx| tx.staged.is_empty()) && !self.dirty.contains(&port) {
             self.dirty.push(port);
         }
-        tx.push(port, mbuf, counters);
+        Out { tx, port, counters }
     }
 
     /// End of a loop: everything staged leaves.
@@ -223,6 +221,28 @@ impl TxStage {
             }
         }
         any
+    }
+}
+
+/// One port, for packets to be staged.
+pub struct Out<'a> {
+    tx: Option<&'a mut PortTx>,
+    port: PortId,
+    counters: &'a WorkerCounters,
+}
+
+impl Out<'_> {
+    /// Stages a packet, or frees and counts one that is too long or whose port is gone.
+    #[inline(always)]
+    pub fn stage(&mut self, mbuf: Mbuf) {
+        match &mut self.tx {
+            Some(tx) if !tx.too_long(&mbuf) => tx.push(self.port, mbuf, self.counters),
+            Some(_) => {
+                self.counters.ports[self.port.index()].tx_dropped.add(1);
+                self.counters.count_drop(self.port, DropReason::MtuExceeded, 1);
+            }
+            None => self.counters.count_drop(self.port, DropReason::PortGone, 1),
+        }
     }
 }
 

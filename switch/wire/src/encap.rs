@@ -189,6 +189,15 @@ impl EncapTemplate {
         }
     }
 
+    /// Whether the outer IPv4 header has DF; an IPv6 header counts as having it.
+    #[inline]
+    pub fn df(&self) -> bool {
+        match self.addrs {
+            EncapAddrs::V4(..) => self.bytes[usize::from(self.l3) + 6] & 0x40 != 0,
+            EncapAddrs::V6(..) => true,
+        }
+    }
+
     /// Bytes that the headers take in front of the inner frame: 50 over IPv4, 70 over IPv6, 4 more with a tag.
     #[inline]
     pub const fn header_len(&self) -> usize {

@@ -367,6 +367,13 @@ impl MegaflowTable {
         self.len == 0
     }
 
+    /// The megaflow that matches everything from `in_port`, if there is one: then no packet from there
+    /// needs a key to be looked up.
+    #[inline(always)]
+    pub fn wild(&self, in_port: u32) -> Option<u32> {
+        self.ports.get(in_port as usize).map(|port| port.wild).filter(|slot| *slot != MISS)
+    }
+
     /// Different masks among the megaflows of `in_port`: what a lookup may have to try.
     #[inline]
     pub fn masks(&self, in_port: u32) -> usize {

@@ -1,0 +1,363 @@
+//! VXLAN both ways, in one process: encapsulation, termination, neighbours, and what must be dropped.
+
+mod rings;
+
+use flow::drop::DropReason;
+use rings::{Net, mac, udp};
+use std::collections::{BTreeMap, HashSet};
+use std::net::{IpAddr, Ipv4Addr};
+use wire::addr::MacAddr;
+use wire::encap::{EncapAddrs, EncapExt, EncapPatch, EncapSpec, EncapTemplate};
+use wire::outer::parse_outer;
+use wire::view::{ArpOp, ArpRepr, EthernetRepr, Icmpv4Repr, Ipv4Repr, build_arp, build_icmpv4};
+
+const VTEP: MacAddr = MacAddr([2, 0, 0, 0, 0x0a, 1]);
+const PEER: MacAddr = MacAddr([2, 0, 0, 0, 0x0a, 2]);
+const OWN_IP: Ipv4Addr = Ipv4Addr::new(192, 168, 1, 1);
+const PEER_IP: Ipv4Addr = Ipv4Addr::new(192, 168, 1, 2);
+
+/// `br0` with a host port and the given vxlan ports, `br-phy` with an uplink.
+fn config(vxlans: &[&str], neighbour: bool) -> String {
+    let mut text = String::from(
+        "[[bridge]]\nname = \"br0\"\n[[bridge.port]]\nname = \"p1\"\ntype = \"dpdk\"\noptions = { dpdk-devargs = \"net_ring1\" }\n",
+    );
+    for (n, options) in vxlans.iter().enumerate() {
+        text += &format!("[[bridge.port]]\nname = \"vx{n}\"\ntype = \"vxlan\"\noptions = {{ {options} }}\n");
+    }
+    text += "[[bridge]]\nname = \"br-phy\"\nhwaddr = \"02:00:00:00:0a:01\"\naddress = [\"192.168.1.1/24\"]\n";
+    if neighbour {
+        text += "neighbour = [{ ip = \"192.168.1.2\", mac = \"02:00:00:00:0a:02\" }, { ip = \"192.168.1.3\", mac = \"02:00:00:00:0a:03\" }]\n";
+    }
+    text + "[[bridge.port]]\nname = \"up\"\ntype = \"dpdk\"\nmtu = 1600\noptions = { dpdk-devargs = \"net_ring2\" }\n"
+}
+
+/// A tunnel packet from a peer to our VTEP.
+fn from_peer(vni: u32, src: Ipv4Addr, tos: u8, inner: &[u8]) -> Vec<u8> {
+    let spec = EncapSpec {
+        eth_src: PEER,
+        eth_dst: VTEP,
+        vlan_tci: None,
+        addrs: EncapAddrs::V4(src, OWN_IP),
+        df: true,
+        udp_dst: 4789,
+        csum: false,
+        ext: EncapExt::None,
+    };
+    let template = EncapTemplate::new(&spec);
+    let mut packet = vec![0; template.header_len()];
+    let patch = EncapPatch { src_port: 50_000, vni, tos, ttl: 64, ..EncapPatch::default() };
+    template.write(&mut packet, inner.len(), &patch).unwrap();
+    packet.extend(inner);
+    packet
+}
+
+fn arp(op: ArpOp, sha: MacAddr, spa: Ipv4Addr, tha: MacAddr, tpa: Ipv4Addr) -> Vec<u8> {
+    let mut out = vec![0; 60];
+    let dst = if op == ArpOp::Request { MacAddr::BROADCAST } else { tha };
+    let eth = EthernetRepr { dst, src: sha, vlan_tci: None, ethertype: 0x0806 };
+    build_arp(&mut out, &eth, &ArpRepr { op, sha, spa, tha, tpa }).unwrap();
+    out
+}
+
+#[test]
+fn encapsulates_towards_the_remote_and_takes_its_answers() {
+    let mut net = Net::new(&config(&[r#"remote_ip = "192.168.1.2", key = 100"#], true));
+    let inner = udp(2, 1, 1000, 2000, 0);
+    let out = net.send("p1", std::slice::from_ref(&inner));
+    assert_eq!(out.keys().collect::<Vec<_>>(), ["up"]);
+    let packet = &out["up"][0];
+    let outer = parse_outer(packet, false).expect("a right tunnel packet");
+    assert_eq!((outer.src, outer.dst), (IpAddr::V4(OWN_IP), IpAddr::V4(PEER_IP)));
+    assert_eq!((outer.vni(), outer.udp_dst, outer.ttl, outer.tos), (100, 4789, 64, 0));
+    assert_eq!((&packet[..6], &packet[6..12]), (&PEER.0[..], &VTEP.0[..]));
+    assert_eq!(packet[50..], inner);
+    let source = u16::from_be_bytes([packet[34], packet[35]]);
+    assert!(source >= 49152);
+
+    let back = udp(1, 2, 2000, 1000, 0);
+    let out = net.send("up", &[from_peer(100, PEER_IP, 0, &back)]);
+    assert_eq!(out.keys().collect::<Vec<_>>(), ["p1"]);
+    assert_eq!(out["p1"], [back]);
+    let vx = net.port("vx0");
+    let counts = &net.counters.ports[vx.index()];
+    assert_eq!(
+        (counts.tx_packets.get(), counts.tx_bytes.get()),
+        (1, inner.len() as u64),
+        "inner frames count"
+    );
+    assert_eq!((counts.rx_packets.get(), counts.rx_bytes.get()), (1, inner.len() as u64));
+    net.finish();
+}
+
+#[test]
+fn the_source_port_follows_the_inner_flow() {
+    let mut net = Net::new(&config(&[r#"remote_ip = "192.168.1.2", key = 100"#], true));
+    // By inner source port: packets of different new flows need not leave in the order in which they came.
+    let ports = |packets: &[Vec<u8>]| -> BTreeMap<u16, u16> {
+        let at = |p: &[u8], i: usize| u16::from_be_bytes([p[i], p[i + 1]]);
+        packets.iter().map(|p| (at(p, 50 + 34), at(p, 34))).collect()
+    };
+    let flows: Vec<Vec<u8>> = (0..200).map(|n| udp(2, 1, 1000 + n, 53, 0)).collect();
+    let first = ports(&net.send("p1", &flows)["up"]);
+    let second = ports(&net.send("p1", &flows)["up"]);
+    assert_eq!(first, second, "the same flow has the same source port");
+    let distinct: HashSet<u16> = first.values().copied().collect();
+    assert!(distinct.len() > 190, "{} different source ports for 200 flows", distinct.len());
+    net.finish();
+}
+
+#[test]
+fn vnis_and_remotes_do_not_see_each_other() {
+    let mut net = Net::new(&config(
+        &[r#"remote_ip = "192.168.1.2", key = 100"#, r#"remote_ip = "192.168.1.3", key = 100"#],
+        true,
+    ));
+    let third = Ipv4Addr::new(192, 168, 1, 3);
+    for (vni, src, reason) in
+        [(101, PEER_IP, true), (100, Ipv4Addr::new(192, 168, 1, 4), true), (100, third, false)]
+    {
+        let out = net.send("up", &[from_peer(vni, src, 0, &udp(1, 2, 1, 2, 0))]);
+        assert_eq!(out.is_empty(), reason, "VNI {vni} from {src}");
+    }
+    assert_eq!(net.drops(DropReason::TunnelUnknown), 2);
+    // The second packet of the same kind is stopped by a megaflow, without the slow path.
+    let misses = net.counters.misses.get();
+    net.send("up", &[from_peer(101, PEER_IP, 0, &udp(1, 99, 7, 8, 0))]);
+    assert_eq!(net.drops(DropReason::TunnelUnknown), 3);
+    assert_eq!(net.counters.misses.get(), misses);
+    net.finish();
+}
+
+#[test]
+fn tunnels_do_not_flood_into_each_other() {
+    let both = [r#"remote_ip = "192.168.1.2", key = 100"#, r#"remote_ip = "192.168.1.3", key = 100"#];
+    let mut net = Net::new(&config(&both, true));
+    let out = net.send("up", &[from_peer(100, PEER_IP, 0, &udp(u32::MAX, 2, 1, 2, 0))]);
+    assert_eq!(out.keys().collect::<Vec<_>>(), ["p1"]);
+    net.finish();
+    let no_horizon = both.map(|options| format!("{options}, split-horizon = false"));
+    let mut net = Net::new(&config(&[&no_horizon[0], &no_horizon[1]], true));
+    let out = net.send("up", &[from_peer(100, PEER_IP, 0, &udp(u32::MAX, 2, 1, 2, 0))]);
+    assert_eq!(out.keys().collect::<Vec<_>>(), ["p1", "up"], "unless asked to");
+    net.finish();
+}
+
+#[test]
+fn a_port_with_several_remotes_replicates_and_learns_the_remote() {
+    let mut net = Net::new(&config(&[r#"remote_ip = "192.168.1.2,192.168.1.3", key = 100"#], true));
+    let remotes = |packets: &[Vec<u8>]| -> Vec<IpAddr> {
+        packets.iter().map(|p| parse_outer(p, false).unwrap().dst).collect()
+    };
+    let out = net.send("p1", &[udp(2, 1, 1, 2, 0)]);
+    let (second, third) = (IpAddr::V4(PEER_IP), IpAddr::V4(Ipv4Addr::new(192, 168, 1, 3)));
+    assert_eq!(remotes(&out["up"]), [second, third]);
+    net.send("up", &[from_peer(100, Ipv4Addr::new(192, 168, 1, 3), 0, &udp(1, 2, 2, 1, 0))]);
+    let out = net.send("p1", &[udp(2, 1, 1, 2, 1)]);
+    assert_eq!(remotes(&out["up"]), [third]);
+    // The host moves behind the other VTEP.
+    net.send("up", &[from_peer(100, PEER_IP, 0, &udp(1, 2, 2, 1, 0))]);
+    let out = net.send("p1", &[udp(2, 1, 1, 2, 2)]);
+    assert_eq!(remotes(&out["up"]), [second]);
+    net.finish();
+}
+
+#[test]
+fn packets_wait_while_the_neighbour_is_asked_for_and_leave_in_order() {
+    let mut net = Net::new(&config(&[r#"remote_ip = "192.168.1.2", key = 100"#], false));
+    let packets: Vec<Vec<u8>> = (0..50).map(|n| udp(2, 1, 1000, 2000, n)).collect();
+    let out = net.send("p1", &packets);
+    assert_eq!(out["up"].len(), 1, "one ARP request, however many packets");
+    let request = ArpRepr::parse(&out["up"][0][14..]).expect("ARP");
+    assert_eq!((request.op, request.spa, request.tpa, request.sha), (ArpOp::Request, OWN_IP, PEER_IP, VTEP));
+    assert_eq!(net.worker.held(), 50);
+    net.assert_balanced();
+    let out = net.send("up", &[arp(ArpOp::Reply, PEER, PEER_IP, VTEP, OWN_IP)]);
+    let inner: Vec<&[u8]> = out["up"].iter().map(|p| &p[50..]).collect();
+    assert_eq!(inner, packets.iter().map(Vec::as_slice).collect::<Vec<_>>());
+    assert_eq!(out["up"][0][..6], PEER.0);
+    // A new MAC for the same neighbour reaches the flow without an upcall.
+    let misses = net.counters.misses.get();
+    let moved = MacAddr([2, 0, 0, 0, 0x0a, 0x77]);
+    net.send("up", &[arp(ArpOp::Reply, moved, PEER_IP, VTEP, OWN_IP)]);
+    let after_arp = net.counters.misses.get();
+    let out = net.send("p1", &[udp(2, 1, 1000, 2000, 99)]);
+    assert_eq!(out["up"][0][..6], moved.0);
+    assert_eq!(net.counters.misses.get(), after_arp);
+    assert!(after_arp > misses, "the ARP frame itself was a new flow");
+    net.finish();
+}
+
+#[test]
+fn a_neighbour_that_does_not_answer_is_given_up_and_counted() {
+    let mut net = Net::new(&config(&[r#"remote_ip = "192.168.1.2", key = 100"#], false));
+    let out = net.send("p1", &[udp(2, 1, 1000, 2000, 0)]);
+    assert_eq!(out["up"].len(), 1);
+    let start = std::time::Instant::now();
+    let mut requests = 1;
+    while net.drops(DropReason::NeighbourFailed) == 0 {
+        net.run();
+        requests += net.take_all("up").len();
+        assert!(start.elapsed().as_secs() < 10, "never given up");
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    assert_eq!(requests, 3);
+    assert!((2900..3500).contains(&start.elapsed().as_millis()), "{:?}", start.elapsed());
+    assert_eq!(net.worker.held(), 0);
+    net.finish();
+}
+
+#[test]
+fn the_switch_answers_arp_and_ping_for_its_address() {
+    let mut net = Net::new(&config(&[], false));
+    let out = net.send("up", &[arp(ArpOp::Request, PEER, PEER_IP, MacAddr::ZERO, OWN_IP)]);
+    let reply = ArpRepr::parse(&out["up"][0][14..]).expect("ARP");
+    assert_eq!((reply.op, reply.sha, reply.spa, reply.tha), (ArpOp::Reply, VTEP, OWN_IP, PEER));
+    assert_eq!(out["up"][0][..6], PEER.0);
+
+    let mut ping = vec![0; 200];
+    let eth = EthernetRepr { dst: VTEP, src: PEER, vlan_tci: None, ethertype: 0x0800 };
+    let echo = Icmpv4Repr::EchoRequest { id: 7, seq: 9, data: b"hello" };
+    let len = build_icmpv4(&mut ping, &eth, PEER_IP, OWN_IP, &echo).unwrap();
+    ping.truncate(len);
+    let out = net.send("up", &[ping]);
+    let (ip, payload) = Ipv4Repr::parse(&out["up"][0][14..]).unwrap();
+    assert_eq!((ip.src, ip.dst), (OWN_IP, PEER_IP));
+    assert_eq!(Icmpv4Repr::parse(payload), Ok(Icmpv4Repr::EchoReply { id: 7, seq: 9, data: b"hello" }));
+
+    let mut other = udp(2, 1, 5, 6, 0);
+    other[..6].copy_from_slice(&VTEP.0);
+    assert!(net.send("up", &[other]).is_empty());
+    assert_eq!(net.drops(DropReason::LocalUnhandled), 1);
+    net.finish();
+}
+
+#[test]
+fn congestion_marks_cross_the_tunnel_as_rfc_6040_says() {
+    let mut net = Net::new(&config(&[r#"remote_ip = "192.168.1.2", key = 100"#], true));
+    let inner = |ecn: u8| {
+        let mut frame = udp(1, 2, 1, 2, 0);
+        frame[15] = ecn;
+        let sum = wire::checksum::ipv4_header(&frame[14..34]);
+        frame[24..26].copy_from_slice(&sum.to_be_bytes());
+        frame
+    };
+    // Outer CE on an inner that is not capable: dropped; capable: marked, with a right checksum.
+    assert!(net.send("up", &[from_peer(100, PEER_IP, 3, &inner(0))]).is_empty());
+    assert_eq!(net.drops(DropReason::EcnNotCapable), 1);
+    for ecn in [1, 2, 3] {
+        let out = net.send("up", &[from_peer(100, PEER_IP, 3, &inner(ecn))]);
+        assert_eq!(out["p1"], [inner(3)], "inner ECN {ecn}");
+    }
+    let out = net.send("up", &[from_peer(100, PEER_IP, 1, &inner(0))]);
+    assert_eq!(out["p1"], [inner(0)]);
+    net.finish();
+}
+
+#[test]
+fn a_burst_with_and_without_shortcuts_is_treated_packet_by_packet() {
+    let both = [r#"remote_ip = "192.168.1.2", key = 100"#, r#"remote_ip = "192.168.1.3", key = 100"#];
+    let mut net = Net::new(&config(&both, true));
+    net.set_rules("br0", &["priority=10,in_port=vx0,actions=output:p1", "priority=1,actions=NORMAL"]);
+    let capable = |n: u32| {
+        let mut frame = udp(1, 2, 1, 2, n);
+        frame[15] = 2;
+        let sum = wire::checksum::ipv4_header(&frame[14..34]);
+        frame[24..26].copy_from_slice(&sum.to_be_bytes());
+        frame
+    };
+    let third = Ipv4Addr::new(192, 168, 1, 3);
+    for round in 0..3 {
+        // All of one port and one megaflow: no keys. Then with a congestion mark and another port between.
+        for n in 0..8 {
+            net.put("up", &from_peer(100, PEER_IP, 0, &capable(n)));
+        }
+        net.put("up", &from_peer(100, PEER_IP, 3, &capable(8)));
+        net.put("up", &from_peer(100, third, 0, &udp(1, 3, 1, 2, 9)));
+        net.put("up", &from_peer(100, PEER_IP, 0, &capable(10)));
+        net.put("up", &arp(ArpOp::Request, PEER, PEER_IP, MacAddr::ZERO, OWN_IP));
+        net.run();
+        let (out, answers) = (net.take_all("p1"), net.take_all("up"));
+        let of_peer: Vec<&Vec<u8>> = out.iter().filter(|f| f[6..12] == mac(2).0).collect();
+        assert_eq!(of_peer.len(), 10, "round {round}");
+        for (frame, n) in of_peer.iter().zip((0u32..9).chain([10])) {
+            assert_eq!(frame[15] & 3, if n == 8 { 3 } else { 2 }, "round {round}, packet {n}");
+            assert_eq!(frame[42..46], n.to_be_bytes(), "in order");
+        }
+        assert_eq!(out.len(), 11);
+        assert_eq!(answers.len(), 1, "ARP is answered");
+        net.assert_balanced();
+    }
+    net.finish();
+}
+
+#[test]
+fn broken_tunnel_packets_are_counted_under_their_reason() {
+    let mut net = Net::new(&config(&[r#"remote_ip = "192.168.1.2", key = 100"#], true));
+    let good = from_peer(100, PEER_IP, 0, &udp(1, 2, 1, 2, 0));
+    let mut cases: Vec<(DropReason, Vec<u8>)> = Vec::new();
+    let mut case = |reason, change: &dyn Fn(&mut Vec<u8>)| {
+        let mut packet = good.clone();
+        change(&mut packet);
+        cases.push((reason, packet));
+    };
+    case(DropReason::TunnelIpv4Checksum, &|p| p[24] ^= 1);
+    case(DropReason::VxlanNoVniFlag, &|p| p[42] = 0);
+    case(DropReason::TunnelUdpChecksum, &|p| p[40] = 0x12);
+    case(DropReason::TunnelUdpLength, &|p| p[39] = 7);
+    case(DropReason::TunnelIpv4Length, &|p| p.truncate(80));
+    for (reason, packet) in cases {
+        let before = net.drops(reason);
+        assert!(net.send("up", &[packet]).is_empty());
+        assert_eq!(net.drops(reason) - before, 1, "{}", reason.name());
+    }
+    // Cut off at every byte: never forwarded, always counted.
+    let before = net.counters.dropped.get();
+    for len in 1..good.len() {
+        assert!(net.send("up", &[good[..len].to_vec()]).is_empty(), "{len} bytes");
+    }
+    assert_eq!(net.counters.dropped.get() - before, good.len() as u64 - 1);
+    // Padding behind the IP packet is not part of the inner frame.
+    let mut padded = good.clone();
+    padded.extend([0; 9]);
+    assert_eq!(net.send("up", &[padded])["p1"], [udp(1, 2, 1, 2, 0)]);
+    net.finish();
+}
+
+#[test]
+fn a_frame_too_long_for_the_uplink_is_counted() {
+    let mut net = Net::new(&config(&[r#"remote_ip = "192.168.1.2", key = 100"#], true));
+    let mut long = udp(2, 1, 1, 2, 0);
+    // 1600 bytes of outer IP packet: 36 of headers and the inner frame.
+    long.resize(1600 - 36, 0);
+    assert_eq!(net.send("p1", std::slice::from_ref(&long))["up"].len(), 1);
+    long.push(0);
+    assert!(net.send("p1", &[long]).is_empty());
+    assert_eq!(net.drops(DropReason::MtuExceeded), 1);
+    net.finish();
+}
+
+#[test]
+fn the_flow_table_sets_and_sees_the_vni() {
+    let mut net = Net::new(&config(&[r#"remote_ip = "192.168.1.2", key = "flow""#], true));
+    net.set_rules(
+        "br0",
+        &[
+            "priority=10,in_port=p1,udp,tp_dst=10,actions=set_tunnel:10,output:vx0",
+            "priority=10,in_port=p1,udp,tp_dst=20,actions=set_tunnel:20,output:vx0",
+            "priority=5,in_port=p1,actions=output:vx0",
+            "priority=10,in_port=vx0,tun_id=30,actions=output:p1",
+        ],
+    );
+    for vni in [10u32, 20] {
+        let out = net.send("p1", &[udp(2, 1, 5, vni as u16, 0)]);
+        assert_eq!(parse_outer(&out["up"][0], false).unwrap().vni(), vni);
+    }
+    assert!(net.send("p1", &[udp(2, 1, 5, 99, 0)]).is_empty());
+    assert_eq!(net.drops(DropReason::TunnelKeyUnset), 1);
+    assert_eq!(net.send("up", &[from_peer(30, PEER_IP, 0, &udp(1, 2, 3, 4, 0))])["p1"].len(), 1);
+    // Rules are there, but none for VNI 31: a standalone bridge falls back to NORMAL.
+    assert_eq!(net.send("up", &[from_peer(31, PEER_IP, 0, &udp(1, 2, 3, 4, 0))])["p1"].len(), 1);
+    assert_eq!(net.slow.world.port(net.port("vx0")).unwrap().ofport, 2);
+    assert_eq!(mac(0).0[0], 2);
+    net.finish();
+}
