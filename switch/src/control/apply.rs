@@ -432,8 +432,11 @@ fn read_rules(slow: &mut SlowPath, bridge: &Bridge, old: Option<&Bridge>) -> Res
         }
     }
     // Those that the document no longer has may name ports that are gone, and then match nothing any more.
-    let removed: Vec<_> =
-        before.iter().filter(|text| !bridge.flows.contains(text)).filter_map(|text| parse(text).ok()).collect();
+    let removed: Vec<_> = before
+        .iter()
+        .filter(|text| !bridge.flows.contains(text))
+        .filter_map(|text| parse(text).ok())
+        .collect();
     if let Some(running) = slow.world.bridge(id) {
         let live = running.tables.select(&FlowFilter::default(), false);
         let timed = live.iter().map(|rule| &rule.spec).filter(|spec| rules::is_timed(spec));

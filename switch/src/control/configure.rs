@@ -175,7 +175,8 @@ pub(super) async fn document(State(app): State<Arc<App>>) -> Json<DocumentBody> 
 
 /// `PUT /v1/document`: TOML, or JSON with the fields of the file when the content type says so.
 pub(super) async fn replace(State(app): State<Arc<App>>, headers: HeaderMap, body: String) -> Answer<Done> {
-    let is_json = headers.get(CONTENT_TYPE).is_some_and(|value| value.as_bytes().starts_with(b"application/json"));
+    let is_json =
+        headers.get(CONTENT_TYPE).is_some_and(|value| value.as_bytes().starts_with(b"application/json"));
     let document = if is_json {
         serde_json::from_str(&body).map_err(|error| Refused::bad(error.to_string()))?
     } else {

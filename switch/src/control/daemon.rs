@@ -87,10 +87,11 @@ pub fn main(args: &[String]) -> ExitCode {
     };
     let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "warn".into());
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
-    if let Some(missing) =
-        std::fs::read_to_string("/proc/cpuinfo").ok().as_deref().and_then(missing_features)
+    if let Some(missing) = std::fs::read_to_string("/proc/cpuinfo").ok().as_deref().and_then(missing_features)
     {
-        eprintln!("vxswitch: this CPU lacks {missing}: vxswitch needs x86-64-v3 (Intel Haswell, AMD Zen, or newer)");
+        eprintln!(
+            "vxswitch: this CPU lacks {missing}: vxswitch needs x86-64-v3 (Intel Haswell, AMD Zen, or newer)"
+        );
         return ExitCode::FAILURE;
     }
     let document = match read(options.config.as_deref()) {
@@ -410,7 +411,8 @@ async fn control(start: Start, ending: &Ending) -> Result<()> {
 fn describe(switch: &Switch) {
     for bridge in &switch.document.bridges {
         let addresses: Vec<String> = bridge.address.iter().map(ToString::to_string).collect();
-        let addresses = if addresses.is_empty() { String::new() } else { format!(", {}", addresses.join(" ")) };
+        let addresses =
+            if addresses.is_empty() { String::new() } else { format!(", {}", addresses.join(" ")) };
         say!("bridge {}: {}{addresses}", bridge.name, bridge.fail_mode);
         for port in &bridge.ports {
             let device = switch.ports.get(&port.name).and_then(|p| p.device.as_ref());

@@ -136,7 +136,8 @@ pub(super) async fn delete(
         })
         .await??;
     if let Some(bridge) = switch.document.bridge_mut(&bridge) {
-        let stays = |old: &String| rules::parse(old, &names).map_or(true, |old| !filter.selects(&old, strict));
+        let stays =
+            |old: &String| rules::parse(old, &names).map_or(true, |old| !filter.selects(&old, strict));
         bridge.flows.retain(stays);
     }
     Ok(Json(Done { changed }))
@@ -177,8 +178,9 @@ pub(super) async fn trace(
         let id = bridge_id(slow, &bridge)?;
         let key = parse_key(&body.flow, &BridgePorts { world: &slow.world, bridge: id })
             .map_err(|error| Refused::bad(error.to_string()))?;
-        slow.trace_view(id, &key)
-            .ok_or_else(|| Refused::bad(format!("in_port: expected a port of bridge {bridge}, as in_port=NAME")))
+        slow.trace_view(id, &key).ok_or_else(|| {
+            Refused::bad(format!("in_port: expected a port of bridge {bridge}, as in_port=NAME"))
+        })
     });
     answer.await?.map(Json)
 }

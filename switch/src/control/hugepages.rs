@@ -46,7 +46,8 @@ pub fn fit(args: &[String], lack: Option<&str>, buffers: u32, size: u32) -> Memo
     if let Some(lack) = lack.filter(|_| !asked_without) {
         let dropped = drop_options(&mut args);
         args.push("--no-huge".to_owned());
-        let without = if dropped.is_empty() { String::new() } else { format!(", without {}", dropped.join(" ")) };
+        let without =
+            if dropped.is_empty() { String::new() } else { format!(", without {}", dropped.join(" ")) };
         notes.push(format!("{lack}: running with --no-huge{without}; slower, fine for tests"));
     }
     if args.iter().any(|arg| arg == "--no-huge") && !args.iter().skip(1).any(|arg| arg.starts_with("-m")) {
@@ -97,7 +98,11 @@ mod tests {
         let args = words("vxswitch -l 0 --in-memory --socket-mem 64 --huge-dir=/x --vdev=net_null0");
         let memory = fit(&args, Some("no free hugepages"), 32_767, 2176);
         assert_eq!(memory.args, words("vxswitch -l 0 --vdev=net_null0 --no-huge -m 175"));
-        assert!(memory.notes[0].contains("without --in-memory --socket-mem 64 --huge-dir=/x"), "{:?}", memory.notes);
+        assert!(
+            memory.notes[0].contains("without --in-memory --socket-mem 64 --huge-dir=/x"),
+            "{:?}",
+            memory.notes
+        );
         let memory = fit(&words("vxswitch -m 256"), Some("no free hugepages"), 512, 2176);
         assert_eq!(memory.args, words("vxswitch -m 256 --no-huge"));
     }

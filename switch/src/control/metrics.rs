@@ -217,7 +217,12 @@ impl Collector for SwitchCollector {
             rows.map(|(lcore, table)| (vec![lcore.as_str()], value(table) as f64)).collect::<Vec<_>>()
         };
         out.gauges("vxswitch_megaflows", "Megaflows in use.", &["lcore"], &tables(|t| t.megaflows));
-        out.gauges("vxswitch_megaflow_masks", "Different masks of megaflows.", &["lcore"], &tables(|t| t.masks));
+        out.gauges(
+            "vxswitch_megaflow_masks",
+            "Different masks of megaflows.",
+            &["lcore"],
+            &tables(|t| t.masks),
+        );
         let plain = |n| [(Vec::new(), n)];
         out.counters("vxswitch_slowpath_upcalls_total", "Upcalls answered.", &[], &plain(sample.upcalls));
         let hits = plain(sample.flow_limit_hits);
@@ -238,7 +243,9 @@ fn ports(out: &mut Families, ports: &[PortSample]) {
         ("rx_missed", "Packets that the device dropped because nobody fetched them in time.", |p| {
             p.device.as_ref().map(|d| d.rx_missed)
         }),
-        ("rx_nombuf", "Times that no mbuf was left to receive into.", |p| p.device.as_ref().map(|d| d.rx_nombuf)),
+        ("rx_nombuf", "Times that no mbuf was left to receive into.", |p| {
+            p.device.as_ref().map(|d| d.rx_nombuf)
+        }),
         ("rx_errors", "Packets received in error.", |p| p.device.as_ref().map(|d| d.rx_errors)),
         ("tx_errors", "Packets that the device failed to send.", |p| p.device.as_ref().map(|d| d.tx_errors)),
     ];
@@ -277,5 +284,10 @@ fn workers(out: &mut Families, app: &App) {
         out.counters(&format!("vxswitch_{name}_total"), help, &["lcore"], &rows(count));
     }
     let held: Vec<_> = rows(|c| &c.held).into_iter().map(|(labels, n)| (labels, n as f64)).collect();
-    out.gauges("vxswitch_held_packets", "Packets that wait for a decision or a neighbour.", &["lcore"], &held);
+    out.gauges(
+        "vxswitch_held_packets",
+        "Packets that wait for a decision or a neighbour.",
+        &["lcore"],
+        &held,
+    );
 }

@@ -53,7 +53,9 @@ pub(super) async fn fdb_add(
             return Err(Refused::not_found(format!("bridge {bridge} has no port named {}", body.port)));
         };
         let remote = match (&port.kind, remote) {
-            (PortKind::Vxlan(vxlan), Some(IpAddr::V4(ip))) if vxlan.remotes.iter().any(|(r, _)| *r == ip) => remote,
+            (PortKind::Vxlan(vxlan), Some(IpAddr::V4(ip))) if vxlan.remotes.iter().any(|(r, _)| *r == ip) => {
+                remote
+            }
             (PortKind::Vxlan(vxlan), None) if vxlan.remotes.len() == 1 => Some(vxlan.remotes[0].0.into()),
             (PortKind::Vxlan(_), _) => {
                 return Err(Refused::bad("remote: expected one of the vxlan port's remote_ip"));
@@ -79,7 +81,10 @@ pub(super) async fn fdb_delete(
         if slow.fdb_delete(id, body.vlan, address) {
             Ok(Done { changed: 1 })
         } else {
-            Err(Refused::not_found(format!("bridge {bridge} has no entry for {address} in VLAN {}", body.vlan)))
+            Err(Refused::not_found(format!(
+                "bridge {bridge} has no entry for {address} in VLAN {}",
+                body.vlan
+            )))
         }
     });
     deleted.await?.map(Json)

@@ -66,7 +66,8 @@ pub fn default_socket() -> PathBuf {
 /// # Errors
 /// What clap says, also for `--help` and `--version`.
 pub fn parse(args: &[String]) -> Result<(Vec<String>, Options), clap::Error> {
-    let (program, rest) = args.split_first().map_or(("vxswitch", args), |(first, rest)| (first.as_str(), rest));
+    let (program, rest) =
+        args.split_first().map_or(("vxswitch", args), |(first, rest)| (first.as_str(), rest));
     let own = |words: &[String]| Options::try_parse_from([program.to_owned()].iter().chain(words));
     if let Some(at) = rest.iter().position(|arg| arg == "--") {
         let mut eal = vec![program.to_owned()];
@@ -95,7 +96,8 @@ mod tests {
     #[test]
     fn eals_options_pass_through_untouched() {
         let (eal, options) =
-            parse(&words("vxswitch -l 0-1 --vdev=net_tap0,iface=x -- --config a.toml --rxd 512 --check")).unwrap();
+            parse(&words("vxswitch -l 0-1 --vdev=net_tap0,iface=x -- --config a.toml --rxd 512 --check"))
+                .unwrap();
         assert_eq!(eal, words("vxswitch -l 0-1 --vdev=net_tap0,iface=x"));
         assert_eq!(options.config, Some("a.toml".into()));
         assert_eq!((options.rxd, options.check), (Some(512), true));

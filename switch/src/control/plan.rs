@@ -28,7 +28,8 @@ impl Plan {
     pub fn new(old: &Document, new: &Document) -> Plan {
         let mut plan = Plan::default();
         for (bridge, port) in old.ports() {
-            let stays = new.port(&port.name).is_some_and(|(b, p)| b.name == bridge.name && !needs_new(port, p));
+            let stays =
+                new.port(&port.name).is_some_and(|(b, p)| b.name == bridge.name && !needs_new(port, p));
             if !stays {
                 plan.remove_ports.push(port.name.clone());
             }
@@ -38,7 +39,9 @@ impl Plan {
         for bridge in &new.bridges {
             match old.bridge(&bridge.name) {
                 None => plan.add_bridges.push(bridge.name.clone()),
-                Some(before) if settings(before) != settings(bridge) => plan.configure.push(bridge.name.clone()),
+                Some(before) if settings(before) != settings(bridge) => {
+                    plan.configure.push(bridge.name.clone())
+                }
                 Some(_) => {}
             }
             let mut renumbered = false;

@@ -72,7 +72,8 @@ mod tests {
     #[test]
     fn flows_are_judged_by_the_ports_of_their_bridge() {
         let mut bridge = Bridge::new("br0");
-        bridge.ports = ["p0", "p1"].map(|name| config::Port { name: name.into(), ..Default::default() }).into();
+        bridge.ports =
+            ["p0", "p1"].map(|name| config::Port { name: name.into(), ..Default::default() }).into();
         check("in_port=p0,actions=output:p1", &bridge).unwrap();
         check("actions=NORMAL", &bridge).unwrap();
         let error = check("in_port=p9,actions=drop", &bridge).unwrap_err();

@@ -3,9 +3,7 @@
 use super::apply::{RunningPort, Switch};
 use super::server::{Answer, App, Refused};
 use super::totals::Totals;
-use crate::api::{
-    BridgeRow, DropRow, Drops, InterfaceRow, LcoreRow, MegaflowRow, Show, UpcallStats,
-};
+use crate::api::{BridgeRow, DropRow, Drops, InterfaceRow, LcoreRow, MegaflowRow, Show, UpcallStats};
 use crate::slowpath::show::{BridgeView, PortView};
 use axum::Json;
 use axum::extract::{Path, Query, State};

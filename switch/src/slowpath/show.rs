@@ -5,7 +5,9 @@ use super::adjacencies::ReachSpec;
 use crate::api::{FdbEntry, FlowRow, MegaflowRow, NeighbourEntry, RemoteRow, RouteEntry, Trace, UpcallStats};
 use crate::bridge::translate::trace;
 use crate::bridge::{BridgeId, BridgePorts, PortKind};
-use flow::ofp::{FlowFilter, FlowStats, MatchKey, PORT_LOCAL, PortNames, format_flow, format_key, format_megaflow};
+use flow::ofp::{
+    FlowFilter, FlowStats, MatchKey, PORT_LOCAL, PortNames, format_flow, format_key, format_megaflow,
+};
 use flow::program::{AdjacencyId, Op, PortId, Program};
 use rustc_hash::FxHashSet;
 use std::time::{Duration, Instant};
@@ -158,7 +160,8 @@ impl SlowPath {
         let mut rows = Vec::new();
         for (_, bridge) in self.world.bridges() {
             let connected = bridge.addresses.iter().map(|net| (net.trunc().to_string(), None, true));
-            let routes = bridge.routes.iter().map(|r| (r.to.to_string(), r.via.map(|ip| ip.to_string()), false));
+            let routes =
+                bridge.routes.iter().map(|r| (r.to.to_string(), r.via.map(|ip| ip.to_string()), false));
             for (to, via, connected) in connected.chain(routes) {
                 rows.push(RouteEntry { bridge: bridge.name.clone(), to, via, connected });
             }
