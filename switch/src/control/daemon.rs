@@ -149,7 +149,7 @@ fn run(eal_args: &[String], options: &Options, mut document: Document) -> Result
         rte::mempool::ANY_SOCKET,
     )
     .context("give EAL more memory with -m, or use fewer mbufs with --total-num-mbufs")?;
-    let clean = threads(eal, &cpus, options, document, control, metrics, &pool);
+    let clean = threads(eal, &cpus, document, control, metrics, &pool);
     let missing = pool.capacity().saturating_sub(pool.available());
     if missing > 0 {
         eprintln!("vxswitch: {missing} of {} mbufs did not come back", pool.capacity());
@@ -215,7 +215,6 @@ fn programs(settings: &Settings) -> usize {
 fn threads(
     eal: &'static Eal,
     cpus: &[usize],
-    options: &Options,
     document: Document,
     control: ControlSocket,
     metrics: TcpListener,
@@ -257,7 +256,7 @@ fn threads(
     let (handle, slow_path) = start_slow_path(config, sides, &others, &ending)?;
     let resources = Resources { pool: pool.clone(), workers: ids.len(), dpdk: settings.dpdk };
     let control = start_control(
-        Start { document, resources, control, metrics, workers: infos, handle, address: options.metrics },
+        Start { document, resources, control, metrics, workers: infos, handle },
         &others,
         &ending,
     )?;
@@ -344,7 +343,6 @@ struct Start {
     metrics: TcpListener,
     workers: Vec<WorkerInfo>,
     handle: Handle,
-    address: std::net::SocketAddr,
 }
 
 fn start_control(start: Start, cpus: &[usize], ending: &Arc<Ending>) -> Result<JoinHandle<Result<()>>> {
@@ -382,12 +380,14 @@ async fn control(start: Start, ending: &Ending) -> Result<()> {
         app.ready.store(true, Relaxed);
     }
     let api = tokio::net::UnixListener::from_std(start.control.listener).context("control socket")?;
+    let address = start.metrics.local_addr().context("metrics socket")?;
     let metrics = tokio::net::TcpListener::from_std(start.metrics).context("metrics socket")?;
     let tasks = [
         tokio::spawn(server::serve(api, Arc::clone(&app))),
         tokio::spawn(Metrics::serve(metrics, Arc::clone(&app))),
     ];
-    say!("metrics: http://{}/metrics", start.address);
+    // With port 0 the kernel chose one.
+    say!("metrics: http://{address}/metrics");
     say!("control: {}", start.control.path.display());
     say!("ready");
     tokio::select! {

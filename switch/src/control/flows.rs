@@ -8,7 +8,7 @@ use crate::bridge::{BridgeId, BridgePorts};
 use crate::slowpath::SlowPath;
 use axum::Json;
 use axum::extract::{Path, Query, State};
-use flow::ofp::{FlowFilter, FlowSpec, format_flow, parse_flow_match, parse_key};
+use flow::ofp::{FlowFilter, FlowSpec, parse_flow_match, parse_key};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -40,11 +40,6 @@ fn parse_all(slow: &SlowPath, id: BridgeId, texts: &[String]) -> Result<Vec<Flow
 
 fn commit(slow: &mut SlowPath) -> Result<(), Refused> {
     if slow.commit() { Ok(()) } else { Err(Refused::broken("a worker does not answer")) }
-}
-
-/// The text of a rule as the document holds it.
-fn text(spec: &FlowSpec, names: &Names) -> String {
-    format_flow(spec, None, names)
 }
 
 /// What `dump` takes.
@@ -105,7 +100,7 @@ pub(super) async fn add(
         for (at, spec) in specs.iter().enumerate() {
             let again = specs[at + 1..].iter().any(|later| same_place(later, spec));
             if !is_timed(spec) && !again {
-                bridge.flows.push(text(spec, &names));
+                bridge.flows.push(rules::canonical(spec, &names));
             }
         }
     }
@@ -163,7 +158,8 @@ pub(super) async fn replace(
         })
         .await??;
     if let Some(bridge) = switch.document.bridge_mut(&bridge) {
-        bridge.flows = specs.iter().filter(|spec| !is_timed(spec)).map(|spec| text(spec, &names)).collect();
+        bridge.flows =
+            specs.iter().filter(|spec| !is_timed(spec)).map(|spec| rules::canonical(spec, &names)).collect();
     }
     Ok(Json(Done { changed: specs.len() }))
 }

@@ -2,7 +2,7 @@
 
 use crate::bridge::rules::unsupported;
 use config::{Bridge, Document};
-use flow::ofp::{FlowSpec, PortNames, parse_flow};
+use flow::ofp::{FlowSpec, PortNames, format_flow, parse_flow};
 use std::collections::BTreeMap;
 
 /// Port names of a bridge with their OpenFlow numbers.
@@ -50,6 +50,18 @@ pub fn check(text: &str, bridge: &Bridge) -> Result<(), String> {
     parse(text, &Names::of(bridge)).map(|_| ())
 }
 
+/// A flow as people write it and documents hold it: [`format_flow`] without what says nothing.
+pub fn canonical(spec: &FlowSpec, names: &dyn PortNames) -> String {
+    let text = format_flow(spec, None, names);
+    let text = text.trim_start();
+    let text = text.strip_prefix("cookie=0x0,").unwrap_or(text).trim_start();
+    match text.split_once(" actions=") {
+        Some((what, actions)) => format!("{what},actions={actions}"),
+        // Nothing to match on and the default priority: only actions.
+        None => text.to_owned(),
+    }
+}
+
 /// Whether the rule goes by itself.
 pub fn is_timed(spec: &FlowSpec) -> bool {
     spec.idle_timeout != 0 || spec.hard_timeout != 0
@@ -68,6 +80,22 @@ pub fn problems(document: &Document) -> Vec<config::Problem> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn canonical_texts_read_back_as_the_same_rule() {
+        let names = Names([("p0".to_owned(), 1), ("p1".to_owned(), 2)].into());
+        for (text, expected) in [
+            ("in_port=p0,actions=output:p1", "in_port=p0,actions=output:p1"),
+            ("in_port=1,priority=7 actions=2", "priority=7,in_port=p0,actions=output:p1"),
+            ("actions=NORMAL", "actions=NORMAL"),
+            ("table=2,cookie=0x5,ip,actions=drop", "cookie=0x5, table=2, ip,actions=drop"),
+        ] {
+            let spec = parse(text, &names).unwrap();
+            let canonical = canonical(&spec, &names);
+            assert_eq!(parse(&canonical, &names).unwrap(), spec, "{canonical}");
+            assert_eq!(canonical, expected);
+        }
+    }
 
     #[test]
     fn flows_are_judged_by_the_ports_of_their_bridge() {

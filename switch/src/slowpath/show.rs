@@ -5,6 +5,7 @@ use super::adjacencies::ReachSpec;
 use crate::api::{FdbEntry, FlowRow, MegaflowRow, NeighbourEntry, RemoteRow, RouteEntry, Trace, UpcallStats};
 use crate::bridge::translate::trace;
 use crate::bridge::{BridgeId, BridgePorts, PortKind};
+use crate::control::rules::canonical;
 use flow::ofp::{
     FlowFilter, FlowStats, MatchKey, PORT_LOCAL, PortNames, format_flow, format_key, format_megaflow,
 };
@@ -181,7 +182,7 @@ impl SlowPath {
                 let duration = rule.created.elapsed();
                 let stats = FlowStats { duration, packets, bytes, idle_age: None };
                 FlowRow {
-                    flow: rule.describe(&names),
+                    flow: canonical(&rule.spec, &names),
                     packets,
                     bytes,
                     duration: seconds(duration),

@@ -1,0 +1,434 @@
+//! The daemon and `vxctl` as users start them, on devices that need neither root nor hugepages.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+
+const EAL: &str = "--no-huge --no-shconf --no-pci --no-telemetry -m 256 -l 0";
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A running daemon. It is killed if the test does not stop it.
+struct Daemon {
+    child: Child,
+    dir: TempDir,
+    metrics: String,
+    lines: Vec<String>,
+}
+
+fn command(dir: &Path, own: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_vxswitch"));
+    command.args(EAL.split(' ')).arg("--").args(["--total-num-mbufs", "8191", "--metrics", "127.0.0.1:0"]);
+    command.arg("--control").arg(dir.join("control.sock")).args(own).current_dir(dir);
+    command.env_remove("VXSWITCH_CONTROL");
+    command
+}
+
+impl Daemon {
+    fn start(config: &str) -> Daemon {
+        Daemon::start_in(tempfile::tempdir().unwrap(), config)
+    }
+
+    /// Starts in `dir`, and returns when it is ready.
+    fn start_in(dir: TempDir, config: &str) -> Daemon {
+        fs::write(dir.path().join("config.toml"), config).unwrap();
+        let mut child = command(dir.path(), &["--config", "config.toml"])
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("vxswitch starts");
+        let mut lines = Vec::new();
+        for line in BufReader::new(child.stdout.take().unwrap()).lines() {
+            let line = line.unwrap();
+            let ready = line == "ready";
+            lines.push(line);
+            if ready {
+                let metrics = lines.iter().find_map(|l| l.strip_prefix("metrics: http://"));
+                let metrics = metrics.unwrap().trim_end_matches("/metrics").to_owned();
+                return Daemon { child, dir, metrics, lines };
+            }
+        }
+        let status = child.wait().unwrap();
+        panic!("vxswitch ended with {status}: {lines:#?}");
+    }
+
+    fn try_ctl(&self, line: &str) -> Output {
+        Command::new(env!("CARGO_BIN_EXE_vxctl"))
+            .arg("--control")
+            .arg(self.dir.path().join("control.sock"))
+            .args(line.split(' '))
+            .output()
+            .expect("vxctl runs")
+    }
+
+    /// What `vxctl` prints.
+    #[track_caller]
+    fn ctl(&self, line: &str) -> String {
+        let output = self.try_ctl(line);
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "vxctl {line}: {error}");
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// The one line on stderr of a command that must fail.
+    #[track_caller]
+    fn refused(&self, line: &str) -> String {
+        let output = self.try_ctl(line);
+        assert!(!output.status.success(), "vxctl {line} did not fail");
+        let error = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(error.lines().count(), 1, "{error}");
+        error
+    }
+
+    #[track_caller]
+    fn json(&self, line: &str) -> serde_json::Value {
+        serde_json::from_str(&self.ctl(&format!("-j {line}"))).unwrap()
+    }
+
+    fn http(&self, path: &str) -> String {
+        let mut stream = TcpStream::connect(&self.metrics).unwrap();
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer
+    }
+
+    /// Waits until the interface's counter is at least `least`.
+    #[track_caller]
+    fn wait_for(&self, interface: &str, counter: &str, least: u64) {
+        let start = Instant::now();
+        loop {
+            let text = self.ctl(&format!("get interface {interface} statistics:{counter}"));
+            if text.trim().parse::<u64>().unwrap() >= least {
+                return;
+            }
+            assert!(start.elapsed() < PATIENCE, "{interface} {counter} is {text}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Ends it by SIGTERM, which must be clean.
+    #[track_caller]
+    fn stop(mut self) -> TempDir {
+        let kill = Command::new("kill").arg(self.child.id().to_string()).status().unwrap();
+        assert!(kill.success());
+        let start = Instant::now();
+        let status = loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                break status;
+            }
+            assert!(start.elapsed() < PATIENCE, "does not stop");
+            std::thread::sleep(Duration::from_millis(10));
+        };
+        assert_eq!(status.code(), Some(0), "{:#?}", self.lines);
+        assert!(!self.dir.path().join("control.sock").exists(), "the socket's file goes with the daemon");
+        std::mem::replace(&mut self.dir, tempfile::tempdir().unwrap())
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        // Ended already, if all went well.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+const BASE: &str = r#"
+[[bridge]]
+name = "br0"
+flows = ["priority=10,in_port=p0,actions=output:p1"]
+[[bridge.port]]
+name = "p0"
+type = "dpdk"
+options = { dpdk-devargs = "net_null0,size=64" }
+[[bridge.port]]
+name = "p1"
+type = "dpdk"
+options = { dpdk-devargs = "net_null1,no-rx=1" }
+"#;
+
+#[test]
+fn starts_switches_and_says_what_it_decided() {
+    let daemon = Daemon::start(BASE);
+    let log = daemon.lines.join("\n");
+    for expected in ["lcores: worker 0", "no hugepages", "port p0: net_null0 (net_null), MAC ", "control: "] {
+        assert!(log.contains(expected), "no {expected:?} in {log}");
+    }
+    daemon.wait_for("p1", "tx_packets", 1000);
+    let show = daemon.ctl("show");
+    assert!(show.contains("Bridge br0\n") && show.contains("    Port p0\n"), "{show}");
+    assert!(daemon.ctl("megaflow show").contains("in_port(p0)"));
+    assert!(daemon.ctl("megaflow show").contains("actions:p1"));
+    let lcore = &daemon.json("lcore show")[0];
+    assert!(
+        lcore["megaflow_hits"].as_u64().unwrap() + lcore["cache_hits"].as_u64().unwrap() > 1000,
+        "{lcore}"
+    );
+    assert!(daemon.ctl("lcore show").contains("p0/0"));
+    assert!(daemon.ctl("dump-ports br0 p1").contains("tx pkts="));
+    assert!(daemon.ctl("top -n 1 -d 0.1").contains("rx pkt/s"));
+    assert!(daemon.ctl("trace br0 in_port=p0").contains("Datapath actions: p1"));
+
+    let metrics = daemon.http("/metrics");
+    assert!(metrics.starts_with("HTTP/1.1 200"), "{metrics}");
+    let value = |name: &str| {
+        let line = metrics.lines().find(|line| line.starts_with(name)).unwrap_or_else(|| panic!("no {name}"));
+        line.rsplit(' ').next().unwrap().parse::<f64>().unwrap()
+    };
+    assert!(value("vxswitch_port_tx_packets_total{bridge=\"br0\",port=\"p1\",type=\"dpdk\"}") >= 1000.0);
+    assert!(value("vxswitch_worker_iterations_total{lcore=\"0\"}") > 0.0);
+    assert!(value("vxswitch_megaflows{lcore=\"0\"}") >= 1.0);
+    assert!(daemon.http("/healthz").starts_with("HTTP/1.1 200"));
+    assert!(daemon.http("/readyz").starts_with("HTTP/1.1 200"));
+    assert!(daemon.http("/nothing").starts_with("HTTP/1.1 404"));
+    daemon.stop();
+}
+
+#[test]
+fn bridges_ports_and_tunnels_come_change_and_go_while_it_runs() {
+    let daemon = Daemon::start("");
+    daemon.ctl(
+        "add-br br0 -- add-port br0 p0 -- set interface p0 type=dpdk options:dpdk-devargs=net_null0,size=64 \
+         -- add-port br0 vx1 -- set interface vx1 type=vxlan options:remote_ip=192.168.1.2 options:key=5",
+    );
+    daemon.wait_for("p0", "rx_packets", 100);
+    assert_eq!(daemon.ctl("list-ports br0"), "p0\nvx1\n");
+    assert_eq!(daemon.ctl("get interface vx1 ofport options:remote_ip"), "2\n\"192.168.1.2\"\n");
+    // In place: the device keeps its counters.
+    daemon.ctl("set port p0 tag=7 -- set interface p0 mtu_request=1400");
+    assert_eq!(daemon.ctl("get interface p0 mtu"), "1400\n");
+    assert_eq!(daemon.json("get port p0 tag"), 7);
+    // Anew, under its old number.
+    daemon.ctl("set interface vx1 options:key=6");
+    assert_eq!(daemon.json("get interface vx1 ofport"), 2);
+    daemon.ctl("set interface p0 options:dpdk-devargs=net_null0,size=128");
+    daemon.wait_for("p0", "rx_bytes", 12_800);
+    assert_eq!(daemon.json("get interface p0 ofport"), 1);
+    // The underlay.
+    daemon.ctl("add-br phy -- set bridge phy address=192.168.1.1/24");
+    daemon.ctl("neigh set phy 192.168.1.2 02:00:00:00:00:02");
+    assert!(daemon.ctl("neigh show").contains("PERMANENT"));
+    assert!(daemon.ctl("show").contains("remote 192.168.1.2: "));
+    daemon.ctl("route add phy 10.0.0.0/8 192.168.1.254");
+    assert!(daemon.ctl("route show").contains("10.0.0.0/8 via 192.168.1.254 dev phy"));
+    daemon.ctl("route del phy 10.0.0.0/8");
+    assert!(!daemon.ctl("route show").contains("10.0.0.0/8"));
+    let document = daemon.ctl("document");
+    assert!(document.contains("192.168.1.2") && document.contains("tag = 7"), "{document}");
+    daemon.ctl("del-port br0 p0 -- del-br phy");
+    assert_eq!(daemon.ctl("list-ports br0"), "vx1\n");
+    assert_eq!(daemon.ctl("list-br"), "br0\n");
+    assert_eq!(daemon.try_ctl("br-exists phy").status.code(), Some(2));
+    // The name is free again.
+    daemon.ctl("add-port br0 p9 -- set interface p9 type=dpdk options:dpdk-devargs=net_null0,size=64");
+    daemon.wait_for("p9", "rx_packets", 100);
+    daemon.stop();
+}
+
+#[test]
+fn a_change_that_cannot_be_made_changes_nothing() {
+    let daemon = Daemon::start(BASE);
+    let before = daemon.ctl("document");
+    let error = daemon.refused(
+        "add-br br1 -- add-port br1 x -- set interface x type=dpdk options:dpdk-devargs=net_pcap7,rx_pcap=/no/such",
+    );
+    assert!(error.contains("port x: ") && error.contains("net_pcap7"), "{error}");
+    let error = daemon.refused(
+        "add-port br0 y -- set interface y type=vxlan options:remote_ip=1.2.3.4 options:key=16777216",
+    );
+    assert!(error.contains("24 bits"), "{error}");
+    let error = daemon.refused("set interface p1 options:dpdk-devargs=net_pcap8,rx_pcap=/no/such");
+    assert!(error.contains("port p1: "), "{error}");
+    let error = daemon.refused("set interface p1 options:n_rxq=60000");
+    assert!(error.contains("n_rxq"), "{error}");
+    assert!(daemon.refused("del-port br0 p1").contains("p1"), "a flow names it");
+    assert!(daemon.refused("frobnicate").contains("unknown command 'frobnicate'"));
+    assert!(daemon.refused("fdb add br0 p0").contains("expected fdb show BR"));
+    assert_eq!(daemon.ctl("document"), before);
+    assert_eq!(daemon.ctl("list-br"), "br0\n");
+    let sent: u64 = daemon.ctl("get interface p1 statistics:tx_packets").trim().parse().unwrap();
+    daemon.wait_for("p1", "tx_packets", sent + 1000);
+    daemon.stop();
+}
+
+#[test]
+fn a_device_that_does_not_come_back_leaves_the_old_one_running() {
+    let daemon = Daemon::start(BASE);
+    assert_eq!(daemon.json("list interface p1")[0]["status"]["n_rxq"], "1");
+    // The same device with an argument that it refuses: the old port has to go before this can be seen.
+    let error = daemon.refused("set interface p1 options:dpdk-devargs=net_null1,no-rx=7");
+    assert!(error.contains("port p1: "), "{error}");
+    daemon.wait_for("p1", "tx_packets", 1000);
+    assert_eq!(daemon.json("get interface p1 ofport"), 2);
+    daemon.stop();
+}
+
+#[test]
+fn flows_as_with_ovs_ofctl() {
+    let daemon = Daemon::start(BASE);
+    daemon.wait_for("p1", "tx_packets", 100);
+    daemon.ctl("add-flow br0 priority=20,in_port=p0,actions=drop");
+    // Acknowledged means that no packet goes by the old rules any more.
+    let sent = daemon.ctl("get interface p1 statistics:tx_packets");
+    std::thread::sleep(Duration::from_millis(100));
+    assert_eq!(daemon.ctl("get interface p1 statistics:tx_packets"), sent);
+    assert!(daemon.ctl("drops").contains("rule"));
+    let rows = daemon.json("dump-flows br0 in_port=p0");
+    assert_eq!(rows.as_array().unwrap().len(), 2, "{rows}");
+    assert!(rows[0]["packets"].as_u64().unwrap() > 0, "{rows}");
+    assert!(daemon.ctl("document").contains("priority=20"));
+    daemon.ctl("--strict del-flows br0 priority=20,in_port=p0");
+    assert!(!daemon.ctl("document").contains("priority=20"));
+    daemon.wait_for("p1", "tx_packets", sent.trim().parse::<u64>().unwrap() + 100);
+    let error = daemon.refused("add-flow br0 in_port=nowhere,actions=drop");
+    assert!(error.contains("in_port=nowhere: expected"), "{error}");
+    fs::write(daemon.dir.path().join("flows"), "# all\nin_port=p0,actions=LOCAL\n\nactions=drop # rest\n")
+        .unwrap();
+    let file = daemon.dir.path().join("flows");
+    daemon.ctl(&format!("replace-flows br0 {}", file.display()));
+    assert_eq!(daemon.json("dump-flows br0").as_array().unwrap().len(), 2);
+    daemon.ctl("add-flow br0 priority=5,hard_timeout=1,actions=NORMAL");
+    assert_eq!(daemon.json("dump-flows br0").as_array().unwrap().len(), 3);
+    assert!(!daemon.ctl("document").contains("hard_timeout"), "it goes by itself");
+    std::thread::sleep(Duration::from_millis(1200));
+    assert_eq!(daemon.json("dump-flows br0").as_array().unwrap().len(), 2);
+    daemon.ctl("del-flows br0");
+    assert_eq!(daemon.ctl("dump-flows br0"), "");
+    daemon.stop();
+}
+
+#[test]
+fn fdb_entries_by_hand() {
+    let daemon = Daemon::start(BASE);
+    daemon.ctl("fdb add br0 p1 0 02:00:00:00:00:77");
+    let rows = daemon.json("fdb show br0");
+    assert_eq!((rows[0]["port"].as_str(), rows[0]["fixed"].as_bool()), (Some("p1"), Some(true)), "{rows}");
+    assert!(daemon.ctl("fdb show br0").contains("static"));
+    assert!(daemon.refused("fdb add br0 p9 0 02:00:00:00:00:77").contains("p9"));
+    assert!(daemon.refused("fdb add br0 p1 0 ff:ff:ff:ff:ff:ff").contains("group address"));
+    daemon.ctl("fdb flush br0");
+    assert!(daemon.ctl("fdb show br0").contains("02:00:00:00:00:77"), "static entries stay");
+    daemon.ctl("fdb del br0 0 02:00:00:00:00:77");
+    assert!(daemon.refused("fdb del br0 0 02:00:00:00:00:77").contains("no entry"));
+    daemon.stop();
+}
+
+#[test]
+fn captures_are_complete_when_it_has_stopped() {
+    let dir = tempfile::tempdir().unwrap();
+    let frames: Vec<Vec<u8>> = (0..20u8)
+        .map(|i| {
+            let mut frame = vec![0xff; 6];
+            frame.extend([2, 0, 0, 0, 0, i, 0x88, 0xb5]);
+            frame.extend([i; 50]);
+            frame
+        })
+        .collect();
+    let mut file = Vec::new();
+    file.extend([0xd4, 0xc3, 0xb2, 0xa1, 2, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 1, 0, 0, 0]);
+    for frame in &frames {
+        let len = (frame.len() as u32).to_le_bytes();
+        file.extend([[0; 4], [0; 4], len, len].concat());
+        file.extend(frame);
+    }
+    fs::write(dir.path().join("in.pcap"), &file).unwrap();
+    let path = |name: &str| dir.path().join(name).display().to_string();
+    let config = format!(
+        "[[bridge]]\nname = \"br0\"\n\
+         [[bridge.port]]\nname = \"p0\"\ntype = \"dpdk\"\noptions = {{ dpdk-devargs = \"net_pcap0,rx_pcap={}\" }}\n\
+         [[bridge.port]]\nname = \"p1\"\ntype = \"dpdk\"\noptions = {{ dpdk-devargs = \"net_pcap1,tx_pcap={}\" }}\n",
+        path("in.pcap"),
+        path("out.pcap"),
+    );
+    let daemon = Daemon::start_in(dir, &config);
+    daemon.wait_for("p1", "tx_packets", 20);
+    let dir = daemon.stop();
+    let sent = fs::read(dir.path().join("out.pcap")).unwrap();
+    let mut at = 24;
+    for (i, frame) in frames.iter().enumerate() {
+        let record = sent.get(at + 16..at + 16 + frame.len());
+        assert_eq!(record, Some(frame.as_slice()), "frame {i} of a file of {} bytes", sent.len());
+        at += 16 + frame.len();
+    }
+    assert_eq!(at, sent.len());
+}
+
+#[test]
+fn a_second_daemon_on_the_same_socket_is_refused_and_a_stale_socket_is_not_in_the_way() {
+    let mut daemon = Daemon::start("");
+    let second = command(daemon.dir.path(), &[]).output().unwrap();
+    assert_eq!(second.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&second.stderr).contains("another vxswitch answers"), "{second:?}");
+    assert_eq!(daemon.ctl("list-br"), "", "the first one does not mind");
+    daemon.child.kill().unwrap();
+    daemon.child.wait().unwrap();
+    let dir = std::mem::replace(&mut daemon.dir, tempfile::tempdir().unwrap());
+    assert!(dir.path().join("control.sock").exists());
+    Daemon::start_in(dir, "").stop();
+}
+
+#[test]
+fn bad_files_end_it_with_every_error() {
+    let dir = tempfile::tempdir().unwrap();
+    let bad = r#"
+[[bridge]]
+name = "br0"
+colour = "red"
+flows = ["in_port=p9,actions=drop"]
+[[bridge.port]]
+name = "vx1"
+type = "vxlan"
+options = { remote_ip = "1.2.3.4", key = 16777216 }
+[[bridge]]
+name = "br0"
+hwaddr = "nothing"
+"#;
+    fs::write(dir.path().join("bad.toml"), bad).unwrap();
+    for own in [&["--config", "bad.toml"][..], &["--config", "bad.toml", "--check"]] {
+        let output = command(dir.path(), own).output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{output:?}");
+        let errors = String::from_utf8(output.stderr).unwrap();
+        for expected in ["bad.toml:4: ", "p9", "24 bits", "another bridge named br0", "hwaddr"] {
+            assert!(errors.contains(expected), "no {expected:?} in {errors}");
+        }
+    }
+    assert_eq!(command(dir.path(), &["--config", "none.toml"]).output().unwrap().status.code(), Some(2));
+    fs::write(dir.path().join("good.toml"), BASE).unwrap();
+    let good = command(dir.path(), &["--config", "good.toml", "--check"]).output().unwrap();
+    assert_eq!(good.status.code(), Some(0), "{good:?}");
+}
+
+#[test]
+fn what_cannot_be_had_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = "[[bridge]]\nname = \"br0\"\n[[bridge.port]]\nname = \"p0\"\ntype = \"dpdk\"\n\
+                  options = { dpdk-devargs = \"net_pcap0,rx_pcap=/no/such/file\" }\n";
+    fs::write(dir.path().join("config.toml"), config).unwrap();
+    let output = command(dir.path(), &["--config", "config.toml"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(errors.contains("vxswitch: port p0: ") && errors.contains("net_pcap0"), "{errors}");
+    assert!(!dir.path().join("control.sock").exists());
+
+    let busy = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = busy.local_addr().unwrap().to_string();
+    let output = Command::new(env!("CARGO_BIN_EXE_vxswitch"))
+        .args(EAL.split(' '))
+        .args(["--", "--metrics", &address, "--control"])
+        .arg(dir.path().join("c2.sock"))
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(errors.contains(&format!("metrics address {address}")), "{errors}");
+
+    let none = Command::new(env!("CARGO_BIN_EXE_vxctl"))
+        .args(["--control", "/no/such.sock", "show"])
+        .output()
+        .unwrap();
+    assert!(!none.status.success());
+    assert!(String::from_utf8_lossy(&none.stderr).contains("no vxswitch answers on /no/such.sock"));
+}
