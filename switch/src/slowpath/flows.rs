@@ -5,7 +5,9 @@ use crate::bridge::rules::Rule;
 use crate::bridge::translate::{Dependency, Learn};
 use flow::megaflow::Slab;
 use flow::program::ProgramId;
-use rustc_hash::{FxHashMap, FxHashSet};
+use hashbrown::HashTable;
+use rustc_hash::{FxHashMap, FxHashSet, FxHasher};
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use wire::key::{FlowKey, FlowMask};
@@ -58,13 +60,27 @@ enum Slot {
     Leaving(Box<Megaflow>),
 }
 
+/// Hash of a megaflow's identity. The mask's part is cheap: masks are few, and keys under two of them
+/// are compared in full anyway.
+fn hash(key: &FlowKey, mask: &FlowMask) -> u64 {
+    let mut hasher = FxHasher::default();
+    key.words().hash(&mut hasher);
+    mask.words().iter().fold(0u64, |sum, word| sum.rotate_left(7) ^ word).hash(&mut hasher);
+    hasher.finish()
+}
+
 /// All megaflows of one worker.
 pub struct FlowStore {
     slab: Arc<Slab>,
     slots: Vec<Slot>,
     free: Vec<u32>,
     live: usize,
-    by_key: FxHashMap<(u16, FlowKey), u32>,
+    leaving: usize,
+    /// Boxes of megaflows that are gone, for the next ones: new flows come by the hundred thousand a second.
+    #[allow(clippy::vec_box, reason = "the boxes are what is kept")]
+    spare: Vec<Box<Megaflow>>,
+    /// Slots by key and mask, which stand in the slots.
+    by_key: HashTable<u32>,
     masks: Vec<FlowMask>,
     mask_ids: FxHashMap<FlowMask, u16>,
     by_dependency: FxHashMap<Dependency, FxHashSet<u32>>,
@@ -79,7 +95,9 @@ impl FlowStore {
             free: (0..count as u32).rev().collect(),
             slab,
             live: 0,
-            by_key: FxHashMap::default(),
+            leaving: 0,
+            spare: Vec::new(),
+            by_key: HashTable::new(),
             masks: Vec::new(),
             mask_ids: FxHashMap::default(),
             by_dependency: FxHashMap::default(),
@@ -117,18 +135,35 @@ impl FlowStore {
     }
 
     /// The slot of the megaflow with this masked key and mask.
-    pub fn find(&mut self, key: &FlowKey, mask: &FlowMask) -> Option<u32> {
-        let id = self.mask_id(mask);
-        self.by_key.get(&(id, *key)).copied()
+    pub fn find(&self, key: &FlowKey, mask: &FlowMask) -> Option<u32> {
+        let same = |slot: &u32| self.get(*slot).is_some_and(|flow| flow.key == *key && flow.mask == *mask);
+        self.by_key.find(hash(key, mask), same).copied()
+    }
+
+    /// Slots that are free or will be as soon as the worker has removed what sits in them.
+    pub fn room(&self) -> usize {
+        self.free.len() + self.leaving
     }
 
     /// Puts a megaflow into a free slot; gives it back when there is none.
     pub fn insert(&mut self, flow: Megaflow) -> Result<u32, Megaflow> {
         let Some(slot) = self.free.pop() else { return Err(flow) };
-        let mask = self.mask_id(&flow.mask);
-        self.by_key.insert((mask, flow.key), slot);
+        self.mask_id(&flow.mask);
         self.depend(slot, &flow.dependencies);
-        self.slots[slot as usize] = Slot::Live(Box::new(flow));
+        let place = hash(&flow.key, &flow.mask);
+        let flow = match self.spare.pop() {
+            Some(mut spare) => {
+                *spare = flow;
+                spare
+            }
+            None => Box::new(flow),
+        };
+        self.slots[slot as usize] = Slot::Live(flow);
+        let slots = &self.slots;
+        self.by_key.insert_unique(place, slot, |slot| match &slots[*slot as usize] {
+            Slot::Live(flow) | Slot::Leaving(flow) => hash(&flow.key, &flow.mask),
+            Slot::Free => 0,
+        });
         self.live += 1;
         Ok(slot)
     }
@@ -187,14 +222,14 @@ impl FlowStore {
     pub fn leave(&mut self, slot: u32) -> Option<ProgramId> {
         let place = self.slots.get_mut(slot as usize)?;
         let Slot::Live(flow) = std::mem::replace(place, Slot::Free) else { return None };
-        let mask = self.mask_ids.get(&flow.mask).copied();
-        if let Some(mask) = mask {
-            self.by_key.remove(&(mask, flow.key));
+        if let Ok(entry) = self.by_key.find_entry(hash(&flow.key, &flow.mask), |other| *other == slot) {
+            entry.remove();
         }
         self.independ(slot, &flow.dependencies);
         let program = flow.program;
         self.slots[slot as usize] = Slot::Leaving(flow);
         self.live -= 1;
+        self.leaving += 1;
         Some(program)
     }
 
@@ -203,7 +238,12 @@ impl FlowStore {
         let Some(place) = self.slots.get_mut(slot as usize) else { return };
         if let Slot::Leaving(mut flow) = std::mem::replace(place, Slot::Free) {
             flow.count((packets, bytes), now);
+            // What it refers to must not live on in a spare box.
+            flow.rules.clear();
+            flow.dependencies.clear();
+            self.spare.push(flow);
             self.free.push(slot);
+            self.leaving -= 1;
         }
     }
 

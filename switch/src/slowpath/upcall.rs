@@ -64,7 +64,7 @@ impl SlowPath {
         let Some(program) = self.acquire(&translation.program) else {
             // No number for the program. The packets must not wait for ever: let them look again, and ask again.
             self.flow_limit_hits += 1;
-            self.make_room(worker);
+            self.evict(worker);
             return self.workers[worker].send(Command::Retry { pending });
         };
         if let Some(slot) = self.workers[worker].flows.find(&masked, &translation.mask) {
@@ -98,9 +98,9 @@ impl SlowPath {
                 }
                 self.workers[worker].send(Command::Resolve { pending, program });
                 self.programs.release(program);
-                self.make_room(worker);
             }
         }
+        self.make_room(worker);
     }
 
     /// The number of a program, which the workers know from here on.
@@ -129,8 +129,16 @@ impl SlowPath {
         }
     }
 
-    /// Removes some of the least recently used megaflows of a full table.
+    /// Keeps a little room in a worker's table, so that a new flow finds a slot at once.
     fn make_room(&mut self, worker: usize) {
+        let flows = &self.workers[worker].flows;
+        if flows.room() < flows.capacity() / 64 {
+            self.evict(worker);
+        }
+    }
+
+    /// Removes the least recently used of a sample of megaflows.
+    fn evict(&mut self, worker: usize) {
         const AT_A_TIME: usize = 64;
         let victims = self.workers[worker].flows.victims(self.victims_from, AT_A_TIME);
         self.victims_from =

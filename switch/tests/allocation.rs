@@ -1,0 +1,109 @@
+//! A worker's loop does not allocate and does not free: not in the steady state, not for new flows, not for
+//! commands, not when it drops.
+
+mod rings;
+
+use rings::{Net, frame, udp};
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+
+thread_local! {
+    static CALLS: Cell<u64> = const { Cell::new(0) };
+}
+
+/// The system's allocator, counting its calls by thread.
+struct Counting;
+
+fn count() {
+    CALLS.with(|calls| calls.set(calls.get() + 1));
+}
+
+// SAFETY: every call is handed to the system's allocator as it is; counting touches a thread-local integer only.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        count();
+        // SAFETY: the caller keeps `alloc`'s contract.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
+        count();
+        // SAFETY: the caller keeps `dealloc`'s contract, and `at` came from `System`.
+        unsafe { System.dealloc(at, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// Runs the switch until it is quiet and says how often the worker called the allocator.
+fn run(net: &mut Net) -> u64 {
+    let (mut calls, mut quiet) = (0, 0);
+    while quiet < 3 {
+        let before = CALLS.with(Cell::get);
+        let worked = net.worker.poll();
+        calls += CALLS.with(Cell::get) - before;
+        net.slow.turn();
+        let waits =
+            net.slow.workers.iter().any(|w| !w.link.commands.is_empty() || !w.link.upcalls.is_empty());
+        quiet = if worked || waits { 0 } else { quiet + 1 };
+    }
+    calls
+}
+
+#[test]
+fn a_worker_does_not_allocate() {
+    let mut net = Net::new(
+        r#"
+[[bridge]]
+name = "br0"
+[[bridge.port]]
+name = "p1"
+type = "dpdk"
+options = { dpdk-devargs = "net_ring1" }
+[[bridge.port]]
+name = "p2"
+type = "dpdk"
+options = { dpdk-devargs = "net_ring2" }
+[[bridge.port]]
+name = "vx"
+type = "vxlan"
+options = { remote_ip = "192.168.1.2", key = 100 }
+[[bridge]]
+name = "br-phy"
+hwaddr = "02:00:00:00:0a:01"
+address = ["192.168.1.1/24"]
+[[bridge.port]]
+name = "up"
+type = "dpdk"
+options = { dpdk-devargs = "net_ring3" }
+"#,
+    );
+    // The counter counts: making a string is seen.
+    let before = CALLS.with(Cell::get);
+    drop(String::from("seen"));
+    assert_eq!(CALLS.with(Cell::get) - before, 2);
+
+    let mut calls = 0;
+    for round in 0..4u32 {
+        // New flows (other addresses in each round), old flows, floods into the tunnel (whose neighbour never
+        // answers, so packets are held and given up), punts, drops.
+        for n in 0..100 {
+            net.put("p1", &frame(2 + n, 1000 * round + n, None, n));
+            net.put("p2", &frame(1000 * round + n, 5, None, n));
+            net.put("p1", &udp(2, 1, n as u16, 80, n));
+            net.put("up", &frame(u32::MAX, 77, None, n));
+        }
+        net.put("p1", &[0; 10]);
+        calls += run(&mut net);
+        net.set_rules("br0", if round % 2 == 0 { &["tcp,actions=drop", "actions=NORMAL"] } else { &[] });
+        calls += run(&mut net);
+    }
+    for port in ["p1", "p2", "up"] {
+        net.take_all(port);
+    }
+    let (upcalls, sent) = (net.counters.upcalls.get(), net.counters.tx.get());
+    assert!(upcalls > 400 && sent > 400, "the test did exercise the worker: {upcalls} upcalls, {sent} sent");
+    assert_eq!(calls, 0, "allocator calls in the worker's loop");
+    net.finish();
+}
