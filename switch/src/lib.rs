@@ -6,7 +6,7 @@
 //! - [`slowpath`]: the thread that owns all switching state: upcalls, revalidation, ARP.
 //! - [`control`]: desired state to running state, the control API, metrics, start and stop.
 //! - [`api`]: what the control API says, shared by the daemon and `vxctl`.
-//! - [`ctl`]: `vxctl`.
+//! - [`ctl`]: the command line of a running switch, `vxctl`.
 #![deny(unsafe_code)]
 
 pub mod api;

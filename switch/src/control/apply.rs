@@ -77,7 +77,7 @@ struct Outcome {
     /// Numbers of new ports, and what their counters stood at.
     added: Vec<(String, PortId, Totals)>,
     /// Queues of removed devices.
-    returned: BTreeMap<String, Vec<Box<PortIo>>>,
+    returned: BTreeMap<String, Vec<PortIo>>,
     /// Numbers of ports that went.
     ofports: Ofports,
     result: Result<(), ChangeError>,
@@ -344,7 +344,7 @@ fn run(
         ofports.insert(name.clone(), port.ofport as u16);
         if matches!(port.kind, PortKind::Device) {
             let ios = slow.remove_device(id);
-            outcome.returned.insert(name.clone(), ios);
+            outcome.returned.insert(name.clone(), ios.into_iter().map(|io| *io).collect());
         } else {
             slow.forget_port(id);
         }

@@ -416,8 +416,8 @@ fn describe(switch: &Switch) {
         say!("bridge {}: {}{addresses}", bridge.name, bridge.fail_mode);
         for port in &bridge.ports {
             let device = switch.ports.get(&port.name).and_then(|p| p.device.as_ref());
-            match device {
-                Some(d) => say!(
+            if let Some(d) = device {
+                say!(
                     "  port {}: {} ({}), MAC {}, MTU {}, {} RX and {} TX queues",
                     port.name,
                     d.name(),
@@ -426,11 +426,10 @@ fn describe(switch: &Switch) {
                     d.mtu,
                     d.queues.0,
                     d.queues.1
-                ),
-                None => {
-                    let options: Vec<String> = port.options.iter().map(|(k, v)| format!("{k}={v}")).collect();
-                    say!("  port {}: {} {}", port.name, port.kind, options.join(" "));
-                }
+                );
+            } else {
+                let options: Vec<String> = port.options.iter().map(|(k, v)| format!("{k}={v}")).collect();
+                say!("  port {}: {} {}", port.name, port.kind, options.join(" "));
             }
         }
     }

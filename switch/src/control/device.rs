@@ -78,14 +78,12 @@ impl Device {
         index: usize,
     ) -> Result<(Device, Vec<WorkerQueues>), DeviceError> {
         let fail = |reason: String| DeviceError { port: port.name.clone(), reason };
-        let (id, probed) = match rte::port::by_name(options.device()) {
-            Ok(id) => (id, false),
-            Err(_) => {
-                let ports = rte::port::probe(&options.devargs).map_err(|e| fail(e.to_string()))?;
-                // `probe` says NoPort rather than none.
-                let first = ports.first().copied().ok_or_else(|| fail("no Ethernet port".to_owned()))?;
-                (first, true)
-            }
+        let (id, probed) = if let Ok(id) = rte::port::by_name(options.device()) {
+            (id, false)
+        } else {
+            let ports = rte::port::probe(&options.devargs).map_err(|e| fail(e.to_string()))?;
+            // `probe` says NoPort rather than none.
+            (ports.first().copied().ok_or_else(|| fail("no Ethernet port".to_owned()))?, true)
         };
         let opened = Self::start(id, port, options, resources, index);
         opened.map_err(|reason| {
@@ -130,7 +128,7 @@ impl Device {
     ///
     /// # Errors
     /// DPDK's reason for the first step that failed.
-    pub fn close(self, ios: Vec<Box<PortIo>>) -> Result<(), rte::Error> {
+    pub fn close(self, ios: Vec<PortIo>) -> Result<(), rte::Error> {
         drop(ios);
         self.handle.close(Vec::new(), Vec::new())
     }
@@ -144,8 +142,7 @@ impl Device {
             return Err(format!("MTU {mtu}: expected {} to {}", self.info.min_mtu, self.info.max_mtu));
         }
         match self.handle.set_mtu(mtu) {
-            Ok(()) => {}
-            Err(rte::Error::Port { reason: rte::Errno::ENOTSUP, .. }) => {}
+            Ok(()) | Err(rte::Error::Port { reason: rte::Errno::ENOTSUP, .. }) => {}
             Err(error) => return Err(error.to_string()),
         }
         self.mtu = mtu;

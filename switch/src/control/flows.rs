@@ -85,7 +85,9 @@ pub(super) async fn add(
             let specs = parse_all(slow, id, &body.flows)?;
             let now = Instant::now();
             if let Some(running) = slow.world.bridge_mut(id) {
-                specs.iter().for_each(|spec| running.tables.add(spec, now));
+                for spec in &specs {
+                    running.tables.add(spec, now);
+                }
             }
             commit(slow)?;
             Ok::<_, Refused>((specs, names(slow, id)))

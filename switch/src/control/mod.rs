@@ -7,19 +7,19 @@
 //! - [`server`] and its handlers: the API. [`metrics`]: Prometheus.
 
 pub mod apply;
-pub mod daemon;
 mod configure;
+pub mod daemon;
 pub mod device;
 mod flows;
 pub mod hugepages;
 pub mod machine;
 pub mod metrics;
-pub mod options;
 mod operate;
+pub mod options;
 pub mod plan;
 pub mod rules;
 pub mod server;
 pub mod socket;
-pub mod totals;
 mod sys;
+pub mod totals;
 mod views;

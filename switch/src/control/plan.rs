@@ -40,7 +40,7 @@ impl Plan {
             match old.bridge(&bridge.name) {
                 None => plan.add_bridges.push(bridge.name.clone()),
                 Some(before) if settings(before) != settings(bridge) => {
-                    plan.configure.push(bridge.name.clone())
+                    plan.configure.push(bridge.name.clone());
                 }
                 Some(_) => {}
             }

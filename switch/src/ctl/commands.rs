@@ -114,8 +114,9 @@ fn flows(session: &Session<'_>, name: &str, words: &[String]) -> Result<(), Fail
         ["dump-flows", bridge, what @ ..] => {
             let query = format!("?match={}&strict={strict}", escape(&what.join(" ")));
             let rows: Vec<FlowRow> = client.get(&path(bridge, &query))?;
-            session
-                .show(&rows, |rows| rows.iter().map(|row| format!(" {}\n", row.text.trim_start())).collect());
+            session.show(&rows, |rows| {
+                print::each_line(rows.iter().map(|row| format!(" {}", row.text.trim_start())))
+            });
         }
         ["dump-ports", bridge, port @ ..] if port.len() <= 1 => {
             let mut rows: Vec<InterfaceRow> = client.get("/v1/interfaces")?;

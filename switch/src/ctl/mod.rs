@@ -132,7 +132,8 @@ mod tests {
         let (found, rest) = globals(&words("-j --control /x.sock list interface p0")).unwrap().unwrap();
         assert_eq!(found, Globals { json: true, control: "/x.sock".into() });
         assert_eq!(rest, words("list interface p0"));
-        let (found, rest) = globals(&words("--control=/y --if-exists del-br br0 -- add-br br1")).unwrap().unwrap();
+        let (found, rest) =
+            globals(&words("--control=/y --if-exists del-br br0 -- add-br br1")).unwrap().unwrap();
         assert_eq!(found, Globals { json: false, control: "/y".into() });
         assert_eq!(rest, words("--if-exists del-br br0 -- add-br br1"));
     }

@@ -36,20 +36,27 @@ fn line(text: &mut String, indent: usize, content: impl std::fmt::Display) {
     let _ = writeln!(text, "{:indent$}{content}", "");
 }
 
+/// Each on a line of its own.
+pub fn each_line(items: impl IntoIterator<Item = impl std::fmt::Display>) -> String {
+    let mut text = String::new();
+    for item in items {
+        line(&mut text, 0, item);
+    }
+    text
+}
+
 /// One command's output.
 pub fn output(output: &CommandOutput) -> String {
     match output {
         CommandOutput::None | CommandOutput::Exists(_) => String::new(),
-        CommandOutput::Lines(lines) => lines.iter().map(|line| format!("{line}\n")).collect(),
+        CommandOutput::Lines(lines) => each_line(lines),
         CommandOutput::Show(all) => show(all),
-        CommandOutput::Values(values) => values.iter().map(|value| format!("{value}\n")).collect(),
+        CommandOutput::Values(values) => each_line(values),
         CommandOutput::Records(records) => {
-            let texts: Vec<String> = records
-                .iter()
-                .map(|record| {
-                    record.columns.iter().map(|(name, value)| format!("{name:<20}: {value}\n")).collect()
-                })
-                .collect();
+            let text = |record: &crate::api::Record| {
+                each_line(record.columns.iter().map(|(name, value)| format!("{name:<20}: {value}")))
+            };
+            let texts: Vec<String> = records.iter().map(text).collect();
             texts.join("\n")
         }
     }
