@@ -1,0 +1,242 @@
+//! The datapath alone, in one process and one thread: a worker between two rings, the slow path beside it. What
+//! `scripts/bench --gate` counts the instructions of, under callgrind.
+//!
+//! ```text
+//! loop CASE [PACKETS]      CASE is l2, encap, decap, normal or acl
+//! ```
+//! Only [`measured`] is collected (`--toggle-collect`). It is the same work in every run: the flows are set up
+//! before, and mbufs come and go through rings of a fixed size. Prints the number of packets measured.
+
+use anyhow::{Context, Result, bail, ensure};
+use flow::megaflow::Slab;
+use flow::ofp::{FlowSpec, parse_flow};
+use rte::{Mbuf, Mempool, PortHandle, Ring};
+use std::sync::Arc;
+use std::time::Duration;
+use vxswitch::bridge::BridgePorts;
+use vxswitch::datapath::counters::WorkerCounters;
+use vxswitch::datapath::message::Link;
+use vxswitch::datapath::tx::{PortTx, TxPath};
+use vxswitch::datapath::{BURST, Worker, WorkerConfig};
+use vxswitch::slowpath::ports::WorkerQueues;
+use vxswitch::slowpath::workers::WorkerSide;
+use vxswitch::slowpath::{SlowPath, SlowPathConfig};
+use vxswitch_benches::traffic::{self, Flow};
+use wire::addr::MacAddr;
+
+/// Different flows.
+const FLOWS: usize = 1000;
+/// Packet buffers.
+const MBUFS: u32 = 4095;
+/// Packets measured unless said.
+const PACKETS: usize = 32_000;
+/// Rounds over all flows before, which install megaflows and fill the cache.
+const WARM_UP: usize = 4;
+/// Packets in a port's ring at most: one burst.
+const RING: u32 = 64;
+/// Rules of the `acl` case, each with a mask of its own.
+const ACL_MASKS: usize = 20;
+
+/// A case: configuration and the frames that go into `in`.
+struct Case {
+    document: String,
+    frames: Vec<Vec<u8>>,
+}
+
+fn main() -> Result<()> {
+    let mut args = std::env::args().skip(1);
+    let name = args.next().context("expected: loop CASE [PACKETS]")?;
+    let packets =
+        args.next().map_or(Ok(PACKETS), |word| word.parse()).context("expected a number of packets")?;
+    let case = case(&name)?;
+    let mut switch = Switch::start(&case.document)?;
+    for _ in 0..WARM_UP {
+        for burst in case.frames.chunks(BURST) {
+            switch.fill(burst)?;
+            switch.settle();
+        }
+    }
+    let bursts = packets.div_ceil(BURST);
+    let mut sent = 0;
+    for burst in case.frames.chunks_exact(BURST).cycle().take(bursts) {
+        switch.fill(burst)?;
+        measured(&mut switch.worker);
+        sent += switch.drain();
+    }
+    ensure!(
+        sent == bursts * BURST,
+        "{sent} packets came out of {}: not what is to be measured",
+        bursts * BURST
+    );
+    println!("{sent}");
+    switch.stop()
+}
+
+/// One loop of the worker: the only thing that is counted.
+#[inline(never)]
+fn measured(worker: &mut Worker) {
+    std::hint::black_box(worker.poll());
+}
+
+/// A worker, the slow path, and the far ends of the ports `in` and `out`.
+struct Switch {
+    worker: Worker,
+    slow: SlowPath,
+    pool: Mempool,
+    to_switch: Ring,
+    from_switch: Ring,
+    _handles: Vec<PortHandle>,
+}
+
+impl Switch {
+    fn start(document: &str) -> Result<Switch> {
+        let eal = ["loop", "--no-huge", "--no-shconf", "--no-pci", "--no-telemetry", "-m", "64", "-l", "0"];
+        rte::Eal::init(&eal.map(String::from))?;
+        let pool = Mempool::create("loop", MBUFS, 0, 2176, rte::mempool::ANY_SOCKET)?;
+        let slab = Arc::new(Slab::new(8192));
+        let link = Link::new(1024);
+        let counters = Arc::new(WorkerCounters::default());
+        let config = WorkerConfig { cache_entries: 65_536, hold: 2048, programs: 8192 };
+        let worker =
+            Worker::new(&config, Arc::clone(&slab), Arc::clone(&link), Arc::clone(&counters), pool.clone());
+        let side = WorkerSide::new(0, link, slab, counters);
+        let config = SlowPathConfig { max_idle: Duration::from_secs(3600), programs: 8192 };
+        let slow = SlowPath::new(config, vec![side]);
+        let (to_switch, from_switch) = (Ring::create("to", RING)?, Ring::create("from", RING)?);
+        let mut switch = Switch { worker, slow, pool, to_switch, from_switch, _handles: Vec::new() };
+        switch.configure(document)?;
+        Ok(switch)
+    }
+
+    fn configure(&mut self, document: &str) -> Result<()> {
+        let document = config::parse_str("loop.toml", document, &config::accept_flows)?;
+        for bridge in &document.bridges {
+            let mac = bridge.mac().unwrap_or(MacAddr([2, 0, 0, 0, 0xbb, 0]));
+            let id = self.slow.add_bridge(bridge, mac)?;
+            for port in &bridge.ports {
+                if port.kind == "vxlan" {
+                    let options = config::VxlanOptions::parse(&port.options)
+                        .map_err(|errors| anyhow::anyhow!("port {}: {errors:?}", port.name))?;
+                    self.slow.add_vxlan(id, port, options)?;
+                    continue;
+                }
+                // The port `in` sends into a ring that stays empty, `out` receives from one.
+                let unused = Ring::create(&format!("unused-{}", port.name), RING)?;
+                let (rx, tx) = match port.name.as_str() {
+                    "in" => (self.to_switch.clone(), unused),
+                    _ => (unused, self.from_switch.clone()),
+                };
+                let device = rte::ring::port(&port.name, &[rx], &[tx])?;
+                let settings = rte::PortConfig::new(self.pool.clone());
+                let (handle, rx, mut tx) = device.configure_and_start(&settings)?;
+                let path = TxPath::Queue { queue: tx.remove(0), from_others: None };
+                let queues = WorkerQueues { rx, tx: PortTx::new(path, 1600), hands_over: false };
+                self.slow.add_device(id, port, vec![queues])?;
+                self._handles.push(handle);
+            }
+            let ports = self.slow.world.bridge_named(&bridge.name).context("the bridge was just added")?;
+            let ports = BridgePorts { world: &self.slow.world, bridge: ports };
+            let rules: Vec<FlowSpec> =
+                bridge.flows.iter().map(|text| parse_flow(text, &ports)).collect::<Result<_, _>>()?;
+            self.slow.replace_rules(id, &rules);
+        }
+        self.slow.settle();
+        self.settle();
+        Ok(())
+    }
+
+    /// Puts frames into `in`.
+    fn fill(&mut self, frames: &[Vec<u8>]) -> Result<()> {
+        for frame in frames {
+            let mbuf = self.pool.alloc_with(frame).context("the pool is empty: packets were lost or kept")?;
+            if self.to_switch.enqueue(mbuf).is_err() {
+                bail!("the worker left packets of the last burst behind");
+            }
+        }
+        Ok(())
+    }
+
+    /// Lets worker and slow path run until nothing happens any more, and throws away what came out.
+    fn settle(&mut self) {
+        let mut quiet = 0;
+        while quiet < 3 {
+            let busy = self.worker.poll() | self.slow.turn() | (self.drain() > 0);
+            let waits =
+                self.slow.workers.iter().any(|w| !w.link.commands.is_empty() || !w.link.upcalls.is_empty());
+            quiet = if busy && waits || waits { 0 } else { quiet + 1 };
+        }
+    }
+
+    /// Takes what came out of `out`; says how many packets.
+    fn drain(&mut self) -> usize {
+        std::iter::from_fn(|| self.from_switch.dequeue()).map(drop::<Mbuf>).count()
+    }
+
+    /// Checks that nothing was lost.
+    fn stop(mut self) -> Result<()> {
+        self.worker.shut_down();
+        let in_use = self.pool.in_use();
+        ensure!(in_use == 0, "{in_use} mbufs did not come back");
+        Ok(())
+    }
+}
+
+/// Frames and configuration of a case.
+fn case(name: &str) -> Result<Case> {
+    let numbers = 0..FLOWS.next_multiple_of(BURST);
+    let plain = |flow: fn(usize) -> Flow| {
+        numbers.clone().map(move |n| traffic::frame(&flow(n % FLOWS), 60)).collect()
+    };
+    let tunnelled = |flow: fn(usize) -> Flow| -> Vec<Vec<u8>> {
+        let frame = |n: usize| {
+            let inner = traffic::frame(&flow(n % FLOWS).reversed(), 60);
+            traffic::vxlan_frame(&inner, 0, traffic::entropy_port(n))
+        };
+        numbers.clone().map(frame).collect()
+    };
+    let pair =
+        |n| Flow { dl_src: traffic::host_mac(1, n), dl_dst: traffic::host_mac(2, n), ..Flow::numbered(n) };
+    let acl_flow =
+        |n: usize| Flow { nw_dst: (20 + (n % ACL_MASKS) as u32) << 24 | n as u32, ..Flow::numbered(n) };
+    let out = |side: &str| {
+        if side == "overlay" { (port("out"), String::new()) } else { (String::new(), port("out")) }
+    };
+    let one = |rule: &str| vec![rule.to_owned()];
+    let (rules, input_is_overlay, sink, frames): (Vec<String>, bool, _, Vec<Vec<u8>>) = match name {
+        "l2" => (one("in_port=in,actions=output:out"), true, out("overlay"), plain(Flow::numbered)),
+        "encap" => (one("in_port=in,actions=output:vx0"), true, out("underlay"), plain(Flow::numbered)),
+        "decap" => (one("in_port=vx0,actions=output:out"), false, out("overlay"), tunnelled(Flow::numbered)),
+        "normal" => (Vec::new(), true, out("underlay"), plain(pair)),
+        "acl" => {
+            let rule = |mask| {
+                let prefix = 9 + mask;
+                format!(
+                    "priority={},ip,nw_dst={}.0.0.0/{prefix},tp_dst=80,udp,actions=output:vx0",
+                    10 + mask,
+                    20 + mask
+                )
+            };
+            ((0..ACL_MASKS).map(rule).collect(), true, out("underlay"), plain(acl_flow))
+        }
+        _ => bail!("no case {name}, expected l2, encap, decap, normal or acl"),
+    };
+    let input = if input_is_overlay { (port("in"), String::new()) } else { (String::new(), port("in")) };
+    let (ip, mac) = (traffic::vtep_ip(0), MacAddr(traffic::vtep_mac(0)));
+    let (own_mac, own_ip, vni) = (MacAddr(traffic::LOCAL_MAC), traffic::LOCAL_IP, traffic::vtep_vni(0));
+    let (fail_mode, flows) =
+        if rules.is_empty() { ("standalone", "[]".to_owned()) } else { ("secure", format!("{rules:?}")) };
+    let document = format!(
+        "[[bridge]]\nname = \"br0\"\nfail_mode = \"{fail_mode}\"\nflows = {flows}\n{}{}\
+         [[bridge.port]]\nname = \"vx0\"\ntype = \"vxlan\"\noptions = {{ remote_ip = \"{ip}\", key = {vni} }}\n\
+         [[bridge]]\nname = \"br-phy\"\nhwaddr = \"{own_mac}\"\naddress = [\"{own_ip}/24\"]\n\
+         neighbour = [{{ ip = \"{ip}\", mac = \"{mac}\" }}]\n{}{}",
+        input.0, sink.0, input.1, sink.1
+    );
+    Ok(Case { document, frames })
+}
+
+fn port(name: &str) -> String {
+    format!(
+        "[[bridge.port]]\nname = \"{name}\"\ntype = \"dpdk\"\noptions = {{ dpdk-devargs = \"net_ring_{name}\" }}\n"
+    )
+}
