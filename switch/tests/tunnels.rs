@@ -90,6 +90,15 @@ fn encapsulates_towards_the_remote_and_takes_its_answers() {
 }
 
 #[test]
+fn a_packet_that_waits_in_its_device_meets_the_whole_configuration() {
+    let early = [("up", from_peer(100, PEER_IP, 0, &udp(1, 2, 1, 2, 7)))];
+    let mut net = Net::with_early(&config(&[r#"remote_ip = "192.168.1.2", key = 100"#], true), &early);
+    assert_eq!(net.take_all("p1"), [udp(1, 2, 1, 2, 7)]);
+    assert_eq!(net.counters.dropped.get(), 0);
+    net.finish();
+}
+
+#[test]
 fn the_source_port_follows_the_inner_flow() {
     let mut net = Net::new(&config(&[r#"remote_ip = "192.168.1.2", key = 100"#], true));
     // By inner source port: packets of different new flows need not leave in the order in which they came.

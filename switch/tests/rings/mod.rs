@@ -30,7 +30,8 @@ const RING: u32 = 4096;
 fn eal() {
     static EAL: OnceLock<()> = OnceLock::new();
     EAL.get_or_init(|| {
-        let args = ["vxswitch", "--no-huge", "--no-shconf", "--no-pci", "--no-telemetry", "-m", "512", "-l", "0"];
+        let args =
+            ["vxswitch", "--no-huge", "--no-shconf", "--no-pci", "--no-telemetry", "-m", "512", "-l", "0"];
         rte::Eal::init(&args.map(String::from)).expect("EAL");
     });
 }
@@ -61,27 +62,40 @@ pub struct Net {
 impl Net {
     /// A switch with this configuration; `type = "dpdk"` ports become rings, whatever their devargs say.
     pub fn new(toml: &str) -> Net {
+        Net::with_early(toml, &[])
+    }
+
+    /// The same with frames that are in their ports' rings before the switch has been told anything.
+    pub fn with_early(toml: &str, early: &[(&str, Vec<u8>)]) -> Net {
         let guard = turn();
         eal();
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let document = config::parse_str("test.toml", toml, &config::accept_flows).unwrap_or_else(|e| panic!("{e}"));
-        let pool = Mempool::create(&format!("t{number}"), MBUFS, 0, 2176, rte::mempool::ANY_SOCKET).expect("pool");
+        let document =
+            config::parse_str("test.toml", toml, &config::accept_flows).unwrap_or_else(|e| panic!("{e}"));
+        let pool =
+            Mempool::create(&format!("t{number}"), MBUFS, 0, 2176, rte::mempool::ANY_SOCKET).expect("pool");
         let slab = Arc::new(Slab::new(4096));
         let link = Link::new(1024);
         let counters = Arc::new(WorkerCounters::default());
         let worker_config = WorkerConfig { cache_entries: 4096, hold: 2048, programs: 4096 };
-        let worker =
-            Worker::new(&worker_config, Arc::clone(&slab), Arc::clone(&link), Arc::clone(&counters), pool.clone());
+        let worker = Worker::new(
+            &worker_config,
+            Arc::clone(&slab),
+            Arc::clone(&link),
+            Arc::clone(&counters),
+            pool.clone(),
+        );
         let side = WorkerSide::new(0, link, slab, Arc::clone(&counters));
         let slow_config = SlowPathConfig { max_idle: Duration::from_secs(10), programs: 4096 };
         let slow = SlowPath::new(slow_config, vec![side]);
-        let mut net = Net { slow, worker, counters, ends: BTreeMap::new(), pool, handles: Vec::new(), _turn: guard };
-        net.apply(&document, number);
+        let mut net =
+            Net { slow, worker, counters, ends: BTreeMap::new(), pool, handles: Vec::new(), _turn: guard };
+        net.apply(&document, number, early);
         net
     }
 
-    fn apply(&mut self, document: &Document, number: u32) {
+    fn apply(&mut self, document: &Document, number: u32, early: &[(&str, Vec<u8>)]) {
         for bridge in &document.bridges {
             let mac = bridge.mac().unwrap_or(MacAddr([2, 0, 0, 0, 0xbb, 0]));
             let id = self.slow.add_bridge(bridge, mac).expect("bridge");
@@ -94,17 +108,30 @@ impl Net {
                 let name = format!("{number}_{}", port.name);
                 let to_switch = Ring::create(&format!("r{name}"), RING).expect("ring");
                 let from_switch = Ring::create(&format!("t{name}"), RING).expect("ring");
-                let device = rte::ring::port(&name, std::slice::from_ref(&to_switch), std::slice::from_ref(&from_switch)).expect("port");
+                let device = rte::ring::port(
+                    &name,
+                    std::slice::from_ref(&to_switch),
+                    std::slice::from_ref(&from_switch),
+                )
+                .expect("port");
                 let mut settings = rte::PortConfig::new(self.pool.clone());
                 (settings.rx_queues, settings.tx_queues) = (1, 1);
                 let (handle, rx, mut tx) = device.configure_and_start(&settings).expect("start");
                 let path = TxPath::Queue { queue: tx.remove(0), from_others: None };
                 let tx = PortTx::new(path, port.mtu.unwrap_or(1500));
-                self.slow.add_device(id, port, vec![WorkerQueues { rx, tx, hands_over: false }]).expect("device");
+                self.slow
+                    .add_device(id, port, vec![WorkerQueues { rx, tx, hands_over: false }])
+                    .expect("device");
                 self.handles.push(handle);
                 self.ends.insert(port.name.clone(), FarEnd { to_switch, from_switch });
+                for (_, frame) in early.iter().filter(|(to, _)| *to == port.name) {
+                    self.put(&port.name, frame);
+                }
+                // Whatever a worker does before all is said and committed, it does here.
+                self.worker.poll();
             }
-            let flows: Vec<FlowSpec> = bridge.flows.iter().map(|text| self.flow(&bridge.name, text)).collect();
+            let flows: Vec<FlowSpec> =
+                bridge.flows.iter().map(|text| self.flow(&bridge.name, text)).collect();
             self.slow.replace_rules(id, &flows);
         }
         self.slow.settle();
@@ -114,7 +141,8 @@ impl Net {
     /// Parses a rule of a bridge.
     pub fn flow(&self, bridge: &str, text: &str) -> FlowSpec {
         let bridge = self.slow.world.bridge_named(bridge).expect("bridge");
-        parse_flow(text, &BridgePorts { world: &self.slow.world, bridge }).unwrap_or_else(|e| panic!("{text}: {e}"))
+        parse_flow(text, &BridgePorts { world: &self.slow.world, bridge })
+            .unwrap_or_else(|e| panic!("{text}: {e}"))
     }
 
     /// Makes a bridge's rules these, and tells the worker.
@@ -143,7 +171,8 @@ impl Net {
         while quiet < 3 {
             let worked = self.worker.poll();
             self.slow.turn();
-            let waits = self.slow.workers.iter().any(|w| !w.link.commands.is_empty() || !w.link.upcalls.is_empty());
+            let waits =
+                self.slow.workers.iter().any(|w| !w.link.commands.is_empty() || !w.link.upcalls.is_empty());
             quiet = if worked || waits { 0 } else { quiet + 1 };
         }
     }
