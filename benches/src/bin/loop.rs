@@ -85,13 +85,14 @@ struct Switch {
     pool: Mempool,
     to_switch: Ring,
     from_switch: Ring,
-    _handles: Vec<PortHandle>,
+    handles: Vec<PortHandle>,
 }
 
 impl Switch {
     fn start(document: &str) -> Result<Switch> {
-        let eal = ["loop", "--no-huge", "--no-shconf", "--no-pci", "--no-telemetry", "-m", "64", "-l", "0"];
-        rte::Eal::init(&eal.map(String::from))?;
+        let eal = "loop --no-huge --no-shconf --no-pci --no-telemetry --log-level=error -m 64 -l 0";
+        let eal: Vec<String> = eal.split(' ').map(str::to_owned).collect();
+        rte::Eal::init(&eal)?;
         let pool = Mempool::create("loop", MBUFS, 0, 2176, rte::mempool::ANY_SOCKET)?;
         let slab = Arc::new(Slab::new(8192));
         let link = Link::new(1024);
@@ -103,7 +104,7 @@ impl Switch {
         let config = SlowPathConfig { max_idle: Duration::from_secs(3600), programs: 8192 };
         let slow = SlowPath::new(config, vec![side]);
         let (to_switch, from_switch) = (Ring::create("to", RING)?, Ring::create("from", RING)?);
-        let mut switch = Switch { worker, slow, pool, to_switch, from_switch, _handles: Vec::new() };
+        let mut switch = Switch { worker, slow, pool, to_switch, from_switch, handles: Vec::new() };
         switch.configure(document)?;
         Ok(switch)
     }
@@ -132,7 +133,7 @@ impl Switch {
                 let path = TxPath::Queue { queue: tx.remove(0), from_others: None };
                 let queues = WorkerQueues { rx, tx: PortTx::new(path, 1600), hands_over: false };
                 self.slow.add_device(id, port, vec![queues])?;
-                self._handles.push(handle);
+                self.handles.push(handle);
             }
             let ports = self.slow.world.bridge_named(&bridge.name).context("the bridge was just added")?;
             let ports = BridgePorts { world: &self.slow.world, bridge: ports };
@@ -163,7 +164,7 @@ impl Switch {
             let busy = self.worker.poll() | self.slow.turn() | (self.drain() > 0);
             let waits =
                 self.slow.workers.iter().any(|w| !w.link.commands.is_empty() || !w.link.upcalls.is_empty());
-            quiet = if busy && waits || waits { 0 } else { quiet + 1 };
+            quiet = if busy || waits { 0 } else { quiet + 1 };
         }
     }
 
@@ -196,8 +197,11 @@ fn case(name: &str) -> Result<Case> {
     };
     let pair =
         |n| Flow { dl_src: traffic::host_mac(1, n), dl_dst: traffic::host_mac(2, n), ..Flow::numbered(n) };
-    let acl_flow =
-        |n: usize| Flow { nw_dst: (20 + (n % ACL_MASKS) as u32) << 24 | n as u32, ..Flow::numbered(n) };
+    let acl_flow = |n: usize| {
+        // The longest prefix leaves four bits; it is the source that makes the flows differ.
+        let (mask, host) = ((n % ACL_MASKS) as u32, (n / ACL_MASKS % 16) as u32);
+        Flow { nw_dst: (20 + mask) << 24 | host, ..Flow::numbered(n) }
+    };
     let out = |side: &str| {
         if side == "overlay" { (port("out"), String::new()) } else { (String::new(), port("out")) }
     };
