@@ -192,6 +192,9 @@ fn make_worker(lcore: u32, settings: &Settings, pool: &Mempool) -> (Worker, Work
         programs: programs(settings),
     };
     let worker = Worker::new(&config, slab.clone(), link.clone(), counters.clone(), pool.clone());
+    for region in worker.lookup_memory() {
+        sys::back_with_huge_pages(region);
+    }
     let info = WorkerInfo {
         lcore,
         counters: counters.clone(),

@@ -20,6 +20,6 @@ pub mod plan;
 pub mod rules;
 pub mod server;
 pub mod socket;
-mod sys;
+pub mod sys;
 pub mod totals;
 mod views;

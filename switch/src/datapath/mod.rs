@@ -204,6 +204,12 @@ impl Worker {
         self.path.cells.used()
     }
 
+    /// The arrays that lookups read at random: address and length in bytes.
+    pub fn lookup_memory(&self) -> [(*const u8, usize); 3] {
+        let [slots, index, _wide_masks] = self.path.lookup.table.regions();
+        [slots, index, self.path.lookup.cache.region()]
+    }
+
     /// Bytes that one megaflow costs in this worker's tables.
     pub fn bytes_per_megaflow(&self) -> f64 {
         self.path.lookup.table.bytes_per_megaflow()
