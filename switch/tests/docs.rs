@@ -3,6 +3,7 @@
 mod support;
 
 use flow::drop::DropReason;
+use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -31,7 +32,8 @@ fn check(name: &str, table: &str) {
 fn table<'a>(head: [&str; 2], rows: impl Iterator<Item = (&'a str, &'a str)>) -> String {
     let mut text = format!("| {} | {} |\n|---|---|\n", head[0], head[1]);
     for (name, meaning) in rows {
-        text += &format!("| `{name}` | {} |\n", meaning.replace('|', "\\|"));
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "| `{name}` | {} |", meaning.replace('|', "\\|"));
     }
     text
 }

@@ -2,6 +2,7 @@
 
 use crate::support::{scapy, turn};
 use crate::{Differences, REMOTE, Run, UNDERLAY, VTEP, case_mac, case_of, pcap_port, reasons};
+use std::fmt::Write as _;
 
 /// What becomes of a packet.
 enum Then {
@@ -245,7 +246,8 @@ fn config() -> String {
     for (at, case) in CASES.iter().enumerate() {
         if let Some(port) = case.port(at) {
             ports += &port;
-            flows += &format!("\"priority=10,in_port=d{at}{},actions=output:p0\",\n", case.matches);
+            // Writing to a String cannot fail.
+            let _ = writeln!(flows, "\"priority=10,in_port=d{at}{},actions=output:p0\",", case.matches);
         }
     }
     format!("[[bridge]]\nname = \"br0\"\nfail_mode = \"secure\"\nflows = [\n{flows}]\n{ports}{UNDERLAY}")

@@ -3,6 +3,7 @@
 use crate::support::{scapy, turn};
 use crate::{Differences, GATEWAY, REMOTE, Run, UNDERLAY, VTEP, case_mac, case_of, pcap_port};
 use std::collections::BTreeSet;
+use std::fmt::Write as _;
 
 /// Bytes of outer Ethernet, IPv4, UDP and VXLAN.
 const OUTER: usize = 50;
@@ -239,8 +240,9 @@ fn config() -> String {
     let mut flows = String::new();
     let mut ports = pcap_port("p0", 0, "");
     for (at, case) in CASES.iter().enumerate() {
-        let dst = case_mac(0xcc, at);
-        flows += &format!("\"priority=10,in_port=p0,dl_dst={dst},actions={}output:e{at}\",\n", case.actions);
+        let (dst, actions) = (case_mac(0xcc, at), case.actions);
+        // Writing to a String cannot fail.
+        let _ = writeln!(flows, "\"priority=10,in_port=p0,dl_dst={dst},actions={actions}output:e{at}\",");
         ports += &case.port(at);
     }
     format!("[[bridge]]\nname = \"br0\"\nfail_mode = \"secure\"\nflows = [\n{flows}]\n{ports}{UNDERLAY}")

@@ -100,25 +100,23 @@ fn reasons(expected: &[(&str, u64)]) -> BTreeMap<String, u64> {
     expected.iter().map(|(reason, packets)| ((*reason).to_owned(), *packets)).collect()
 }
 
-/// What differs between frames: a test shows all of it, not the first alone.
+/// What differs between frames, by what they are about: a test shows all of it, not the first alone.
 #[derive(Default)]
-struct Differences(String);
+struct Differences(BTreeMap<String, String>);
 
 impl Differences {
     /// Compares a frame with the one that scapy built.
     fn compare(&mut self, what: &str, sent: &[u8], expected: &[u8]) {
         if sent != expected {
-            self.0 += &format!(
-                "{what}: the frame differs from scapy's\n    sent: {}\nexpected: {}\n",
-                scapy::hex(sent),
-                scapy::hex(expected)
-            );
+            let both = format!("    sent: {}\nexpected: {}", scapy::hex(sent), scapy::hex(expected));
+            self.0.entry(what.to_owned()).or_insert(both);
         }
     }
 
     /// Nothing differs.
     #[track_caller]
     fn assert_none(&self) {
-        assert!(self.0.is_empty(), "{}", self.0);
+        let all: Vec<String> = self.0.iter().map(|(what, both)| format!("{what}:\n{both}")).collect();
+        assert!(all.is_empty(), "frames differ from scapy's\n{}", all.join("\n"));
     }
 }

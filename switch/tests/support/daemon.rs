@@ -222,26 +222,25 @@ impl Drop for Daemon {
 
 fn launch(dir: &Path, metrics: SocketAddr, lcores: &str, prefix: &str, netns: Option<&str>) -> Child {
     let log = fs::File::create(dir.join("log")).expect("log");
-    let mut command = Command::new("ip");
-    match netns {
-        Some(name) => command.args(["netns", "exec", name, env!("CARGO_BIN_EXE_vxswitch")]),
-        None => {
-            command = Command::new(env!("CARGO_BIN_EXE_vxswitch"));
-            &mut command
-        }
+    let vxswitch = env!("CARGO_BIN_EXE_vxswitch");
+    let mut command = Command::new(if netns.is_some() { "ip" } else { vxswitch });
+    if let Some(name) = netns {
+        // `ip` becomes the switch, under the same process id.
+        command.args(["netns", "exec", name, vxswitch]);
     }
-    .args(["-l", lcores, "--no-huge", "--no-shconf", "--no-pci", "--no-telemetry", "-m", "256"])
-    .args(["--file-prefix", prefix, "--", "--config"])
-    .arg(dir.join("config.toml"))
-    .arg("--control")
-    .arg(dir.join("control.sock"))
-    .args(["--metrics", &metrics.to_string()])
-    .current_dir(dir)
-    .stdin(Stdio::null())
-    .stdout(log.try_clone().expect("log"))
-    .stderr(log)
-    .spawn()
-    .expect("vxswitch starts")
+    command
+        .args(["-l", lcores, "--no-huge", "--no-shconf", "--no-pci", "--no-telemetry", "-m", "256"])
+        .args(["--file-prefix", prefix, "--", "--config"])
+        .arg(dir.join("config.toml"))
+        .arg("--control")
+        .arg(dir.join("control.sock"))
+        .args(["--metrics", &metrics.to_string()])
+        .current_dir(dir)
+        .stdin(Stdio::null())
+        .stdout(log.try_clone().expect("log"))
+        .stderr(log)
+        .spawn()
+        .expect("vxswitch starts")
 }
 
 /// A loopback address with a port that was free a moment ago.
