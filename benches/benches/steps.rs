@@ -45,10 +45,10 @@ fn extraction(c: &mut Criterion) {
     });
     let keys = keys(BURST);
     group.bench_function("flow hash", |b| {
-        b.iter(|| keys.iter().map(|key| flow_hash(black_box(key))).fold(0, |a, h| a ^ h))
+        b.iter(|| keys.iter().map(|key| flow_hash(black_box(key))).fold(0, |a, h| a ^ h));
     });
     group.bench_function("cache hash", |b| {
-        b.iter(|| keys.iter().map(|key| cache_hash(black_box(key))).fold(0, |a, h| a ^ h))
+        b.iter(|| keys.iter().map(|key| cache_hash(black_box(key))).fold(0, |a, h| a ^ h));
     });
     group.finish();
 }

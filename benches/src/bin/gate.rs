@@ -144,16 +144,25 @@ fn cost(text: &str, packets: f64) -> Option<Cost> {
     (cost.instructions > 0.0).then_some(cost)
 }
 
-/// The function's name alone: file and object differ between machines, hashes and clones between builds.
+/// Function and source file, as `act.rs: vxswitch::datapath::Worker::burst`: code that was inlined counts for the
+/// function that it is in, and the file says what it is. Folders and objects differ between machines, so they
+/// are left out, but for code without symbols.
 fn function(place: &str) -> String {
-    let place = place.rsplit_once(" [").map_or(place, |(front, _)| front);
+    let (place, object) = place.rsplit_once(" [").unwrap_or((place, "?"));
     // The file ends at the first colon that is not one of a path's `::`.
     let bytes = place.as_bytes();
-    let colon = (0..bytes.len())
-        .find(|&i| bytes[i] == b':' && bytes.get(i + 1) != Some(&b':') && (i == 0 || bytes[i - 1] != b':'));
-    let name = colon.map_or(place, |at| &place[at + 1..]);
-    let name = name.split_once("::h").filter(|(_, hash)| hash.len() >= 16).map_or(name, |(front, _)| front);
-    name.trim_end_matches(|c: char| c == '\'' || c.is_ascii_digit()).to_owned()
+    let single =
+        |i: &usize| bytes[*i] == b':' && bytes.get(i + 1) != Some(&b':') && (*i == 0 || bytes[i - 1] != b':');
+    let (file, name) =
+        (0..bytes.len()).find(single).map_or(("???", place), |at| (&place[..at], &place[at + 1..]));
+    // Recursion levels.
+    let name = name.split_once('\'').map_or(name, |(front, _)| front);
+    let last = |path: &str| path.trim_end_matches(']').rsplit('/').next().unwrap_or_default().to_owned();
+    match (file, name.starts_with("0x")) {
+        (_, true) => last(object),
+        ("???", false) => name.to_owned(),
+        (file, false) => format!("{}: {name}", last(file)),
+    }
 }
 
 fn round(value: f64) -> f64 {
@@ -180,6 +189,7 @@ mod tests {
 
 1,600,000 (50.00%)  /work/switch/src/datapath/act.rs:vxswitch::datapath::act::run [/t/loop]
   640,000 (20.00%)  ???:rte_ring_dequeue'2 [/usr/lib/librte_ring.so]
+  320,000 (10.00%)  ???:0x00000000000030f0 [/usr/lib/librte_net_ring.so.23]
     1,000 ( 0.03%)  ???:small [/t/loop]
 ";
 
@@ -188,7 +198,10 @@ mod tests {
         let cost = cost(TEXT, 32_000.0).unwrap();
         assert!((cost.instructions - 100.0).abs() < 1e-9);
         let names: Vec<&str> = cost.functions.keys().map(String::as_str).collect();
-        assert_eq!(names, ["rte_ring_dequeue", "vxswitch::datapath::act::run"]);
+        assert_eq!(
+            names,
+            ["act.rs: vxswitch::datapath::act::run", "librte_net_ring.so.23", "rte_ring_dequeue"]
+        );
         assert!((cost.functions["rte_ring_dequeue"] - 20.0).abs() < 1e-9);
         assert_eq!(super::cost("", 1.0), None);
     }

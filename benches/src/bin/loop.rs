@@ -83,8 +83,8 @@ struct Switch {
     worker: Worker,
     slow: SlowPath,
     pool: Mempool,
-    to_switch: Ring,
-    from_switch: Ring,
+    input: Ring,
+    output: Ring,
     handles: Vec<PortHandle>,
 }
 
@@ -101,10 +101,10 @@ impl Switch {
         let worker =
             Worker::new(&config, Arc::clone(&slab), Arc::clone(&link), Arc::clone(&counters), pool.clone());
         let side = WorkerSide::new(0, link, slab, counters);
-        let config = SlowPathConfig { max_idle: Duration::from_secs(3600), programs: 8192 };
+        let config = SlowPathConfig { max_idle: Duration::from_hours(1), programs: 8192 };
         let slow = SlowPath::new(config, vec![side]);
-        let (to_switch, from_switch) = (Ring::create("to", RING)?, Ring::create("from", RING)?);
-        let mut switch = Switch { worker, slow, pool, to_switch, from_switch, handles: Vec::new() };
+        let (input, output) = (Ring::create("to", RING)?, Ring::create("from", RING)?);
+        let mut switch = Switch { worker, slow, pool, input, output, handles: Vec::new() };
         switch.configure(document)?;
         Ok(switch)
     }
@@ -124,8 +124,8 @@ impl Switch {
                 // The port `in` sends into a ring that stays empty, `out` receives from one.
                 let unused = Ring::create(&format!("unused-{}", port.name), RING)?;
                 let (rx, tx) = match port.name.as_str() {
-                    "in" => (self.to_switch.clone(), unused),
-                    _ => (unused, self.from_switch.clone()),
+                    "in" => (self.input.clone(), unused),
+                    _ => (unused, self.output.clone()),
                 };
                 let device = rte::ring::port(&port.name, &[rx], &[tx])?;
                 let settings = rte::PortConfig::new(self.pool.clone());
@@ -150,7 +150,7 @@ impl Switch {
     fn fill(&mut self, frames: &[Vec<u8>]) -> Result<()> {
         for frame in frames {
             let mbuf = self.pool.alloc_with(frame).context("the pool is empty: packets were lost or kept")?;
-            if self.to_switch.enqueue(mbuf).is_err() {
+            if self.input.enqueue(mbuf).is_err() {
                 bail!("the worker left packets of the last burst behind");
             }
         }
@@ -170,7 +170,7 @@ impl Switch {
 
     /// Takes what came out of `out`; says how many packets.
     fn drain(&mut self) -> usize {
-        std::iter::from_fn(|| self.from_switch.dequeue()).map(drop::<Mbuf>).count()
+        std::iter::from_fn(|| self.output.dequeue()).map(drop::<Mbuf>).count()
     }
 
     /// Checks that nothing was lost.

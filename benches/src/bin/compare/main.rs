@@ -39,7 +39,7 @@ struct Options {
     /// Only this system; may be given several times
     #[arg(long = "system", value_name = "NAME", value_parser = system_of)]
     systems: Vec<System>,
-    /// Rounds, instead of 2 (quick) or 5 (full)
+    /// Rounds, instead of 3 (quick) or 5 (full)
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
     rounds: Option<u32>,
     /// Write all results here
@@ -83,7 +83,7 @@ impl Options {
     }
 
     fn plan(&self) -> (Plan, u32) {
-        let (windows, rounds) = if self.full { (8, 5) } else { (3, 2) };
+        let (windows, rounds) = if self.full { (8, 5) } else { (3, 3) };
         let plan =
             Plan { warm_up: 2, windows, window: Duration::from_millis(if self.full { 400 } else { 200 }) };
         (plan, self.rounds.unwrap_or(rounds))

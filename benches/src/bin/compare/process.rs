@@ -8,7 +8,7 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// How long a system may take to start.
-pub const START_TIMEOUT: Duration = Duration::from_secs(60);
+pub const START_TIMEOUT: Duration = Duration::from_mins(1);
 /// What the PMD threads of the systems are called: DPDK's lcores, OVS's.
 const WORKER_NAMES: [&str; 3] = ["lcore-worker", "rte-worker", "pmd-c"];
 

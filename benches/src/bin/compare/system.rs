@@ -21,7 +21,7 @@ impl Memory {
         match self {
             Memory::Hugepages => vec!["--in-memory".to_owned()],
             Memory::Ordinary => {
-                let megabytes = (mbufs * 2560 >> 20) + 192;
+                let megabytes = ((mbufs * 2560) >> 20) + 192;
                 vec!["--no-huge".to_owned(), "--no-shconf".to_owned(), "-m".to_owned(), megabytes.to_string()]
             }
         }

@@ -163,7 +163,7 @@ impl Files<'_> {
             let path = self.dir.join(format!("{}-{name}-{q}.pcap", self.case.name));
             pcap::write(&path, frames.iter().map(Vec::as_slice))
                 .with_context(|| format!("cannot write {}", path.display()))?;
-            devargs += &format!(",rx_pcap={}", path.display());
+            devargs.extend([",rx_pcap=", &path.display().to_string()]);
         }
         devargs += ",infinite_rx=1";
         Ok(Device { name, side, devargs })
