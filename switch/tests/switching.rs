@@ -122,6 +122,37 @@ trunks = [10, 20]
 }
 
 #[test]
+fn the_priority_of_a_frame_survives_its_access_port() {
+    let mut net = Net::new(
+        r#"
+[[bridge]]
+name = "br0"
+[[bridge.port]]
+name = "access"
+type = "dpdk"
+options = { dpdk-devargs = "net_ring1" }
+tag = 10
+[[bridge.port]]
+name = "trunk"
+type = "dpdk"
+options = { dpdk-devargs = "net_ring2" }
+"#,
+    );
+    // The first frame makes the megaflow: the others must not get its priority.
+    for priority in [0, 5, 1, 0] {
+        let out = net.send("access", &[frame(2, 1, Some(priority << 13), 0)]);
+        assert_eq!(
+            out["trunk"][0][14..16],
+            (priority << 13 | 0x000a_u16).to_be_bytes(),
+            "priority {priority}"
+        );
+    }
+    let out = net.send("access", &[frame(2, 1, None, 0)]);
+    assert_eq!(out["trunk"][0][14..16], [0, 10]);
+    net.finish();
+}
+
+#[test]
 fn packets_of_a_new_flow_wait_and_leave_in_order() {
     let mut net = Net::new(THREE_PORTS);
     net.send("p2", &[frame(9, 2, None, 0)]);
@@ -204,7 +235,11 @@ fn rules_decide_by_priority_and_a_change_reaches_cached_flows() {
     assert_eq!(net.drops(DropReason::Rule), 1);
     net.set_rules(
         "br0",
-        &["priority=10,in_port=p1,actions=output:p3", "priority=20,dl_src=02:00:00:00:00:05,actions=drop", "priority=1,actions=NORMAL"],
+        &[
+            "priority=10,in_port=p1,actions=output:p3",
+            "priority=20,dl_src=02:00:00:00:00:05,actions=drop",
+            "priority=1,actions=NORMAL",
+        ],
     );
     assert_eq!(net.send("p1", &[frame(2, 1, None, 1)]).keys().collect::<Vec<_>>(), ["p3"]);
     assert!(net.send("p1", &[frame(2, 5, None, 1)]).is_empty(), "the higher priority drops");
@@ -232,7 +267,12 @@ fn a_secure_bridge_drops_what_no_rule_matches() {
 fn static_addresses_stay_where_the_operator_put_them() {
     let mut net = Net::new(THREE_PORTS);
     let (p2, bridge) = (net.port("p2"), net.slow.world.bridge_named("br0").unwrap());
-    net.slow.world.bridge_mut(bridge).unwrap().fdb.add_fixed(0, mac(1), Location { port: p2, remote: None }, Instant::now());
+    net.slow.world.bridge_mut(bridge).unwrap().fdb.add_fixed(
+        0,
+        mac(1),
+        Location { port: p2, remote: None },
+        Instant::now(),
+    );
     net.slow.settle();
     for n in 0..3 {
         net.send("p3", &[frame(9, 1, None, n)]);
@@ -240,7 +280,11 @@ fn static_addresses_stay_where_the_operator_put_them() {
     let misses = net.counters.misses.get();
     assert_eq!(net.send("p1", &[frame(1, 8, None, 0)]).keys().collect::<Vec<_>>(), ["p2"]);
     net.send("p3", &[frame(9, 1, None, 3)]);
-    assert_eq!(net.counters.misses.get() - misses, 1, "a packet that cannot teach does not ask again and again");
+    assert_eq!(
+        net.counters.misses.get() - misses,
+        1,
+        "a packet that cannot teach does not ask again and again"
+    );
     net.finish();
 }
 

@@ -22,7 +22,9 @@ fn config(vxlans: &[&str], neighbour: bool) -> String {
         "[[bridge]]\nname = \"br0\"\n[[bridge.port]]\nname = \"p1\"\ntype = \"dpdk\"\noptions = { dpdk-devargs = \"net_ring1\" }\n",
     );
     for (n, options) in vxlans.iter().enumerate() {
-        text += &format!("[[bridge.port]]\nname = \"vx{n}\"\ntype = \"vxlan\"\noptions = {{ {options} }}\n");
+        let port =
+            format!("[[bridge.port]]\nname = \"vx{n}\"\ntype = \"vxlan\"\noptions = {{ {options} }}\n");
+        text += &port;
     }
     text += "[[bridge]]\nname = \"br-phy\"\nhwaddr = \"02:00:00:00:0a:01\"\naddress = [\"192.168.1.1/24\"]\n";
     if neighbour {

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use wire::addr::MacAddr;
 
 /// `other_config:mac-aging-time` unless set, as in Open vSwitch and the Linux bridge.
-pub const DEFAULT_AGEING: Duration = Duration::from_secs(300);
+pub const DEFAULT_AGEING: Duration = Duration::from_mins(5);
 /// `other_config:mac-table-size` unless set. Open vSwitch's default of 8192 is small for an overlay.
 pub const DEFAULT_SIZE: usize = 262_144;
 

@@ -205,7 +205,7 @@ impl World {
         let taken = |n: u32| self.bridges.get(&bridge).is_some_and(|b| b.ports.contains_key(&n));
         match request {
             Some(n) if n > 0 && !taken(n.into()) => n.into(),
-            _ => (1..).find(|n| !taken(*n)).unwrap_or(u32::MAX),
+            _ => (1..=flow::ofp::PORT_MAX).find(|n| !taken(*n)).unwrap_or(flow::ofp::PORT_MAX),
         }
     }
 

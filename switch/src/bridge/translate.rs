@@ -6,7 +6,7 @@
 
 use super::fdb::Location;
 use super::rules::Rule;
-use super::vlan::{Tag, tag_of};
+use super::vlan::{PRIORITY, Tag, tag_of};
 use super::{Bridge, BridgeId, BridgePorts, Port, PortKind, VxlanPort, World};
 use config::{FailMode, TunnelKey};
 use flow::drop::DropReason;
@@ -174,15 +174,12 @@ impl<'w> Translator<'w> {
     }
 
     fn no_rule(&mut self, bridge: &'w Bridge, port: &'w Port, table: u8) {
-        match (bridge.fail_mode, table) {
-            (FailMode::Standalone, 0) => {
-                self.note(|| " 0. no match, fail_mode=standalone: NORMAL".into());
-                self.normal(bridge, port);
-            }
-            _ => {
-                self.note(|| format!("{table:2}. no match: drop"));
-                self.drop = DropReason::NoMatch;
-            }
+        if bridge.fail_mode == FailMode::Standalone && table == 0 {
+            self.note(|| " 0. no match, fail_mode=standalone: NORMAL".into());
+            self.normal(bridge, port);
+        } else {
+            self.note(|| format!("{table:2}. no match: drop"));
+            self.drop = DropReason::NoMatch;
         }
     }
 
@@ -228,7 +225,7 @@ impl<'w> Translator<'w> {
             PortRef::Local => self.local(bridge),
             PortRef::InPort => self.output(self.in_port, None),
             PortRef::All | PortRef::Flood => {
-                for (_, &id) in &bridge.ports {
+                for &id in bridge.ports.values() {
                     if id != self.in_port {
                         self.output(id, None);
                     }
@@ -249,7 +246,7 @@ impl<'w> Translator<'w> {
                     self.drop = DropReason::NoBridgePort;
                 }
             },
-            _ => self.drop = DropReason::UnsupportedAction,
+            PortRef::Controller { .. } => self.drop = DropReason::UnsupportedAction,
         }
     }
 
@@ -309,10 +306,9 @@ impl<'w> Translator<'w> {
         // The tag's bits are in the program, so packets of the megaflow must share them.
         if tag != self.tag {
             self.wc.flow.vlan_tci |= U16::new(VLAN_PRESENT | 0xfff);
-            if let Some(tci) = tag
-                && tci & 0xe000 != 0
-            {
-                self.wc.flow.vlan_tci = U16::MAX_VALUE;
+            // A tag that is put on has the priority of the one that the packet came with.
+            if tag.is_some() && self.key.flow.has_vlan() {
+                self.wc.flow.vlan_tci |= U16::new(PRIORITY);
             }
             if self.tag.is_some() {
                 self.ops.push(Op::PopVlan);

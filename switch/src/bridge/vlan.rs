@@ -29,6 +29,9 @@ pub fn tag_of(vlan_tci: u16) -> Tag {
     (vlan_tci & VLAN_PRESENT != 0).then_some(vlan_tci & !VLAN_PRESENT)
 }
 
+/// Priority bits of a TCI.
+pub const PRIORITY: u16 = 0xe000;
+
 impl VlanConfig {
     /// The settings of a configured port.
     pub fn of(port: &config::Port) -> VlanConfig {
@@ -71,8 +74,8 @@ impl VlanConfig {
             VlanMode::Trunk | VlanMode::NativeTagged => vid == 0,
             VlanMode::NativeUntagged => vid == self.tag || vid == 0,
         };
-        // The priority bits of the frame's own tag are kept when the VLAN stays the same.
-        (!untagged).then(|| tag.filter(|tci| tci & 0xfff == vid).unwrap_or(vid))
+        // The priority of the frame's own tag, if it had one, is kept.
+        (!untagged).then(|| vid | tag.map_or(0, |tci| tci & PRIORITY))
     }
 }
 
@@ -94,6 +97,7 @@ mod tests {
         assert_eq!(trunk.ingress(None), None, "VLAN 0 is not in trunks");
         assert_eq!(trunk.egress(10, None), Some(10));
         assert_eq!(trunk.egress(10, Some(0x600a)), Some(0x600a), "priority kept");
+        assert_eq!(trunk.egress(10, Some(0xa000)), Some(0xa00a), "also that of a priority tag");
         let native = port(VlanMode::NativeUntagged, 5, &[10]);
         assert_eq!(native.ingress(None), Some(5));
         assert_eq!(native.egress(5, Some(5)), None);

@@ -139,9 +139,8 @@ impl Path {
     /// Runs one packet's program.
     #[inline(always)]
     pub(super) fn run(&mut self, program: ProgramId, mut mbuf: Mbuf, key: &FlowKey, info: &PacketInfo) {
-        let compiled = match self.programs.get(program.0 as usize) {
-            Some(Some(compiled)) => compiled,
-            _ => return self.free(key, DropReason::PortGone, mbuf),
+        let Some(Some(compiled)) = self.programs.get(program.0 as usize) else {
+            return self.free(key, DropReason::PortGone, mbuf);
         };
         if let Compiled::Drop(reason) = *compiled {
             return self.free(key, reason, mbuf);
@@ -170,17 +169,15 @@ impl Path {
                 return self.last_op(op, mbuf, key, info);
             }
             match op {
-                Op::Output(_) | Op::Encap { .. } => match mbuf.copy_to(&self.pool) {
-                    Some(copy) => {
-                        self.counters.copied.add(1);
+                Op::Output(_) | Op::Encap { .. } => {
+                    // A copy that could not be made counts as made and dropped, so that the sums hold.
+                    self.counters.copied.add(1);
+                    if let Some(copy) = mbuf.copy_to(&self.pool) {
                         self.last_op(op, copy, key, info);
-                    }
-                    // The copy that could not be made counts as made and dropped, so that the sums hold.
-                    None => {
-                        self.counters.copied.add(1);
+                    } else {
                         self.counters.count_drop(PortId(key.in_port as u16), DropReason::NoMbuf, 1);
                     }
-                },
+                }
                 Op::Punt(reason) => {
                     self.punt(reason, &mbuf, key);
                 }

@@ -49,7 +49,7 @@ impl List {
 /// The cells of one worker.
 #[derive(Debug)]
 pub struct Cells {
-    cells: Box<[Option<Held>]>,
+    packets: Box<[Option<Held>]>,
     next: Box<[u32]>,
     free: u32,
     used: usize,
@@ -60,7 +60,7 @@ impl Cells {
     pub fn new(size: usize) -> Cells {
         let next = (0..size as u32).map(|i| if i as usize + 1 < size { i + 1 } else { NONE }).collect();
         Cells {
-            cells: (0..size).map(|_| None).collect(),
+            packets: (0..size).map(|_| None).collect(),
             next,
             free: if size > 0 { 0 } else { NONE },
             used: 0,
@@ -73,6 +73,7 @@ impl Cells {
     }
 
     /// Appends a packet; gives it back when all cells are taken.
+    #[allow(clippy::result_large_err, reason = "the packet itself comes back; a box would be an allocation")]
     pub fn push(&mut self, list: &mut List, held: Held) -> Result<(), Held> {
         let cell = self.free;
         if cell == NONE {
@@ -80,7 +81,7 @@ impl Cells {
         }
         self.free = self.next[cell as usize];
         self.next[cell as usize] = NONE;
-        self.cells[cell as usize] = Some(held);
+        self.packets[cell as usize] = Some(held);
         self.used += 1;
         if list.tail == NONE {
             list.head = cell;
@@ -95,7 +96,7 @@ impl Cells {
     /// Takes the packet that came first.
     pub fn pop(&mut self, list: &mut List) -> Option<Held> {
         let cell = list.head;
-        let held = self.cells.get_mut(cell as usize)?.take()?;
+        let held = self.packets.get_mut(cell as usize)?.take()?;
         list.head = self.next[cell as usize];
         if list.head == NONE {
             list.tail = NONE;
@@ -109,7 +110,7 @@ impl Cells {
 
     /// The packet that came first.
     pub fn front(&self, list: &List) -> Option<&Held> {
-        self.cells.get(list.head as usize)?.as_ref()
+        self.packets.get(list.head as usize)?.as_ref()
     }
 }
 
@@ -244,9 +245,10 @@ mod tests {
             for (insert, n) in ops {
                 let hash = (n % 8) | (n / 8) << 16;
                 if insert && !model.contains_key(&hash) {
-                    match table.insert(hash) {
-                        Some(id) => { model.insert(hash, id); }
-                        None => prop_assert_eq!(model.len(), 16),
+                    if let Some(id) = table.insert(hash) {
+                        model.insert(hash, id);
+                    } else {
+                        prop_assert_eq!(model.len(), 16);
                     }
                 } else if !insert && let Some(id) = model.remove(&hash) {
                     table.remove(id);

@@ -70,6 +70,10 @@ pub struct PortIo {
 }
 
 /// Slow path to worker.
+#[allow(
+    clippy::large_enum_variant,
+    reason = "the queue's cells have room for the largest; a box would be an allocation"
+)]
 #[derive(Debug)]
 pub enum Command {
     /// Put a megaflow into a slot, then let the packets that wait for it go.

@@ -157,7 +157,7 @@ impl Worker {
     fn burst(&mut self, port: PortId) {
         let counters = &self.path.counters;
         let mut bytes = 0;
-        for mbuf in self.batch.mbufs.iter() {
+        for mbuf in &self.batch.mbufs {
             bytes += u64::from(mbuf.len());
             mbuf.prefetch_data();
         }

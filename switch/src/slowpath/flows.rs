@@ -146,6 +146,7 @@ impl FlowStore {
     }
 
     /// Puts a megaflow into a free slot; gives it back when there is none.
+    #[allow(clippy::result_large_err, reason = "it comes back when the table is full, and goes no further")]
     pub fn insert(&mut self, flow: Megaflow) -> Result<u32, Megaflow> {
         let Some(slot) = self.free.pop() else { return Err(flow) };
         self.mask_id(&flow.mask);
@@ -211,9 +212,10 @@ impl FlowStore {
         flow.learn = learn;
         flow.rules = rules;
         if flow.dependencies != dependencies {
-            let old = std::mem::replace(&mut flow.dependencies, dependencies.clone());
+            let new = dependencies.clone();
+            let old = std::mem::replace(&mut flow.dependencies, dependencies);
             self.independ(slot, &old);
-            self.depend(slot, &dependencies);
+            self.depend(slot, &new);
         }
     }
 

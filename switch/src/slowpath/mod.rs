@@ -77,6 +77,7 @@ pub struct SlowPath {
     /// Ports that workers get with the next commit, by index of the worker.
     arriving: Vec<(usize, Box<PortIo>)>,
     /// Ports that workers have let go of.
+    #[allow(clippy::vec_box, reason = "they come in boxes")]
     returned_ports: Vec<Box<PortIo>>,
     /// Slots to begin with when megaflows have to go.
     victims_from: usize,
@@ -126,6 +127,7 @@ impl SlowPath {
     }
 
     /// Runs until all [`Handle`]s are gone.
+    #[must_use]
     pub fn run(mut self, jobs: &handle::Jobs) -> SlowPath {
         let mut quiet = 0;
         loop {

@@ -26,8 +26,10 @@ pub struct Hop {
 /// The tables are as small as a VTEP's are (a default route, a few prefixes), and are only looked at
 /// when something changes, so a scan does.
 pub fn lookup(addresses: &[IpNet], routes: &[Route], to: IpAddr) -> Option<Hop> {
-    let on_link =
-        |ip: IpAddr| addresses.iter().filter(|net| net.contains(&ip)).max_by_key(|net| net.prefix_len());
+    // Of several addresses in one subnet the first is the source, as in Linux; max_by_key keeps the last it sees.
+    let on_link = |ip: IpAddr| {
+        addresses.iter().rev().filter(|net| net.contains(&ip)).max_by_key(|net| net.prefix_len())
+    };
     let connected = on_link(to).map(|net| (net.prefix_len(), Hop { next_hop: to, source: net.addr() }));
     let routed = routes.iter().filter(|r| r.to.contains(&to)).filter_map(|r| {
         let next_hop = r.via.unwrap_or(to);
@@ -68,6 +70,8 @@ mod tests {
         assert_eq!(hop("1.1.1.1"), Some(Hop { next_hop: ip("192.168.1.254"), source: ip("192.168.1.1") }));
         // The longer route's next hop is unreachable: the shorter one serves.
         assert_eq!(hop("172.16.5.1"), Some(Hop { next_hop: ip("10.0.0.2"), source: ip("10.0.0.1") }));
+        let two = ["10.0.0.1/24".parse().unwrap(), "10.0.0.5/24".parse().unwrap()];
+        assert_eq!(lookup(&two, &[], ip("10.0.0.9")).map(|hop| hop.source), Some(ip("10.0.0.1")));
         assert_eq!(lookup(&addresses, &[], ip("1.1.1.1")), None);
         assert_eq!(hop("2001:db8::1"), None);
     }
