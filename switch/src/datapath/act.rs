@@ -5,15 +5,15 @@ use super::adjacency::{MAX_HELD, Reach};
 use super::hold::Held;
 use super::key::PacketInfo;
 use super::message::Upcall;
-use super::{Batch, Path};
+use super::{BURST, Batch, Path};
 use flow::drop::DropReason;
 use flow::hash::flow_hash;
 use flow::program::{AdjacencyId, Op, PortId, Program, ProgramId, PuntReason};
-use rte::Mbuf;
+use rte::{Burst, Mbuf};
 use wire::ecn::{EcnDecap, ecn_decap, set_ce};
 use wire::encap::{ENCAP_V4_LEN, INNER_MAX_LEN};
 use wire::key::FlowKey;
-use wire::proto::{ETH_IPV4, ETH_IPV6};
+use wire::proto::{ETH_IPV4, ETH_IPV6, ETHERNET_LEN};
 
 /// A program as a worker keeps it: the common ones are single operations.
 #[derive(Debug)]
@@ -78,6 +78,30 @@ impl Path {
             }
             at = end;
         }
+    }
+
+    /// A burst whose packets all go by one megaflow that only outputs: none is read.
+    #[inline]
+    pub(super) fn forward_all(&mut self, mbufs: &mut Burst<BURST>, slot: u32, in_port: PortId) {
+        let Some(Some(&Compiled::Output(port))) =
+            self.programs.get(self.lookup.table.program(slot) as usize).map(Option::as_ref)
+        else {
+            return;
+        };
+        let mut out = self.tx.to(port, &self.counters);
+        let (mut packets, mut bytes) = (0, 0);
+        for mbuf in mbufs.drain() {
+            let len = mbuf.len();
+            if (len as usize) < ETHERNET_LEN {
+                self.counters.count_drop(in_port, DropReason::EthernetTruncated, 1);
+                continue;
+            }
+            packets += 1;
+            bytes += u64::from(len);
+            out.stage(mbuf);
+        }
+        self.lookup.table.account(slot, packets, bytes);
+        self.counters.megaflow_hits.add(packets);
     }
 
     /// Packets that all go out of one port as they are.

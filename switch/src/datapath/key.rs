@@ -14,8 +14,9 @@ use flow::program::PortId;
 use rte::Mbuf;
 use std::net::IpAddr;
 use wire::key::FlowKey;
-use wire::outer::{Outer, clear_tunnel, parse_outer, peek};
+use wire::outer::{clear_tunnel, parse_outer, peek};
 use wire::parse::{Anomaly, extract};
+use wire::plain::{PLAIN_HEADERS, PlainOuter};
 
 /// Where things are in a packet whose key was extracted.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -56,7 +57,7 @@ impl<'a> Shortcuts<'a> {
 
     /// The slot of the megaflow that all packets from `port` go by.
     #[inline(always)]
-    fn slot(&mut self, port: PortId) -> Option<u32> {
+    pub(super) fn slot(&mut self, port: PortId) -> Option<u32> {
         if self.last.0 != port {
             self.last = (port, self.find(port));
         }
@@ -89,14 +90,10 @@ pub(super) fn extract_batch(
     counters: &WorkerCounters,
 ) {
     let underlay = termination.is_underlay(port);
-    let own_slot = if underlay { None } else { shortcuts.slot(port) };
-    let mut kept = 0;
-    batch.unkeyed = 0;
+    let (mut kept, mut unkeyed) = (0, 0u32);
     for at in 0..batch.mbufs.len() {
         let (key, mbuf) = (&mut batch.keys[kept], &mut batch.mbufs[at]);
-        let result = if let Some(slot) = own_slot {
-            unread_frame(mbuf, port, slot, key)
-        } else if underlay {
+        let result = if underlay {
             underlay_frame(mbuf, port, termination, &mut shortcuts, counters, key)
         } else {
             plain_frame(mbuf, port, counters, key)
@@ -107,7 +104,7 @@ pub(super) fn extract_batch(
                 batch.lens[kept] = found.info.len;
                 if let Some(slot) = found.slot {
                     batch.hits[kept] = slot;
-                    batch.unkeyed |= 1 << kept;
+                    unkeyed |= 1 << kept;
                 }
                 if kept != at {
                     batch.mbufs.swap(kept, at);
@@ -118,6 +115,7 @@ pub(super) fn extract_batch(
         }
     }
     batch.mbufs.truncate(kept);
+    batch.unkeyed = unkeyed;
     if batch.unkeyed != 0 && batch.unkeyed != u32::MAX >> (32 - kept) {
         complete_keys(batch, counters);
     }
@@ -138,17 +136,6 @@ fn complete_keys(batch: &mut Batch, counters: &WorkerCounters) {
         }
     }
     batch.unkeyed = 0;
-}
-
-/// A frame whose way is known: it is not read.
-#[inline(always)]
-fn unread_frame(mbuf: &Mbuf, port: PortId, slot: u32, key: &mut FlowKey) -> Result<Found, DropReason> {
-    let len = mbuf.len();
-    if len < 14 {
-        return Err(DropReason::EthernetTruncated);
-    }
-    key.in_port = port.0.into();
-    Ok(Found { info: PacketInfo { len, ..PacketInfo::default() }, slot: Some(slot) })
 }
 
 /// A frame that is not looked at for tunnels.
@@ -176,6 +163,39 @@ fn underlay_frame(
     key: &mut FlowKey,
 ) -> Result<Found, DropReason> {
     one_segment(mbuf)?;
+    let Some(outer) = PlainOuter::read(mbuf.data()).filter(|outer| termination.takes(port, outer)) else {
+        return unusual_frame(mbuf, port, termination, counters, key);
+    };
+    let in_port = termination.recall(&outer).unwrap_or(PortId::TUNNEL_MISS);
+    count_inner(counters, in_port, outer.inner_len);
+    if outer.trailing > 0 {
+        // Cannot fail: the padding was measured in this very frame.
+        let _ = mbuf.trim(outer.trailing.into());
+    }
+    let (strip, outer_tos) = (PLAIN_HEADERS as u16, outer.tos);
+    // Congestion marks concern the inner header, so that has to be read.
+    if outer_tos & 3 != 3
+        && let Some(slot) = shortcuts.slot(in_port)
+    {
+        // Should the rest of the batch need keys after all, this has to be there.
+        outer.fill_key(in_port.0.into(), key);
+        let info = PacketInfo { strip, outer_tos, len: outer.inner_len.into(), ..PacketInfo::default() };
+        return Ok(Found { info, slot: Some(slot) });
+    }
+    outer.fill_key(in_port.0.into(), key);
+    let inner = mbuf.data().get(PLAIN_HEADERS..).ok_or(DropReason::VxlanInnerTruncated)?;
+    describe(inner, strip, outer_tos, counters, key)
+}
+
+/// The same for a frame that is no tunnel packet, or one with options, a tag or a checksum, or a wrong one.
+#[inline(never)]
+fn unusual_frame(
+    mbuf: &mut Mbuf,
+    port: PortId,
+    termination: &Termination,
+    counters: &WorkerCounters,
+    key: &mut FlowKey,
+) -> Result<Found, DropReason> {
     let frame = mbuf.data();
     if !peek(frame).is_some_and(|p| termination.is_ours(port, &p)) {
         return plain_frame(mbuf, port, counters, key);
@@ -185,34 +205,23 @@ fn underlay_frame(
         // Cannot fail: the padding was measured in this very frame.
         let _ = mbuf.trim(outer.trailing.into());
     }
-    let in_port = tunnel_port(termination, &outer);
-    let port_counters = &counters.ports[in_port.index()];
-    port_counters.rx_packets.add(1);
-    port_counters.rx_bytes.add(u64::from(outer.inner_len));
-    let (strip, outer_tos) = (outer.inner_offset, outer.tos);
-    // Congestion marks concern the inner header, so that has to be read.
-    if outer_tos & 3 != 3
-        && let Some(slot) = shortcuts.slot(in_port)
-    {
-        outer.fill_key(key, false);
-        key.in_port = in_port.0.into();
-        let info = PacketInfo { strip, outer_tos, len: outer.inner_len.into(), ..PacketInfo::default() };
-        return Ok(Found { info, slot: Some(slot) });
-    }
+    let in_port = match (outer.src, outer.dst) {
+        (IpAddr::V4(src), IpAddr::V4(dst)) => termination.find(outer.vni(), src, dst, outer.udp_dst),
+        _ => None,
+    };
+    let in_port = in_port.unwrap_or(PortId::TUNNEL_MISS);
+    count_inner(counters, in_port, outer.inner_len);
     outer.fill_key(key, false);
-    key.in_port = u32::from(in_port.0);
-    let inner = mbuf.data().get(usize::from(strip)..).ok_or(DropReason::VxlanInnerTruncated)?;
-    describe(inner, strip, outer_tos, counters, key)
+    key.in_port = in_port.0.into();
+    let inner = mbuf.data().get(usize::from(outer.inner_offset)..).ok_or(DropReason::VxlanInnerTruncated)?;
+    describe(inner, outer.inner_offset, outer.tos, counters, key)
 }
 
-/// The vxlan port that takes the packet, or the pseudo-port whose megaflows drop what none takes.
 #[inline(always)]
-fn tunnel_port(termination: &mut Termination, outer: &Outer) -> PortId {
-    match (outer.src, outer.dst) {
-        (IpAddr::V4(src), IpAddr::V4(dst)) => termination.recall(outer.vni(), src, dst, outer.udp_dst),
-        _ => None,
-    }
-    .unwrap_or(PortId::TUNNEL_MISS)
+fn count_inner(counters: &WorkerCounters, in_port: PortId, len: u16) {
+    let counts = &counters.ports[in_port.index()];
+    counts.rx_packets.add(1);
+    counts.rx_bytes.add(len.into());
 }
 
 #[inline(always)]

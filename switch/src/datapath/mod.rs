@@ -166,7 +166,12 @@ impl Worker {
         counters.ports[port.index()].rx_packets.add(received);
         counters.ports[port.index()].rx_bytes.add(bytes);
 
-        let shortcuts = key::Shortcuts::new(&self.path);
+        let mut shortcuts = key::Shortcuts::new(&self.path);
+        if !self.termination.is_underlay(port)
+            && let Some(slot) = shortcuts.slot(port)
+        {
+            return self.path.forward_all(&mut self.batch.mbufs, slot, port);
+        }
         key::extract_batch(&mut self.batch, port, &mut self.termination, shortcuts, counters);
         self.path.lookup(&mut self.batch);
         self.path.act(&mut self.batch);

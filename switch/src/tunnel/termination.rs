@@ -8,6 +8,7 @@ use rustc_hash::FxHashMap;
 use std::net::{IpAddr, Ipv4Addr};
 use wire::addr::MacAddr;
 use wire::outer::Peek;
+use wire::plain::{PlainOuter, plain_ipv4, plain_mac, plain_port};
 
 /// How a vxlan port is told apart on receive; `None` takes any value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -57,12 +58,15 @@ fn pack(shape: Shape, vni: u32, remote: u32, local: u32, dst_port: u16) -> Packe
 struct Underlay {
     mac: MacAddr,
     addresses: Vec<Ipv4Addr>,
+    /// The same as [`PlainOuter`] has them.
+    plain_mac: u64,
+    plain_addresses: Vec<u32>,
 }
 
 /// An answer of the tunnel table, remembered with all that it was asked by.
 #[derive(Debug, Clone, Copy, Default)]
 struct Memo {
-    vni_and_port: u64,
+    port_and_vni: u64,
     addresses: u64,
     /// 0 for an empty entry: number 0 is no vxlan port's.
     tunnel: u16,
@@ -79,6 +83,8 @@ pub struct Termination {
     underlays: Vec<Underlay>,
     /// UDP ports of the VTEP sockets.
     sockets: Vec<u16>,
+    /// The same as [`PlainOuter`] has them.
+    plain_sockets: Vec<u16>,
     tunnels: FxHashMap<Packed, PortId>,
     /// In the order of precedence: `in_key` before `remote_ip` before `local_ip`.
     shapes: Vec<Shape>,
@@ -92,6 +98,7 @@ impl Default for Termination {
             by_port: vec![0; MAX_PORTS].into(),
             underlays: Vec::new(),
             sockets: Vec::new(),
+            plain_sockets: Vec::new(),
             tunnels: FxHashMap::default(),
             shapes: Vec::new(),
             memos: vec![Memo::default(); MEMOS].into(),
@@ -113,7 +120,8 @@ impl Termination {
         if self.underlays.len() == Self::MAX_UNDERLAYS {
             return;
         }
-        self.underlays.push(Underlay { mac, addresses });
+        let plain_addresses = addresses.iter().map(|ip| plain_ipv4(*ip)).collect();
+        self.underlays.push(Underlay { mac, addresses, plain_mac: plain_mac(mac), plain_addresses });
         for port in ports {
             self.by_port[port.index()] = self.underlays.len() as u8;
         }
@@ -135,6 +143,7 @@ impl Termination {
         self.tunnels.insert(packed, port);
         if !self.sockets.contains(&of.dst_port) {
             self.sockets.push(of.dst_port);
+            self.plain_sockets.push(plain_port(of.dst_port));
         }
         if !self.shapes.contains(&shape) {
             self.shapes.push(shape);
@@ -149,13 +158,25 @@ impl Termination {
         self.by_port[port.index()] != 0
     }
 
+    #[inline(always)]
+    fn underlay(&self, port: PortId) -> Option<&Underlay> {
+        self.underlays.get(usize::from(self.by_port[port.index()]).wrapping_sub(1))
+    }
+
+    /// [`Termination::is_ours`] for a packet that was read in one go.
+    #[inline(always)]
+    pub fn takes(&self, port: PortId, outer: &PlainOuter) -> bool {
+        self.underlay(port).is_some_and(|underlay| {
+            outer.dl_dst == underlay.plain_mac
+                && self.plain_sockets.contains(&(outer.port_and_vni as u16))
+                && underlay.plain_addresses.contains(&((outer.addresses >> 32) as u32))
+        })
+    }
+
     /// Whether a UDP packet on `port` goes to one of our VTEP sockets.
     #[inline]
     pub fn is_ours(&self, port: PortId, peek: &Peek) -> bool {
-        let Some(underlay) = self.underlays.get(usize::from(self.by_port[port.index()]).wrapping_sub(1))
-        else {
-            return false;
-        };
+        let Some(underlay) = self.underlay(port) else { return false };
         let IpAddr::V4(dst) = peek.dst else { return false };
         peek.dl_dst == underlay.mac
             && peek.vid.is_none()
@@ -163,20 +184,19 @@ impl Termination {
             && underlay.addresses.contains(&dst)
     }
 
-    /// [`Termination::find`] with a memory. Everything that was asked is compared, so that no packet gets
-    /// another one's answer.
+    /// [`Termination::find`] with a memory. Everything that tells tunnels apart is compared, so that no packet
+    /// gets another one's answer.
     #[inline(always)]
-    pub fn recall(&mut self, vni: u32, remote: Ipv4Addr, local: Ipv4Addr, dst_port: u16) -> Option<PortId> {
-        let vni_and_port = u64::from(vni) << 16 | u64::from(dst_port);
-        let addresses = u64::from(u32::from(remote)) << 32 | u64::from(u32::from(local));
-        let mixed = (vni_and_port >> 16 ^ addresses >> 32).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        let at = (mixed >> 55) as usize % MEMOS;
-        let memo = &mut self.memos[at];
-        if memo.vni_and_port == vni_and_port && memo.addresses == addresses && memo.tunnel != 0 {
+    pub fn recall(&mut self, outer: &PlainOuter) -> Option<PortId> {
+        let PlainOuter { port_and_vni, addresses, .. } = *outer;
+        let mixed = (port_and_vni ^ addresses << 8).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let memo = &mut self.memos[(mixed >> 55) as usize % MEMOS];
+        if memo.port_and_vni == port_and_vni && memo.addresses == addresses && memo.tunnel != 0 {
             return Some(PortId(memo.tunnel));
         }
-        let found = self.find(vni, remote, local, dst_port)?;
-        self.memos[at] = Memo { vni_and_port, addresses, tunnel: found.0 };
+        let at = (mixed >> 55) as usize % MEMOS;
+        let found = self.find(outer.vni(), outer.src(), outer.dst(), outer.udp_dst())?;
+        self.memos[at] = Memo { port_and_vni, addresses, tunnel: found.0 };
         Some(found)
     }
 
@@ -193,9 +213,27 @@ impl Termination {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use wire::encap::{EncapAddrs, EncapExt, EncapPatch, EncapSpec, EncapTemplate};
 
     fn addr() -> impl Strategy<Value = Ipv4Addr> {
         (0u32..3).prop_map(Ipv4Addr::from)
+    }
+
+    fn packet(vni: u32, src: Ipv4Addr, dst: Ipv4Addr, udp_dst: u16) -> PlainOuter {
+        let spec = EncapSpec {
+            eth_src: MacAddr::ZERO,
+            eth_dst: MacAddr::ZERO,
+            vlan_tci: None,
+            addrs: EncapAddrs::V4(src, dst),
+            df: true,
+            udp_dst,
+            csum: false,
+            ext: EncapExt::None,
+        };
+        let mut bytes = [0; 50 + 14];
+        let patch = EncapPatch { vni, ..EncapPatch::default() };
+        EncapTemplate::new(&spec).write(&mut bytes[..50], 14, &patch).unwrap();
+        PlainOuter::read(&bytes).expect("an ordinary tunnel packet")
     }
 
     fn tunnel() -> impl Strategy<Value = TunnelMatch> {
@@ -233,8 +271,9 @@ mod tests {
                     .max_by_key(|(of, _)| (of.vni.is_some(), of.remote.is_some(), of.local.is_some()))
                     .map(|(_, port)| *port);
                 prop_assert_eq!(termination.find(vni, remote, local, dst_port), expected);
-                prop_assert_eq!(termination.recall(vni, remote, local, dst_port), expected);
-                prop_assert_eq!(termination.recall(vni, remote, local, dst_port), expected, "remembered");
+                let outer = packet(vni, remote, local, dst_port);
+                prop_assert_eq!(termination.recall(&outer), expected);
+                prop_assert_eq!(termination.recall(&outer), expected, "remembered");
             }
         }
     }

@@ -17,6 +17,7 @@ pub mod encap;
 pub mod key;
 pub mod outer;
 pub mod parse;
+pub mod plain;
 pub mod proto;
 pub mod rewrite;
 pub mod view;

@@ -15,6 +15,7 @@ use wire::key::{FlowKey, TUN_CSUM, TUN_DF, TUN_GBP, TUN_IPV6, TUN_PRESENT};
 use wire::outer::{
     Outer, OuterError, Peek, clear_tunnel, parse_outer, parse_outer_general, peek, peek_general,
 };
+use wire::plain::{PLAIN_HEADERS, PlainOuter, plain_ipv4, plain_mac, plain_port};
 use wire::vxlan::{FLAG_VNI, VxlanHeader};
 
 const SRC4: Ipv4Addr = Ipv4Addr::new(192, 168, 1, 1);
@@ -47,7 +48,34 @@ fn agreed(frame: &[u8]) -> (Option<Peek>, Result<Outer, OuterError>) {
         assert_eq!(usize::from(outer.inner_offset), usize::from(peeked.l4) + 16);
         assert!(outer.inner_len >= 14 && outer.vxlan.flags & FLAG_VNI != 0);
     }
+    // The straight line takes only what the checks take, and reads the same.
+    if let Some(plain) = PlainOuter::read(frame) {
+        let outer = outer.expect("checked");
+        let peeked = peeked.expect("checked");
+        assert_eq!((IpAddr::V4(plain.src()), IpAddr::V4(plain.dst())), (outer.src, outer.dst));
+        assert_eq!((plain.vni(), plain.udp_dst()), (outer.vni(), outer.udp_dst));
+        assert_eq!((plain.tos, plain.ttl), (outer.tos, outer.ttl));
+        assert_eq!((plain.inner_len, plain.trailing), (outer.inner_len, outer.trailing));
+        assert_eq!(usize::from(outer.inner_offset), PLAIN_HEADERS);
+        assert_eq!(plain.dl_dst, plain_mac(peeked.dl_dst));
+        assert_eq!((plain.addresses >> 32) as u32, plain_ipv4(plain.dst()));
+        assert_eq!(plain.port_and_vni as u16, plain_port(plain.udp_dst()));
+        let mut fast = FlowKey::ZERO;
+        fast.words_mut().fill(u64::MAX);
+        let mut slow = fast;
+        plain.fill_key(7, &mut fast);
+        outer.fill_key(&mut slow, false);
+        slow.in_port = 7;
+        assert_eq!(fast, slow);
+    }
     (peeked, outer)
+}
+
+#[test]
+fn the_straight_line_is_taken() {
+    let packet = encapsulate(&SPEC, &EncapPatch { vni: 0x12_3456, ..EncapPatch::default() }, &[0x5a; 60]);
+    let plain = PlainOuter::read(&packet).expect("an ordinary tunnel packet");
+    assert_eq!((plain.vni(), plain.inner_len), (0x12_3456, 60));
 }
 
 fn encapsulate(spec: &EncapSpec, patch: &EncapPatch, inner: &[u8]) -> Vec<u8> {

@@ -1,0 +1,138 @@
+//! The straight line through tunnel termination: VXLAN over untagged IPv4 without options, fragments or UDP
+//! checksum, which is nearly every tunnel packet. What it reads stays as it stands in the packet, so that
+//! addresses and ports are compared without being converted. Everything else goes by [`crate::outer`].
+
+use crate::bytes::{le64, part};
+use crate::checksum::ipv4_header20_is_valid;
+use crate::key::{FlowKey, TUN_DF, TUN_PRESENT};
+use crate::proto::{ETHERNET_LEN, IPV4_LEN, UDP_LEN};
+use crate::vxlan::VXLAN_LEN;
+use core::net::Ipv4Addr;
+
+/// Bytes in front of the inner frame.
+pub const PLAIN_HEADERS: usize = ETHERNET_LEN + IPV4_LEN + UDP_LEN + VXLAN_LEN;
+/// The same with the shortest inner frame.
+const LEN: usize = PLAIN_HEADERS + ETHERNET_LEN;
+
+const MAC: u64 = 0xffff_ffff_ffff;
+/// EtherType IPv4, version 4, IHL 5: bytes 12 to 14.
+const IPV4_PLAIN: u64 = 0x0045_0008;
+/// Bytes 20, 21 and 23: more-fragments bit and offset, protocol.
+const FRAGMENT_AND_PROTO: u64 = 0xff00_ff3f;
+/// No fragment, UDP.
+const WHOLE_UDP: u64 = 0x1100_0000;
+/// I flag of a VXLAN header, its first byte.
+const VNI_FLAG: u64 = 0x08;
+/// VNI of a VXLAN header, bytes 4 to 6.
+const VNI: u64 = 0x00ff_ffff_0000_0000;
+
+/// The outer headers of a common tunnel packet, all checked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PlainOuter {
+    /// Ethernet destination: its first byte is the lowest of the 48 bits.
+    pub dl_dst: u64,
+    /// Source and destination address, as word 1 of a [`FlowKey`] has them.
+    pub addresses: u64,
+    /// UDP destination port in the lowest two bytes, VNI in bytes 4 to 6, all in wire order: what tells
+    /// tunnels apart besides addresses.
+    pub port_and_vni: u64,
+    /// Outer TOS.
+    pub tos: u8,
+    /// Outer TTL.
+    pub ttl: u8,
+    df: bool,
+    /// Length of the inner frame in bytes, at least 14.
+    pub inner_len: u16,
+    /// Bytes of the frame behind the UDP datagram.
+    pub trailing: u16,
+}
+
+impl PlainOuter {
+    /// Reads and checks the outer headers. `None` when anything is out of the ordinary, right or wrong:
+    /// [`crate::outer`] says which.
+    #[inline(always)]
+    pub fn read(frame: &[u8]) -> Option<PlainOuter> {
+        let head = frame.first_chunk::<LEN>()?;
+        let (type_to_id, fragment_to_ttl) = (le64::<12, LEN>(head), le64::<20, LEN>(head));
+        let (addresses, udp, vxlan) = (le64::<26, LEN>(head), le64::<34, LEN>(head), le64::<42, LEN>(head));
+        let total_len = usize::from(((type_to_id >> 32) as u16).swap_bytes());
+        let udp_len = usize::from(((udp >> 32) as u16).swap_bytes());
+        let plain = (type_to_id & 0xff_ffff == IPV4_PLAIN)
+            & (fragment_to_ttl & FRAGMENT_AND_PROTO == WHOLE_UDP)
+            & (udp >> 48 == 0)
+            & (vxlan & VNI_FLAG != 0)
+            & (total_len <= frame.len() - ETHERNET_LEN)
+            & (udp_len + IPV4_LEN <= total_len)
+            & (udp_len >= LEN - ETHERNET_LEN - IPV4_LEN)
+            & ipv4_header20_is_valid(&part::<14, 20, LEN>(head));
+        if !plain {
+            return None;
+        }
+        let trailing = frame.len() - ETHERNET_LEN - IPV4_LEN - udp_len;
+        Some(PlainOuter {
+            dl_dst: le64::<0, LEN>(head) & MAC,
+            addresses,
+            port_and_vni: (udp >> 16) & 0xffff | vxlan & VNI,
+            tos: (type_to_id >> 24) as u8,
+            ttl: (fragment_to_ttl >> 16) as u8,
+            df: fragment_to_ttl & 0x40 != 0,
+            inner_len: (udp_len - UDP_LEN - VXLAN_LEN) as u16,
+            trailing: trailing.min(usize::from(u16::MAX)) as u16,
+        })
+    }
+
+    /// VNI, 24 bits.
+    #[inline(always)]
+    pub const fn vni(&self) -> u32 {
+        ((self.port_and_vni >> 32) as u32).swap_bytes() >> 8
+    }
+
+    /// UDP destination port, host order.
+    #[inline]
+    pub const fn udp_dst(&self) -> u16 {
+        (self.port_and_vni as u16).swap_bytes()
+    }
+
+    /// Outer source.
+    #[inline]
+    pub fn src(&self) -> Ipv4Addr {
+        Ipv4Addr::from((self.addresses as u32).swap_bytes())
+    }
+
+    /// Outer destination.
+    #[inline]
+    pub fn dst(&self) -> Ipv4Addr {
+        Ipv4Addr::from(((self.addresses >> 32) as u32).swap_bytes())
+    }
+
+    /// Writes `in_port` and every `tun_*` field of `key`, as [`crate::outer::Outer::fill_key`] does.
+    #[inline(always)]
+    pub fn fill_key(&self, in_port: u32, key: &mut FlowKey) {
+        key.in_port = in_port;
+        key.tun_id = self.vni();
+        key.tun_flags = if self.df { TUN_PRESENT | TUN_DF } else { TUN_PRESENT };
+        key.tun_tos = self.tos;
+        key.tun_ttl = self.ttl;
+        key.tun_gbp_id = 0.into();
+        key.tun_gbp_flags = 0;
+        let words = key.words_mut();
+        words[1] = self.addresses.to_le();
+        words[12..16].fill(0);
+    }
+}
+
+/// A MAC address as [`PlainOuter::dl_dst`] has it.
+pub const fn plain_mac(mac: crate::addr::MacAddr) -> u64 {
+    let [a, b, c, d, e, f] = mac.0;
+    u64::from_le_bytes([a, b, c, d, e, f, 0, 0])
+}
+
+/// An address as the upper half of [`PlainOuter::addresses`] has it.
+pub const fn plain_ipv4(ip: Ipv4Addr) -> u32 {
+    u32::from_le_bytes(ip.octets())
+}
+
+/// A UDP port as the lowest bytes of [`PlainOuter::port_and_vni`] have it.
+pub const fn plain_port(port: u16) -> u16 {
+    u16::from_le_bytes(port.to_be_bytes())
+}
