@@ -7,6 +7,7 @@ use flow::program::PortId;
 use rings::{Net, frame, mac};
 use std::time::Instant;
 use vxswitch::bridge::fdb::Location;
+use vxswitch::bridge::vlan::VlanConfig;
 
 const THREE_PORTS: &str = r#"
 [[bridge]]
@@ -149,6 +150,51 @@ options = { dpdk-devargs = "net_ring2" }
     }
     let out = net.send("access", &[frame(2, 1, None, 0)]);
     assert_eq!(out["trunk"][0][14..16], [0, 10]);
+    net.finish();
+}
+
+#[test]
+fn a_destination_that_makes_room_for_its_own_source_is_flooded() {
+    let small = "name = \"br0\"\nother_config = { mac-table-size = \"10\" }";
+    let mut net = Net::new(&THREE_PORTS.replace("name = \"br0\"", small));
+    for n in 100..110 {
+        net.send("p2", &[frame(1, n, None, 0)]);
+    }
+    // The table is full and p2 has most of it: a new source on p1 makes its oldest address go, which is the very
+    // one that the packet is for.
+    let bridge = net.slow.world.bridge_named("br0").unwrap();
+    net.send("p1", &[frame(100, 1, None, 0)]);
+    assert_eq!(net.slow.world.bridge(bridge).unwrap().fdb.lookup(0, mac(100)), None);
+    let out = net.send("p1", &[frame(100, 1, None, 1)]);
+    assert_eq!(out.keys().collect::<Vec<_>>(), ["p2", "p3"], "unknown, so flooded");
+    net.finish();
+}
+
+#[test]
+fn rules_that_resubmit_without_end_drop_and_the_switch_goes_on() {
+    let mut net = Net::new(THREE_PORTS);
+    net.set_rules("br0", &["in_port=p1,actions=resubmit(,0),resubmit(,0)", "priority=1,actions=NORMAL"]);
+    assert!(net.send("p1", &[frame(2, 1, None, 0)]).is_empty());
+    assert_eq!(net.drops(DropReason::RecursionLimit), 1);
+    net.set_rules("br0", &["in_port=p1,actions=resubmit(,1),resubmit(,1)", "table=1,actions=output:p2"]);
+    assert_eq!(net.send("p1", &[frame(2, 1, None, 1)])["p2"].len(), 2, "below the limit each one counts");
+    net.finish();
+}
+
+#[test]
+fn addresses_do_not_outlive_their_ports_vlan() {
+    let tagged = THREE_PORTS
+        .replace("net_ring1\" }", "net_ring1\" }\ntag = 10")
+        .replace("net_ring3\" }", "net_ring3\" }\ntag = 10");
+    let mut net = Net::new(&tagged);
+    net.send("p1", &[frame(9, 1, None, 0)]);
+    assert_eq!(net.send("p3", &[frame(1, 3, None, 0)]).keys().collect::<Vec<_>>(), ["p1"]);
+    let p1 = net.port("p1");
+    let vlan = VlanConfig { tag: 20, ..net.slow.world.port(p1).unwrap().vlan.clone() };
+    net.slow.set_vlan(p1, vlan);
+    net.slow.settle();
+    let out = net.send("p3", &[frame(1, 3, None, 1)]);
+    assert_eq!(out.keys().collect::<Vec<_>>(), ["p2"], "flooded to who carries VLAN 10, tagged");
     net.finish();
 }
 

@@ -140,6 +140,50 @@ fn vnis_and_remotes_do_not_see_each_other() {
 }
 
 #[test]
+fn counting_through_vnis_does_not_fill_the_flow_table() {
+    let mut net = Net::new(&config(&[r#"remote_ip = "192.168.1.2", key = 100"#], true));
+    for vni in 1000..3000 {
+        net.put("up", &from_peer(vni, PEER_IP, 0, &udp(1, 2, 1, 2, 0)));
+        if vni % 32 == 0 {
+            net.run();
+        }
+    }
+    net.run();
+    assert_eq!(net.drops(DropReason::TunnelUnknown), 2000);
+    assert_eq!(net.slow.megaflows(), 1);
+    net.finish();
+}
+
+#[test]
+fn from_tunnel_to_tunnel_by_the_flow_table_survives_a_change_of_something_else() {
+    let both = [r#"remote_ip = "192.168.1.2", key = "flow""#, r#"remote_ip = "192.168.1.3", key = "flow""#];
+    let mut net = Net::new(&config(&both, true));
+    for rules in [
+        &["in_port=vx0,actions=output:vx1"][..],
+        &["in_port=vx0,actions=output:vx1", "in_port=p1,actions=drop"],
+    ] {
+        net.set_rules("br0", rules);
+        let out = net.send("up", &[from_peer(7, PEER_IP, 0, &udp(1, 2, 1, 2, 0))]);
+        assert_eq!(parse_outer(&out["up"][0], false).unwrap().vni(), 7);
+    }
+    net.finish();
+}
+
+#[test]
+fn the_bridges_addresses_are_in_vlan_0() {
+    let mut net = Net::new(&config(&[], false));
+    let mut tagged = arp(ArpOp::Request, PEER, PEER_IP, MacAddr::ZERO, OWN_IP);
+    tagged.splice(12..12, [0x81, 0, 0, 10]);
+    assert!(net.send("up", &[tagged]).is_empty(), "not heard in VLAN 10");
+    let mut unicast = arp(ArpOp::Request, PEER, PEER_IP, MacAddr::ZERO, OWN_IP);
+    unicast[..6].copy_from_slice(&VTEP.0);
+    unicast.splice(12..12, [0x81, 0, 0, 10]);
+    assert!(net.send("up", &[unicast]).is_empty());
+    assert_eq!(net.drops(DropReason::LocalUnhandled), 1);
+    net.finish();
+}
+
+#[test]
 fn tunnels_do_not_flood_into_each_other() {
     let both = [r#"remote_ip = "192.168.1.2", key = 100"#, r#"remote_ip = "192.168.1.3", key = 100"#];
     let mut net = Net::new(&config(&both, true));
@@ -261,6 +305,11 @@ fn congestion_marks_cross_the_tunnel_as_rfc_6040_says() {
     }
     let out = net.send("up", &[from_peer(100, PEER_IP, 1, &inner(0))]);
     assert_eq!(out["p1"], [inner(0)]);
+    // A frame with a malformed IP header is bridged as it is: it says nothing about congestion.
+    let mut malformed = inner(0);
+    malformed[14] = 0x41;
+    let out = net.send("up", &[from_peer(100, PEER_IP, 3, &malformed)]);
+    assert_eq!(out["p1"], [malformed]);
     net.finish();
 }
 
@@ -344,6 +393,8 @@ fn a_frame_too_long_for_the_uplink_is_counted() {
     long.push(0);
     assert!(net.send("p1", &[long]).is_empty());
     assert_eq!(net.drops(DropReason::MtuExceeded), 1);
+    let counts = &net.counters.ports[net.port("vx0").index()];
+    assert_eq!((counts.tx_packets.get(), counts.tx_dropped.get()), (1, 1), "the tunnel sent one of two");
     net.finish();
 }
 

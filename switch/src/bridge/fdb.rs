@@ -4,7 +4,7 @@
 //! Owned by the slow path. Workers never look here: what they need of it is in their megaflows.
 
 use flow::program::PortId;
-use rustc_hash::FxHashMap;
+use std::collections::HashMap;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 use wire::addr::MacAddr;
@@ -70,9 +70,10 @@ pub struct FdbRow {
 /// A bridge's MAC learning table.
 #[derive(Debug)]
 pub struct Fdb {
-    entries: FxHashMap<FdbKey, Entry>,
+    /// Hashed with a secret: the keys are anybody's to choose.
+    entries: HashMap<FdbKey, Entry>,
     /// Learned entries a port; says who fills the table when it is full.
-    per_port: FxHashMap<PortId, usize>,
+    per_port: HashMap<PortId, usize>,
     ageing: Duration,
     limit: usize,
 }
@@ -86,7 +87,7 @@ impl Default for Fdb {
 impl Fdb {
     /// An empty table.
     pub fn new(ageing: Duration, limit: usize) -> Fdb {
-        Fdb { entries: FxHashMap::default(), per_port: FxHashMap::default(), ageing, limit: limit.max(1) }
+        Fdb { entries: HashMap::new(), per_port: HashMap::new(), ageing, limit: limit.max(1) }
     }
 
     /// Sets ageing time and size; entries over the new size go at the next [`Fdb::expire`].
@@ -168,6 +169,15 @@ impl Fdb {
     /// named port go too: the port itself is going away.
     pub fn flush(&mut self, port: Option<PortId>) -> Vec<FdbKey> {
         let gone = self.keys_where(|e| port.map_or(!e.fixed, |p| e.at.port == p));
+        for &(vlan, mac) in &gone {
+            self.remove(vlan, mac);
+        }
+        gone
+    }
+
+    /// Removes the learned entries of a port, and returns their keys.
+    pub fn flush_learned(&mut self, port: PortId) -> Vec<FdbKey> {
+        let gone = self.keys_where(|e| !e.fixed && e.at.port == port);
         for &(vlan, mac) in &gone {
             self.remove(vlan, mac);
         }

@@ -31,8 +31,7 @@ impl<'w> Translator<'w> {
             self.drop = DropReason::ReservedMulticast;
             return;
         }
-        let vlan = if self.in_port == bridge.local { Some(0) } else { in_port.vlan.ingress(tag) };
-        let Some(vlan) = vlan else {
+        let Some(vlan) = in_port.vlan.ingress(tag) else {
             self.note(|| format!("port {} does not carry this VLAN", in_port.name));
             self.drop = DropReason::VlanIngress;
             return;
@@ -40,7 +39,12 @@ impl<'w> Translator<'w> {
         self.learn_source(bridge, in_port, vlan, src);
 
         if dst == bridge.mac && bridge.is_underlay() && self.in_port != bridge.local {
-            return self.local(bridge);
+            if vlan == 0 {
+                return self.local(bridge);
+            }
+            // The bridge's addresses are in VLAN 0, as those of an untagged LOCAL port are.
+            self.drop = DropReason::LocalUnhandled;
+            return;
         }
         if dst.is_multicast() {
             self.note(|| format!("flood VLAN {vlan}"));

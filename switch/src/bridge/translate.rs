@@ -15,12 +15,16 @@ use flow::program::{Op, PortId, Program, PuntReason};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use wire::addr::MacAddr;
-use wire::key::{FRAG_ANY, FlowKey, FlowMask, TUN_PRESENT, VLAN_PRESENT};
+use wire::key::{FRAG_ANY, FlowKey, FlowMask, VLAN_PRESENT};
 use wire::proto::{ETH_ARP, ETH_IPV4, IP_ICMP, IP_UDP};
 use zerocopy::byteorder::network_endian::U16;
 
 /// Levels of `resubmit`, as in Open vSwitch.
-const MAX_RESUBMITS: usize = 64;
+const MAX_DEPTH: usize = 64;
+/// All resubmits of one packet, as in Open vSwitch: rules that resubmit twice each double with every level.
+const MAX_RESUBMITS: usize = 4096;
+/// Ops of one program: more is an amplifier, not a switch.
+const MAX_OPS: usize = 4096;
 
 /// A MAC address that a packet shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,6 +81,9 @@ pub struct Translator<'w> {
     rules: Vec<Arc<Rule>>,
     pub(super) tags: Vec<Dependency>,
     depth: usize,
+    resubmits: usize,
+    /// A limit was passed: the packet is dropped, and nothing more is looked at.
+    aborted: bool,
     trace: Option<Vec<String>>,
 }
 
@@ -106,11 +113,13 @@ impl<'w> Translator<'w> {
             ops: Vec::new(),
             tag: tag_of(key.vlan_tci.get()),
             drop: DropReason::Rule,
-            has_tun_id: key.tun_flags & TUN_PRESENT != 0,
+            has_tun_id: false,
             learn: None,
             rules: Vec::new(),
             tags: Vec::new(),
             depth: 0,
+            resubmits: 0,
+            aborted: false,
             trace: None,
         }
     }
@@ -132,8 +141,8 @@ impl<'w> Translator<'w> {
 
     fn start(&mut self, key: &FlowKey) {
         if self.in_port == PortId::TUNNEL_MISS {
-            let wc = &mut self.wc.flow;
-            (wc.tun_id, wc.tun_src, wc.tun_dst) = (u32::MAX, u32::MAX.into(), u32::MAX.into());
+            // Nothing but that no port takes it was looked at: one megaflow drops them all, so that nobody can
+            // fill the table by counting through VNIs.
             self.note(|| format!("no vxlan port takes VNI {} from this remote", key.tun_id));
             self.drop = DropReason::TunnelUnknown;
             return;
@@ -146,6 +155,9 @@ impl<'w> Translator<'w> {
             return;
         };
         self.key.flow.in_port = port.ofport;
+        // By the port, which is in every mask, and not by the packet's own flag: a megaflow is translated
+        // again from its masked key.
+        self.has_tun_id = port.is_tunnel();
         self.note(|| format!("bridge(\"{}\")", bridge.name));
         self.table(bridge, port, 0);
     }
@@ -185,6 +197,12 @@ impl<'w> Translator<'w> {
 
     fn actions(&mut self, bridge: &'w Bridge, port: &'w Port, actions: &[Action]) {
         for action in actions {
+            if self.ops.len() > MAX_OPS {
+                self.abort(|| format!("more than {MAX_OPS} datapath actions"));
+            }
+            if self.aborted {
+                return;
+            }
             self.note(|| {
                 format_actions(
                     std::slice::from_ref(action),
@@ -211,12 +229,19 @@ impl<'w> Translator<'w> {
     }
 
     fn resubmit(&mut self, bridge: &'w Bridge, port: &'w Port, table: u8) {
-        if self.depth >= MAX_RESUBMITS {
-            self.note(|| format!("resubmitted more than {MAX_RESUBMITS} times"));
-            self.drop = DropReason::RecursionLimit;
-            return;
+        self.resubmits += 1;
+        if self.depth >= MAX_DEPTH || self.resubmits > MAX_RESUBMITS {
+            return self.abort(|| format!("resubmitted over {MAX_DEPTH} deep or {MAX_RESUBMITS} times"));
         }
         self.table(bridge, port, table);
+    }
+
+    /// Ends the translation: the packet goes nowhere.
+    fn abort(&mut self, why: impl FnOnce() -> String) {
+        self.note(why);
+        self.aborted = true;
+        self.ops.clear();
+        self.drop = DropReason::RecursionLimit;
     }
 
     fn output_ref(&mut self, bridge: &'w Bridge, port: &'w Port, to: PortRef) {

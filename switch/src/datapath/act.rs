@@ -98,7 +98,7 @@ impl Path {
             }
             packets += 1;
             bytes += u64::from(len);
-            out.stage(mbuf);
+            let _ = out.stage(mbuf);
         }
         self.lookup.table.account(slot, packets, bytes);
         self.counters.megaflow_hits.add(packets);
@@ -113,7 +113,7 @@ impl Path {
                 self.counters.count_drop(PortId(key.in_port as u16), reason, 1);
                 continue;
             }
-            out.stage(mbuf);
+            let _ = out.stage(mbuf);
         }
     }
 
@@ -140,9 +140,12 @@ impl Path {
                 continue;
             };
             fast.write(room, inner_len as u16, vni, key);
-            sent += 1;
-            bytes += inner_len as u64;
-            out.stage(mbuf);
+            if out.stage(mbuf) {
+                sent += 1;
+                bytes += inner_len as u64;
+            } else {
+                self.counters.ports[fast.tunnel.index()].tx_dropped.add(1);
+            }
         }
         let counters = &self.counters.ports[fast.tunnel.index()];
         counters.tx_packets.add(sent);
@@ -173,7 +176,9 @@ impl Path {
             return self.free(key, reason, mbuf);
         }
         match *compiled {
-            Compiled::Output(port) => self.tx.stage(port, mbuf, &self.counters),
+            Compiled::Output(port) => {
+                let _ = self.tx.stage(port, mbuf, &self.counters);
+            }
             Compiled::Encap(adjacency, vni) => self.encap(adjacency, vni, mbuf, key, info),
             Compiled::Drop(_) => {}
             Compiled::Ops(_) => self.run_ops(program, mbuf, key, info),
@@ -219,7 +224,9 @@ impl Path {
     /// The op that takes the packet itself.
     fn last_op(&mut self, op: Op, mbuf: Mbuf, key: &FlowKey, info: &PacketInfo) {
         match op {
-            Op::Output(port) => self.tx.stage(port, mbuf, &self.counters),
+            Op::Output(port) => {
+                let _ = self.tx.stage(port, mbuf, &self.counters);
+            }
             Op::Encap { adjacency, vni } => self.encap(adjacency, vni, mbuf, key, info),
             Op::Punt(reason) => {
                 self.punt(reason, &mbuf, key);
@@ -282,12 +289,19 @@ impl Path {
         if !written || template.wants_udp_checksum() && template.fill_udp_checksum(mbuf.data_mut()).is_err() {
             return self.free(key, DropReason::Headroom, mbuf);
         }
-        let counters = &self.counters.ports[adjacency.tunnel.index()];
-        counters.tx_packets.add(1);
-        counters.tx_bytes.add(inner_len as u64);
-        match **egress {
-            [Op::Output(port)] => self.tx.stage(port, mbuf, &self.counters),
-            _ => self.underlay_ops(id, mbuf, key),
+        let tunnel = adjacency.tunnel;
+        let sent = if let [Op::Output(port)] = **egress {
+            self.tx.stage(port, mbuf, &self.counters)
+        } else {
+            self.underlay_ops(id, mbuf, key);
+            true
+        };
+        let counters = &self.counters.ports[tunnel.index()];
+        if sent {
+            counters.tx_packets.add(1);
+            counters.tx_bytes.add(inner_len as u64);
+        } else {
+            counters.tx_dropped.add(1);
         }
     }
 
@@ -302,11 +316,16 @@ impl Path {
             at += 1;
             let last = at == egress.len();
             match op {
-                Op::Output(port) if last => return self.tx.stage(port, mbuf, &self.counters),
+                Op::Output(port) if last => {
+                    let _ = self.tx.stage(port, mbuf, &self.counters);
+                    return;
+                }
                 Op::Output(port) => {
                     self.counters.copied.add(1);
                     match mbuf.copy_to(&self.pool) {
-                        Some(copy) => self.tx.stage(port, copy, &self.counters),
+                        Some(copy) => {
+                            let _ = self.tx.stage(port, copy, &self.counters);
+                        }
                         None => self.counters.count_drop(port, DropReason::NoMbuf, 1),
                     }
                 }
@@ -333,8 +352,12 @@ impl Path {
             return self.free(key, reason, mbuf);
         }
         if !adjacency.asked {
-            // A full queue is no loss: the next packet asks again.
+            // When the queue is full, the next packet asks again.
             adjacency.asked = self.link.upcalls.push(Upcall::Neighbour(id)).is_ok();
+        }
+        if !adjacency.asked && adjacency.held.is_empty() {
+            // Nobody would ever come for it.
+            return self.free(key, DropReason::UpcallQueueFull, mbuf);
         }
         if adjacency.held.len() >= MAX_HELD {
             return self.free(key, DropReason::NeighbourPending, mbuf);
@@ -371,8 +394,12 @@ fn strip(mbuf: &mut Mbuf, key: &FlowKey, info: &PacketInfo) -> Result<(), DropRe
 #[cold]
 fn congested(mbuf: &mut Mbuf, key: &FlowKey, info: &PacketInfo) -> Result<(), DropReason> {
     let dl_type = key.dl_type.get();
-    // A malformed header leaves the TTL, version and length fields of the key zero: nothing to mark.
     if dl_type != ETH_IPV4 && dl_type != ETH_IPV6 {
+        return Ok(());
+    }
+    // A malformed header left the key's fields zero: there is nothing to mark, and nobody said "not capable".
+    let words = key.words();
+    if words[4] == 0 && key.nw_proto == 0 && key.nw_ttl == 0 && words[8..12] == [0; 4] {
         return Ok(());
     }
     match ecn_decap(info.outer_tos, key.nw_tos) {

@@ -147,7 +147,8 @@ fn patch(tos: Inherit, ttl: Inherit, key: &FlowKey, flow_hash: u32, vni: u32, ip
         src_port: source_port(flow_hash),
         vni,
         tos,
-        ttl: ttl.resolve(is_ip.then_some(key.nw_ttl)),
+        // A TTL of 0 is a malformed header's, or a packet's that should not be: a tunnel packet must live.
+        ttl: ttl.resolve((is_ip && key.nw_ttl != 0).then_some(key.nw_ttl)),
         ip_id,
         ..EncapPatch::default()
     }

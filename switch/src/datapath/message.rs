@@ -12,7 +12,7 @@ use crate::tunnel::termination::Termination;
 use crossbeam_queue::ArrayQueue;
 use flow::program::{AdjacencyId, PortId, Program, ProgramId, PuntReason};
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use wire::key::{FlowKey, FlowMask};
 
 /// Number of an entry in a worker's table of flows that wait for a decision.
@@ -192,6 +192,8 @@ pub struct Link {
     pub buffers: ArrayQueue<Box<PacketBuffer>>,
     /// Number of the last [`Command::Barrier`] that the worker passed.
     pub acknowledged: AtomicU64,
+    /// The worker has ended: nothing sent to it will be carried out.
+    pub closed: AtomicBool,
 }
 
 impl Link {
@@ -206,6 +208,7 @@ impl Link {
             returns: ArrayQueue::new(8192),
             buffers: ArrayQueue::new(Self::BUFFERS),
             acknowledged: AtomicU64::new(0),
+            closed: AtomicBool::new(false),
         };
         while link.buffers.push(PacketBuffer::new()).is_ok() {}
         Arc::new(link)

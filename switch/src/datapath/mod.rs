@@ -202,6 +202,7 @@ impl Worker {
     pub fn shut_down(&mut self) {
         self.path.drop_held();
         self.path.tx.flush(&self.path.counters);
+        self.path.link.closed.store(true, Relaxed);
     }
 
     /// Packets that wait for a decision or a neighbour.
@@ -218,6 +219,13 @@ impl Worker {
     /// Bytes that one megaflow costs in this worker's tables.
     pub fn bytes_per_megaflow(&self) -> f64 {
         self.path.lookup.table.bytes_per_megaflow()
+    }
+}
+
+impl Drop for Worker {
+    /// Also when it panics: whoever waits for it must not wait for ever.
+    fn drop(&mut self) {
+        self.path.link.closed.store(true, Relaxed);
     }
 }
 

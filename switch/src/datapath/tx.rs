@@ -63,9 +63,13 @@ impl PortTx {
                 // A device that takes nothing gets one more chance without its first packet (which may be
                 // the one that it cannot take), then the rest is given up.
                 let mut may_retry = true;
-                while queue.tx_burst(&mut self.staged) > 0 || may_retry {
-                    if self.staged.is_empty() {
+                loop {
+                    let sent = queue.tx_burst(&mut self.staged);
+                    if self.staged.is_empty() || (sent == 0 && !may_retry) {
                         break;
+                    }
+                    if sent > 0 {
+                        continue;
                     }
                     (refused, refused_bytes) = add(refuse_first(&mut self.staged), (refused, refused_bytes));
                     may_retry = false;
@@ -178,10 +182,10 @@ impl TxStage {
         }
     }
 
-    /// Stages a packet for a port.
+    /// Stages a packet for a port; false when it was freed and counted instead.
     #[inline(always)]
-    pub fn stage(&mut self, port: PortId, mbuf: Mbuf, counters: &WorkerCounters) {
-        self.to(port, counters).stage(mbuf);
+    pub fn stage(&mut self, port: PortId, mbuf: Mbuf, counters: &WorkerCounters) -> bool {
+        self.to(port, counters).stage(mbuf)
     }
 
     /// The way to stage several packets for a port.
@@ -232,17 +236,21 @@ pub struct Out<'a> {
 }
 
 impl Out<'_> {
-    /// Stages a packet, or frees and counts one that is too long or whose port is gone.
+    /// Stages a packet; one that is too long or whose port is gone is freed and counted, and the answer false.
     #[inline(always)]
-    pub fn stage(&mut self, mbuf: Mbuf) {
+    pub fn stage(&mut self, mbuf: Mbuf) -> bool {
         match &mut self.tx {
-            Some(tx) if !tx.too_long(&mbuf) => tx.push(self.port, mbuf, self.counters),
+            Some(tx) if !tx.too_long(&mbuf) => {
+                tx.push(self.port, mbuf, self.counters);
+                return true;
+            }
             Some(_) => {
                 self.counters.ports[self.port.index()].tx_dropped.add(1);
                 self.counters.count_drop(self.port, DropReason::MtuExceeded, 1);
             }
             None => self.counters.count_drop(self.port, DropReason::PortGone, 1),
         }
+        false
     }
 }
 

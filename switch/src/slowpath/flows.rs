@@ -5,9 +5,11 @@ use crate::bridge::rules::Rule;
 use crate::bridge::translate::{Dependency, Learn};
 use flow::megaflow::Slab;
 use flow::program::ProgramId;
+use foldhash::fast::RandomState;
 use hashbrown::HashTable;
-use rustc_hash::{FxHashMap, FxHashSet, FxHasher};
-use std::hash::{Hash, Hasher};
+use rustc_hash::FxHashSet;
+use std::collections::HashMap;
+use std::hash::{BuildHasher, Hasher};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use wire::key::{FlowKey, FlowMask};
@@ -62,10 +64,12 @@ enum Slot {
 
 /// Hash of a megaflow's identity. The mask's part is cheap: masks are few, and keys under two of them
 /// are compared in full anyway.
-fn hash(key: &FlowKey, mask: &FlowMask) -> u64 {
-    let mut hasher = FxHasher::default();
-    key.words().hash(&mut hasher);
-    mask.words().iter().fold(0u64, |sum, word| sum.rotate_left(7) ^ word).hash(&mut hasher);
+fn hash(secret: &RandomState, key: &FlowKey, mask: &FlowMask) -> u64 {
+    let mut hasher = secret.build_hasher();
+    for word in key.words() {
+        hasher.write_u64(*word);
+    }
+    hasher.write_u64(mask.words().iter().fold(0u64, |sum, word| sum.rotate_left(7) ^ word));
     hasher.finish()
 }
 
@@ -81,9 +85,9 @@ pub struct FlowStore {
     spare: Vec<Box<Megaflow>>,
     /// Slots by key and mask, which stand in the slots.
     by_key: HashTable<u32>,
-    masks: Vec<FlowMask>,
-    mask_ids: FxHashMap<FlowMask, u16>,
-    by_dependency: FxHashMap<Dependency, FxHashSet<u32>>,
+    by_dependency: HashMap<Dependency, FxHashSet<u32>>,
+    /// Secret of the hash: packets choose the keys.
+    secret: RandomState,
 }
 
 impl FlowStore {
@@ -98,9 +102,8 @@ impl FlowStore {
             leaving: 0,
             spare: Vec::new(),
             by_key: HashTable::new(),
-            masks: Vec::new(),
-            mask_ids: FxHashMap::default(),
-            by_dependency: FxHashMap::default(),
+            by_dependency: HashMap::new(),
+            secret: RandomState::default(),
         }
     }
 
@@ -119,25 +122,10 @@ impl FlowStore {
         self.slots.len()
     }
 
-    /// Different masks that were ever in use.
-    pub fn masks(&self) -> usize {
-        self.masks.len()
-    }
-
-    fn mask_id(&mut self, mask: &FlowMask) -> u16 {
-        if let Some(id) = self.mask_ids.get(mask) {
-            return *id;
-        }
-        let id = self.masks.len() as u16;
-        self.masks.push(*mask);
-        self.mask_ids.insert(*mask, id);
-        id
-    }
-
     /// The slot of the megaflow with this masked key and mask.
     pub fn find(&self, key: &FlowKey, mask: &FlowMask) -> Option<u32> {
         let same = |slot: &u32| self.get(*slot).is_some_and(|flow| flow.key == *key && flow.mask == *mask);
-        self.by_key.find(hash(key, mask), same).copied()
+        self.by_key.find(hash(&self.secret, key, mask), same).copied()
     }
 
     /// Slots that are free or will be as soon as the worker has removed what sits in them.
@@ -149,9 +137,8 @@ impl FlowStore {
     #[allow(clippy::result_large_err, reason = "it comes back when the table is full, and goes no further")]
     pub fn insert(&mut self, flow: Megaflow) -> Result<u32, Megaflow> {
         let Some(slot) = self.free.pop() else { return Err(flow) };
-        self.mask_id(&flow.mask);
         self.depend(slot, &flow.dependencies);
-        let place = hash(&flow.key, &flow.mask);
+        let place = hash(&self.secret, &flow.key, &flow.mask);
         let flow = match self.spare.pop() {
             Some(mut spare) => {
                 *spare = flow;
@@ -160,9 +147,9 @@ impl FlowStore {
             None => Box::new(flow),
         };
         self.slots[slot as usize] = Slot::Live(flow);
-        let slots = &self.slots;
+        let (slots, secret) = (&self.slots, &self.secret);
         self.by_key.insert_unique(place, slot, |slot| match &slots[*slot as usize] {
-            Slot::Live(flow) | Slot::Leaving(flow) => hash(&flow.key, &flow.mask),
+            Slot::Live(flow) | Slot::Leaving(flow) => hash(secret, &flow.key, &flow.mask),
             Slot::Free => 0,
         });
         self.live += 1;
@@ -223,8 +210,13 @@ impl FlowStore {
     /// [`FlowStore::removed`]. Returns the program that it had.
     pub fn leave(&mut self, slot: u32) -> Option<ProgramId> {
         let place = self.slots.get_mut(slot as usize)?;
+        if !matches!(place, Slot::Live(_)) {
+            return None;
+        }
         let Slot::Live(flow) = std::mem::replace(place, Slot::Free) else { return None };
-        if let Ok(entry) = self.by_key.find_entry(hash(&flow.key, &flow.mask), |other| *other == slot) {
+        if let Ok(entry) =
+            self.by_key.find_entry(hash(&self.secret, &flow.key, &flow.mask), |other| *other == slot)
+        {
             entry.remove();
         }
         self.independ(slot, &flow.dependencies);
@@ -293,5 +285,41 @@ impl FlowStore {
             .collect();
         sample.sort_unstable();
         sample.into_iter().take(count).map(|(_, slot)| slot).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn megaflow(n: u32) -> Megaflow {
+        let now = Instant::now();
+        Megaflow {
+            key: FlowKey { in_port: n, ..FlowKey::ZERO },
+            mask: FlowMask { in_port: u32::MAX, ..FlowKey::ZERO },
+            program: ProgramId(0),
+            learn: None,
+            rules: Vec::new(),
+            dependencies: Vec::new(),
+            created: now,
+            used: now,
+            packets: 0,
+            bytes: 0,
+        }
+    }
+
+    #[test]
+    fn a_slot_that_is_removed_and_refused_at_once_comes_back_once() {
+        let mut store = FlowStore::new(Arc::new(Slab::new(4)));
+        let slot = store.insert(megaflow(1)).unwrap();
+        assert_eq!(store.find(&megaflow(1).key, &megaflow(1).mask), Some(slot));
+        // Removed by us while its installation is under way, which then fails: the worker answers both.
+        assert!(store.leave(slot).is_some());
+        assert!(store.leave(slot).is_none(), "it is leaving already");
+        store.removed(slot, 0, 0, Instant::now());
+        store.removed(slot, 0, 0, Instant::now());
+        assert_eq!(store.room(), 4);
+        assert_eq!((2..10).filter(|n| store.insert(megaflow(*n)).is_ok()).count(), 4);
+        assert_eq!(store.room(), 0);
     }
 }

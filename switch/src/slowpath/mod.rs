@@ -76,6 +76,8 @@ pub struct SlowPath {
     hands_over: Vec<(PortId, u32)>,
     /// Ports that workers get with the next commit, by index of the worker.
     arriving: Vec<(usize, Box<PortIo>)>,
+    /// When an address conflict was last reported.
+    conflict_said: Option<Instant>,
     /// Ports that workers have let go of.
     #[allow(clippy::vec_box, reason = "they come in boxes")]
     returned_ports: Vec<Box<PortIo>>,
@@ -104,6 +106,7 @@ impl SlowPath {
             leaving_adjacencies: Vec::new(),
             hands_over: Vec::new(),
             arriving: Vec::new(),
+            conflict_said: None,
             returned_ports: Vec::new(),
             victims_from: 0,
         }

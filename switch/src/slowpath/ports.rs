@@ -167,8 +167,12 @@ impl SlowPath {
 
     /// Gives a port other VLANs.
     pub fn set_vlan(&mut self, id: PortId, vlan: VlanConfig) {
-        if let Some(port) = self.world.port_mut(id) {
-            port.vlan = vlan;
+        let Some(port) = self.world.port_mut(id) else { return };
+        port.vlan = vlan;
+        let bridge = port.bridge;
+        // What was learned in the old VLANs may be elsewhere by now.
+        if let Some(bridge) = self.world.bridge_mut(bridge) {
+            bridge.fdb.flush_learned(id);
         }
     }
 
@@ -203,6 +207,8 @@ impl SlowPath {
         for worker in 0..self.workers.len() {
             self.returns(worker, now);
         }
+        // The number may be another port's next: nothing that was decided about this one may be left.
+        self.flush_port(id);
         std::mem::take(&mut self.returned_ports)
     }
 

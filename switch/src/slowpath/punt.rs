@@ -7,7 +7,7 @@ use crate::datapath::message::{Command, Link, PacketBuffer};
 use crate::tunnel::neighbour::Event;
 use flow::program::PortId;
 use std::net::{IpAddr, Ipv4Addr};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use wire::addr::MacAddr;
 use wire::key::FlowKey;
 use wire::outer::clear_tunnel;
@@ -33,16 +33,18 @@ impl SlowPath {
 
     fn arp(&mut self, bridge: BridgeId, eth: &EthernetRepr, arp: &ArpRepr, now: Instant) {
         let Some(target) = self.world.bridge(bridge) else { return };
+        let on_link = target.addresses.iter().any(|net| net.contains(&IpAddr::V4(arp.spa)));
         let (own_mac, for_us) = (target.mac, target.owns(IpAddr::V4(arp.tpa)));
         // Somebody else claims one of our addresses: not a neighbour to learn.
         if target.owns(IpAddr::V4(arp.spa)) {
-            tracing::warn!(address = %arp.spa, mac = %arp.sha, "address conflict: another host answers for a VTEP address");
-            return;
+            return self.address_conflict(arp, now);
         }
         // A request makes an entry only when it asks for us: then its sender is about to talk to us.
         let solicited = for_us && arp.op == ArpOp::Request;
+        // Who is not on the link has no business here; with the table's bound that keeps forgers small.
+        let known = solicited && on_link;
         let learned =
-            self.neighbours.entry(bridge).or_default().learn(IpAddr::V4(arp.spa), arp.sha, solicited, now);
+            self.neighbours.entry(bridge).or_default().learn(IpAddr::V4(arp.spa), arp.sha, known, now);
         if let Some(event) = learned {
             self.neighbour_event(bridge, event);
         }
@@ -51,6 +53,15 @@ impl SlowPath {
             let head =
                 EthernetRepr { dst: arp.sha, src: own_mac, vlan_tci: eth.vlan_tci, ethertype: ETH_ARP };
             self.send_from(bridge, |out| build_arp(out, &head, &reply).ok());
+        }
+    }
+
+    /// Says so once a minute: the other host may go on for ever.
+    fn address_conflict(&mut self, arp: &ArpRepr, now: Instant) {
+        const EVERY: Duration = Duration::from_mins(1);
+        if self.conflict_said.is_none_or(|then| now.saturating_duration_since(then) >= EVERY) {
+            self.conflict_said = Some(now);
+            tracing::warn!(address = %arp.spa, mac = %arp.sha, "address conflict: another host answers for a VTEP address");
         }
     }
 
@@ -71,7 +82,8 @@ impl SlowPath {
     /// Does what the neighbour table says.
     pub(super) fn neighbour_event(&mut self, bridge: BridgeId, event: Event) {
         match event {
-            Event::Changed(_) => self.underlay_changed = true,
+            // Headers are made for next hops only; other neighbours have merely asked for us.
+            Event::Changed(ip) => self.underlay_changed |= self.is_next_hop(bridge, ip),
             Event::Solicit(IpAddr::V4(ip), known) => self.send_arp_request(bridge, ip, known),
             // IPv6 neighbours are not asked for: VTEPs have IPv4 addresses only.
             Event::Solicit(IpAddr::V6(_), _) => {}

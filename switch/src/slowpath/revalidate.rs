@@ -5,7 +5,7 @@ use super::SlowPath;
 use crate::bridge::BridgeId;
 use crate::bridge::translate::{Dependency, Translation, translate};
 use crate::datapath::message::Command;
-use flow::program::ProgramId;
+use flow::program::{PortId, ProgramId};
 use std::time::Instant;
 use wire::addr::MacAddr;
 
@@ -88,6 +88,19 @@ impl SlowPath {
         if let Some(program) = side.flows.leave(slot) {
             side.send(Command::Remove { slot });
             self.programs.release(program);
+        }
+    }
+
+    /// Takes the megaflows of one input port out of all workers.
+    pub(super) fn flush_port(&mut self, port: PortId) {
+        for worker in 0..self.workers.len() {
+            let flows = &self.workers[worker].flows;
+            let of_port =
+                |slot: &u32| flows.get(*slot).is_some_and(|flow| flow.key.in_port == u32::from(port.0));
+            let slots: Vec<u32> = flows.slots().filter(of_port).collect();
+            for slot in slots {
+                self.remove_flow(worker, slot);
+            }
         }
     }
 

@@ -5,6 +5,7 @@ use super::{SlowPath, UPCALLS_PER_TURN};
 use crate::bridge::fdb::Learned;
 use crate::bridge::translate::{Learn, translate};
 use crate::datapath::message::{Command, PendingId, Return, Upcall};
+use flow::megaflow::InsertError;
 use flow::program::{Program, ProgramId};
 use std::time::Instant;
 use wire::key::FlowKey;
@@ -21,10 +22,15 @@ impl SlowPath {
                 }
                 Return::NotInstalled { slot, error } => {
                     tracing::debug!(slot, %error, "megaflow not installed");
+                    // A slot that is leaving already is freed by the answer to its removal.
                     if let Some(program) = self.workers[worker].flows.leave(slot) {
                         self.programs.release(program);
+                        self.workers[worker].flows.removed(slot, 0, 0, now);
                     }
-                    self.workers[worker].flows.removed(slot, 0, 0, now);
+                    // There is no room for another mask: masks go with their megaflows.
+                    if error == InsertError::SubtablesFull {
+                        self.evict(worker);
+                    }
                 }
                 Return::Port(io) => self.port_came_back(io),
                 Return::Buffer(buffer) => self.recycle(worker, buffer),
@@ -54,12 +60,13 @@ impl SlowPath {
     /// Decides about a flow, and tells the worker.
     fn miss(&mut self, worker: usize, pending: PendingId, key: &FlowKey, now: Instant) {
         self.upcalls += 1;
-        let translation = translate(&self.world, key);
-        if let Some(learn) = &translation.learn {
-            self.learn(learn, now);
+        let mut translation = translate(&self.world, key);
+        if let Some(learn) = &translation.learn
+            && self.learn(learn, now)
+        {
+            // What the packet taught may concern itself: in a full FDB its destination may have made room.
+            translation = translate(&self.world, key);
         }
-        // What the packet taught may have changed what becomes of it only where it goes to its own source,
-        // which translation has considered.
         let masked = key.masked(&translation.mask);
         let Some(program) = self.acquire(&translation.program) else {
             // No number for the program. The packets must not wait for ever: let them look again, and ask again.
@@ -114,11 +121,12 @@ impl SlowPath {
         Some(id)
     }
 
-    /// Notes where an address is, and brings megaflows up to date that believed otherwise.
-    pub(super) fn learn(&mut self, learn: &Learn, now: Instant) {
-        let Some(bridge) = self.world.bridge_mut(learn.bridge) else { return };
+    /// Notes where an address is, and brings megaflows up to date that believed otherwise. Says whether that
+    /// was news.
+    pub(super) fn learn(&mut self, learn: &Learn, now: Instant) -> bool {
+        let Some(bridge) = self.world.bridge_mut(learn.bridge) else { return false };
         match bridge.fdb.learn(learn.vlan, learn.mac, learn.at, now) {
-            Learned::Refreshed | Learned::Fixed => {}
+            Learned::Refreshed | Learned::Fixed => return false,
             Learned::New { evicted } => {
                 if let Some((vlan, mac)) = evicted {
                     self.fdb_changed(learn.bridge, vlan, mac);
@@ -127,6 +135,7 @@ impl SlowPath {
             }
             Learned::Moved { .. } => self.fdb_changed(learn.bridge, learn.vlan, learn.mac),
         }
+        true
     }
 
     /// Keeps a little room in a worker's table, so that a new flow finds a slot at once.

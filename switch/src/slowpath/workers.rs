@@ -6,7 +6,7 @@ use crate::datapath::message::{Command, Link, Return};
 use flow::megaflow::Slab;
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Acquire;
+use std::sync::atomic::Ordering::{Acquire, Relaxed};
 use std::time::{Duration, Instant};
 
 /// How long a worker may take to pass a barrier before it counts as dead: a loop is microseconds.
@@ -40,11 +40,14 @@ impl WorkerSide {
         }
     }
 
-    /// Sends a command. Waits while the queue is full: the worker drains it and waits for nobody, except
+    /// Sends a command, unless the worker has ended. Waits while the queue is full: the worker drains it and waits for nobody, except
     /// for room for what it gives back, which is therefore taken meanwhile.
     pub fn send(&mut self, command: Command) {
         let mut command = command;
         while let Err(refused) = self.link.commands.push(command) {
+            if self.link.closed.load(Relaxed) {
+                return;
+            }
             command = refused;
             self.take_returns();
             std::thread::yield_now();
@@ -74,7 +77,7 @@ impl WorkerSide {
         let start = Instant::now();
         while self.link.acknowledged.load(Acquire) < self.barrier {
             self.take_returns();
-            if start.elapsed() > BARRIER_TIMEOUT {
+            if self.link.closed.load(Relaxed) || start.elapsed() > BARRIER_TIMEOUT {
                 return false;
             }
             std::thread::yield_now();

@@ -15,6 +15,10 @@ pub const MAX_SOLICIT: u8 = 3;
 /// Time after which a resolved address is asked again, by unicast, without disturbing traffic.
 pub const REACHABLE: Duration = Duration::from_secs(30);
 
+/// Learned addresses that a table holds at most, as Linux's `gc_thresh3` allows a few thousand: whoever can send ARP
+/// could fill the memory otherwise.
+pub const MAX_LEARNED: usize = 4096;
+
 /// What is known of one address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum State {
@@ -108,6 +112,7 @@ impl Neighbours {
             return None;
         }
         let fresh = Entry { state: State::Reachable(mac), tries: 0, due: now + REACHABLE, since: now };
+        let has_room = self.entries.len() < MAX_LEARNED;
         match self.entries.get_mut(&ip) {
             Some(Entry { state: State::Permanent(_), .. }) => None,
             Some(entry) => {
@@ -115,7 +120,7 @@ impl Neighbours {
                 *entry = fresh;
                 changed.then_some(Event::Changed(ip))
             }
-            None if solicited => {
+            None if solicited && has_room => {
                 self.entries.insert(ip, fresh);
                 Some(Event::Changed(ip))
             }
@@ -241,6 +246,17 @@ mod tests {
         assert_eq!(table.poll(at(32), |_| true), []);
         assert_eq!(table.poll(at(61), |_| false), [], "unused: forgotten");
         assert_eq!(table.state(ip()), None);
+    }
+
+    #[test]
+    fn a_flood_of_askers_does_not_fill_the_memory() {
+        let t0 = Instant::now();
+        let mut table = Neighbours::default();
+        for n in 0..10_000u32 {
+            table.learn(IpAddr::V4((0x0a00_0001 + n).into()), MAC, true, t0);
+        }
+        assert_eq!(table.rows(t0).len(), MAX_LEARNED);
+        assert!(table.request(ip(), t0).is_some(), "what a tunnel needs still finds room");
     }
 
     #[test]

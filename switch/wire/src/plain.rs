@@ -57,6 +57,7 @@ impl PlainOuter {
         let (addresses, udp, vxlan) = (le64::<26, LEN>(head), le64::<34, LEN>(head), le64::<42, LEN>(head));
         let total_len = usize::from(((type_to_id >> 32) as u16).swap_bytes());
         let udp_len = usize::from(((udp >> 32) as u16).swap_bytes());
+        #[allow(clippy::needless_bitwise_bool, reason = "one branch at the end instead of eight on the way")]
         let plain = (type_to_id & 0xff_ffff == IPV4_PLAIN)
             & (fragment_to_ttl & FRAGMENT_AND_PROTO == WHOLE_UDP)
             & (udp >> 48 == 0)
