@@ -22,8 +22,9 @@ use crate::slowpath::Handle;
 use crate::slowpath::handle::Stopped;
 use axum::Json;
 use axum::Router;
-use axum::extract::DefaultBodyLimit;
+use axum::extract::{DefaultBodyLimit, Request};
 use axum::http::StatusCode;
+use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use std::sync::Arc;
@@ -147,7 +148,19 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/v1/route/{bridge}/delete", post(operate::route_delete))
         .fallback(|| async { Refused::not_found("no such path") })
         .layer(DefaultBodyLimit::max(MAX_BODY))
+        .layer(from_fn(to_the_end))
         .with_state(app)
+}
+
+/// Does what may change something to its end, in a task of its own. The server drops a handler whose client hangs
+/// up, wherever it stands: the slow path would have made a change that the document does not have.
+async fn to_the_end(request: Request, next: Next) -> Response {
+    if request.method().is_safe() {
+        return next.run(request).await;
+    }
+    tokio::spawn(next.run(request)).await.unwrap_or_else(|error| {
+        Refused::broken(format!("the request was not carried out: {error}")).into_response()
+    })
 }
 
 /// Serves the control API until the task is aborted.
