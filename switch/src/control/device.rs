@@ -1,5 +1,6 @@
 //! DPDK devices: found or probed, started with as many queues as the workers can use, and shared out.
 
+use super::sys;
 use crate::datapath::message::PortIo;
 use crate::datapath::tx::{PortTx, TxPath};
 use crate::slowpath::ports::WorkerQueues;
@@ -49,6 +50,8 @@ pub struct Device {
     pub mtu: u16,
     /// Worker of each RX queue.
     pub pollers: Vec<usize>,
+    /// Name that the kernel's side of the device had when it was started, when there is one.
+    interface: Option<String>,
 }
 
 /// How many queues to start: what was asked for, else one a worker, as far as the device has them.
@@ -121,7 +124,8 @@ impl Device {
         let workers = resources.workers;
         let pollers: Vec<usize> = (0..rx.len()).map(|queue| (index + queue) % workers).collect();
         let shared = share_out(rx, tx, mtu, &pollers, workers);
-        Ok((Device { handle, info, queues, mac, mtu, pollers }, shared))
+        let interface = info.if_index.and_then(sys::interface_name);
+        Ok((Device { handle, info, queues, mac, mtu, pollers, interface }, shared))
     }
 
     /// Stops and closes the device. `ios` are all its queues.
@@ -154,15 +158,23 @@ impl Device {
         self.handle.name()
     }
 
-    /// The link now; `None` when the device does not say.
+    /// The link now; `None` when the device does not say, or cannot know.
     pub fn link(&self) -> Option<Link> {
-        self.handle.link().ok()
+        let link = self.handle.link().ok()?;
+        let here = self.info.if_index.and_then(sys::interface_name);
+        (!blind(&self.info.driver, link.up, self.interface.as_deref(), here.as_deref())).then_some(link)
     }
 
     /// The device's own counters; zeros when it has none.
     pub fn stats(&self) -> Stats {
         self.handle.stats().unwrap_or_default()
     }
+}
+
+/// Whether the driver takes a link for down only because it does not see the interface. `net_tap` asks the kernel by
+/// the name that the interface had; moved to another network namespace, or renamed, it works on, and looks down.
+fn blind(driver: &str, up: bool, had: Option<&str>, has: Option<&str>) -> bool {
+    driver == "net_tap" && !up && had != has
 }
 
 /// Gives each worker its queues: RX queue q to `pollers[q]`; TX queue w to worker w. Workers beyond the TX queues
@@ -218,6 +230,16 @@ mod tests {
 
     fn options(n_rxq: Option<u16>, n_txq: Option<u16>) -> DpdkOptions {
         DpdkOptions { devargs: "x".into(), n_rxq, n_txq, n_rxq_desc: None, n_txq_desc: None }
+    }
+
+    #[test]
+    fn a_tap_in_another_namespace_is_not_down() {
+        assert!(blind("net_tap", false, Some("tap0"), None));
+        // The number is another interface's there.
+        assert!(blind("net_tap", false, Some("tap0"), Some("eth0")));
+        assert!(!blind("net_tap", false, Some("tap0"), Some("tap0")), "set down");
+        assert!(!blind("net_tap", true, Some("tap0"), None));
+        assert!(!blind("net_ixgbe", false, None, None));
     }
 
     #[test]

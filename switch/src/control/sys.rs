@@ -57,6 +57,15 @@ pub fn back_with_huge_pages(region: (*const u8, usize)) {
     }
 }
 
+/// Name of the network interface with this number in this process's network namespace; `None` when there is none.
+pub fn interface_name(index: u32) -> Option<String> {
+    let mut name = [0; libc::IF_NAMESIZE];
+    // SAFETY: the buffer has room for IF_NAMESIZE bytes, the most that is written, with the NUL at the end.
+    let found = unsafe { libc::if_indextoname(index, name.as_mut_ptr()) };
+    let bytes = name.iter().take_while(|c| **c != 0).map(|c| *c as u8).collect();
+    if found.is_null() { None } else { String::from_utf8(bytes).ok() }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -72,5 +81,12 @@ mod tests {
         });
         assert_eq!(narrowed.join().unwrap(), [first]);
         assert_eq!(affinity().unwrap(), all);
+    }
+
+    #[test]
+    fn interfaces_have_names_here() {
+        // Every namespace has its loopback, and it is the first.
+        assert_eq!(interface_name(1).as_deref(), Some("lo"));
+        assert_eq!(interface_name(u32::MAX), None);
     }
 }

@@ -66,7 +66,7 @@ fn interface_row(app: &App, switch: &Switch, bridge: &BridgeView, view: &PortVie
         row.mtu = Some(device.mtu);
         row.driver = Some(device.info.driver.clone());
         row.queues = Some(device.queues);
-        row.link_state = up(link.is_some_and(|link| link.up));
+        row.link_state = link.map_or_else(|| "unknown".to_owned(), |link| up(link.up));
         row.link_speed = link.and_then(|link| link.speed).map(|mbit| u64::from(mbit) * 1_000_000);
     } else if port.kind == "vxlan" {
         row.link_state = up(view.remotes.iter().any(|r| r.state == "ready"));
