@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -95,6 +96,17 @@ impl Daemon {
         answer
     }
 
+    /// Posts to the control API and hangs up at once.
+    fn post_and_hang_up(&self, path: &str, body: &str) {
+        let mut stream = UnixStream::connect(self.dir.path().join("control.sock")).unwrap();
+        write!(
+            stream,
+            "POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        )
+        .unwrap();
+    }
+
     /// Waits until the interface's counter is at least `least`.
     #[track_caller]
     fn wait_for(&self, interface: &str, counter: &str, least: u64) {
@@ -181,6 +193,7 @@ fn starts_switches_and_says_what_it_decided() {
     assert!(value("vxswitch_port_tx_packets_total{bridge=\"br0\",port=\"p1\",type=\"dpdk\"}") >= 1000.0);
     assert!(value("vxswitch_worker_iterations_total{lcore=\"0\"}") > 0.0);
     assert!(value("vxswitch_megaflows{lcore=\"0\"}") >= 1.0);
+    assert!(value("vxswitch_malformed_frames_total{kind=\"ipv4_header\"}").abs() < 0.5);
     assert!(daemon.http("/healthz").starts_with("HTTP/1.1 200"));
     assert!(daemon.http("/readyz").starts_with("HTTP/1.1 200"));
     assert!(daemon.http("/nothing").starts_with("HTTP/1.1 404"));
@@ -244,13 +257,94 @@ fn a_change_that_cannot_be_made_changes_nothing() {
     assert!(error.contains("port p1: "), "{error}");
     let error = daemon.refused("set interface p1 options:n_rxq=60000");
     assert!(error.contains("n_rxq"), "{error}");
-    assert!(daemon.refused("del-port br0 p1").contains("p1"), "a flow names it");
     assert!(daemon.refused("frobnicate").contains("unknown command 'frobnicate'"));
     assert!(daemon.refused("fdb add br0 p0").contains("expected fdb show BR"));
     assert_eq!(daemon.ctl("document"), before);
     assert_eq!(daemon.ctl("list-br"), "br0\n");
     let sent: u64 = daemon.ctl("get interface p1 statistics:tx_packets").trim().parse().unwrap();
     daemon.wait_for("p1", "tx_packets", sent + 1000);
+    daemon.stop();
+}
+
+#[test]
+fn a_client_that_hangs_up_leaves_a_whole_change() {
+    let daemon = Daemon::start(BASE);
+    for n in 1..=30 {
+        let args = format!(r#"{{"args":["set","bridge","br0","other_config:mac-aging-time={}"]}}"#, 100 + n);
+        daemon.post_and_hang_up("/v1/transaction", &args);
+        let flow = format!(r#"{{"flows":["priority={n},in_port=p1,actions=drop"]}}"#);
+        daemon.post_and_hang_up("/v1/flows/br0/add", &flow);
+        let document = daemon.ctl("document");
+        assert!(document.contains("net_null0") && document.contains("net_null1"), "after {n}: {document}");
+    }
+    // Some requests were given up before they began, the others are carried out: what runs is what is wanted.
+    let start = Instant::now();
+    loop {
+        let document = daemon.ctl("document");
+        let wanted = document.matches("in_port=p").count();
+        let running = daemon.json("dump-flows br0").as_array().unwrap().len();
+        if wanted == running {
+            assert!(running > 1, "no request was carried out");
+            break;
+        }
+        assert!(start.elapsed() < PATIENCE, "{running} rules run, and {document}");
+    }
+    assert!(daemon.refused("add-br br0").contains("br0"));
+    daemon.stop();
+}
+
+#[test]
+fn ports_go_though_rules_name_them() {
+    let daemon = Daemon::start(BASE);
+    daemon.wait_for("p1", "tx_packets", 100);
+    daemon.ctl("add-flow br0 priority=3,in_port=p1,actions=output:p0");
+    daemon.ctl("del-port br0 p1");
+    assert_eq!(daemon.ctl("list-ports br0"), "p0\n");
+    let document = daemon.ctl("document");
+    assert!(document.contains("priority=10,in_port=p0,actions=output:2"), "{document}");
+    assert!(document.contains("priority=3,in_port=2,actions=output:p0"), "{document}");
+    assert_eq!(daemon.json("dump-flows br0").as_array().unwrap().len(), 2);
+    // The rule's output goes nowhere; other changes go on.
+    daemon.ctl("set port p0 tag=7 -- add-br br1");
+    // A port that comes back under its number has its rules again.
+    daemon.ctl(
+        "add-port br0 p1 -- set interface p1 type=dpdk options:dpdk-devargs=net_null1,no-rx=1 ofport_request=2",
+    );
+    daemon.wait_for("p1", "tx_packets", 100);
+    // Back in the same change: it was never gone to the rules.
+    daemon.ctl("add-flow br0 priority=4,in_port=p1,actions=drop");
+    daemon.ctl("del-port br0 p1 -- add-port br0 p1 -- set interface p1 type=vxlan options:remote_ip=1.2.3.4");
+    assert!(daemon.ctl("document").contains("priority=4,in_port=p1,actions=drop"));
+    // What was never there is refused as before.
+    assert!(daemon.refused("add-flow br0 in_port=p9,actions=drop").contains("p9"));
+    daemon.stop();
+}
+
+#[test]
+fn many_rules_load_in_no_time() {
+    const RULES: usize = 40_000;
+    let daemon = Daemon::start(BASE);
+    let lines = |cookie: u32| {
+        (0..RULES).fold(String::new(), |text, n| {
+            let address = format!("10.{}.{}.{}", n >> 16, n >> 8 & 255, n & 255);
+            text + &format!("cookie={cookie},ip,in_port=p1,nw_dst={address},actions=output:p0\n")
+        })
+    };
+    let file = daemon.dir.path().join("flows");
+    let start = Instant::now();
+    // New rules, the same ones with other cookies, and another port on a bridge that has them.
+    for cookie in 1..=2 {
+        fs::write(&file, lines(cookie)).unwrap();
+        daemon.ctl(&format!("add-flows br0 {}", file.display()));
+    }
+    daemon.ctl("add-port br0 vx -- set interface vx type=vxlan options:remote_ip=1.2.3.4");
+    daemon.ctl("del-port br0 p0");
+    let took = start.elapsed();
+    let document = daemon.ctl("document");
+    assert_eq!(document.matches("cookie=0x2,").count(), RULES);
+    assert_eq!(document.matches("output:1").count(), RULES);
+    println!("{took:?}");
+    assert!(took < Duration::from_secs(15), "{took:?}");
     daemon.stop();
 }
 
@@ -263,6 +357,31 @@ fn a_device_that_does_not_come_back_leaves_the_old_one_running() {
     assert!(error.contains("port p1: "), "{error}");
     daemon.wait_for("p1", "tx_packets", 1000);
     assert_eq!(daemon.json("get interface p1 ofport"), 2);
+    // What was done before the device failed is undone.
+    daemon.refused(
+        "set interface p0 mtu_request=1400 -- set interface p1 options:dpdk-devargs=net_null1,no-rx=7",
+    );
+    assert_eq!(daemon.ctl("get interface p0 mtu"), "1500\n");
+    daemon.stop();
+}
+
+#[test]
+fn a_port_that_is_lost_takes_nothing_with_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let capture = dir.path().join("in.pcap");
+    // A capture without packets.
+    let head = [0xd4, 0xc3, 0xb2, 0xa1, 2, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 1, 0, 0, 0];
+    fs::write(&capture, head).unwrap();
+    let capture_port = format!("net_pcap0,rx_pcap={}", capture.display());
+    let daemon = Daemon::start_in(dir, &BASE.replace("net_null1,no-rx=1", &capture_port));
+    fs::remove_file(&capture).unwrap();
+    // Neither the new device nor the old one can be had.
+    let error = daemon.refused("set interface p1 options:dpdk-devargs=net_pcap0,rx_pcap=/no/such");
+    assert!(error.contains("port p1: "), "{error}");
+    assert_eq!(daemon.ctl("list-ports br0"), "p0\n");
+    // The rule that names it goes on by number, so that the document is still one that can be changed.
+    assert!(daemon.ctl("document").contains("in_port=p0,actions=output:2"));
+    daemon.ctl("add-br br1");
     daemon.stop();
 }
 

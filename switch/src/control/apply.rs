@@ -3,7 +3,7 @@
 
 use super::device::{Device, DeviceError, Resources};
 use super::plan::Plan;
-use super::rules;
+use super::rules::{self, Names, Place};
 use super::totals::Totals;
 use crate::bridge::vlan::VlanConfig;
 use crate::bridge::{BridgePorts, PortKind};
@@ -12,10 +12,10 @@ use crate::datapath::message::PortIo;
 use crate::slowpath::ports::{ApplyError, WorkerQueues};
 use crate::slowpath::{Handle, SlowPath, handle::Stopped};
 use config::{Bridge, Document, DpdkOptions, VxlanOptions};
-use flow::ofp::FlowFilter;
+use flow::ofp::{FlowFilter, FlowSpec};
 use flow::program::{MAX_PORTS, PortId};
-use std::collections::BTreeMap;
 use std::collections::hash_map::DefaultHasher;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::hash::{Hash, Hasher};
 use wire::addr::MacAddr;
 
@@ -68,6 +68,9 @@ pub struct Switch {
 
 /// A device between its start and its port.
 type Opened = BTreeMap<String, (Device, Vec<WorkerQueues>)>;
+
+/// MTUs in bytes by port name.
+type Mtus = Vec<(String, u16)>;
 
 /// OpenFlow numbers by port name.
 type Ofports = BTreeMap<String, u16>;
@@ -130,15 +133,19 @@ impl Switch {
                 return Err(error.into());
             }
         }
-        if let Err(error) = self.set_mtus(&plan, &new) {
-            close_all(opened);
-            return Err(error.into());
-        }
+        let mtus = match self.set_mtus(&plan, &new) {
+            Ok(before) => before,
+            Err(error) => {
+                close_all(opened);
+                return Err(error.into());
+            }
+        };
         if !later.is_empty() {
             match self.replace_devices(&plan, &later, &mut opened).await {
                 Ok(numbers) => ofports = numbers,
                 Err(error) => {
                     close_all(opened);
+                    self.reset_mtus(mtus);
                     return Err(error);
                 }
             }
@@ -175,9 +182,9 @@ impl Switch {
         Ok(())
     }
 
-    /// Sets the MTU of devices that stay; undoes it when one refuses.
-    fn set_mtus(&mut self, plan: &Plan, new: &Document) -> Result<(), DeviceError> {
-        let mut done: Vec<(String, u16)> = Vec::new();
+    /// Sets the MTU of devices that stay, and returns what it was; undoes it when one refuses.
+    fn set_mtus(&mut self, plan: &Plan, new: &Document) -> Result<Mtus, DeviceError> {
+        let mut done = Mtus::new();
         for name in &plan.set_mtu {
             let wanted = new.port(name).and_then(|(_, p)| p.mtu).unwrap_or(super::device::DEFAULT_MTU);
             let Some(device) = self.ports.get_mut(name).and_then(|p| p.device.as_mut()) else { continue };
@@ -185,18 +192,23 @@ impl Switch {
             match device.set_mtu(wanted) {
                 Ok(()) => done.push((name.clone(), before)),
                 Err(reason) => {
-                    for (name, mtu) in done {
-                        if let Some(device) = self.ports.get_mut(&name).and_then(|p| p.device.as_mut())
-                            && let Err(reason) = device.set_mtu(mtu)
-                        {
-                            tracing::error!(port = %name, %reason, "the MTU cannot be set back");
-                        }
-                    }
+                    self.reset_mtus(done);
                     return Err(DeviceError { port: name.clone(), reason });
                 }
             }
         }
-        Ok(())
+        Ok(done)
+    }
+
+    /// Undoes [`Switch::set_mtus`].
+    fn reset_mtus(&mut self, before: Mtus) {
+        for (name, mtu) in before {
+            if let Some(device) = self.ports.get_mut(&name).and_then(|p| p.device.as_mut())
+                && let Err(reason) = device.set_mtu(mtu)
+            {
+                tracing::error!(port = %name, %reason, "the MTU cannot be set back");
+            }
+        }
     }
 
     /// Takes old ports off devices that new ones want, and starts the devices anew. When one does not start, the
@@ -242,10 +254,22 @@ impl Switch {
                 tracing::error!(%error, "a port that worked before does not come back");
             }
         }
+        let running = match self.handle.call(|slow| Names::all(&slow.world)).await {
+            Ok(running) => running,
+            Err(error) => {
+                close_all(opened);
+                return tracing::error!(%error, "the earlier state cannot be restored");
+            }
+        };
         let mut target = full;
         for bridge in &mut target.bridges {
+            let had: Vec<_> = bridge.ports.iter().filter_map(|p| ofports.get_key_value(&p.name)).collect();
+            let had = had.into_iter().map(|(name, number)| (name.clone(), u32::from(*number)));
+            let mut before = running.get(&bridge.name).cloned().unwrap_or_default();
+            before.extend(had.collect::<Vec<_>>());
             let came = |p: &config::Port| self.ports.contains_key(&p.name) || opened.contains_key(&p.name);
             bridge.ports.retain(came);
+            rules::by_number(bridge, &before);
         }
         let plan = Plan::new(&without, &target);
         if let Err(error) = self.carry_out(plan, target, opened, ofports).await {
@@ -267,18 +291,16 @@ impl Switch {
             devices.insert(name.clone(), device);
             queues.insert(name, shared);
         }
-        let mtus: Vec<(String, u16)> = plan
+        let mtus: Mtus = plan
             .set_mtu
             .iter()
             .filter_map(|name| Some((name.clone(), self.ports.get(name)?.device.as_ref()?.mtu)))
             .collect();
-        let (old, target) = (std::mem::take(&mut self.document), new.clone());
-        let (job_plan, job_old) = (plan.clone(), old.clone());
+        let (job_plan, old, target) = (plan.clone(), self.document.clone(), new.clone());
         let outcome = self
             .handle
-            .call(move |slow| run(slow, &job_plan, (&job_old, &target), queues, &mtus, ofports))
-            .await
-            .inspect_err(|_| self.document = old)?;
+            .call(move |slow| run(slow, &job_plan, (&old, &target), queues, &mtus, ofports))
+            .await?;
         self.document = new;
         for (name, ios) in outcome.returned {
             let device = self.ports.remove(&name).and_then(|port| port.device);
@@ -423,8 +445,10 @@ fn read_rules(slow: &mut SlowPath, bridge: &Bridge, old: Option<&Bridge>) -> Res
     let parse = |text: &String| {
         rules::parse(text, &names).map_err(|error| ChangeError::Rule(bridge.name.clone(), error))
     };
-    let before = old.map_or(&[][..], |b| &b.flows);
-    let mut specs = Vec::new();
+    // Sets, as there may be a hundred thousand rules, and no upcall is answered meanwhile.
+    let before: HashSet<&String> = old.into_iter().flat_map(|b| &b.flows).collect();
+    let now: HashSet<&String> = bridge.flows.iter().collect();
+    let mut specs = Vec::with_capacity(bridge.flows.len());
     for text in &bridge.flows {
         let spec = parse(text)?;
         if !rules::is_timed(&spec) || !before.contains(text) {
@@ -432,19 +456,19 @@ fn read_rules(slow: &mut SlowPath, bridge: &Bridge, old: Option<&Bridge>) -> Res
         }
     }
     // Those that the document no longer has may name ports that are gone, and then match nothing any more.
-    let removed: Vec<_> = before
-        .iter()
-        .filter(|text| !bridge.flows.contains(text))
-        .filter_map(|text| parse(text).ok())
-        .collect();
+    let mut removed: HashMap<Place, Vec<FlowSpec>> = HashMap::new();
+    for spec in before.difference(&now).filter_map(|text| parse(text).ok()).filter(rules::is_timed) {
+        removed.entry(Place::of(&spec)).or_default().push(spec);
+    }
     if let Some(running) = slow.world.bridge(id) {
+        let places: HashSet<Place> = specs.iter().map(Place::of).collect();
+        let stays = |spec: &&FlowSpec| {
+            let place = Place::of(spec);
+            let gone = removed.get(&place).is_some_and(|gone| gone.contains(spec));
+            rules::is_timed(spec) && !gone && !places.contains(&place)
+        };
         let live = running.tables.select(&FlowFilter::default(), false);
-        let timed = live.iter().map(|rule| &rule.spec).filter(|spec| rules::is_timed(spec));
-        let kept: Vec<_> = timed
-            .filter(|spec| !removed.contains(spec) && !specs.iter().any(|new| rules::same_place(new, spec)))
-            .cloned()
-            .collect();
-        specs.extend(kept);
+        specs.extend(live.iter().map(|rule| &rule.spec).filter(stays).cloned());
     }
     slow.replace_rules(id, &specs);
     Ok(())

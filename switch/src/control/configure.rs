@@ -1,7 +1,7 @@
 //! Handlers that change the document: transactions, and whole documents.
 
 use super::apply::{ChangeError, Switch};
-use super::rules;
+use super::rules::{self, Names};
 use super::server::{Answer, App, Refused};
 use super::views::{interface_rows, show_all};
 use crate::api::{
@@ -10,8 +10,8 @@ use crate::api::{
 use axum::Json;
 use axum::extract::State;
 use axum::http::{HeaderMap, header::CONTENT_TYPE};
-use config::Document;
 use config::vsctl::{self, ColumnValue, Command, Output, Selector, Table, VsctlError};
+use config::{Bridge, Document};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -32,8 +32,20 @@ pub(super) async fn transaction(
     let commands = vsctl::parse_transaction(&body.args)?;
     let mut switch = app.switch.lock().await;
     let mut document = switch.document.clone();
-    let applied = vsctl::apply_with(&mut document, &commands, &rules::check)?;
+    // Rules that name a port are no reason to keep it: they go on by its number.
+    let before = if commands.iter().any(|command| matches!(command, Command::DelPort { .. })) {
+        app.handle.call(|slow| Names::all(&slow.world)).await?
+    } else {
+        BTreeMap::new()
+    };
+    let check = |text: &str, bridge: &Bridge| rules::check_with(text, bridge, before.get(&bridge.name));
+    let applied = vsctl::apply_with(&mut document, &commands, &check)?;
     if applied.changed {
+        for bridge in &mut document.bridges {
+            if let Some(before) = before.get(&bridge.name) {
+                rules::by_number(bridge, before);
+            }
+        }
         switch.change(document).await?;
     }
     let mut outputs = Vec::with_capacity(applied.outputs.len());

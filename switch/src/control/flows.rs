@@ -1,7 +1,7 @@
 //! Handlers for rules: what changes them changes the document too, so that it stays the desired state. Rules with
 //! timeouts go by themselves and do not stand in the document.
 
-use super::rules::{self, Names, is_timed, same_place};
+use super::rules::{self, Names, Place, is_timed};
 use super::server::{Answer, App, Refused};
 use crate::api::{Done, FlowDelete, FlowRow, Flows, Trace, TraceRequest};
 use crate::bridge::{BridgeId, BridgePorts};
@@ -10,20 +10,13 @@ use axum::Json;
 use axum::extract::{Path, Query, State};
 use flow::ofp::{FlowFilter, FlowSpec, parse_flow_match, parse_key};
 use serde::Deserialize;
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Instant;
 
 /// The bridge, or 404.
 pub(super) fn bridge_id(slow: &SlowPath, name: &str) -> Result<BridgeId, Refused> {
     slow.world.bridge_named(name).ok_or_else(|| Refused::not_found(format!("no bridge named {name}")))
-}
-
-/// Names and numbers of the bridge's running ports, to take to another thread.
-fn names(slow: &SlowPath, id: BridgeId) -> Names {
-    let ports = slow.world.bridge(id).into_iter().flat_map(|bridge| &bridge.ports);
-    let named = ports.filter_map(|(number, port)| Some((slow.world.port(*port)?.name.clone(), *number)));
-    Names(named.collect::<BTreeMap<_, _>>())
 }
 
 /// Parses all rules, or says which one is wrong.
@@ -78,30 +71,38 @@ pub(super) async fn add(
 ) -> Answer<Done> {
     let mut switch = app.switch.lock().await;
     let name = bridge.clone();
-    let (specs, names) = app
+    let (specs, places, replaces, names) = app
         .handle
         .call(move |slow| {
             let id = bridge_id(slow, &name)?;
             let specs = parse_all(slow, id, &body.flows)?;
+            // Of several for one place the last one holds.
+            let places: HashMap<Place, usize> =
+                specs.iter().enumerate().map(|(at, spec)| (Place::of(spec), at)).collect();
             let now = Instant::now();
+            let mut replaces = false;
             if let Some(running) = slow.world.bridge_mut(id) {
+                let before = running.tables.len();
                 for spec in &specs {
                     running.tables.add(spec, now);
                 }
+                replaces = running.tables.len() < before + places.len();
             }
             commit(slow)?;
-            Ok::<_, Refused>((specs, names(slow, id)))
+            Ok::<_, Refused>((specs, places, replaces, Names::of(&slow.world, id)))
         })
         .await??;
     if let Some(bridge) = switch.document.bridge_mut(&bridge) {
-        // What has been replaced goes, also by a rule that will go itself.
-        bridge.flows.retain(|old| match rules::parse(old, &names) {
-            Ok(old) => !specs.iter().any(|new| same_place(new, &old)),
-            Err(_) => true,
-        });
+        // What has been replaced goes, also by a rule that will go itself. Mostly rules are new, and the document's
+        // need not be read.
+        if replaces {
+            bridge.flows.retain(|old| match rules::parse(old, &names) {
+                Ok(old) => !places.contains_key(&Place::of(&old)),
+                Err(_) => true,
+            });
+        }
         for (at, spec) in specs.iter().enumerate() {
-            let again = specs[at + 1..].iter().any(|later| same_place(later, spec));
-            if !is_timed(spec) && !again {
+            if !is_timed(spec) && places.get(&Place::of(spec)) == Some(&at) {
                 bridge.flows.push(rules::canonical(spec, &names));
             }
         }
@@ -129,7 +130,7 @@ pub(super) async fn delete(
             if gone > 0 {
                 commit(slow)?;
             }
-            Ok::<_, Refused>((gone, filter, names(slow, id)))
+            Ok::<_, Refused>((gone, filter, Names::of(&slow.world, id)))
         })
         .await??;
     if let Some(bridge) = switch.document.bridge_mut(&bridge) {
@@ -156,7 +157,7 @@ pub(super) async fn replace(
             if slow.replace_rules(id, &specs) {
                 commit(slow)?;
             }
-            Ok::<_, Refused>((specs, names(slow, id)))
+            Ok::<_, Refused>((specs, Names::of(&slow.world, id)))
         })
         .await??;
     if let Some(bridge) = switch.document.bridge_mut(&bridge) {
