@@ -18,6 +18,7 @@ use prometheus::{Encoder, GaugeVec, IntCounterVec, Opts, Registry, TextEncoder};
 use rte::port::Stats;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, PoisonError};
+use wire::parse::Anomaly;
 
 /// A port at one moment.
 struct PortSample {
@@ -201,6 +202,7 @@ impl Collector for SwitchCollector {
             &["reason", "port"],
             &drops,
         );
+        malformed(&mut out, &self.0.app);
         let sizes = |rows: &'_ [(String, usize)]| {
             rows.iter().map(|(bridge, n)| (bridge.clone(), *n as f64)).collect::<Vec<_>>()
         };
@@ -256,6 +258,20 @@ fn ports(out: &mut Families, ports: &[PortSample]) {
             .collect();
         out.counters(&format!("vxswitch_port_{name}_total"), help, &LABELS, &rows);
     }
+}
+
+/// Every kind has a line from the start on, so that the first frame shows as a rate.
+fn malformed(out: &mut Families, app: &App) {
+    let rows: Vec<_> = Anomaly::ALL
+        .iter()
+        .map(|kind| (vec![kind.name()], app.counters.iter().map(|c| c.anomalies(*kind)).sum()))
+        .collect();
+    out.counters(
+        "vxswitch_malformed_frames_total",
+        "Frames with a malformed header behind Ethernet, by what was wrong; they are bridged by what is known.",
+        &["kind"],
+        &rows,
+    );
 }
 
 fn workers(out: &mut Families, app: &App) {
