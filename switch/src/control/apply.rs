@@ -3,19 +3,18 @@
 
 use super::device::{Device, DeviceError, Resources};
 use super::plan::Plan;
-use super::rules::{self, Names, Place};
+use super::rules::{self, Names};
 use super::totals::Totals;
+use crate::bridge::PortKind;
 use crate::bridge::vlan::VlanConfig;
-use crate::bridge::{BridgePorts, PortKind};
 use crate::datapath::MAX_ADJACENCIES;
 use crate::datapath::message::PortIo;
 use crate::slowpath::ports::{ApplyError, WorkerQueues};
 use crate::slowpath::{Handle, SlowPath, handle::Stopped};
 use config::{Bridge, Document, DpdkOptions, VxlanOptions};
-use flow::ofp::{FlowFilter, FlowSpec};
 use flow::program::{MAX_PORTS, PortId};
+use std::collections::BTreeMap;
 use std::collections::hash_map::DefaultHasher;
-use std::collections::{BTreeMap, HashMap, HashSet};
 use std::hash::{Hash, Hasher};
 use wire::addr::MacAddr;
 
@@ -432,45 +431,9 @@ fn build(
         }
     }
     for bridge in plan.rules.iter().filter_map(|name| new.bridge(name)) {
-        read_rules(slow, bridge, old.bridge(&bridge.name))?;
+        rules::read(slow, bridge, old.bridge(&bridge.name))
+            .map_err(|error| ChangeError::Rule(bridge.name.clone(), error))?;
     }
-    Ok(())
-}
-
-/// Makes a bridge's rules those of its document entry. Rules with timeouts are added when they are new in the
-/// document, and stay as long as they live: they are not brought back.
-fn read_rules(slow: &mut SlowPath, bridge: &Bridge, old: Option<&Bridge>) -> Result<(), ChangeError> {
-    let Some(id) = slow.world.bridge_named(&bridge.name) else { return Ok(()) };
-    let names = BridgePorts { world: &slow.world, bridge: id };
-    let parse = |text: &String| {
-        rules::parse(text, &names).map_err(|error| ChangeError::Rule(bridge.name.clone(), error))
-    };
-    // Sets, as there may be a hundred thousand rules, and no upcall is answered meanwhile.
-    let before: HashSet<&String> = old.into_iter().flat_map(|b| &b.flows).collect();
-    let now: HashSet<&String> = bridge.flows.iter().collect();
-    let mut specs = Vec::with_capacity(bridge.flows.len());
-    for text in &bridge.flows {
-        let spec = parse(text)?;
-        if !rules::is_timed(&spec) || !before.contains(text) {
-            specs.push(spec);
-        }
-    }
-    // Those that the document no longer has may name ports that are gone, and then match nothing any more.
-    let mut removed: HashMap<Place, Vec<FlowSpec>> = HashMap::new();
-    for spec in before.difference(&now).filter_map(|text| parse(text).ok()).filter(rules::is_timed) {
-        removed.entry(Place::of(&spec)).or_default().push(spec);
-    }
-    if let Some(running) = slow.world.bridge(id) {
-        let places: HashSet<Place> = specs.iter().map(Place::of).collect();
-        let stays = |spec: &&FlowSpec| {
-            let place = Place::of(spec);
-            let gone = removed.get(&place).is_some_and(|gone| gone.contains(spec));
-            rules::is_timed(spec) && !gone && !places.contains(&place)
-        };
-        let live = running.tables.select(&FlowFilter::default(), false);
-        specs.extend(live.iter().map(|rule| &rule.spec).filter(stays).cloned());
-    }
-    slow.replace_rules(id, &specs);
     Ok(())
 }
 

@@ -1,10 +1,11 @@
 //! Flows as text: checked before anything is changed, parsed when the ports have their numbers.
 
 use crate::bridge::rules::unsupported;
-use crate::bridge::{BridgeId, World};
+use crate::bridge::{BridgeId, BridgePorts, World};
+use crate::slowpath::SlowPath;
 use config::{Bridge, Document};
-use flow::ofp::{FlowSpec, Match, PortNames, format_flow, parse_flow};
-use std::collections::{BTreeMap, HashMap};
+use flow::ofp::{FlowFilter, FlowSpec, Match, PortNames, format_flow, parse_flow};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 /// Names and OpenFlow numbers of a bridge's running ports, to take to another thread.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -147,6 +148,43 @@ impl Place {
     pub fn of(spec: &FlowSpec) -> Place {
         Place(spec.table, spec.priority, spec.matches)
     }
+}
+
+/// Makes a bridge's rules those of its document entry. Rules with timeouts are added when they are new in the
+/// document, and stay as long as they live: they are not brought back.
+///
+/// # Errors
+/// Which token of a rule is wrong and what was expected; nothing is changed then.
+pub fn read(slow: &mut SlowPath, bridge: &Bridge, old: Option<&Bridge>) -> Result<(), String> {
+    let Some(id) = slow.world.bridge_named(&bridge.name) else { return Ok(()) };
+    let names = BridgePorts { world: &slow.world, bridge: id };
+    // Sets, as there may be a hundred thousand rules, and no upcall is answered meanwhile.
+    let before: HashSet<&String> = old.into_iter().flat_map(|b| &b.flows).collect();
+    let now: HashSet<&String> = bridge.flows.iter().collect();
+    let mut specs = Vec::with_capacity(bridge.flows.len());
+    for text in &bridge.flows {
+        let spec = parse(text, &names)?;
+        if !is_timed(&spec) || !before.contains(text) {
+            specs.push(spec);
+        }
+    }
+    // Those that the document no longer has may name ports that are gone, and then match nothing any more.
+    let mut removed: HashMap<Place, Vec<FlowSpec>> = HashMap::new();
+    for spec in before.difference(&now).filter_map(|text| parse(text, &names).ok()).filter(is_timed) {
+        removed.entry(Place::of(&spec)).or_default().push(spec);
+    }
+    if let Some(running) = slow.world.bridge(id) {
+        let places: HashSet<Place> = specs.iter().map(Place::of).collect();
+        let stays = |spec: &&FlowSpec| {
+            let place = Place::of(spec);
+            let gone = removed.get(&place).is_some_and(|gone| gone.contains(spec));
+            is_timed(spec) && !gone && !places.contains(&place)
+        };
+        let live = running.tables.select(&FlowFilter::default(), false);
+        specs.extend(live.iter().map(|rule| &rule.spec).filter(stays).cloned());
+    }
+    slow.replace_rules(id, &specs);
+    Ok(())
 }
 
 /// Everything that is wrong with a document, its flows included.
