@@ -66,7 +66,7 @@ pub struct InterfaceRow {
     pub mac_in_use: Option<String>,
     /// Largest Ethernet payload, bytes.
     pub mtu: Option<u16>,
-    /// `up` or `down`. A tunnel is up when packets can be sent to at least one remote.
+    /// `up`, `down` or `unknown`. A tunnel is up when packets can be sent to at least one remote.
     pub link_state: String,
     /// Bit/s, where the device knows.
     pub link_speed: Option<u64>,

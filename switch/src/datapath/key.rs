@@ -7,7 +7,7 @@
 use super::act::Compiled;
 use super::counters::WorkerCounters;
 use super::{Batch, Path};
-use crate::tunnel::termination::Termination;
+use crate::tunnel::termination::{Intake, Termination};
 use flow::drop::DropReason;
 use flow::megaflow::MegaflowTable;
 use flow::program::PortId;
@@ -89,14 +89,13 @@ pub(super) fn extract_batch(
     mut shortcuts: Shortcuts<'_>,
     counters: &WorkerCounters,
 ) {
-    let underlay = termination.is_underlay(port);
+    let mut intake = termination.intake(port);
     let (mut kept, mut unkeyed) = (0, 0u32);
     for at in 0..batch.mbufs.len() {
         let (key, mbuf) = (&mut batch.keys[kept], &mut batch.mbufs[at]);
-        let result = if underlay {
-            underlay_frame(mbuf, port, termination, &mut shortcuts, counters, key)
-        } else {
-            plain_frame(mbuf, port, counters, key)
+        let result = match &mut intake {
+            Some(intake) => underlay_frame(mbuf, port, intake, &mut shortcuts, counters, key),
+            None => plain_frame(mbuf, port, counters, key),
         };
         match result {
             Ok(found) => {
@@ -157,16 +156,19 @@ fn plain_frame(
 fn underlay_frame(
     mbuf: &mut Mbuf,
     port: PortId,
-    termination: &mut Termination,
+    intake: &mut Intake<'_>,
     shortcuts: &mut Shortcuts<'_>,
     counters: &WorkerCounters,
     key: &mut FlowKey,
 ) -> Result<Found, DropReason> {
     one_segment(mbuf)?;
-    let Some(outer) = PlainOuter::read(mbuf.data()).filter(|outer| termination.takes(port, outer)) else {
-        return unusual_frame(mbuf, port, termination, counters, key);
+    let Some(outer) = PlainOuter::read(mbuf.data()) else {
+        return unusual_frame(mbuf, port, intake, counters, key);
     };
-    let in_port = termination.recall(&outer).unwrap_or(PortId::TUNNEL_MISS);
+    if !intake.takes(&outer) {
+        return unusual_frame(mbuf, port, intake, counters, key);
+    }
+    let in_port = intake.recall(&outer).unwrap_or(PortId::TUNNEL_MISS);
     count_inner(counters, in_port, outer.inner_len);
     if outer.trailing > 0 {
         // Cannot fail: the padding was measured in this very frame.
@@ -192,12 +194,12 @@ fn underlay_frame(
 fn unusual_frame(
     mbuf: &mut Mbuf,
     port: PortId,
-    termination: &Termination,
+    intake: &Intake<'_>,
     counters: &WorkerCounters,
     key: &mut FlowKey,
 ) -> Result<Found, DropReason> {
     let frame = mbuf.data();
-    if !peek(frame).is_some_and(|p| termination.is_ours(port, &p)) {
+    if !peek(frame).is_some_and(|p| intake.is_ours(&p)) {
         return plain_frame(mbuf, port, counters, key);
     }
     let outer = parse_outer(frame, false)?;
@@ -206,7 +208,7 @@ fn unusual_frame(
         let _ = mbuf.trim(outer.trailing.into());
     }
     let in_port = match (outer.src, outer.dst) {
-        (IpAddr::V4(src), IpAddr::V4(dst)) => termination.find(outer.vni(), src, dst, outer.udp_dst),
+        (IpAddr::V4(src), IpAddr::V4(dst)) => intake.find(outer.vni(), src, dst, outer.udp_dst),
         _ => None,
     };
     let in_port = in_port.unwrap_or(PortId::TUNNEL_MISS);

@@ -89,7 +89,7 @@ pub struct Termination {
     /// In the order of precedence: `in_key` before `remote_ip` before `local_ip`.
     shapes: Vec<Shape>,
     /// Direct-mapped, in front of `tunnels`.
-    memos: Box<[Memo]>,
+    memos: Box<[Memo; MEMOS]>,
 }
 
 impl Default for Termination {
@@ -101,7 +101,7 @@ impl Default for Termination {
             plain_sockets: Vec::new(),
             tunnels: FxHashMap::default(),
             shapes: Vec::new(),
-            memos: vec![Memo::default(); MEMOS].into(),
+            memos: Box::new([Memo::default(); MEMOS]),
         }
     }
 }
@@ -158,54 +158,97 @@ impl Termination {
         self.by_port[port.index()] != 0
     }
 
+    /// What a burst from `port` is compared with; `None` for a port of a bridge without addresses.
     #[inline(always)]
-    fn underlay(&self, port: PortId) -> Option<&Underlay> {
-        self.underlays.get(usize::from(self.by_port[port.index()]).wrapping_sub(1))
-    }
-
-    /// [`Termination::is_ours`] for a packet that was read in one go.
-    #[inline(always)]
-    pub fn takes(&self, port: PortId, outer: &PlainOuter) -> bool {
-        self.underlay(port).is_some_and(|underlay| {
-            outer.dl_dst == underlay.plain_mac
-                && self.plain_sockets.contains(&(outer.port_and_vni as u16))
-                && underlay.plain_addresses.contains(&((outer.addresses >> 32) as u32))
+    pub fn intake(&mut self, port: PortId) -> Option<Intake<'_>> {
+        let underlay = self.underlays.get(usize::from(self.by_port[port.index()]).wrapping_sub(1))?;
+        let first = |list: &[u32]| list.first().copied().unwrap_or(0);
+        Some(Intake {
+            mac: underlay.plain_mac,
+            address: first(&underlay.plain_addresses),
+            socket: self.plain_sockets.first().copied().unwrap_or(0),
+            underlay,
+            sockets: &self.plain_sockets,
+            any_sockets: &self.sockets,
+            shapes: &self.shapes,
+            tunnels: &self.tunnels,
+            memos: &mut self.memos,
         })
-    }
-
-    /// Whether a UDP packet on `port` goes to one of our VTEP sockets.
-    #[inline]
-    pub fn is_ours(&self, port: PortId, peek: &Peek) -> bool {
-        let Some(underlay) = self.underlay(port) else { return false };
-        let IpAddr::V4(dst) = peek.dst else { return false };
-        peek.dl_dst == underlay.mac
-            && peek.vid.is_none()
-            && self.sockets.contains(&peek.udp_dst)
-            && underlay.addresses.contains(&dst)
-    }
-
-    /// [`Termination::find`] with a memory. Everything that tells tunnels apart is compared, so that no packet
-    /// gets another one's answer.
-    #[inline(always)]
-    pub fn recall(&mut self, outer: &PlainOuter) -> Option<PortId> {
-        let PlainOuter { port_and_vni, addresses, .. } = *outer;
-        let mixed = (port_and_vni ^ addresses << 8).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        let memo = &mut self.memos[(mixed >> 55) as usize % MEMOS];
-        if memo.port_and_vni == port_and_vni && memo.addresses == addresses && memo.tunnel != 0 {
-            return Some(PortId(memo.tunnel));
-        }
-        let at = (mixed >> 55) as usize % MEMOS;
-        let found = self.find(outer.vni(), outer.src(), outer.dst(), outer.udp_dst())?;
-        self.memos[at] = Memo { port_and_vni, addresses, tunnel: found.0 };
-        Some(found)
     }
 
     /// The vxlan port that takes a packet with this VNI from `remote` to `local`.
     #[inline]
     pub fn find(&self, vni: u32, remote: Ipv4Addr, local: Ipv4Addr, dst_port: u16) -> Option<PortId> {
-        self.shapes.iter().find_map(|shape| {
-            self.tunnels.get(&pack(*shape, vni, u32::from(remote), u32::from(local), dst_port)).copied()
-        })
+        find(&self.shapes, &self.tunnels, (vni, remote, local, dst_port))
+    }
+}
+
+/// The most specific tunnel that takes a packet: VNI, remote, local, UDP port.
+#[inline]
+fn find(
+    shapes: &[Shape],
+    tunnels: &FxHashMap<Packed, PortId>,
+    (vni, remote, local, dst_port): (u32, Ipv4Addr, Ipv4Addr, u16),
+) -> Option<PortId> {
+    shapes.iter().find_map(|shape| {
+        tunnels.get(&pack(*shape, vni, u32::from(remote), u32::from(local), dst_port)).copied()
+    })
+}
+
+/// The termination tables as one burst from one port needs them.
+#[derive(Debug)]
+pub struct Intake<'a> {
+    mac: u64,
+    /// The first address and the first socket: mostly the only ones.
+    address: u32,
+    socket: u16,
+    underlay: &'a Underlay,
+    sockets: &'a [u16],
+    any_sockets: &'a [u16],
+    shapes: &'a [Shape],
+    tunnels: &'a FxHashMap<Packed, PortId>,
+    memos: &'a mut [Memo; MEMOS],
+}
+
+impl Intake<'_> {
+    /// Whether a UDP packet goes to one of our VTEP sockets.
+    #[inline]
+    pub fn is_ours(&self, peek: &Peek) -> bool {
+        let IpAddr::V4(dst) = peek.dst else { return false };
+        peek.dl_dst == self.underlay.mac
+            && peek.vid.is_none()
+            && self.any_sockets.contains(&peek.udp_dst)
+            && self.underlay.addresses.contains(&dst)
+    }
+
+    /// [`Intake::is_ours`] for a packet that was read in one go.
+    #[inline(always)]
+    pub fn takes(&self, outer: &PlainOuter) -> bool {
+        let (address, socket) = ((outer.addresses >> 32) as u32, outer.port_and_vni as u16);
+        outer.dl_dst == self.mac
+            && (address == self.address || self.underlay.plain_addresses.contains(&address))
+            && (socket == self.socket || self.sockets.contains(&socket))
+    }
+
+    /// The vxlan port that takes a packet with this VNI from `remote` to `local`.
+    pub fn find(&self, vni: u32, remote: Ipv4Addr, local: Ipv4Addr, dst_port: u16) -> Option<PortId> {
+        find(self.shapes, self.tunnels, (vni, remote, local, dst_port))
+    }
+
+    /// [`Intake::find`] with a memory. Everything that tells tunnels apart is compared, so that no packet gets
+    /// another one's answer.
+    #[inline(always)]
+    pub fn recall(&mut self, outer: &PlainOuter) -> Option<PortId> {
+        let PlainOuter { port_and_vni, addresses, .. } = *outer;
+        let mixed = (port_and_vni ^ addresses << 8).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let at = (mixed >> 55) as usize % MEMOS;
+        let memo = &self.memos[at];
+        if memo.port_and_vni == port_and_vni && memo.addresses == addresses && memo.tunnel != 0 {
+            return Some(PortId(memo.tunnel));
+        }
+        let found = self.find(outer.vni(), outer.src(), outer.dst(), outer.udp_dst())?;
+        self.memos[at] = Memo { port_and_vni, addresses, tunnel: found.0 };
+        Some(found)
     }
 }
 
@@ -214,6 +257,8 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
     use wire::encap::{EncapAddrs, EncapExt, EncapPatch, EncapSpec, EncapTemplate};
+
+    const OWN: Ipv4Addr = Ipv4Addr::new(0, 0, 0, 1);
 
     fn addr() -> impl Strategy<Value = Ipv4Addr> {
         (0u32..3).prop_map(Ipv4Addr::from)
@@ -250,6 +295,8 @@ mod tests {
             packets in prop::collection::vec((0u32..3, addr(), addr(), 1u16..3), 1..40),
         ) {
             let mut termination = Termination::default();
+            termination.add_underlay(MacAddr::ZERO, vec![OWN], [PortId(1)]);
+            let sockets: Vec<u16> = tunnels.iter().map(|of| of.dst_port).collect();
             let mut accepted: Vec<(TunnelMatch, PortId)> = Vec::new();
             for (i, of) in tunnels.iter().enumerate() {
                 let same = accepted.iter().find(|(other, _)| other == of).map(|(_, port)| *port);
@@ -272,8 +319,10 @@ mod tests {
                     .map(|(_, port)| *port);
                 prop_assert_eq!(termination.find(vni, remote, local, dst_port), expected);
                 let outer = packet(vni, remote, local, dst_port);
-                prop_assert_eq!(termination.recall(&outer), expected);
-                prop_assert_eq!(termination.recall(&outer), expected, "remembered");
+                let mut intake = termination.intake(PortId(1)).expect("an underlay's port");
+                prop_assert_eq!(intake.takes(&outer), local == OWN && sockets.contains(&dst_port));
+                prop_assert_eq!(intake.recall(&outer), expected);
+                prop_assert_eq!(intake.recall(&outer), expected, "remembered");
             }
         }
     }
