@@ -14,7 +14,7 @@ use vxswitch_benches::traffic::{self, Flow};
 use wire::addr::MacAddr;
 use wire::encap::{ENCAP_V4_LEN, EncapAddrs, EncapExt, EncapPatch, EncapSpec, EncapTemplate};
 use wire::key::{FlowKey, FlowMask};
-use wire::outer::{parse_outer, peek};
+use wire::plain::PlainOuter;
 
 /// Different flows: their megaflows fit into the second-level cache.
 const FLOWS: usize = 1024;
@@ -146,13 +146,11 @@ fn tunnels(c: &mut Criterion) {
     group.throughput(Throughput::Elements(BURST as u64));
     group.bench_function("decapsulation", |b| {
         b.iter(|| {
+            let mut intake = termination.intake(port).expect("an underlay's port");
             for frame in &frames {
-                let frame = black_box(frame.as_slice());
-                let ours = peek(frame).is_some_and(|peek| termination.is_ours(port, &peek));
-                assert!(ours, "the frames are for this VTEP");
-                let outer = parse_outer(frame, false).expect("the frames are good");
-                let (remote, local) = (traffic::vtep_ip(0), traffic::LOCAL_IP);
-                black_box(termination.recall(outer.vni(), black_box(remote), local, outer.udp_dst));
+                let outer = PlainOuter::read(black_box(frame.as_slice())).expect("the frames are good");
+                assert!(intake.takes(&outer), "the frames are for this VTEP");
+                black_box(intake.recall(&outer));
             }
         });
     });
