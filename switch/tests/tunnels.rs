@@ -414,6 +414,10 @@ fn the_flow_table_sets_and_sees_the_vni() {
         let out = net.send("p1", &[udp(2, 1, 5, vni as u16, 0)]);
         assert_eq!(parse_outer(&out["up"][0], false).unwrap().vni(), vni);
     }
+    let flows = &net.slow.workers[0].flows;
+    let masks: Vec<u32> =
+        flows.slots().filter_map(|slot| flows.get(slot)).map(|flow| flow.mask.tun_id).collect();
+    assert_eq!(masks, [0, 0], "what an action sets is not looked at");
     assert!(net.send("p1", &[udp(2, 1, 5, 99, 0)]).is_empty());
     assert_eq!(net.drops(DropReason::TunnelKeyUnset), 1);
     assert_eq!(net.send("up", &[from_peer(30, PEER_IP, 0, &udp(1, 2, 3, 4, 0))])["p1"].len(), 1);

@@ -77,6 +77,8 @@ pub struct Translator<'w> {
     pub(super) drop: DropReason,
     /// Whether an action set `tun_id`, or the packet brought one.
     has_tun_id: bool,
+    /// Whether an action set it, in full.
+    tun_id_was_set: bool,
     pub(super) learn: Option<Learn>,
     rules: Vec<Arc<Rule>>,
     pub(super) tags: Vec<Dependency>,
@@ -114,6 +116,7 @@ impl<'w> Translator<'w> {
             tag: tag_of(key.vlan_tci.get()),
             drop: DropReason::Rule,
             has_tun_id: false,
+            tun_id_was_set: false,
             learn: None,
             rules: Vec::new(),
             tags: Vec::new(),
@@ -214,13 +217,16 @@ impl<'w> Translator<'w> {
                 Action::Drop => self.drop = DropReason::Rule,
                 Action::SetTunnel(vni) => {
                     self.key.flow.tun_id = *vni as u32;
-                    self.has_tun_id = true;
+                    (self.has_tun_id, self.tun_id_was_set) = (true, true);
                 }
                 Action::Resubmit { port: None, table } => self.resubmit(bridge, port, table.unwrap_or(0)),
                 Action::GotoTable(table) => self.resubmit(bridge, port, *table),
                 Action::SetField { field, value, mask } if is_metadata(*field) => {
                     field.set_masked(&mut self.key, *value, *mask);
-                    self.has_tun_id |= *field == Field::TunId;
+                    if *field == Field::TunId {
+                        self.has_tun_id = true;
+                        self.tun_id_was_set |= *mask == field.info().exact();
+                    }
                 }
                 // Rules with other actions are refused when they are added.
                 _ => self.drop = DropReason::UnsupportedAction,
@@ -304,7 +310,10 @@ impl<'w> Translator<'w> {
         let vni = match vxlan.options.out_key {
             TunnelKey::Vni(vni) => vni,
             TunnelKey::Flow if self.has_tun_id => {
-                self.wc.flow.tun_id = u32::MAX;
+                // What an action set is the same for all packets; what they brought is not.
+                if !self.tun_id_was_set {
+                    self.wc.flow.tun_id = u32::MAX;
+                }
                 self.key.flow.tun_id & 0xff_ffff
             }
             TunnelKey::Flow => {
