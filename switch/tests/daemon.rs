@@ -21,8 +21,12 @@ struct Daemon {
 }
 
 fn command(dir: &Path, own: &[&str]) -> Command {
+    command_on(EAL, dir, own)
+}
+
+fn command_on(eal: &str, dir: &Path, own: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_vxswitch"));
-    command.args(EAL.split(' ')).arg("--").args(["--total-num-mbufs", "8191", "--metrics", "127.0.0.1:0"]);
+    command.args(eal.split(' ')).arg("--").args(["--total-num-mbufs", "8191", "--metrics", "127.0.0.1:0"]);
     command.arg("--control").arg(dir.join("control.sock")).args(own).current_dir(dir);
     command.env_remove("VXSWITCH_CONTROL");
     command
@@ -35,8 +39,12 @@ impl Daemon {
 
     /// Starts in `dir`, and returns when it is ready.
     fn start_in(dir: TempDir, config: &str) -> Daemon {
+        Daemon::start_on(EAL, dir, config)
+    }
+
+    fn start_on(eal: &str, dir: TempDir, config: &str) -> Daemon {
         fs::write(dir.path().join("config.toml"), config).unwrap();
-        let mut child = command(dir.path(), &["--config", "config.toml"])
+        let mut child = command_on(eal, dir.path(), &["--config", "config.toml"])
             .stdout(Stdio::piped())
             .spawn()
             .expect("vxswitch starts");
@@ -446,14 +454,7 @@ fn captures_are_complete_when_it_has_stopped() {
             frame
         })
         .collect();
-    let mut file = Vec::new();
-    file.extend([0xd4, 0xc3, 0xb2, 0xa1, 2, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 1, 0, 0, 0]);
-    for frame in &frames {
-        let len = (frame.len() as u32).to_le_bytes();
-        file.extend([[0; 4], [0; 4], len, len].concat());
-        file.extend(frame);
-    }
-    fs::write(dir.path().join("in.pcap"), &file).unwrap();
+    write_pcap(&dir.path().join("in.pcap"), &frames);
     let path = |name: &str| dir.path().join(name).display().to_string();
     let config = format!(
         "[[bridge]]\nname = \"br0\"\n\
@@ -465,14 +466,75 @@ fn captures_are_complete_when_it_has_stopped() {
     let daemon = Daemon::start_in(dir, &config);
     daemon.wait_for("p1", "tx_packets", 20);
     let dir = daemon.stop();
-    let sent = fs::read(dir.path().join("out.pcap")).unwrap();
-    let mut at = 24;
-    for (i, frame) in frames.iter().enumerate() {
-        let record = sent.get(at + 16..at + 16 + frame.len());
-        assert_eq!(record, Some(frame.as_slice()), "frame {i} of a file of {} bytes", sent.len());
-        at += 16 + frame.len();
+    assert_eq!(read_pcap(&dir.path().join("out.pcap")), frames);
+}
+
+/// Two workers poll a queue each of one port, and send by the only TX queue of another: it belongs to one of
+/// them, and the other hands its packets over.
+#[test]
+fn two_workers_share_a_tx_queue_and_keep_each_flow_in_order() {
+    const FRAMES: u16 = 400;
+    let dir = tempfile::tempdir().unwrap();
+    let frame = |queue: u8, n: u16| {
+        let mut frame = vec![0xff; 6];
+        frame.extend([2, 0, 0, 0, 0, queue, 0x88, 0xb5]);
+        frame.extend(n.to_be_bytes());
+        frame.resize(64, queue);
+        frame
+    };
+    for queue in 0..2u8 {
+        let frames: Vec<Vec<u8>> = (0..FRAMES).map(|n| frame(queue, n)).collect();
+        write_pcap(&dir.path().join(format!("in{queue}.pcap")), &frames);
     }
-    assert_eq!(at, sent.len());
+    let path = |name: &str| dir.path().join(name).display().to_string();
+    let config = format!(
+        "[[bridge]]\nname = \"br0\"\n\
+         [[bridge.port]]\nname = \"p0\"\ntype = \"dpdk\"\noptions = {{ n_rxq = 2, dpdk-devargs = \"net_pcap0,rx_pcap={},rx_pcap={}\" }}\n\
+         [[bridge.port]]\nname = \"p1\"\ntype = \"dpdk\"\noptions = {{ dpdk-devargs = \"net_pcap1,tx_pcap={}\" }}\n",
+        path("in0.pcap"),
+        path("in1.pcap"),
+        path("out.pcap"),
+    );
+    let eal = EAL.replace("-l 0", "--lcores 0@0,1@0,2@0");
+    let daemon = Daemon::start_on(&eal, dir, &config);
+    daemon.wait_for("p1", "tx_packets", u64::from(FRAMES) * 2);
+    let lcores = daemon.json("lcore show");
+    let handed = |way: &str| -> Vec<u64> {
+        lcores.as_array().unwrap().iter().map(|lcore| lcore[way].as_u64().unwrap()).collect()
+    };
+    assert_eq!(handed("handed_out"), [0, u64::from(FRAMES)], "the second worker has no queue of its own");
+    assert_eq!(handed("handed_in"), [u64::from(FRAMES), 0]);
+    let dir = daemon.stop();
+    let sent = read_pcap(&dir.path().join("out.pcap"));
+    for queue in 0..2u8 {
+        let of_queue: Vec<&Vec<u8>> = sent.iter().filter(|f| f[11] == queue).collect();
+        assert_eq!(of_queue.len(), usize::from(FRAMES), "{lcores}");
+        assert!(of_queue.into_iter().zip(0..).all(|(got, n)| *got == frame(queue, n)), "in order");
+    }
+    assert_eq!(sent.len(), usize::from(FRAMES) * 2);
+}
+
+fn write_pcap(path: &Path, frames: &[Vec<u8>]) {
+    let mut file = vec![0xd4, 0xc3, 0xb2, 0xa1, 2, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 1, 0, 0, 0];
+    for frame in frames {
+        let len = (frame.len() as u32).to_le_bytes();
+        file.extend([[0; 4], [0; 4], len, len].concat());
+        file.extend(frame);
+    }
+    fs::write(path, &file).unwrap();
+}
+
+/// The frames of a file in the machine's byte order.
+fn read_pcap(path: &Path) -> Vec<Vec<u8>> {
+    let file = fs::read(path).unwrap();
+    let (mut rest, mut frames) = (&file[24..], Vec::new());
+    while let Some((head, tail)) = rest.split_at_checked(16) {
+        let len = u32::from_le_bytes([head[8], head[9], head[10], head[11]]) as usize;
+        frames.push(tail[..len].to_vec());
+        rest = &tail[len..];
+    }
+    assert!(rest.is_empty(), "a record is cut off");
+    frames
 }
 
 #[test]
