@@ -90,17 +90,11 @@ pub fn cache_hash(key: &FlowKey) -> u64 {
     finish(pairs)
 }
 
-/// UDP source port of an encapsulated packet: 49152 to 65535 by the hash of the inner flow (RFC 7348 section 5),
-/// in host order.
-#[inline]
-pub fn source_port(flow_hash: u32) -> u16 {
-    0xc000 | (flow_hash >> 18) as u16
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use wire::encap::source_port;
     use wire::key::KEY_WORDS;
 
     fn key(words: [u64; KEY_WORDS]) -> FlowKey {
