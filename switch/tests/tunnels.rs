@@ -256,7 +256,7 @@ fn a_neighbour_that_does_not_answer_is_given_up_and_counted() {
         std::thread::sleep(std::time::Duration::from_millis(20));
     }
     assert_eq!(requests, 3);
-    assert!((2900..3500).contains(&start.elapsed().as_millis()), "{:?}", start.elapsed());
+    assert!((2900..5000).contains(&start.elapsed().as_millis()), "{:?}", start.elapsed());
     assert_eq!(net.worker.held(), 0);
     net.finish();
 }
