@@ -93,6 +93,15 @@ pub struct Bridge {
     /// Rules in `ovs-ofctl add-flow` syntax.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub flows: Vec<String>,
+    /// Groups in `ovs-ofctl add-group` syntax.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub groups: Vec<String>,
+    /// Meters in `ovs-ofctl add-meter` syntax.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub meters: Vec<String>,
+    /// Mirrors.
+    #[serde(rename = "mirror", skip_serializing_if = "Vec::is_empty")]
+    pub mirrors: Vec<Mirror>,
     /// Ports, in the order of the file.
     #[serde(rename = "port")]
     pub ports: Vec<Port>,
@@ -131,6 +140,31 @@ impl Bridge {
     fn number(&self, key: &str, default: u32) -> u32 {
         self.other_config.get(key).and_then(|text| text.parse().ok()).unwrap_or(default)
     }
+}
+
+/// A mirror: OVS table `Mirror`. Ports by name.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Mirror {
+    /// Name, unique in its bridge.
+    pub name: String,
+    /// Every packet that enters or leaves by any port.
+    pub select_all: bool,
+    /// Packets that enter by these ports.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub select_src_port: Vec<String>,
+    /// Packets that leave by these ports.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub select_dst_port: Vec<String>,
+    /// Only packets in these VLANs; empty: all. Alone it selects the VLANs' packets of all ports.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub select_vlan: Vec<u16>,
+    /// Port that the copies leave by; it carries nothing else. This or `output_vlan`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub output_port: Option<String>,
+    /// VLAN that the copies are flooded in (RSPAN). This or `output_port`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub output_vlan: Option<u16>,
 }
 
 /// A route: packets to `to` leave through the bridge, by way of `via`.

@@ -16,6 +16,7 @@ use std::time::Duration;
 use vxswitch::bridge::BridgePorts;
 use vxswitch::datapath::counters::WorkerCounters;
 use vxswitch::datapath::message::Link;
+use vxswitch::datapath::meter::Meters;
 use vxswitch::datapath::tx::{PortTx, TxPath};
 use vxswitch::datapath::{BURST, Worker, WorkerConfig};
 use vxswitch::slowpath::ports::WorkerQueues;
@@ -97,12 +98,19 @@ impl Switch {
         let slab = Arc::new(Slab::new(8192));
         let link = Link::new(1024);
         let counters = Arc::new(WorkerCounters::default());
+        let meters = Arc::<Meters>::default();
         let config = WorkerConfig { cache_entries: 65_536, hold: 2048, programs: 8192 };
-        let worker =
-            Worker::new(&config, Arc::clone(&slab), Arc::clone(&link), Arc::clone(&counters), pool.clone());
+        let worker = Worker::new(
+            &config,
+            Arc::clone(&slab),
+            Arc::clone(&link),
+            Arc::clone(&counters),
+            pool.clone(),
+            Arc::clone(&meters),
+        );
         let side = WorkerSide::new(0, link, slab, counters);
         let config = SlowPathConfig { max_idle: Duration::from_hours(1), programs: 8192 };
-        let slow = SlowPath::new(config, vec![side]);
+        let slow = SlowPath::new(config, vec![side], meters);
         let (input, output) = (Ring::create("to", RING)?, Ring::create("from", RING)?);
         let mut switch = Switch { worker, slow, pool, input, output, handles: Vec::new() };
         switch.configure(document)?;

@@ -375,7 +375,7 @@ prop_compose! {
         ports in prop::collection::vec(any_port(), 0..3), other_config in map(),
     ) -> Bridge {
         Bridge {
-            name, hwaddr: mac.map(wire::addr::MacAddr), address, flows, ports, other_config,
+            name, hwaddr: mac.map(wire::addr::MacAddr), address, flows, ports, other_config, groups: Vec::new(), meters: Vec::new(), mirrors: Vec::new(),
             fail_mode: if secure { FailMode::Secure } else { FailMode::Standalone },
             routes: routes.into_iter().map(|(to, via)| Route { to, via }).collect(),
             neighbours: neighbours.into_iter()

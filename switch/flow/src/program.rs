@@ -7,6 +7,9 @@
 
 use crate::drop::DropReason;
 use std::fmt;
+use std::net::{Ipv4Addr, Ipv6Addr};
+use wire::addr::MacAddr;
+pub use wire::rewrite::Side;
 
 /// A datapath port number: unique over all bridges, below [`MAX_PORTS`]. It is what
 /// [`wire::key::FlowKey::in_port`] holds; OpenFlow port numbers are per bridge and stay in the slow path.
@@ -42,15 +45,39 @@ pub struct AdjacencyId(pub u32);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ProgramId(pub u32);
 
+/// Number of a meter in the table that all workers share.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct MeterId(pub u16);
+
 /// Why the slow path wants the bytes of a packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum PuntReason {
     /// For an address of the bridge itself: ARP, ND, ICMP echo.
     Local,
+    /// A rule's `CONTROLLER`: counted, and shown to whoever captures.
+    Controller {
+        /// Bytes wanted; 65535 for all.
+        max_len: u16,
+    },
+    /// Somebody captures what comes in by this port.
+    CaptureRx(PortId),
+    /// Somebody captures what goes out of this port.
+    CaptureTx(PortId),
+}
+
+/// What a VXLAN-GBP header says of the sender's group (draft-smith-vxlan-group-policy).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct Policy {
+    /// Group policy ID; with 0 and no flags the header is a plain one.
+    pub id: u16,
+    /// Flags, as they stand in the header's second byte.
+    pub flags: u8,
 }
 
 /// One step of a program.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+///
+/// Ops that set a field leave a packet alone that does not have it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Op {
     /// Send out of a port.
     Output(PortId),
@@ -60,13 +87,70 @@ pub enum Op {
         adjacency: AdjacencyId,
         /// VXLAN network identifier, 24 bits.
         vni: u32,
+        /// For ports with `exts=gbp`; otherwise [`Policy::default`].
+        policy: Policy,
     },
-    /// Put an 802.1Q tag in front; the value is the TCI without the CFI bit.
-    PushVlan(u16),
+    /// Put a tag in front.
+    PushVlan {
+        /// EtherType of the tag: 0x8100 or 0x88a8.
+        tpid: u16,
+        /// TCI; its CFI bit is not sent.
+        tci: u16,
+    },
     /// Take the outermost tag off.
     PopVlan,
+    /// Set the TCI of the outermost tag; the CFI bit of the value is not sent.
+    SetVlan(u16),
+    /// Set an Ethernet address.
+    SetMac(Side, MacAddr),
+    /// Set an IPv4 address.
+    SetIpv4(Side, Ipv4Addr),
+    /// Set an IPv6 address.
+    SetIpv6(Side, Ipv6Addr),
+    /// Set IPv4 TOS or IPv6 traffic class: DSCP and ECN.
+    SetTos(u8),
+    /// Set IPv4 TTL or IPv6 hop limit.
+    SetTtl(u8),
+    /// Set the IPv6 flow label, 20 bits.
+    SetIpv6Label(u32),
+    /// Set a TCP, UDP or SCTP port.
+    SetPort(Side, u16),
+    /// Set ICMP or ICMPv6 type.
+    SetIcmpType(u8),
+    /// Set ICMP or ICMPv6 code.
+    SetIcmpCode(u8),
+    /// Set the ARP opcode.
+    SetArpOp(u16),
+    /// Set the ARP sender's (`Src`) or target's hardware address.
+    SetArpMac(Side, MacAddr),
+    /// Set the ARP sender's (`Src`) or target's IPv4 address.
+    SetArpIp(Side, Ipv4Addr),
+    /// Set the target of an ND solicitation or advertisement.
+    SetNdTarget(Ipv6Addr),
+    /// Set the ND source (`Src`: solicitation) or target (`Dst`: advertisement) link-layer address option.
+    SetNdLink(Side, MacAddr),
     /// Give a copy of the bytes to the slow path.
     Punt(PuntReason),
+    /// Take tokens from a meter; a packet that finds none is dropped.
+    Meter(MeterId),
+    /// Run these ops on a copy.
+    Clone(Box<[Op]>),
+    /// Run the ops of one bucket, chosen by the flow's hash, on a copy.
+    Select(Box<Select>),
+}
+
+/// The buckets of a `select` group.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Select {
+    /// Bucket of each hash value: indices into `buckets`.
+    pub slots: [u8; Select::SLOTS],
+    /// What each bucket does. Without ops a bucket drops.
+    pub buckets: Box<[Box<[Op]>]>,
+}
+
+impl Select {
+    /// Hash values that are told apart: weights hold to one in 256.
+    pub const SLOTS: usize = 256;
 }
 
 /// A compiled action list. Without ops it drops, and says why.

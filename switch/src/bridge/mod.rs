@@ -5,6 +5,9 @@
 //! address, say) comes back in the [`translate::Translation`] and is applied by the caller.
 
 pub mod fdb;
+pub mod group;
+pub mod meter;
+pub mod mirror;
 pub mod normal;
 pub mod rules;
 pub mod translate;
@@ -18,7 +21,7 @@ use ipnet::IpNet;
 use rules::RuleTables;
 use rustc_hash::FxHashMap;
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use vlan::VlanConfig;
 use wire::addr::MacAddr;
 
@@ -49,6 +52,12 @@ pub struct Bridge {
     pub tables: RuleTables,
     /// Whether frames to 802.1D reserved group addresses are forwarded.
     pub forward_bpdu: bool,
+    /// Groups, by number.
+    pub groups: BTreeMap<u32, group::Group>,
+    /// Meters, by number.
+    pub meters: BTreeMap<u32, meter::Meter>,
+    /// Mirrors, in the order of the document.
+    pub mirrors: Vec<mirror::Mirror>,
 }
 
 impl Bridge {
@@ -72,6 +81,8 @@ pub enum PortKind {
     Device,
     /// VXLAN tunnels.
     Vxlan(Box<VxlanPort>),
+    /// One end of a pair that joins two bridges: the name of the other end (`options:peer`).
+    Patch(String),
 }
 
 /// A vxlan port.
@@ -79,8 +90,11 @@ pub enum PortKind {
 pub struct VxlanPort {
     /// Its options.
     pub options: VxlanOptions,
-    /// The way to each of its remotes.
-    pub remotes: Vec<(Ipv4Addr, AdjacencyId)>,
+    /// The way to each of its fixed remotes.
+    pub remotes: Vec<(IpAddr, AdjacencyId)>,
+    /// Ways that rules have asked for, of a port with `remote_ip=flow` or `local_ip=flow`: by remote and, where rules
+    /// set that, local address.
+    pub ways: FxHashMap<(IpAddr, Option<IpAddr>), AdjacencyId>,
 }
 
 /// A port of a bridge.
@@ -94,6 +108,8 @@ pub struct Port {
     pub ofport: u32,
     /// VLANs that it carries.
     pub vlan: VlanConfig,
+    /// Whether its link is up: what `watch_port` of a group asks.
+    pub alive: bool,
     /// What is behind it.
     pub kind: PortKind,
 }
@@ -186,6 +202,7 @@ impl World {
             bridge: id,
             ofport: flow::ofp::PORT_LOCAL,
             vlan: VlanConfig::default(),
+            alive: true,
             kind: PortKind::Local,
         });
         self.bridges.insert(id, bridge);

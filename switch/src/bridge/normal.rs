@@ -78,8 +78,8 @@ impl<'w> Translator<'w> {
                 self.wc.flow.tun_src = u32::MAX.into();
                 Some(IpAddr::V4(Ipv4Addr::from(self.key.flow.tun_src.get())))
             }
-            PortKind::Vxlan(vxlan) => vxlan.remotes.first().map(|(ip, _)| IpAddr::V4(*ip)),
-            PortKind::Local | PortKind::Device => None,
+            PortKind::Vxlan(vxlan) => vxlan.remotes.first().map(|(ip, _)| *ip),
+            PortKind::Local | PortKind::Device | PortKind::Patch(_) => None,
         };
         self.tags.push(Dependency::Fdb(in_port.bridge, vlan, src));
         self.learn = Some(Learn {
@@ -142,6 +142,6 @@ impl<'w> Translator<'w> {
 fn splits(port: &Port) -> bool {
     match &port.kind {
         PortKind::Vxlan(vxlan) => vxlan.options.split_horizon,
-        PortKind::Local | PortKind::Device => false,
+        PortKind::Local | PortKind::Device | PortKind::Patch(_) => false,
     }
 }

@@ -302,7 +302,7 @@ impl<'w> Translator<'w> {
                     self.local(bridge);
                 }
             }
-            None => self.drop = DropReason::NoBridgePort,
+            Some((PortKind::Patch(_), _)) | None => self.drop = DropReason::NoBridgePort,
         }
     }
 
@@ -322,15 +322,15 @@ impl<'w> Translator<'w> {
                 return;
             }
         };
-        let known: Option<Ipv4Addr> = match remote {
-            Some(IpAddr::V4(ip)) => Some(ip),
-            _ => None,
-        };
         for (ip, adjacency) in &vxlan.remotes {
-            if known.is_none_or(|known| known == *ip) {
+            if remote.is_none_or(|known| known == *ip) {
                 self.retag(tag);
                 self.note(|| format!("tunnel {}: VNI {vni} to {ip}:{}", port.name, vxlan.options.dst_port));
-                self.ops.push(Op::Encap { adjacency: *adjacency, vni });
+                self.ops.push(Op::Encap {
+                    adjacency: *adjacency,
+                    vni,
+                    policy: flow::program::Policy::default(),
+                });
             }
         }
     }
@@ -348,7 +348,7 @@ impl<'w> Translator<'w> {
                 self.ops.push(Op::PopVlan);
             }
             if let Some(tci) = tag {
-                self.ops.push(Op::PushVlan(tci));
+                self.ops.push(Op::PushVlan { tpid: 0x8100, tci });
             }
             self.tag = tag;
         }

@@ -10,6 +10,7 @@ use super::socket::{ControlSocket, Remove};
 use super::{hugepages, rules, sys};
 use crate::datapath::counters::WorkerCounters;
 use crate::datapath::message::Link;
+use crate::datapath::meter::Meters;
 use crate::datapath::{Worker, WorkerConfig};
 use crate::slowpath::workers::WorkerSide;
 use crate::slowpath::{Handle, SlowPath, SlowPathConfig, handle};
@@ -181,7 +182,12 @@ fn start_eal(args: &[String], settings: &Settings) -> Result<&'static Eal> {
 }
 
 /// A worker that is ready to run, and the other side of it.
-fn make_worker(lcore: u32, settings: &Settings, pool: &Mempool) -> (Worker, WorkerSide, WorkerInfo) {
+fn make_worker(
+    lcore: u32,
+    settings: &Settings,
+    pool: &Mempool,
+    meters: &Arc<Meters>,
+) -> (Worker, WorkerSide, WorkerInfo) {
     let datapath = &settings.datapath;
     let slab = Arc::new(Slab::new(datapath.flow_limit as usize));
     let link = Link::new(datapath.upcall_queue as usize);
@@ -191,7 +197,8 @@ fn make_worker(lcore: u32, settings: &Settings, pool: &Mempool) -> (Worker, Work
         hold: hold(settings),
         programs: programs(settings),
     };
-    let worker = Worker::new(&config, slab.clone(), link.clone(), counters.clone(), pool.clone());
+    let worker =
+        Worker::new(&config, slab.clone(), link.clone(), counters.clone(), pool.clone(), Arc::clone(meters));
     for region in worker.lookup_memory() {
         sys::back_with_huge_pages(region);
     }
@@ -229,9 +236,10 @@ fn threads(
         if lcores.is_empty() { vec![eal.main_lcore()] } else { lcores.iter().map(rte::Lcore::id).collect() };
     let polled: Vec<usize> = ids.iter().flat_map(|id| eal.lcore_cpuset(*id)).collect();
     let others = other_cpus(cpus, &polled);
+    let meters: Arc<Meters> = Arc::default();
     let (mut workers, mut sides, mut infos) = (Vec::new(), Vec::new(), Vec::new());
     for id in &ids {
-        let (worker, side, info) = make_worker(*id, &settings, pool);
+        let (worker, side, info) = make_worker(*id, &settings, pool, &meters);
         let shares = eal.lcore_cpuset(*id).iter().any(|cpu| others.contains(cpu));
         workers.push((worker, shares));
         sides.push(side);
@@ -256,7 +264,7 @@ fn threads(
         max_idle: Duration::from_millis(settings.datapath.max_idle.into()),
         programs: programs(&settings),
     };
-    let (handle, slow_path) = start_slow_path(config, sides, &others, &ending)?;
+    let (handle, slow_path) = start_slow_path(config, sides, meters, &others, &ending)?;
     let resources = Resources { pool: pool.clone(), workers: ids.len(), dpdk: settings.dpdk };
     let control = start_control(
         Start { document, resources, control, metrics, workers: infos, handle },
@@ -319,6 +327,7 @@ fn run_workers(lcores: Vec<rte::Lcore>, workers: Vec<(Worker, bool)>, ending: &A
 fn start_slow_path(
     config: SlowPathConfig,
     sides: Vec<WorkerSide>,
+    meters: Arc<Meters>,
     cpus: &[usize],
     ending: &Arc<Ending>,
 ) -> Result<(Handle, JoinHandle<()>)> {
@@ -332,7 +341,7 @@ fn start_slow_path(
                 tracing::warn!(%error, "the slow path stays on the main lcore's CPU");
             }
             // Dropped here: what it holds of DPDK must be gone before EAL's end.
-            drop(SlowPath::new(config, sides).run(&jobs));
+            drop(SlowPath::new(config, sides, meters).run(&jobs));
         })
         .context("starting the slow path's thread")?;
     Ok((handle, thread))

@@ -53,9 +53,7 @@ pub(super) async fn fdb_add(
             return Err(Refused::not_found(format!("bridge {bridge} has no port named {}", body.port)));
         };
         let remote = match (&port.kind, remote) {
-            (PortKind::Vxlan(vxlan), Some(IpAddr::V4(ip))) if vxlan.remotes.iter().any(|(r, _)| *r == ip) => {
-                remote
-            }
+            (PortKind::Vxlan(vxlan), Some(ip)) if vxlan.remotes.iter().any(|(r, _)| *r == ip) => remote,
             (PortKind::Vxlan(vxlan), None) if vxlan.remotes.len() == 1 => Some(vxlan.remotes[0].0.into()),
             (PortKind::Vxlan(_), _) => {
                 return Err(Refused::bad("remote: expected one of the vxlan port's remote_ip"));

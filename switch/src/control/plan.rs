@@ -90,6 +90,9 @@ fn settings(bridge: &Bridge) -> Bridge {
         neighbours: bridge.neighbours.clone(),
         other_config: bridge.other_config.clone(),
         flows: Vec::new(),
+        groups: bridge.groups.clone(),
+        meters: bridge.meters.clone(),
+        mirrors: bridge.mirrors.clone(),
         ports: Vec::new(),
     }
 }

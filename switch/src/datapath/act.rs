@@ -8,12 +8,13 @@ use super::message::Upcall;
 use super::{BURST, Batch, Path};
 use flow::drop::DropReason;
 use flow::hash::flow_hash;
-use flow::program::{AdjacencyId, Op, PortId, Program, ProgramId, PuntReason};
+use flow::program::{AdjacencyId, Op, Policy, PortId, Program, ProgramId, PuntReason};
 use rte::{Burst, Mbuf};
 use wire::ecn::{EcnDecap, ecn_decap, set_ce};
 use wire::encap::{ENCAP_V4_LEN, INNER_MAX_LEN};
 use wire::key::FlowKey;
-use wire::proto::{ETH_IPV4, ETH_IPV6, ETHERNET_LEN};
+use wire::proto::{ETH_IPV4, ETH_IPV6, ETHERNET_LEN, VLAN_LEN};
+use wire::rewrite::{pop_vlan, push_vlan};
 
 /// A program as a worker keeps it: the common ones are single operations.
 #[derive(Debug)]
@@ -34,7 +35,9 @@ impl Compiled {
         let single = match *program.ops {
             [] => Compiled::Drop(program.drop),
             [Op::Output(port)] => Compiled::Output(port),
-            [Op::Encap { adjacency, vni }] => Compiled::Encap(adjacency, vni),
+            [Op::Encap { adjacency, vni, policy }] if policy == Policy::default() => {
+                Compiled::Encap(adjacency, vni)
+            }
             _ => return (Compiled::Ops(program), None),
         };
         (single, Some(program))
@@ -157,7 +160,7 @@ impl Path {
     fn encap_each(&mut self, id: AdjacencyId, vni: u32, run: Run<'_, '_>) {
         for ((key, info), mut mbuf) in run.keys.iter().zip(run.infos).zip(run.mbufs) {
             match strip_if_tunnelled(&mut mbuf, key, info) {
-                Ok(()) => self.encap(id, vni, mbuf, key, info),
+                Ok(()) => self.encap(id, vni, Policy::default(), mbuf, key, info),
                 Err(reason) => self.free(key, reason, mbuf),
             }
         }
@@ -179,66 +182,16 @@ impl Path {
             Compiled::Output(port) => {
                 let _ = self.tx.stage(port, mbuf, &self.counters);
             }
-            Compiled::Encap(adjacency, vni) => self.encap(adjacency, vni, mbuf, key, info),
+            Compiled::Encap(adjacency, vni) => {
+                self.encap(adjacency, vni, Policy::default(), mbuf, key, info);
+            }
             Compiled::Drop(_) => {}
             Compiled::Ops(_) => self.run_ops(program, mbuf, key, info),
         }
     }
 
-    /// Several ops: copies for all but the last.
-    #[inline(never)]
-    fn run_ops(&mut self, id: ProgramId, mut mbuf: Mbuf, key: &FlowKey, info: &PacketInfo) {
-        let mut at = 0;
-        // The program is looked up again for each op, because running one needs all of `self`.
-        while let Some(Some(Compiled::Ops(program))) = self.programs.get(id.0 as usize)
-            && let Some(&op) = program.ops.get(at)
-        {
-            at += 1;
-            if at == program.ops.len() {
-                return self.last_op(op, mbuf, key, info);
-            }
-            match op {
-                Op::Output(_) | Op::Encap { .. } => {
-                    // A copy that could not be made counts as made and dropped, so that the sums hold.
-                    self.counters.copied.add(1);
-                    if let Some(copy) = mbuf.copy_to(&self.pool) {
-                        self.last_op(op, copy, key, info);
-                    } else {
-                        self.counters.count_drop(PortId(key.in_port as u16), DropReason::NoMbuf, 1);
-                    }
-                }
-                Op::Punt(reason) => {
-                    self.punt(reason, &mbuf, key);
-                }
-                Op::PushVlan(tci) => {
-                    if !push_vlan(&mut mbuf, tci) {
-                        return self.free(key, DropReason::Headroom, mbuf);
-                    }
-                }
-                Op::PopVlan => pop_vlan(&mut mbuf),
-            }
-        }
-        self.free(key, DropReason::PortGone, mbuf);
-    }
-
-    /// The op that takes the packet itself.
-    fn last_op(&mut self, op: Op, mbuf: Mbuf, key: &FlowKey, info: &PacketInfo) {
-        match op {
-            Op::Output(port) => {
-                let _ = self.tx.stage(port, mbuf, &self.counters);
-            }
-            Op::Encap { adjacency, vni } => self.encap(adjacency, vni, mbuf, key, info),
-            Op::Punt(reason) => {
-                self.punt(reason, &mbuf, key);
-                self.counters.punted.add(1);
-            }
-            // Translation ends no program with a change that nobody sees.
-            Op::PushVlan(_) | Op::PopVlan => self.free(key, DropReason::Rule, mbuf),
-        }
-    }
-
     /// Copies the packet's bytes to the slow path.
-    fn punt(&mut self, reason: PuntReason, mbuf: &Mbuf, key: &FlowKey) {
+    pub(super) fn punt(&mut self, reason: PuntReason, mbuf: &Mbuf, key: &FlowKey) {
         if let Some(mut buffer) = self.link.buffers.pop() {
             buffer.in_port = PortId(key.in_port as u16);
             buffer.reason = reason;
@@ -260,6 +213,7 @@ impl Path {
         &mut self,
         id: AdjacencyId,
         vni: u32,
+        policy: Policy,
         mut mbuf: Mbuf,
         key: &FlowKey,
         info: &PacketInfo,
@@ -268,14 +222,15 @@ impl Path {
             return self.free(key, DropReason::PortGone, mbuf);
         };
         let Reach::Ready { template, fixed, egress } = &adjacency.reach else {
-            return self.cannot_encap(id, vni, mbuf, key, info);
+            return self.cannot_encap(id, (vni, policy), mbuf, key, info);
         };
         let inner_len = mbuf.data_len();
         if inner_len > usize::from(INNER_MAX_LEN) {
             return self.free(key, DropReason::MtuExceeded, mbuf);
         }
         self.ip_id = self.ip_id.wrapping_add(1);
-        let patch = adjacency.patch(key, flow_hash(key), vni, self.ip_id);
+        let mut patch = adjacency.patch(key, flow_hash(key), vni, self.ip_id);
+        (patch.gbp_id, patch.gbp_flags) = (policy.id, policy.flags);
         let written = match fixed {
             Some(fixed) => mbuf
                 .prepend(ENCAP_V4_LEN)
@@ -311,11 +266,11 @@ impl Path {
         let mut at = 0;
         while let Some(Some(adjacency)) = self.adjacencies.get(id.0 as usize)
             && let Reach::Ready { egress, .. } = &adjacency.reach
-            && let Some(&op) = egress.get(at)
+            && let Some(op) = egress.get(at)
         {
             at += 1;
             let last = at == egress.len();
-            match op {
+            match *op {
                 Op::Output(port) if last => {
                     let _ = self.tx.stage(port, mbuf, &self.counters);
                     return;
@@ -329,14 +284,21 @@ impl Path {
                         None => self.counters.count_drop(port, DropReason::NoMbuf, 1),
                     }
                 }
-                Op::PushVlan(tci) => {
-                    if !push_vlan(&mut mbuf, tci) {
+                Op::PushVlan { tpid, tci } => {
+                    let pushed =
+                        mbuf.prepend(VLAN_LEN).is_some() && push_vlan(mbuf.data_mut(), tpid, tci & !0x1000);
+                    if !pushed {
                         return self.free(key, DropReason::Headroom, mbuf);
                     }
                 }
-                Op::PopVlan => pop_vlan(&mut mbuf),
-                // A tunnel packet is not for the switch itself, and tunnels are not stacked.
-                Op::Encap { .. } | Op::Punt(_) => {}
+                Op::PopVlan => {
+                    if pop_vlan(mbuf.data_mut()) {
+                        // Cannot fail: a tag was there.
+                        let _ = mbuf.adj(VLAN_LEN);
+                    }
+                }
+                // The slow path leaves out what an underlay does not do to tunnel packets.
+                _ => {}
             }
         }
         self.free(key, DropReason::NoFloodPort, mbuf);
@@ -344,7 +306,14 @@ impl Path {
 
     #[cold]
     #[inline(never)]
-    fn cannot_encap(&mut self, id: AdjacencyId, vni: u32, mbuf: Mbuf, key: &FlowKey, info: &PacketInfo) {
+    fn cannot_encap(
+        &mut self,
+        id: AdjacencyId,
+        (vni, policy): (u32, Policy),
+        mbuf: Mbuf,
+        key: &FlowKey,
+        info: &PacketInfo,
+    ) {
         let Some(Some(adjacency)) = self.adjacencies.get_mut(id.0 as usize) else {
             return self.free(key, DropReason::PortGone, mbuf);
         };
@@ -363,7 +332,7 @@ impl Path {
             return self.free(key, DropReason::NeighbourPending, mbuf);
         }
         let info = PacketInfo { strip: 0, ..*info };
-        match self.cells.push(&mut adjacency.held, Held { mbuf, key: *key, info, vni }) {
+        match self.cells.push(&mut adjacency.held, Held { mbuf, key: *key, info, vni, policy }) {
             Ok(()) => self.counters.held.add(1),
             Err(held) => self.free(key, DropReason::HoldFull, held.mbuf),
         }
@@ -409,28 +378,5 @@ fn congested(mbuf: &mut Mbuf, key: &FlowKey, info: &PacketInfo) -> Result<(), Dr
             set_ce(mbuf.data_mut(), usize::from(info.l3));
             Ok(())
         }
-    }
-}
-
-/// Puts an 802.1Q tag behind the addresses.
-fn push_vlan(mbuf: &mut Mbuf, tci: u16) -> bool {
-    let Some(_) = mbuf.prepend(4) else { return false };
-    let frame = mbuf.data_mut();
-    if frame.len() < 18 {
-        return false;
-    }
-    frame.copy_within(4..16, 0);
-    frame[12..14].copy_from_slice(&[0x81, 0x00]);
-    frame[14..16].copy_from_slice(&(tci & 0xefff).to_be_bytes());
-    true
-}
-
-/// Takes the outermost tag off; a frame without one stays as it is.
-fn pop_vlan(mbuf: &mut Mbuf) {
-    let frame = mbuf.data_mut();
-    if frame.len() >= 18 && matches!(frame[12..14], [0x81, 0x00] | [0x88, 0xa8]) {
-        frame.copy_within(0..12, 4);
-        // Cannot fail: there are at least 18 bytes.
-        let _ = mbuf.adj(4);
     }
 }

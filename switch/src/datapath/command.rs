@@ -165,7 +165,7 @@ impl Path {
         }
         while let Some(waiting) = self.cells.pop(&mut held) {
             self.unhold();
-            self.encap(id, waiting.vni, waiting.mbuf, &waiting.key, &waiting.info);
+            self.encap(id, waiting.vni, waiting.policy, waiting.mbuf, &waiting.key, &waiting.info);
         }
     }
 

@@ -2,6 +2,7 @@
 //! updates with a plain load and a plain store, so counting costs what `+= 1` costs and no cache line
 //! is written by two cores.
 
+use super::meter::MAX_METERS;
 use flow::drop::DropReason;
 use flow::program::{MAX_PORTS, PortId};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -41,6 +42,35 @@ pub struct PortCounters {
     pub tx_dropped: Counter,
 }
 
+/// What one worker has let through and dropped for a meter.
+#[derive(Debug, Default)]
+pub struct MeterCounters {
+    /// Packets that found tokens.
+    pub passed_packets: Counter,
+    /// Their bytes.
+    pub passed_bytes: Counter,
+    /// Packets that found none.
+    pub dropped_packets: Counter,
+    /// Their bytes.
+    pub dropped_bytes: Counter,
+}
+
+impl MeterCounters {
+    /// Counts a packet that found tokens.
+    #[inline]
+    pub fn passed(&self, len: u32) {
+        self.passed_packets.add(1);
+        self.passed_bytes.add(len.into());
+    }
+
+    /// Counts a packet that found none.
+    #[inline]
+    pub fn dropped(&self, len: u32) {
+        self.dropped_packets.add(1);
+        self.dropped_bytes.add(len.into());
+    }
+}
+
 /// All counters of one worker.
 #[derive(Debug)]
 pub struct WorkerCounters {
@@ -50,6 +80,8 @@ pub struct WorkerCounters {
     drops: Box<[Counter]>,
     /// Frames with a malformed header behind Ethernet: bridged by their L2 fields alone.
     anomalies: [Counter; Anomaly::COUNT],
+    /// By [`flow::program::MeterId`].
+    pub meters: Box<[MeterCounters]>,
     /// Packets received from devices.
     pub rx: Counter,
     /// Packets that devices took.
@@ -92,6 +124,7 @@ impl Default for WorkerCounters {
             ports: (0..MAX_PORTS).map(|_| PortCounters::default()).collect(),
             drops: (0..MAX_PORTS * DropReason::COUNT).map(|_| Counter::default()).collect(),
             anomalies: std::array::from_fn(|_| Counter::default()),
+            meters: (0..MAX_METERS).map(|_| MeterCounters::default()).collect(),
             rx: Counter::default(),
             tx: Counter::default(),
             dropped: Counter::default(),

@@ -5,6 +5,7 @@
 
 use super::key::PacketInfo;
 use super::message::PendingId;
+use flow::program::Policy;
 use rte::Mbuf;
 use wire::key::FlowKey;
 
@@ -21,6 +22,8 @@ pub struct Held {
     pub info: PacketInfo,
     /// VNI to encapsulate with, for packets that wait for a neighbour.
     pub vni: u32,
+    /// Group policy to encapsulate with, for the same.
+    pub policy: Policy,
 }
 
 /// A queue of cells.

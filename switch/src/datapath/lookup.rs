@@ -7,6 +7,7 @@ use super::{Batch, Path};
 use flow::drop::DropReason;
 use flow::hash::cache_hash;
 use flow::megaflow::MISS;
+use flow::program::Policy;
 use rte::{Burst, Mbuf};
 use wire::key::FlowKey;
 
@@ -77,7 +78,7 @@ impl Path {
         if list.len() >= MAX_HELD_PER_FLOW {
             return self.free(&key, DropReason::HoldFull, mbuf);
         }
-        match self.cells.push(list, Held { mbuf, key, info, vni: 0 }) {
+        match self.cells.push(list, Held { mbuf, key, info, vni: 0, policy: Policy::default() }) {
             Ok(()) => self.counters.held.add(1),
             Err(held) => self.free(&key, DropReason::HoldFull, held.mbuf),
         }

@@ -1,6 +1,6 @@
 //! What an lcore runs. A packet goes through the files in this order:
 //!
-//! rx (here) -> [`key`] -> [`lookup`] -> [`act`] -> [`tx`]
+//! rx (here) -> [`key`] -> [`lookup`] -> [`act`] (-> [`ops`]) -> [`tx`]
 //!
 //! A stage works on the whole burst before the next one starts. A [`Worker`] owns all that it touches on
 //! the way; it does not lock, allocate, log, wait, or call the kernel. The slow path reaches it through the
@@ -14,6 +14,8 @@ pub mod hold;
 pub mod key;
 mod lookup;
 pub mod message;
+pub mod meter;
+mod ops;
 pub mod tx;
 
 use crate::tunnel::termination::Termination;
@@ -26,6 +28,7 @@ use flow::program::{MAX_PORTS, PortId};
 use hold::{Cells, PendingFlows};
 use key::PacketInfo;
 use message::{Link, PortIo};
+use meter::Meters;
 use rte::{Burst, Mempool, RxQueue};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -68,6 +71,7 @@ pub(crate) struct Path {
     pool: Mempool,
     link: Arc<Link>,
     counters: Arc<WorkerCounters>,
+    meters: Arc<Meters>,
     /// IPv4 identification of the next tunnel packet; matters only without DF.
     ip_id: u16,
 }
@@ -102,6 +106,7 @@ impl Worker {
         link: Arc<Link>,
         counters: Arc<WorkerCounters>,
         pool: Mempool,
+        meters: Arc<Meters>,
     ) -> Worker {
         let table = MegaflowTable::new(slab, MAX_PORTS);
         Worker {
@@ -127,6 +132,7 @@ impl Worker {
                 pool,
                 link,
                 counters,
+                meters,
                 ip_id: 0,
             },
             loops: 0,

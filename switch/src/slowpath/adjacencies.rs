@@ -210,7 +210,7 @@ impl SlowPath {
         };
         let program = translate(&self.world, &key).program;
         let ops: Box<[Op]> =
-            program.ops.iter().filter(|op| !matches!(op, Op::Encap { .. } | Op::Punt(_))).copied().collect();
+            program.ops.iter().filter(|op| !matches!(op, Op::Encap { .. } | Op::Punt(_))).cloned().collect();
         if ops.is_empty() { Err(program.drop) } else { Ok((bridge.mac, ops)) }
     }
 

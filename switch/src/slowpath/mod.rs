@@ -4,6 +4,7 @@
 //! Control reaches it with [`Handle::call`]: a closure that runs here, between two rounds of upcalls.
 
 pub mod adjacencies;
+mod describe;
 pub mod flows;
 pub mod handle;
 pub mod operate;
@@ -11,18 +12,21 @@ pub mod ports;
 pub mod programs;
 mod punt;
 mod revalidate;
+pub mod settings;
 pub mod show;
 mod upcall;
 pub mod workers;
 
 use crate::bridge::{BridgeId, World};
 use crate::datapath::message::PortIo;
+use crate::datapath::meter::Meters;
 use crate::tunnel::neighbour::Neighbours;
 use adjacencies::Adjacencies;
 use flow::program::{AdjacencyId, PortId};
 pub use handle::Handle;
 use programs::Programs;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use workers::WorkerSide;
 
@@ -58,6 +62,8 @@ pub struct SlowPath {
     adjacencies: Adjacencies,
     programs: Programs,
     config: SlowPathConfig,
+    /// Meters, shared with all workers.
+    pub meters: Arc<Meters>,
     /// Something that tunnel headers depend on has changed.
     underlay_changed: bool,
     /// Where the reading of statistics is, as a slot number, and when it began.
@@ -87,7 +93,7 @@ pub struct SlowPath {
 
 impl SlowPath {
     /// A slow path without bridges.
-    pub fn new(config: SlowPathConfig, workers: Vec<WorkerSide>) -> SlowPath {
+    pub fn new(config: SlowPathConfig, workers: Vec<WorkerSide>, meters: Arc<Meters>) -> SlowPath {
         let now = Instant::now();
         SlowPath {
             world: World::default(),
@@ -96,6 +102,7 @@ impl SlowPath {
             adjacencies: Adjacencies::default(),
             programs: Programs::new(config.programs),
             config,
+            meters,
             underlay_changed: false,
             collected: 0,
             collecting_since: now,

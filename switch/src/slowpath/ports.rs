@@ -59,6 +59,9 @@ impl SlowPath {
             fdb: Fdb::default(),
             tables: RuleTables::default(),
             forward_bpdu: false,
+            groups: std::collections::BTreeMap::new(),
+            meters: std::collections::BTreeMap::new(),
+            mirrors: Vec::new(),
         });
         let id = id.ok_or_else(|| ApplyError::NoPortNumber(bridge.name.clone()))?;
         self.configure_bridge(id, bridge, None, mac);
@@ -137,7 +140,7 @@ impl SlowPath {
         options: VxlanOptions,
     ) -> Result<PortId, ApplyError> {
         let remotes: Vec<Ipv4Addr> = v4_remotes(&options);
-        let vxlan = VxlanPort { options, remotes: Vec::new() };
+        let vxlan = VxlanPort { options, remotes: Vec::new(), ways: rustc_hash::FxHashMap::default() };
         let id = self.new_port(bridge, port, PortKind::Vxlan(Box::new(vxlan)))?;
         for ip in remotes {
             let Some(adjacency) = self.adjacencies.add(id, ip) else {
@@ -145,11 +148,21 @@ impl SlowPath {
                 return Err(ApplyError::NoAdjacency(port.name.clone()));
             };
             if let Some(Port { kind: PortKind::Vxlan(vxlan), .. }) = self.world.port_mut(id) {
-                vxlan.remotes.push((ip, adjacency));
+                vxlan.remotes.push((ip.into(), adjacency));
             }
         }
         self.underlay_changed = true;
         Ok(id)
+    }
+
+    /// Adds one end of a patch; `peer` is the name of the other one.
+    pub fn add_patch(
+        &mut self,
+        bridge: BridgeId,
+        port: &config::Port,
+        peer: &str,
+    ) -> Result<PortId, ApplyError> {
+        self.new_port(bridge, port, PortKind::Patch(peer.to_owned()))
     }
 
     fn new_port(
@@ -160,7 +173,8 @@ impl SlowPath {
     ) -> Result<PortId, ApplyError> {
         let id = self.world.free_port().ok_or_else(|| ApplyError::NoPortNumber(port.name.clone()))?;
         let ofport = self.world.free_ofport(bridge, port.ofport_request);
-        let port = Port { name: port.name.clone(), bridge, ofport, vlan: VlanConfig::of(port), kind };
+        let port =
+            Port { name: port.name.clone(), bridge, ofport, vlan: VlanConfig::of(port), alive: true, kind };
         self.world.add_port(id, port);
         Ok(id)
     }

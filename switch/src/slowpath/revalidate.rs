@@ -30,6 +30,12 @@ impl SlowPath {
         self.revalidate_all();
     }
 
+    /// A group, or the liveness of a port that one watches, has changed.
+    pub fn groups_changed(&mut self) {
+        self.underlay_changed = true;
+        self.revalidate_all();
+    }
+
     /// Looks at every megaflow again.
     pub fn revalidate_all(&mut self) {
         for worker in 0..self.workers.len() {

@@ -9,7 +9,7 @@ use crate::control::rules::canonical;
 use flow::ofp::{
     FlowFilter, FlowStats, MatchKey, PORT_LOCAL, PortNames, format_flow, format_key, format_megaflow,
 };
-use flow::program::{AdjacencyId, Op, PortId, Program};
+use flow::program::{AdjacencyId, PortId};
 use rustc_hash::FxHashSet;
 use std::time::{Duration, Instant};
 use wire::encap::EncapAddrs;
@@ -77,7 +77,7 @@ impl SlowPath {
             let port = self.world.port(id)?;
             let remotes = match &port.kind {
                 PortKind::Vxlan(vxlan) => vxlan.remotes.iter().filter_map(|(_, a)| self.remote(*a)).collect(),
-                PortKind::Local | PortKind::Device => Vec::new(),
+                PortKind::Local | PortKind::Device | PortKind::Patch(_) => Vec::new(),
             };
             Some(PortView { id, name: port.name.clone(), ofport: port.ofport, remotes })
         };
@@ -219,36 +219,6 @@ impl SlowPath {
             }
         }
         rows
-    }
-
-    /// A program for people, with port names.
-    pub fn describe(&self, program: &Program) -> String {
-        if program.is_drop() {
-            return format!("drop({})", program.drop.name());
-        }
-        let ops: Vec<String> = program.ops.iter().map(|op| self.describe_op(*op)).collect();
-        ops.join(",")
-    }
-
-    fn describe_op(&self, op: Op) -> String {
-        let name = |id: PortId| self.world.port(id).map_or_else(|| id.to_string(), |port| port.name.clone());
-        match op {
-            Op::Output(port) => name(port),
-            Op::PushVlan(tci) => format!("push_vlan(vid={},pcp={})", tci & 0xfff, tci >> 13),
-            Op::PopVlan => "pop_vlan".into(),
-            Op::Punt(_) => "slowpath(local)".into(),
-            Op::Encap { adjacency, vni } => match self.adjacencies.get(adjacency) {
-                None => format!("encap(vni={vni})"),
-                Some(remote) => {
-                    let dst_port = match self.world.port(remote.port).map(|p| &p.kind) {
-                        Some(PortKind::Vxlan(vxlan)) => vxlan.options.dst_port,
-                        _ => 0,
-                    };
-                    let port = name(remote.port);
-                    format!("encap({port}: vni={vni},remote={},dst_port={dst_port})", remote.ip)
-                }
-            },
-        }
     }
 
     /// Sizes of the workers' tables.

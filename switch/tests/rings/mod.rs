@@ -15,6 +15,7 @@ use std::time::Duration;
 use vxswitch::bridge::BridgePorts;
 use vxswitch::datapath::counters::WorkerCounters;
 use vxswitch::datapath::message::Link;
+use vxswitch::datapath::meter::Meters;
 use vxswitch::datapath::tx::{PortTx, TxPath};
 use vxswitch::datapath::{Worker, WorkerConfig};
 use vxswitch::slowpath::ports::WorkerQueues;
@@ -79,16 +80,18 @@ impl Net {
         let link = Link::new(1024);
         let counters = Arc::new(WorkerCounters::default());
         let worker_config = WorkerConfig { cache_entries: 4096, hold: 2048, programs: 4096 };
+        let meters = Arc::<Meters>::default();
         let worker = Worker::new(
             &worker_config,
             Arc::clone(&slab),
             Arc::clone(&link),
             Arc::clone(&counters),
             pool.clone(),
+            Arc::clone(&meters),
         );
         let side = WorkerSide::new(0, link, slab, Arc::clone(&counters));
         let slow_config = SlowPathConfig { max_idle: Duration::from_secs(10), programs: 4096 };
-        let slow = SlowPath::new(slow_config, vec![side]);
+        let slow = SlowPath::new(slow_config, vec![side], meters);
         let mut net =
             Net { slow, worker, counters, ends: BTreeMap::new(), pool, handles: Vec::new(), _turn: guard };
         net.apply(&document, number, early);

@@ -9,8 +9,8 @@ use crate::checksum::{Sum, update, update_udp};
 use crate::key::FlowKey;
 use crate::parse::Parsed;
 use crate::proto::{
-    ETH_QINQ, ETH_VLAN, ETHERNET_LEN, IP_AH, IP_DSTOPTS, IP_FRAGMENT, IP_HOPOPTS, IP_ICMPV6, IP_ROUTING,
-    IP_TCP, IP_UDP, IPV4_LEN, IPV6_LEN, VLAN_LEN,
+    ETH_ARP, ETH_QINQ, ETH_VLAN, ETHERNET_LEN, IP_AH, IP_DSTOPTS, IP_FRAGMENT, IP_HOPOPTS, IP_ICMP,
+    IP_ICMPV6, IP_ROUTING, IP_TCP, IP_UDP, IPV4_LEN, IPV6_LEN, VLAN_LEN,
 };
 use core::net::{Ipv4Addr, Ipv6Addr};
 
@@ -34,7 +34,7 @@ impl Headers {
 }
 
 /// Which of a pair of fields.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Side {
     /// Source.
     Src,
@@ -233,6 +233,94 @@ fn is_routed(frame: &[u8], headers: Headers, next: u8) -> bool {
             _ => return false,
         };
         proto = next;
+    }
+    false
+}
+
+/// Sets the type (`at` 0) or code (`at` 1) of an ICMP or ICMPv6 message: its checksum follows.
+pub fn set_icmp(frame: &mut [u8], headers: Headers, at: usize, value: u8) -> bool {
+    let l4 = usize::from(headers.l4);
+    let is_v4 = ipv4_header(frame, headers.l3.into()).is_some();
+    let is_icmp = if is_v4 { headers.proto == IP_ICMP } else { headers.proto == IP_ICMPV6 };
+    let Some([kind, code, _, _]) = array(frame, l4).filter(|_| is_icmp && l4 != 0 && at < 2) else {
+        return false;
+    };
+    let mut new = [kind, code];
+    new[at] = value;
+    put(frame, l4, new);
+    update_at(frame, l4 + 2, Sum::of(&[kind, code]), Sum::of(&new));
+    true
+}
+
+/// Bytes of an ARP packet for IPv4 over Ethernet.
+const ARP_LEN: usize = 28;
+
+/// Where the ARP packet of a frame starts.
+fn arp(frame: &[u8], headers: Headers) -> Option<usize> {
+    let l3 = usize::from(headers.l3);
+    let is_arp = l3 >= ETHERNET_LEN && be16(frame, l3 - 2) == Some(ETH_ARP);
+    (is_arp && frame.len() - l3.min(frame.len()) >= ARP_LEN).then_some(l3)
+}
+
+/// Sets the ARP opcode.
+pub fn set_arp_op(frame: &mut [u8], headers: Headers, op: u16) -> bool {
+    arp(frame, headers).inspect(|at| put(frame, at + 6, op.to_be_bytes())).is_some()
+}
+
+/// Sets the hardware address of the ARP sender (`Src`) or target.
+pub fn set_arp_mac(frame: &mut [u8], headers: Headers, side: Side, mac: MacAddr) -> bool {
+    let offset = if side == Side::Src { 8 } else { 18 };
+    arp(frame, headers).inspect(|at| put(frame, at + offset, mac.0)).is_some()
+}
+
+/// Sets the IPv4 address of the ARP sender (`Src`) or target.
+pub fn set_arp_ip(frame: &mut [u8], headers: Headers, side: Side, addr: Ipv4Addr) -> bool {
+    let offset = if side == Side::Src { 14 } else { 24 };
+    arp(frame, headers).inspect(|at| put(frame, at + offset, addr.octets())).is_some()
+}
+
+/// Bytes of an ND solicitation or advertisement without options.
+const ND_LEN: usize = 24;
+/// ICMPv6 type of a neighbour solicitation.
+const ND_SOLICIT: u8 = 135;
+/// ICMPv6 type of a neighbour advertisement.
+const ND_ADVERT: u8 = 136;
+
+/// Start and type of the ND message of a frame.
+fn nd(frame: &[u8], headers: Headers) -> Option<(usize, u8)> {
+    let l4 = usize::from(headers.l4);
+    let kind = *frame.get(l4).filter(|_| l4 != 0 && headers.proto == IP_ICMPV6)?;
+    let is_nd = ipv6_header(frame, headers.l3.into()).is_some() && matches!(kind, ND_SOLICIT | ND_ADVERT);
+    (is_nd && frame.len() - l4 >= ND_LEN).then_some((l4, kind))
+}
+
+/// Sets the target of an ND solicitation or advertisement: the checksum follows.
+pub fn set_nd_target(frame: &mut [u8], headers: Headers, addr: Ipv6Addr) -> bool {
+    let Some((l4, _)) = nd(frame, headers) else { return false };
+    let old = Sum::of(&frame[l4 + 8..l4 + ND_LEN]);
+    put(frame, l4 + 8, addr.octets());
+    update_at(frame, l4 + 2, old, Sum::of(&addr.octets()));
+    true
+}
+
+/// Sets the link-layer address option of an ND solicitation (`Src`) or advertisement (`Dst`), where it has one: the
+/// checksum follows.
+pub fn set_nd_link(frame: &mut [u8], headers: Headers, side: Side, mac: MacAddr) -> bool {
+    let Some((l4, kind)) = nd(frame, headers) else { return false };
+    let (message, wanted) = if side == Side::Src { (ND_SOLICIT, 1) } else { (ND_ADVERT, 2) };
+    let mut at = l4 + ND_LEN;
+    while let Some([option, units]) = array::<2>(frame, at).filter(|_| kind == message) {
+        let len = usize::from(units) * 8;
+        if len == 0 || frame.len() - at < len {
+            return false;
+        }
+        if option == wanted && len == 8 {
+            let old = Sum::of(&frame[at + 2..at + 8]);
+            put(frame, at + 2, mac.0);
+            update_at(frame, l4 + 2, old, Sum::of(&mac.0));
+            return true;
+        }
+        at += len;
     }
     false
 }

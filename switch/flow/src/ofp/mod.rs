@@ -9,8 +9,10 @@ mod action;
 mod error;
 mod field;
 mod flow;
+mod group;
 mod key;
 mod megaflow;
+mod meter;
 mod parse_action;
 mod parse_match;
 mod port;
@@ -25,8 +27,10 @@ pub use field::{Field, FieldInfo, Format, Subfield};
 pub use flow::{
     DEFAULT_PRIORITY, FlowFilter, FlowMod, FlowSpec, parse_flow, parse_flow_match, parse_flow_mod, parse_key,
 };
+pub use group::{Bucket, GroupKind, GroupSpec};
 pub use key::{MATCH_WORDS, Match, MatchKey};
 pub use megaflow::format_megaflow;
+pub use meter::{MeterSpec, MeterUnit};
 pub use port::{
     PORT_ALL, PORT_CONTROLLER, PORT_FLOOD, PORT_IN_PORT, PORT_LOCAL, PORT_MAX, PORT_NORMAL, PortNames,
 };

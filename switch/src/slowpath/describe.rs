@@ -1,0 +1,96 @@
+//! Programs as text, in the words of `ovs-dpctl`, with port names.
+
+use super::SlowPath;
+use crate::bridge::PortKind;
+use flow::program::{AdjacencyId, Op, Policy, PortId, Program, PuntReason, Side};
+use std::fmt::Write;
+
+impl SlowPath {
+    /// A program for people.
+    pub fn describe(&self, program: &Program) -> String {
+        if program.is_drop() {
+            format!("drop({})", program.drop.name())
+        } else {
+            self.describe_ops(&program.ops)
+        }
+    }
+
+    fn describe_ops(&self, ops: &[Op]) -> String {
+        let ops: Vec<String> = ops.iter().map(|op| self.describe_op(op)).collect();
+        ops.join(",")
+    }
+
+    fn port_name(&self, id: PortId) -> String {
+        self.world.port(id).map_or_else(|| id.to_string(), |port| port.name.clone())
+    }
+
+    fn describe_op(&self, op: &Op) -> String {
+        let side = |side: &Side| if *side == Side::Src { "src" } else { "dst" };
+        match op {
+            Op::Output(port) => self.port_name(*port),
+            Op::Encap { adjacency, vni, policy } => self.describe_encap(*adjacency, *vni, *policy),
+            Op::PushVlan { tpid, tci } => {
+                let tpid = if *tpid == 0x8100 { String::new() } else { format!("tpid={tpid:#06x},") };
+                format!("push_vlan({tpid}vid={},pcp={})", tci & 0xfff, tci >> 13)
+            }
+            Op::PopVlan => "pop_vlan".into(),
+            Op::SetVlan(tci) => format!("set(vlan(vid={},pcp={}))", tci & 0xfff, tci >> 13),
+            Op::SetMac(of, mac) => format!("set(eth({}={mac}))", side(of)),
+            Op::SetIpv4(of, ip) => format!("set(ipv4({}={ip}))", side(of)),
+            Op::SetIpv6(of, ip) => format!("set(ipv6({}={ip}))", side(of)),
+            Op::SetTos(tos) => format!("set(ip(tos={tos:#x}))"),
+            Op::SetTtl(ttl) => format!("set(ip(ttl={ttl}))"),
+            Op::SetIpv6Label(label) => format!("set(ipv6(label={label:#x}))"),
+            Op::SetPort(of, port) => format!("set(l4({}={port}))", side(of)),
+            Op::SetIcmpType(value) => format!("set(icmp(type={value}))"),
+            Op::SetIcmpCode(value) => format!("set(icmp(code={value}))"),
+            Op::SetArpOp(op) => format!("set(arp(op={op}))"),
+            Op::SetArpMac(Side::Src, mac) => format!("set(arp(sha={mac}))"),
+            Op::SetArpMac(Side::Dst, mac) => format!("set(arp(tha={mac}))"),
+            Op::SetArpIp(Side::Src, ip) => format!("set(arp(sip={ip}))"),
+            Op::SetArpIp(Side::Dst, ip) => format!("set(arp(tip={ip}))"),
+            Op::SetNdTarget(ip) => format!("set(nd(target={ip}))"),
+            Op::SetNdLink(Side::Src, mac) => format!("set(nd(sll={mac}))"),
+            Op::SetNdLink(Side::Dst, mac) => format!("set(nd(tll={mac}))"),
+            Op::Punt(PuntReason::Local) => "slowpath(local)".into(),
+            Op::Punt(PuntReason::Controller { max_len }) => {
+                format!("userspace(controller,max_len={max_len})")
+            }
+            Op::Punt(PuntReason::CaptureRx(port)) => {
+                format!("userspace(capture(rx {}))", self.port_name(*port))
+            }
+            Op::Punt(PuntReason::CaptureTx(port)) => {
+                format!("userspace(capture(tx {}))", self.port_name(*port))
+            }
+            Op::Meter(id) => format!("meter({})", id.0),
+            Op::Clone(ops) => format!("clone({})", self.describe_ops(ops)),
+            Op::Select(select) => {
+                let mut text = "select(".to_owned();
+                for (at, ops) in select.buckets.iter().enumerate() {
+                    let slots = select.slots.iter().filter(|slot| usize::from(**slot) == at).count();
+                    let comma = if at > 0 { "," } else { "" };
+                    // A string takes all that is written to it.
+                    let _ =
+                        write!(text, "{comma}{slots}/{}: {{{}}}", select.slots.len(), self.describe_ops(ops));
+                }
+                text.push(')');
+                text
+            }
+        }
+    }
+
+    fn describe_encap(&self, adjacency: AdjacencyId, vni: u32, policy: Policy) -> String {
+        let Some(remote) = self.adjacencies.get(adjacency) else { return format!("encap(vni={vni})") };
+        let dst_port = match self.world.port(remote.port).map(|p| &p.kind) {
+            Some(PortKind::Vxlan(vxlan)) => vxlan.options.dst_port,
+            _ => 0,
+        };
+        let gbp = if policy == Policy::default() {
+            String::new()
+        } else {
+            format!(",gbp(id={},flags={:#x})", policy.id, policy.flags)
+        };
+        let port = self.port_name(remote.port);
+        format!("encap({port}: vni={vni},remote={},dst_port={dst_port}{gbp})", remote.ip)
+    }
+}

@@ -1,0 +1,122 @@
+//! Groups, meters and mirrors of a bridge, as control sets them.
+
+use super::SlowPath;
+use crate::bridge::BridgeId;
+use crate::bridge::group::Group;
+use crate::bridge::meter::Meter;
+use crate::bridge::mirror::Mirror;
+use crate::datapath::meter::MAX_METERS;
+use flow::ofp::{GroupSpec, MeterSpec};
+use flow::program::{MeterId, PortId};
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+/// All meters are in use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("all {MAX_METERS} meters are in use")]
+pub struct NoMeter;
+
+/// Packets and bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Sum {
+    /// Packets.
+    pub packets: u64,
+    /// Bytes.
+    pub bytes: u64,
+}
+
+impl SlowPath {
+    /// Makes a bridge's groups exactly these; groups that stay the same keep their statistics. The caller commits.
+    pub fn set_groups(&mut self, bridge: BridgeId, specs: &[GroupSpec]) {
+        let now = Instant::now();
+        let Some(running) = self.world.bridge_mut(bridge) else { return };
+        let mut before = std::mem::take(&mut running.groups);
+        for spec in specs {
+            let group = match before.remove(&spec.id) {
+                Some(group) if group.spec == *spec => group,
+                _ => Group::new(spec.clone(), now),
+            };
+            running.groups.insert(spec.id, group);
+        }
+    }
+
+    /// Makes a bridge's meters exactly these; meters that stay the same keep tokens and statistics. The caller commits.
+    ///
+    /// # Errors
+    /// When there are not enough meters; nothing is changed then.
+    pub fn set_meters(&mut self, bridge: BridgeId, specs: &[MeterSpec]) -> Result<(), NoMeter> {
+        let now = Instant::now();
+        let others: usize =
+            self.world.bridges().filter(|(id, _)| *id != bridge).map(|(_, b)| b.meters.len()).sum();
+        if others + specs.len() > MAX_METERS {
+            return Err(NoMeter);
+        }
+        let Some(running) = self.world.bridge_mut(bridge) else { return Ok(()) };
+        let mut before = std::mem::take(&mut running.meters);
+        let wanted = |meter: &Meter| specs.contains(&meter.spec);
+        let gone: Vec<MeterId> = before.values().filter(|m| !wanted(m)).map(|m| m.id).collect();
+        before.retain(|_, meter| wanted(meter));
+        for id in gone {
+            self.meters.clear(id);
+        }
+        let mut taken: Vec<bool> = vec![false; MAX_METERS];
+        for meter in self.world.bridges().flat_map(|(_, b)| b.meters.values()).chain(before.values()) {
+            taken[usize::from(meter.id.0)] = true;
+        }
+        let mut free = (0..MAX_METERS).filter(|at| !taken[*at]);
+        let mut meters = BTreeMap::new();
+        for spec in specs {
+            let meter = match before.remove(&spec.id) {
+                Some(meter) => meter,
+                None => {
+                    let id = MeterId(free.next().ok_or(NoMeter)? as u16);
+                    self.meters.set(id, spec, rte::tsc_hz());
+                    Meter { spec: *spec, id, created: now, before: self.meter_totals(id) }
+                }
+            };
+            meters.insert(spec.id, meter);
+        }
+        if let Some(running) = self.world.bridge_mut(bridge) {
+            running.meters = meters;
+        }
+        Ok(())
+    }
+
+    /// What a meter has let through and dropped since it was added.
+    pub fn meter_stats(&self, meter: &Meter) -> (Sum, Sum) {
+        let (passed, dropped) = self.meter_totals(meter.id);
+        let since = |now: Sum, then: Sum| Sum {
+            packets: now.packets.wrapping_sub(then.packets),
+            bytes: now.bytes.wrapping_sub(then.bytes),
+        };
+        (since(passed, meter.before.0), since(dropped, meter.before.1))
+    }
+
+    fn meter_totals(&self, id: MeterId) -> (Sum, Sum) {
+        let (mut passed, mut dropped) = (Sum::default(), Sum::default());
+        for worker in &self.workers {
+            let counters = &worker.counters.meters[usize::from(id.0)];
+            passed.packets += counters.passed_packets.get();
+            passed.bytes += counters.passed_bytes.get();
+            dropped.packets += counters.dropped_packets.get();
+            dropped.bytes += counters.dropped_bytes.get();
+        }
+        (passed, dropped)
+    }
+
+    /// Makes a bridge's mirrors exactly these. The caller commits.
+    pub fn set_mirrors(&mut self, bridge: BridgeId, mirrors: Vec<Mirror>) {
+        if let Some(running) = self.world.bridge_mut(bridge) {
+            running.mirrors = mirrors;
+        }
+    }
+
+    /// Says whether a port's link is up; megaflows that were chosen by it follow at once.
+    pub fn set_alive(&mut self, port: PortId, alive: bool) {
+        let Some(running) = self.world.port_mut(port) else { return };
+        if running.alive != alive {
+            running.alive = alive;
+            self.groups_changed();
+        }
+    }
+}
