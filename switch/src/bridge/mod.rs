@@ -22,6 +22,7 @@ use rules::RuleTables;
 use rustc_hash::FxHashMap;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 use vlan::VlanConfig;
 use wire::addr::MacAddr;
 
@@ -53,7 +54,7 @@ pub struct Bridge {
     /// Whether frames to 802.1D reserved group addresses are forwarded.
     pub forward_bpdu: bool,
     /// Groups, by number.
-    pub groups: BTreeMap<u32, group::Group>,
+    pub groups: BTreeMap<u32, Arc<group::Group>>,
     /// Meters, by number.
     pub meters: BTreeMap<u32, meter::Meter>,
     /// Mirrors, in the order of the document.
@@ -127,6 +128,8 @@ pub struct World {
     bridges: BTreeMap<BridgeId, Bridge>,
     ports: Box<[Option<Port>]>,
     by_name: FxHashMap<String, PortId>,
+    /// Ports whose packets somebody captures.
+    pub captures: Vec<PortId>,
 }
 
 impl Default for World {
@@ -135,6 +138,7 @@ impl Default for World {
             bridges: BTreeMap::new(),
             ports: (0..MAX_PORTS).map(|_| None).collect(),
             by_name: FxHashMap::default(),
+            captures: Vec::new(),
         }
     }
 }

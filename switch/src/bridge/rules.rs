@@ -2,7 +2,7 @@
 
 use super::BridgePorts;
 use flow::classifier::Table;
-use flow::ofp::{Action, FlowFilter, FlowSpec, MatchKey, PortRef, format_actions, format_flow};
+use flow::ofp::{FlowFilter, FlowSpec, MatchKey, format_flow};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -56,28 +56,6 @@ impl Rule {
     pub fn describe(&self, ports: &BridgePorts<'_>) -> String {
         format_flow(&self.spec, None, ports)
     }
-}
-
-/// Says what this version cannot run of a rule, before the rule is added.
-pub fn unsupported(actions: &[Action]) -> Option<String> {
-    actions.iter().find_map(|action| {
-        let ok = match action {
-            Action::Drop
-            | Action::SetTunnel(_)
-            | Action::GotoTable(_)
-            | Action::Resubmit { port: None, .. } => true,
-            Action::Output(to) => !matches!(to, PortRef::Controller { .. }),
-            Action::SetField { field, .. } => super::translate::is_metadata(*field),
-            _ => false,
-        };
-        (!ok).then(|| {
-            format!(
-                "{}: this version runs output, NORMAL, FLOOD, ALL, LOCAL, IN_PORT, drop, set_tunnel, \
-                 resubmit(,TABLE), goto_table and set_field of tun_id, metadata and registers",
-                format_actions(std::slice::from_ref(action), &())
-            )
-        })
-    })
 }
 
 /// All rules of a bridge, by table.

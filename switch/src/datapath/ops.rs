@@ -96,6 +96,7 @@ impl Path {
                 Some(ops) => self.ops(ops, DropReason::NoBucket, mbuf, packet),
                 None => self.free(&packet.key, DropReason::NoBucket, mbuf),
             },
+            Op::Drop(reason) => self.free(&packet.key, *reason, mbuf),
             // A meter with nothing behind it, or a change that nobody sees: translation ends no program with one.
             _ => self.free(&packet.key, DropReason::Rule, mbuf),
         }
@@ -180,7 +181,13 @@ fn apply(op: &Op, mbuf: &mut Mbuf, packet: &mut Packet) -> bool {
             rewrite::set_nd_link(mbuf.data_mut(), headers, side, mac);
         }
         // These change nothing and are run elsewhere.
-        Op::Output(_) | Op::Encap { .. } | Op::Punt(_) | Op::Meter(_) | Op::Clone(_) | Op::Select(_) => {}
+        Op::Output(_)
+        | Op::Encap { .. }
+        | Op::Punt(_)
+        | Op::Meter(_)
+        | Op::Drop(_)
+        | Op::Clone(_)
+        | Op::Select(_) => {}
     }
     true
 }

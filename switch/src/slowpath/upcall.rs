@@ -3,7 +3,7 @@
 use super::flows::Megaflow;
 use super::{SlowPath, UPCALLS_PER_TURN};
 use crate::bridge::fdb::Learned;
-use crate::bridge::translate::{Learn, translate};
+use crate::bridge::translate::{Learn, Translation, translate};
 use crate::datapath::message::{Command, PendingId, Return, Upcall};
 use flow::megaflow::InsertError;
 use flow::program::{Program, ProgramId};
@@ -60,12 +60,14 @@ impl SlowPath {
     /// Decides about a flow, and tells the worker.
     fn miss(&mut self, worker: usize, pending: PendingId, key: &FlowKey, now: Instant) {
         self.upcalls += 1;
-        let mut translation = translate(&self.world, key);
-        if let Some(learn) = &translation.learn
-            && self.learn(learn, now)
-        {
+        let mut translation = self.translate(key);
+        let mut news = false;
+        for learn in &translation.learn {
+            news |= self.learn(learn, now);
+        }
+        if news {
             // What the packet taught may concern itself: in a full FDB its destination may have made room.
-            translation = translate(&self.world, key);
+            translation = self.translate(key);
         }
         let masked = key.masked(&translation.mask);
         let Some(program) = self.acquire(&translation.program) else {
@@ -85,6 +87,8 @@ impl SlowPath {
             program,
             learn: translation.learn,
             rules: translation.rules,
+            groups: translation.groups,
+            looked: translation.looked,
             dependencies: translation.tags,
             created: now,
             used: now,
@@ -108,6 +112,18 @@ impl SlowPath {
             }
         }
         self.make_room(worker);
+    }
+
+    /// Translates a key, and makes the ways to remotes that actions chose for it.
+    pub(super) fn translate(&mut self, key: &FlowKey) -> Translation {
+        let translation = translate(&self.world, key);
+        if translation.wanted.is_empty() {
+            return translation;
+        }
+        let wanted = translation.wanted.iter();
+        let made = wanted.filter(|way| self.want_way(way.port, way.remote, way.local).is_some()).count();
+        // With none, there is no room for more.
+        if made > 0 { translate(&self.world, key) } else { translation }
     }
 
     /// The number of a program, which the workers know from here on.
