@@ -6,7 +6,7 @@ use crate::bridge::fdb::Learned;
 use crate::bridge::translate::{Learn, Translation, translate};
 use crate::datapath::message::{Command, PendingId, Return, Upcall};
 use flow::megaflow::InsertError;
-use flow::program::{Program, ProgramId};
+use flow::program::{Program, ProgramId, PuntReason};
 use std::time::Instant;
 use wire::key::FlowKey;
 
@@ -24,7 +24,7 @@ impl SlowPath {
                     tracing::debug!(slot, %error, "megaflow not installed");
                     // A slot that is leaving already is freed by the answer to its removal.
                     if let Some(program) = self.workers[worker].flows.leave(slot) {
-                        self.programs.release(program);
+                        self.release(program);
                         self.workers[worker].flows.removed(slot, 0, 0, now);
                     }
                     // There is no room for another mask: masks go with their megaflows.
@@ -49,7 +49,10 @@ impl SlowPath {
                 Upcall::Miss { pending, key } => self.miss(worker, pending, &key, now),
                 Upcall::Neighbour(adjacency) => self.neighbour_wanted(adjacency, now),
                 Upcall::Punt(buffer) => {
-                    self.punted(&buffer, now);
+                    match buffer.reason {
+                        PuntReason::Local => self.punted(&buffer, now),
+                        _ => self.captured(&buffer),
+                    }
                     self.recycle(worker, buffer);
                 }
             }
@@ -66,6 +69,7 @@ impl SlowPath {
             news |= self.learn(learn, now);
         }
         if news {
+            self.revalidate_changed();
             // What the packet taught may concern itself: in a full FDB its destination may have made room.
             translation = self.translate(key);
         }
@@ -108,7 +112,7 @@ impl SlowPath {
                     rule.count(1, 0, now);
                 }
                 self.workers[worker].send(Command::Resolve { pending, program });
-                self.programs.release(program);
+                self.release(program);
             }
         }
         self.make_room(worker);
@@ -137,8 +141,13 @@ impl SlowPath {
         Some(id)
     }
 
-    /// Notes where an address is, and brings megaflows up to date that believed otherwise. Says whether that
-    /// was news.
+    /// One use of a program less.
+    pub(super) fn release(&mut self, id: ProgramId) {
+        self.programs.release(id);
+    }
+
+    /// Notes where an address is. Says whether that was news: then the caller brings megaflows up to date that
+    /// believed otherwise.
     pub(super) fn learn(&mut self, learn: &Learn, now: Instant) -> bool {
         let Some(bridge) = self.world.bridge_mut(learn.bridge) else { return false };
         match bridge.fdb.learn(learn.vlan, learn.mac, learn.at, now) {

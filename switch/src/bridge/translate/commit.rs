@@ -69,20 +69,20 @@ impl Tags {
             return ops;
         }
         ops.extend(self.front.iter().map(|_| Op::PopVlan));
-        match to.front.split_first() {
-            Some((OneTag { tpid: None, tci }, rest)) => {
-                ops.extend((1..own).map(|_| Op::PopVlan));
-                ops.push(Op::SetVlan(*tci));
-                ops.extend(rest.iter().map(push));
-            }
-            _ => {
-                ops.extend((0..own).map(|_| Op::PopVlan));
-                ops.extend(to.front.iter().map(push));
-            }
+        if let Some((OneTag { tpid: None, tci }, rest)) = to.front.split_first() {
+            ops.extend((1..own).map(|_| Op::PopVlan));
+            ops.push(Op::SetVlan(*tci));
+            ops.extend(rest.iter().map(push));
+        } else {
+            ops.extend((0..own).map(|_| Op::PopVlan));
+            ops.extend(to.front.iter().map(push));
         }
         ops
     }
 }
+
+/// The op that sets a field to a value.
+type Make = fn(u128) -> Op;
 
 fn ipv4(value: u128) -> Ipv4Addr {
     Ipv4Addr::from(value as u32)
@@ -115,7 +115,6 @@ impl Translator<'_> {
     }
 
     fn commit_fields(&mut self) {
-        type Make = fn(u128) -> Op;
         let always: [(Field, Make); 2] = [
             (Field::EthSrc, |v| Op::SetMac(Side::Src, mac(v))),
             (Field::EthDst, |v| Op::SetMac(Side::Dst, mac(v))),
@@ -155,9 +154,9 @@ impl Translator<'_> {
         let dl_type = self.at.key.flow.dl_type.get();
         if dl_type == ETH_IPV4 || dl_type == ETH_IPV6 {
             if dl_type == ETH_IPV4 {
-                self.commit_each(&v4)
+                self.commit_each(&v4);
             } else {
-                self.commit_each(&v6)
+                self.commit_each(&v6);
             }
             if dirty.flow.nw_tos != 0 {
                 // DSCP and ECN are two fields of one byte.
@@ -176,7 +175,7 @@ impl Translator<'_> {
     }
 
     /// Sets those of the fields of which a bit has changed; the field's other bits are looked at.
-    fn commit_each(&mut self, fields: &[(Field, fn(u128) -> Op)]) {
+    fn commit_each(&mut self, fields: &[(Field, Make)]) {
         for (field, make) in fields {
             if field.get(&self.at.dirty) != 0 {
                 let value = self.read_field(*field);

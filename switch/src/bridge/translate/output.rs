@@ -23,14 +23,14 @@ impl<'w> Translator<'w> {
             PortRef::Normal => self.normal(bridge, port),
             PortRef::Local => self.output_number(bridge, PORT_LOCAL),
             PortRef::InPort => {
-                if let Some(id) = self.number(bridge, self.at.key.flow.in_port) {
+                if let Some(id) = by_number(bridge, self.at.key.flow.in_port) {
                     self.output((id, None));
                 } else {
                     self.drop = DropReason::NoBridgePort;
                 }
             }
             PortRef::All | PortRef::Flood => {
-                let in_port = self.number(bridge, self.at.key.flow.in_port);
+                let in_port = by_number(bridge, self.at.key.flow.in_port);
                 for &id in bridge.ports.values() {
                     if Some(id) != in_port && !bridge.is_mirror_output(id) {
                         self.output((id, None));
@@ -64,11 +64,6 @@ impl<'w> Translator<'w> {
         self.output_ref(bridge, port, to);
     }
 
-    /// The datapath number of a port by its OpenFlow number.
-    fn number(&self, bridge: &Bridge, number: u32) -> Option<PortId> {
-        if number == PORT_LOCAL { Some(bridge.local) } else { bridge.ports.get(&number).copied() }
-    }
-
     fn output_number(&mut self, bridge: &'w Bridge, number: u32) {
         // OpenFlow: a packet goes back to its input port only by IN_PORT.
         if number == self.at.key.flow.in_port {
@@ -76,12 +71,11 @@ impl<'w> Translator<'w> {
             self.drop = DropReason::SamePort;
             return;
         }
-        match self.number(bridge, number) {
-            Some(id) => self.output((id, None)),
-            None => {
-                self.note(|| format!("no port {number}"));
-                self.drop = DropReason::NoBridgePort;
-            }
+        if let Some(id) = by_number(bridge, number) {
+            self.output((id, None));
+        } else {
+            self.note(|| format!("no port {number}"));
+            self.drop = DropReason::NoBridgePort;
         }
     }
 
@@ -309,4 +303,9 @@ impl<'w> Translator<'w> {
             self.drop = DropReason::LocalUnhandled;
         }
     }
+}
+
+/// The datapath number of a port by its OpenFlow number.
+fn by_number(bridge: &Bridge, number: u32) -> Option<PortId> {
+    if number == PORT_LOCAL { Some(bridge.local) } else { bridge.ports.get(&number).copied() }
 }
