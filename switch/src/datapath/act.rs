@@ -291,11 +291,9 @@ impl Path {
                         return self.free(key, DropReason::Headroom, mbuf);
                     }
                 }
-                Op::PopVlan => {
-                    if pop_vlan(mbuf.data_mut()) {
-                        // Cannot fail: a tag was there.
-                        let _ = mbuf.adj(VLAN_LEN);
-                    }
+                // Cannot fail: a tag was there.
+                Op::PopVlan if pop_vlan(mbuf.data_mut()) => {
+                    let _ = mbuf.adj(VLAN_LEN);
                 }
                 // The slow path leaves out what an underlay does not do to tunnel packets.
                 _ => {}
