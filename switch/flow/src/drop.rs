@@ -71,6 +71,7 @@ drop_reasons! {
     TunnelKeyUnset "tunnel_key_unset" "the vxlan port has out_key=flow and no action set tun_id"
     TunnelRemoteUnset "tunnel_remote_unset" "the vxlan port has remote_ip=flow and no action set tun_dst"
     TunnelLocalUnset "tunnel_local_unset" "the vxlan port has local_ip=flow and no action set tun_src"
+    TunnelWays "tunnel_ways" "rules set more different pairs of tun_dst and tun_src than the switch keeps headers for (16384)"
     Meter "meter" "a meter had no tokens left"
     NoBucket "no_bucket" "the group has no live bucket, or does not exist"
     PatchPeer "patch_peer" "the patch port's peer does not exist, or does not name it as its own peer"
@@ -80,8 +81,8 @@ drop_reasons! {
 
     // The way out.
     NeighbourPending "neighbour_pending" "too many packets waiting for this neighbour"
-    NeighbourFailed "neighbour_failed" "the next hop to the tunnel's remote did not answer ARP"
-    MtuExceeded "mtu_exceeded" "frame longer than the output port's MTU; mind that VXLAN adds 50 bytes"
+    NeighbourFailed "neighbour_failed" "the next hop to the tunnel's remote did not answer ARP or neighbour discovery"
+    MtuExceeded "mtu_exceeded" "frame longer than the output port's MTU; mind that VXLAN adds 50 bytes, 70 over IPv6"
     Headroom "headroom" "no room in front of the packet for the tunnel header"
     NoMbuf "no_mbuf" "mempool empty when a copy was needed; raise mbufs"
     PortGone "port_gone" "the output port was removed"

@@ -1,6 +1,7 @@
 //! The NORMAL action: an 802.1Q learning switch.
 
 use super::fdb::Location;
+use super::local::hears_group;
 use super::translate::{Dependency, Learn, Translator};
 use super::vlan::{Tag, tag_of};
 use super::{Bridge, Port, PortKind};
@@ -123,10 +124,10 @@ impl<'w> Translator<'w> {
             }
             ways.push((port.vlan.egress(vlan, tag), id));
         }
-        // The bridge itself listens to ARP only; it looks before the packet's tag is changed.
+        // The bridge itself listens to ARP and neighbour discovery only; it looks before the packet's tag is changed.
         if bridge.is_underlay() && self.in_port != bridge.local && vlan == 0 {
             self.wc.flow.dl_type = U16::MAX_VALUE;
-            if self.key.flow.dl_type.get() == ETH_ARP {
+            if self.key.flow.dl_type.get() == ETH_ARP || hears_group(bridge, &self.key.flow) {
                 self.local(bridge);
             }
         }

@@ -5,6 +5,7 @@
 //! program, and beside them what the packet teaches, whom its statistics belong to and what it depends on.
 
 use super::fdb::Location;
+use super::local::Heard;
 use super::rules::Rule;
 use super::vlan::{PRIORITY, Tag, tag_of};
 use super::{Bridge, BridgeId, BridgePorts, Port, PortKind, VxlanPort, World};
@@ -16,7 +17,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use wire::addr::MacAddr;
 use wire::key::{FRAG_ANY, FlowKey, FlowMask, VLAN_PRESENT};
-use wire::proto::{ETH_ARP, ETH_IPV4, IP_ICMP, IP_UDP};
+use wire::proto::{ETH_ARP, ETH_IPV4, ETH_IPV6, IP_ICMP, IP_UDP};
 use zerocopy::byteorder::network_endian::U16;
 
 /// Levels of `resubmit`, as in Open vSwitch.
@@ -374,6 +375,10 @@ impl<'w> Translator<'w> {
                 }
                 key.nw_proto == IP_ICMP && bridge.owns(IpAddr::V4(Ipv4Addr::from(key.nw_dst.get())))
             }
+            ETH_IPV6 => match self.local_v6(bridge) {
+                Heard::TunnelFragment => return self.drop = DropReason::TunnelFragment,
+                heard => heard == Heard::Taken,
+            },
             _ => false,
         };
         if takes {

@@ -15,6 +15,7 @@ mod revalidate;
 pub mod settings;
 pub mod show;
 mod upcall;
+pub mod ways;
 pub mod workers;
 
 use crate::bridge::{BridgeId, World};
@@ -209,6 +210,7 @@ impl SlowPath {
             }
         }
         self.poll_neighbours(now);
+        self.expire_ways(now);
     }
 
     /// Waits until every worker has carried out every command so far.

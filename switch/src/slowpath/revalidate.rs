@@ -18,9 +18,7 @@ impl SlowPath {
                 self.revalidate(worker, slot);
             }
         }
-        if self.world.bridge(bridge).is_some_and(crate::bridge::Bridge::is_underlay) {
-            self.underlay_changed = true;
-        }
+        self.rebuild_dependents(&dependency);
     }
 
     /// Rules have changed.
