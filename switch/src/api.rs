@@ -399,10 +399,14 @@ pub struct Trace {
     pub flow: String,
     /// Every step.
     pub steps: Vec<String>,
+    /// The packet's fields after the last action.
+    pub final_flow: String,
     /// The megaflow that it would make.
     pub megaflow: String,
     /// What the workers would do.
     pub actions: String,
+    /// Why the packet would be dropped, if it would be.
+    pub reason: Option<String>,
 }
 
 /// `GET /v1/document`: the desired state.

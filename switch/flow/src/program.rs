@@ -133,6 +133,8 @@ pub enum Op {
     Punt(PuntReason),
     /// Take tokens from a meter; a packet that finds none is dropped.
     Meter(MeterId),
+    /// Free the packet and count why.
+    Drop(DropReason),
     /// Run these ops on a copy.
     Clone(Box<[Op]>),
     /// Run the ops of one bucket, chosen by the flow's hash, on a copy.
@@ -166,6 +168,15 @@ impl Program {
     /// A program that drops.
     pub fn dropping(reason: DropReason) -> Program {
         Program { ops: Box::default(), drop: reason }
+    }
+
+    /// Why the packet goes nowhere, if it does not.
+    pub fn ends_in(&self) -> Option<DropReason> {
+        match self.ops.last() {
+            None => Some(self.drop),
+            Some(Op::Drop(reason)) => Some(*reason),
+            Some(_) => None,
+        }
     }
 
     /// Whether the packet goes nowhere.

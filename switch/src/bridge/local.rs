@@ -3,10 +3,9 @@
 use super::Bridge;
 use super::translate::Translator;
 use std::net::{IpAddr, Ipv6Addr};
-use wire::key::{FRAG_ANY, FlowKey};
+use wire::key::{FRAG_ANY, FlowKey, FlowMask};
 use wire::proto::{ETH_IPV6, IP_ICMPV6, IP_UDP, ND_ADVERT, ND_SOLICIT};
 use wire::view::{ALL_NODES, multicast_mac, solicited_node};
-use zerocopy::byteorder::network_endian::U16;
 
 /// ICMPv6 type: echo request.
 const ECHO_REQUEST: u8 = 128;
@@ -25,20 +24,19 @@ pub(super) enum Heard {
 impl Translator<'_> {
     /// Looks at an IPv6 packet that came to the bridge's MAC address or to a group that it listens to.
     pub(super) fn local_v6(&mut self, bridge: &Bridge) -> Heard {
-        let key = &self.key.flow;
-        self.wc.flow.ipv6_dst = [0xff; 16];
+        self.look_flow(&FlowMask { ipv6_dst: [0xff; 16], ..FlowMask::ZERO });
+        let key = self.at.key.flow;
         let dst = Ipv6Addr::from(key.ipv6_dst);
         let is_own = bridge.owns(dst.into());
         if !is_own && !listens(bridge, dst) {
             return Heard::Ignored;
         }
-        self.wc.flow.nw_proto = u8::MAX;
-        self.wc.flow.nw_frag = u8::MAX;
+        self.look_flow(&FlowMask { nw_proto: u8::MAX, nw_frag: u8::MAX, ..FlowMask::ZERO });
         let is_fragment = key.nw_frag & FRAG_ANY != 0;
         match key.nw_proto {
             IP_UDP if is_fragment => Heard::TunnelFragment,
             IP_ICMPV6 if !is_fragment => {
-                self.wc.flow.tp_src = U16::MAX_VALUE;
+                self.look_flow(&FlowMask { tp_src: u16::MAX.into(), ..FlowMask::ZERO });
                 let kind = key.tp_src.get() as u8;
                 let is_nd = matches!(kind, ND_SOLICIT | ND_ADVERT);
                 if is_nd || is_own && kind == ECHO_REQUEST { Heard::Taken } else { Heard::Ignored }

@@ -23,6 +23,7 @@ use rules::RuleTables;
 use rustc_hash::FxHashMap;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 use vlan::VlanConfig;
 use wire::addr::MacAddr;
 
@@ -54,7 +55,7 @@ pub struct Bridge {
     /// Whether frames to 802.1D reserved group addresses are forwarded.
     pub forward_bpdu: bool,
     /// Groups, by number.
-    pub groups: BTreeMap<u32, group::Group>,
+    pub groups: BTreeMap<u32, Arc<group::Group>>,
     /// Meters, by number.
     pub meters: BTreeMap<u32, meter::Meter>,
     /// Mirrors, in the order of the document.
@@ -128,6 +129,8 @@ pub struct World {
     bridges: BTreeMap<BridgeId, Bridge>,
     ports: Box<[Option<Port>]>,
     by_name: FxHashMap<String, PortId>,
+    /// Ports whose packets somebody captures.
+    pub captures: Vec<PortId>,
 }
 
 impl Default for World {
@@ -136,6 +139,7 @@ impl Default for World {
             bridges: BTreeMap::new(),
             ports: (0..MAX_PORTS).map(|_| None).collect(),
             by_name: FxHashMap::default(),
+            captures: Vec::new(),
         }
     }
 }

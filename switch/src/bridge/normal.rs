@@ -3,27 +3,32 @@
 use super::fdb::Location;
 use super::local::hears_group;
 use super::translate::{Dependency, Learn, Translator};
-use super::vlan::{Tag, tag_of};
-use super::{Bridge, Port, PortKind};
+use super::vlan::Tag;
+use super::{Bridge, Port, PortKind, VxlanPort};
 use flow::drop::DropReason;
+use flow::ofp::Field;
 use flow::program::PortId;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use wire::addr::MacAddr;
-use wire::key::VLAN_PRESENT;
+use wire::key::{FlowMask, TUN_IPV6};
 use wire::proto::ETH_ARP;
-use zerocopy::byteorder::network_endian::U16;
 
 impl<'w> Translator<'w> {
     /// Learns, then forwards or floods.
     pub(super) fn normal(&mut self, bridge: &'w Bridge, in_port: &'w Port) {
-        let wc = &mut self.wc.flow;
-        wc.dl_src = MacAddr::BROADCAST;
-        wc.dl_dst = MacAddr::BROADCAST;
-        wc.vlan_tci |= U16::new(VLAN_PRESENT | 0xfff);
-        let key = self.key.flow;
-        let (src, dst) = (key.dl_src, key.dl_dst);
-        let tag = tag_of(key.vlan_tci.get());
+        self.look_flow(&FlowMask {
+            dl_src: MacAddr::BROADCAST,
+            dl_dst: MacAddr::BROADCAST,
+            ..FlowMask::ZERO
+        });
+        let tag = self.tag();
+        let (src, dst) = (self.at.key.flow.dl_src, self.at.key.flow.dl_dst);
 
+        if bridge.is_mirror_output(self.in_port) {
+            self.note(|| format!("port {} is for mirrored packets only", in_port.name));
+            self.drop = DropReason::MirrorPort;
+            return;
+        }
         if src.is_multicast() {
             self.drop = DropReason::SourceMulticast;
             return;
@@ -37,7 +42,7 @@ impl<'w> Translator<'w> {
             self.drop = DropReason::VlanIngress;
             return;
         };
-        self.learn_source(bridge, in_port, vlan, src);
+        let learned = self.learn_source(bridge, in_port, vlan, src);
 
         if dst == bridge.mac && bridge.is_underlay() && self.in_port != bridge.local {
             if vlan == 0 {
@@ -52,7 +57,7 @@ impl<'w> Translator<'w> {
             return self.flood(bridge, in_port, vlan, tag);
         }
         self.tags.push(Dependency::Fdb(in_port.bridge, vlan, dst));
-        let found = if dst == src { self.learn.map(|l| l.at) } else { bridge.fdb.lookup(vlan, dst) };
+        let found = if dst == src { learned.map(|l| l.at) } else { bridge.fdb.lookup(vlan, dst) };
         match found {
             Some(at) if at.port == self.in_port => {
                 self.note(|| format!("{dst} is behind the input port"));
@@ -69,26 +74,37 @@ impl<'w> Translator<'w> {
         }
     }
 
-    fn learn_source(&mut self, bridge: &Bridge, in_port: &Port, vlan: u16, src: MacAddr) {
+    fn learn_source(&mut self, bridge: &Bridge, in_port: &Port, vlan: u16, src: MacAddr) -> Option<Learn> {
         if self.in_port == bridge.local {
-            return;
+            return None;
         }
         // Behind a tunnel with several remotes it matters which of them the packet came from.
         let remote = match &in_port.kind {
-            PortKind::Vxlan(vxlan) if vxlan.remotes.len() != 1 => {
-                self.wc.flow.tun_src = u32::MAX.into();
-                Some(IpAddr::V4(Ipv4Addr::from(self.key.flow.tun_src.get())))
-            }
+            PortKind::Vxlan(vxlan) if vxlan.remotes.len() != 1 => Some(self.remote(vxlan)),
             PortKind::Vxlan(vxlan) => vxlan.remotes.first().map(|(ip, _)| *ip),
             PortKind::Local | PortKind::Device | PortKind::Patch(_) => None,
         };
         self.tags.push(Dependency::Fdb(in_port.bridge, vlan, src));
-        self.learn = Some(Learn {
-            bridge: in_port.bridge,
-            vlan,
-            mac: src,
-            at: Location { port: self.in_port, remote },
-        });
+        let at = Location { port: self.in_port, remote };
+        let learn = Learn { bridge: in_port.bridge, vlan, mac: src, at };
+        self.learn.push(learn);
+        Some(learn)
+    }
+
+    /// The VTEP that the packet came from.
+    fn remote(&mut self, vxlan: &VxlanPort) -> IpAddr {
+        // Fixed remotes are of one family, which the port knows; only others have to be asked.
+        let v6 = if let Some((first, _)) = vxlan.remotes.first() {
+            first.is_ipv6()
+        } else {
+            self.look_flow(&FlowMask { tun_flags: TUN_IPV6, ..FlowMask::ZERO });
+            self.at.key.flow.tun_flags & TUN_IPV6 != 0
+        };
+        if v6 {
+            Ipv6Addr::from(self.read_field(Field::TunIpv6Src)).into()
+        } else {
+            Ipv4Addr::from(self.read_field(Field::TunSrc) as u32).into()
+        }
     }
 
     fn forward(&mut self, at: Location, in_port: &Port, vlan: u16, tag: Tag) {
@@ -104,7 +120,7 @@ impl<'w> Translator<'w> {
             self.drop = DropReason::SplitHorizon;
             return;
         }
-        self.output_tagged(at.port, at.remote, port.vlan.egress(vlan, tag));
+        self.output_tagged(&[(at.port, at.remote)], port.vlan.egress(vlan, tag));
     }
 
     /// Sends to every other port of the VLAN, but not from one tunnel to another: in a full mesh of
@@ -115,7 +131,7 @@ impl<'w> Translator<'w> {
         let mut ways: Vec<(Tag, PortId)> = Vec::with_capacity(bridge.ports.len());
         for &id in bridge.ports.values() {
             let Some(port) = world.port(id) else { continue };
-            if id == self.in_port || !port.vlan.carries(vlan) {
+            if id == self.in_port || !port.vlan.carries(vlan) || bridge.is_mirror_output(id) {
                 continue;
             }
             if in_port.is_tunnel() && port.is_tunnel() && splits(in_port) && splits(port) {
@@ -124,17 +140,19 @@ impl<'w> Translator<'w> {
             }
             ways.push((port.vlan.egress(vlan, tag), id));
         }
-        // The bridge itself listens to ARP and neighbour discovery only; it looks before the packet's tag is changed.
-        if bridge.is_underlay() && self.in_port != bridge.local && vlan == 0 {
-            self.wc.flow.dl_type = U16::MAX_VALUE;
-            if self.key.flow.dl_type.get() == ETH_ARP || hears_group(bridge, &self.key.flow) {
-                self.local(bridge);
-            }
+        // The bridge itself listens to ARP and neighbour discovery only.
+        if bridge.is_underlay()
+            && self.in_port != bridge.local
+            && vlan == 0
+            && (self.read_field(Field::EthType) as u16 == ETH_ARP || hears_group(bridge, &self.at.key.flow))
+        {
+            self.local(bridge);
         }
-        // Ports that send the packet as it came first: a tag that was taken off cannot be put back.
+        // Those that send the packet as it came first, then one copy a tag.
         ways.sort_by_key(|(want, _)| (*want != tag, *want));
-        for (want, id) in ways {
-            self.output_tagged(id, None, want);
+        for same in ways.chunk_by(|a, b| a.0 == b.0) {
+            let to: Vec<_> = same.iter().map(|(_, id)| (*id, None)).collect();
+            self.output_tagged(&to, same[0].0);
         }
     }
 }

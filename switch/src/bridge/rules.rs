@@ -2,7 +2,7 @@
 
 use super::BridgePorts;
 use flow::classifier::Table;
-use flow::ofp::{Action, FlowFilter, FlowSpec, MatchKey, PortRef, format_actions, format_flow};
+use flow::ofp::{FlowFilter, FlowSpec, Match, MatchKey, format_flow};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -58,38 +58,49 @@ impl Rule {
     }
 }
 
-/// Says what this version cannot run of a rule, before the rule is added.
-pub fn unsupported(actions: &[Action]) -> Option<String> {
-    actions.iter().find_map(|action| {
-        let ok = match action {
-            Action::Drop
-            | Action::SetTunnel(_)
-            | Action::GotoTable(_)
-            | Action::Resubmit { port: None, .. } => true,
-            Action::Output(to) => !matches!(to, PortRef::Controller { .. }),
-            Action::SetField { field, .. } => super::translate::is_metadata(*field),
-            _ => false,
-        };
-        (!ok).then(|| {
-            format!(
-                "{}: this version runs output, NORMAL, FLOOD, ALL, LOCAL, IN_PORT, drop, set_tunnel, \
-                 resubmit(,TABLE), goto_table and set_field of tun_id, metadata and registers",
-                format_actions(std::slice::from_ref(action), &())
-            )
-        })
-    })
+/// What has changed in a bridge's rules since somebody last asked.
+#[derive(Debug, Clone, Default)]
+pub struct RuleChanges {
+    /// Tables and matches of the rules that came, went or got other actions.
+    pub rules: Vec<(u8, Match)>,
+    /// Too many to list.
+    pub many: bool,
+}
+
+impl RuleChanges {
+    /// Changes listed one by one: each is compared with every megaflow.
+    const MOST: usize = 64;
+
+    /// Whether nothing has changed.
+    pub fn is_empty(&self) -> bool {
+        self.rules.is_empty() && !self.many
+    }
+
+    fn add(&mut self, table: u8, what: &Match) {
+        if self.rules.len() < Self::MOST {
+            self.rules.push((table, *what));
+        } else {
+            self.many = true;
+        }
+    }
 }
 
 /// All rules of a bridge, by table.
 #[derive(Debug, Default)]
 pub struct RuleTables {
     tables: BTreeMap<u8, Table<Arc<Rule>>>,
+    changes: RuleChanges,
 }
 
 impl RuleTables {
     /// The rule for a packet; `wc` gains every bit that the choice depended on.
     pub fn lookup(&self, table: u8, key: &MatchKey, wc: &mut MatchKey) -> Option<&Arc<Rule>> {
         self.tables.get(&table)?.lookup(key, wc)
+    }
+
+    /// What has changed since the last time that this was asked.
+    pub fn take_changes(&mut self) -> RuleChanges {
+        std::mem::take(&mut self.changes)
     }
 
     /// Number of rules.
@@ -105,6 +116,7 @@ impl RuleTables {
     /// Adds a rule; one with the same table, match and priority is replaced, its statistics lost, as OpenFlow says.
     pub fn add(&mut self, spec: &FlowSpec, now: Instant) {
         let rule = Arc::new(Rule::new(spec, now));
+        self.changes.add(spec.table, &spec.matches);
         self.tables.entry(spec.table).or_default().insert(spec.priority, &spec.matches, rule);
     }
 
@@ -113,7 +125,9 @@ impl RuleTables {
         let mut gone = 0;
         for (number, table) in &mut self.tables {
             if filter.table.is_none_or(|t| t == *number) {
-                gone += table.extract(|_, _, rule| filter.selects(&rule.spec, strict)).len();
+                let out = table.extract(|_, _, rule| filter.selects(&rule.spec, strict));
+                out.iter().for_each(|(_, what, _)| self.changes.add(*number, what));
+                gone += out.len();
             }
         }
         gone
@@ -146,6 +160,7 @@ impl RuleTables {
             let gone = table.extract(|priority, what, rule| {
                 !keep.and_then(|k| k.get(priority, what)).is_some_and(|spec| rule.spec == **spec)
             });
+            gone.iter().for_each(|(_, what, _)| self.changes.add(*number, what));
             changed |= !gone.is_empty();
         }
         for spec in wanted.values().flat_map(Table::iter).map(|(_, _, spec)| *spec) {
@@ -160,8 +175,10 @@ impl RuleTables {
     /// Removes rules whose time is over; says whether there were any.
     pub fn expire(&mut self, now: Instant) -> bool {
         let mut any = false;
-        for table in self.tables.values_mut() {
-            any |= !table.extract(|_, _, rule| rule.is_over(now)).is_empty();
+        for (number, table) in &mut self.tables {
+            let over = table.extract(|_, _, rule| rule.is_over(now));
+            over.iter().for_each(|(_, what, _)| self.changes.add(*number, what));
+            any |= !over.is_empty();
         }
         any
     }

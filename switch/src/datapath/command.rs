@@ -13,6 +13,11 @@ use wire::key::FlowKey;
 
 /// Commands carried out a loop: enough for a million new flows a second, few enough not to delay packets.
 const COMMANDS_PER_LOOP: usize = 32;
+/// The same when a great change is coming down: a hundred thousand megaflows are done in milliseconds, and packets
+/// wait for a few microseconds, which an RX ring bridges.
+const COMMANDS_PER_BUSY_LOOP: usize = 256;
+/// Commands waiting that make a change a great one.
+const MANY_COMMANDS: usize = 512;
 /// The most that one command gives back.
 const RETURNS_PER_COMMAND: usize = 3;
 
@@ -30,7 +35,9 @@ impl Worker {
     #[inline(never)]
     fn some_commands(&mut self) -> bool {
         let mut any = false;
-        for _ in 0..COMMANDS_PER_LOOP {
+        let many = self.path.link.commands.len() > MANY_COMMANDS;
+        let most = if many { COMMANDS_PER_BUSY_LOOP } else { COMMANDS_PER_LOOP };
+        for _ in 0..most {
             let returns = &self.path.link.returns;
             if returns.capacity() - returns.len() < RETURNS_PER_COMMAND {
                 break;

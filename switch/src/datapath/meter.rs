@@ -73,7 +73,7 @@ impl Meters {
             return true;
         }
         let units = if cell.by_bytes.load(Relaxed) == 1 { len } else { 1 };
-        let cost = (u128::from(cost) * u128::from(units) >> COST_FRACTION) as u64;
+        let cost = ((u128::from(cost) * u128::from(units)) >> COST_FRACTION) as u64;
         let (now, burst) = (now << FRACTION, cell.burst.load(Relaxed));
         let mut full_at = cell.full_at.load(Relaxed);
         loop {

@@ -13,7 +13,7 @@ use crate::tunnel::neighbour::{Need, State};
 use crate::tunnel::route;
 use config::{Inheritable, LocalIp, RemoteIp, VxlanOptions};
 use flow::drop::DropReason;
-use flow::program::{AdjacencyId, Op, PortId};
+use flow::program::{AdjacencyId, Op, PortId, Select};
 use std::collections::{BTreeSet, VecDeque};
 use std::net::IpAddr;
 use std::time::Instant;
@@ -322,9 +322,12 @@ impl SlowPath {
         }
         let translation = translate(&self.world, &key);
         let program = translation.program;
-        let ops: Box<[Op]> =
-            program.ops.iter().filter(|op| !matches!(op, Op::Encap { .. } | Op::Punt(_))).cloned().collect();
-        (if ops.is_empty() { Err(program.drop) } else { Ok(ops) }, translation.tags)
+        let ops = without_tunnels(&program.ops);
+        let reason = match program.ops.last() {
+            Some(Op::Drop(reason)) => *reason,
+            _ => program.drop,
+        };
+        (if outputs(&ops) > 0 { Ok(ops) } else { Err(reason) }, translation.tags)
     }
 
     /// A worker holds packets for this remote: find out where its next hop is.
@@ -342,14 +345,49 @@ impl SlowPath {
             need = Need::Address;
             let told = self.adjacencies.get(id).and_then(|remote| remote.told.as_ref());
             // More than one output: the bridge does not know behind which of its ports the next hop is.
-            if let Some(ReachSpec::Ready(_, ops)) = told
-                && ops.iter().filter(|op| matches!(op, Op::Output(_))).nth(1).is_some()
-            {
+            if matches!(told, Some(ReachSpec::Ready(_, ops)) if outputs(ops) > 1) {
                 return Need::Sign;
             }
         }
         need
     }
+}
+
+/// What an underlay bridge does with a tunnel packet: not to put it into a tunnel again, which may have no end, nor to
+/// show it to the slow path.
+fn without_tunnels(ops: &[Op]) -> Box<[Op]> {
+    let sends = |op: &Op| matches!(op, Op::Output(_) | Op::Clone(_) | Op::Select(_));
+    let mut kept = Vec::with_capacity(ops.len());
+    for op in ops {
+        match op {
+            Op::Encap { .. } | Op::Punt(_) => {}
+            Op::Clone(ops) => {
+                let ops = without_tunnels(ops);
+                if !ops.is_empty() {
+                    kept.push(Op::Clone(ops));
+                }
+            }
+            Op::Select(select) => {
+                let buckets = select.buckets.iter().map(|ops| without_tunnels(ops)).collect();
+                kept.push(Op::Select(Box::new(Select { slots: select.slots, buckets })));
+            }
+            other => kept.push(other.clone()),
+        }
+    }
+    // What was done to the packet for those that are gone.
+    while kept.pop_if(|op| !sends(op)).is_some() {}
+    kept.into()
+}
+
+/// Ports that a packet may leave by, those of all buckets together counting as one.
+fn outputs(ops: &[Op]) -> usize {
+    let of = |op: &Op| match op {
+        Op::Output(_) => 1,
+        Op::Clone(ops) => outputs(ops),
+        Op::Select(select) => select.buckets.iter().map(|ops| outputs(ops)).max().unwrap_or(0),
+        _ => 0,
+    };
+    ops.iter().map(of).sum()
 }
 
 fn reach_of(spec: &ReachSpec) -> Reach {

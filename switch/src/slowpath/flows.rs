@@ -1,13 +1,15 @@
 //! The slow path's record of one worker's megaflows: which slot holds what, whose statistics it counts for,
 //! and what it depends on.
 
+use crate::bridge::group::Group;
 use crate::bridge::rules::Rule;
-use crate::bridge::translate::{Dependency, Learn};
+use crate::bridge::translate::{Dependency, Learn, Learns, Looked, Translation};
 use flow::megaflow::Slab;
 use flow::program::ProgramId;
 use foldhash::fast::RandomState;
 use hashbrown::HashTable;
 use rustc_hash::FxHashSet;
+use smallvec::SmallVec;
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hasher};
 use std::sync::Arc;
@@ -24,9 +26,13 @@ pub struct Megaflow {
     /// What the worker does with its packets.
     pub program: ProgramId,
     /// What its packets teach.
-    pub learn: Option<Learn>,
+    pub learn: Learns,
     /// Whose statistics its packets count for.
     pub rules: Vec<Arc<Rule>>,
+    /// Groups whose statistics its packets count for.
+    pub groups: Vec<Arc<Group>>,
+    /// Tables that its translation looked into.
+    pub looked: SmallVec<[Looked; 2]>,
     /// What it has to be looked at again for.
     pub dependencies: Vec<Dependency>,
     /// When it was installed.
@@ -48,6 +54,9 @@ impl Megaflow {
         }
         for rule in &self.rules {
             rule.count(new, bytes.wrapping_sub(self.bytes), now);
+        }
+        for group in &self.groups {
+            group.count(new, bytes.wrapping_sub(self.bytes));
         }
         (self.packets, self.bytes, self.used) = (packets, bytes, now);
         true
@@ -182,25 +191,19 @@ impl FlowStore {
     }
 
     /// Gives a megaflow what a new translation says besides its mask.
-    pub fn update(
-        &mut self,
-        slot: u32,
-        program: ProgramId,
-        learn: Option<Learn>,
-        rules: Vec<Arc<Rule>>,
-        dependencies: Vec<Dependency>,
-        now: Instant,
-    ) {
+    pub fn update(&mut self, slot: u32, program: ProgramId, translation: Translation, now: Instant) {
         let stats = self.slab.stats(slot);
         let Some(Slot::Live(flow)) = self.slots.get_mut(slot as usize) else { return };
         // What was counted until now belongs to the rules until now.
         flow.count(stats, now);
         flow.program = program;
-        flow.learn = learn;
-        flow.rules = rules;
-        if flow.dependencies != dependencies {
-            let new = dependencies.clone();
-            let old = std::mem::replace(&mut flow.dependencies, dependencies);
+        flow.learn = translation.learn;
+        flow.rules = translation.rules;
+        flow.groups = translation.groups;
+        flow.looked = translation.looked;
+        if flow.dependencies != translation.tags {
+            let new = translation.tags.clone();
+            let old = std::mem::replace(&mut flow.dependencies, translation.tags);
             self.independ(slot, &old);
             self.depend(slot, &new);
         }
@@ -234,6 +237,7 @@ impl FlowStore {
             flow.count((packets, bytes), now);
             // What it refers to must not live on in a spare box.
             flow.rules.clear();
+            flow.groups.clear();
             flow.dependencies.clear();
             self.spare.push(flow);
             self.free.push(slot);
@@ -265,9 +269,7 @@ impl FlowStore {
         for slot in range {
             if let Slot::Live(flow) = &mut self.slots[slot] {
                 if flow.count(self.slab.stats(slot as u32), now) {
-                    if let Some(learn) = &flow.learn {
-                        active(learn);
-                    }
+                    flow.learn.iter().for_each(&mut active);
                 } else if now.saturating_duration_since(flow.used) >= max_idle {
                     idle.push(slot as u32);
                 }
@@ -298,8 +300,10 @@ mod tests {
             key: FlowKey { in_port: n, ..FlowKey::ZERO },
             mask: FlowMask { in_port: u32::MAX, ..FlowKey::ZERO },
             program: ProgramId(0),
-            learn: None,
+            learn: Learns::new(),
             rules: Vec::new(),
+            groups: Vec::new(),
+            looked: SmallVec::new(),
             dependencies: Vec::new(),
             created: now,
             used: now,

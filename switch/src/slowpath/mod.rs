@@ -4,6 +4,7 @@
 //! Control reaches it with [`Handle::call`]: a closure that runs here, between two rounds of upcalls.
 
 pub mod adjacencies;
+pub mod capture;
 mod describe;
 pub mod flows;
 pub mod handle;
@@ -67,6 +68,9 @@ pub struct SlowPath {
     pub meters: Arc<Meters>,
     /// Something that tunnel headers depend on has changed.
     underlay_changed: bool,
+    /// What megaflows have to be looked at again for.
+    changes: revalidate::Changes,
+    captures: capture::Captures,
     /// Where the reading of statistics is, as a slot number, and when it began.
     collected: usize,
     collecting_since: Instant,
@@ -105,6 +109,8 @@ impl SlowPath {
             config,
             meters,
             underlay_changed: false,
+            changes: revalidate::Changes::default(),
+            captures: capture::Captures::default(),
             collected: 0,
             collecting_since: now,
             timers_due: now,
@@ -197,8 +203,12 @@ impl SlowPath {
         for (id, bridge) in self.world.bridges_mut() {
             gone.extend(bridge.fdb.expire(now).into_iter().map(|key| (id, key)));
         }
+        let any_gone = !gone.is_empty();
         for (bridge, (vlan, mac)) in gone {
             self.fdb_changed(bridge, vlan, mac);
+        }
+        if any_gone {
+            self.revalidate_changed();
         }
         if self.rule_timeouts {
             let mut changed = false;

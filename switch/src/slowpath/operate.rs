@@ -12,6 +12,7 @@ impl SlowPath {
         let Some(running) = self.world.bridge_mut(bridge) else { return false };
         running.fdb.add_fixed(vlan, mac, at, Instant::now());
         self.fdb_changed(bridge, vlan, mac);
+        self.revalidate_changed();
         self.settle_underlay(Instant::now());
         self.barrier()
     }
@@ -22,6 +23,7 @@ impl SlowPath {
         let found = running.fdb.remove(vlan, mac).is_some();
         if found {
             self.fdb_changed(bridge, vlan, mac);
+            self.revalidate_changed();
             self.settle_underlay(Instant::now());
             self.barrier();
         }
@@ -35,6 +37,7 @@ impl SlowPath {
         for (vlan, mac) in &gone {
             self.fdb_changed(bridge, *vlan, *mac);
         }
+        self.revalidate_changed();
         self.settle_underlay(Instant::now());
         self.barrier();
         gone.len()

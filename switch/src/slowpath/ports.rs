@@ -65,6 +65,7 @@ impl SlowPath {
             mirrors: Vec::new(),
         });
         let id = id.ok_or_else(|| ApplyError::NoPortNumber(bridge.name.clone()))?;
+        self.everything_changed();
         self.configure_bridge(id, bridge, None, mac);
         Ok(id)
     }
@@ -79,6 +80,7 @@ impl SlowPath {
         mac: MacAddr,
     ) {
         let now = Instant::now();
+        self.everything_changed();
         if let Some(running) = self.world.bridge_mut(id) {
             running.mac = mac;
             running.fail_mode = bridge.fail_mode;
@@ -102,6 +104,7 @@ impl SlowPath {
     pub fn remove_bridge(&mut self, id: BridgeId) {
         self.neighbours.remove(&id);
         self.world.remove_bridge(id);
+        self.everything_changed();
         self.underlay_changed = true;
     }
 
@@ -177,11 +180,13 @@ impl SlowPath {
         let port =
             Port { name: port.name.clone(), bridge, ofport, vlan: VlanConfig::of(port), alive: true, kind };
         self.world.add_port(id, port);
+        self.everything_changed();
         Ok(id)
     }
 
     /// Gives a port other VLANs.
     pub fn set_vlan(&mut self, id: PortId, vlan: VlanConfig) {
+        self.everything_changed();
         let Some(port) = self.world.port_mut(id) else { return };
         port.vlan = vlan;
         let bridge = port.bridge;
@@ -230,6 +235,8 @@ impl SlowPath {
     /// Takes a port without a device out of the world; the next [`SlowPath::commit`] takes it from the workers.
     pub fn forget_port(&mut self, id: PortId) {
         let Some(port) = self.world.remove_port(id) else { return };
+        self.everything_changed();
+        self.end_captures_of(id);
         if let PortKind::Vxlan(vxlan) = &port.kind {
             self.leaving_adjacencies.extend(vxlan.remotes.iter().map(|(_, adjacency)| *adjacency));
             self.leaving_adjacencies.extend(vxlan.ways.values());
@@ -257,7 +264,7 @@ impl SlowPath {
         for (worker, io) in std::mem::take(&mut self.arriving) {
             self.workers[worker].send(Command::AddPort(io));
         }
-        self.revalidate_all();
+        self.revalidate_changed();
         for adjacency in std::mem::take(&mut self.leaving_adjacencies) {
             self.drop_adjacency(adjacency);
         }

@@ -1,46 +1,100 @@
 //! Revalidation: when something changes, every megaflow that it concerns is made true again before the
-//! change counts as done.
+//! change counts as done. The others are not touched.
 
 use super::SlowPath;
-use crate::bridge::BridgeId;
-use crate::bridge::translate::{Dependency, Translation, translate};
+use super::flows::Megaflow;
+use crate::bridge::rules::RuleChanges;
+use crate::bridge::translate::{Dependency, Looked, Translation};
+use crate::bridge::{BridgeId, World};
 use crate::datapath::message::Command;
+use flow::ofp::Match;
 use flow::program::{PortId, ProgramId};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use wire::addr::MacAddr;
 
+/// Time in which concerned megaflows are translated again. Those beyond are removed, which is as true and takes a
+/// fraction of the time; their packets ask anew.
+const BUDGET: Duration = Duration::from_millis(40);
+/// Megaflows between two looks at the clock.
+const LOOK_EVERY: usize = 128;
+
+/// What has changed since the megaflows were last made true.
+#[derive(Debug, Default)]
+pub(super) struct Changes {
+    /// Something that any megaflow may depend on: ports, VLANs, mirrors, bridges.
+    everything: bool,
+    /// Megaflows, as worker and slot, that depend on an entry or group that has changed.
+    stale: Vec<(usize, u32)>,
+}
+
 impl SlowPath {
+    /// Something that any megaflow may depend on has changed; the next [`SlowPath::settle`] looks at all.
+    pub(super) fn everything_changed(&mut self) {
+        self.changes.everything = true;
+    }
+
+    fn depended_on_changed(&mut self, dependency: &Dependency) {
+        for worker in 0..self.workers.len() {
+            let dependents = self.workers[worker].flows.dependents(dependency);
+            self.changes.stale.extend(dependents.into_iter().map(|slot| (worker, slot)));
+        }
+    }
+
     /// The FDB entry of an address has come, moved or gone.
     pub(super) fn fdb_changed(&mut self, bridge: BridgeId, vlan: u16, mac: MacAddr) {
         let dependency = Dependency::Fdb(bridge, vlan, mac);
-        for worker in 0..self.workers.len() {
-            for slot in self.workers[worker].flows.dependents(&dependency) {
-                self.revalidate(worker, slot);
-            }
-        }
+        self.depended_on_changed(&dependency);
         self.rebuild_dependents(&dependency);
     }
 
-    /// Rules have changed.
+    /// A group, or the liveness of what one watches, has changed.
+    pub(super) fn group_changed(&mut self, bridge: BridgeId, id: u32) {
+        self.depended_on_changed(&Dependency::Group(bridge, id));
+        self.underlay_changed = true;
+    }
+
+    /// Rules have changed: makes megaflows true at once.
     pub fn rules_changed(&mut self) {
         self.rule_timeouts = self.world.bridges().any(|(_, b)| b.tables.has_timeouts());
         self.underlay_changed = true;
-        self.revalidate_all();
+        self.revalidate_changed();
     }
 
-    /// A group, or the liveness of a port that one watches, has changed.
-    pub fn groups_changed(&mut self) {
-        self.underlay_changed = true;
-        self.revalidate_all();
-    }
-
-    /// Looks at every megaflow again.
-    pub fn revalidate_all(&mut self) {
-        for worker in 0..self.workers.len() {
-            let slots: Vec<u32> = self.workers[worker].flows.slots().collect();
-            for slot in slots {
-                self.revalidate(worker, slot);
+    /// Makes every megaflow true that what has changed concerns.
+    pub(super) fn revalidate_changed(&mut self) {
+        let start = Instant::now();
+        let changes = std::mem::take(&mut self.changes);
+        let mut rules: Vec<(BridgeId, RuleChanges)> = Vec::new();
+        for (id, bridge) in self.world.bridges_mut() {
+            let changed = bridge.tables.take_changes();
+            if !changed.is_empty() {
+                rules.push((id, changed));
             }
+        }
+        let mut concerned = changes.stale;
+        if changes.everything || !rules.is_empty() {
+            for worker in 0..self.workers.len() {
+                let flows = &self.workers[worker].flows;
+                let world = &self.world;
+                let is_concerned = |slot: &u32| {
+                    changes.everything
+                        || flows
+                            .get(*slot)
+                            .is_some_and(|flow| rules.iter().any(|r| rules_concern(world, r, flow)))
+                };
+                concerned.extend(flows.slots().filter(is_concerned).map(|slot| (worker, slot)));
+            }
+        }
+        concerned.sort_unstable();
+        concerned.dedup();
+        for (at, (worker, slot)) in concerned.iter().enumerate() {
+            if at % LOOK_EVERY == 0 && start.elapsed() > BUDGET {
+                for (worker, slot) in &concerned[at..] {
+                    self.remove_flow(*worker, *slot);
+                }
+                return;
+            }
+            self.revalidate(*worker, *slot);
         }
     }
 
@@ -49,12 +103,12 @@ impl SlowPath {
     fn revalidate(&mut self, worker: usize, slot: u32) {
         let Some(flow) = self.workers[worker].flows.get(slot) else { return };
         let (key, mask) = (flow.key, flow.mask);
-        let translation = translate(&self.world, &key);
+        let translation = self.translate(&key);
         // A megaflow must look at everything that the decision now depends on. It may look at more.
         let mut both = translation.mask;
         both.or(&mask);
         // And its packets must teach nothing that is not known: a megaflow cannot learn.
-        let settled = translation.learn.is_none_or(|learn| {
+        let settled = translation.learn.iter().all(|learn| {
             self.world.bridge(learn.bridge).is_some_and(|b| b.fdb.is_settled(learn.vlan, learn.mac, learn.at))
         });
         if both != mask || !settled {
@@ -77,13 +131,13 @@ impl SlowPath {
     ) {
         let side = &mut self.workers[worker];
         let Some(old) = side.flows.get(slot).map(|flow| flow.program) else {
-            return self.programs.release(program);
+            return self.release(program);
         };
-        side.flows.update(slot, program, translation.learn, translation.rules, translation.tags, now);
+        side.flows.update(slot, program, translation, now);
         if old != program {
             side.send(Command::SetProgram { slot, program });
         }
-        self.programs.release(old);
+        self.release(old);
     }
 
     /// Takes a megaflow out of a worker.
@@ -91,7 +145,7 @@ impl SlowPath {
         let side = &mut self.workers[worker];
         if let Some(program) = side.flows.leave(slot) {
             side.send(Command::Remove { slot });
-            self.programs.release(program);
+            self.release(program);
         }
     }
 
@@ -117,4 +171,42 @@ impl SlowPath {
             }
         }
     }
+}
+
+/// Whether changed rules of a bridge can concern a megaflow.
+fn rules_concern(world: &World, (bridge, changed): &(BridgeId, RuleChanges), flow: &Megaflow) -> bool {
+    flow.looked.iter().filter(|looked| looked.bridge == *bridge).any(|looked| {
+        changed.many
+            || changed
+                .rules
+                .iter()
+                .any(|(table, what)| *table == looked.table && can_match(world, looked, what, flow))
+    })
+}
+
+/// Whether some packet of the megaflow could match a rule at this look into its table. A packet that actions had
+/// changed by then can match anything, for all that is known.
+fn can_match(world: &World, looked: &Looked, what: &Match, flow: &Megaflow) -> bool {
+    if !looked.pristine {
+        return true;
+    }
+    let (key, mask) = (&what.key().flow, &what.mask().flow);
+    let ofport = world.port(PortId(flow.key.in_port as u16)).map(|port| port.ofport);
+    if ofport.is_some_and(|ofport| (ofport ^ key.in_port) & mask.in_port != 0) {
+        return false;
+    }
+    // The input port, half of the first word, is another number in rules than in megaflows.
+    let tunnel_only = |words: &[u64; wire::key::KEY_WORDS], at: usize| {
+        if at == 0 { words[0] & first_word_without_port() } else { words[at] }
+    };
+    (0..wire::key::KEY_WORDS).all(|at| {
+        let common = tunnel_only(mask.words(), at) & flow.mask.words()[at];
+        (key.words()[at] ^ flow.key.words()[at]) & common == 0
+    })
+}
+
+/// The bits of a key's first word that are not the input port's.
+fn first_word_without_port() -> u64 {
+    let port = wire::key::FlowMask { in_port: u32::MAX, ..wire::key::FlowMask::ZERO };
+    !port.words()[0]
 }

@@ -9,6 +9,7 @@ use crate::datapath::meter::MAX_METERS;
 use flow::ofp::{GroupSpec, MeterSpec};
 use flow::program::{MeterId, PortId};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Instant;
 
 /// All meters are in use.
@@ -31,12 +32,19 @@ impl SlowPath {
         let now = Instant::now();
         let Some(running) = self.world.bridge_mut(bridge) else { return };
         let mut before = std::mem::take(&mut running.groups);
+        let mut changed = Vec::new();
         for spec in specs {
             let group = match before.remove(&spec.id) {
                 Some(group) if group.spec == *spec => group,
-                _ => Group::new(spec.clone(), now),
+                _ => {
+                    changed.push(spec.id);
+                    Arc::new(Group::new(spec.clone(), now))
+                }
             };
             running.groups.insert(spec.id, group);
+        }
+        for id in changed.into_iter().chain(before.into_keys()) {
+            self.group_changed(bridge, id);
         }
     }
 
@@ -79,6 +87,7 @@ impl SlowPath {
         if let Some(running) = self.world.bridge_mut(bridge) {
             running.meters = meters;
         }
+        self.everything_changed();
         Ok(())
     }
 
@@ -109,14 +118,22 @@ impl SlowPath {
         if let Some(running) = self.world.bridge_mut(bridge) {
             running.mirrors = mirrors;
         }
+        self.everything_changed();
     }
 
     /// Says whether a port's link is up; megaflows that were chosen by it follow at once.
     pub fn set_alive(&mut self, port: PortId, alive: bool) {
         let Some(running) = self.world.port_mut(port) else { return };
-        if running.alive != alive {
-            running.alive = alive;
-            self.groups_changed();
+        if running.alive == alive {
+            return;
         }
+        running.alive = alive;
+        let id = running.bridge;
+        let groups = self.world.bridge(id).map(|bridge| bridge.groups.keys().copied().collect::<Vec<_>>());
+        for group in groups.unwrap_or_default() {
+            self.group_changed(id, group);
+        }
+        self.revalidate_changed();
+        self.settle_underlay(Instant::now());
     }
 }

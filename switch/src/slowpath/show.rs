@@ -3,7 +3,7 @@
 use super::SlowPath;
 use super::adjacencies::ReachSpec;
 use crate::api::{FdbEntry, FlowRow, MegaflowRow, NeighbourEntry, RemoteRow, RouteEntry, Trace, UpcallStats};
-use crate::bridge::translate::trace;
+use crate::bridge::translate::{Traced, trace};
 use crate::bridge::{BridgeId, BridgePorts, PortKind};
 use crate::control::rules::canonical;
 use flow::ofp::{
@@ -255,11 +255,16 @@ impl SlowPath {
         };
         let mut packet = key.flow;
         packet.in_port = id.0.into();
-        let (translation, steps) = trace(&self.world, &packet);
+        let Traced { translation, steps, last } = trace(&self.world, &packet);
         let names = BridgePorts { world: &self.world, bridge };
         Some(Trace {
             flow: format_key(key, &names),
+            final_flow: format_key(&last, &names),
             steps,
+            reason: translation
+                .program
+                .ends_in()
+                .map(|reason| format!("{}: {}", reason.name(), reason.description())),
             megaflow: format_megaflow(&packet, &translation.mask, &DatapathNames(self)),
             actions: self.describe(&translation.program),
         })

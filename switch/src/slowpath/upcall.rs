@@ -3,10 +3,10 @@
 use super::flows::Megaflow;
 use super::{SlowPath, UPCALLS_PER_TURN};
 use crate::bridge::fdb::Learned;
-use crate::bridge::translate::{Learn, translate};
+use crate::bridge::translate::{Learn, Translation, translate};
 use crate::datapath::message::{Command, PendingId, Return, Upcall};
 use flow::megaflow::InsertError;
-use flow::program::{Program, ProgramId};
+use flow::program::{Program, ProgramId, PuntReason};
 use std::time::Instant;
 use wire::key::FlowKey;
 
@@ -24,7 +24,7 @@ impl SlowPath {
                     tracing::debug!(slot, %error, "megaflow not installed");
                     // A slot that is leaving already is freed by the answer to its removal.
                     if let Some(program) = self.workers[worker].flows.leave(slot) {
-                        self.programs.release(program);
+                        self.release(program);
                         self.workers[worker].flows.removed(slot, 0, 0, now);
                     }
                     // There is no room for another mask: masks go with their megaflows.
@@ -49,7 +49,10 @@ impl SlowPath {
                 Upcall::Miss { pending, key } => self.miss(worker, pending, &key, now),
                 Upcall::Neighbour(adjacency) => self.neighbour_wanted(adjacency, now),
                 Upcall::Punt(buffer) => {
-                    self.punted(&buffer, now);
+                    match buffer.reason {
+                        PuntReason::Local => self.punted(&buffer, now),
+                        _ => self.captured(&buffer),
+                    }
                     self.recycle(worker, buffer);
                 }
             }
@@ -60,12 +63,15 @@ impl SlowPath {
     /// Decides about a flow, and tells the worker.
     fn miss(&mut self, worker: usize, pending: PendingId, key: &FlowKey, now: Instant) {
         self.upcalls += 1;
-        let mut translation = translate(&self.world, key);
-        if let Some(learn) = &translation.learn
-            && self.learn(learn, now)
-        {
+        let mut translation = self.translate(key);
+        let mut news = false;
+        for learn in &translation.learn {
+            news |= self.learn(learn, now);
+        }
+        if news {
+            self.revalidate_changed();
             // What the packet taught may concern itself: in a full FDB its destination may have made room.
-            translation = translate(&self.world, key);
+            translation = self.translate(key);
         }
         let masked = key.masked(&translation.mask);
         let Some(program) = self.acquire(&translation.program) else {
@@ -85,6 +91,8 @@ impl SlowPath {
             program,
             learn: translation.learn,
             rules: translation.rules,
+            groups: translation.groups,
+            looked: translation.looked,
             dependencies: translation.tags,
             created: now,
             used: now,
@@ -104,10 +112,22 @@ impl SlowPath {
                     rule.count(1, 0, now);
                 }
                 self.workers[worker].send(Command::Resolve { pending, program });
-                self.programs.release(program);
+                self.release(program);
             }
         }
         self.make_room(worker);
+    }
+
+    /// Translates a key, and makes the ways to remotes that actions chose for it.
+    pub(super) fn translate(&mut self, key: &FlowKey) -> Translation {
+        let translation = translate(&self.world, key);
+        if translation.wanted.is_empty() {
+            return translation;
+        }
+        let wanted = translation.wanted.iter();
+        let made = wanted.filter(|way| self.want_way(way.port, way.remote, way.local).is_some()).count();
+        // With none, there is no room for more.
+        if made > 0 { translate(&self.world, key) } else { translation }
     }
 
     /// The number of a program, which the workers know from here on.
@@ -121,8 +141,13 @@ impl SlowPath {
         Some(id)
     }
 
-    /// Notes where an address is, and brings megaflows up to date that believed otherwise. Says whether that
-    /// was news.
+    /// One use of a program less.
+    pub(super) fn release(&mut self, id: ProgramId) {
+        self.programs.release(id);
+    }
+
+    /// Notes where an address is. Says whether that was news: then the caller brings megaflows up to date that
+    /// believed otherwise.
     pub(super) fn learn(&mut self, learn: &Learn, now: Instant) -> bool {
         let Some(bridge) = self.world.bridge_mut(learn.bridge) else { return false };
         match bridge.fdb.learn(learn.vlan, learn.mac, learn.at, now) {

@@ -80,7 +80,7 @@ fn each_encap(ops: &[Op], call: &mut impl FnMut(AdjacencyId)) {
 impl SlowPath {
     /// The way of a vxlan port with `remote_ip=flow` or `local_ip=flow` to the remote that rules have set, from the
     /// local address if they set that too; workers know it from here on. `None` when there are [`MAX_WAYS`]
-    /// ([`DropReason::TunnelWays`](flow::drop::DropReason::TunnelWays)), and for any other port.
+    /// ([`DropReason::NoWay`](flow::drop::DropReason::NoWay)), and for any other port.
     pub fn want_way(&mut self, port: PortId, remote: IpAddr, local: Option<IpAddr>) -> Option<AdjacencyId> {
         self.want_way_at(port, remote, local, Instant::now())
     }

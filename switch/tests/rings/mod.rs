@@ -108,6 +108,10 @@ impl Net {
                     self.slow.add_vxlan(id, port, options).expect("vxlan port");
                     continue;
                 }
+                if port.kind == "patch" {
+                    self.slow.add_patch(id, port, &port.options["peer"]).expect("patch port");
+                    continue;
+                }
                 let name = format!("{number}_{}", port.name);
                 let to_switch = Ring::create(&format!("r{name}"), RING).expect("ring");
                 let from_switch = Ring::create(&format!("t{name}"), RING).expect("ring");

@@ -144,3 +144,26 @@ fn a_policy_survives_the_wait_for_the_neighbour() {
     assert_eq!(net.send("up", &[reply])["up"][0][42..46], [0x88, 0, 0, 9]);
     net.finish();
 }
+
+#[test]
+fn rules_set_the_policy_and_a_packets_own_goes_on() {
+    let options = r#"remote_ip = "192.168.1.2", key = 100, exts = "gbp""#;
+    let other = r#"remote_ip = "192.168.1.3", key = 100, exts = "gbp""#;
+    let neighbours = NEIGHBOURS.replace("[{", r#"[{ ip = "192.168.1.3", mac = "02:00:00:00:0a:03" }, {"#);
+    let mut net = Net::new(&config(&[options, other], &neighbours, &["up"]));
+    net.set_rules(
+        "br0",
+        &[
+            "priority=10,in_port=p1,actions=set_field:0x102->tun_gbp_id,set_field:8->tun_gbp_flags,output:vx0",
+            "priority=10,in_port=vx0,actions=output:vx1",
+        ],
+    );
+    let out = net.send("p1", &[udp(2, 1, 1, 2, 0)]);
+    assert_eq!(out["up"][0][42..50], [0x88, 8, 1, 2, 0, 0, 100, 0]);
+    // From tunnel to tunnel, as OVS does it: the policy is the packet's until a rule changes it.
+    for (id, header) in [(7, [0x88, 0, 0, 7]), (9, [0x88, 0, 0, 9])] {
+        let out = net.send("up", &[with_header([0x88, 0, 0, id], false)]);
+        assert_eq!(out["up"][0][42..46], header);
+    }
+    net.finish();
+}

@@ -1,0 +1,171 @@
+//! `group:N`: buckets, each on a copy of the packet.
+
+use super::{Bridge, Dependency, MAX_DEPTH, Op, Port, Translator};
+use flow::drop::DropReason;
+use flow::ofp::{Bucket, GroupKind, GroupSpec};
+use flow::program::Select;
+use std::sync::Arc;
+
+/// Buckets that a select group can tell apart.
+const MAX_BUCKETS: usize = 256;
+
+impl<'w> Translator<'w> {
+    /// Sends the packet to a group.
+    pub(super) fn group(&mut self, bridge: &'w Bridge, port: &'w Port, id: u32) {
+        self.tags.push(Dependency::Group(port.bridge, id));
+        self.resubmits += 1;
+        if self.depth >= MAX_DEPTH || self.resubmits > super::MAX_RESUBMITS {
+            return self.abort(|| format!("groups and tables over {MAX_DEPTH} deep"));
+        }
+        let Some(group) = bridge.groups.get(&id) else {
+            self.note(|| format!("no group {id}"));
+            self.drop = DropReason::NoBucket;
+            return;
+        };
+        self.groups.push(Arc::clone(group));
+        let spec = &group.spec;
+        match spec.kind {
+            GroupKind::All | GroupKind::Indirect => {
+                if spec.buckets.is_empty() {
+                    self.drop = DropReason::NoBucket;
+                }
+                for bucket in &spec.buckets {
+                    self.nested(|t| t.bucket(bridge, port, bucket));
+                }
+            }
+            GroupKind::FastFailover => {
+                for watched in spec.buckets.iter().filter_map(|b| b.watch_group) {
+                    self.tags.push(Dependency::Group(port.bridge, watched));
+                }
+                match spec.buckets.iter().find(|bucket| self.is_alive(bridge, bucket, 0)) {
+                    Some(bucket) => self.nested(|t| t.bucket(bridge, port, bucket)),
+                    None => self.no_bucket(),
+                }
+            }
+            GroupKind::Select => self.select(bridge, port, spec),
+        }
+    }
+
+    fn no_bucket(&mut self) {
+        self.note(|| "no live bucket".into());
+        self.drop = DropReason::NoBucket;
+    }
+
+    fn bucket(&mut self, bridge: &'w Bridge, port: &'w Port, bucket: &'w Bucket) {
+        self.note(|| format!("bucket {}", bucket.id));
+        self.depth += 1;
+        self.actions(bridge, port, &bucket.actions);
+        self.depth -= 1;
+    }
+
+    /// Whether what the bucket watches is up; one that watches nothing is alive.
+    fn is_alive(&self, bridge: &Bridge, bucket: &Bucket, depth: usize) -> bool {
+        let port_is_up = |number: u32| {
+            let id = bridge.ports.get(&number);
+            id.and_then(|id| self.world.port(*id)).is_some_and(|port| port.alive)
+        };
+        match (bucket.watch_port, bucket.watch_group) {
+            (None, None) => true,
+            (port, group) => {
+                port.is_some_and(port_is_up)
+                    || group.is_some_and(|id| {
+                        depth < MAX_DEPTH
+                            && bridge.groups.get(&id).is_some_and(|g| {
+                                g.spec.buckets.iter().any(|b| self.is_alive(bridge, b, depth + 1))
+                            })
+                    })
+            }
+        }
+    }
+
+    /// One op for the whole group: the worker chooses a bucket by the flow's hash, so that one megaflow serves all
+    /// flows.
+    fn select(&mut self, bridge: &'w Bridge, port: &'w Port, spec: &'w GroupSpec) {
+        let live: Vec<&Bucket> = spec
+            .buckets
+            .iter()
+            .filter(|bucket| bucket.weight > 0 && self.is_alive(bridge, bucket, 0))
+            .take(MAX_BUCKETS)
+            .collect();
+        for watched in spec.buckets.iter().filter_map(|b| b.watch_group) {
+            self.tags.push(Dependency::Group(port.bridge, watched));
+        }
+        match live[..] {
+            [] => self.no_bucket(),
+            [bucket] => self.nested(|t| t.bucket(bridge, port, bucket)),
+            _ => {
+                // What each bucket does, from one and the same packet.
+                let mut buckets: Vec<Box<[Op]>> = Vec::with_capacity(live.len());
+                for bucket in &live {
+                    buckets.push(self.apart(|t| t.bucket(bridge, port, bucket)));
+                }
+                let slots = slots(&live);
+                self.push(Op::Select(Box::new(Select { slots, buckets: buckets.into() })));
+                self.delivered = true;
+            }
+        }
+    }
+
+    /// The ops of what `work` does, which are run on a packet of their own; one that goes nowhere says why.
+    fn apart(&mut self, work: impl FnOnce(&mut Self)) -> Box<[Op]> {
+        let (at, in_port) = (self.at.clone(), self.in_port);
+        let ops = std::mem::take(&mut self.ops);
+        let (edits, delivered, drop) = (self.edits, self.delivered, self.drop);
+        self.delivered = false;
+        work(self);
+        if !self.delivered {
+            self.ops.push(Op::Drop(self.drop));
+        }
+        (self.at, self.in_port, self.edits, self.delivered, self.drop) =
+            (at, in_port, edits, delivered, drop);
+        std::mem::replace(&mut self.ops, ops).into()
+    }
+}
+
+/// Which bucket each hash value goes to: the one of the highest score, which depends on the value, the bucket's
+/// number and its weight alone. A bucket that comes or goes moves no flow between the others (weighted
+/// rendezvous hashing, Thaler and Ravishankar 1998).
+fn slots(buckets: &[&Bucket]) -> [u8; Select::SLOTS] {
+    std::array::from_fn(|value| {
+        let score =
+            |bucket: &Bucket| -f64::from(bucket.weight) / uniform(value as u64, bucket.id.into()).ln();
+        let best = buckets.iter().enumerate().max_by(|(_, a), (_, b)| score(a).total_cmp(&score(b)));
+        best.map_or(0, |(at, _)| at as u8)
+    })
+}
+
+/// A number between 0 and 1 that is the same for the same two: splitmix64's last step.
+fn uniform(a: u64, b: u64) -> f64 {
+    let mut x = (a << 32 ^ b).wrapping_add(0x9e37_79b9_7f4a_7c15).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    x ^= x >> 31;
+    ((x >> 11) as f64 + 0.5) / (1u64 << 53) as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use flow::ofp::Action;
+
+    fn bucket(id: u32, weight: u16) -> Bucket {
+        Bucket { id, weight, watch_port: None, watch_group: None, actions: vec![Action::Drop] }
+    }
+
+    #[test]
+    fn weights_decide_and_a_bucket_that_goes_moves_no_other_flow() {
+        let all = [bucket(1, 100), bucket(2, 100), bucket(3, 200)];
+        let chosen = slots(&all.iter().collect::<Vec<_>>());
+        let count = |at: u8| chosen.iter().filter(|slot| **slot == at).count();
+        assert!((40..90).contains(&count(0)) && (40..90).contains(&count(1)), "{} {}", count(0), count(1));
+        assert!((100..160).contains(&count(2)), "{}", count(2));
+        let without = slots(&[&all[0], &all[2]]);
+        for (before, after) in chosen.iter().zip(without) {
+            match before {
+                0 => assert_eq!(after, 0),
+                2 => assert_eq!(after, 1),
+                _ => {}
+            }
+        }
+    }
+}

@@ -1,0 +1,63 @@
+//! Mirrors: copies of packets as they enter and leave, one a packet and mirror.
+
+use super::{Bridge, Port, Translator};
+use crate::bridge::mirror::{Mirror, MirrorOutput};
+use flow::program::PortId;
+
+impl<'w> Translator<'w> {
+    /// Copies for the mirrors that select what enters by this port.
+    pub(super) fn mirror_ingress(&mut self, bridge: &'w Bridge, port: &'w Port) {
+        let id = self.in_port;
+        self.mirror(bridge, port, |mirror| mirror.all || mirror.src.contains(&id));
+    }
+
+    /// Copies for the mirrors that select what leaves by this port, as it leaves.
+    pub(super) fn mirror_egress(&mut self, id: PortId, port: &'w Port) {
+        let world = self.world;
+        if let Some(bridge) = world.bridge(port.bridge) {
+            self.mirror(bridge, port, |mirror| mirror.all || mirror.dst.contains(&id));
+        }
+    }
+
+    fn mirror(&mut self, bridge: &'w Bridge, port: &'w Port, selects: impl Fn(&Mirror) -> bool) {
+        for (at, mirror) in bridge.mirrors.iter().enumerate() {
+            let done = (port.bridge, at);
+            if !selects(mirror) || self.mirrored.contains(&done) {
+                continue;
+            }
+            let tag = self.tag();
+            let Some(vlan) = port.vlan.ingress(tag) else { continue };
+            if !mirror.vlans.is_empty() && !mirror.vlans.contains(&vlan) {
+                continue;
+            }
+            self.mirrored.push(done);
+            self.note(|| format!("mirror {}", mirror.name));
+            // A packet that goes to a mirror alone is a drop, and says why.
+            let (delivered, drop) = (self.delivered, self.drop);
+            match mirror.output {
+                MirrorOutput::Port(to) => {
+                    if let Some(out) = self.world.port(to) {
+                        self.output_tagged(&[(to, None)], out.vlan.egress(vlan, tag));
+                    }
+                }
+                // As Open vSwitch: not back into the VLAN that it is in already.
+                MirrorOutput::Vlan(to) if to != vlan => {
+                    for &id in bridge.ports.values() {
+                        if let Some(out) = self.world.port(id).filter(|out| out.vlan.carries(to)) {
+                            self.output_tagged(&[(id, None)], out.vlan.egress(to, tag));
+                        }
+                    }
+                }
+                MirrorOutput::Vlan(_) => {}
+            }
+            (self.delivered, self.drop) = (delivered, drop);
+        }
+    }
+}
+
+impl Bridge {
+    /// Whether a port carries a mirror's copies and nothing else.
+    pub fn is_mirror_output(&self, port: PortId) -> bool {
+        self.mirrors.iter().any(|mirror| mirror.output == MirrorOutput::Port(port))
+    }
+}

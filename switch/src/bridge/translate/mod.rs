@@ -1,0 +1,475 @@
+//! Translation: what the rules, groups, FDBs and tunnels of the moment make of one packet.
+//!
+//! It reads the [`World`] and changes nothing. On the way it records every bit of the packet that it looked
+//! at; packets that agree on these bits would be treated the same, so the result is a megaflow: a mask, a
+//! program, and beside them what the packet teaches, whom its statistics belong to and what it depends on.
+//!
+//! In the order in which a packet meets them: rules and their actions (here), changes to its fields ([`edit`]),
+//! the learning switch ([`super::normal`]), groups ([`group`]), ports and tunnels ([`output`]), mirrors
+//! ([`mirror`]), and how changes become ops ([`commit`]).
+
+mod commit;
+mod edit;
+mod group;
+mod mirror;
+mod output;
+
+use super::fdb::Location;
+use super::group::Group;
+use super::rules::Rule;
+use super::vlan::{Tag, tag_of};
+use super::{Bridge, BridgeId, BridgePorts, Port, World};
+use commit::Tags;
+use config::FailMode;
+use flow::drop::DropReason;
+use flow::ofp::{Action, Field, MatchKey, format_actions};
+use flow::program::{Op, PortId, Program, PuntReason};
+use smallvec::SmallVec;
+use std::net::IpAddr;
+use std::sync::Arc;
+use wire::addr::MacAddr;
+use wire::key::{FlowKey, FlowMask};
+
+/// Levels of `resubmit`, as in Open vSwitch.
+const MAX_DEPTH: usize = 64;
+/// All resubmits of one packet, as in Open vSwitch: rules that resubmit twice each double with every level.
+const MAX_RESUBMITS: usize = 4096;
+/// Ops of one program: more is an amplifier, not a switch.
+const MAX_OPS: usize = 4096;
+
+/// A MAC address that a packet shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Learn {
+    /// Whose FDB.
+    pub bridge: BridgeId,
+    /// VLAN.
+    pub vlan: u16,
+    /// Address.
+    pub mac: MacAddr,
+    /// Where it is.
+    pub at: Location,
+}
+
+/// What a packet teaches: mostly one bridge learns, more where patches join them.
+pub type Learns = SmallVec<[Learn; 1]>;
+
+/// Something that a translation depends on besides rules, ports and options.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Dependency {
+    /// The FDB entry, or the absence of one, for an address.
+    Fdb(BridgeId, u16, MacAddr),
+    /// A group, or the absence of one.
+    Group(BridgeId, u32),
+}
+
+/// A table that a translation looked into.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Looked {
+    /// Whose table.
+    pub bridge: BridgeId,
+    /// Its number.
+    pub table: u8,
+    /// The packet was as it came: then a rule can only concern it if it can match the megaflow's key.
+    pub pristine: bool,
+}
+
+/// A tunnel's remote that actions have chosen and that no adjacency leads to yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Way {
+    /// The vxlan port.
+    pub port: PortId,
+    /// The remote VTEP.
+    pub remote: IpAddr,
+    /// Source address, where actions chose that too.
+    pub local: Option<IpAddr>,
+}
+
+/// The result.
+#[derive(Debug, Clone)]
+pub struct Translation {
+    /// Bits of the key that mattered.
+    pub mask: FlowMask,
+    /// What to do with packets that agree on them.
+    pub program: Program,
+    /// What a packet of the flow teaches.
+    pub learn: Learns,
+    /// Rules that matched, in order.
+    pub rules: Vec<Arc<Rule>>,
+    /// Groups that the packet came to.
+    pub groups: Vec<Arc<Group>>,
+    /// Tables that were looked into.
+    pub looked: SmallVec<[Looked; 2]>,
+    /// What else the result depends on.
+    pub tags: Vec<Dependency>,
+    /// Ways that are missing. With any, the program lacks what would go there: make them, and translate again.
+    pub wanted: Vec<Way>,
+}
+
+/// The packet as the actions have made it so far.
+///
+/// Every bit of `key` that is not in `set` is the packet's own bit of the same place.
+#[derive(Clone)]
+pub(super) struct State {
+    /// Its fields; `in_port` is the OpenFlow number in the bridge that it is in.
+    pub key: MatchKey,
+    /// Bits of `key` that are the same for every packet of the megaflow, because an action wrote them or because they
+    /// follow from what the mask has.
+    set: MatchKey,
+    /// Bits of `key` that differ from the packet as ops have made it.
+    dirty: MatchKey,
+    /// Its VLAN tags.
+    tags: Tags,
+    /// Its VLAN tags as ops have made them.
+    sent: Tags,
+    /// Whether actions have changed a field that rules can match on.
+    changed: bool,
+    /// Whether the packet brought a `tun_id`, or an action set it.
+    has_tun_id: bool,
+    /// Which of `tun_dst` and `tun_src` actions set.
+    has_tun_dst: bool,
+    has_tun_src: bool,
+}
+
+/// One translation under way.
+pub struct Translator<'w> {
+    pub(super) world: &'w World,
+    pub(super) at: State,
+    /// Datapath number of the input port of the bridge that the packet is in.
+    pub(super) in_port: PortId,
+    /// Bits of the packet that were looked at.
+    wc: MatchKey,
+    ops: Vec<Op>,
+    /// Ops that change the packet among `ops`.
+    edits: usize,
+    /// All ops so far, nested ones too.
+    emitted: usize,
+    /// Whether the packet goes anywhere but to mirrors and captures.
+    delivered: bool,
+    /// Why there is nothing to do, if there turns out to be nothing.
+    pub(super) drop: DropReason,
+    pub(super) learn: Learns,
+    rules: Vec<Arc<Rule>>,
+    groups: Vec<Arc<Group>>,
+    looked: SmallVec<[Looked; 2]>,
+    pub(super) tags: Vec<Dependency>,
+    wanted: Vec<Way>,
+    /// Mirrors that have their copy: each takes a packet once.
+    mirrored: Vec<(BridgeId, usize)>,
+    depth: usize,
+    resubmits: usize,
+    /// A limit was passed: the packet is dropped, and nothing more is looked at.
+    aborted: bool,
+    trace: Option<Vec<String>>,
+}
+
+/// Translates a packet with this key, whose `in_port` is a datapath port number.
+pub fn translate(world: &World, key: &FlowKey) -> Translation {
+    let mut translator = Translator::new(world, key);
+    translator.start();
+    translator.result()
+}
+
+/// A translation with an account of every step.
+#[derive(Debug, Clone)]
+pub struct Traced {
+    /// The result.
+    pub translation: Translation,
+    /// The steps, indented by their depth.
+    pub steps: Vec<String>,
+    /// The packet's fields after the last action of its first bridge.
+    pub last: MatchKey,
+}
+
+/// The same with an account of every step.
+pub fn trace(world: &World, key: &FlowKey) -> Traced {
+    let mut translator = Translator::new(world, key);
+    translator.trace = Some(Vec::new());
+    translator.start();
+    let steps = translator.trace.take().unwrap_or_default();
+    let last = translator.at.key;
+    Traced { translation: translator.result(), steps, last }
+}
+
+impl<'w> Translator<'w> {
+    fn new(world: &'w World, key: &FlowKey) -> Translator<'w> {
+        let mut wc = MatchKey::ZERO;
+        wc.flow.in_port = u32::MAX;
+        let mut set = MatchKey { metadata: u64::MAX, reg: [u32::MAX; 8], ..MatchKey::ZERO };
+        set.flow.in_port = u32::MAX;
+        Translator {
+            world,
+            at: State {
+                key: MatchKey { flow: *key, ..MatchKey::ZERO },
+                set,
+                dirty: MatchKey::ZERO,
+                tags: Tags::default(),
+                sent: Tags::default(),
+                changed: false,
+                has_tun_id: false,
+                has_tun_dst: false,
+                has_tun_src: false,
+            },
+            in_port: PortId(key.in_port as u16),
+            wc,
+            ops: Vec::new(),
+            edits: 0,
+            emitted: 0,
+            delivered: false,
+            drop: DropReason::Rule,
+            learn: Learns::new(),
+            rules: Vec::new(),
+            groups: Vec::new(),
+            looked: SmallVec::new(),
+            tags: Vec::new(),
+            wanted: Vec::new(),
+            mirrored: Vec::new(),
+            depth: 0,
+            resubmits: 0,
+            aborted: false,
+            trace: None,
+        }
+    }
+
+    fn result(mut self) -> Translation {
+        if self.aborted {
+            self.ops.clear();
+            self.drop = DropReason::RecursionLimit;
+        } else if !self.delivered && !self.ops.is_empty() {
+            // Mirrored, captured or metered, but going nowhere: it is a drop all the same.
+            self.ops.push(Op::Drop(self.drop));
+        }
+        // Behind the last op nobody needs the packet as it was.
+        while let Some(Op::Clone(_)) = self.ops.last() {
+            let Some(Op::Clone(inner)) = self.ops.pop() else { break };
+            self.ops.extend(inner);
+        }
+        Translation {
+            mask: self.wc.flow,
+            program: Program { ops: self.ops.into(), drop: self.drop },
+            learn: self.learn,
+            rules: self.rules,
+            groups: self.groups,
+            looked: self.looked,
+            tags: self.tags,
+            wanted: self.wanted,
+        }
+    }
+
+    fn start(&mut self) {
+        if self.in_port == PortId::TUNNEL_MISS {
+            // Nothing but that no port takes it was looked at: one megaflow drops them all, so that nobody can
+            // fill the table by counting through VNIs.
+            let vni = self.at.key.flow.tun_id;
+            self.note(|| format!("no vxlan port takes VNI {vni} from this remote"));
+            self.drop = DropReason::TunnelUnknown;
+            return;
+        }
+        let world = self.world;
+        let Some((port, bridge)) =
+            world.port(self.in_port).and_then(|port| Some((port, world.bridge(port.bridge)?)))
+        else {
+            self.drop = DropReason::NotInBridge;
+            return;
+        };
+        // By the port, which is in every mask, and not by the packet's own flag: a megaflow is translated
+        // again from its masked key.
+        self.at.has_tun_id = port.is_tunnel();
+        if !port.is_tunnel() {
+            self.no_tunnel();
+        }
+        self.enter(bridge, port);
+    }
+
+    /// What a packet that came out of no tunnel has in its tunnel fields is nothing, whatever the packet.
+    fn no_tunnel(&mut self) {
+        let fields = [
+            Field::TunId,
+            Field::TunSrc,
+            Field::TunDst,
+            Field::TunIpv6Src,
+            Field::TunIpv6Dst,
+            Field::TunGbpId,
+            Field::TunGbpFlags,
+            Field::TunTos,
+            Field::TunTtl,
+            Field::TunFlags,
+        ];
+        for field in fields {
+            field.set(&mut self.at.set, field.info().exact());
+            field.set(&mut self.at.key, 0);
+        }
+    }
+
+    /// The packet enters a bridge by a port of it.
+    fn enter(&mut self, bridge: &'w Bridge, port: &'w Port) {
+        self.at.key.flow.in_port = port.ofport;
+        self.note(|| format!("bridge(\"{}\")", bridge.name));
+        if self.world.captures.contains(&self.in_port) {
+            self.push(Op::Punt(PuntReason::CaptureRx(self.in_port)));
+        }
+        self.mirror_ingress(bridge, port);
+        self.table(bridge, port, 0);
+    }
+
+    /// Records a step, when somebody wants to know. The text is made only then.
+    pub(super) fn note(&mut self, text: impl FnOnce() -> String) {
+        let depth = self.depth;
+        if let Some(lines) = &mut self.trace {
+            lines.push(format!("{:indent$}{}", "", text(), indent = depth * 4));
+        }
+    }
+
+    /// Appends an op.
+    fn push(&mut self, op: Op) {
+        self.emitted += 1;
+        self.ops.push(op);
+    }
+
+    /// Records that the translation depends on bits of the packet: those of them that are still its own.
+    pub(super) fn look(&mut self, bits: &MatchKey) {
+        let own = bits.words().iter().zip(self.at.set.words());
+        for (wc, (bits, set)) in self.wc.words_mut().iter_mut().zip(own) {
+            *wc |= bits & !set;
+        }
+    }
+
+    /// [`Translator::look`] at bits of the flow key.
+    pub(super) fn look_flow(&mut self, bits: &FlowMask) {
+        self.look(&MatchKey { flow: *bits, ..MatchKey::ZERO });
+    }
+
+    /// The packet's outermost tag as it is now, all of it looked at but the priority.
+    pub(super) fn tag(&mut self) -> Tag {
+        self.look_flow(&FlowMask { vlan_tci: (wire::key::VLAN_PRESENT | 0xfff).into(), ..FlowMask::ZERO });
+        tag_of(self.at.key.flow.vlan_tci.get())
+    }
+
+    /// Does something to the packet that what comes afterwards does not see: changes that were made to it
+    /// are made to a copy.
+    fn nested(&mut self, work: impl FnOnce(&mut Self)) {
+        let before = self.at.clone();
+        let in_port = self.in_port;
+        let ops = std::mem::take(&mut self.ops);
+        let edits = std::mem::take(&mut self.edits);
+        work(self);
+        let inner = std::mem::replace(&mut self.ops, ops);
+        if self.edits > 0 {
+            self.ops.push(Op::Clone(inner.into()));
+        } else {
+            self.ops.extend(inner);
+        }
+        (self.at, self.in_port, self.edits) = (before, in_port, edits);
+    }
+
+    /// Looks the packet up in a table and runs the actions of the rule that matches.
+    fn table(&mut self, bridge: &'w Bridge, port: &'w Port, table: u8) {
+        let key = self.at.key;
+        self.table_as(bridge, port, table, &key);
+    }
+
+    /// The same with a key that differs from the packet's in the input port alone.
+    fn table_as(&mut self, bridge: &'w Bridge, port: &'w Port, table: u8, key: &MatchKey) {
+        let pristine = !self.at.changed && key.flow.in_port == port.ofport;
+        let looked = Looked { bridge: port.bridge, table, pristine };
+        if !self.looked.contains(&looked) {
+            self.looked.push(looked);
+        }
+        let mut wc = MatchKey::ZERO;
+        let rule = bridge.tables.lookup(table, key, &mut wc);
+        self.look(&wc);
+        let Some(rule) = rule else { return self.no_rule(bridge, port, table) };
+        let rule = Arc::clone(rule);
+        self.note(|| {
+            format!("{table:2}. {}", rule.describe(&BridgePorts { world: self.world, bridge: port.bridge }))
+        });
+        self.rules.push(Arc::clone(&rule));
+        self.depth += 1;
+        self.actions(bridge, port, &rule.spec.actions);
+        self.depth -= 1;
+    }
+
+    fn no_rule(&mut self, bridge: &'w Bridge, port: &'w Port, table: u8) {
+        if bridge.fail_mode == FailMode::Standalone && table == 0 {
+            self.note(|| " 0. no match, fail_mode=standalone: NORMAL".into());
+            self.normal(bridge, port);
+        } else {
+            self.note(|| format!("{table:2}. no match: drop"));
+            self.drop = DropReason::NoMatch;
+        }
+    }
+
+    fn actions(&mut self, bridge: &'w Bridge, port: &'w Port, actions: &[Action]) {
+        for action in actions {
+            if self.emitted > MAX_OPS {
+                self.abort(|| format!("more than {MAX_OPS} datapath actions"));
+            }
+            if self.aborted {
+                return;
+            }
+            self.note(|| {
+                format_actions(
+                    std::slice::from_ref(action),
+                    &BridgePorts { world: self.world, bridge: port.bridge },
+                )
+            });
+            match action {
+                Action::Output(to) => self.output_ref(bridge, port, *to),
+                Action::OutputField(from) => self.output_field(bridge, port, *from),
+                Action::Drop => self.drop = DropReason::Rule,
+                Action::SetTunnel(vni) => {
+                    self.set_field(Field::TunId, u128::from(*vni), Field::TunId.info().exact());
+                }
+                Action::Resubmit { port: as_port, table } => {
+                    self.resubmit(bridge, port, *as_port, table.unwrap_or(0));
+                }
+                Action::GotoTable(table) => self.resubmit(bridge, port, None, *table),
+                Action::SetField { field, value, mask } => self.set_field(*field, *value, *mask),
+                Action::Load { value, to } => self.load(u128::from(*value), *to),
+                Action::Move { from, to } => {
+                    let value = self.read(*from);
+                    self.load(value, *to);
+                }
+                Action::PushVlan(tpid) => self.push_vlan(*tpid),
+                Action::PopVlan => self.pop_vlan(),
+                Action::ModVlanVid(vid) => self.mod_vlan(*vid, 0xfff),
+                Action::ModVlanPcp(pcp) => self.mod_vlan(u16::from(*pcp) << 13, 0xe000),
+                Action::DecTtl => {
+                    if !self.dec_ttl() {
+                        // The rest of this rule's actions do not see the packet any more.
+                        return;
+                    }
+                }
+                Action::Group(id) => self.group(bridge, port, *id),
+                Action::Meter(id) => {
+                    if let Some(meter) = bridge.meters.get(id) {
+                        self.push(Op::Meter(meter.id));
+                    }
+                }
+                Action::Clone(inner) => self.nested(|t| {
+                    t.depth += 1;
+                    t.actions(bridge, port, inner);
+                    t.depth -= 1;
+                }),
+            }
+        }
+    }
+
+    /// Looks up again, as if the packet had come from `as_port`: its actions see where it really came from.
+    fn resubmit(&mut self, bridge: &'w Bridge, port: &'w Port, as_port: Option<u32>, table: u8) {
+        self.resubmits += 1;
+        if self.depth >= MAX_DEPTH || self.resubmits > MAX_RESUBMITS {
+            return self.abort(|| format!("resubmitted over {MAX_DEPTH} deep or {MAX_RESUBMITS} times"));
+        }
+        let mut key = self.at.key;
+        if let Some(number) = as_port {
+            key.flow.in_port = number;
+        }
+        self.table_as(bridge, port, table, &key);
+    }
+
+    /// Ends the translation: the packet goes nowhere.
+    fn abort(&mut self, why: impl FnOnce() -> String) {
+        self.note(why);
+        self.aborted = true;
+    }
+}

@@ -1,0 +1,319 @@
+//! Where a packet is sent: ports by number and name, tunnels, patches, the bridge itself.
+
+use super::{Bridge, MAX_DEPTH, MatchKey, Op, Port, Translator, Way};
+use crate::bridge::local::Heard;
+use crate::bridge::vlan::{PRIORITY, Tag};
+use crate::bridge::{PortKind, VxlanPort};
+use config::{Ext, LocalIp, RemoteIp, TunnelKey};
+use flow::drop::DropReason;
+use flow::ofp::{
+    Field, PORT_ALL, PORT_CONTROLLER, PORT_FLOOD, PORT_IN_PORT, PORT_LOCAL, PORT_NORMAL, PortRef, Subfield,
+};
+use flow::program::{Policy, PortId, PuntReason};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use wire::key::{FRAG_ANY, FlowMask};
+use wire::proto::{ETH_ARP, ETH_IPV4, ETH_IPV6, IP_ICMP, IP_UDP};
+
+/// A port, and the only remote to send to where it is a tunnel with several.
+pub(in crate::bridge) type To = (PortId, Option<IpAddr>);
+
+impl<'w> Translator<'w> {
+    /// `output:PORT` and the reserved ports' own actions.
+    pub(super) fn output_ref(&mut self, bridge: &'w Bridge, port: &'w Port, to: PortRef) {
+        match to {
+            PortRef::Normal => self.normal(bridge, port),
+            PortRef::Local => self.output_number(bridge, PORT_LOCAL),
+            PortRef::InPort => {
+                if let Some(id) = by_number(bridge, self.at.key.flow.in_port) {
+                    self.output((id, None));
+                } else {
+                    self.drop = DropReason::NoBridgePort;
+                }
+            }
+            PortRef::All | PortRef::Flood => {
+                let in_port = by_number(bridge, self.at.key.flow.in_port);
+                for &id in bridge.ports.values() {
+                    if Some(id) != in_port && !bridge.is_mirror_output(id) {
+                        self.output((id, None));
+                    }
+                }
+                if in_port != Some(bridge.local) {
+                    self.local(bridge);
+                }
+            }
+            PortRef::Port(number) => self.output_number(bridge, number),
+            PortRef::Controller { max_len } => {
+                self.commit();
+                self.push(Op::Punt(PuntReason::Controller { max_len }));
+                self.delivered = true;
+            }
+        }
+    }
+
+    /// `output:FIELD[a..b]`.
+    pub(super) fn output_field(&mut self, bridge: &'w Bridge, port: &'w Port, from: Subfield) {
+        let number = u32::try_from(self.read(from)).unwrap_or(u32::MAX);
+        let to = match number {
+            PORT_IN_PORT => PortRef::InPort,
+            PORT_NORMAL => PortRef::Normal,
+            PORT_FLOOD => PortRef::Flood,
+            PORT_ALL => PortRef::All,
+            PORT_CONTROLLER => PortRef::Controller { max_len: u16::MAX },
+            PORT_LOCAL => PortRef::Local,
+            number => PortRef::Port(number),
+        };
+        self.output_ref(bridge, port, to);
+    }
+
+    fn output_number(&mut self, bridge: &'w Bridge, number: u32) {
+        // OpenFlow: a packet goes back to its input port only by IN_PORT.
+        if number == self.at.key.flow.in_port {
+            self.note(|| "skipping output to input port".into());
+            self.drop = DropReason::SamePort;
+            return;
+        }
+        if let Some(id) = by_number(bridge, number) {
+            self.output((id, None));
+        } else {
+            self.note(|| format!("no port {number}"));
+            self.drop = DropReason::NoBridgePort;
+        }
+    }
+
+    /// Sends the packet as it is.
+    pub(in crate::bridge) fn output(&mut self, (to, remote): To) {
+        let world = self.world;
+        let Some(port) = world.port(to) else {
+            self.drop = DropReason::NoBridgePort;
+            return;
+        };
+        if !matches!(port.kind, PortKind::Local) {
+            self.mirror_egress(to, port);
+        }
+        match &port.kind {
+            PortKind::Device => {
+                self.before_output(to);
+                self.push(Op::Output(to));
+                self.delivered = true;
+            }
+            PortKind::Vxlan(vxlan) => self.encapsulate(to, port, vxlan, remote),
+            PortKind::Patch(peer) => self.patch(port, peer),
+            PortKind::Local => {
+                if let Some(bridge) = world.bridge(port.bridge) {
+                    self.local(bridge);
+                }
+            }
+        }
+    }
+
+    /// Everything that comes before the packet leaves by a port.
+    fn before_output(&mut self, to: PortId) {
+        self.commit();
+        if self.world.captures.contains(&to) {
+            self.push(Op::Punt(PuntReason::CaptureTx(to)));
+        }
+    }
+
+    /// Sends the packet to ports with `tag` for its outermost tag. What comes afterwards sees the tag as it was.
+    pub(in crate::bridge) fn output_tagged(&mut self, to: &[To], tag: Tag) {
+        let now = self.tag();
+        if now == tag {
+            for to in to {
+                self.output(*to);
+            }
+            return;
+        }
+        // A tag that is put on has the priority of the one that the packet came with.
+        if tag.is_some() && now.is_some() {
+            self.look_flow(&FlowMask { vlan_tci: PRIORITY.into(), ..FlowMask::ZERO });
+        }
+        let world = self.world;
+        // Another bridge looks at the tags; a device does not, and what it does not look at stays out of the mask.
+        let is_patch = |id: PortId| world.port(id).is_some_and(|p| matches!(p.kind, PortKind::Patch(_)));
+        self.nested(|t| {
+            for to in to.iter().filter(|(id, _)| !is_patch(*id)) {
+                t.with_tag(now, tag, |t| t.output(*to));
+            }
+        });
+        for to in to.iter().filter(|(id, _)| is_patch(*id)) {
+            self.nested(|t| {
+                match tag {
+                    None => t.pop_vlan(),
+                    Some(tci) => t.mod_vlan(tci, !wire::key::VLAN_PRESENT),
+                }
+                t.output(*to);
+            });
+        }
+    }
+
+    /// Does something with another outermost tag on the packet, of which only its key does not know.
+    fn with_tag(&mut self, now: Tag, tag: Tag, work: impl FnOnce(&mut Self)) {
+        let before = self.at.tags.clone();
+        match (now, tag) {
+            (None, Some(tci)) => self.at.tags.push(wire::proto::ETH_VLAN, tci),
+            (Some(_), Some(tci)) => self.at.tags.edit(tci),
+            (Some(_), None) => self.at.tags.pop(),
+            (None, None) => {}
+        }
+        work(self);
+        self.at.tags = before;
+    }
+
+    /// Sends the packet into the bridge on the other side of a patch, where it starts anew.
+    fn patch(&mut self, port: &'w Port, peer: &str) {
+        self.resubmits += 1;
+        if self.depth >= MAX_DEPTH || self.resubmits > super::MAX_RESUBMITS {
+            return self.abort(|| format!("patches and tables over {MAX_DEPTH} deep"));
+        }
+        let world = self.world;
+        let there = world
+            .port_named(peer)
+            .and_then(|id| Some((id, world.port(id)?)))
+            .filter(|(_, there)| matches!(&there.kind, PortKind::Patch(back) if *back == port.name));
+        let Some((id, there)) = there else {
+            self.note(|| format!("patch {}: no port {peer} that names it as its peer", port.name));
+            self.drop = DropReason::PatchPeer;
+            return;
+        };
+        let Some(bridge) = world.bridge(there.bridge) else { return };
+        self.nested(|t| {
+            t.in_port = id;
+            let state = &mut t.at;
+            state.changed = true;
+            state.key = MatchKey { metadata: 0, reg: [0; 8], ..state.key };
+            state.set.metadata = u64::MAX;
+            state.set.reg = [u32::MAX; 8];
+            t.depth += 1;
+            t.enter(bridge, there);
+            t.depth -= 1;
+        });
+    }
+
+    fn encapsulate(&mut self, id: PortId, port: &'w Port, vxlan: &'w VxlanPort, remote: Option<IpAddr>) {
+        let options = &vxlan.options;
+        let vni = match options.out_key {
+            TunnelKey::Vni(vni) => vni,
+            TunnelKey::Flow if self.at.has_tun_id => (self.read_field(Field::TunId) & 0xff_ffff) as u32,
+            TunnelKey::Flow => {
+                self.note(|| format!("{}: out_key=flow, and no action set tun_id", port.name));
+                self.drop = DropReason::TunnelKeyUnset;
+                return;
+            }
+        };
+        let policy = if options.ext == Some(Ext::Gbp) {
+            let id = self.read_field(Field::TunGbpId) as u16;
+            Policy { id, flags: self.read_field(Field::TunGbpFlags) as u8 }
+        } else {
+            Policy::default()
+        };
+        let local = if options.local_ip == LocalIp::Flow {
+            let Some(local) = self.chosen(self.at.has_tun_src, Field::TunSrc, Field::TunIpv6Src) else {
+                self.note(|| format!("{}: local_ip=flow, and no action set tun_src", port.name));
+                self.drop = DropReason::TunnelLocalUnset;
+                return;
+            };
+            Some(local)
+        } else {
+            None
+        };
+        let dst_port = options.dst_port;
+        if options.remote_ip == RemoteIp::Flow || local.is_some() {
+            let remotes: Vec<IpAddr> = if options.remote_ip == RemoteIp::Flow {
+                // What the FDB knows is as good as an action's word; the packet's own tun_dst is our own address.
+                let chosen = match remote {
+                    Some(remote) => Some(remote),
+                    None => self.chosen(self.at.has_tun_dst, Field::TunDst, Field::TunIpv6Dst),
+                };
+                let Some(chosen) = chosen else {
+                    self.note(|| format!("{}: remote_ip=flow, and no action set tun_dst", port.name));
+                    self.drop = DropReason::TunnelRemoteUnset;
+                    return;
+                };
+                vec![chosen]
+            } else {
+                vxlan.remotes.iter().map(|(ip, _)| *ip).filter(|ip| remote.is_none_or(|r| r == *ip)).collect()
+            };
+            for ip in remotes {
+                self.note(|| format!("tunnel {}: VNI {vni} to {ip}:{dst_port}", port.name));
+                if let Some(adjacency) = vxlan.ways.get(&(ip, local)) {
+                    self.before_output(id);
+                    self.push(Op::Encap { adjacency: *adjacency, vni, policy });
+                    self.delivered = true;
+                } else {
+                    self.wanted.push(Way { port: id, remote: ip, local });
+                    // Said when there is no room for another way.
+                    self.drop = DropReason::NoWay;
+                }
+            }
+            return;
+        }
+        for (ip, adjacency) in &vxlan.remotes {
+            if remote.is_none_or(|remote| remote == *ip) {
+                self.note(|| format!("tunnel {}: VNI {vni} to {ip}:{dst_port}", port.name));
+                self.before_output(id);
+                self.push(Op::Encap { adjacency: *adjacency, vni, policy });
+                self.delivered = true;
+            }
+        }
+    }
+
+    /// The address that actions chose; `None` when they did not, or chose nothing.
+    fn chosen(&mut self, was_set: bool, v4: Field, v6: Field) -> Option<IpAddr> {
+        if !was_set {
+            return None;
+        }
+        let (a, b) = (self.read_field(v4) as u32, self.read_field(v6));
+        match (a, b) {
+            (0, 0) => None,
+            (0, v6) => Some(Ipv6Addr::from(v6).into()),
+            (v4, _) => Some(Ipv4Addr::from(v4).into()),
+        }
+    }
+
+    /// For the bridge itself: the slow path answers ARP and ICMP, nothing else is taken.
+    pub(in crate::bridge) fn local(&mut self, bridge: &Bridge) {
+        if !bridge.is_underlay() {
+            self.drop = DropReason::LocalUnhandled;
+            return;
+        }
+        let takes = match self.read_field(Field::EthType) as u16 {
+            ETH_ARP => true,
+            ETH_IPV4 => {
+                let mask = FlowMask {
+                    nw_dst: u32::MAX.into(),
+                    nw_proto: u8::MAX,
+                    nw_frag: u8::MAX,
+                    ..FlowMask::ZERO
+                };
+                self.look_flow(&mask);
+                let key = &self.at.key.flow;
+                if key.nw_proto == IP_UDP && key.nw_frag & FRAG_ANY != 0 {
+                    self.drop = DropReason::TunnelFragment;
+                    return;
+                }
+                key.nw_proto == IP_ICMP && bridge.owns(IpAddr::V4(Ipv4Addr::from(key.nw_dst.get())))
+            }
+            ETH_IPV6 => match self.local_v6(bridge) {
+                Heard::TunnelFragment => {
+                    self.drop = DropReason::TunnelFragment;
+                    return;
+                }
+                heard => heard == Heard::Taken,
+            },
+            _ => false,
+        };
+        if takes {
+            self.note(|| format!("for {} itself", bridge.name));
+            self.commit();
+            self.push(Op::Punt(PuntReason::Local));
+            self.delivered = true;
+        } else {
+            self.drop = DropReason::LocalUnhandled;
+        }
+    }
+}
+
+/// The datapath number of a port by its OpenFlow number.
+fn by_number(bridge: &Bridge, number: u32) -> Option<PortId> {
+    if number == PORT_LOCAL { Some(bridge.local) } else { bridge.ports.get(&number).copied() }
+}

@@ -1,0 +1,321 @@
+//! What actions do to packets, in one process: rewrites and their checksums, tags, copies, groups, meters, patches,
+//! mirrors, captures; and how wide the megaflows are that they make.
+
+mod rings;
+
+use flow::drop::DropReason;
+use flow::ofp::{Action, Bucket, GroupKind, GroupSpec, MeterSpec, MeterUnit, PortRef};
+use rings::{Net, frame, mac, udp};
+use std::sync::mpsc::sync_channel;
+use vxswitch::bridge::mirror::{Mirror, MirrorOutput};
+use vxswitch::slowpath::capture::CaptureFilter;
+use wire::key::FlowKey;
+use wire::parse::extract;
+
+/// A bridge that drops what no rule matches, with ports 1 to 4.
+fn bridge(rules: &[&str]) -> Net {
+    let mut text = "[[bridge]]\nname = \"br0\"\nfail_mode = \"secure\"\n".to_owned();
+    for n in 1..=4 {
+        text += &format!(
+            "[[bridge.port]]\nname = \"p{n}\"\ntype = \"dpdk\"\noptions = {{ dpdk-devargs = \"net_ring{n}\" }}\n"
+        );
+    }
+    let mut net = Net::new(&text);
+    net.set_rules("br0", rules);
+    net
+}
+
+/// Fields of a frame.
+fn key(frame: &[u8]) -> FlowKey {
+    let mut key = FlowKey::ZERO;
+    extract(frame, &mut key).unwrap();
+    key
+}
+
+/// Whether IP header and UDP checksum of an untagged UDP packet are right.
+fn is_intact(frame: &[u8]) -> bool {
+    let ip = &frame[14..];
+    let header = wire::checksum::Sum::of(&ip[..20]);
+    let addresses = |at: usize| -> [u8; 4] { ip[at..at + 4].try_into().unwrap() };
+    let len = u16::from_be_bytes([ip[24], ip[25]]);
+    let pseudo = wire::checksum::pseudo_v4(addresses(12), addresses(16), 17, len);
+    let datagram = wire::checksum::Sum::of(&ip[20..20 + usize::from(len)]);
+    header.is_valid() && (pseudo + datagram).is_valid()
+}
+
+/// Sends a packet twice: the first makes a megaflow, the second goes by it.
+fn twice(net: &mut Net, port: &str, frame: &[u8]) -> Vec<(String, Vec<u8>)> {
+    let mut both = Vec::new();
+    for _ in 0..2 {
+        let out = net.send(port, &[frame.to_vec()]);
+        both.push(
+            out.into_iter().flat_map(|(p, f)| f.into_iter().map(move |f| (p.clone(), f))).collect::<Vec<_>>(),
+        );
+    }
+    let second = both.pop().unwrap();
+    assert_eq!(both[0], second, "a megaflow does what translation did");
+    second
+}
+
+#[test]
+fn fields_are_rewritten_with_their_checksums() {
+    let mut net = bridge(&[
+        "in_port=1,udp,actions=mod_dl_src:02:00:00:00:00:77,mod_nw_src:10.9.9.9,mod_nw_dst:10.8.8.8,mod_tp_src:7777,\
+         mod_tp_dst:8888,mod_nw_tos:184,dec_ttl,output:2",
+    ]);
+    let out = twice(&mut net, "p1", &udp(2, 1, 1000, 2000, 5));
+    assert_eq!(out.len(), 1);
+    let (port, frame) = &out[0];
+    assert_eq!(port, "p2");
+    assert!(is_intact(frame));
+    let key = key(frame);
+    assert_eq!((key.nw_src.get(), key.nw_dst.get()), (0x0a09_0909, 0x0a08_0808));
+    assert_eq!((key.tp_src.get(), key.tp_dst.get(), key.nw_tos, key.nw_ttl), (7777, 8888, 184, 63));
+    assert_eq!((key.dl_src, key.dl_dst), (mac(0x77), mac(2)));
+    net.finish();
+}
+
+#[test]
+fn what_actions_write_does_not_narrow_the_megaflow() {
+    let mut net = bridge(&["in_port=1,actions=mod_dl_dst:02:00:00:00:00:09,output:2"]);
+    for n in 0..20 {
+        net.send("p1", &[udp(n, n + 100, n as u16, 5, n)]);
+    }
+    assert_eq!(net.slow.megaflows(), 1, "one for all of them");
+    net.finish();
+}
+
+#[test]
+fn outputs_between_changes_send_the_packet_as_it_is_then() {
+    let mut net = bridge(&[
+        "in_port=1,udp,actions=output:2,mod_tp_dst:1,output:3,mod_tp_dst:2,mod_nw_dst:10.0.0.9,output:4",
+    ]);
+    let sent = udp(2, 1, 1000, 2000, 5);
+    let out = twice(&mut net, "p1", &sent);
+    assert_eq!(out[0], ("p2".to_owned(), sent));
+    assert_eq!(key(&out[1].1).tp_dst.get(), 1);
+    assert_eq!((key(&out[2].1).tp_dst.get(), key(&out[2].1).nw_dst.get()), (2, 0x0a00_0009));
+    assert!(out.iter().all(|(_, f)| is_intact(f)));
+    net.finish();
+}
+
+#[test]
+fn a_clone_changes_nothing_outside_of_it() {
+    let mut net = bridge(&[
+        "in_port=1,udp,actions=clone(mod_dl_dst:02:00:00:00:00:55,push_vlan:0x8100,output:2,clone(mod_tp_dst:9,output:3)),output:4",
+    ]);
+    let sent = udp(2, 1, 1000, 2000, 5);
+    let out = twice(&mut net, "p1", &sent);
+    assert_eq!(out.len(), 3);
+    assert_eq!((key(&out[0].1).dl_dst, key(&out[0].1).vlan_tci.get()), (mac(0x55), 0x1000));
+    assert_eq!((key(&out[1].1).tp_dst.get(), key(&out[1].1).dl_dst), (9, mac(0x55)));
+    assert_eq!(out[2], ("p4".to_owned(), sent));
+    net.finish();
+}
+
+#[test]
+fn tags_are_pushed_popped_and_edited() {
+    let mut net = bridge(&[
+        "in_port=1,dl_vlan=5,actions=mod_vlan_vid:6,output:2,strip_vlan,output:3,push_vlan:0x88a8,set_field:7->vlan_vid,output:4",
+        "in_port=2,actions=mod_vlan_vid:8,mod_vlan_pcp:3,output:1",
+        "in_port=3,actions=pop_vlan,pop_vlan,output:1",
+    ]);
+    let out = twice(&mut net, "p1", &frame(2, 1, Some(0xa005), 1));
+    assert_eq!(out[0].1, frame(2, 1, Some(0xa006), 1), "priority kept");
+    assert_eq!(out[1].1, frame(2, 1, None, 1)[..60].to_vec());
+    assert_eq!((key(&out[2].1).vlan_tci.get(), &out[2].1[12..14]), (0x1007, &[0x88, 0xa8][..]));
+    let out = twice(&mut net, "p2", &frame(2, 1, None, 1));
+    assert_eq!(key(&out[0].1).vlan_tci.get(), 0x7008);
+    let untagged = frame(2, 1, None, 1);
+    assert_eq!(twice(&mut net, "p3", &untagged)[0].1, untagged);
+    net.finish();
+}
+
+#[test]
+fn a_packet_at_its_last_hop_goes_no_further_but_what_was_sent_is_sent() {
+    let mut net = bridge(&["in_port=1,ip,actions=output:2,dec_ttl,output:3"]);
+    let mut last = udp(2, 1, 1, 2, 3);
+    last[22] = 1;
+    let out = twice(&mut net, "p1", &last);
+    assert_eq!(out.iter().map(|(p, _)| p.as_str()).collect::<Vec<_>>(), ["p2"]);
+    net.set_rules("br0", &["in_port=1,ip,actions=dec_ttl,output:3"]);
+    assert!(twice(&mut net, "p1", &last).is_empty());
+    assert_eq!(net.drops(DropReason::TtlExceeded), 2);
+    net.finish();
+}
+
+fn bucket(id: u32, weight: u16, port: u32, change: &[Action]) -> Bucket {
+    let mut actions = change.to_vec();
+    actions.push(Action::Output(PortRef::Port(port)));
+    Bucket { id, weight, watch_port: Some(port), watch_group: None, actions }
+}
+
+fn set_group(net: &mut Net, kind: GroupKind, buckets: Vec<Bucket>) {
+    let id = net.slow.world.bridge_named("br0").unwrap();
+    net.slow.set_groups(id, &[GroupSpec { id: 1, kind, buckets }]);
+    net.slow.settle();
+    net.run();
+}
+
+#[test]
+fn groups_send_to_all_to_one_or_to_the_first_that_lives() {
+    let mut net = bridge(&["in_port=1,actions=group:1,output:4"]);
+    let sent = udp(2, 1, 1000, 2000, 5);
+    assert_eq!(twice(&mut net, "p1", &sent), [("p4".to_owned(), sent.clone())], "no such group");
+    let change = [Action::ModVlanVid(9)];
+    set_group(&mut net, GroupKind::All, vec![bucket(0, 0, 2, &change), bucket(1, 0, 3, &[])]);
+    let out = twice(&mut net, "p1", &sent);
+    assert_eq!(out.len(), 3);
+    assert_eq!(key(&out[0].1).vlan_tci.get(), 0x1009);
+    assert!(out[1..].iter().all(|(_, f)| *f == sent), "what a bucket changes stays in it");
+
+    set_group(&mut net, GroupKind::FastFailover, vec![bucket(0, 0, 2, &[]), bucket(1, 0, 3, &[])]);
+    let ports = |out: &[(String, Vec<u8>)]| out.iter().map(|(p, _)| p.clone()).collect::<Vec<_>>();
+    assert_eq!(ports(&twice(&mut net, "p1", &sent)), ["p2", "p4"]);
+    let p2 = net.port("p2");
+    net.slow.set_alive(p2, false);
+    net.run();
+    assert_eq!(ports(&twice(&mut net, "p1", &sent)), ["p3", "p4"]);
+    net.slow.set_alive(p2, true);
+    net.run();
+    assert_eq!(ports(&twice(&mut net, "p1", &sent)), ["p2", "p4"]);
+    net.finish();
+}
+
+#[test]
+fn select_spreads_flows_by_weight_and_keeps_each_on_its_bucket() {
+    let mut net = bridge(&["in_port=1,actions=group:1"]);
+    set_group(&mut net, GroupKind::Select, vec![bucket(0, 100, 2, &[]), bucket(1, 300, 3, &[])]);
+    let mut count = [0; 2];
+    for n in 0..400 {
+        let out = twice(&mut net, "p1", &udp(2, 1, n, 2000, 5));
+        assert_eq!(out.len(), 1);
+        count[usize::from(out[0].0 == "p3")] += 1;
+    }
+    assert!((60..150).contains(&count[0]), "{count:?}");
+    assert_eq!(net.slow.megaflows(), 1, "the worker chooses, not the slow path");
+    let p3 = net.port("p3");
+    net.slow.set_alive(p3, false);
+    net.run();
+    assert!((0..50).all(|n| twice(&mut net, "p1", &udp(2, 1, n, 2000, 5))[0].0 == "p2"));
+    net.finish();
+}
+
+#[test]
+fn a_meter_drops_what_is_beyond_its_rate_and_counts_it() {
+    let mut net = bridge(&["in_port=1,actions=meter:1,output:2"]);
+    let id = net.slow.world.bridge_named("br0").unwrap();
+    let spec = MeterSpec { id: 1, unit: MeterUnit::Pktps, rate: 1, burst: Some(5), stats: true };
+    net.slow.set_meters(id, &[spec]).unwrap();
+    net.slow.settle();
+    net.run();
+    let frames: Vec<Vec<u8>> = (0..20).map(|n| frame(2, 1, None, n)).collect();
+    let out = net.send("p1", &frames);
+    assert_eq!(out["p2"], frames[..5]);
+    assert_eq!(net.drops(DropReason::Meter), 15);
+    let meter = net.slow.world.bridge(id).unwrap().meters[&1];
+    let (passed, dropped) = net.slow.meter_stats(&meter);
+    assert_eq!((passed.packets, dropped.packets, dropped.bytes), (5, 15, 15 * 64));
+    net.finish();
+}
+
+#[test]
+fn patches_join_bridges() {
+    let mut text = String::new();
+    for (bridge, port, patch, peer) in [("br0", "p1", "x0", "x1"), ("br1", "p2", "x1", "x0")] {
+        text += &format!(
+            "[[bridge]]\nname = \"{bridge}\"\n[[bridge.port]]\nname = \"{port}\"\ntype = \"dpdk\"\n\
+             options = {{ dpdk-devargs = \"net_ring_{port}\" }}\n[[bridge.port]]\nname = \"{patch}\"\n\
+             type = \"patch\"\noptions = {{ peer = \"{peer}\" }}\n"
+        );
+    }
+    let mut net = Net::new(&text);
+    // Both bridges learn; what comes back is not flooded.
+    assert_eq!(twice(&mut net, "p1", &frame(2, 1, None, 1)).len(), 1);
+    assert_eq!(twice(&mut net, "p2", &frame(1, 2, None, 1))[0].0, "p1");
+    for bridge in ["br0", "br1"] {
+        let id = net.slow.world.bridge_named(bridge).unwrap();
+        assert_eq!(net.slow.world.bridge(id).unwrap().fdb.len(), 2);
+    }
+    net.set_rules("br1", &["in_port=x1,actions=mod_vlan_vid:5,output:p2"]);
+    assert_eq!(key(&twice(&mut net, "p1", &frame(2, 1, None, 1))[0].1).vlan_tci.get(), 0x1005);
+    net.finish();
+}
+
+#[test]
+fn mirrors_copy_what_enters_and_leaves_once() {
+    let mut net = bridge(&["in_port=1,actions=mod_vlan_vid:7,output:2,output:3", "in_port=2,actions=drop"]);
+    let id = net.slow.world.bridge_named("br0").unwrap();
+    let (p1, p2, p3, p4) = (net.port("p1"), net.port("p2"), net.port("p3"), net.port("p4"));
+    let mirror = |src: Vec<_>, dst: Vec<_>| Mirror {
+        name: "m".into(),
+        all: false,
+        src,
+        dst,
+        vlans: Vec::new(),
+        output: MirrorOutput::Port(p4),
+    };
+    let sent = frame(2, 1, None, 1);
+    let ports = |out: &[(String, Vec<u8>)]| out.iter().map(|(p, _)| p.clone()).collect::<Vec<_>>();
+    let set = |net: &mut Net, mirror: Mirror| {
+        net.slow.set_mirrors(id, vec![mirror]);
+        net.slow.settle();
+        net.run();
+    };
+    set(&mut net, mirror(vec![p1], vec![]));
+    let out = twice(&mut net, "p1", &sent);
+    assert_eq!(ports(&out), ["p2", "p3", "p4"]);
+    assert_eq!(out[2].1, sent, "as it came");
+    set(&mut net, mirror(vec![], vec![p2, p3]));
+    let out = twice(&mut net, "p1", &sent);
+    assert_eq!(ports(&out), ["p2", "p3", "p4"], "one copy of two that leave");
+    assert_eq!(key(&out[2].1).vlan_tci.get(), 0x1007, "as it leaves");
+    set(&mut net, mirror(vec![p2], vec![]));
+    assert_eq!(ports(&twice(&mut net, "p2", &sent)), ["p4"]);
+    assert_eq!(net.drops(DropReason::Rule), 2, "a mirrored packet that is dropped is a drop");
+    net.finish();
+}
+
+#[test]
+fn captures_see_what_enters_leaves_and_is_sent_to_the_controller() {
+    let mut net = bridge(&["in_port=1,actions=mod_vlan_vid:7,output:2", "in_port=3,actions=CONTROLLER:20"]);
+    let (p1, p2) = (net.port("p1"), net.port("p2"));
+    let id = net.slow.world.bridge_named("br0").unwrap();
+    let (sink, captured) = sync_channel(16);
+    let ids = [p1, p2].map(|port| net.slow.capture(CaptureFilter::Port(port), sink.clone()));
+    net.slow.capture(CaptureFilter::Controller(id), sink.clone());
+    net.run();
+    let sent = frame(2, 1, None, 1);
+    assert_eq!(twice(&mut net, "p1", &sent).len(), 1);
+    let seen: Vec<_> = captured.try_iter().collect();
+    assert_eq!(
+        seen.iter().map(|c| (c.port, c.outgoing, c.length)).collect::<Vec<_>>(),
+        [(p1, false, 64), (p2, true, 68), (p1, false, 64), (p2, true, 68)]
+    );
+    assert_eq!(seen[0].bytes, sent);
+    assert!(twice(&mut net, "p3", &sent).is_empty());
+    let seen: Vec<_> = captured.try_iter().collect();
+    assert_eq!((seen.len(), seen[0].length, &seen[0].bytes[..]), (2, 64, &sent[..20]));
+    assert_eq!(net.slow.controller_packets(), 2);
+    ids.into_iter().for_each(|id| net.slow.end_capture(id));
+    net.run();
+    twice(&mut net, "p1", &sent);
+    assert_eq!(captured.try_iter().count(), 0);
+    net.finish();
+}
+
+#[test]
+fn resubmit_as_another_port_looks_up_with_it_and_acts_with_the_own() {
+    let mut net = bridge(&[
+        "table=0,in_port=1,actions=resubmit(2,1)",
+        "table=1,in_port=2,actions=output:1,output:2,IN_PORT",
+        "table=0,in_port=3,actions=load:4->NXM_OF_IN_PORT[],output:3,output:4",
+        "table=0,in_port=4,actions=load:2->NXM_NX_REG0[],output:NXM_NX_REG0[]",
+    ]);
+    let ports = |out: Vec<(String, Vec<u8>)>| out.into_iter().map(|(p, _)| p).collect::<Vec<_>>();
+    let sent = frame(2, 1, None, 1);
+    assert_eq!(ports(twice(&mut net, "p1", &sent)), ["p1", "p2"], "its own port only by IN_PORT");
+    assert_eq!(ports(twice(&mut net, "p3", &sent)), ["p3"], "a packet that says it came from p4");
+    assert_eq!(ports(twice(&mut net, "p4", &sent)), ["p2"]);
+    net.finish();
+}
