@@ -12,7 +12,7 @@ mod subtable;
 mod trie;
 
 use crate::ofp::{Match, MatchKey};
-use prefix::Tries;
+use prefix::{Asked, Tries};
 use subtable::Subtable;
 
 /// Rules by priority and match, each with an `R` (say, an `Arc` of what the rule does).
@@ -137,13 +137,14 @@ impl<R> Table<R> {
     /// of them is found is unspecified, but a function of those bits.
     pub fn lookup(&self, key: &MatchKey, wc: &mut MatchKey) -> Option<&R> {
         let mut best: Option<(u16, &R)> = None;
+        let mut asked = Asked::new(&self.tries, key);
         for subtable in &self.subtables {
             // Sorted, so neither this one nor any later one can win; having asked nothing of the
             // packet, they leave nothing in `wc`.
             if best.is_some_and(|(priority, _)| priority >= subtable.max_priority()) {
                 break;
             }
-            if let Some((priority, rule)) = subtable.lookup(&self.tries, key, wc)
+            if let Some((priority, rule)) = subtable.lookup(key, &mut asked, wc)
                 && best.is_none_or(|(p, _)| priority > p)
             {
                 best = Some((priority, rule));

@@ -5,7 +5,7 @@
 //! table keeps the prefixes of its rules in a [`Trie`] for each field that is matched by prefixes.
 
 use super::stage::STAGE_MASKS;
-use super::trie::{Trie, leading};
+use super::trie::{Trie, Walk, leading};
 use crate::ofp::MatchKey;
 
 /// A field whose prefixes are tracked. ARP's protocol addresses are in `nw_src` and `nw_dst`, the type and
@@ -133,36 +133,54 @@ impl Tries {
             self.0[prefix.field as usize].remove(prefix.field.get(key), prefix.len);
         }
     }
+}
 
-    /// How many of the field's first bits show that no rule with a prefix of this length is for `key`.
+/// What the tries have for one key, found out when it is first asked for.
+#[derive(Debug)]
+pub(super) struct Asked<'t> {
+    tries: &'t Tries,
+    key: &'t MatchKey,
+    /// Nothing yet, so that a table without prefixes does not set up what it never needs.
+    walks: Option<[Option<Walk>; FIELDS.len()]>,
+}
+
+impl<'t> Asked<'t> {
     #[inline]
-    fn excludes(&self, prefix: Prefix, key: &MatchKey) -> Option<u8> {
-        self.0[prefix.field as usize].excludes(prefix.field.get(key), prefix.len)
+    pub(super) fn new(tries: &'t Tries, key: &'t MatchKey) -> Self {
+        Asked { tries, key, walks: None }
     }
 
-    /// Whether the bits of `wc` show that no rule of the subtable is for `key`, so that it costs the
+    /// How many of the field's first bits show that no rule with a prefix of this length is for the key.
+    #[inline]
+    fn excludes(&mut self, Prefix { field, len, .. }: Prefix) -> Option<u8> {
+        let walks = self.walks.get_or_insert([const { None }; FIELDS.len()]);
+        let walk = walks[field as usize]
+            .get_or_insert_with(|| self.tries.0[field as usize].walk(field.get(self.key)));
+        walk.excludes(len)
+    }
+
+    /// Whether the bits of `wc` show that no rule of the subtable is for the key, so that it costs the
     /// megaflow nothing to leave the subtable out.
     #[inline]
-    pub(super) fn known_to_exclude(&self, prefixes: &[Prefix], key: &MatchKey, wc: &MatchKey) -> bool {
+    pub(super) fn known_to_exclude(&mut self, prefixes: &[Prefix], wc: &MatchKey) -> bool {
         prefixes.iter().any(|prefix| {
             let known = prefix.known(wc);
-            known > 0 && self.excludes(*prefix, key).is_some_and(|bits| bits <= known)
+            known > 0 && self.excludes(*prefix).is_some_and(|bits| bits <= known)
         })
     }
 
     /// Whether a field of stage `number` alone shows that no rule of the subtable with this mask is for
-    /// `key`. `wc` gains the bits that show it: of the fields that do, the one that adds fewest.
+    /// the key. `wc` gains the bits that show it: of the fields that do, the one that adds fewest.
     #[inline]
     pub(super) fn exclude(
-        &self,
+        &mut self,
         prefixes: &[Prefix],
         number: usize,
-        key: &MatchKey,
         mask: &MatchKey,
         wc: &mut MatchKey,
     ) -> bool {
         let of_stage = prefixes.iter().filter(|prefix| usize::from(prefix.stage) == number);
-        let excluding = of_stage.filter_map(|prefix| Some((prefix, self.excludes(*prefix, key)?)));
+        let excluding = of_stage.filter_map(|prefix| Some((prefix, self.excludes(*prefix)?)));
         let fewest = excluding.min_by_key(|(prefix, bits)| bits.saturating_sub(prefix.known(wc)));
         let Some((Prefix { field, .. }, bits)) = fewest else { return false };
         field.set(wc, field.get(wc) | leading(bits));

@@ -1,6 +1,6 @@
 //! The rules of one mask.
 
-use super::prefix::{Prefix, Tries};
+use super::prefix::{Asked, Prefix};
 use super::stage::STAGE_MASKS;
 use crate::ofp::{MATCH_WORDS, Match, MatchKey};
 use std::collections::{BTreeMap, HashMap};
@@ -172,18 +172,29 @@ impl<R> Subtable<R> {
         self.stage_hashes(key).last().unwrap_or(0)
     }
 
-    /// The best rule for `key`; ORs into `wc` the bits that the answer, also "none", depended on. `tries`
-    /// are those of the table.
+    /// The best rule for `key`; ORs into `wc` the bits that the answer, also "none", depended on. `asked`
+    /// is what the table's tries have for this key.
     #[inline]
-    pub(super) fn lookup(&self, tries: &Tries, key: &MatchKey, wc: &mut MatchKey) -> Option<(u16, &R)> {
-        // A subtable without prefixes does not pay for those of others.
+    pub(super) fn lookup(
+        &self,
+        key: &MatchKey,
+        asked: &mut Asked<'_>,
+        wc: &mut MatchKey,
+    ) -> Option<(u16, &R)> {
         if self.prefixes.is_empty() {
-            return self.search(key, wc, |_, _| false);
+            self.search(key, wc, |_, _| false)
+        } else {
+            self.lookup_tracked(key, asked, wc)
         }
-        if tries.known_to_exclude(&self.prefixes, key, wc) {
+    }
+
+    /// [`lookup`](Self::lookup) in a subtable with prefixes. Apart, so that others do not pay for it.
+    #[inline(never)]
+    fn lookup_tracked(&self, key: &MatchKey, asked: &mut Asked<'_>, wc: &mut MatchKey) -> Option<(u16, &R)> {
+        if asked.known_to_exclude(&self.prefixes, wc) {
             return None;
         }
-        self.search(key, wc, |stage, wc| tries.exclude(&self.prefixes, stage, key, &self.mask, wc))
+        self.search(key, wc, |stage, wc| asked.exclude(&self.prefixes, stage, &self.mask, wc))
     }
 
     /// [`lookup`](Self::lookup) stage by stage. `excluded` is asked when a stage is reached. If it knows that
@@ -194,7 +205,7 @@ impl<R> Subtable<R> {
         &self,
         key: &MatchKey,
         wc: &mut MatchKey,
-        excluded: impl Fn(usize, &mut MatchKey) -> bool,
+        mut excluded: impl FnMut(usize, &mut MatchKey) -> bool,
     ) -> Option<(u16, &R)> {
         let words = key.words();
         let (mut hash, mut start) = (0, 0);

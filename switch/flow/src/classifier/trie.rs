@@ -103,26 +103,58 @@ impl Trie {
         node.lengths = node.children.iter().flatten().fold(own, |lengths, child| lengths | child.lengths);
     }
 
-    /// How many leading bits of `value` show that it begins with no prefix of length `len`: the fewest
-    /// possible, and at most `len`. `None` when it does begin with one.
-    #[inline]
-    pub(super) fn excludes(&self, value: u128, len: u8) -> Option<u8> {
-        let wanted = length(len);
-        let (mut link, mut seen) = (&self.root, 0);
-        while let Some(node) = link
-            && node.lengths & wanted != 0
-        {
+    /// What the trie has for `value`.
+    pub(super) fn walk(&self, value: u128) -> Walk {
+        let mut walk = Walk { covering: 0, needed: [0; 128] };
+        // `open`: lengths about which the first `seen` bits have not decided.
+        let (mut link, mut open, mut seen) = (&self.root, 0, 0);
+        while let Some(node) = link {
+            walk.exclude(open & !node.lengths, seen);
+            open = node.lengths;
             let same = common(value, node.prefix);
             if same < node.len {
-                return Some(same + 1);
+                seen = same + 1;
+                break;
             }
-            if node.len == len {
-                return None;
+            if node.count > 0 {
+                walk.covering |= length(node.len);
+                open &= !length(node.len);
+            }
+            if open == 0 {
+                break;
             }
             link = &node.children[side(value, node.len)];
             seen = node.len + 1;
         }
-        Some(seen)
+        walk.exclude(open, seen);
+        walk
+    }
+}
+
+/// What a trie has for a value, about prefixes of each length.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Walk {
+    /// Bit `n - 1`: the value begins with a prefix of length `n`.
+    covering: u128,
+    /// By length less one, if not covering: how many bits it takes to see that.
+    needed: [u8; 128],
+}
+
+impl Walk {
+    /// It takes `bits` to see that no prefix of these lengths is one of the value's.
+    #[inline]
+    fn exclude(&mut self, mut lengths: u128, bits: u8) {
+        while lengths != 0 {
+            self.needed[lengths.trailing_zeros() as usize] = bits;
+            lengths &= lengths - 1;
+        }
+    }
+
+    /// How many leading bits of the value show that it begins with no prefix of length `len`: the fewest
+    /// possible, and at most `len`. `None` when it does begin with one.
+    #[inline]
+    pub(super) fn excludes(&self, len: u8) -> Option<u8> {
+        (self.covering & length(len) == 0).then(|| self.needed[usize::from(len) - 1])
     }
 }
 
@@ -143,7 +175,7 @@ mod tests {
         (any::<u16>(), lengths).prop_map(|(seed, len)| (value(seed), len))
     }
 
-    /// [`Trie::excludes`], by trying.
+    /// [`Walk::excludes`], by trying.
     fn naive(prefixes: &[(u128, u8)], value: u128, len: u8) -> Option<u8> {
         let agrees = |bits| prefixes.iter().any(|(p, l)| *l == len && (p ^ value) & leading(bits) == 0);
         (0..=len).find(|bits| !agrees(*bits))
@@ -183,9 +215,9 @@ mod tests {
             let compare = |trie: &Trie, list: &[(u128, u8)]| {
                 // What is asked for, and values near those that are in the trie.
                 for (value, len) in asked.iter().chain(list) {
-                    assert_eq!(trie.excludes(*value, *len), naive(list, *value, *len));
+                    assert_eq!(trie.walk(*value).excludes(*len), naive(list, *value, *len));
                     let near = value ^ 1 << (128 - len);
-                    assert_eq!(trie.excludes(near, *len), naive(list, near, *len));
+                    assert_eq!(trie.walk(near).excludes(*len), naive(list, near, *len));
                 }
             };
             compare(&trie, &list);
@@ -212,7 +244,7 @@ mod tests {
             trie.insert(i << 3 | 0xfd << 120, 128);
         }
         assert_eq!(check(&trie.root), 199, "a leaf for each value, a branch between each two neighbours");
-        assert_eq!(trie.excludes(0, 128), Some(1));
-        assert_eq!(trie.excludes(0, 127), Some(0), "there is nothing of that length");
+        assert_eq!(trie.walk(0).excludes(128), Some(1));
+        assert_eq!(trie.walk(0).excludes(127), Some(0), "there is nothing of that length");
     }
 }
