@@ -117,7 +117,7 @@ pub fn main(args: &[String]) -> ExitCode {
 }
 
 fn read(file: Option<&Path>) -> Result<Document, config::Errors> {
-    file.map_or_else(|| Ok(Document::default()), |file| config::parse_file(file, &rules::check))
+    file.map_or_else(|| Ok(Document::default()), |file| config::parse_file(file, &rules::Check(None)))
 }
 
 /// The file's settings with what the command line says instead.

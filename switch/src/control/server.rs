@@ -108,7 +108,7 @@ impl From<ChangeError> for Refused {
     fn from(error: ChangeError) -> Refused {
         let status = match &error {
             ChangeError::Invalid(_) | ChangeError::Rule(..) => StatusCode::BAD_REQUEST,
-            ChangeError::NeedsRestart | ChangeError::Device(_) => StatusCode::CONFLICT,
+            ChangeError::NeedsRestart | ChangeError::Device(_) | ChangeError::NoMeter(_) => StatusCode::CONFLICT,
             ChangeError::Full(_) => StatusCode::INTERNAL_SERVER_ERROR,
             ChangeError::Stopping(_) => StatusCode::SERVICE_UNAVAILABLE,
         };

@@ -4,6 +4,7 @@
 //! Control reaches it with [`Handle::call`]: a closure that runs here, between two rounds of upcalls.
 
 pub mod adjacencies;
+pub mod capture;
 mod describe;
 pub mod flows;
 pub mod handle;
@@ -89,6 +90,7 @@ pub struct SlowPath {
     returned_ports: Vec<Box<PortIo>>,
     /// Slots to begin with when megaflows have to go.
     victims_from: usize,
+    captures: capture::Captures,
 }
 
 impl SlowPath {
@@ -116,6 +118,7 @@ impl SlowPath {
             conflict_said: None,
             returned_ports: Vec::new(),
             victims_from: 0,
+            captures: capture::Captures::default(),
         }
     }
 

@@ -2,7 +2,7 @@
 
 use super::SlowPath;
 use super::adjacencies::ReachSpec;
-use crate::api::{FdbEntry, FlowRow, MegaflowRow, NeighbourEntry, RemoteRow, RouteEntry, Trace, UpcallStats};
+use crate::api::{FdbEntry, FlowRow, MegaflowRow, NeighbourEntry, RemoteRow, RouteEntry, Trace, TraceDrop, UpcallStats};
 use crate::bridge::translate::trace;
 use crate::bridge::{BridgeId, BridgePorts, PortKind};
 use crate::control::rules::canonical;
@@ -180,7 +180,9 @@ impl SlowPath {
             .map(|rule| {
                 let (packets, bytes) = rule.stats();
                 let duration = rule.created.elapsed();
-                let stats = FlowStats { duration, packets, bytes, idle_age: None };
+                let timed = rule.spec.idle_timeout != 0;
+                let idle_age = timed.then(|| rule.idle_age(Instant::now()));
+                let stats = FlowStats { duration, packets, bytes, idle_age };
                 FlowRow {
                     flow: canonical(&rule.spec, &names),
                     packets,
@@ -262,6 +264,11 @@ impl SlowPath {
             steps,
             megaflow: format_megaflow(&packet, &translation.mask, &DatapathNames(self)),
             actions: self.describe(&translation.program),
+            final_flow: String::new(),
+            reason: translation.program.is_drop().then(|| TraceDrop {
+                reason: translation.program.drop.name().into(),
+                description: translation.program.drop.description().into(),
+            }),
         })
     }
 }
