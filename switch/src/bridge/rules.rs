@@ -202,7 +202,8 @@ mod tests {
     #[test]
     fn modified_rules_keep_statistics_and_age() {
         let (mut tables, now) = (RuleTables::default(), Instant::now());
-        for text in ["priority=5,tcp,actions=1", "priority=6,udp,actions=1", "table=2,cookie=7,tcp,actions=1"] {
+        for text in ["priority=5,tcp,actions=1", "priority=6,udp,actions=1", "table=2,cookie=7,tcp,actions=1"]
+        {
             tables.add(&parse_flow(text, &()).unwrap(), now);
         }
         let all = FlowFilter::default();

@@ -10,8 +10,8 @@ use crate::api::{
 use axum::Json;
 use axum::extract::State;
 use axum::http::{HeaderMap, header::CONTENT_TYPE};
-use config::vsctl::{self, ColumnValue, Command, Output, Selector, Table, VsctlError};
 use config::Document;
+use config::vsctl::{self, ColumnValue, Command, Output, Selector, Table, VsctlError};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -98,9 +98,12 @@ fn all_records(document: &Document, table: Table) -> Vec<String> {
     let bridges = document.bridges.iter().map(|bridge| bridge.name.clone());
     match table {
         Table::Bridge => bridges.collect(),
-        Table::Mirror => {
-            document.bridges.iter().flat_map(|bridge| &bridge.mirrors).map(|mirror| mirror.name.clone()).collect()
-        }
+        Table::Mirror => document
+            .bridges
+            .iter()
+            .flat_map(|bridge| &bridge.mirrors)
+            .map(|mirror| mirror.name.clone())
+            .collect(),
         Table::Port | Table::Interface => {
             bridges.chain(document.ports().map(|(_, port)| port.name.clone())).collect()
         }

@@ -397,6 +397,7 @@ async fn control(start: Start, ending: &Ending) -> Result<()> {
     let tasks = [
         tokio::spawn(server::serve(api, Arc::clone(&app))),
         tokio::spawn(Metrics::serve(metrics, Arc::clone(&app))),
+        tokio::spawn(super::links::watch(Arc::clone(&app))),
     ];
     // With port 0 the kernel chose one.
     say!("metrics: http://{address}/metrics");

@@ -69,7 +69,8 @@ impl Plan {
             }
             let before = old.bridge(&bridge.name);
             let lost = before.is_some_and(|b| b.ports.iter().any(|p| plan.remove_ports.contains(&p.name)));
-            let changed = before.map_or(!policy(bridge).is_empty(), |before| policy(before) != policy(bridge));
+            let changed =
+                before.map_or(!policy(bridge).is_empty(), |before| policy(before) != policy(bridge));
             if changed || (renumbered || lost) && !policy(bridge).is_empty() {
                 plan.policy.push(bridge.name.clone());
             }

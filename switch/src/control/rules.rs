@@ -1,15 +1,15 @@
 //! Flows, groups and meters as text: checked before anything is changed, parsed when the ports have their numbers.
 
+use crate::bridge::mirror::{Mirror, MirrorOutput};
 use crate::bridge::rules::unsupported;
 use crate::bridge::{BridgeId, BridgePorts, World};
 use crate::slowpath::SlowPath;
-use config::{Bridge, Document};
-use crate::bridge::mirror::{Mirror, MirrorOutput};
 use crate::slowpath::settings::NoMeter;
+use config::{Bridge, Document};
 use config::{CheckRules, Rules};
 use flow::ofp::{
-    Action, FlowFilter, FlowSpec, GroupSpec, Match, MeterSpec, PortNames, format_flow, format_group, parse_flow,
-    parse_group, parse_meter,
+    Action, FlowFilter, FlowSpec, GroupSpec, Match, MeterSpec, PortNames, format_flow, format_group,
+    parse_flow, parse_group, parse_meter,
 };
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -272,8 +272,12 @@ pub fn read_policy(slow: &mut SlowPath, bridge: &Bridge) -> Result<(), PolicyErr
     let meters: Vec<MeterSpec> =
         bridge.meters.iter().map(|meter| parse_meter(meter)).collect::<Result<_, _>>().map_err(text)?;
     let names = BridgePorts { world: &slow.world, bridge: id };
-    let groups: Vec<GroupSpec> =
-        bridge.groups.iter().map(|group| parse_group(group, &names)).collect::<Result<_, _>>().map_err(text)?;
+    let groups: Vec<GroupSpec> = bridge
+        .groups
+        .iter()
+        .map(|group| parse_group(group, &names))
+        .collect::<Result<_, _>>()
+        .map_err(text)?;
     let port = |name: &String| slow.world.port_named(name);
     let mirrors = bridge.mirrors.iter().filter_map(|mirror| {
         // A port that did not come back: it was said so.
@@ -338,7 +342,9 @@ mod tests {
     #[test]
     fn rules_are_judged_by_ports_and_meters_of_their_bridge() {
         let mut bridge = with_ports(&["p0", "p1"]);
-        bridge.meters = ["meter=1,bands=type=drop rate=1", "meter=x", "meter=1,bands=type=drop rate=2"].map(str::to_owned).into();
+        bridge.meters = ["meter=1,bands=type=drop rate=1", "meter=x", "meter=1,bands=type=drop rate=2"]
+            .map(str::to_owned)
+            .into();
         bridge.groups = [
             "group_id=1,type=all,bucket=output:p1",
             "group_id=2,type=all,bucket=output:p9",
@@ -360,7 +366,10 @@ mod tests {
         let found = wrong(&bridge, None);
         let places: Vec<(Rules, usize)> = found.iter().map(|(list, at, _)| (*list, *at)).collect();
         use Rules::{Flows, Groups, Meters};
-        assert_eq!(places, [(Meters, 1), (Meters, 2), (Groups, 1), (Groups, 2), (Flows, 2), (Flows, 3), (Flows, 4)]);
+        assert_eq!(
+            places,
+            [(Meters, 1), (Meters, 2), (Groups, 1), (Groups, 2), (Flows, 2), (Flows, 3), (Flows, 4)]
+        );
         assert_eq!(found[1].2, "meter=1: there is another one");
         assert!(found[2].2.starts_with("output:p9: expected"), "{found:?}");
         assert_eq!(found[3].2, "group_id=1: there is another one");
@@ -381,7 +390,9 @@ mod tests {
             "in_port=p7,actions=drop",
         ];
         bridge.flows = lines.map(str::to_owned).into();
-        bridge.groups = ["group_id=1,type=ff,bucket=watch_port:p1,2", "group_id=2,type=all,bucket=p2"].map(str::to_owned).into();
+        bridge.groups = ["group_id=1,type=ff,bucket=watch_port:p1,2", "group_id=2,type=all,bucket=p2"]
+            .map(str::to_owned)
+            .into();
         let before: Names = [("p0".to_owned(), 1), ("p1".to_owned(), 2)].into_iter().collect();
         assert_eq!(wrong(&bridge, None).len(), 5);
         let found = wrong(&bridge, Some(&before));
@@ -392,7 +403,10 @@ mod tests {
         assert_eq!(bridge.flows, expected);
         assert_eq!(
             bridge.groups,
-            ["group_id=1,type=ff,bucket=bucket_id:0,watch_port:2,actions=output:2", "group_id=2,type=all,bucket=p2"]
+            [
+                "group_id=1,type=ff,bucket=bucket_id:0,watch_port:2,actions=output:2",
+                "group_id=2,type=all,bucket=p2"
+            ]
         );
     }
 }

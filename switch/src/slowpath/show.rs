@@ -2,7 +2,9 @@
 
 use super::SlowPath;
 use super::adjacencies::ReachSpec;
-use crate::api::{FdbEntry, FlowRow, MegaflowRow, NeighbourEntry, RemoteRow, RouteEntry, Trace, TraceDrop, UpcallStats};
+use crate::api::{
+    FdbEntry, FlowRow, MegaflowRow, NeighbourEntry, RemoteRow, RouteEntry, Trace, TraceDrop, UpcallStats,
+};
 use crate::bridge::translate::trace;
 use crate::bridge::{BridgeId, BridgePorts, PortKind};
 use crate::control::rules::canonical;
