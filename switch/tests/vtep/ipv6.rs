@@ -62,7 +62,7 @@ fn packets_wait_for_discovery_and_cross_the_tunnel_both_ways() {
     let group = solicited_node(peer());
     assert_eq!((eth.src, eth.dst, ip6.src, ip6.dst), (VTEP, multicast_mac(group), own(), group));
     assert_eq!(message, Icmpv6Repr::NeighbourSolicit { target: peer(), sll: Some(VTEP) });
-    assert_eq!(net.worker.held(), 20);
+    assert_eq!(net.held(), 20);
 
     let out = net.send("up", &[advert(peer(), Some(PEER), true)]);
     let inner: Vec<&[u8]> = out["up"].iter().map(|p| &p[70..]).collect();
