@@ -344,14 +344,15 @@ fn a_removed_port_gives_its_queues_back_and_its_flows_go() {
     net.worker().poll();
     // Removal waits for the worker, so the worker runs on another thread meanwhile.
     let stop = std::sync::atomic::AtomicBool::new(false);
-    let Net { slow, worker, .. } = &mut net;
+    let mut worker = net.take_worker();
     let queues = std::thread::scope(|scope| {
         let running = scope.spawn(|| worker.run(&stop, true));
-        let queues = slow.remove_device(p2);
+        let queues = net.slow.remove_device(p2);
         stop.store(true, std::sync::atomic::Ordering::Relaxed);
         running.join().unwrap();
         queues
     });
+    net.put_worker(worker);
     assert_eq!(queues.len(), 1);
     assert_eq!((queues[0].port, queues[0].rx.len(), queues[0].tx.is_some()), (p2, 1, true));
     net.take_all("p2");
