@@ -4,7 +4,7 @@ use super::Bridge;
 use super::translate::Translator;
 use std::net::{IpAddr, Ipv6Addr};
 use wire::key::{FRAG_ANY, FlowKey, FlowMask};
-use wire::proto::{ETH_IPV6, IP_ICMPV6, IP_UDP, ND_ADVERT, ND_SOLICIT};
+use wire::proto::{ETH_IPV6, IP_FRAGMENT, IP_ICMPV6, IP_UDP, ND_ADVERT, ND_SOLICIT};
 use wire::view::{ALL_NODES, multicast_mac, solicited_node};
 
 /// ICMPv6 type: echo request.
@@ -34,7 +34,8 @@ impl Translator<'_> {
         self.look_flow(&FlowMask { nw_proto: u8::MAX, nw_frag: u8::MAX, ..FlowMask::ZERO });
         let is_fragment = key.nw_frag & FRAG_ANY != 0;
         match key.nw_proto {
-            IP_UDP if is_fragment => Heard::TunnelFragment,
+            // Of a later fragment nothing is known but that it is one.
+            IP_UDP | IP_FRAGMENT if is_fragment => Heard::TunnelFragment,
             IP_ICMPV6 if !is_fragment => {
                 self.look_flow(&FlowMask { tp_src: u16::MAX.into(), ..FlowMask::ZERO });
                 let kind = key.tp_src.get() as u8;

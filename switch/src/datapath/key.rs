@@ -189,7 +189,8 @@ fn underlay_frame(
     describe(inner, strip, outer_tos, counters, key)
 }
 
-/// The same for a frame that is no tunnel packet, or one with options, a tag or a checksum, or a wrong one.
+/// The same for a frame that is no tunnel packet, or one over IPv6, for a socket with an extension, with options or a
+/// checksum, or a wrong one.
 #[inline(never)]
 fn unusual_frame(
     mbuf: &mut Mbuf,

@@ -14,6 +14,7 @@ use crate::tunnel::route;
 use config::{Inheritable, LocalIp, RemoteIp, VxlanOptions};
 use flow::drop::DropReason;
 use flow::program::{AdjacencyId, Op, PortId, Select};
+use rustc_hash::FxHashMap;
 use std::collections::{BTreeSet, VecDeque};
 use std::net::IpAddr;
 use std::time::Instant;
@@ -63,6 +64,8 @@ pub struct Adjacencies {
     free: VecDeque<AdjacencyId>,
     /// Who uses a next hop.
     hops: BTreeSet<(BridgeId, IpAddr, AdjacencyId)>,
+    /// How many depend on what: overlays learn all the time, and mostly nothing that an adjacency depends on.
+    tags: FxHashMap<Dependency, usize>,
     /// Those that rules have asked for, and that may be idle.
     pub(super) idle: VecDeque<(AdjacencyId, Instant)>,
     /// How many rules have asked for.
@@ -99,6 +102,7 @@ impl Adjacencies {
     pub fn remove(&mut self, id: AdjacencyId) {
         if let Some(remote) = self.entries.get_mut(id.0 as usize).and_then(Option::take) {
             self.unhop(id, remote.hop);
+            self.untag(&remote.tags);
             self.dynamic -= usize::from(remote.idle.is_some());
             self.free.push_back(id);
         }
@@ -113,17 +117,40 @@ impl Adjacencies {
         self.entries.get_mut(id.0 as usize)?.as_mut()
     }
 
+    /// Those that depend on where an address is in VLAN 0 of an underlay bridge.
+    #[cfg(test)]
+    pub(super) fn depends_on(&self, bridge: BridgeId, mac: wire::addr::MacAddr) -> usize {
+        self.tags.get(&Dependency::Fdb(bridge, 0, mac)).copied().unwrap_or(0)
+    }
+
     fn unhop(&mut self, id: AdjacencyId, hop: Option<(BridgeId, IpAddr)>) {
         if let Some((bridge, ip)) = hop {
             self.hops.remove(&(bridge, ip, id));
         }
     }
 
+    fn untag(&mut self, tags: &[Dependency]) {
+        for tag in tags {
+            if let Some(count) = self.tags.get_mut(tag) {
+                *count -= 1;
+                if *count == 0 {
+                    self.tags.remove(tag);
+                }
+            }
+        }
+    }
+
     /// Notes what a remote's way depends on.
     fn set_way(&mut self, id: AdjacencyId, hop: Option<(BridgeId, IpAddr)>, tags: Vec<Dependency>) {
         let Some(remote) = self.get_mut(id) else { return };
-        remote.tags = tags;
         let before = std::mem::replace(&mut remote.hop, hop);
+        if remote.tags != tags {
+            let old = std::mem::replace(&mut remote.tags, tags.clone());
+            self.untag(&old);
+            for tag in tags {
+                *self.tags.entry(tag).or_default() += 1;
+            }
+        }
         if before != hop {
             self.unhop(id, before);
             if let Some((bridge, ip)) = hop {
@@ -179,6 +206,9 @@ impl SlowPath {
 
     /// The same for those whose packets an underlay bridge would treat differently.
     pub(super) fn rebuild_dependents(&mut self, dependency: &Dependency) {
+        if !self.adjacencies.tags.contains_key(dependency) {
+            return;
+        }
         for at in 0..self.adjacencies.entries.len() {
             let entry = &self.adjacencies.entries[at];
             if entry.as_ref().is_some_and(|remote| remote.tags.contains(dependency)) {

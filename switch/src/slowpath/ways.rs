@@ -308,4 +308,25 @@ mod tests {
         assert_eq!(slow.ways(), 0);
         slow.expire_ways(Instant::now() + Duration::from_secs(100));
     }
+
+    #[test]
+    fn only_what_an_adjacency_depends_on_makes_it_be_looked_at() {
+        let (mut slow, port) = slow_path(r#"remote_ip = "flow", key = 1"#);
+        let bridge = slow.world.bridge_named("br0").expect("a bridge");
+        let mac = MacAddr([2, 0, 0, 0, 0, 9]);
+        let id = slow.want_way(port, remote(1), None).expect("room");
+        slow.neighbours.entry(bridge).or_default().set(remote(1), mac, Instant::now());
+        slow.rebuild_towards(bridge, remote(1));
+        assert_eq!(slow.adjacencies.depends_on(bridge, mac), 1);
+        // The neighbour moves, and the way with it.
+        let moved = MacAddr([2, 0, 0, 0, 0, 10]);
+        slow.neighbours.entry(bridge).or_default().set(remote(1), moved, Instant::now());
+        slow.rebuild_towards(bridge, remote(1));
+        assert_eq!(
+            (slow.adjacencies.depends_on(bridge, mac), slow.adjacencies.depends_on(bridge, moved)),
+            (0, 1)
+        );
+        slow.drop_way(id);
+        assert_eq!(slow.adjacencies.depends_on(bridge, moved), 0);
+    }
 }

@@ -256,3 +256,23 @@ fn a_gpe_header_over_ipv6_and_a_frame_too_long_for_it() {
     assert_eq!(net.drops(DropReason::MtuExceeded), 1);
     net.finish();
 }
+
+#[test]
+fn fragments_of_tunnel_packets_are_counted_as_such() {
+    let mut net = Net::new(&config(&[TUNNEL], NEIGHBOURS, &["up"]));
+    let patch = EncapPatch { vni: 100, ..EncapPatch::default() };
+    let whole = from_peer("2001:db8::2", "2001:db8::1", true, &patch, EncapExt::None, &udp(1, 2, 1, 2, 0));
+    // The first fragment, and the last.
+    for offset_and_more in [1u16, 8] {
+        let mut fragment = whole.clone();
+        let [high, low] = offset_and_more.to_be_bytes();
+        fragment.splice(54..54, [17, 0, high, low, 0, 0, 0, 1]);
+        fragment[20] = 44;
+        let len = (fragment.len() - 54) as u16;
+        fragment[18..20].copy_from_slice(&len.to_be_bytes());
+        let before = net.drops(DropReason::TunnelFragment);
+        assert!(net.send("up", &[fragment]).is_empty());
+        assert_eq!(net.drops(DropReason::TunnelFragment) - before, 1, "{offset_and_more:#x}");
+    }
+    net.finish();
+}
