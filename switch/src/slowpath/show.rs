@@ -251,7 +251,7 @@ impl SlowPath {
 
     /// What would become of a packet on a bridge; `key` has an OpenFlow `in_port`. `None` when the bridge has no
     /// such port.
-    pub fn trace_view(&self, bridge: BridgeId, key: &MatchKey) -> Option<Trace> {
+    pub fn trace_view(&mut self, bridge: BridgeId, key: &MatchKey) -> Option<Trace> {
         let running = self.world.bridge(bridge)?;
         let id = match key.flow.in_port {
             PORT_LOCAL => running.local,
@@ -259,6 +259,8 @@ impl SlowPath {
         };
         let mut packet = key.flow;
         packet.in_port = id.0.into();
+        // As for a packet: ways to remotes that actions choose are made when they are first wanted.
+        let _ = self.translate(&packet);
         let Traced { translation, steps, last } = trace(&self.world, &packet);
         let names = BridgePorts { world: &self.world, bridge };
         Some(Trace {
