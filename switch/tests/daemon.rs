@@ -455,7 +455,7 @@ fn flows_change_in_place() {
     assert!(
         daemon.refused("mod-flows br0 actions=goto_table:4").contains("a table above the flow's own (4)")
     );
-    assert!(daemon.refused("mod-flows br0 actions=meter:3,drop").contains("meter:3: expected"));
+    assert!(daemon.refused("mod-flows br0 actions=meter:3,NORMAL").contains("meter:3: expected"));
     assert!(daemon.refused("mod-flows br0 in_port=p0").contains("actions="));
     assert_eq!(daemon.ctl("document"), before);
 
@@ -500,7 +500,7 @@ fn groups_and_meters_as_with_ovs_ofctl() {
     daemon.ctl("add-flow br0 priority=7,tcp,in_port=p1,actions=group:2");
     assert!(
         daemon
-            .refused("add-flow br0 actions=meter:2,drop")
+            .refused("add-flow br0 actions=meter:2,NORMAL")
             .contains("meter:2: expected a meter of the bridge")
     );
     let group = "group_id=1,type=select,bucket=bucket_id:0,weight:3,actions=output:p1,bucket=bucket_id:1,actions=output:p0";
