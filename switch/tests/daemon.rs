@@ -455,8 +455,9 @@ fn flows_change_in_place() {
     assert!(
         daemon.refused("mod-flows br0 actions=goto_table:4").contains("a table above the flow's own (4)")
     );
-    assert!(daemon.refused("mod-flows br0 actions=meter:3,drop").contains("meter:3: expected"));
+    assert!(daemon.refused("mod-flows br0 actions=meter:3,NORMAL").contains("meter:3: expected"));
     assert!(daemon.refused("mod-flows br0 in_port=p0").contains("actions="));
+    daemon.ctl("mod-flows br0 cookie=99/-1,udp,actions=drop");
     assert_eq!(daemon.ctl("document"), before);
 
     // A file with one bad line changes nothing and names the line.
@@ -484,8 +485,11 @@ fn flows_change_in_place() {
     daemon.ctl(&format!("replace-flows br0 {name}"));
     assert_eq!(daemon.ctl(&format!("diff-flows {name} br0")), "");
     assert!(daemon.refused("diff-flows br0 br9").contains("no bridge named br9"));
-    daemon.ctl("add-flow br0 idle_timeout=60,actions=NORMAL");
     assert!(daemon.ctl("dump-flows br0").contains("idle_age="));
+    // As with ovs-ofctl: where there is nothing to change, it adds.
+    daemon.ctl("mod-flows br0 udp,cookie=5,actions=NORMAL");
+    assert!(daemon.ctl("document").contains("cookie=0x5, udp,actions=NORMAL"));
+    assert_eq!(daemon.json("dump-aggregate br0")["flow_count"], 3);
     daemon.stop();
 }
 
@@ -496,18 +500,25 @@ fn groups_and_meters_as_with_ovs_ofctl() {
     daemon.ctl("add-meter br0 meter=1,pktps,burst,stats,bands=type=drop rate=1000 burst_size=10");
     daemon.ctl("add-flow br0 priority=5,tcp,in_port=p1,actions=meter:1,group:1");
     daemon.ctl("add-flow br0 priority=6,tcp,in_port=p1,idle_timeout=900,actions=meter:1,p0");
-    // As in OVS, a group may come later and a meter may not.
-    daemon.ctl("add-flow br0 priority=7,tcp,in_port=p1,actions=group:2");
+    // As in OVS, what a rule names has to be there.
     assert!(
         daemon
-            .refused("add-flow br0 actions=meter:2,drop")
+            .refused("add-flow br0 actions=clone(group:2)")
+            .contains("group:2: expected a group of the bridge")
+    );
+    assert!(
+        daemon
+            .refused("add-flow br0 actions=meter:2,NORMAL")
             .contains("meter:2: expected a meter of the bridge")
     );
     let group = "group_id=1,type=select,bucket=bucket_id:0,weight:3,actions=output:p1,bucket=bucket_id:1,actions=output:p0";
     assert_eq!(daemon.ctl("dump-groups br0"), format!(" {group}\n"));
     assert_eq!(daemon.ctl("dump-groups br0 2"), "");
     let meter = "meter=1,pktps,burst,stats,bands=type=drop rate=1000 burst_size=10";
-    assert_eq!(daemon.ctl("dump-meters br0"), format!("{meter}\n"));
+    assert_eq!(
+        daemon.ctl("dump-meters br0"),
+        "meter=1 pktps burst stats bands=\ntype=drop rate=1000 burst_size=10\n"
+    );
     let document = daemon.ctl("document");
     assert!(document.contains(group) && document.contains(meter), "{document}");
     let stats = daemon.ctl("dump-group-stats br0 group_id=1");
@@ -556,6 +567,7 @@ fn groups_and_meters_as_with_ovs_ofctl() {
     assert!(daemon.ctl("document").contains("watch_port:2,actions=output:2"));
     // Rules go with what they name.
     let rules = || daemon.json("dump-flows br0 tcp").as_array().unwrap().len();
+    daemon.ctl("add-flow br0 priority=7,tcp,actions=clone(group:2)");
     assert_eq!(rules(), 3);
     daemon.ctl("del-meters br0 meter=1");
     assert_eq!((rules(), daemon.ctl("dump-meters br0")), (1, String::new()));

@@ -65,6 +65,8 @@ const CONFIG: &str = r#"
 [[bridge]]
 name = "br0"
 flows = ["in_port=p0,actions=drop"]
+groups = ["group_id=1,type=all"]
+meters = ["meter=1,bands=type=drop rate=1"]
 
 [[bridge.port]]
 name = "p0"

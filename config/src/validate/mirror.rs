@@ -52,7 +52,7 @@ impl Check<'_> {
             match (&mirror.output_port, mirror.output_vlan) {
                 (None, None) => self.missing(&site, "expected output_port or output_vlan"),
                 (Some(_), Some(_)) => {
-                    self.invalid(&site, "output_port and output_vlan, expected one of them")
+                    self.invalid(&site, "output_port and output_vlan, expected one of them");
                 }
                 _ => {}
             }

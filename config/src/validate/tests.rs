@@ -209,7 +209,7 @@ fn mirrors() {
     let mirror = |mirror: Mirror| {
         let ports = vec![dpdk("p0", "x"), dpdk("p1", "y")];
         let mirrors = vec![Mirror { name: "m0".into(), ..mirror }];
-        found(vec![Bridge { ports, mirrors, ..Bridge::new("br0") }])
+        found(vec![Bridge { mirrors, ports, ..Bridge::new("br0") }])
     };
     let to = |port: &str| Mirror { output_port: Some(port.into()), ..Mirror::default() };
     assert!(mirror(Mirror { select_all: true, ..to("p1") }).is_empty());

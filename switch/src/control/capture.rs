@@ -166,16 +166,12 @@ impl Pump {
         loop {
             let mut waiting = true;
             while piece.len() < PIECE && left > 0 {
-                match self.packets.try_recv() {
-                    Ok(packet) => {
-                        record(&mut piece, &packet);
-                        left -= 1;
-                    }
-                    Err(_) => {
-                        waiting = false;
-                        break;
-                    }
-                }
+                let Ok(packet) = self.packets.try_recv() else {
+                    waiting = false;
+                    break;
+                };
+                record(&mut piece, &packet);
+                left -= 1;
             }
             if !piece.is_empty()
                 && self.to_client.blocking_send(Piece::Bytes(std::mem::take(&mut piece))).is_err()

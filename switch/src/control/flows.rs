@@ -8,7 +8,9 @@ use crate::bridge::{BridgeId, BridgePorts};
 use crate::slowpath::SlowPath;
 use axum::Json;
 use axum::extract::{Path, Query, State};
-use flow::ofp::{Action, FlowFilter, FlowMod, FlowSpec, parse_flow_match, parse_flow_mod, parse_key};
+use flow::ofp::{
+    Action, DEFAULT_PRIORITY, FlowFilter, FlowMod, FlowSpec, parse_flow_match, parse_flow_mod, parse_key,
+};
 use serde::Deserialize;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -31,13 +33,20 @@ fn parse_all(slow: &SlowPath, id: BridgeId, texts: &[String]) -> Result<Vec<Flow
     };
     let specs: Vec<FlowSpec> = texts.iter().enumerate().map(parse).collect::<Result<_, _>>()?;
     for (at, spec) in specs.iter().enumerate() {
-        let has = |meter| slow.world.bridge(id).is_some_and(|bridge| bridge.meters.contains_key(&meter));
-        rules::check_meters(spec, has).map_err(|error| {
+        refers(slow, id, spec).map_err(|error| {
             let which = if texts.len() > 1 { format!("flow {}: ", at + 1) } else { String::new() };
             Refused::bad(format!("{which}{error}"))
         })?;
     }
     Ok(specs)
+}
+
+/// Refuses a rule that names a meter or group that the bridge does not have.
+fn refers(slow: &SlowPath, id: BridgeId, spec: &FlowSpec) -> Result<(), String> {
+    let bridge = slow.world.bridge(id);
+    let meter = |id| bridge.is_some_and(|bridge| bridge.meters.contains_key(&id));
+    let group = |id| bridge.is_some_and(|bridge| bridge.groups.contains_key(&id));
+    rules::check_references(spec, meter, group)
 }
 
 pub(super) fn commit(slow: &mut SlowPath) -> Result<(), Refused> {
@@ -150,7 +159,8 @@ pub(super) async fn delete(
     Ok(Json(Done { changed }))
 }
 
-/// `POST /v1/flows/BRIDGE/modify`.
+/// `POST /v1/flows/BRIDGE/modify`. As with `ovs-ofctl`, which speaks OpenFlow 1.0 for this, a rule is added when none is
+/// selected and no cookie was to select by.
 pub(super) async fn modify(
     State(app): State<Arc<App>>,
     Path(bridge): Path<String>,
@@ -159,7 +169,7 @@ pub(super) async fn modify(
     let mut switch = app.switch.lock().await;
     let name = bridge.clone();
     let strict = body.strict;
-    let (changed, change, names) = app
+    let (changed, new, change, names) = app
         .handle
         .call(move |slow| {
             let id = bridge_id(slow, &name)?;
@@ -168,10 +178,14 @@ pub(super) async fn modify(
                 parse_flow_mod(&body.flow, &names).map_err(|error| Refused::bad(error.to_string()))?;
             // Counts of before are the rules' before they get new actions.
             slow.collect_all();
-            let Some(running) = slow.world.bridge_mut(id) else { return Ok((0, change, names)) };
-            for rule in running.tables.select(&change.filter, strict) {
+            let selected = slow
+                .world
+                .bridge(id)
+                .map(|bridge| bridge.tables.select(&change.filter, strict))
+                .unwrap_or_default();
+            for rule in &selected {
                 let changed = modified(&rule.spec, &change);
-                rules::check_meters(&changed, |id| running.meters.contains_key(&id)).map_err(Refused::bad)?;
+                refers(slow, id, &changed).map_err(Refused::bad)?;
                 if let Some(table) =
                     changed.actions.iter().find_map(goes_to).filter(|to| *to <= changed.table)
                 {
@@ -181,25 +195,53 @@ pub(super) async fn modify(
                     )));
                 }
             }
-            let changed = running.tables.modify(&change, strict);
+            let new = (selected.is_empty() && change.filter.cookie_mask == 0).then(|| added(&change));
+            if let Some(new) = &new {
+                refers(slow, id, new).map_err(Refused::bad)?;
+            }
+            if let Some(running) = slow.world.bridge_mut(id) {
+                match &new {
+                    Some(new) => running.tables.add(new, Instant::now()),
+                    None => drop(running.tables.modify(&change, strict)),
+                }
+            }
+            let changed = selected.len() + usize::from(new.is_some());
             if changed > 0 {
                 commit(slow)?;
             }
-            Ok::<_, Refused>((changed, change, names))
+            Ok::<_, Refused>((changed, new, change, names))
         })
         .await??;
-    if changed > 0
-        && let Some(bridge) = switch.document.bridge_mut(&bridge)
-    {
-        for text in &mut bridge.flows {
-            if let Ok(spec) = rules::parse(text, &names)
-                && change.filter.selects(&spec, strict)
-            {
-                *text = rules::canonical(&modified(&spec, &change), &names);
+    if let Some(bridge) = switch.document.bridge_mut(&bridge) {
+        if let Some(new) = new {
+            bridge.flows.push(rules::canonical(&new, &names));
+        } else if changed > 0 {
+            for text in &mut bridge.flows {
+                if let Ok(spec) = rules::parse(text, &names)
+                    && change.filter.selects(&spec, strict)
+                {
+                    *text = rules::canonical(&modified(&spec, &change), &names);
+                }
             }
         }
     }
     Ok(Json(Done { changed }))
+}
+
+/// The rule that a change makes where it finds none.
+fn added(change: &FlowMod) -> FlowSpec {
+    FlowSpec {
+        table: change.filter.table.unwrap_or(0),
+        priority: change.filter.priority.unwrap_or(DEFAULT_PRIORITY),
+        cookie: change.new_cookie.unwrap_or(0),
+        idle_timeout: 0,
+        hard_timeout: 0,
+        send_flow_rem: false,
+        check_overlap: false,
+        reset_counts: false,
+        matches: change.filter.matches,
+        actions: change.actions.clone(),
+    }
 }
 
 /// A rule with its new actions and cookie.

@@ -113,7 +113,10 @@ impl CheckRules for Check<'_> {
         }
         for (at, text) in bridge.flows.iter().enumerate() {
             let spec = read_planned(bridge, before, |names| parse(text, names));
-            if let Err(error) = spec.and_then(|spec| check_meters(&spec, |id| meters.contains(&id))) {
+            let checked = spec.and_then(|spec| {
+                check_references(&spec, |id| meters.contains(&id), |id| groups.contains(&id))
+            });
+            if let Err(error) = checked {
                 wrong(Rules::Flows, at, error);
             }
         }
@@ -140,10 +143,30 @@ pub fn meters_of(spec: &FlowSpec) -> impl Iterator<Item = u32> + '_ {
     })
 }
 
-/// Refuses a rule that names a meter which is not there, as OVS does. Groups may come later, as there.
-pub fn check_meters(spec: &FlowSpec, has: impl Fn(u32) -> bool) -> Result<(), String> {
-    match meters_of(spec).find(|id| !has(*id)) {
-        Some(id) => Err(format!("meter:{id}: expected a meter of the bridge; add-meter adds one")),
+/// The groups that actions name.
+fn groups_of(actions: &[Action], found: &mut Vec<u32>) {
+    for action in actions {
+        match action {
+            Action::Group(id) => found.push(*id),
+            Action::Clone(inner) => groups_of(inner, found),
+            _ => {}
+        }
+    }
+}
+
+/// Refuses a rule that names a meter or a group which is not there, as OVS does.
+pub fn check_references(
+    spec: &FlowSpec,
+    has_meter: impl Fn(u32) -> bool,
+    has_group: impl Fn(u32) -> bool,
+) -> Result<(), String> {
+    if let Some(id) = meters_of(spec).find(|id| !has_meter(*id)) {
+        return Err(format!("meter:{id}: expected a meter of the bridge; add-meter adds one"));
+    }
+    let mut groups = Vec::new();
+    groups_of(&spec.actions, &mut groups);
+    match groups.into_iter().find(|id| !has_group(*id)) {
+        Some(id) => Err(format!("group:{id}: expected a group of the bridge; add-group adds one")),
         None => Ok(()),
     }
 }
@@ -353,8 +376,8 @@ mod tests {
             "in_port=p9,actions=drop",
             "in_port=p0",
             "ip,actions=meter:2,dec_ttl,NORMAL",
-            // As in OVS, a group may come later.
-            "ip,actions=group:77",
+            "ip,actions=clone(group:77)",
+            "ip,actions=group:1",
         ]
         .map(str::to_owned)
         .into();
@@ -363,7 +386,16 @@ mod tests {
         use Rules::{Flows, Groups, Meters};
         assert_eq!(
             places,
-            [(Meters, 1), (Meters, 2), (Groups, 1), (Groups, 2), (Flows, 2), (Flows, 3), (Flows, 4)]
+            [
+                (Meters, 1),
+                (Meters, 2),
+                (Groups, 1),
+                (Groups, 2),
+                (Flows, 2),
+                (Flows, 3),
+                (Flows, 4),
+                (Flows, 5)
+            ]
         );
         assert_eq!(found[1].2, "meter=1: there is another one");
         assert!(found[2].2.starts_with("output:p9: expected"), "{found:?}");
@@ -371,6 +403,7 @@ mod tests {
         assert!(found[4].2.starts_with("in_port=p9: expected"), "{found:?}");
         assert!(found[5].2.contains("actions"), "{found:?}");
         assert_eq!(found[6].2, "meter:2: expected a meter of the bridge; add-meter adds one");
+        assert_eq!(found[7].2, "group:77: expected a group of the bridge; add-group adds one");
     }
 
     #[test]

@@ -21,7 +21,7 @@ pub fn run(session: &Session<'_>, words: &[String]) -> Result<ExitCode, Failure>
             },
             "--seconds" => match value(&mut words).parse::<f64>() {
                 Ok(seconds) if seconds > 0.0 && seconds.is_finite() => {
-                    query.push(format!("seconds={seconds}"))
+                    query.push(format!("seconds={seconds}"));
                 }
                 _ => return Failure::usage("--seconds: expected a number above 0"),
             },

@@ -44,6 +44,7 @@ const DIFFERENT: u8 = 2;
 const SHORTEST_PACKET: usize = 28;
 
 /// Sums over rules, as `dump-aggregate` has them.
+#[allow(clippy::struct_field_names, reason = "the names are those of ovs-ofctl's output")]
 #[derive(Debug, Serialize)]
 struct Aggregate {
     packet_count: u64,
@@ -101,7 +102,7 @@ pub fn run(session: &Session<'_>, name: &str, words: &[String]) -> Result<ExitCo
         [_, bridge, rest @ ..] if name.contains("group") => groups(session, name, bridge, rest, may_create)?,
         [_, bridge, rest @ ..] if name.contains("meter") => meters(session, name, bridge, rest)?,
         ["dump-ports", bridge, port @ ..] if port.len() <= 1 => {
-            dump_ports(session, bridge, port.first().copied())?
+            dump_ports(session, bridge, port.first().copied())?;
         }
         ["trace", bridge, flow @ ..] if !flow.is_empty() => trace(session, bridge, flow)?,
         [_, bridge, rest @ ..] => flows(session, name, bridge, rest, strict)?,
@@ -189,7 +190,7 @@ fn groups(
             session.done(client.post(&path("/delete"), &Which { matches: rest.join(" ") })?);
         }
         ("dump-groups", _) => {
-            session.show(&dump()?, |rows| print::each_line(rows.iter().map(|row| format!(" {}", row.group))))
+            session.show(&dump()?, |rows| print::each_line(rows.iter().map(|row| format!(" {}", row.group))));
         }
         ("dump-group-stats", _) => session.show(&dump()?, |rows| print::group_stats(rows)),
         _ => return wrong_arguments(name),
@@ -212,7 +213,7 @@ fn meters(session: &Session<'_>, name: &str, bridge: &str, rest: &[&str]) -> Res
             session.done(client.post(&path("/delete"), &Which { matches: rest.join(" ") })?);
         }
         ("dump-meter", [_]) | ("dump-meters", _) => {
-            session.show(&dump()?, |rows| print::each_line(rows.iter().map(|row| &row.meter)));
+            session.show(&dump()?, |rows| print::meters(rows));
         }
         ("meter-stats", _) => session.show(&dump()?, |rows| print::meter_stats(rows)),
         _ => return wrong_arguments(name),

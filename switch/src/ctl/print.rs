@@ -173,6 +173,14 @@ pub fn group_stats(rows: &[GroupRow]) -> String {
     }))
 }
 
+/// `dump-meters`, as `ovs-ofctl` prints it.
+pub fn meters(rows: &[MeterRow]) -> String {
+    each_line(rows.iter().map(|row| match row.meter.split_once(",bands=") {
+        Some((head, band)) => format!("{} bands=\n{band}", head.replace(',', " ")),
+        None => row.meter.clone(),
+    }))
+}
+
 /// `meter-stats`, as `ovs-ofctl` prints it. What the one band has counted is what was dropped.
 pub fn meter_stats(rows: &[MeterRow]) -> String {
     each_line(rows.iter().map(|row| {

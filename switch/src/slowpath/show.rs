@@ -182,8 +182,7 @@ impl SlowPath {
             .map(|rule| {
                 let (packets, bytes) = rule.stats();
                 let duration = rule.created.elapsed();
-                let timed = rule.spec.idle_timeout != 0;
-                let idle_age = timed.then(|| rule.idle_age(Instant::now()));
+                let idle_age = Some(rule.idle_age(Instant::now()));
                 let stats = FlowStats { duration, packets, bytes, idle_age };
                 FlowRow {
                     flow: canonical(&rule.spec, &names),
