@@ -46,13 +46,12 @@ pub struct Vxlan {
     pub split_horizon: bool,
 }
 
-/// What a sender may choose in a tunnel packet's header, besides the source port.
+/// What a sender may choose in a tunnel packet's header: its source port and (RFC 6864) its identification. The
+/// rest follows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Header {
     /// There is a UDP checksum.
     pub csum: bool,
-    /// DF is set, so that the identification is 0.
-    pub df: bool,
 }
 
 /// Offset of the outer UDP header in what [`encapsulate`] makes, which has no tag.
@@ -63,9 +62,7 @@ const UDP: usize = 34;
 pub fn complete(frame: &mut [u8], l3: usize, header: Header, source_port: [u8; 2], id: [u8; 2]) {
     let udp = l3 + 20;
     frame[udp..udp + 2].copy_from_slice(&source_port);
-    if !header.df {
-        frame[l3 + 4..l3 + 6].copy_from_slice(&id);
-    }
+    frame[l3 + 4..l3 + 6].copy_from_slice(&id);
     frame[l3 + 10..l3 + 12].fill(0);
     let checksum = !sum(&frame[l3..udp]);
     frame[l3 + 10..l3 + 12].copy_from_slice(&checksum.to_be_bytes());
@@ -124,7 +121,7 @@ pub fn encapsulate(
     frame.extend(&vni.to_be_bytes()[1..]);
     frame.push(0);
     frame.extend(&packet.bytes);
-    let header = Header { csum: vxlan.csum, df: vxlan.df };
+    let header = Header { csum: vxlan.csum };
     complete(&mut frame, UDP - 20, header, [0; 2], [0; 2]);
     let mut outer = Packet::new(&frame)?;
     outer.header = Some(header);

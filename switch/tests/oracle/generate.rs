@@ -27,9 +27,31 @@ pub struct Classes {
     pub mirrors: bool,
 }
 
-/// All that the switch does.
-pub const ALL: Classes =
-    Classes { flow_addresses: false, gbp: false, rewrites: true, groups: true, patches: true, mirrors: true };
+impl Classes {
+    /// All that the switch does, but those that a text names, separated by commas.
+    pub fn without(names: &str) -> Classes {
+        let mut classes = Classes {
+            flow_addresses: false,
+            gbp: false,
+            rewrites: true,
+            groups: true,
+            patches: true,
+            mirrors: true,
+        };
+        for name in names.split(',').filter(|name| !name.is_empty()) {
+            match name {
+                "flow" => classes.flow_addresses = false,
+                "gbp" => classes.gbp = false,
+                "rewrites" => classes.rewrites = false,
+                "groups" => classes.groups = false,
+                "patches" => classes.patches = false,
+                "mirrors" => classes.mirrors = false,
+                _ => panic!("{name}: expected flow, gbp, rewrites, groups, patches or mirrors"),
+            }
+        }
+        classes
+    }
+}
 
 /// OpenFlow numbers that rules output to: devices, tunnels, the patch, none.
 const OFPORTS: [u32; 9] = [1, 2, 3, 4, 11, 12, 21, 2, 99];

@@ -143,7 +143,10 @@ impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&toml(&self.world))?;
         for (n, frame) in self.frames.iter().enumerate() {
-            writeln!(f, "frame {n}: {frame}")?;
+            let sends = |step: &Step| matches!(step, Step::Send { frame, .. } if *frame == n);
+            if self.steps.iter().any(sends) {
+                writeln!(f, "frame {n}: {frame}")?;
+            }
         }
         for (n, step) in self.steps.iter().enumerate() {
             writeln!(f, "{n:3}. {step}")?;

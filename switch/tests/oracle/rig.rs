@@ -38,8 +38,23 @@ pub struct Rig<'p> {
 
 /// Runs a case; the error says where the two differ.
 pub fn run(plan: &Plan) -> Result<usize, String> {
+    let mut early = plan.world.clone();
+    for bridge in &mut early.bridges {
+        bridge.ports.retain(|port| !matches!(port.kind, Kind::Patch(_)));
+    }
+    let mut net = Net::new(&toml(&early));
+    for bridge in &plan.world.bridges {
+        let id = net.slow.world.bridge_named(&bridge.name).expect("bridge");
+        for port in &bridge.ports {
+            if let Kind::Patch(peer) = &port.kind {
+                net.slow.add_patch(id, &text::port(port), peer).expect("patch port");
+            }
+        }
+    }
+    net.slow.settle();
+    net.run();
     let mut rig = Rig {
-        net: Net::new(&toml(&plan.world)),
+        net,
         world: plan.world.clone(),
         plan,
         sent: 0,
