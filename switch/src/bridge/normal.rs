@@ -57,7 +57,10 @@ impl<'w> Translator<'w> {
             return self.flood(bridge, in_port, vlan, tag);
         }
         self.tags.push(Dependency::Fdb(in_port.bridge, vlan, dst));
-        let found = if dst == src { learned.map(|l| l.at) } else { bridge.fdb.lookup(vlan, dst) };
+        // To itself: what it teaches counts, but a static entry is not taught.
+        let found = learned
+            .filter(|l| dst == src && !bridge.fdb.is_settled(vlan, src, l.at))
+            .map_or_else(|| bridge.fdb.lookup(vlan, dst), |l| Some(l.at));
         match found {
             Some(at) if at.port == self.in_port => {
                 self.note(|| format!("{dst} is behind the input port"));

@@ -129,7 +129,13 @@ impl<'w> Translator<'w> {
         }
         let world = self.world;
         // Another bridge looks at the tags; a device does not, and what it does not look at stays out of the mask.
-        let is_patch = |id: PortId| world.port(id).is_some_and(|p| matches!(p.kind, PortKind::Patch(_)));
+        // A mirror looks at them too, and copies the packet as it leaves.
+        let is_patch = |id: PortId| {
+            world.port(id).is_some_and(|p| {
+                matches!(p.kind, PortKind::Patch(_))
+                    || world.bridge(p.bridge).is_some_and(|b| !b.mirrors.is_empty())
+            })
+        };
         self.nested(|t| {
             for to in to.iter().filter(|(id, _)| !is_patch(*id)) {
                 t.with_tag(now, tag, |t| t.output(*to));

@@ -1,0 +1,44 @@
+//! Mirrors: a copy of a packet as it enters or leaves, once for each mirror.
+
+use crate::field::Field;
+use crate::packet::Packet;
+use crate::pipeline::Run;
+use crate::world::{Mirror, Port};
+
+impl Run<'_> {
+    pub(crate) fn mirror(
+        &mut self,
+        bridge: usize,
+        port: &Port,
+        packet: &Packet,
+        selects: impl Fn(&Mirror) -> bool,
+    ) {
+        let mirrors = self.world.bridges[bridge].mirrors.clone();
+        for (n, mirror) in mirrors.iter().enumerate() {
+            if self.mirrored.contains(&(bridge, n)) || !selects(mirror) {
+                continue;
+            }
+            let tag = packet.tag();
+            let Some(vlan) = port.vlan.ingress(tag) else { continue };
+            if !mirror.vlans.is_empty() && !mirror.vlans.contains(&vlan) {
+                continue;
+            }
+            self.mirrored.push((bridge, n));
+            if let Some(name) = &mirror.output_port {
+                if let Some(to) = self.world.bridges[bridge].by_name(name).cloned() {
+                    self.output_in_vlan(bridge, &to, None, vlan, tag, packet);
+                }
+            } else if let Some(rspan) = mirror.output_vlan
+                && rspan != vlan
+                && !(packet.get(Field::EthDst) >> 4 == 0x0180_c200_000)
+            {
+                self.out.unordered = true;
+                for to in self.world.bridges[bridge].ports.clone() {
+                    if to.vlan.carries(rspan) && !self.world.bridges[bridge].is_mirror_output(&to.name) {
+                        self.output_in_vlan(bridge, &to, None, rspan, tag, packet);
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,557 @@
+//! The switch and the oracle side by side: every step is done to both.
+
+use crate::plan::{Plan, Step, UNDERLAY_MAC, toml};
+use crate::rings::Net;
+use crate::text;
+use crate::frames::{MACS, tunnelled};
+use flow::ofp::{Action as OfAction, Bucket, FlowFilter, FlowSpec, GroupSpec, parse_flow};
+use oracle::{Action, Entry, Group, GroupKind, Kind, Output, Outputs, Rule, World};
+use std::collections::{BTreeMap, HashMap};
+use std::time::Instant;
+use vxswitch::bridge::fdb::Location;
+use vxswitch::bridge::mirror::{Mirror, MirrorOutput};
+use vxswitch::bridge::vlan::VlanConfig;
+use vxswitch::bridge::BridgeId;
+use vxswitch::datapath::message::PortIo;
+use vxswitch::slowpath::SlowPath;
+use vxswitch::slowpath::ports::WorkerQueues;
+use wire::addr::MacAddr;
+
+/// More combinations of `select` buckets than this are not tried.
+const MAX_TRIALS: usize = 512;
+
+/// Both.
+pub struct Rig<'p> {
+    net: Net,
+    world: World,
+    plan: &'p Plan,
+    sent: u32,
+    /// The source port of each frame's tunnel packets.
+    source_ports: HashMap<usize, [u8; 2]>,
+    /// The bucket that each frame took in a group, by the group's generation.
+    buckets: HashMap<(usize, usize, u32, u32), usize>,
+    generation: u32,
+    removed: Vec<(usize, oracle::Port, Box<PortIo>)>,
+    /// Frames compared.
+    pub frames: usize,
+}
+
+/// Runs a case; the error says where the two differ.
+pub fn run(plan: &Plan) -> Result<usize, String> {
+    let mut early = plan.world.clone();
+    for bridge in &mut early.bridges {
+        bridge.ports.retain(|port| !matches!(port.kind, Kind::Patch(_)));
+    }
+    let mut net = Net::new(&toml(&early));
+    for bridge in &plan.world.bridges {
+        let id = net.slow.world.bridge_named(&bridge.name).expect("bridge");
+        for port in &bridge.ports {
+            if let Kind::Patch(peer) = &port.kind {
+                net.slow.add_patch(id, &text::port(port), peer).expect("patch port");
+            }
+        }
+    }
+    net.slow.settle();
+    net.run();
+    let mut rig = Rig {
+        net,
+        world: plan.world.clone(),
+        plan,
+        sent: 0,
+        source_ports: HashMap::new(),
+        buckets: HashMap::new(),
+        generation: 0,
+        removed: Vec::new(),
+        frames: 0,
+    };
+    for (n, step) in plan.steps.iter().enumerate() {
+        rig.step(step).map_err(|what| format!("step {n}: {step}\n{what}"))?;
+        rig.net.assert_balanced();
+    }
+    let frames = rig.frames;
+    rig.net.finish();
+    Ok(frames)
+}
+
+/// The rule without what the parser refuses, such as `set_field` of a field that its match does not promise.
+pub fn legal(rule: &Rule) -> Rule {
+    let mut out = Rule { actions: Vec::new(), ..rule.clone() };
+    for action in &rule.actions {
+        out.actions.push(action.clone());
+        if parse_flow(&text::rule(&out), &()).is_err() {
+            out.actions.pop();
+        }
+    }
+    out
+}
+
+/// Actions of a bucket, which has no match that could promise anything.
+fn bucket_actions(actions: &[Action]) -> Vec<OfAction> {
+    const PROMISES: [&str; 9] = [
+        "",
+        "tcp,",
+        "udp,",
+        "icmp,",
+        "tcp6,",
+        "udp6,",
+        "icmp6,icmp_type=135,",
+        "icmp6,icmp_type=136,",
+        "arp,",
+    ];
+    let parse = |action: &Action| {
+        PROMISES
+            .iter()
+            .flat_map(|promise| ["", "vlan_tci=0x1000/0x1000,"].map(|tag| format!("{tag}{promise}")))
+            .find_map(|promise| parse_flow(&format!("{promise}actions={}", text::action(action)), &()).ok())
+            .map(|spec| spec.actions[0].clone())
+    };
+    let known = |action| parse(action).unwrap_or_else(|| panic!("no bucket takes {}", text::action(action)));
+    actions.iter().map(known).collect()
+}
+
+impl Rig<'_> {
+    fn id(&self, bridge: usize) -> BridgeId {
+        self.net.slow.world.bridge_named(&self.world.bridges[bridge].name).expect("bridge")
+    }
+
+    fn spec(&self, rule: &Rule) -> Result<FlowSpec, String> {
+        parse_flow(&text::rule(rule), &()).map_err(|e| format!("{}: {e}", text::rule(rule)))
+    }
+
+    /// Does something on the slow path that waits for the worker.
+    fn with_worker<R>(&mut self, work: impl FnOnce(&mut SlowPath) -> R) -> R {
+        let stop = std::sync::atomic::AtomicBool::new(false);
+        let Net { slow, worker, .. } = &mut self.net;
+        let result = std::thread::scope(|scope| {
+            let running = scope.spawn(|| worker.run(&stop, true));
+            let result = work(slow);
+            stop.store(true, std::sync::atomic::Ordering::Relaxed);
+            running.join().expect("worker");
+            result
+        });
+        self.net.run();
+        result
+    }
+
+    fn step(&mut self, step: &Step) -> Result<(), String> {
+        match step {
+            Step::Send { port, frame, outer, times } => {
+                let bytes: Vec<Vec<u8>> = (0..*times)
+                    .map(|_| {
+                        self.sent += 1;
+                        let inner = self.plan.frames[*frame].bytes(self.sent);
+                        outer.map_or_else(|| inner.clone(), |outer| tunnelled(outer, UNDERLAY_MAC, &inner))
+                    })
+                    .collect();
+                return self.send(port, *frame, &bytes);
+            }
+            Step::AddRule { bridge, rule } => self.add_rule(*bridge, rule)?,
+            Step::DeleteRule { bridge, nth } => {
+                let rules = &mut self.world.bridges[*bridge].rules;
+                if rules.is_empty() {
+                    return Ok(());
+                }
+                let rule = rules.remove(nth % rules.len());
+                let spec = self.spec(&rule)?;
+                let filter = FlowFilter {
+                    table: Some(spec.table),
+                    priority: Some(spec.priority),
+                    matches: spec.matches,
+                    ..FlowFilter::default()
+                };
+                let id = self.id(*bridge);
+                let gone = self.net.slow.world.bridge_mut(id).expect("bridge").tables.delete(&filter, true);
+                if gone != 1 {
+                    return Err(format!("{gone} rules deleted, not one"));
+                }
+                self.net.slow.rules_changed();
+            }
+            Step::ModifyRule { bridge, nth, actions } => {
+                let rules = &self.world.bridges[*bridge].rules;
+                if rules.is_empty() {
+                    return Ok(());
+                }
+                let rule = rules[nth % rules.len()].clone();
+                self.add_rule(*bridge, &legal(&Rule { actions: actions.clone(), ..rule }))?;
+            }
+            Step::ReplaceRules { bridge, rules } => {
+                self.world.bridges[*bridge].rules.clear();
+                for rule in rules {
+                    let rule = self.unique(*bridge, rule);
+                    insert(&mut self.world.bridges[*bridge].rules, rule);
+                }
+                let specs: Result<Vec<FlowSpec>, String> =
+                    self.world.bridges[*bridge].rules.iter().map(|rule| self.spec(rule)).collect();
+                let id = self.id(*bridge);
+                self.net.slow.replace_rules(id, &specs?);
+                self.net.slow.settle();
+            }
+            Step::SetGroups { bridge, groups } => {
+                self.world.bridges[*bridge].groups.clone_from(groups);
+                self.generation += 1;
+                let specs: Vec<GroupSpec> = groups.iter().map(group_spec).collect();
+                let id = self.id(*bridge);
+                self.net.slow.set_groups(id, &specs);
+                self.net.slow.settle();
+            }
+            Step::SetMirrors { bridge, mirrors } => {
+                self.world.bridges[*bridge].mirrors.clone_from(mirrors);
+                let ports = |names: &[String]| names.iter().map(|name| self.net.port(name)).collect();
+                let mirrors = mirrors
+                    .iter()
+                    .map(|mirror| Mirror {
+                        name: mirror.name.clone(),
+                        all: mirror.all,
+                        src: ports(&mirror.src),
+                        dst: ports(&mirror.dst),
+                        vlans: mirror.vlans.clone(),
+                        output: match &mirror.output_port {
+                            Some(port) => MirrorOutput::Port(self.net.port(port)),
+                            None => MirrorOutput::Vlan(mirror.output_vlan.unwrap_or(0)),
+                        },
+                    })
+                    .collect();
+                let id = self.id(*bridge);
+                self.net.slow.set_mirrors(id, mirrors);
+                self.net.slow.settle();
+            }
+            _ => self.change(step)?,
+        }
+        self.net.run();
+        Ok(())
+    }
+
+    fn change(&mut self, step: &Step) -> Result<(), String> {
+        match step {
+            Step::FlushFdb { bridge } => {
+                self.world.bridges[*bridge].fdb.retain(|_, entry| entry.fixed);
+                let id = self.id(*bridge);
+                self.with_worker(|slow| slow.fdb_flush(id));
+            }
+            Step::AddFdb { bridge, vlan, mac, port } => {
+                let ports = &self.world.bridges[*bridge].ports;
+                let port = ports[port % ports.len()].clone();
+                let remote = match &port.kind {
+                    Kind::Vxlan(vxlan) => vxlan.remotes.first().copied(),
+                    _ => None,
+                };
+                let entry = Entry { port: port.name.clone(), remote, fixed: true };
+                self.world.bridges[*bridge].fdb.insert((*vlan, MACS[*mac]), entry);
+                let at = Location { port: self.net.port(&port.name), remote: remote.map(Into::into) };
+                let (id, mac) = (self.id(*bridge), MacAddr(MACS[*mac]));
+                self.with_worker(|slow| slow.fdb_add(id, *vlan, mac, at));
+            }
+            Step::DeleteFdb { bridge, vlan, mac } => {
+                let was = self.world.bridges[*bridge].fdb.remove(&(*vlan, MACS[*mac])).is_some();
+                let (id, mac) = (self.id(*bridge), MacAddr(MACS[*mac]));
+                if self.with_worker(|slow| slow.fdb_delete(id, *vlan, mac)) != was {
+                    return Err(format!("the FDB entry was there: {was}, says the oracle"));
+                }
+            }
+            Step::SetVlan { bridge, port, vlan } => {
+                let bridge = &mut self.world.bridges[*bridge];
+                let at = port % bridge.ports.len();
+                bridge.ports[at].vlan = vlan.clone();
+                let name = bridge.ports[at].name.clone();
+                bridge.forget(&name, false);
+                let id = self.net.port(&name);
+                let settings =
+                    VlanConfig { mode: text::mode(vlan), tag: vlan.tag, trunks: vlan.trunks.clone() };
+                self.net.slow.set_vlan(id, settings);
+                self.net.slow.settle();
+            }
+            Step::SetTunnel { port, vxlan } => self.set_tunnel(*port, vxlan),
+            Step::SetAlive { bridge, port, alive } => {
+                let ports = &mut self.world.bridges[*bridge].ports;
+                let at = port % ports.len();
+                ports[at].alive = *alive;
+                self.generation += 1;
+                let id = self.net.port(&ports[at].name);
+                self.net.slow.set_alive(id, *alive);
+                self.net.slow.settle();
+            }
+            Step::RemovePort { bridge, port } => self.remove_port(*bridge, *port),
+            Step::RestorePorts => self.restore_ports(),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Rules of one priority that overlap are nobody's business: each has a priority of its own in its table.
+    fn unique(&self, bridge: usize, rule: &Rule) -> Rule {
+        let mut rule = legal(rule);
+        let rules = &self.world.bridges[bridge].rules;
+        let taken = |rule: &Rule| {
+            rules.iter().any(|other| {
+                (other.table, other.priority) == (rule.table, rule.priority) && other.matches != rule.matches
+            })
+        };
+        while taken(&rule) {
+            rule.priority += 1;
+        }
+        rule
+    }
+
+    fn add_rule(&mut self, bridge: usize, rule: &Rule) -> Result<(), String> {
+        let rule = self.unique(bridge, rule);
+        let spec = self.spec(&rule)?;
+        insert(&mut self.world.bridges[bridge].rules, rule);
+        let id = self.id(bridge);
+        self.net.slow.world.bridge_mut(id).expect("bridge").tables.add(&spec, Instant::now());
+        self.net.slow.rules_changed();
+        Ok(())
+    }
+
+    fn set_tunnel(&mut self, nth: usize, vxlan: &oracle::tunnel::Vxlan) {
+        let tunnels: Vec<(usize, usize)> = self
+            .world
+            .bridges
+            .iter()
+            .enumerate()
+            .flat_map(|(at, bridge)| {
+                let is_tunnel = |port: &oracle::Port| matches!(port.kind, Kind::Vxlan(_));
+                (0..bridge.ports.len()).filter(move |n| is_tunnel(&bridge.ports[*n])).map(move |n| (at, n))
+            })
+            .collect();
+        let Some(&(bridge, at)) = tunnels.get(nth % tunnels.len().max(1)) else { return };
+        let clashes = tunnels.iter().any(|&(b, n)| {
+            let Kind::Vxlan(other) = &self.world.bridges[b].ports[n].kind else { return false };
+            (b, n) != (bridge, at) && clash(other, vxlan)
+        });
+        if clashes {
+            return;
+        }
+        let port = &mut self.world.bridges[bridge].ports[at];
+        port.kind = Kind::Vxlan(vxlan.clone());
+        let port = port.clone();
+        self.world.bridges[bridge].forget(&port.name, true);
+        let (id, old) = (self.id(bridge), self.net.port(&port.name));
+        let document = text::port(&port);
+        let options = config::VxlanOptions::parse(&document.options).expect("options");
+        self.with_worker(|slow| {
+            slow.remove_tunnel(old);
+            slow.add_vxlan(id, &document, options).expect("vxlan port");
+            slow.commit();
+        });
+    }
+
+    fn remove_port(&mut self, bridge: usize, nth: usize) {
+        let devices: Vec<usize> = (0..self.world.bridges[bridge].ports.len())
+            .filter(|n| self.world.bridges[bridge].ports[*n].kind == Kind::Device)
+            .collect();
+        if devices.len() < 2 {
+            return;
+        }
+        let at = devices[nth % devices.len()];
+        let name = self.world.bridges[bridge].ports[at].name.clone();
+        let mirrors = &self.world.bridges[bridge].mirrors;
+        // Whoever removes a port tells its mirrors.
+        let mirrored = |m: &oracle::Mirror| {
+            m.src.contains(&name) || m.dst.contains(&name) || m.output_port.as_ref() == Some(&name)
+        };
+        if mirrors.iter().any(mirrored) {
+            return;
+        }
+        let port = self.world.bridges[bridge].ports.remove(at);
+        self.world.bridges[bridge].forget(&name, true);
+        self.generation += 1;
+        let id = self.net.port(&name);
+        let io = self.with_worker(|slow| {
+            let io = slow.remove_device(id);
+            slow.commit();
+            io
+        });
+        self.removed.extend(io.into_iter().map(|io| (bridge, port.clone(), io)));
+    }
+
+    fn restore_ports(&mut self) {
+        for (bridge, port, io) in std::mem::take(&mut self.removed) {
+            let id = self.id(bridge);
+            let document = text::port(&port);
+            let PortIo { rx, tx, .. } = *io;
+            let queues = WorkerQueues { rx, tx: tx.expect("its queue"), hands_over: false };
+            self.with_worker(|slow| {
+                slow.add_device(id, &document, vec![queues]).expect("device");
+                slow.commit();
+            });
+            self.world.bridges[bridge].ports.push(oracle::Port { alive: true, ..port });
+            self.world.bridges[bridge].ports.sort_by_key(|port| port.ofport);
+            self.generation += 1;
+        }
+    }
+
+    /// Sends frames of one flow to both, and compares what comes out.
+    fn send(&mut self, port: &str, frame: usize, bytes: &[Vec<u8>]) -> Result<(), String> {
+        if self.world.port(port).is_none() {
+            return Ok(());
+        }
+        self.frames += bytes.len();
+        let actual = self.net.send(port, bytes);
+        let mut first = None;
+        let mut given: Vec<usize> = Vec::new();
+        // The first trial that comes out right and agrees with what the flow's buckets were before.
+        for _ in 0..MAX_TRIALS {
+            let mut world = self.world.clone();
+            let expected: Vec<Outputs> =
+                bytes.iter().map(|frame| world.receive(port, frame, &given)).collect();
+            let difference = self.compare(frame, &expected, &actual);
+            if difference.is_none() {
+                self.accept(frame, &expected, &actual, world);
+                return Ok(());
+            }
+            first = first.or(difference);
+            let choices = expected.first().map(|out| out.choices.clone()).unwrap_or_default();
+            if !next(&mut given, &choices) {
+                break;
+            }
+        }
+        let hex = |bytes: &[u8]| bytes.iter().map(|b| format!("{b:02x}")).collect::<String>();
+        let sent: Vec<String> = bytes.iter().map(|b| hex(b)).collect();
+        Err(format!("sent to {port}: {}\n{}", sent.join("\n"), first.unwrap_or_default()))
+    }
+
+    /// Says what is different, if anything is.
+    fn compare(&self, frame: usize, expected: &[Outputs], actual: &BTreeMap<String, Vec<Vec<u8>>>) -> Option<String> {
+        for choice in expected.iter().flat_map(|out| &out.choices) {
+            let key = (frame, choice.bridge, choice.group, self.generation);
+            if self.buckets.get(&key).is_some_and(|before| *before != choice.taken) {
+                return Some(format!("a flow changed its bucket in group {}", choice.group));
+            }
+        }
+        let unordered = expected.iter().any(|out| out.unordered);
+        let mut by_port: BTreeMap<&str, Vec<&Output>> = BTreeMap::new();
+        for output in expected.iter().flat_map(|out| &out.frames) {
+            by_port.entry(&output.port).or_default().push(output);
+        }
+        let mut source_port = self.source_ports.get(&frame).copied();
+        let mut ports: Vec<&str> = by_port.keys().copied().chain(actual.keys().map(String::as_str)).collect();
+        ports.dedup();
+        for port in ports {
+            let mut left: Vec<Vec<u8>> = actual.get(port).cloned().unwrap_or_default();
+            let mut wrong = None;
+            for output in by_port.get(port).into_iter().flatten() {
+                let found = left.iter().position(|got| is_same(output, got, &mut source_port));
+                match found {
+                    Some(at) if at == 0 || unordered => drop(left.remove(at)),
+                    _ => {
+                        wrong = Some(&output.bytes);
+                        break;
+                    }
+                }
+            }
+            if wrong.is_some() || !left.is_empty() {
+                return Some(report(port, by_port.get(port), actual.get(port)));
+            }
+        }
+        None
+    }
+
+    fn accept(&mut self, frame: usize, expected: &[Outputs], actual: &BTreeMap<String, Vec<Vec<u8>>>, world: World) {
+        self.world = world;
+        for choice in expected.iter().flat_map(|out| &out.choices) {
+            self.buckets.insert((frame, choice.bridge, choice.group, self.generation), choice.taken);
+        }
+        for output in expected.iter().flat_map(|out| &out.frames).filter(|o| o.header.is_some()) {
+            let got = actual.get(&output.port).into_iter().flatten().find(|got| {
+                is_same(output, got, &mut self.source_ports.get(&frame).copied())
+            });
+            if let (Some(got), Some(at)) = (got, udp_of(output)) {
+                self.source_ports.insert(frame, [got[at], got[at + 1]]);
+            }
+        }
+    }
+}
+
+/// Puts a rule in the place of the one with its match and priority, or behind the others.
+fn insert(rules: &mut Vec<Rule>, rule: Rule) {
+    let place = |other: &Rule| (other.table, other.priority) == (rule.table, rule.priority);
+    match rules.iter().position(place) {
+        Some(at) => rules[at] = rule,
+        None => rules.push(rule),
+    }
+}
+
+/// Whether nothing tells two tunnels apart.
+pub fn clash(a: &oracle::tunnel::Vxlan, b: &oracle::tunnel::Vxlan) -> bool {
+    let remote = match (a.remotes.is_empty(), b.remotes.is_empty()) {
+        (true, true) => true,
+        (false, false) => a.remotes.iter().any(|ip| b.remotes.contains(ip)),
+        _ => false,
+    };
+    let address = |v: &oracle::tunnel::Vxlan| match v.local {
+        oracle::tunnel::Local::Address(ip) => Some(ip),
+        _ => None,
+    };
+    // Group policy is a property of the socket.
+    let socket = a.dst_port == b.dst_port;
+    socket && (a.gbp != b.gbp || a.in_key == b.in_key && remote && address(a) == address(b))
+}
+
+fn group_spec(group: &Group) -> GroupSpec {
+    let kind = match group.kind {
+        GroupKind::All => flow::ofp::GroupKind::All,
+        GroupKind::Select => flow::ofp::GroupKind::Select,
+        GroupKind::Indirect => flow::ofp::GroupKind::Indirect,
+        GroupKind::FastFailover => flow::ofp::GroupKind::FastFailover,
+    };
+    let bucket = |(n, bucket): (usize, &oracle::Bucket)| Bucket {
+        id: n as u32,
+        weight: bucket.weight,
+        watch_port: bucket.watch_port,
+        watch_group: bucket.watch_group,
+        actions: bucket_actions(&bucket.actions),
+    };
+    GroupSpec { id: group.id, kind, buckets: group.buckets.iter().enumerate().map(bucket).collect() }
+}
+
+/// The next combination of choices; false after the last one.
+fn next(given: &mut Vec<usize>, choices: &[oracle::pipeline::Choice]) -> bool {
+    given.resize(choices.len(), 0);
+    while let Some(last) = given.pop() {
+        if last + 1 < choices[given.len()].buckets.len() {
+            given.push(last + 1);
+            return true;
+        }
+    }
+    false
+}
+
+/// Offset of the UDP header of a tunnel packet.
+fn udp_of(output: &Output) -> Option<usize> {
+    oracle::parse::parse(&output.bytes)?.l4
+}
+
+/// Whether a frame is what was expected. The source port of tunnel packets is the flow's, whichever that is.
+fn is_same(expected: &Output, got: &[u8], source_port: &mut Option<[u8; 2]>) -> bool {
+    if expected.bytes.len() != got.len() {
+        return false;
+    }
+    if expected.loose {
+        return true;
+    }
+    let (Some(header), Some(udp)) = (expected.header, udp_of(expected)) else { return expected.bytes == got };
+    let port = [got[udp], got[udp + 1]];
+    if u16::from_be_bytes(port) < 49152 || source_port.is_some_and(|known| known != port) {
+        return false;
+    }
+    let l3 = udp - 20;
+    let mut completed = expected.bytes.clone();
+    oracle::tunnel::complete(&mut completed, l3, header, port, [got[l3 + 4], got[l3 + 5]]);
+    let same = completed == got;
+    if same {
+        *source_port = Some(port);
+    }
+    same
+}
+
+fn report(port: &str, expected: Option<&Vec<&Output>>, actual: Option<&Vec<Vec<u8>>>) -> String {
+    let hex = |bytes: &[u8]| bytes.iter().map(|b| format!("{b:02x}")).collect::<String>();
+    let mut text = format!("by {port}\n");
+    for output in expected.into_iter().flatten() {
+        text += &format!("  expected {}\n", hex(&output.bytes));
+    }
+    for got in actual.into_iter().flatten() {
+        text += &format!("  got      {}\n", hex(got));
+    }
+    text
+}
