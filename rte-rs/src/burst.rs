@@ -77,7 +77,7 @@ impl<const N: usize> Burst<N> {
     #[inline(always)]
     pub fn drain(&mut self) -> Drain<'_> {
         let len = std::mem::take(&mut self.len);
-        Drain { rest: self.mbufs[..len].iter_mut() }
+        Drain { mbufs: &mut self.mbufs[..len], at: 0 }
     }
 
     /// Moves mbufs from the front of `other` to the end of this one, as many as fit, and returns how many; the
@@ -228,7 +228,34 @@ impl<const N: usize> std::fmt::Debug for Burst<N> {
 
 /// The mbufs of a burst by value, in order. See [`Burst::drain`].
 pub struct Drain<'a> {
-    rest: std::slice::IterMut<'a, MaybeUninit<Mbuf>>,
+    /// What the burst had: initialised all.
+    mbufs: &'a mut [MaybeUninit<Mbuf>],
+    /// The first that was not given out yet; not beyond the length.
+    at: usize,
+}
+
+impl Drain<'_> {
+    /// The mbufs that were not given out yet, to change.
+    #[inline(always)]
+    pub fn rest_mut(&mut self) -> &mut [Mbuf] {
+        let rest = &mut self.mbufs[self.at..];
+        // SAFETY: `drain` took exactly the initialised slots, and those that are left were not read; `Mbuf` and
+        // `MaybeUninit<Mbuf>` are laid out alike.
+        unsafe { std::slice::from_raw_parts_mut(rest.as_mut_ptr().cast(), rest.len()) }
+    }
+
+    /// Moves the next `n` mbufs to the end of `to`, or as many as there are and as fit; returns how many.
+    #[inline(always)]
+    pub fn move_to<const M: usize>(&mut self, to: &mut Burst<M>, n: usize) -> usize {
+        let n = n.min(self.len()).min(M - to.len);
+        let moved = &self.mbufs[self.at..][..n];
+        // SAFETY: n initialised slots that this iterator owns are copied behind the length of `to`, where there is
+        // room for n; the iterator goes on behind them, so each mbuf keeps one owner.
+        unsafe { std::ptr::copy_nonoverlapping(moved.as_ptr().cast::<Mbuf>(), to.spare(), n) };
+        to.len += n;
+        self.at += n;
+        n
+    }
 }
 
 impl Iterator for Drain<'_> {
@@ -236,14 +263,17 @@ impl Iterator for Drain<'_> {
 
     #[inline(always)]
     fn next(&mut self) -> Option<Mbuf> {
+        let slot = self.mbufs.get(self.at)?;
+        self.at += 1;
         // SAFETY: `drain` took exactly the initialised slots and set the burst's length to 0, so this iterator is
         // the only owner, and visits each slot once.
-        self.rest.next().map(|slot| unsafe { slot.assume_init_read() })
+        Some(unsafe { slot.assume_init_read() })
     }
 
     #[inline(always)]
     fn size_hint(&self) -> (usize, Option<usize>) {
-        self.rest.size_hint()
+        let left = self.mbufs.len() - self.at;
+        (left, Some(left))
     }
 }
 

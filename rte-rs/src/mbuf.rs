@@ -168,6 +168,23 @@ impl Mbuf {
         Some(&mut self.data_mut()[..n])
     }
 
+    /// [`Mbuf::prepend`] for a number of bytes that is known when compiled.
+    #[inline(always)]
+    pub fn prepend_array<const N: usize>(&mut self) -> Option<&mut [u8; N]> {
+        let header = self.header_mut();
+        if N > usize::from(header.data_off) {
+            return None;
+        }
+        // N <= data_off, so both sums stay within buf_len and its u16.
+        header.data_off -= N as u16;
+        header.data_len += N as u16;
+        header.pkt_len += N as u32;
+        let start = data_start(header);
+        // SAFETY: the data begins with N bytes that were headroom: they lie in the buffer, which is mapped,
+        // initialised (EAL zeroes its memory) and exclusively ours as long as self.
+        Some(unsafe { &mut *start.cast::<[u8; N]>() })
+    }
+
     /// Adds `n` bytes, of any content, at the end and returns them; `None` when the tailroom is smaller.
     #[inline(always)]
     pub fn append(&mut self, n: usize) -> Option<&mut [u8]> {

@@ -71,6 +71,36 @@ fn moving_between_bursts_keeps_order_and_count() {
 }
 
 #[test]
+fn the_rest_of_a_drain_can_be_changed_and_moved_on() {
+    eal("0", &[]);
+    let pool = pool("rest", 255);
+    let mut from: Burst<32> = numbered(&pool, 9);
+    let mut to = Burst::<4>::new();
+    let mut drain = from.drain();
+    assert_eq!(numbers(drain.rest_mut()), (0..9).collect::<Vec<_>>());
+    drop(drain.next());
+    for mbuf in drain.rest_mut() {
+        let number = mbuf.data()[0];
+        *mbuf.prepend_array().expect("headroom") = [number + 100, 7];
+    }
+    assert_eq!(drain.move_to(&mut to, 3), 3);
+    assert_eq!(drain.move_to(&mut to, 9), 1, "it is full");
+    assert_eq!(drain.move_to(&mut to, 9), 0);
+    let last = drain.next().expect("the sixth");
+    assert_eq!(last.data(), [105, 7, 5]);
+    assert_eq!(drain.len(), 3);
+    drop(drain);
+    assert!(from.is_empty());
+    assert_eq!(
+        to.iter().map(|mbuf| mbuf.data().to_vec()).collect::<Vec<_>>(),
+        [[101, 7, 1], [102, 7, 2], [103, 7, 3], [104, 7, 4]]
+    );
+    assert_eq!(pool.in_use(), 5, "what was not given out is freed");
+    drop((to, last));
+    assert_eq!(pool.in_use(), 0);
+}
+
+#[test]
 fn a_segment_has_bounds() {
     eal("0", &[]);
     let pool = Mempool::create("bounds", 15, 0, 128 + 100, -1).expect("a pool");
@@ -87,6 +117,7 @@ fn a_segment_has_bounds() {
     assert_eq!((mbuf.len(), mbuf.tailroom()), (100, 0));
 
     assert!(mbuf.prepend(129).is_none());
+    assert!(mbuf.prepend_array::<129>().is_none());
     assert!(mbuf.prepend(65_536 + 4).is_none(), "no truncation to 16 bits");
     mbuf.prepend(128).expect("all of it").copy_from_slice(&[9; 128]);
     assert_eq!((mbuf.len(), mbuf.data_len(), mbuf.headroom()), (228, 228, 0));

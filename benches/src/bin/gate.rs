@@ -5,17 +5,15 @@
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::Parser;
-use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::PathBuf;
+use vxswitch_benches::callgrind::{self, Cost};
 
 /// Growth that fails.
 const TOLERANCE: f64 = 0.05;
 /// Cases of `loop`.
-const CASES: [&str; 5] = ["l2", "encap", "decap", "normal", "acl"];
-/// Functions kept in the baseline: all that cost at least so many instructions a packet.
-const SMALLEST: f64 = 0.5;
+const CASES: [&str; 9] =
+    ["l2", "encap", "encap-rules", "decap", "normal", "normal-decap", "acl", "vteps-encap", "vteps-decap"];
 /// Functions named when a case grew.
 const NAMED: usize = 8;
 
@@ -34,15 +32,12 @@ struct Options {
     /// Packets a case
     #[arg(long, default_value_t = 32_000)]
     packets: u64,
-}
-
-/// What a case costs.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-struct Cost {
-    /// Instructions a packet.
-    instructions: f64,
-    /// Instructions a packet of each function, those of functions that it calls left out.
-    functions: BTreeMap<String, f64>,
+    /// Count single steps of the datapath instead, without a baseline
+    #[arg(long)]
+    steps: bool,
+    /// Only these cases; without a baseline's verdict
+    #[arg(long = "case", value_name = "NAME")]
+    cases: Vec<String>,
 }
 
 fn main() -> Result<()> {
@@ -51,11 +46,23 @@ fn main() -> Result<()> {
         Some(path) => path.clone(),
         None => std::env::current_exe()?.with_file_name("loop"),
     };
+    if options.steps {
+        print!("{}", callgrind::steps(&program)?);
+        return Ok(());
+    }
     let dir = tempfile::tempdir()?;
     let mut costs = BTreeMap::new();
-    for case in CASES {
-        let cost = count(&program, case, options.packets, dir.path())?;
-        costs.insert(case.to_owned(), cost);
+    for case in
+        CASES.iter().filter(|case| options.cases.is_empty() || options.cases.iter().any(|c| c == *case))
+    {
+        let cost = callgrind::count(&program, &[case, &options.packets.to_string()], dir.path())?;
+        if !options.cases.is_empty() {
+            println!("{case:<20} {:>6.1}", cost.instructions);
+        }
+        costs.insert((*case).to_owned(), cost);
+    }
+    if !options.cases.is_empty() {
+        return Ok(());
     }
     if options.update {
         let text = serde_json::to_string_pretty(&costs)? + "\n";
@@ -95,80 +102,6 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// Runs a case under callgrind.
-fn count(program: &Path, case: &str, packets: u64, dir: &Path) -> Result<Cost> {
-    let out = dir.join(format!("{case}.out"));
-    let mut command = Command::new("valgrind");
-    command.args(["--tool=callgrind", "--collect-atstart=no", "--toggle-collect=*measured*"]);
-    command
-        .arg(format!("--callgrind-out-file={}", out.display()))
-        .arg(program)
-        .args([case, &packets.to_string()]);
-    let output = command.output().context("cannot start valgrind (package valgrind)")?;
-    ensure!(output.status.success(), "{case}: {}", String::from_utf8_lossy(&output.stderr).trim());
-    let packets: f64 = String::from_utf8_lossy(&output.stdout)
-        .lines()
-        .next_back()
-        .and_then(|line| line.trim().parse().ok())
-        .with_context(|| format!("{case}: expected the number of packets as last line"))?;
-    let mut annotate = Command::new("callgrind_annotate");
-    let annotate = annotate.args(["--threshold=100", "--auto=no"]).arg(&out).output();
-    let annotate = annotate.context("cannot start callgrind_annotate (package valgrind)")?;
-    ensure!(
-        annotate.status.success(),
-        "callgrind_annotate: {}",
-        String::from_utf8_lossy(&annotate.stderr).trim()
-    );
-    cost(&String::from_utf8_lossy(&annotate.stdout), packets)
-        .with_context(|| format!("{case}: nothing was counted"))
-}
-
-/// Reads what callgrind_annotate prints: `1,234 (5.67%)  file:function [object]`.
-fn cost(text: &str, packets: f64) -> Option<Cost> {
-    let mut cost = Cost { instructions: 0.0, functions: BTreeMap::new() };
-    for line in text.lines() {
-        let Some((number, rest)) = line.trim_start().split_once(' ') else { continue };
-        let Ok(count) = number.replace(',', "").parse::<f64>() else { continue };
-        if line.trim_end().ends_with("PROGRAM TOTALS") {
-            cost.instructions = round(count / packets);
-            continue;
-        }
-        let place = rest.trim_start();
-        let place =
-            if place.starts_with('(') { place.split_once(')').map_or(place, |(_, p)| p) } else { place };
-        let each = count / packets;
-        if each >= SMALLEST {
-            *cost.functions.entry(function(place.trim())).or_default() += round(each);
-        }
-    }
-    (cost.instructions > 0.0).then_some(cost)
-}
-
-/// Function and source file, as `act.rs: vxswitch::datapath::Worker::burst`: code that was inlined counts for the
-/// function that it is in, and the file says what it is. Folders and objects differ between machines, so they
-/// are left out, but for code without symbols.
-fn function(place: &str) -> String {
-    let (place, object) = place.rsplit_once(" [").unwrap_or((place, "?"));
-    // The file ends at the first colon that is not one of a path's `::`.
-    let bytes = place.as_bytes();
-    let single =
-        |i: &usize| bytes[*i] == b':' && bytes.get(i + 1) != Some(&b':') && (*i == 0 || bytes[i - 1] != b':');
-    let (file, name) =
-        (0..bytes.len()).find(single).map_or(("???", place), |at| (&place[..at], &place[at + 1..]));
-    // Recursion levels.
-    let name = name.split_once('\'').map_or(name, |(front, _)| front);
-    let last = |path: &str| path.trim_end_matches(']').rsplit('/').next().unwrap_or_default().to_owned();
-    match (file, name.starts_with("0x")) {
-        (_, true) => last(object),
-        ("???", false) => name.to_owned(),
-        (file, false) => format!("{}: {name}", last(file)),
-    }
-}
-
-fn round(value: f64) -> f64 {
-    (value * 100.0).round() / 100.0
-}
-
 /// The functions that cost more than before, those that grew most first.
 fn grown(before: &Cost, now: &Cost) -> Vec<String> {
     let of = |name: &str| before.functions.get(name).copied().unwrap_or(0.0);
@@ -184,35 +117,15 @@ fn grown(before: &Cost, now: &Cost) -> Vec<String> {
 mod tests {
     use super::*;
 
-    const TEXT: &str = "\
-3,200,000 (100.0%)  PROGRAM TOTALS
-
-1,600,000 (50.00%)  /work/switch/src/datapath/act.rs:vxswitch::datapath::act::run [/t/loop]
-  640,000 (20.00%)  ???:rte_ring_dequeue'2 [/usr/lib/librte_ring.so]
-  320,000 (10.00%)  ???:0x00000000000030f0 [/usr/lib/librte_net_ring.so.23]
-    1,000 ( 0.03%)  ???:small [/t/loop]
-";
-
-    #[test]
-    fn annotations_are_read() {
-        let cost = cost(TEXT, 32_000.0).unwrap();
-        assert!((cost.instructions - 100.0).abs() < 1e-9);
-        let names: Vec<&str> = cost.functions.keys().map(String::as_str).collect();
-        assert_eq!(
-            names,
-            ["act.rs: vxswitch::datapath::act::run", "librte_net_ring.so.23", "rte_ring_dequeue"]
-        );
-        assert!((cost.functions["rte_ring_dequeue"] - 20.0).abs() < 1e-9);
-        assert_eq!(super::cost("", 1.0), None);
-    }
-
     #[test]
     fn what_grew_is_named_worst_first() {
-        let before = cost(TEXT, 32_000.0).unwrap();
-        let mut now = before.clone();
-        now.functions.insert("rte_ring_dequeue".to_owned(), 21.0);
-        now.functions.insert("new".to_owned(), 9.0);
-        assert_eq!(grown(&before, &now), ["+9.0 to 9.0 in new", "+1.0 to 21.0 in rte_ring_dequeue"]);
+        let cost = |functions: &[(&str, f64)]| Cost {
+            instructions: 100.0,
+            functions: functions.iter().map(|(name, cost)| ((*name).to_owned(), *cost)).collect(),
+        };
+        let before = cost(&[("dequeue", 20.0), ("run", 50.0)]);
+        let now = cost(&[("dequeue", 21.0), ("run", 50.0), ("new", 9.0)]);
+        assert_eq!(grown(&before, &now), ["+9.0 to 9.0 in new", "+1.0 to 21.0 in dequeue"]);
         assert!(grown(&before, &before).is_empty());
     }
 }

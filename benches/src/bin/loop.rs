@@ -2,9 +2,10 @@
 //! `scripts/bench --gate` counts the instructions of, under callgrind.
 //!
 //! ```text
-//! loop CASE [PACKETS]      CASE is l2, encap, decap, normal or acl
+//! loop CASE [PACKETS]      CASE is l2, encap, encap-rules, decap, normal, normal-decap, acl, vteps-encap, vteps-decap
+//! loop --step NAME         a single step, of those that `cargo bench` measures
 //! ```
-//! Only [`measured`] is collected (`--toggle-collect`). It is the same work in every run: the flows are set up
+//! Only [`measured`] (or [`measured_step`]) is collected (`--toggle-collect`). It is the same work in every run: the flows are set up
 //! before, and mbufs come and go through rings of a fixed size. Prints the number of packets measured.
 
 use anyhow::{Context, Result, bail, ensure};
@@ -22,6 +23,7 @@ use vxswitch::datapath::{BURST, Worker, WorkerConfig};
 use vxswitch::slowpath::ports::WorkerQueues;
 use vxswitch::slowpath::workers::WorkerSide;
 use vxswitch::slowpath::{SlowPath, SlowPathConfig};
+use vxswitch_benches::steps::{self, Step};
 use vxswitch_benches::traffic::{self, Flow};
 use wire::addr::MacAddr;
 
@@ -35,6 +37,8 @@ const PACKETS: usize = 32_000;
 const WARM_UP: usize = 4;
 /// Packets in a port's ring at most: one burst.
 const RING: u32 = 64;
+/// Runs of a single step.
+const STEP_RUNS: usize = 50;
 /// Rules of the `acl` case, each with a mask of its own.
 const ACL_MASKS: usize = 20;
 
@@ -46,7 +50,10 @@ struct Case {
 
 fn main() -> Result<()> {
     let mut args = std::env::args().skip(1);
-    let name = args.next().context("expected: loop CASE [PACKETS]")?;
+    let name = args.next().context("expected: loop CASE [PACKETS], or loop --step NAME")?;
+    if name == "--step" {
+        return step(&args.next().context("expected the name of a step")?);
+    }
     let packets =
         args.next().map_or(Ok(PACKETS), |word| word.parse()).context("expected a number of packets")?;
     let case = case(&name)?;
@@ -77,6 +84,24 @@ fn main() -> Result<()> {
 #[inline(never)]
 fn measured(worker: &mut Worker) {
     std::hint::black_box(worker.poll());
+}
+
+/// Runs a single step: once to warm up, then to be counted.
+fn step(name: &str) -> Result<()> {
+    let mut step = steps::all().into_iter().find(|step| step.name == name).context("no such step")?;
+    (step.run)();
+    for _ in 0..STEP_RUNS {
+        measured_step(&mut step);
+    }
+    println!("{}", STEP_RUNS * step.packets);
+    Ok(())
+}
+
+/// One run of a step: the only thing that is counted.
+#[inline(never)]
+fn measured_step(step: &mut Step) {
+    (step.run)();
+    std::hint::black_box(());
 }
 
 /// A worker, the slow path, and the far ends of the ports `in` and `out`.
@@ -196,15 +221,16 @@ fn case(name: &str) -> Result<Case> {
     let plain = |flow: fn(usize) -> Flow| {
         numbers.clone().map(move |n| traffic::frame(&flow(n % FLOWS), 60)).collect()
     };
-    let tunnelled = |flow: fn(usize) -> Flow| -> Vec<Vec<u8>> {
+    let tunnelled = |flow: fn(usize) -> Flow, vteps: usize| -> Vec<Vec<u8>> {
         let frame = |n: usize| {
             let inner = traffic::frame(&flow(n % FLOWS).reversed(), 60);
-            traffic::vxlan_frame(&inner, 0, traffic::entropy_port(n))
+            traffic::vxlan_frame(&inner, n % vteps, traffic::entropy_port(n))
         };
         numbers.clone().map(frame).collect()
     };
     let pair =
         |n| Flow { dl_src: traffic::host_mac(1, n), dl_dst: traffic::host_mac(2, n), ..Flow::numbered(n) };
+    let behind_vtep = |n| Flow { dl_dst: traffic::host_mac(2, n % traffic::MAX_VTEPS), ..Flow::numbered(n) };
     let acl_flow = |n: usize| {
         // The longest prefix leaves four bits; it is the source that makes the flows differ.
         let (mask, host) = ((n % ACL_MASKS) as u32, (n / ACL_MASKS % 16) as u32);
@@ -217,8 +243,27 @@ fn case(name: &str) -> Result<Case> {
     let (rules, input_is_overlay, sink, frames): (Vec<String>, bool, _, Vec<Vec<u8>>) = match name {
         "l2" => (one("in_port=in,actions=output:out"), true, out("overlay"), plain(Flow::numbered)),
         "encap" => (one("in_port=in,actions=output:vx0"), true, out("underlay"), plain(Flow::numbered)),
-        "decap" => (one("in_port=vx0,actions=output:out"), false, out("overlay"), tunnelled(Flow::numbered)),
+        // The rules look into the packet, so a key is needed.
+        "encap-rules" => {
+            let rules = ["priority=9,in_port=in,udp,actions=output:vx0", "priority=1,actions=drop"];
+            (rules.map(str::to_owned).to_vec(), true, out("underlay"), plain(Flow::numbered))
+        }
+        "decap" => {
+            (one("in_port=vx0,actions=output:out"), false, out("overlay"), tunnelled(Flow::numbered, 1))
+        }
         "normal" => (Vec::new(), true, out("underlay"), plain(pair)),
+        "normal-decap" => (Vec::new(), false, out("overlay"), tunnelled(pair, 1)),
+        "vteps-encap" => {
+            let rule = |n| {
+                let mac = MacAddr(traffic::host_mac(2, n));
+                format!("in_port=in,dl_dst={mac},actions=output:vx{n}")
+            };
+            ((0..traffic::MAX_VTEPS).map(rule).collect(), true, out("underlay"), plain(behind_vtep))
+        }
+        "vteps-decap" => {
+            let rules = (0..traffic::MAX_VTEPS).map(|n| format!("in_port=vx{n},actions=output:out"));
+            (rules.collect(), false, out("overlay"), tunnelled(behind_vtep, traffic::MAX_VTEPS))
+        }
         "acl" => {
             let rule = |mask| {
                 let prefix = 9 + mask;
@@ -230,18 +275,27 @@ fn case(name: &str) -> Result<Case> {
             };
             ((0..ACL_MASKS).map(rule).collect(), true, out("underlay"), plain(acl_flow))
         }
-        _ => bail!("no case {name}, expected l2, encap, decap, normal or acl"),
+        _ => bail!("no case {name}"),
     };
     let input = if input_is_overlay { (port("in"), String::new()) } else { (String::new(), port("in")) };
-    let (ip, mac) = (traffic::vtep_ip(0), MacAddr(traffic::vtep_mac(0)));
-    let (own_mac, own_ip, vni) = (MacAddr(traffic::LOCAL_MAC), traffic::LOCAL_IP, traffic::vtep_vni(0));
+    let (own_mac, own_ip) = (MacAddr(traffic::LOCAL_MAC), traffic::LOCAL_IP);
+    let vteps = if name.starts_with("vteps") { traffic::MAX_VTEPS } else { 1 };
+    let tunnel = |n| {
+        let (ip, vni) = (traffic::vtep_ip(n), traffic::vtep_vni(n));
+        format!(
+            "[[bridge.port]]\nname = \"vx{n}\"\ntype = \"vxlan\"\noptions = {{ remote_ip = \"{ip}\", key = {vni} }}\n"
+        )
+    };
+    let neighbour =
+        |n| format!("{{ ip = \"{}\", mac = \"{}\" }}", traffic::vtep_ip(n), MacAddr(traffic::vtep_mac(n)));
+    let tunnels: String = (0..vteps).map(tunnel).collect();
+    let neighbours = (0..vteps).map(neighbour).collect::<Vec<_>>().join(", ");
     let (fail_mode, flows) =
         if rules.is_empty() { ("standalone", "[]".to_owned()) } else { ("secure", format!("{rules:?}")) };
     let document = format!(
-        "[[bridge]]\nname = \"br0\"\nfail_mode = \"{fail_mode}\"\nflows = {flows}\n{}{}\
-         [[bridge.port]]\nname = \"vx0\"\ntype = \"vxlan\"\noptions = {{ remote_ip = \"{ip}\", key = {vni} }}\n\
-         [[bridge]]\nname = \"br-phy\"\nhwaddr = \"{own_mac}\"\naddress = [\"{own_ip}/24\"]\n\
-         neighbour = [{{ ip = \"{ip}\", mac = \"{mac}\" }}]\n{}{}",
+        "[[bridge]]\nname = \"br0\"\nfail_mode = \"{fail_mode}\"\nflows = {flows}\n{}{}{tunnels}\
+         [[bridge]]\nname = \"br-phy\"\nhwaddr = \"{own_mac}\"\naddress = [\"{own_ip}/16\"]\n\
+         neighbour = [{neighbours}]\n{}{}",
         input.0, sink.0, input.1, sink.1
     );
     Ok(Case { document, frames })

@@ -207,6 +207,14 @@ mod tests {
     }
 
     #[test]
+    fn a_million_flows_fit_in_64_mib() {
+        let cache = FlowCache::new(1_000_000);
+        assert!(cache.entries() >= 1_000_000);
+        assert_eq!(cache.region().1, cache.entries() * cache.bytes_per_entry());
+        assert!(cache.region().1 <= 64 << 20);
+    }
+
+    #[test]
     fn replacement_takes_the_same_signature_then_a_free_entry_then_any() {
         let mut cache = FlowCache::new(16);
         let hash = |n: u64| 5 << 32 | n;

@@ -7,6 +7,7 @@
 //! are the same under every seed, it can be keyed: the megaflow table draws its secrets at random.
 
 use wire::key::{FRAG_ANY, FRAG_LATER, FlowKey, TUN_IPV6};
+use wire::plain::PlainInner;
 
 /// Secrets of the two hashes below: the first hexadecimal digits of pi, any odd-looking numbers would do.
 /// They are fixed, so that a flow keeps its source port and its select bucket over a restart.
@@ -74,6 +75,16 @@ pub fn flow_hash(key: &FlowKey) -> u32 {
     (hash ^ (hash >> 32)) as u32
 }
 
+/// [`flow_hash`] of an ordinary frame, without its key.
+#[inline(always)]
+pub fn plain_flow_hash(inner: &PlainInner) -> u32 {
+    let words = &inner.words;
+    let pairs = fold(words[0] ^ SECRET[0], words[1] ^ SECRET[1])
+        ^ fold(words[2] ^ SECRET[2], (words[3] & TRANSPORT) ^ SECRET[3]);
+    let hash = finish(pairs);
+    (hash ^ (hash >> 32)) as u32
+}
+
 /// Hash for the flow cache: what [`flow_hash`] counts, and where the packet came from (`in_port`, `tun_id`,
 /// outer addresses). Made of the key and not of a flow hash: that is one multiplication less to wait for.
 ///
@@ -119,6 +130,31 @@ mod tests {
                 (a.ipv6_src, a.ipv6_dst) = (b.ipv6_src, b.ipv6_dst);
                 prop_assert_eq!(flow_hash(&a), hash);
             }
+        }
+
+        /// An ordinary frame hashes alike with and without its key, whatever its bytes; others have no short way.
+        #[test]
+        fn a_frame_hashes_as_its_key(
+            bytes in prop::collection::vec(any::<u8>(), 0..90), proto in prop::sample::select(vec![6u8, 17, 1, 132]),
+            ihl in 5u8..7, len in 0u16..100, fragment in prop::sample::select(vec![0u16, 0x4000, 0x2000, 1]),
+        ) {
+            let mut frame = bytes;
+            if frame.len() > 34 {
+                frame[12..15].copy_from_slice(&[8, 0, 0x40 | ihl]);
+                frame[16..18].copy_from_slice(&len.to_be_bytes());
+                frame[20..22].copy_from_slice(&fragment.to_be_bytes());
+                frame[23] = proto;
+            }
+            let mut key = FlowKey::ZERO;
+            let parsed = wire::parse::extract_general(&frame, &mut key);
+            let inner = PlainInner::read(&frame);
+            if let Some(inner) = inner {
+                prop_assert_eq!(plain_flow_hash(&inner), flow_hash(&key));
+                prop_assert_eq!((inner.tos, inner.ttl), (key.nw_tos, key.nw_ttl));
+                prop_assert!(parsed.is_ok_and(|parsed| parsed.anomaly.is_none()));
+            }
+            let tcp_or_udp = matches!(proto, 6 | 17) && parsed.is_ok_and(|p| p.l4 == 34 && p.anomaly.is_none());
+            prop_assert_eq!(inner.is_some(), tcp_or_udp && frame.len() >= 54 && key.nw_frag == 0);
         }
 
         #[test]

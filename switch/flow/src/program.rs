@@ -13,7 +13,7 @@ pub use wire::rewrite::Side;
 
 /// A datapath port number: unique over all bridges, below [`MAX_PORTS`]. It is what
 /// [`wire::key::FlowKey::in_port`] holds; OpenFlow port numbers are per bridge and stay in the slow path.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
 pub struct PortId(pub u16);
 
 /// Upper bound of datapath port numbers.

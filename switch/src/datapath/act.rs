@@ -1,18 +1,22 @@
 //! Stage 4, **act**: the program of each packet's megaflow runs on it. At the end of a program the packet
 //! is staged for a port, held, or freed under a reason; there is no fourth way.
 
-use super::adjacency::{MAX_HELD, Reach};
+use super::adjacency::{Fast, InnerIp, MAX_HELD, Reach};
+use super::counters::WorkerCounters;
 use super::hold::Held;
-use super::key::PacketInfo;
+use super::key::{InnerCount, PacketInfo};
 use super::message::Upcall;
-use super::{BURST, Batch, Path};
+use super::{BURST, Batch, Lens, Path};
 use flow::drop::DropReason;
-use flow::hash::flow_hash;
+use flow::hash::{flow_hash, plain_flow_hash};
 use flow::program::{AdjacencyId, Op, Policy, PortId, Program, ProgramId, PuntReason};
+use rte::burst::Drain;
 use rte::{Burst, Mbuf};
 use wire::ecn::{EcnDecap, ecn_decap, set_ce};
 use wire::encap::{ENCAP_V4_LEN, INNER_MAX_LEN};
 use wire::key::FlowKey;
+use wire::parse::{Anomaly, extract};
+use wire::plain::{PLAIN_HEADERS, PlainInner};
 use wire::proto::{ETH_IPV4, ETH_IPV6, ETHERNET_LEN};
 
 /// A program as a worker keeps it: the common ones are single operations.
@@ -46,9 +50,144 @@ impl Compiled {
 /// Consecutive packets of a batch that have one program. Their mbufs are the next ones of `mbufs`, which is
 /// longer: it must be the last of what is zipped.
 struct Run<'a, 'b> {
-    mbufs: &'a mut rte::burst::Drain<'b>,
+    mbufs: &'a mut Drain<'b>,
     keys: &'a [FlowKey],
     infos: &'a [PacketInfo],
+}
+
+/// Packets and their bytes.
+#[derive(Debug, Clone, Copy, Default)]
+struct Sent {
+    packets: u64,
+    bytes: u64,
+}
+
+impl Sent {
+    #[inline(always)]
+    fn less(&mut self, bytes: u64) {
+        self.packets -= 1;
+        self.bytes -= bytes;
+    }
+}
+
+/// What an encapsulation wants of an inner frame.
+#[derive(Debug, Clone, Copy)]
+struct Inner {
+    flow_hash: u32,
+    ip: InnerIp,
+}
+
+/// What an encapsulation wants of the frames of a run.
+struct Inners {
+    list: [Inner; BURST],
+    /// Frames that have to be dropped, as bits.
+    failed: u32,
+    /// Why, each of those.
+    reasons: [DropReason; BURST],
+    /// All but those.
+    sum: Sent,
+    /// Bytes of the longest frame.
+    longest: u32,
+    /// None has to be dropped, and all have the headroom.
+    is_plain: bool,
+}
+
+impl Inners {
+    const NONE: Inners = Inners {
+        list: [Inner { flow_hash: 0, ip: InnerIp { is_ip: false, tos: 0, ttl: 0 } }; BURST],
+        failed: 0,
+        reasons: [DropReason::Headroom; BURST],
+        sum: Sent { packets: 0, bytes: 0 },
+        longest: 0,
+        is_plain: true,
+    };
+
+    #[inline(always)]
+    fn add(&mut self, at: usize, mbuf: &Mbuf, inner: Result<Inner, DropReason>) {
+        let len = mbuf.data_len();
+        match inner {
+            Ok(inner) => {
+                self.list[at % BURST] = inner;
+                self.sum.packets += 1;
+                self.sum.bytes += len as u64;
+                self.longest = self.longest.max(len as u32);
+                self.is_plain &= mbuf.headroom() >= ENCAP_V4_LEN;
+            }
+            Err(reason) => {
+                self.failed |= 1 << at;
+                self.reasons[at % BURST] = reason;
+                self.is_plain = false;
+            }
+        }
+    }
+
+    /// Reads frames of which there are no keys.
+    #[inline(never)]
+    fn read(&mut self, mbufs: &mut [Mbuf], counters: &WorkerCounters) {
+        for (at, mbuf) in mbufs.iter_mut().enumerate() {
+            let inner = match PlainInner::read(mbuf.data()) {
+                Some(inner) if mbuf.segment_count() == 1 => Ok(Inner {
+                    flow_hash: plain_flow_hash(&inner),
+                    ip: InnerIp { is_ip: true, tos: inner.tos, ttl: inner.ttl },
+                }),
+                _ => unusual_inner(mbuf, counters),
+            };
+            self.add(at, mbuf, inner);
+        }
+    }
+
+    /// Takes it from the frames' keys, and their outer headers off.
+    #[inline(never)]
+    fn of_keys(&mut self, mbufs: &mut [Mbuf], keys: &[FlowKey], infos: &[PacketInfo]) {
+        for (at, ((mbuf, key), info)) in mbufs.iter_mut().zip(keys).zip(infos).enumerate() {
+            let stripped = strip_if_tunnelled(mbuf, key, info);
+            let inner = stripped.map(|()| Inner { flow_hash: flow_hash(key), ip: InnerIp::of(key) });
+            self.add(at, mbuf, inner);
+        }
+    }
+}
+
+/// Writes outer headers in front of frames that have the room.
+#[inline(never)]
+fn write_headers(fast: &Fast, mbufs: &mut [Mbuf], inners: &Inners) {
+    for (mbuf, inner) in mbufs.iter_mut().zip(&inners.list) {
+        let inner_len = mbuf.data_len() as u16;
+        if let Some(room) = mbuf.prepend_array() {
+            fast.write(room, inner_len, inner.flow_hash, inner.ip);
+        }
+    }
+}
+
+/// The longest and the sum of the lengths of some frames.
+#[inline(always)]
+fn longest_and_sum(lens: &[u32]) -> (u32, u64) {
+    lens.iter().fold((0, 0), |(longest, sum), len| (longest.max(*len), sum + u64::from(*len)))
+}
+
+/// Why a packet of this length has no room for the outer headers.
+#[cold]
+fn no_room(inner_len: usize) -> DropReason {
+    if inner_len > usize::from(INNER_MAX_LEN) { DropReason::MtuExceeded } else { DropReason::Headroom }
+}
+
+/// What an encapsulation wants of any frame but an ordinary one: its flow's hash, and its IP header's TOS and TTL.
+#[cold]
+#[inline(never)]
+fn unusual_inner(mbuf: &mut Mbuf, counters: &WorkerCounters) -> Result<Inner, DropReason> {
+    mbuf.linearize().map_err(|_| DropReason::Segments)?;
+    let mut key = FlowKey::ZERO;
+    match extract(mbuf.data(), &mut key) {
+        Ok(parsed) => {
+            if let Some(anomaly) = parsed.anomaly {
+                counters.anomaly(anomaly);
+            }
+            Ok(Inner { flow_hash: flow_hash(&key), ip: InnerIp::of(&key) })
+        }
+        Err(truncated) => {
+            counters.anomaly(Anomaly::from(truncated));
+            Err(DropReason::EthernetTruncated)
+        }
+    }
 }
 
 impl Path {
@@ -56,10 +195,10 @@ impl Path {
     #[inline]
     pub(super) fn act(&mut self, batch: &mut Batch) {
         let count = batch.mbufs.len();
-        let hits = &batch.hits[..count];
-        self.lookup.table.account_burst(hits, &batch.lens[..count]);
-        self.lookup.table.program_burst(hits, &mut batch.programs[..count]);
+        let (hits, lens) = (&batch.hits[..count], &batch.lens[..count]);
+        self.lookup.table.take_burst(hits, lens, &mut batch.programs[..count]);
         let (programs, keys, infos) = (&batch.programs[..count], &batch.keys[..count], &batch.infos[..count]);
+        self.prefetch_ways(programs);
         let mut mbufs = batch.mbufs.drain();
         let mut at = 0;
         while at < count {
@@ -82,28 +221,161 @@ impl Path {
         }
     }
 
-    /// A burst whose packets all go by one megaflow that only outputs: none is read.
-    #[inline]
-    pub(super) fn forward_all(&mut self, mbufs: &mut Burst<BURST>, slot: u32, in_port: PortId) {
-        let Some(Some(&Compiled::Output(port))) =
-            self.programs.get(self.lookup.table.program(slot) as usize).map(Option::as_ref)
-        else {
-            return;
-        };
-        let mut out = self.tx.to(port, &self.counters);
-        let (mut packets, mut bytes) = (0, 0);
-        for mbuf in mbufs.drain() {
-            let len = mbuf.len();
-            if (len as usize) < ETHERNET_LEN {
-                self.counters.count_drop(in_port, DropReason::EthernetTruncated, 1);
-                continue;
+    /// A burst whose packets all go by one megaflow with a shortcut: no key is made for them.
+    #[inline(always)]
+    pub(super) fn forward_all(&mut self, mbufs: &mut Burst<BURST>, lens: &Lens, slot: u32, in_port: PortId) {
+        let program = self.lookup.table.program(slot) as usize;
+        let count = mbufs.len();
+        let mut taken = Sent { packets: count as u64, bytes: lens.bytes };
+        let mut mbufs = mbufs.drain();
+        match self.programs.get(program).and_then(Option::as_ref) {
+            Some(&Compiled::Output(port)) => {
+                let mut out = self.tx.to(port, &self.counters);
+                if lens.shortest as usize >= ETHERNET_LEN && out.has_room(count, lens.longest) {
+                    out.stage_next(&mut mbufs, count, lens.bytes);
+                } else {
+                    for mbuf in mbufs {
+                        let len = mbuf.len();
+                        if len as usize >= ETHERNET_LEN {
+                            let _ = out.stage(mbuf);
+                        } else {
+                            taken.less(len.into());
+                            self.counters.count_drop(in_port, DropReason::EthernetTruncated, 1);
+                        }
+                    }
+                }
             }
-            packets += 1;
-            bytes += u64::from(len);
-            let _ = out.stage(mbuf);
+            Some(&Compiled::Encap(adjacency, vni)) => {
+                let mut inners = Inners::NONE;
+                inners.read(mbufs.rest_mut(), &self.counters);
+                taken = inners.sum;
+                self.encap_next((adjacency, vni), &mut mbufs, count, &inners, |_| in_port);
+            }
+            _ => {}
         }
-        self.lookup.table.account(slot, packets, bytes);
-        self.counters.megaflow_hits.add(packets);
+        self.lookup.table.account(slot, taken.packets, taken.bytes);
+        self.counters.megaflow_hits.add(taken.packets);
+    }
+
+    /// A batch of tunnel packets with shortcuts: their outer headers go, and their keys are not made.
+    #[inline(always)]
+    pub(super) fn act_unkeyed(&mut self, batch: &mut Batch) {
+        let count = batch.mbufs.len();
+        let (hits, lens) = (&batch.hits[..count], &batch.lens[..count]);
+        let (programs, unkeyed) = (&mut batch.programs[..count], &batch.unkeyed[..count]);
+        let mut inner = InnerCount::default();
+        for (packet, len) in unkeyed.iter().zip(lens) {
+            inner.add(packet.in_port, 1, u64::from(*len), &self.counters);
+        }
+        inner.count(&self.counters);
+        self.counters.megaflow_hits.add(count as u64);
+        self.lookup.table.account_burst(hits, lens);
+        self.lookup.table.program_burst(hits, programs);
+        self.prefetch_ways(programs);
+        let mut mbufs = batch.mbufs.drain();
+        for (mbuf, packet) in mbufs.rest_mut().iter_mut().zip(unkeyed) {
+            // Neither can fail: both lengths were measured in this very frame.
+            if packet.trailing > 0 {
+                let _ = mbuf.trim(packet.trailing.into());
+            }
+            let _ = mbuf.adj(PLAIN_HEADERS);
+        }
+        let mut at = 0;
+        while at < count {
+            let program = programs[at];
+            let end = at + programs[at..].iter().take_while(|p| **p == program).count();
+            match self.programs.get(program as usize).and_then(Option::as_ref) {
+                Some(&Compiled::Output(port)) => {
+                    let (longest, bytes) = longest_and_sum(&lens[at..end]);
+                    self.output_next(port, &mut mbufs, end - at, longest, bytes);
+                }
+                Some(&Compiled::Encap(adjacency, vni)) => {
+                    let mut inners = Inners::NONE;
+                    inners.read(&mut mbufs.rest_mut()[..end - at], &self.counters);
+                    let in_port = |packet: usize| unkeyed[at + packet].in_port;
+                    self.encap_next((adjacency, vni), &mut mbufs, end - at, &inners, in_port);
+                }
+                _ => {}
+            }
+            at = end;
+        }
+    }
+
+    /// Sends the next `count` of `mbufs`, of which the longest is given and the sum in bytes, as they are.
+    #[inline(always)]
+    fn output_next(&mut self, port: PortId, mbufs: &mut Drain<'_>, count: usize, longest: u32, bytes: u64) {
+        let mut out = self.tx.to(port, &self.counters);
+        if out.has_room(count, longest) {
+            out.stage_next(mbufs, count, bytes);
+        } else {
+            for mbuf in mbufs.take(count) {
+                let _ = out.stage(mbuf);
+            }
+        }
+    }
+
+    /// Encapsulates the next `count` of `mbufs` with a header that is ready.
+    #[inline(always)]
+    fn encap_next(
+        &mut self,
+        (id, vni): (AdjacencyId, u32),
+        mbufs: &mut Drain<'_>,
+        count: usize,
+        inners: &Inners,
+        in_port: impl Fn(usize) -> PortId,
+    ) {
+        let adjacency = self.adjacencies.get_mut(id.0 as usize).and_then(Option::as_mut);
+        // Whoever chose this way has seen it there.
+        let Some(fast) = adjacency.and_then(|adjacency| adjacency.fast(vni)) else { return };
+        let mut out = self.tx.to(fast.egress, &self.counters);
+        let counters = &self.counters.ports[fast.tunnel.index()];
+        let mut sent = inners.sum;
+        if inners.is_plain && out.has_room(count, inners.longest + ENCAP_V4_LEN as u32) {
+            write_headers(fast, &mut mbufs.rest_mut()[..count], inners);
+            out.stage_next(mbufs, count, sent.bytes + count as u64 * ENCAP_V4_LEN as u64);
+        } else {
+            for (at, mut mbuf) in mbufs.take(count).enumerate() {
+                if inners.failed & 1 << at != 0 {
+                    self.counters.count_drop(in_port(at), inners.reasons[at % BURST], 1);
+                    continue;
+                }
+                let inner_len = mbuf.data_len();
+                let inner = inners.list[at % BURST];
+                let staged = match mbuf.prepend_array() {
+                    Some(room) => {
+                        fast.write(room, inner_len as u16, inner.flow_hash, inner.ip);
+                        let staged = out.stage(mbuf);
+                        counters.tx_dropped.add(u64::from(!staged));
+                        staged
+                    }
+                    None => {
+                        self.counters.count_drop(in_port(at), no_room(inner_len), 1);
+                        false
+                    }
+                };
+                if !staged {
+                    sent.less(inner_len as u64);
+                }
+            }
+        }
+        counters.tx_packets.add(sent.packets);
+        counters.tx_bytes.add(sent.bytes);
+    }
+
+    /// Asks for what the programs of a burst will read, when they are several.
+    #[inline(always)]
+    fn prefetch_ways(&self, programs: &[u32]) {
+        let first = programs.first().copied().unwrap_or(0);
+        if programs.iter().fold(0, |different, program| different | program ^ first) == 0 {
+            return;
+        }
+        for program in programs {
+            if let Some(Some(Compiled::Encap(id, _))) = self.programs.get(*program as usize)
+                && let Some(Some(adjacency)) = self.adjacencies.get(id.0 as usize)
+            {
+                adjacency.prefetch();
+            }
+        }
     }
 
     /// Packets that all go out of one port as they are.
@@ -122,36 +394,14 @@ impl Path {
     /// Packets that all get one tunnel header, where that can be written in one go.
     #[inline(always)]
     fn encap_run(&mut self, id: AdjacencyId, vni: u32, run: Run<'_, '_>) {
-        let Some(Some(adjacency)) = self.adjacencies.get_mut(id.0 as usize) else {
+        let adjacency = self.adjacencies.get_mut(id.0 as usize).and_then(Option::as_mut);
+        if adjacency.is_none_or(|adjacency| adjacency.fast(vni).is_none()) {
             return self.encap_each(id, vni, run);
-        };
-        let Some(fast) = adjacency.fast(vni) else { return self.encap_each(id, vni, run) };
-        let mut out = self.tx.to(fast.egress, &self.counters);
-        let (mut sent, mut bytes) = (0, 0);
-        for ((key, info), mut mbuf) in run.keys.iter().zip(run.infos).zip(run.mbufs) {
-            if let Err(reason) = strip_if_tunnelled(&mut mbuf, key, info) {
-                self.counters.count_drop(PortId(key.in_port as u16), reason, 1);
-                continue;
-            }
-            let inner_len = mbuf.data_len();
-            let room = if inner_len > usize::from(INNER_MAX_LEN) { None } else { mbuf.prepend(ENCAP_V4_LEN) };
-            let Some(room) = room.and_then(|room| room.first_chunk_mut()) else {
-                let too_long = inner_len > usize::from(INNER_MAX_LEN);
-                let reason = if too_long { DropReason::MtuExceeded } else { DropReason::Headroom };
-                self.counters.count_drop(PortId(key.in_port as u16), reason, 1);
-                continue;
-            };
-            fast.write(room, inner_len as u16, vni, key);
-            if out.stage(mbuf) {
-                sent += 1;
-                bytes += inner_len as u64;
-            } else {
-                self.counters.ports[fast.tunnel.index()].tx_dropped.add(1);
-            }
         }
-        let counters = &self.counters.ports[fast.tunnel.index()];
-        counters.tx_packets.add(sent);
-        counters.tx_bytes.add(bytes);
+        let (count, keys) = (run.keys.len(), run.keys);
+        let mut inners = Inners::NONE;
+        inners.of_keys(&mut run.mbufs.rest_mut()[..count], keys, run.infos);
+        self.encap_next((id, vni), run.mbufs, count, &inners, |at| PortId(keys[at].in_port as u16));
     }
 
     /// The same packet by packet: the remote cannot be reached yet, or the header is an unusual one.

@@ -5,7 +5,6 @@
 
 use super::hold::List;
 use flow::drop::DropReason;
-use flow::hash::flow_hash;
 use flow::program::{Op, PortId};
 use wire::ecn::ecn_encap;
 use wire::encap::{ENCAP_V4_LEN, EncapPatch, EncapTemplate, EncapV4, EncapV4Ready, source_port};
@@ -71,35 +70,75 @@ pub struct Adjacency {
     fast: Option<Fast>,
 }
 
+/// What an outer header may take from the packet inside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct InnerIp {
+    /// Whether it is IP at all; the others are zero if not.
+    pub is_ip: bool,
+    /// TOS or traffic class.
+    pub tos: u8,
+    /// TTL or hop limit.
+    pub ttl: u8,
+}
+
+impl InnerIp {
+    /// Of the packet of this key.
+    #[inline(always)]
+    pub fn of(key: &FlowKey) -> InnerIp {
+        let dl_type = key.dl_type.get();
+        let is_ip = dl_type == ETH_IPV4 || dl_type == ETH_IPV6;
+        if is_ip {
+            InnerIp { is_ip, tos: key.nw_tos, ttl: key.nw_ttl }
+        } else {
+            InnerIp { is_ip, tos: 0, ttl: 0 }
+        }
+    }
+}
+
 /// An adjacency whose header is written in one go: untagged IPv4 with DF and without UDP checksum, out of one
-/// port, for one VNI.
+/// port, for one VNI. What most packets need is the first cache line.
 #[derive(Debug, Clone, Copy)]
+#[repr(C, align(64))]
 pub struct Fast {
     /// Header for an inner packet that asks for nothing special.
     ready: EncapV4Ready,
-    /// The same, for the others.
-    plain: EncapV4,
+    /// VNI in the lower 24 bits; above, [`Fast::INHERITS`].
     vni: u32,
-    tos: Inherit,
-    ttl: Inherit,
     /// The port that the packets leave by.
     pub egress: PortId,
     /// The vxlan port.
     pub tunnel: PortId,
+    /// The header for the others.
+    plain: EncapV4,
+    tos: Inherit,
+    ttl: Inherit,
 }
 
+const _: () = assert!(std::mem::offset_of!(Fast, plain) == 64, "what most packets need is one cache line");
+
 impl Fast {
+    /// TOS or TTL are the inner packet's, so `ready` is of no use.
+    const INHERITS: u32 = 1 << 31;
+
+    #[inline(always)]
+    fn vni(&self) -> u32 {
+        self.vni & 0x00ff_ffff
+    }
+
     /// Writes the outer headers.
     #[inline(always)]
-    pub fn write(&self, room: &mut [u8; ENCAP_V4_LEN], inner_len: u16, vni: u32, key: &FlowKey) {
-        let hash = flow_hash(key);
+    pub fn write(&self, room: &mut [u8; ENCAP_V4_LEN], inner_len: u16, flow_hash: u32, inner: InnerIp) {
         // What `ready` was made for: TOS and TTL of the port's own, and an inner packet without ECN bits.
-        let plain = matches!((self.tos, self.ttl), (Inherit::Fixed(_), Inherit::Fixed(_)));
-        if plain && key.nw_tos & 3 == 0 {
-            self.ready.write(room, inner_len, source_port(hash));
+        if self.vni & Self::INHERITS | u32::from(inner.tos) & 3 == 0 {
+            self.ready.write(room, inner_len, source_port(flow_hash));
         } else {
-            self.plain.write(room, inner_len, &patch(self.tos, self.ttl, key, hash, vni, 0));
+            self.write_patched(room, inner_len, flow_hash, inner);
         }
+    }
+
+    #[inline(never)]
+    fn write_patched(&self, room: &mut [u8; ENCAP_V4_LEN], inner_len: u16, flow_hash: u32, inner: InnerIp) {
+        self.plain.write(room, inner_len, &patch(self.tos, self.ttl, inner, flow_hash, self.vni(), 0));
     }
 }
 
@@ -112,10 +151,22 @@ impl Adjacency {
     /// The quick way to encapsulate with this VNI, where there is one.
     #[inline(always)]
     pub fn fast(&mut self, vni: u32) -> Option<&Fast> {
-        if self.fast.as_ref().is_none_or(|fast| fast.vni != vni) {
+        if !self.is_fast(vni) {
             self.fast = self.make_fast(vni);
         }
         self.fast.as_ref()
+    }
+
+    /// Whether [`Adjacency::fast`] has been made for this VNI.
+    #[inline(always)]
+    pub fn is_fast(&self, vni: u32) -> bool {
+        self.fast.as_ref().is_some_and(|fast| fast.vni() == vni)
+    }
+
+    /// Asks for what [`Adjacency::fast`] gives.
+    #[inline(always)]
+    pub fn prefetch(&self) {
+        rte::prefetch(&raw const self.fast);
     }
 
     #[inline(never)]
@@ -126,29 +177,30 @@ impl Adjacency {
         if template.wants_udp_checksum() || !template.df() {
             return None;
         }
-        let ready = plain.ready(&patch(self.tos, self.ttl, &FlowKey::ZERO, 0, vni, 0));
-        Some(Fast { ready, plain: *plain, vni, tos: self.tos, ttl: self.ttl, egress, tunnel: self.tunnel })
+        let (tos, ttl) = (self.tos, self.ttl);
+        let inherits =
+            if matches!((tos, ttl), (Inherit::Fixed(_), Inherit::Fixed(_))) { 0 } else { Fast::INHERITS };
+        let ready = plain.ready(&patch(tos, ttl, InnerIp::of(&FlowKey::ZERO), 0, vni, 0));
+        let vni = vni & 0x00ff_ffff | inherits;
+        Some(Fast { ready, vni, egress, tunnel: self.tunnel, plain: *plain, tos, ttl })
     }
 
     /// What this packet's outer header has of its own.
     #[inline(always)]
     pub fn patch(&self, key: &FlowKey, flow_hash: u32, vni: u32, ip_id: u16) -> EncapPatch {
-        patch(self.tos, self.ttl, key, flow_hash, vni, ip_id)
+        patch(self.tos, self.ttl, InnerIp::of(key), flow_hash, vni, ip_id)
     }
 }
 
 #[inline(always)]
-fn patch(tos: Inherit, ttl: Inherit, key: &FlowKey, flow_hash: u32, vni: u32, ip_id: u16) -> EncapPatch {
-    let dl_type = key.dl_type.get();
-    let is_ip = dl_type == ETH_IPV4 || dl_type == ETH_IPV6;
-    let inner_tos = if is_ip { key.nw_tos } else { 0 };
-    let tos = tos.resolve(is_ip.then_some(key.nw_tos)) & !3 | ecn_encap(inner_tos);
+fn patch(tos: Inherit, ttl: Inherit, inner: InnerIp, flow_hash: u32, vni: u32, ip_id: u16) -> EncapPatch {
+    let tos = tos.resolve(inner.is_ip.then_some(inner.tos)) & !3 | ecn_encap(inner.tos);
     EncapPatch {
         src_port: source_port(flow_hash),
         vni,
         tos,
         // A TTL of 0 is a malformed header's, or a packet's that should not be: a tunnel packet must live.
-        ttl: ttl.resolve((is_ip && key.nw_ttl != 0).then_some(key.nw_ttl)),
+        ttl: ttl.resolve((inner.is_ip && inner.ttl != 0).then_some(inner.ttl)),
         ip_id,
         ..EncapPatch::default()
     }

@@ -1,22 +1,26 @@
 //! Stage 2, **key**: each frame becomes a flow key. A tunnel packet for one of our VTEP sockets is checked,
 //! and keyed by its *inner* frame with the tunnel fields beside it, so that decapsulation costs one lookup.
 //!
-//! Where a port's traffic is all one megaflow that only outputs, no decision needs the key and none is
-//! extracted: see [`Shortcuts`].
+//! Where a port's traffic is all one megaflow that only outputs or only encapsulates, no decision needs the key
+//! and none is extracted: see [`Shortcuts`].
 
 use super::act::Compiled;
+use super::adjacency::Adjacency;
 use super::counters::WorkerCounters;
 use super::{Batch, Path};
 use crate::tunnel::termination::{Intake, Termination};
 use flow::drop::DropReason;
 use flow::megaflow::MegaflowTable;
 use flow::program::PortId;
-use rte::Mbuf;
+use rte::{Burst, Mbuf};
 use wire::encap::EncapExt;
 use wire::key::FlowKey;
 use wire::outer::{clear_tunnel, parse_outer, peek};
-use wire::parse::{Anomaly, extract};
+use wire::parse::{Anomaly, COMMON, Origin, extract, extract_common};
 use wire::plain::{PLAIN_HEADERS, PlainOuter};
+
+/// Bursts that go the long way at once after one that could not take shortcuts but for a few of its packets.
+const SKIP: u32 = 16;
 
 /// Where things are in a packet whose key was extracted.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -33,11 +37,24 @@ pub struct PacketInfo {
     pub len: u32,
 }
 
-/// Ports whose packets all go by one megaflow, the program of which is one output. For them the way is
-/// known before the key: only what an output needs is found out.
+impl PacketInfo {
+    /// Of a frame that [`extract_common`] took. Field by field: no value that is made first and then copied.
+    #[inline(always)]
+    fn set_common(&mut self, strip: u16, outer_tos: u8, len: u32) {
+        self.strip = strip;
+        self.l3 = COMMON.l3;
+        self.l4 = COMMON.l4;
+        self.outer_tos = outer_tos;
+        self.len = len;
+    }
+}
+
+/// Ports whose packets all go by one megaflow, the program of which is one output or one encapsulation whose
+/// header is ready. For them the way is known before the key: only what that program needs is found out.
 pub(super) struct Shortcuts<'a> {
     table: &'a MegaflowTable,
     programs: &'a [Option<Compiled>],
+    adjacencies: &'a [Option<Box<Adjacency>>],
     /// Not while flows wait for decisions: what is held is found by its key, and later packets of the same
     /// flow must stay behind it.
     enabled: bool,
@@ -50,6 +67,7 @@ impl<'a> Shortcuts<'a> {
         Shortcuts {
             table: &path.lookup.table,
             programs: &path.programs,
+            adjacencies: &path.adjacencies,
             enabled: path.pending.is_empty(),
             last: (PortId::TUNNEL_MISS, None),
         }
@@ -67,16 +85,84 @@ impl<'a> Shortcuts<'a> {
     #[inline]
     fn find(&self, port: PortId) -> Option<u32> {
         let slot = self.table.wild(port.0.into()).filter(|_| self.enabled)?;
-        let program = self.programs.get(self.table.program(slot) as usize)?;
-        matches!(program, Some(Compiled::Output(_))).then_some(slot)
+        let short = match self.programs.get(self.table.program(slot) as usize)?.as_ref()? {
+            Compiled::Output(_) => true,
+            // The first burst goes the long way, which makes the header.
+            Compiled::Encap(id, vni) => {
+                self.adjacencies.get(id.0 as usize)?.as_ref().is_some_and(|a| a.is_fast(*vni))
+            }
+            _ => false,
+        };
+        short.then_some(slot)
     }
 }
 
 /// What the key stage found out about a frame.
 struct Found {
     info: PacketInfo,
-    /// The megaflow, when it is known without a key.
-    slot: Option<u32>,
+}
+
+/// What is known of a tunnel packet that needs no key.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Unkeyed {
+    /// The vxlan port.
+    pub in_port: PortId,
+    /// Bytes behind the UDP datagram.
+    pub trailing: u16,
+}
+
+/// Finds the way of a batch of plain tunnel packets that all take shortcuts: their slots, lengths and what is
+/// left to do to them. False when there is another packet among them: nothing has been done then.
+#[inline(always)]
+pub(super) fn recognise(
+    batch: &mut Batch,
+    port: PortId,
+    termination: &mut Termination,
+    mut shortcuts: Shortcuts<'_>,
+) -> bool {
+    let Some(mut intake) = termination.intake(port) else { return false };
+    if !shortcuts.enabled {
+        return false;
+    }
+    if batch.skip > 0 {
+        batch.skip -= 1;
+        return false;
+    }
+    let recognised = recognise_all(batch, &mut intake, &mut shortcuts);
+    let all = recognised == batch.mbufs.len();
+    if !all && recognised > 0 {
+        batch.skip = SKIP;
+    }
+    all
+}
+
+/// How many packets from the front take shortcuts.
+#[inline(never)]
+fn recognise_all(batch: &mut Batch, intake: &mut Intake<'_>, shortcuts: &mut Shortcuts<'_>) -> usize {
+    let Batch { mbufs, hits, lens, unkeyed, .. } = batch;
+    // What tells tunnels apart in the packet before, and its answer.
+    let mut before = (0, 0, 0);
+    let (mut in_port, mut slot) = (PortId::TUNNEL_MISS, 0);
+    let packets = mbufs.iter().zip(hits).zip(lens).zip(unkeyed);
+    for (at, (((mbuf, hit), len), unkeyed)) in packets.enumerate() {
+        let Some(outer) = PlainOuter::read(mbuf.data()) else { return at };
+        // Congestion marks concern the inner header, so that has to be read.
+        if mbuf.segment_count() != 1 || outer.tos & 3 == 3 {
+            return at;
+        }
+        let now = (outer.dl_dst, outer.addresses, outer.port_and_vni);
+        if now != before {
+            if !intake.takes(&outer) {
+                return at;
+            }
+            let Some(port) = intake.recall(&outer) else { return at };
+            let Some(found) = shortcuts.slot(port) else { return at };
+            (in_port, slot, before) = (port, found, now);
+        }
+        (*hit, *len, *unkeyed) =
+            (slot, outer.inner_len.into(), Unkeyed { in_port, trailing: outer.trailing });
+    }
+    batch.mbufs.len()
 }
 
 /// Extracts the keys of a batch that came from `port`. Frames that cannot be keyed are freed and counted;
@@ -86,107 +172,172 @@ pub(super) fn extract_batch(
     batch: &mut Batch,
     port: PortId,
     termination: &mut Termination,
-    mut shortcuts: Shortcuts<'_>,
     counters: &WorkerCounters,
 ) {
-    let mut intake = termination.intake(port);
-    let (mut kept, mut unkeyed) = (0, 0u32);
-    for at in 0..batch.mbufs.len() {
-        let (key, mbuf) = (&mut batch.keys[kept], &mut batch.mbufs[at]);
-        let result = match &mut intake {
-            Some(intake) => underlay_frame(mbuf, port, intake, &mut shortcuts, counters, key),
-            None => plain_frame(mbuf, port, counters, key),
-        };
-        match result {
-            Ok(found) => {
-                batch.infos[kept] = found.info;
-                batch.lens[kept] = found.info.len;
-                if let Some(slot) = found.slot {
-                    batch.hits[kept] = slot;
-                    unkeyed |= 1 << kept;
-                }
-                if kept != at {
-                    batch.mbufs.swap(kept, at);
-                }
-                kept += 1;
-            }
-            Err(reason) => counters.count_drop(port, reason, 1),
-        }
-    }
-    batch.mbufs.truncate(kept);
-    batch.unkeyed = unkeyed;
-    if batch.unkeyed != 0 && batch.unkeyed != u32::MAX >> (32 - kept) {
-        complete_keys(batch, counters);
+    let count = batch.mbufs.len() as u64;
+    let failed = if let Some(mut intake) = termination.intake(port) {
+        let mut inner = InnerCount::default();
+        let failed = underlay_frames(batch, port, &mut intake, &mut inner, counters);
+        inner.count(counters);
+        // Frames that go another way are not counted there.
+        batch.in_port = Some(inner.port).filter(|_| inner.packets == count);
+        failed
+    } else {
+        batch.in_port = Some(port);
+        plain_frames(batch, port, counters)
+    };
+    if failed != 0 {
+        take_out(batch, failed);
     }
 }
 
-/// Extracts the keys that shortcuts left out, because other packets of the batch have to be looked up.
-#[cold]
+/// Frames on a port of a bridge without addresses. Those that cannot be keyed are counted and returned, as bits.
 #[inline(never)]
-fn complete_keys(batch: &mut Batch, counters: &WorkerCounters) {
-    for at in 0..batch.mbufs.len() {
-        if batch.unkeyed & 1 << at != 0 {
-            let info = batch.infos[at];
-            let inner = batch.mbufs[at].data().get(usize::from(info.strip)..).unwrap_or(&[]);
-            // The frame is as long as an Ethernet header; that was checked.
-            if let Ok(found) = describe(inner, info.strip, info.outer_tos, counters, &mut batch.keys[at]) {
-                batch.infos[at] = found.info;
+fn plain_frames(batch: &mut Batch, port: PortId, counters: &WorkerCounters) -> u32 {
+    let Batch { mbufs, keys, infos, lens, .. } = batch;
+    let origin = Origin::port(port.0.into());
+    let mut failed = 0;
+    for (at, (((mbuf, key), info), len)) in mbufs.iter_mut().zip(keys).zip(infos).zip(lens).enumerate() {
+        if mbuf.segment_count() == 1 && extract_common(mbuf.data(), origin, key) {
+            *len = mbuf.data_len() as u32;
+            info.set_common(0, 0, *len);
+            continue;
+        }
+        match one_segment(mbuf).and_then(|()| plain_frame(mbuf, port, counters, key)) {
+            Ok(found) => (*info, *len) = (found.info, found.info.len),
+            Err(reason) => {
+                counters.count_drop(port, reason, 1);
+                failed |= 1 << at;
             }
         }
     }
-    batch.unkeyed = 0;
+    failed
+}
+
+/// The same for a port of a bridge with addresses.
+#[inline(never)]
+fn underlay_frames(
+    batch: &mut Batch,
+    port: PortId,
+    intake: &mut Intake<'_>,
+    inner: &mut InnerCount,
+    counters: &WorkerCounters,
+) -> u32 {
+    let Batch { mbufs, keys, infos, lens, .. } = batch;
+    let mut failed = 0;
+    // What tells tunnels apart in the packet before, and its answer.
+    let (mut before, mut in_port) = ((0, 0, 0), PortId::TUNNEL_MISS);
+    'packets: for (at, (((mbuf, key), info), len)) in
+        mbufs.iter_mut().zip(keys).zip(infos).zip(lens).enumerate()
+    {
+        let outer = if mbuf.segment_count() == 1 { PlainOuter::read(mbuf.data()) } else { None };
+        let result = 'found: {
+            if let Some(outer) = outer {
+                let now = (outer.dl_dst, outer.addresses, outer.port_and_vni);
+                if now != before {
+                    if !intake.takes(&outer) {
+                        break 'found unusual_segments(mbuf, port, intake, counters, key);
+                    }
+                    (before, in_port) = (now, intake.recall(&outer).unwrap_or(PortId::TUNNEL_MISS));
+                }
+                inner.add(in_port, 1, outer.inner_len.into(), counters);
+                if outer.trailing > 0 {
+                    // Cannot fail: the padding was measured in this very frame.
+                    let _ = mbuf.trim(outer.trailing.into());
+                }
+                let frame = mbuf.data().get(PLAIN_HEADERS..).unwrap_or(&[]);
+                let origin = outer.origin(in_port.0.into());
+                if extract_common(frame, origin, key) {
+                    *len = outer.inner_len.into();
+                    info.set_common(PLAIN_HEADERS as u16, outer.tos, *len);
+                    continue 'packets;
+                }
+                origin.fill_key(key);
+                describe(frame, PLAIN_HEADERS as u16, outer.tos, counters, key)
+            } else {
+                unusual_segments(mbuf, port, intake, counters, key)
+            }
+        };
+        match result {
+            Ok(found) => (*info, *len) = (found.info, found.info.len),
+            Err(reason) => {
+                counters.count_drop(port, reason, 1);
+                failed |= 1 << at;
+            }
+        }
+    }
+    failed
+}
+
+#[cold]
+fn unusual_segments(
+    mbuf: &mut Mbuf,
+    port: PortId,
+    intake: &Intake<'_>,
+    counters: &WorkerCounters,
+    key: &mut FlowKey,
+) -> Result<Found, DropReason> {
+    one_segment(mbuf)?;
+    unusual_frame(mbuf, port, intake, counters, key)
+}
+
+/// Frees the packets of these numbers, as bits; the others move up.
+#[cold]
+#[inline(never)]
+fn take_out(batch: &mut Batch, failed: u32) {
+    let mut kept = Burst::new();
+    for (at, mbuf) in batch.mbufs.drain().enumerate() {
+        if failed & 1 << at != 0 {
+            continue;
+        }
+        let to = kept.len();
+        batch.keys[to] = batch.keys[at];
+        batch.infos[to] = batch.infos[at];
+        batch.lens[to] = batch.lens[at];
+        // Cannot fail: as long as the burst that it came from.
+        let _ = kept.push(mbuf);
+    }
+    batch.mbufs = kept;
 }
 
 /// A frame that is not looked at for tunnels.
-#[inline(always)]
 fn plain_frame(
     mbuf: &mut Mbuf,
     port: PortId,
     counters: &WorkerCounters,
     key: &mut FlowKey,
 ) -> Result<Found, DropReason> {
-    one_segment(mbuf)?;
-    clear_tunnel(key);
-    key.in_port = u32::from(port.0);
+    Origin::port(port.0.into()).fill_key(key);
     describe(mbuf.data(), 0, 0, counters, key)
 }
 
-/// A frame on a port of a bridge with addresses.
-#[inline(always)]
-fn underlay_frame(
-    mbuf: &mut Mbuf,
+/// Packets received by vxlan ports, by runs of packets of one port.
+#[derive(Default)]
+pub(super) struct InnerCount {
     port: PortId,
-    intake: &mut Intake<'_>,
-    shortcuts: &mut Shortcuts<'_>,
-    counters: &WorkerCounters,
-    key: &mut FlowKey,
-) -> Result<Found, DropReason> {
-    one_segment(mbuf)?;
-    let Some(outer) = PlainOuter::read(mbuf.data()) else {
-        return unusual_frame(mbuf, port, intake, counters, key);
-    };
-    if !intake.takes(&outer) {
-        return unusual_frame(mbuf, port, intake, counters, key);
+    packets: u64,
+    bytes: u64,
+}
+
+impl InnerCount {
+    /// Counts packets of `port`.
+    #[inline(always)]
+    pub(super) fn add(&mut self, port: PortId, packets: u64, bytes: u64, counters: &WorkerCounters) {
+        if port != self.port {
+            self.count(counters);
+            *self = InnerCount { port, packets: 0, bytes: 0 };
+        }
+        self.packets += packets;
+        self.bytes += bytes;
     }
-    let in_port = intake.recall(&outer).unwrap_or(PortId::TUNNEL_MISS);
-    count_inner(counters, in_port, outer.inner_len);
-    if outer.trailing > 0 {
-        // Cannot fail: the padding was measured in this very frame.
-        let _ = mbuf.trim(outer.trailing.into());
+
+    /// Puts the last run into the counters; to be called at the end.
+    #[inline(always)]
+    pub(super) fn count(&self, counters: &WorkerCounters) {
+        let counts = &counters.ports[self.port.index()];
+        counts.rx_packets.add(self.packets);
+        counts.rx_bytes.add(self.bytes);
     }
-    let (strip, outer_tos) = (PLAIN_HEADERS as u16, outer.tos);
-    // Congestion marks concern the inner header, so that has to be read.
-    if outer_tos & 3 != 3
-        && let Some(slot) = shortcuts.slot(in_port)
-    {
-        // Should the rest of the batch need keys after all, this has to be there.
-        outer.fill_key(in_port.0.into(), key);
-        let info = PacketInfo { strip, outer_tos, len: outer.inner_len.into(), ..PacketInfo::default() };
-        return Ok(Found { info, slot: Some(slot) });
-    }
-    outer.fill_key(in_port.0.into(), key);
-    let inner = mbuf.data().get(PLAIN_HEADERS..).ok_or(DropReason::VxlanInnerTruncated)?;
-    describe(inner, strip, outer_tos, counters, key)
 }
 
 /// The same for a frame that is no tunnel packet, or one over IPv6, for a socket with an extension, with options or a
@@ -227,7 +378,7 @@ fn count_inner(counters: &WorkerCounters, in_port: PortId, len: u16) {
     counts.rx_bytes.add(len.into());
 }
 
-#[inline(always)]
+/// Extracts the key of a frame whose `in_port` and `tun_*` fields are in the key already.
 fn describe(
     frame: &[u8],
     strip: u16,
@@ -241,7 +392,7 @@ fn describe(
                 counters.anomaly(anomaly);
             }
             let info = PacketInfo { strip, l3: parsed.l3, l4: parsed.l4, outer_tos, len: frame.len() as u32 };
-            Ok(Found { info, slot: None })
+            Ok(Found { info })
         }
         Err(truncated) => {
             counters.anomaly(Anomaly::from(truncated));

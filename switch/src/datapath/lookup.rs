@@ -26,12 +26,12 @@ impl Path {
     #[inline]
     pub(super) fn lookup(&mut self, batch: &mut Batch) {
         let count = batch.mbufs.len();
-        if batch.unkeyed != 0 {
-            // Shortcuts have found them all.
-            return self.counters.megaflow_hits.add(count as u64);
-        }
         let before = self.lookup.stats();
-        self.lookup.classify(&batch.keys[..count], &mut batch.hits[..count]);
+        let (keys, hits) = (&batch.keys[..count], &mut batch.hits[..count]);
+        match batch.in_port {
+            Some(port) => self.lookup.classify_port(keys, port.0.into(), hits),
+            None => self.lookup.classify(keys, hits),
+        }
         let after = self.lookup.stats();
         self.counters.cache_hits.add(after.cache_hits - before.cache_hits);
         self.counters.megaflow_hits.add(after.megaflow_hits - before.megaflow_hits);

@@ -26,7 +26,7 @@ use flow::cache::{FlowCache, Lookup};
 use flow::megaflow::{MegaflowTable, Slab};
 use flow::program::{MAX_PORTS, PortId};
 use hold::{Cells, PendingFlows};
-use key::PacketInfo;
+use key::{PacketInfo, Unkeyed};
 use message::{Link, PortIo};
 use meter::Meters;
 use rte::{Burst, Mempool, RxQueue};
@@ -56,8 +56,20 @@ pub(crate) struct Batch {
     hits: [u32; BURST],
     /// Program of each packet.
     programs: [u32; BURST],
-    /// Packets, as bits, whose slot is known already and whose key was therefore not extracted.
-    unkeyed: u32,
+    /// In-port of all keys, where it is one.
+    in_port: Option<PortId>,
+    /// What is known of packets whose key is not extracted.
+    unkeyed: [Unkeyed; BURST],
+    /// Bursts of tunnel packets not to be tried for shortcuts.
+    skip: u32,
+}
+
+/// Lengths of the frames of a burst, in bytes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Lens {
+    bytes: u64,
+    shortest: u32,
+    longest: u32,
 }
 
 /// Everything behind the key stage: what a decided or held packet needs.
@@ -118,7 +130,9 @@ impl Worker {
                 lens: [0; BURST],
                 hits: [0; BURST],
                 programs: [0; BURST],
-                unkeyed: 0,
+                in_port: None,
+                unkeyed: [Unkeyed::default(); BURST],
+                skip: 0,
             }),
             termination: Box::default(),
             spare_io: (0..MAX_PORTS).map(|_| None).collect(),
@@ -162,23 +176,28 @@ impl Worker {
     #[inline]
     fn burst(&mut self, port: PortId) {
         let counters = &self.path.counters;
-        let mut bytes = 0;
+        let mut lens = Lens { bytes: 0, shortest: u32::MAX, longest: 0 };
         for mbuf in &self.batch.mbufs {
-            bytes += u64::from(mbuf.len());
+            let len = mbuf.len();
+            lens.bytes += u64::from(len);
+            lens.shortest = lens.shortest.min(len);
+            lens.longest = lens.longest.max(len);
             mbuf.prefetch_data();
         }
         let received = self.batch.mbufs.len() as u64;
         counters.rx.add(received);
         counters.ports[port.index()].rx_packets.add(received);
-        counters.ports[port.index()].rx_bytes.add(bytes);
+        counters.ports[port.index()].rx_bytes.add(lens.bytes);
 
         let mut shortcuts = key::Shortcuts::new(&self.path);
-        if !self.termination.is_underlay(port)
-            && let Some(slot) = shortcuts.slot(port)
-        {
-            return self.path.forward_all(&mut self.batch.mbufs, slot, port);
+        if self.termination.is_underlay(port) {
+            if key::recognise(&mut self.batch, port, &mut self.termination, shortcuts) {
+                return self.path.act_unkeyed(&mut self.batch);
+            }
+        } else if let Some(slot) = shortcuts.slot(port) {
+            return self.path.forward_all(&mut self.batch.mbufs, &lens, slot, port);
         }
-        key::extract_batch(&mut self.batch, port, &mut self.termination, shortcuts, counters);
+        key::extract_batch(&mut self.batch, port, &mut self.termination, &self.path.counters);
         self.path.lookup(&mut self.batch);
         self.path.act(&mut self.batch);
     }

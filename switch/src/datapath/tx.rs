@@ -4,6 +4,7 @@ use super::counters::WorkerCounters;
 use crossbeam_queue::ArrayQueue;
 use flow::drop::DropReason;
 use flow::program::{MAX_PORTS, PortId};
+use rte::burst::Drain;
 use rte::{Burst, Mbuf, TxQueue};
 use std::sync::Arc;
 
@@ -36,24 +37,26 @@ pub struct PortTx {
     path: TxPath,
     staged: Burst<TX_BURST>,
     staged_bytes: u64,
-    mtu: u32,
+    /// Bytes of the longest untagged frame.
+    max_len: u32,
 }
 
 impl PortTx {
     /// Nothing staged; frames with more than `mtu` bytes behind Ethernet header and tag are refused.
     pub fn new(path: TxPath, mtu: u16) -> PortTx {
-        PortTx { path, staged: Burst::new(), staged_bytes: 0, mtu: u32::from(mtu) }
+        PortTx { path, staged: Burst::new(), staged_bytes: 0, max_len: u32::from(mtu) + ETHERNET }
     }
 
     /// Whether the frame is longer than the MTU allows. One 802.1Q tag does not count.
     #[inline(always)]
     fn too_long(&self, mbuf: &Mbuf) -> bool {
         let len = mbuf.len();
-        len > self.mtu + ETHERNET && (len > self.mtu + ETHERNET + VLAN_TAG || !has_tag(mbuf.data()))
+        len > self.max_len && (len > self.max_len + VLAN_TAG || !has_tag(mbuf.data()))
     }
 
     /// Sends what is staged. What the device refuses is freed and counted, so that neither a full
     /// queue nor a packet that the device will never take can hold up the others.
+    #[inline(never)]
     fn flush(&mut self, port: PortId, counters: &WorkerCounters) {
         let counts = &counters.ports[port.index()];
         let offered = self.staged.len() as u64;
@@ -104,12 +107,13 @@ impl PortTx {
 
     #[inline(always)]
     fn push(&mut self, port: PortId, mbuf: Mbuf, counters: &WorkerCounters) {
-        if self.staged.len() == TX_BURST {
+        let len = u64::from(mbuf.len());
+        if let Err(mbuf) = self.staged.push(mbuf) {
             self.flush(port, counters);
+            // Cannot fail: there is room now.
+            drop(self.staged.push(mbuf));
         }
-        self.staged_bytes += u64::from(mbuf.len());
-        // Cannot fail: there is room after the flush above.
-        drop(self.staged.push(mbuf));
+        self.staged_bytes += len;
     }
 }
 
@@ -178,7 +182,7 @@ impl TxStage {
     /// Sets a port's MTU.
     pub fn set_mtu(&mut self, port: PortId, mtu: u32) {
         if let Some(tx) = &mut self.ports[port.index()] {
-            tx.mtu = mtu;
+            tx.max_len = mtu + ETHERNET;
         }
     }
 
@@ -236,6 +240,21 @@ pub struct Out<'a> {
 }
 
 impl Out<'_> {
+    /// Whether so many packets, the longest of `longest` bytes, can be staged without a closer look.
+    #[inline(always)]
+    pub fn has_room(&self, packets: usize, longest: u32) -> bool {
+        self.tx.as_ref().is_some_and(|tx| longest <= tx.max_len && tx.staged.len() + packets <= TX_BURST)
+    }
+
+    /// Stages the next `packets` of `mbufs`, of `bytes` bytes together, for which [`Out::has_room`].
+    #[inline(always)]
+    pub fn stage_next(&mut self, mbufs: &mut Drain<'_>, packets: usize, bytes: u64) {
+        if let Some(tx) = &mut self.tx {
+            mbufs.move_to(&mut tx.staged, packets);
+            tx.staged_bytes += bytes;
+        }
+    }
+
     /// Stages a packet; one that is too long or whose port is gone is freed and counted, and the answer false.
     #[inline(always)]
     pub fn stage(&mut self, mbuf: Mbuf) -> bool {

@@ -368,9 +368,9 @@ impl EncapV4 {
     }
 }
 
-/// [`EncapV4`] with the VNI, TOS, TTL, identification and group policy in place. One cache line.
+/// [`EncapV4`] with the VNI, TOS, TTL, identification and group policy in place. 56 bytes: what an adjacency needs
+/// besides fits into the same cache line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(align(64))]
 pub struct EncapV4Ready {
     /// Bytes 0 to 47 as little-endian words; lengths, IPv4 checksum and source port are zero.
     words: [u64; 6],

@@ -71,51 +71,135 @@ const MASK48: u64 = 0x0000_ffff_ffff_ffff;
 /// [`EthernetTruncated`], with all packet fields zero: nothing can be done with the frame.
 #[inline(always)]
 pub fn extract(frame: &[u8], key: &mut FlowKey) -> Result<Parsed, EthernetTruncated> {
-    if let Some(head) = frame.first_chunk::<FAST_LEN>()
-        && fast(head, frame.len(), key)
-    {
-        return Ok(Parsed { l3: 14, l4: 34, anomaly: None });
+    let Some(common) = Common::read(frame) else { return extract_general(frame, key) };
+    key.words_mut()[2..6].copy_from_slice(&common.words);
+    clear_cold(key);
+    // Words 6 and 7 are shared with the tunnel's fields: narrow stores, no read of what was just written.
+    key.tcp_flags = U16::from_bytes(common.tcp_flags.to_le_bytes());
+    Ok(COMMON)
+}
+
+/// What a key has besides its packet's own fields: `in_port` and all `tun_*`, for a packet out of no tunnel or
+/// out of one over IPv4 without group policy. The other `tun_*` fields are zero.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Origin {
+    word0: u64,
+    word1: u64,
+    word6: u64,
+}
+
+impl Origin {
+    /// Of packets from a port that is no tunnel.
+    #[inline(always)]
+    pub const fn port(in_port: u32) -> Origin {
+        Origin { word0: zerocopy::transmute!([in_port, 0]), word1: 0, word6: 0 }
     }
+
+    /// Of a packet out of a tunnel; `addresses` is word 1 as it stands in the packet.
+    #[inline(always)]
+    pub(crate) const fn tunnel(
+        (in_port, tun_id): (u32, u32),
+        addresses: u64,
+        (flags, tos, ttl): (u16, u8, u8),
+    ) -> Origin {
+        let flags = flags.to_ne_bytes();
+        Origin {
+            word0: zerocopy::transmute!([in_port, tun_id]),
+            word1: addresses.to_le(),
+            word6: u64::from_ne_bytes([0, 0, flags[0], flags[1], tos, ttl, 0, 0]),
+        }
+    }
+
+    /// Writes `in_port` and every `tun_*` field of `key`, and zeros into the fields that share words with them.
+    #[inline(always)]
+    pub fn fill_key(&self, key: &mut FlowKey) {
+        let words = key.words_mut();
+        (words[0], words[1], words[6], words[7]) = (self.word0, self.word1, self.word6, 0);
+        words[12..16].fill(0);
+    }
+}
+
+/// [`Origin::fill_key`] and [`extract`] in one: every word of the key is written once and none is read.
+///
+/// # Errors
+/// [`EthernetTruncated`], with all packet fields zero: nothing can be done with the frame.
+#[inline(always)]
+pub fn extract_from(frame: &[u8], origin: Origin, key: &mut FlowKey) -> Result<Parsed, EthernetTruncated> {
+    if extract_common(frame, origin, key) {
+        return Ok(COMMON);
+    }
+    origin.fill_key(key);
     extract_general(frame, key)
 }
 
-/// The straight line. False, with `key` as it was, when the frame is not of the common kind.
-#[allow(clippy::needless_bitwise_bool, reason = "one branch on all tests together is the point")]
-#[inline(always)]
-fn fast(head: &[u8; FAST_LEN], len: usize, key: &mut FlowKey) -> bool {
-    // Little-endian loads: byte n of a load is bits 8n and up, as it will stand in the key's memory.
-    let macs = le64::<0, FAST_LEN>(head); // dst, first two bytes of src
-    let src_type = le64::<6, FAST_LEN>(head); // src, EtherType
-    let type_ip = le64::<12, FAST_LEN>(head); // EtherType, version and IHL, TOS, total length, ID
-    let ip = le64::<16, FAST_LEN>(head); // total length, ID, flags and offset, TTL, protocol
-    let addrs = le64::<26, FAST_LEN>(head);
-    let ports = u64::from(u32::from_le_bytes(part::<34, 4, FAST_LEN>(head)));
-    let flags = part::<46, 2, FAST_LEN>(head);
+/// Where the headers of a frame begin that [`extract_common`] takes.
+pub const COMMON: Parsed = Parsed { l3: 14, l4: 34, anomaly: None };
 
-    let proto = (ip >> 56) as u8;
-    let is_tcp = proto == IP_TCP;
-    let total_len = usize::from((ip as u16).swap_bytes());
-    let min_len = IPV4_LEN + if is_tcp { 20 } else { UDP_LEN };
-    // One branch for all: frames of the common kind pass every test, so testing in turn saves nothing.
-    let ok = (type_ip & 0x00ff_ffff == 0x0045_0008)
-        & (ip & 0x0000_ff3f_0000_0000 == 0)
-        & (is_tcp | (proto == IP_UDP))
-        & (total_len >= min_len)
-        & (total_len <= len - ETHERNET_LEN);
-    if !ok {
-        return false;
-    }
+/// [`extract_from`] for frames of the common kind; false, with `key` as it was, for others.
+#[inline(always)]
+pub fn extract_common(frame: &[u8], origin: Origin, key: &mut FlowKey) -> bool {
+    let Some(common) = Common::read(frame) else { return false };
+    let [w2, w3, w4, w5] = common.words;
+    let w6 = origin.word6 | u64::from(common.tcp_flags).to_le();
     let words = key.words_mut();
-    words[2] = ((macs & MASK48) | (src_type & !MASK48)).to_le();
-    words[3] = (src_type & MASK48).to_le();
-    words[4] = addrs.to_le();
-    let (proto_bits, tos_bits, ttl_bits) =
-        ((ip >> 24) & (0xff << 32), (type_ip & 0xff00_0000) << 16, ip & (0xff << 48));
-    words[5] = (ports | proto_bits | tos_bits | ttl_bits).to_le();
-    clear_cold(key);
-    // Words 6 and 7 are shared with the tunnel's fields: narrow stores, no read of what was just written.
-    key.tcp_flags = if is_tcp { U16::from_bytes([flags[0] & 0x0f, flags[1]]) } else { U16::ZERO };
+    words[..8].copy_from_slice(&[origin.word0, origin.word1, w2, w3, w4, w5, w6, 0]);
+    words[8..].fill(0);
     true
+}
+
+/// An untagged, unfragmented IPv4 frame without options that carries TCP or UDP, read in one go.
+pub(crate) struct Common {
+    /// Words 2 to 5 of its key.
+    pub(crate) words: [u64; 4],
+    /// `tcp_flags` as they stand in the packet: the first byte is the lowest.
+    tcp_flags: u16,
+    pub(crate) tos: u8,
+    pub(crate) ttl: u8,
+}
+
+impl Common {
+    /// The straight line. `None` when the frame is not of the common kind.
+    #[allow(clippy::needless_bitwise_bool, reason = "one branch on all tests together is the point")]
+    #[inline(always)]
+    pub(crate) fn read(frame: &[u8]) -> Option<Common> {
+        let head = frame.first_chunk::<FAST_LEN>()?;
+        // Little-endian loads: byte n of a load is bits 8n and up, as it will stand in the key's memory.
+        let macs = le64::<0, FAST_LEN>(head); // dst, first two bytes of src
+        let src_type = le64::<6, FAST_LEN>(head); // src, EtherType
+        let type_ip = le64::<12, FAST_LEN>(head); // EtherType, version and IHL, TOS, total length, ID
+        let ip = le64::<16, FAST_LEN>(head); // total length, ID, flags and offset, TTL, protocol
+        let addrs = le64::<26, FAST_LEN>(head);
+        let ports = u64::from(u32::from_le_bytes(part::<34, 4, FAST_LEN>(head)));
+        let flags = u16::from_le_bytes(part::<46, 2, FAST_LEN>(head));
+
+        let proto = (ip >> 56) as u8;
+        let is_tcp = proto == IP_TCP;
+        let total_len = usize::from((ip as u16).swap_bytes());
+        let min_len = IPV4_LEN + if is_tcp { 20 } else { UDP_LEN };
+        // One branch for all: frames of the common kind pass every test, so testing in turn saves nothing.
+        let fragment_and_proto = (ip >> 32) as u32 & 0xff00_ff3f;
+        let ok = (type_ip as u32 & 0x00ff_ffff == 0x0045_0008)
+            & ((fragment_and_proto == u32::from(IP_TCP) << 24)
+                | (fragment_and_proto == u32::from(IP_UDP) << 24))
+            & (total_len >= min_len)
+            & (total_len <= frame.len() - ETHERNET_LEN);
+        if !ok {
+            return None;
+        }
+        let (proto_bits, tos_bits, ttl_bits) =
+            (u64::from(proto) << 32, (type_ip & 0xff00_0000) << 16, ip & (0xff << 48));
+        Some(Common {
+            words: [
+                ((macs & MASK48) | 0x0008 << 48).to_le(),
+                (src_type & MASK48).to_le(),
+                addrs.to_le(),
+                (ports | proto_bits | tos_bits | ttl_bits).to_le(),
+            ],
+            tcp_flags: if is_tcp { flags & 0xff0f } else { 0 },
+            tos: (type_ip >> 24) as u8,
+            ttl: (ip >> 48) as u8,
+        })
+    }
 }
 
 /// Zeroes the packet fields beyond word 5, `tcp_flags` excepted.

@@ -4,7 +4,8 @@
 
 use crate::bytes::{le64, part};
 use crate::checksum::ipv4_header20_is_valid;
-use crate::key::{FlowKey, TUN_DF, TUN_PRESENT};
+use crate::key::{TUN_DF, TUN_PRESENT};
+use crate::parse::{Common, Origin};
 use crate::proto::{ETHERNET_LEN, IPV4_LEN, UDP_LEN};
 use crate::vxlan::VXLAN_LEN;
 use core::net::Ipv4Addr;
@@ -31,7 +32,7 @@ const VNI: u64 = 0x00ff_ffff_0000_0000;
 pub struct PlainOuter {
     /// Ethernet destination: its first byte is the lowest of the 48 bits.
     pub dl_dst: u64,
-    /// Source and destination address, as word 1 of a [`FlowKey`] has them.
+    /// Source and destination address, as word 1 of a [`FlowKey`](crate::key::FlowKey) has them.
     pub addresses: u64,
     /// UDP destination port in the lowest two bytes, VNI in bytes 4 to 6, all in wire order: what tells
     /// tunnels apart besides addresses.
@@ -106,19 +107,32 @@ impl PlainOuter {
         Ipv4Addr::from(((self.addresses >> 32) as u32).swap_bytes())
     }
 
-    /// Writes `in_port` and every `tun_*` field of `key`, as [`crate::outer::Outer::fill_key`] does.
+    /// `in_port` and the `tun_*` fields of the inner frame's key, as [`crate::outer::Outer::fill_key`] writes them.
     #[inline(always)]
-    pub fn fill_key(&self, in_port: u32, key: &mut FlowKey) {
-        key.in_port = in_port;
-        key.tun_id = self.vni();
-        key.tun_flags = if self.df { TUN_PRESENT | TUN_DF } else { TUN_PRESENT };
-        key.tun_tos = self.tos;
-        key.tun_ttl = self.ttl;
-        key.tun_gbp_id = 0.into();
-        key.tun_gbp_flags = 0;
-        let words = key.words_mut();
-        words[1] = self.addresses.to_le();
-        words[12..16].fill(0);
+    pub const fn origin(&self, in_port: u32) -> Origin {
+        let flags = if self.df { TUN_PRESENT | TUN_DF } else { TUN_PRESENT };
+        Origin::tunnel((in_port, self.vni()), self.addresses, (flags, self.tos, self.ttl))
+    }
+}
+
+/// What an encapsulation wants of an ordinary inner frame (untagged IPv4 without options or fragments, TCP or
+/// UDP), read out of the frame: no key is needed for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PlainInner {
+    /// Words 2 to 5 of the frame's [`FlowKey`](crate::key::FlowKey).
+    pub words: [u64; 4],
+    /// TOS.
+    pub tos: u8,
+    /// TTL.
+    pub ttl: u8,
+}
+
+impl PlainInner {
+    /// Reads the frame; `None` when it is of another kind, and [`crate::parse::extract`] is to be asked.
+    #[inline(always)]
+    pub fn read(frame: &[u8]) -> Option<PlainInner> {
+        let Common { words, tos, ttl, .. } = Common::read(frame)?;
+        Some(PlainInner { words, tos, ttl })
     }
 }
 

@@ -5,7 +5,10 @@ mod common;
 use common::{Rng, corpus, ethernet, ipv4, ipv6, mutate, naive, tcp, udp};
 use proptest::prelude::*;
 use wire::key::{FRAG_ANY, FRAG_LATER, FlowKey, KEY_WORDS};
-use wire::parse::{Anomaly, EthernetTruncated, Parsed, extract, extract_general, extract_l2};
+use wire::parse::{
+    Anomaly, EthernetTruncated, Origin, Parsed, extract, extract_from, extract_general, extract_l2,
+};
+use wire::plain::PlainInner;
 
 /// A key full of leftovers, to see what is zeroed and what is not touched.
 fn dirty() -> FlowKey {
@@ -40,6 +43,17 @@ fn agreed(frame: &[u8]) -> (FlowKey, Result<Parsed, EthernetTruncated>) {
     let parsed = extract(frame, &mut fast);
     assert_eq!(parsed, extract_general(frame, &mut general), "{frame:02x?}");
     assert_eq!(fast, general, "{frame:02x?}");
+    let (mut whole, mut apart, origin) = (dirty(), dirty(), Origin::port(7));
+    assert_eq!(parsed, extract_from(frame, origin, &mut whole), "{frame:02x?}");
+    origin.fill_key(&mut apart);
+    assert_eq!((apart.in_port, apart.tun_id, apart.tun_flags), (7, 0, 0));
+    let _ = extract_general(frame, &mut apart);
+    assert_eq!(whole, apart, "{frame:02x?}");
+    if let Some(inner) = PlainInner::read(frame) {
+        assert_eq!(inner.words[..], whole.words()[2..6], "{frame:02x?}");
+        assert_eq!((inner.tos, inner.ttl), (whole.nw_tos, whole.nw_ttl), "{frame:02x?}");
+        assert_eq!(parsed.map(|parsed| (parsed.l3, parsed.l4, parsed.anomaly)), Ok((14, 34, None)));
+    }
     let expected = match naive::extract(frame) {
         None => {
             assert_eq!(parsed, Err(EthernetTruncated));

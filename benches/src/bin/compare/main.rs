@@ -83,9 +83,10 @@ impl Options {
     }
 
     fn plan(&self) -> (Plan, u32) {
-        let (windows, rounds) = if self.full { (8, 5) } else { (3, 3) };
+        // A full run starts a system 300 times and more: it has 40 minutes.
+        let (windows, rounds) = if self.full { (6, 5) } else { (3, 3) };
         let plan =
-            Plan { warm_up: 2, windows, window: Duration::from_millis(if self.full { 400 } else { 200 }) };
+            Plan { warm_up: 2, windows, window: Duration::from_millis(if self.full { 250 } else { 150 }) };
         (plan, self.rounds.unwrap_or(rounds))
     }
 }

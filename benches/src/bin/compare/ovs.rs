@@ -206,7 +206,7 @@ mod tests {
                     RX packets:0 errors:? dropped:?\n    TX packets:0 errors:?\n  port 4: in (dpdk: mtu=1500)\n    \
                     RX packets:77 errors:0\n    TX packets:8 errors:0\n    RX bytes:1  TX bytes:0\n";
         let ports = ports(text);
-        assert_eq!(ports["in"], PortCount { rx: 77, tx: 8 });
+        assert_eq!(ports["in"], PortCount { rx: 77, tx: 8, dropped: None });
         assert_eq!(ports.len(), 2);
     }
 }

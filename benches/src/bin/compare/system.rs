@@ -56,6 +56,8 @@ pub struct PortCount {
     pub rx: u64,
     /// Sent by the device.
     pub tx: u64,
+    /// Freed instead of sent, on the way in or out; `None` when the system does not count them by port.
+    pub dropped: Option<u64>,
 }
 
 /// A system that forwards packets.

@@ -82,7 +82,7 @@ fn blocks(output: &str) -> Vec<PortCount> {
         }
         // The summary at the end has another label after the count; there, nothing is asked any more.
         if let Some(tx) = number(line, "TX-packets:") {
-            blocks.push(PortCount { rx, tx });
+            blocks.push(PortCount { rx, tx, dropped: None });
         }
     }
     blocks
@@ -96,8 +96,11 @@ mod tests {
     fn statistics_are_read_in_order_and_only_when_complete() {
         let text = "testpmd> show port stats all\n\n  RX-packets: 12         RX-missed: 0          RX-bytes:  0\n  \
                     TX-packets: 0          TX-errors: 0\n  RX-packets: 0          RX-missed: 0\n  TX-packets: 11";
-        assert_eq!(blocks(text), [PortCount { rx: 12, tx: 0 }]);
+        assert_eq!(blocks(text), [PortCount { rx: 12, tx: 0, dropped: None }]);
         let text = format!("{text}   TX-errors: 0\n");
-        assert_eq!(blocks(&text), [PortCount { rx: 12, tx: 0 }, PortCount { rx: 0, tx: 11 }]);
+        assert_eq!(
+            blocks(&text),
+            [PortCount { rx: 12, tx: 0, dropped: None }, PortCount { rx: 0, tx: 11, dropped: None }]
+        );
     }
 }

@@ -133,6 +133,14 @@ fn ports(text: &str) -> BTreeMap<String, PortCount> {
     for (labels, value) in samples(text, "vxswitch_port_tx_packets_total") {
         ports.entry(name(labels).unwrap_or_default()).or_default().tx += value;
     }
+    for port in ports.values_mut() {
+        port.dropped = Some(0);
+    }
+    for (labels, value) in samples(text, "vxswitch_drops_total") {
+        if let Some(port) = name(labels).and_then(|name| ports.get_mut(&name)) {
+            port.dropped = port.dropped.map(|dropped| dropped + value);
+        }
+    }
     ports
 }
 
@@ -145,10 +153,13 @@ mod tests {
         let text = "# TYPE vxswitch_port_tx_packets_total counter\n\
                     vxswitch_port_tx_packets_total{bridge=\"br0\",port=\"out\"} 1.5e3\n\
                     vxswitch_port_rx_packets_total{bridge=\"br0\",port=\"in\"} 7\n\
+                    vxswitch_drops_total{port=\"in\",reason=\"hold_full\"} 2\n\
+                    vxswitch_drops_total{port=\"in\",reason=\"tx_full\"} 3\n\
                     vxswitch_megaflows{lcore=\"1\"} 4\nvxswitch_megaflows_limit 9\n";
         let ports = ports(text);
         assert_eq!(ports["out"].tx, 1500);
-        assert_eq!(ports["in"].rx, 7);
+        assert_eq!((ports["in"].rx, ports["in"].dropped), (7, Some(5)));
+        assert_eq!(ports["out"].dropped, Some(0));
         assert_eq!(samples(text, "vxswitch_megaflows").map(|(_, n)| n).sum::<u64>(), 4);
     }
 }

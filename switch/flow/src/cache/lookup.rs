@@ -64,9 +64,14 @@ impl Lookup {
         }
     }
 
-    /// A burst from one in-port.
+    /// [`Lookup::classify`] for a burst of up to [`BURST`] keys that are all of this in-port.
+    ///
+    /// # Panics
+    /// When the two differ in length.
     #[inline]
-    fn classify_port(&mut self, keys: &[FlowKey], in_port: u32, hits: &mut [u32]) {
+    pub fn classify_port(&mut self, keys: &[FlowKey], in_port: u32, hits: &mut [u32]) {
+        assert!(keys.len() == hits.len() && keys.len() <= BURST, "one result a key");
+        debug_assert!(keys.iter().all(|key| key.in_port == in_port));
         let (wild, subtables) = self.table.way(in_port);
         hits.fill(wild);
         if wild != MISS {

@@ -201,27 +201,28 @@ fn whole<const N: usize>(
     let seed = view.secrets.seed_n::<N>(subtable.seed);
     let tag = state_tag(id);
     let Scratch { words, signatures, buckets, .. } = scratch;
-    for (((key, words), signature), bucket) in
-        keys.iter().zip(&mut *words).zip(&mut *signatures).zip(&mut *buckets)
-    {
-        let key = key.words();
+    // One counter for all arrays; that it stays below their length the compiler sees.
+    let count = keys.len().min(hits.len()).min(BURST);
+    let (keys, hits) = (&keys[..count], &mut hits[..count]);
+    for i in 0..count {
+        let key = keys[i].words();
         let compressed: [u64; N] = core::array::from_fn(|i| key[at[i]] & masks[i]);
         let hash = view.secrets.hash_n(&compressed, seed);
-        words[..N].copy_from_slice(&compressed);
-        *signature = index::signature(hash);
-        *bucket = index::home(hash, view.buckets.len());
-        prefetch_at(view.buckets, *bucket as usize);
+        words[i][..N].copy_from_slice(&compressed);
+        signatures[i] = index::signature(hash);
+        buckets[i] = index::home(hash, view.buckets.len());
+        prefetch_at(view.buckets, buckets[i] as usize);
     }
-    for ((hit, signature), bucket) in hits.iter_mut().zip(&*signatures).zip(&*buckets) {
-        let Some(bucket) = view.buckets.get(*bucket as usize) else { continue };
-        *hit = candidate(bucket, index::candidates(bucket, *signature));
-        view.prefetch(*hit);
+    for i in 0..count {
+        let Some(bucket) = view.buckets.get(buckets[i] as usize) else { continue };
+        hits[i] = candidate(bucket, index::candidates(bucket, signatures[i]));
+        view.prefetch(hits[i]);
     }
     let mut missed = List::default();
-    for (i, ((hit, words), key)) in hits.iter_mut().zip(&*words).zip(keys).enumerate() {
-        if !view.line_holds::<N>(*hit, tag, words) {
-            *hit = retry(view, id, key);
-            missed.push_if(i as u8, *hit == MISS);
+    for i in 0..count {
+        if !view.line_holds::<N>(hits[i], tag, &words[i]) {
+            hits[i] = retry(view, id, &keys[i]);
+            missed.push_if(i as u8, hits[i] == MISS);
         }
     }
     *list = missed;

@@ -153,10 +153,17 @@ pub(super) fn stats(line: &Line) -> (u64, u64) {
 /// an add and a store, no lock prefix.
 #[inline(always)]
 pub(super) fn count(lines: &[Line], slot: u32, packets: u64, bytes: u64) {
+    if let Some(line) = lines.get(slot as usize) {
+        add(line, packets, bytes);
+    }
+}
+
+/// [`count`] in a line that is known.
+#[inline(always)]
+pub(super) fn add(line: &Line, packets: u64, bytes: u64) {
     let add = |counter: &AtomicU64, amount: u64| {
         counter.store(counter.load(Ordering::Relaxed).wrapping_add(amount), Ordering::Relaxed);
     };
-    let Some(line) = lines.get(slot as usize) else { return };
     add(&line[PACKETS], packets);
     add(&line[BYTES], bytes);
 }

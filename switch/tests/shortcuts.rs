@@ -1,0 +1,245 @@
+//! Bursts that go by one megaflow get no keys. Whatever is in them, they leave as they do the long way.
+
+mod rings;
+
+use rings::{Net, mac, udp};
+use std::net::{IpAddr, Ipv4Addr};
+use wire::addr::MacAddr;
+use wire::encap::{EncapAddrs, EncapExt, EncapPatch, EncapSpec, EncapTemplate};
+
+const OWN_IP: Ipv4Addr = Ipv4Addr::new(192, 168, 1, 1);
+
+/// Two host ports and three tunnels with the given options each.
+fn config(options: &str) -> String {
+    let mut text = String::from("[[bridge]]\nname = \"br0\"\nfail_mode = \"secure\"\n");
+    for port in ["p1", "p2"] {
+        text += &format!(
+            "[[bridge.port]]\nname = \"{port}\"\ntype = \"dpdk\"\nmtu = 1500\noptions = {{ dpdk-devargs = \"net_ring_{port}\" }}\n"
+        );
+    }
+    for n in 0..3 {
+        text += &format!(
+            "[[bridge.port]]\nname = \"vx{n}\"\ntype = \"vxlan\"\noptions = {{ remote_ip = \"192.168.1.{}\", key = {} {options} }}\n",
+            n + 2,
+            100 + n
+        );
+    }
+    text += "[[bridge]]\nname = \"br-phy\"\nhwaddr = \"02:00:00:00:0a:01\"\naddress = [\"192.168.1.1/24\"]\nneighbour = [";
+    for n in 2..5 {
+        text += &format!("{{ ip = \"192.168.1.{n}\", mac = \"02:00:00:00:0a:0{n}\" }}, ");
+    }
+    text + "]\n[[bridge.port]]\nname = \"up\"\ntype = \"dpdk\"\nmtu = 1600\noptions = { dpdk-devargs = \"net_ring_up\" }\n"
+}
+
+/// Rules of the same effect: the first need no field but the in-port, the others look at many.
+fn rules(actions: &[(&str, &str)], short: bool) -> Vec<String> {
+    let of = |(port, action): &(&str, &str)| {
+        let any = format!("priority=1,in_port={port},actions={action}");
+        let more = ["udp,tp_dst=7", "tcp,tp_src=7", "ipv6,nw_tos=4", "dl_src=02:00:00:00:00:77"];
+        let more = more.map(|m| format!("priority=5,in_port={port},{m},actions={action}"));
+        if short { vec![any] } else { [vec![any], more.to_vec()].concat() }
+    };
+    actions.iter().flat_map(of).collect()
+}
+
+fn with_ip_checksum(mut frame: Vec<u8>) -> Vec<u8> {
+    let header_len = usize::from(frame[14] & 0xf) * 4;
+    let sum = wire::checksum::ipv4_header(&frame[14..14 + header_len]);
+    frame[24..26].copy_from_slice(&sum.to_be_bytes());
+    frame
+}
+
+/// Frames of every kind, numbered by their source MAC.
+fn frames() -> Vec<Vec<u8>> {
+    let mut frames = Vec::new();
+    let plain = |n: u16, len: usize| {
+        let mut frame = udp(1, 2, 1000 + n, 2000, n.into());
+        // Bytes behind the IP packet: padding.
+        frame.resize(len.max(46), 0xaa);
+        frame
+    };
+    for n in 0..6 {
+        frames.push(plain(n, 60));
+    }
+    for tos in [1, 2, 3, 0xb8, 0xbb] {
+        let mut frame = plain(tos.into(), 60);
+        frame[15] = tos;
+        frames.push(with_ip_checksum(frame));
+    }
+    for ttl in [0, 1, 255] {
+        let mut frame = plain(ttl.into(), 64);
+        frame[22] = ttl;
+        frames.push(with_ip_checksum(frame));
+    }
+    for (flags, fragment) in [(0x20, 0), (0x20, 9), (0, 9), (0x40, 0)] {
+        let mut frame = plain(20, 80);
+        (frame[20], frame[21]) = (flags, fragment);
+        frames.push(with_ip_checksum(frame));
+    }
+    let mut tcp = plain(30, 90);
+    tcp[23] = 6;
+    tcp[16..18].copy_from_slice(&60u16.to_be_bytes());
+    (tcp[46], tcp[47]) = (0x50, 0x12);
+    frames.push(with_ip_checksum(tcp.clone()));
+    // TCP that is cut off: the IP packet is too short for its header.
+    tcp[16..18].copy_from_slice(&32u16.to_be_bytes());
+    frames.push(with_ip_checksum(tcp));
+    // IP options.
+    let mut options = plain(31, 80);
+    options[14] = 0x46;
+    options.splice(34..34, [1, 1, 1, 0]);
+    options[16..18].copy_from_slice(&36u16.to_be_bytes());
+    frames.push(with_ip_checksum(options));
+    // Lengths that lie, other protocols, ARP, 802.3, tags.
+    for (at, value) in [(17, 0xff), (17, 10), (14, 0x65), (23, 1), (23, 132), (13, 6), (12, 0), (12, 0x86)] {
+        let mut frame = plain(40 + at as u16, 70);
+        frame[at] = value;
+        frames.push(frame);
+    }
+    for tags in [&[0x81u8, 0, 0, 10][..], &[0x88, 0xa8, 0, 20, 0x81, 0, 0x20, 10], &[0x81, 0, 0xff, 0xff]] {
+        let mut frame = plain(50, 70);
+        frame.splice(12..12, tags.iter().copied());
+        frames.push(frame);
+    }
+    // IPv6, with ECN, and one that ends early.
+    for class in [0u8, 1, 3, 0x4a] {
+        let mut frame = [mac(1).0, mac(2).0].concat();
+        frame.extend([0x86, 0xdd, 0x60 | class >> 4, class << 4, 0, class, 0, 16, 17, 63]);
+        frame.extend((0..32).map(|n| n ^ class));
+        frame.extend([0, 9, 0, 7, 0, 16, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8]);
+        frames.push(frame.clone());
+        frame.truncate(40);
+        frames.push(frame);
+    }
+    // Every length of an ordinary frame.
+    frames.extend((14..75).map(|len| plain(60, 75)[..len].to_vec()));
+    frames.push(plain(61, 1500));
+    // Beyond the uplink's and the host port's MTU.
+    frames.push(plain(62, 1570));
+    for (n, frame) in frames.iter_mut().enumerate() {
+        frame[10..12].copy_from_slice(&(n as u16).to_be_bytes());
+    }
+    // Too short to be a frame at all.
+    frames.push(vec![2, 0, 0, 0, 0, 1, 2]);
+    frames
+}
+
+fn tunnelled(vni: u32, src: IpAddr, tos: u8, trailing: usize, inner: &[u8]) -> Vec<u8> {
+    let spec = EncapSpec {
+        eth_src: MacAddr([2, 0, 0, 0, 0x0a, 2]),
+        eth_dst: MacAddr([2, 0, 0, 0, 0x0a, 1]),
+        vlan_tci: None,
+        addrs: EncapAddrs::new(src, OWN_IP.into()).unwrap(),
+        df: vni.is_multiple_of(2),
+        udp_dst: 4789,
+        csum: false,
+        ext: EncapExt::None,
+    };
+    let template = EncapTemplate::new(&spec);
+    let mut packet = vec![0; template.header_len()];
+    let patch = EncapPatch { src_port: 50_000, vni, tos, ttl: 64, ..EncapPatch::default() };
+    template.write(&mut packet, inner.len(), &patch).unwrap();
+    packet.extend(inner);
+    packet.resize(packet.len() + trailing, 0x77);
+    packet
+}
+
+/// Everything that can be told apart from outside: frames by port, and what was counted.
+#[derive(Debug, PartialEq)]
+struct Outcome {
+    out: Vec<(String, Vec<Vec<u8>>)>,
+    ports: Vec<(String, [u64; 5])>,
+    drops: Vec<(&'static str, u64)>,
+}
+
+fn run(config: &str, rules: &[String], port: &str, bursts: &[Vec<Vec<u8>>]) -> (Outcome, usize) {
+    let mut net = Net::new(config);
+    net.set_rules("br0", &rules.iter().map(String::as_str).collect::<Vec<_>>());
+    let mut out: Vec<(String, Vec<Vec<u8>>)> = Vec::new();
+    // Once to install megaflows, in an order that depends on how many there are; then to compare.
+    for burst in bursts {
+        net.send(port, burst);
+    }
+    for burst in bursts {
+        out.extend(net.send(port, burst));
+    }
+    let names = ["p1", "p2", "vx0", "vx1", "vx2", "up"];
+    let counts = |name: &str| {
+        let c = &net.counters.ports[net.port(name).index()];
+        [&c.rx_packets, &c.rx_bytes, &c.tx_packets, &c.tx_bytes, &c.tx_dropped].map(|c| c.get())
+    };
+    let ports = names.map(|name| (name.to_owned(), counts(name))).to_vec();
+    let reasons = flow::drop::DropReason::ALL.iter();
+    let drops = reasons.map(|r| (r.name(), net.drops(*r))).filter(|(_, n)| *n > 0).collect();
+    let megaflows = net.slow.megaflows();
+    net.finish();
+    (Outcome { out, ports, drops }, megaflows)
+}
+
+fn compare(options: &str, actions: &[(&str, &str)], port: &str, bursts: &[Vec<Vec<u8>>]) -> Outcome {
+    let config = config(options);
+    let (short, few) = run(&config, &rules(actions, true), port, bursts);
+    let (long, many) = run(&config, &rules(actions, false), port, bursts);
+    assert!(few + actions.len() < many, "{few} and {many} megaflows: not both ways");
+    for (n, (short, long)) in short.out.iter().zip(&long.out).enumerate() {
+        assert_eq!(short, long, "{options} {actions:?}: output {n}");
+    }
+    assert_eq!(short, long, "{options} {actions:?}");
+    short
+}
+
+/// A burst that is whole, then each frame for itself, then bursts with one frame of a kind among ordinary ones.
+fn bursts(frames: &[Vec<u8>]) -> Vec<Vec<Vec<u8>>> {
+    let mut bursts: Vec<Vec<Vec<u8>>> = frames.chunks(32).map(<[_]>::to_vec).collect();
+    bursts.extend(frames.iter().map(|frame| vec![frame.clone()]));
+    bursts.extend(frames.iter().map(|odd| {
+        let mut burst = vec![frames[0].clone(); 6];
+        burst[3] = odd.clone();
+        burst
+    }));
+    bursts
+}
+
+#[test]
+fn encapsulation_is_the_long_ways() {
+    for options in [
+        "",
+        r#", tos = "inherit", ttl = "inherit""#,
+        r#", tos = "40", ttl = "9""#,
+        r#", df_default = "false""#,
+    ] {
+        let outcome = compare(options, &[("p1", "output:vx0")], "p1", &bursts(&frames()));
+        assert!(outcome.out.iter().all(|(port, _)| port == "up"));
+        assert!(outcome.drops.iter().any(|(name, _)| *name == "mtu_exceeded"));
+    }
+}
+
+#[test]
+fn output_is_the_long_ways() {
+    compare("", &[("p1", "output:p2")], "p1", &bursts(&frames()));
+}
+
+#[test]
+fn decapsulation_is_the_long_ways() {
+    let inner: Vec<Vec<u8>> = frames().into_iter().filter(|frame| frame.len() >= 14).collect();
+    let peer = |n: usize| IpAddr::from([192, 168, 1, 2 + n as u8]);
+    let mut packets = Vec::new();
+    for (n, frame) in inner.iter().enumerate() {
+        let n = n % 3;
+        packets.push(tunnelled(100 + n as u32, peer(n), 0, 0, frame));
+        packets.push(tunnelled(100, peer(0), [0, 1, 2, 3, 0xb8][n], n * 3, frame));
+    }
+    // Unknown, broken, and not for us.
+    packets.push(tunnelled(999, peer(0), 0, 0, &inner[0]));
+    let mut broken = tunnelled(100, peer(0), 0, 0, &inner[0]);
+    broken[25] ^= 1;
+    packets.push(broken);
+    packets.push(inner[0].clone());
+    let bursts = bursts(&packets);
+    for actions in [
+        [("vx0", "output:p1"), ("vx1", "output:p2"), ("vx2", "output:p1")],
+        [("vx0", "output:vx1"), ("vx1", "output:p1"), ("vx2", "output:vx0")],
+    ] {
+        compare("", &actions, "up", &bursts);
+    }
+}
