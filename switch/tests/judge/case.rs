@@ -151,11 +151,7 @@ impl Case {
         self
     }
 
-    pub fn rx<S: Into<String>>(
-        mut self,
-        port: &'static str,
-        frames: impl IntoIterator<Item = S>,
-    ) -> Case {
+    pub fn rx<S: Into<String>>(mut self, port: &'static str, frames: impl IntoIterator<Item = S>) -> Case {
         assert!(self.input.iter().all(|(other, _)| *other != port), "{}: {port} twice", self.name);
         self.input.push((port, frames.into_iter().map(Into::into).collect()));
         self

@@ -70,7 +70,9 @@ pub fn nd_na(fields: &str, options: &str) -> String {
 
 /// ARP with these fields: a request of 10.0.0.1 for 10.0.0.2.
 pub fn arp(fields: &str) -> String {
-    format!("{E}/ARP(**dict(dict(op=1,psrc='10.0.0.1',pdst='10.0.0.2',hwsrc='02:00:00:00:00:01',hwdst='00:00:00:00:00:00'),{fields}))")
+    format!(
+        "{E}/ARP(**dict(dict(op=1,psrc='10.0.0.1',pdst='10.0.0.2',hwsrc='02:00:00:00:00:01',hwdst='00:00:00:00:00:00'),{fields}))"
+    )
 }
 
 /// A TCP header with a payload of odd size.
@@ -85,14 +87,16 @@ pub fn udp_header(fields: &str) -> String {
 
 /// The frame with tags: `tags("Dot1Q(vlan=10)/", frame)`.
 pub fn tagged(tags: &str, frame: &str) -> String {
-    let rest = frame.strip_prefix(E).expect("a frame of ours").trim_start_matches('/');
-    format!("{E}/{tags}/{rest}")
+    let (ethernet, rest) = frame.split_once(")/").expect("a frame of ours");
+    format!("{ethernet})/{tags}/{rest}")
 }
 
 /// A frame between other addresses, given by their last bytes.
 pub fn between(src: u8, dst: u8, frame: &str) -> String {
     let rest = frame.strip_prefix(E).expect("a frame of ours");
-    let mac = |last: u8| if last == 255 { "ff:ff:ff:ff:ff:ff".to_owned() } else { format!("02:00:00:00:00:{last:02x}") };
+    let mac = |last: u8| {
+        if last == 255 { "ff:ff:ff:ff:ff:ff".to_owned() } else { format!("02:00:00:00:00:{last:02x}") }
+    };
     format!("Ether(src='{}',dst='{}'){rest}", mac(src), mac(dst))
 }
 

@@ -148,7 +148,8 @@ fn verdict(
             }
             let text = differences(&wanted, &ours);
             if !text.is_empty() {
-                let why = case.differs.map_or(String::new(), |d| format!("    differs on purpose: {}\n", d.why));
+                let why =
+                    case.differs.map_or(String::new(), |d| format!("    differs on purpose: {}\n", d.why));
                 problems.push(format!("{why}{text}"));
             }
         }

@@ -77,12 +77,11 @@ impl Ovs {
         let socket = format!("unix:{}", path("db.sock"));
         vsctl(dir.path(), &format!(
             "--no-wait init -- set Open_vSwitch . other_config:dpdk-init=true other_config:dpdk-lcore-mask=0x1 \
-             other_config:pmd-cpu-mask={pmd} other_config:pmd-maxsleep=200 other_config:max-idle=100000"
+             other_config:pmd-cpu-mask={pmd} other_config:vlan-limit=0 other_config:pmd-maxsleep=200 other_config:max-idle=100000"
         ).split_whitespace().map(str::to_owned).chain([
             "other_config:dpdk-extra=\"--no-huge --legacy-mem --no-shconf --no-pci --no-telemetry -m 256\"".to_owned(),
         ]).collect::<Vec<_>>());
-        let args =
-            ["ip", "netns", "exec", &host.name, VSWITCHD, &socket, &unixctl, "-vconsole:info"];
+        let args = ["ip", "netns", "exec", &host.name, VSWITCHD, &socket, &unixctl, "-vconsole:info"];
         let switch = spawn(dir.path(), "vswitchd", &args);
         let ovs = Ovs { switch, database, host, dir, devices: Cell::new(0), core };
         eventually("ovs-vswitchd listens", PATIENCE, || ovs.dir.path().join("vs.ctl").exists().then_some(()));
@@ -140,7 +139,10 @@ impl Ovs {
         stream.write_all(request.to_string().as_bytes()).expect("request");
         let mut answers = serde_json::Deserializer::from_reader(&stream).into_iter::<serde_json::Value>();
         let answer = answers.next().expect("an answer").expect("JSON");
-        answer["result"].as_str().unwrap_or_else(|| panic!("ovs-appctl {method} {params:?}: {answer}")).to_owned()
+        answer["result"]
+            .as_str()
+            .unwrap_or_else(|| panic!("ovs-appctl {method} {params:?}: {answer}"))
+            .to_owned()
     }
 
     /// Frames that each device has read.
@@ -187,7 +189,7 @@ impl Ovs {
             let bridge = format!("unix:{}", self.dir.path().join("br0.mgmt").display());
             run(Command::new("ovs-ofctl").args(["-O", "OpenFlow15", "add-meter", &bridge, meter]));
         }
-        let newer = case.flows.iter().any(|flow| flow.contains("meter:"));
+        let newer = case.flows.iter().any(|flow| flow.contains("meter:") || flow.contains("push_vlan"));
         self.ofctl("add-flows", "br0", &case.flows, if newer { &["-O", "OpenFlow15"] } else { &[] });
         if let Some(flows) = &case.peer {
             self.ofctl("add-flows", "br1", flows, &[]);
@@ -256,7 +258,8 @@ impl Ovs {
         if case.peer.is_some() {
             for (bridge, name, peer) in [("br0", "pa", "pb"), ("br1", "pb", "pa")] {
                 commands.push(format!("add-port {bridge} {name}"));
-                commands.push(format!("set interface {name} type=patch ofport_request=21 options:peer={peer}"));
+                commands
+                    .push(format!("set interface {name} type=patch ofport_request=21 options:peer={peer}"));
             }
         }
         for (port, key, value) in &case.vlans {

@@ -1,7 +1,6 @@
 //! The fields of a tunnel packet that its sender is free to choose.
 
-/// Replaces the UDP source port by 0, and with it what follows from it. Where DF is clear the identification is
-/// the sender's choice too. Checksums must have been right, and are zero afterwards; one that was not sent stays so.
+/// Replaces the UDP source port and the IP identification by 0, and with them what follows from them. Checksums must have been right, and are zero afterwards; one that was not sent stays so.
 pub fn mask(frame: &mut [u8], lowest_source_port: u16) -> Result<(), String> {
     let mut at = 12;
     while matches!(word(frame, at)?, 0x8100 | 0x88a8) {
@@ -14,9 +13,7 @@ pub fn mask(frame: &mut [u8], lowest_source_port: u16) -> Result<(), String> {
             if sum(&frame[ip..udp]) != 0xffff {
                 return Err("wrong outer IP checksum".to_owned());
             }
-            if word(frame, ip + 6)? & 0x4000 == 0 {
-                frame[ip + 4..ip + 6].fill(0);
-            }
+            frame[ip + 4..ip + 6].fill(0);
             frame[ip + 10..ip + 12].fill(0);
             (udp, frame[ip + 12..ip + 20].to_vec())
         }

@@ -97,6 +97,7 @@ fn fragments() -> Vec<Case> {
         // The first fragment has ports, later ones count as 0.
         matches("udp tp_dst=53", [whole(), first()], [later(), last()]),
         matches("udp tp_dst=0", [later(), last(), udp("dport=0")], [whole(), first()]),
-        matches("udp6 tp_dst=53", [udp6(""), first6()], [later6()]).named("match udp6 tp_dst=53 on fragments"),
+        matches("udp6 tp_dst=53", [udp6(""), first6()], [later6()])
+            .named("match udp6 tp_dst=53 on fragments"),
     ]
 }

@@ -28,11 +28,22 @@ pub fn cases() -> Vec<Case> {
         ),
         matches(
             "dl_dst=01:00:00:00:00:00/01:00:00:00:00:00",
-            [between(1, 255, &tcp("")), format!("Ether(src='02:00:00:00:00:01',dst='01:00:5e:01:02:03')/h('{}')", "00".repeat(50))],
+            [
+                between(1, 255, &tcp("")),
+                format!("Ether(src='02:00:00:00:00:01',dst='01:00:5e:01:02:03')/h('{}')", "00".repeat(50)),
+            ],
             [tcp("")],
         ),
-        matches("eth_src=02:00:00:00:00:01 eth_dst=02:00:00:00:00:02", [tcp("")], [between(1, 3, &tcp("")), between(3, 2, &tcp(""))]),
-        matches("dl_type=0x88b5", [format!("{E}/h('{}')", "00".repeat(46)).replace("02')/", "02',type=0x88b5)/")], [tcp(""), arp("")]),
+        matches(
+            "eth_src=02:00:00:00:00:01 eth_dst=02:00:00:00:00:02",
+            [tcp("")],
+            [between(1, 3, &tcp("")), between(3, 2, &tcp(""))],
+        ),
+        matches(
+            "dl_type=0x88b5",
+            [format!("{E}/h('{}')", "00".repeat(46)).replace("02')/", "02',type=0x88b5)/")],
+            [tcp(""), arp("")],
+        ),
         // A length instead of a type: 802.3 with LLC.
         matches(
             "dl_type=0x05ff",
@@ -42,20 +53,40 @@ pub fn cases() -> Vec<Case> {
         matches("dl_vlan=10", [q10.clone(), ad10.clone()], [q11.clone(), tcp(""), zero.clone()]),
         matches("dl_vlan=0xffff", [tcp(""), arp("")], [q10.clone(), zero.clone()]),
         matches("dl_vlan_pcp=5", [q11.clone()], [q10.clone(), zero.clone(), tcp("")]),
-        matches("dl_vlan=11 dl_vlan_pcp=5", [q11.clone()], [q10.clone(), zero.clone(), tag("Dot1Q(vlan=11)")]),
+        matches(
+            "dl_vlan=11 dl_vlan_pcp=5",
+            [q11.clone()],
+            [q10.clone(), zero.clone(), tag("Dot1Q(vlan=11)")],
+        ),
         matches("vlan_tci=0x1000/0x1000", [q10.clone(), q11.clone(), zero.clone(), ad10.clone()], [tcp("")]),
         matches("vlan_tci=0/0x1fff", [tcp("")], [q10.clone(), q11.clone(), zero.clone()]),
-        matches("vlan_tci=0x1008/0x1ffc", [q10.clone(), q11.clone()], [tcp(""), zero.clone(), tag("Dot1Q(vlan=12)")]),
+        matches(
+            "vlan_tci=0x1008/0x1ffc",
+            [q10.clone(), q11.clone()],
+            [tcp(""), zero.clone(), tag("Dot1Q(vlan=12)")],
+        ),
         matches("vlan_tci=0", [tcp(""), udp("")], [q10.clone()]),
-        matches("dl_vlan=10 tcp tp_dst=80", [q10.clone()], [ad10.clone(), tagged("Dot1Q(vlan=10)", &tcp("dport=81")), q11.clone()]),
+        matches(
+            "dl_vlan=10 tcp tp_dst=80",
+            [q10.clone()],
+            [ad10.clone(), tagged("Dot1Q(vlan=10)", &tcp("dport=81")), q11.clone()],
+        ),
         matches("arp", [arp(""), arp("op=2"), tagged("Dot1Q(vlan=3)", &arp(""))], [tcp(""), tcp6("")]),
         matches("rarp", [arp("op=3").replace(")/ARP", ",type=0x8035)/ARP")], [arp(""), arp("op=3")]),
         matches("arp arp_op=2", [arp("op=2")], [arp(""), tcp("")]),
         matches("arp arp_spa=10.0.0.0/24", [arp("")], [arp("psrc='10.0.1.1'"), tcp("")]),
         matches("arp arp_tpa=10.0.0.2", [arp("")], [arp("pdst='10.0.0.3'")]),
-        matches("arp arp_tpa=10.0.0.2/255.0.0.255", [arp(""), arp("pdst='10.9.9.2'")], [arp("pdst='10.0.0.3'")]),
+        matches(
+            "arp arp_tpa=10.0.0.2/255.0.0.255",
+            [arp(""), arp("pdst='10.9.9.2'")],
+            [arp("pdst='10.0.0.3'")],
+        ),
         matches("arp arp_sha=02:00:00:00:00:01", [arp("")], [arp("hwsrc='02:00:00:00:00:07'")]),
-        matches("arp arp_tha=00:00:00:00:00:00/ff:ff:ff:00:00:00", [arp("")], [arp("hwdst='02:00:00:00:00:07'")]),
+        matches(
+            "arp arp_tha=00:00:00:00:00:00/ff:ff:ff:00:00:00",
+            [arp("")],
+            [arp("hwdst='02:00:00:00:00:07'")],
+        ),
         matches("arp nw_src=10.0.0.1 nw_proto=1", [arp("")], [arp("op=2"), arp("psrc='10.0.0.7'")]),
         matches("ip", [tcp(""), udp(""), q10.clone()], [arp(""), tcp6("")]),
         matches("ipv6", [tcp6("")], [arp(""), tcp("")]),
@@ -63,7 +94,10 @@ pub fn cases() -> Vec<Case> {
         matches(
             "ip nw_proto=6",
             [tcp(""), ip4("proto=6", "h('03e80050')")],
-            ["ihl=4", "version=6", "len=10", "len=2000"].map(|lie| ip4(&format!("{lie},proto=6"), "h('03e80050')")).into_iter().chain([ip6("version=4,nh=6", "h('03e80050')")]),
+            ["ihl=4", "version=6", "len=10", "len=2000"]
+                .map(|lie| ip4(&format!("{lie},proto=6"), "h('03e80050')"))
+                .into_iter()
+                .chain([ip6("version=4,nh=6", "h('03e80050')")]),
         )
         .named("match ip nw_proto=6: headers that are not right"),
     ]
