@@ -132,14 +132,14 @@ fn tunnels(c: &mut Criterion) {
 
     let mut termination = Termination::default();
     let port = PortId(1);
-    termination.add_underlay(MacAddr(traffic::LOCAL_MAC), vec![traffic::LOCAL_IP], [port]);
+    termination.add_underlay(MacAddr(traffic::LOCAL_MAC), vec![traffic::LOCAL_IP.into()], [port]);
     let of = TunnelMatch {
         vni: Some(traffic::vtep_vni(0)),
-        remote: Some(traffic::vtep_ip(0)),
+        remote: Some(traffic::vtep_ip(0).into()),
         local: None,
         dst_port: traffic::VXLAN_PORT,
     };
-    termination.add_tunnel(of, PortId(2)).expect("the only tunnel");
+    termination.add_tunnel(of, EncapExt::None, PortId(2)).expect("the only tunnel");
     let frames: Vec<Vec<u8>> = (0..BURST)
         .map(|n| traffic::vxlan_frame(&traffic::frame(&Flow::numbered(n), 60), 0, traffic::entropy_port(n)))
         .collect();

@@ -41,7 +41,7 @@ fn run(net: &mut Net) -> u64 {
     let (mut calls, mut quiet) = (0, 0);
     while quiet < 3 {
         let before = CALLS.with(Cell::get);
-        let worked = net.worker.poll();
+        let worked = net.worker().poll();
         calls += CALLS.with(Cell::get) - before;
         net.slow.turn();
         let waits =

@@ -209,9 +209,9 @@ fn packets_of_a_new_flow_wait_and_leave_in_order() {
         net.put("p1", &frame(2, 3, None, 1000 + n));
     }
     for _ in 0..10 {
-        net.worker.poll();
+        net.worker().poll();
     }
-    assert_eq!(net.worker.held(), 200);
+    assert_eq!(net.held(), 200);
     assert_eq!(net.counters.upcalls.get() - before, 2, "one upcall a flow, not one a packet");
     net.assert_balanced();
     assert!(net.take("p2").is_none());
@@ -240,8 +240,8 @@ fn a_megaflow_that_also_fits_a_waiting_flow_does_not_let_later_packets_pass() {
     net.set_rules("br0", &["in_port=p1,actions=output:p2"]);
     net.put("p1", &frame(2, 1, None, 0));
     net.put("p1", &frame(2, 7, None, 100));
-    net.worker.poll();
-    assert_eq!(net.worker.held(), 2);
+    net.worker().poll();
+    assert_eq!(net.held(), 2);
     net.slow.turn();
     // Both answers are in the queue. A worker carries out commands before it polls, so make it see the first
     // answer, the packet of the second flow, and the second answer in one go.
@@ -259,14 +259,14 @@ fn when_nobody_answers_the_worker_drops_and_counts() {
         net.put("p1", &frame(2, 10 + n, None, n));
     }
     for _ in 0..200 {
-        net.worker.poll();
+        net.worker().poll();
     }
     // 1024 upcalls fit; the packets behind the others have nobody to wait for.
-    assert_eq!(net.worker.held(), 1024);
+    assert_eq!(net.held(), 1024);
     assert_eq!(net.drops(DropReason::UpcallQueueFull), 3000 - 1024);
     net.assert_balanced();
     net.run();
-    assert_eq!(net.worker.held(), 0);
+    assert_eq!(net.held(), 0);
     net.finish();
 }
 
@@ -341,17 +341,18 @@ fn a_removed_port_gives_its_queues_back_and_its_flows_go() {
     net.send("p2", &[frame(1, 2, None, 0)]);
     let p2: PortId = net.port("p2");
     net.put("p1", &frame(2, 1, None, 1));
-    net.worker.poll();
+    net.worker().poll();
     // Removal waits for the worker, so the worker runs on another thread meanwhile.
     let stop = std::sync::atomic::AtomicBool::new(false);
-    let Net { slow, worker, .. } = &mut net;
+    let mut worker = net.take_worker();
     let queues = std::thread::scope(|scope| {
         let running = scope.spawn(|| worker.run(&stop, true));
-        let queues = slow.remove_device(p2);
+        let queues = net.slow.remove_device(p2);
         stop.store(true, std::sync::atomic::Ordering::Relaxed);
         running.join().unwrap();
         queues
     });
+    net.put_worker(worker);
     assert_eq!(queues.len(), 1);
     assert_eq!((queues[0].port, queues[0].rx.len(), queues[0].tx.is_some()), (p2, 1, true));
     net.take_all("p2");

@@ -224,7 +224,7 @@ fn packets_wait_while_the_neighbour_is_asked_for_and_leave_in_order() {
     assert_eq!(out["up"].len(), 1, "one ARP request, however many packets");
     let request = ArpRepr::parse(&out["up"][0][14..]).expect("ARP");
     assert_eq!((request.op, request.spa, request.tpa, request.sha), (ArpOp::Request, OWN_IP, PEER_IP, VTEP));
-    assert_eq!(net.worker.held(), 50);
+    assert_eq!(net.held(), 50);
     net.assert_balanced();
     let out = net.send("up", &[arp(ArpOp::Reply, PEER, PEER_IP, VTEP, OWN_IP)]);
     let inner: Vec<&[u8]> = out["up"].iter().map(|p| &p[50..]).collect();
@@ -257,7 +257,7 @@ fn a_neighbour_that_does_not_answer_is_given_up_and_counted() {
     }
     assert_eq!(requests, 3);
     assert!((2900..5000).contains(&start.elapsed().as_millis()), "{:?}", start.elapsed());
-    assert_eq!(net.worker.held(), 0);
+    assert_eq!(net.held(), 0);
     net.finish();
 }
 

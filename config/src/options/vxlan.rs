@@ -152,23 +152,6 @@ impl VxlanOptions {
         })
     }
 
-    /// What this version of the datapath does not do yet, with the option's name in front; `None` when it
-    /// does all of it. The one place to lift when the datapath learns more.
-    pub fn unsupported(&self) -> Option<String> {
-        let what = if self.remote_ip == RemoteIp::Flow {
-            "remote_ip: \"flow\""
-        } else if first(&self.remote_ip).is_some_and(IpAddr::is_ipv6) {
-            "remote_ip: VXLAN over IPv6"
-        } else if self.local_ip == LocalIp::Flow {
-            "local_ip: \"flow\""
-        } else if let Some(ext) = self.ext {
-            if ext == Ext::Gbp { "exts: gbp" } else { "exts: gpe" }
-        } else {
-            return None;
-        };
-        Some(format!("{what} is not supported by this version"))
-    }
-
     /// The fixed remotes; empty with `flow`.
     pub fn remotes(&self) -> &[IpAddr] {
         match &self.remote_ip {

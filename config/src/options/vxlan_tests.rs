@@ -107,20 +107,6 @@ fn all_errors_at_once() {
 }
 
 #[test]
-fn what_is_not_supported_yet() {
-    assert_eq!(good(&[("remote_ip", "10.0.0.1"), ("key", "flow")]).unsupported(), None);
-    for (option, value) in
-        [("remote_ip", "flow"), ("remote_ip", "::1"), ("local_ip", "flow"), ("exts", "gpe")]
-    {
-        let mut options = vec![("remote_ip", "10.0.0.1")];
-        options.retain(|(name, _)| *name != option);
-        options.push((option, value));
-        let what = good(&options).unsupported().unwrap();
-        assert!(what.starts_with(option), "{what}");
-    }
-}
-
-#[test]
 fn clashes_follow_the_receive_match() {
     let a = [("remote_ip", "10.0.0.1"), ("key", "5")];
     let clash = |b: &[(&str, &str)]| {

@@ -181,10 +181,6 @@ impl Check<'_> {
         for tunnel in tunnels {
             let Tunnel { site, options, .. } = tunnel;
             let options_site = site.field("options");
-            if let Some(what) = options.unsupported() {
-                let (name, message) = what.split_once(": ").unwrap_or(("remote_ip", &what));
-                self.invalid(&options_site.field(name), message);
-            }
             for (addr, bridge) in options.remotes().iter().filter_map(|addr| owned.get_key_value(addr)) {
                 let message =
                     format!("{addr} is this switch's own address (bridge {bridge}), expected another VTEP's");

@@ -82,8 +82,8 @@ drop_reasons! {
 
     // The way out.
     NeighbourPending "neighbour_pending" "too many packets waiting for this neighbour"
-    NeighbourFailed "neighbour_failed" "the next hop to the tunnel's remote did not answer ARP"
-    MtuExceeded "mtu_exceeded" "frame longer than the output port's MTU; mind that VXLAN adds 50 bytes"
+    NeighbourFailed "neighbour_failed" "the next hop to the tunnel's remote did not answer ARP or neighbour discovery"
+    MtuExceeded "mtu_exceeded" "frame longer than the output port's MTU; mind that VXLAN adds 50 bytes, 70 over IPv6"
     Headroom "headroom" "no room in front of the packet for the tunnel header"
     NoMbuf "no_mbuf" "mempool empty when a copy was needed; raise mbufs"
     PortGone "port_gone" "the output port was removed"

@@ -6,6 +6,7 @@
 
 pub mod fdb;
 pub mod group;
+mod local;
 pub mod meter;
 pub mod mirror;
 pub mod normal;

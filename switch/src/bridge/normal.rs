@@ -1,6 +1,7 @@
 //! The NORMAL action: an 802.1Q learning switch.
 
 use super::fdb::Location;
+use super::local::hears_group;
 use super::translate::{Dependency, Learn, Translator};
 use super::vlan::Tag;
 use super::{Bridge, Port, PortKind, VxlanPort};
@@ -143,7 +144,7 @@ impl<'w> Translator<'w> {
         if bridge.is_underlay()
             && self.in_port != bridge.local
             && vlan == 0
-            && self.read_field(Field::EthType) as u16 == ETH_ARP
+            && (self.read_field(Field::EthType) as u16 == ETH_ARP || hears_group(bridge, &self.at.key.flow))
         {
             self.local(bridge);
         }

@@ -126,7 +126,9 @@ impl RuleTables {
         for (number, table) in &mut self.tables {
             if filter.table.is_none_or(|t| t == *number) {
                 let out = table.extract(|_, _, rule| filter.selects(&rule.spec, strict));
-                out.iter().for_each(|(_, what, _)| self.changes.add(*number, what));
+                for (_, what, _) in &out {
+                    self.changes.add(*number, what);
+                }
                 gone += out.len();
             }
         }
@@ -160,7 +162,9 @@ impl RuleTables {
             let gone = table.extract(|priority, what, rule| {
                 !keep.and_then(|k| k.get(priority, what)).is_some_and(|spec| rule.spec == **spec)
             });
-            gone.iter().for_each(|(_, what, _)| self.changes.add(*number, what));
+            for (_, what, _) in &gone {
+                self.changes.add(*number, what);
+            }
             changed |= !gone.is_empty();
         }
         for spec in wanted.values().flat_map(Table::iter).map(|(_, _, spec)| *spec) {
@@ -177,7 +181,9 @@ impl RuleTables {
         let mut any = false;
         for (number, table) in &mut self.tables {
             let over = table.extract(|_, _, rule| rule.is_over(now));
-            over.iter().for_each(|(_, what, _)| self.changes.add(*number, what));
+            for (_, what, _) in &over {
+                self.changes.add(*number, what);
+            }
             any |= !over.is_empty();
         }
         any

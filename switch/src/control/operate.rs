@@ -54,7 +54,7 @@ pub(super) async fn fdb_add(
         };
         let remote = match (&port.kind, remote) {
             (PortKind::Vxlan(vxlan), Some(ip)) if vxlan.remotes.iter().any(|(r, _)| *r == ip) => remote,
-            (PortKind::Vxlan(vxlan), None) if vxlan.remotes.len() == 1 => Some(vxlan.remotes[0].0.into()),
+            (PortKind::Vxlan(vxlan), None) if vxlan.remotes.len() == 1 => Some(vxlan.remotes[0].0),
             (PortKind::Vxlan(_), _) => {
                 return Err(Refused::bad("remote: expected one of the vxlan port's remote_ip"));
             }

@@ -13,8 +13,7 @@ use rte::{Burst, Mbuf};
 use wire::ecn::{EcnDecap, ecn_decap, set_ce};
 use wire::encap::{ENCAP_V4_LEN, INNER_MAX_LEN};
 use wire::key::FlowKey;
-use wire::proto::{ETH_IPV4, ETH_IPV6, ETHERNET_LEN, VLAN_LEN};
-use wire::rewrite::{pop_vlan, push_vlan};
+use wire::proto::{ETH_IPV4, ETH_IPV6, ETHERNET_LEN};
 
 /// A program as a worker keeps it: the common ones are single operations.
 #[derive(Debug)]
@@ -258,50 +257,6 @@ impl Path {
         } else {
             counters.tx_dropped.add(1);
         }
-    }
-
-    /// Sends an encapsulated packet through an underlay bridge with several ports or VLANs.
-    #[inline(never)]
-    fn underlay_ops(&mut self, id: AdjacencyId, mut mbuf: Mbuf, key: &FlowKey) {
-        let mut at = 0;
-        while let Some(Some(adjacency)) = self.adjacencies.get(id.0 as usize)
-            && let Reach::Ready { egress, .. } = &adjacency.reach
-            && let Some(op) = egress.get(at)
-        {
-            at += 1;
-            let last = at == egress.len();
-            match *op {
-                Op::Output(port) if last => {
-                    let _ = self.tx.stage(port, mbuf, &self.counters);
-                    return;
-                }
-                Op::Output(port) => {
-                    self.counters.copied.add(1);
-                    match mbuf.copy_to(&self.pool) {
-                        Some(copy) => {
-                            let _ = self.tx.stage(port, copy, &self.counters);
-                        }
-                        None => self.counters.count_drop(port, DropReason::NoMbuf, 1),
-                    }
-                }
-                Op::PushVlan { tpid, tci } => {
-                    let pushed =
-                        mbuf.prepend(VLAN_LEN).is_some() && push_vlan(mbuf.data_mut(), tpid, tci & !0x1000);
-                    if !pushed {
-                        return self.free(key, DropReason::Headroom, mbuf);
-                    }
-                }
-                Op::PopVlan => {
-                    if pop_vlan(mbuf.data_mut()) {
-                        // Cannot fail: a tag was there.
-                        let _ = mbuf.adj(VLAN_LEN);
-                    }
-                }
-                // The slow path leaves out what an underlay does not do to tunnel packets.
-                _ => {}
-            }
-        }
-        self.free(key, DropReason::NoFloodPort, mbuf);
     }
 
     #[cold]

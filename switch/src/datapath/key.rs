@@ -12,7 +12,7 @@ use flow::drop::DropReason;
 use flow::megaflow::MegaflowTable;
 use flow::program::PortId;
 use rte::Mbuf;
-use std::net::IpAddr;
+use wire::encap::EncapExt;
 use wire::key::FlowKey;
 use wire::outer::{clear_tunnel, parse_outer, peek};
 use wire::parse::{Anomaly, extract};
@@ -199,21 +199,21 @@ fn unusual_frame(
     key: &mut FlowKey,
 ) -> Result<Found, DropReason> {
     let frame = mbuf.data();
-    if !peek(frame).is_some_and(|p| intake.is_ours(&p)) {
+    let Some(ext) = peek(frame).and_then(|p| intake.is_ours(&p)) else {
         return plain_frame(mbuf, port, counters, key);
-    }
+    };
     let outer = parse_outer(frame, false)?;
+    if ext == EncapExt::Gpe && !outer.vxlan.has_gpe_ethernet() {
+        return Err(DropReason::VxlanProtocol);
+    }
     if outer.trailing > 0 {
         // Cannot fail: the padding was measured in this very frame.
         let _ = mbuf.trim(outer.trailing.into());
     }
-    let in_port = match (outer.src, outer.dst) {
-        (IpAddr::V4(src), IpAddr::V4(dst)) => intake.find(outer.vni(), src, dst, outer.udp_dst),
-        _ => None,
-    };
+    let in_port = intake.find(outer.vni(), outer.src, outer.dst, outer.udp_dst);
     let in_port = in_port.unwrap_or(PortId::TUNNEL_MISS);
     count_inner(counters, in_port, outer.inner_len);
-    outer.fill_key(key, false);
+    outer.fill_key(key, ext == EncapExt::Gbp);
     key.in_port = in_port.0.into();
     let inner = mbuf.data().get(usize::from(outer.inner_offset)..).ok_or(DropReason::VxlanInnerTruncated)?;
     describe(inner, outer.inner_offset, outer.tos, counters, key)

@@ -2,14 +2,16 @@
 
 use super::Path;
 use super::act::Compiled;
+use super::adjacency::Reach;
 use super::key::PacketInfo;
 use flow::drop::DropReason;
 use flow::hash::flow_hash;
-use flow::program::{Op, PortId, ProgramId, Select};
+use flow::program::{AdjacencyId, Op, PortId, ProgramId, Select};
 use rte::Mbuf;
 use wire::key::FlowKey;
-use wire::proto::VLAN_LEN;
+use wire::proto::{IP_UDP, UDP_LEN, VLAN_LEN};
 use wire::rewrite::{self, Headers};
+use wire::vxlan::VXLAN_LEN;
 
 /// What ops know of the packet that they work on: its key as far as tunnel headers are made of it, and where
 /// its headers are by now.
@@ -44,6 +46,28 @@ impl Path {
             self.ops(&program.ops, program.drop, mbuf, packet);
         }
         self.programs[id.0 as usize] = Some(program);
+    }
+
+    /// Sends an encapsulated packet through an underlay bridge that does more with it than to output it.
+    #[inline(never)]
+    pub(super) fn underlay_ops(&mut self, id: AdjacencyId, mbuf: Mbuf, key: &FlowKey) {
+        let reach = self.adjacencies.get_mut(id.0 as usize).and_then(Option::as_mut).map(|a| &mut a.reach);
+        let Some(Reach::Ready { template, egress, .. }) = reach else {
+            return self.free(key, DropReason::PortGone, mbuf);
+        };
+        // The outer headers, as ops that change them find them; what chooses a bucket is still the inner flow.
+        let l4 = (template.header_len() - UDP_LEN - VXLAN_LEN) as u16;
+        let l3 = (template.header_len() - template.ip_overhead()) as u16;
+        let info = PacketInfo { l3, l4, len: mbuf.len(), ..PacketInfo::default() };
+        let packet = Packet { key: FlowKey { nw_proto: IP_UDP, ..*key }, info };
+        // Out of their place while they run, as programs are. No op among them encapsulates.
+        let ops = std::mem::take(egress);
+        self.ops(&ops, DropReason::NoFloodPort, mbuf, packet);
+        if let Some(Some(adjacency)) = self.adjacencies.get_mut(id.0 as usize)
+            && let Reach::Ready { egress, .. } = &mut adjacency.reach
+        {
+            *egress = ops;
+        }
     }
 
     /// Runs ops on a packet; `drop` is what it counts as when there are none.

@@ -2,25 +2,29 @@
 //! whenever a route, a neighbour, an address or the underlay's forwarding changes.
 
 use super::SlowPath;
-use crate::bridge::translate::translate;
+use super::ports::extension;
+use super::ways::{Idle, WayUse};
+use crate::bridge::translate::{Dependency, translate};
 use crate::bridge::{BridgeId, PortKind};
 use crate::datapath::MAX_ADJACENCIES;
 use crate::datapath::adjacency::{Adjacency, Inherit, Reach};
 use crate::datapath::message::Command;
-use crate::tunnel::neighbour::State;
+use crate::tunnel::neighbour::{Need, State};
 use crate::tunnel::route;
-use config::{Inheritable, LocalIp, VxlanOptions};
+use config::{Inheritable, LocalIp, RemoteIp, VxlanOptions};
 use flow::drop::DropReason;
-use flow::program::{AdjacencyId, Op, PortId};
-use std::net::{IpAddr, Ipv4Addr};
+use flow::program::{AdjacencyId, Op, PortId, Select};
+use std::collections::{BTreeSet, VecDeque};
+use std::net::IpAddr;
 use std::time::Instant;
-use wire::addr::MacAddr;
-use wire::encap::{EncapAddrs, EncapExt, EncapSpec, EncapTemplate};
+use wire::encap::{EncapAddrs, EncapSpec, EncapTemplate};
 use wire::key::FlowKey;
-use wire::proto::{ETH_IPV4, IP_UDP};
+use wire::proto::{ETH_IPV4, ETH_IPV6, IP_UDP};
 
 /// TTL of an outer header with `ttl=inherit` when the inner frame is not IP, as in Open vSwitch.
 const DEFAULT_TTL: u8 = 64;
+/// Freed numbers looked at for one that no program names any more.
+const FREE_NUMBERS_TRIED: usize = 64;
 
 /// What workers were last told about a remote.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,25 +43,50 @@ pub struct Remote {
     /// The vxlan port.
     pub port: PortId,
     /// The remote VTEP.
-    pub ip: Ipv4Addr,
+    pub ip: IpAddr,
+    /// The local address that rules set; otherwise it is the port's or the route's.
+    pub local: Option<IpAddr>,
     /// What workers were told; nothing yet for a new one.
     pub told: Option<ReachSpec>,
+    /// The underlay bridge and the next hop on it.
+    hop: Option<(BridgeId, IpAddr)>,
+    /// What the underlay bridge's treatment of the packets depends on.
+    tags: Vec<Dependency>,
+    /// For one that rules have asked for: since when no program has named it.
+    pub(super) idle: Option<Idle>,
 }
 
 /// All adjacencies by number.
 #[derive(Debug, Default)]
 pub struct Adjacencies {
     entries: Vec<Option<Remote>>,
-    free: Vec<AdjacencyId>,
+    free: VecDeque<AdjacencyId>,
+    /// Who uses a next hop.
+    hops: BTreeSet<(BridgeId, IpAddr, AdjacencyId)>,
+    /// Those that rules have asked for, and that may be idle.
+    pub(super) idle: VecDeque<(AdjacencyId, Instant)>,
+    /// How many rules have asked for.
+    pub(super) dynamic: usize,
 }
 
 impl Adjacencies {
     /// A number for a new remote; `None` when all are taken.
-    pub fn add(&mut self, port: PortId, ip: Ipv4Addr) -> Option<AdjacencyId> {
-        let remote = Remote { port, ip, told: None };
-        if let Some(id) = self.free.pop() {
-            self.entries[id.0 as usize] = Some(remote);
-            return Some(id);
+    pub fn add(
+        &mut self,
+        port: PortId,
+        ip: IpAddr,
+        local: Option<IpAddr>,
+        uses: &WayUse,
+    ) -> Option<AdjacencyId> {
+        let remote = Remote { port, ip, local, told: None, hop: None, tags: Vec::new(), idle: None };
+        // A number that a program still names would give the new remote the old one's packets.
+        for _ in 0..self.free.len().min(FREE_NUMBERS_TRIED) {
+            let id = self.free.pop_front()?;
+            if uses.users(id) == 0 {
+                self.entries[id.0 as usize] = Some(remote);
+                return Some(id);
+            }
+            self.free.push_back(id);
         }
         if self.entries.len() == MAX_ADJACENCIES {
             return None;
@@ -68,10 +97,10 @@ impl Adjacencies {
 
     /// Gives a number back.
     pub fn remove(&mut self, id: AdjacencyId) {
-        if let Some(entry) = self.entries.get_mut(id.0 as usize)
-            && entry.take().is_some()
-        {
-            self.free.push(id);
+        if let Some(remote) = self.entries.get_mut(id.0 as usize).and_then(Option::take) {
+            self.unhop(id, remote.hop);
+            self.dynamic -= usize::from(remote.idle.is_some());
+            self.free.push_back(id);
         }
     }
 
@@ -79,14 +108,50 @@ impl Adjacencies {
     pub fn get(&self, id: AdjacencyId) -> Option<&Remote> {
         self.entries.get(id.0 as usize)?.as_ref()
     }
+
+    pub(super) fn get_mut(&mut self, id: AdjacencyId) -> Option<&mut Remote> {
+        self.entries.get_mut(id.0 as usize)?.as_mut()
+    }
+
+    fn unhop(&mut self, id: AdjacencyId, hop: Option<(BridgeId, IpAddr)>) {
+        if let Some((bridge, ip)) = hop {
+            self.hops.remove(&(bridge, ip, id));
+        }
+    }
+
+    /// Notes what a remote's way depends on.
+    fn set_way(&mut self, id: AdjacencyId, hop: Option<(BridgeId, IpAddr)>, tags: Vec<Dependency>) {
+        let Some(remote) = self.get_mut(id) else { return };
+        remote.tags = tags;
+        let before = std::mem::replace(&mut remote.hop, hop);
+        if before != hop {
+            self.unhop(id, before);
+            if let Some((bridge, ip)) = hop {
+                self.hops.insert((bridge, ip, id));
+            }
+        }
+    }
+
+    /// Those whose packets go to this next hop.
+    fn towards(&self, bridge: BridgeId, ip: IpAddr) -> impl Iterator<Item = AdjacencyId> + '_ {
+        let all = (bridge, ip, AdjacencyId(0))..=(bridge, ip, AdjacencyId(u32::MAX));
+        self.hops.range(all).map(|(.., id)| *id)
+    }
 }
 
 /// The way to a remote over an underlay bridge.
 #[derive(Debug, Clone, Copy)]
 struct Way {
     bridge: BridgeId,
-    source: Ipv4Addr,
+    addrs: EncapAddrs,
     next_hop: IpAddr,
+}
+
+/// What was found out about a remote.
+struct Reached {
+    spec: ReachSpec,
+    hop: Option<(BridgeId, IpAddr)>,
+    tags: Vec<Dependency>,
 }
 
 impl SlowPath {
@@ -104,28 +169,55 @@ impl SlowPath {
         }
     }
 
-    fn rebuild_adjacency(&mut self, id: AdjacencyId) {
-        let Some(remote) = self.adjacencies.get(id).cloned() else { return };
+    /// The same for those whose next hop this is.
+    pub(super) fn rebuild_towards(&mut self, bridge: BridgeId, ip: IpAddr) {
+        let concerned: Vec<AdjacencyId> = self.adjacencies.towards(bridge, ip).collect();
+        for id in concerned {
+            self.rebuild_adjacency(id);
+        }
+    }
+
+    /// The same for those whose packets an underlay bridge would treat differently.
+    pub(super) fn rebuild_dependents(&mut self, dependency: &Dependency) {
+        for at in 0..self.adjacencies.entries.len() {
+            let entry = &self.adjacencies.entries[at];
+            if entry.as_ref().is_some_and(|remote| remote.tags.contains(dependency)) {
+                self.rebuild_adjacency(AdjacencyId(at as u32));
+            }
+        }
+    }
+
+    pub(super) fn rebuild_adjacency(&mut self, id: AdjacencyId) {
+        let Some(remote) = self.adjacencies.get(id) else { return };
         let Some(PortKind::Vxlan(vxlan)) = self.world.port(remote.port).map(|p| &p.kind) else { return };
-        let options = vxlan.options.clone();
-        let spec = self.reach(&options, remote.ip);
-        if remote.told.as_ref() == Some(&spec) {
+        let Reached { spec, hop, tags } = self.reach(&vxlan.options, remote);
+        let changed = remote.told.as_ref() != Some(&spec);
+        let was_resolving = matches!(remote.told, Some(ReachSpec::Resolving(..)));
+        if changed {
+            for worker in &mut self.workers {
+                let (tos, ttl) = (tos(&vxlan.options), ttl(&vxlan.options));
+                let adjacency = Adjacency::new(remote.port, reach_of(&spec), tos, ttl);
+                worker.send(Command::DefineAdjacency(id, Box::new(adjacency)));
+            }
+        }
+        self.adjacencies.set_way(id, hop, tags);
+        if !changed {
             return;
         }
-        for worker in &mut self.workers {
-            let adjacency = Adjacency::new(remote.port, reach_of(&spec), tos(&options), ttl(&options));
-            worker.send(Command::DefineAdjacency(id, Box::new(adjacency)));
-        }
         // Packets may already wait for the next hop of before; nobody but us knows that there is another now.
-        if let (Some(ReachSpec::Resolving(..)), ReachSpec::Resolving(bridge, next_hop)) =
-            (&remote.told, &spec)
-            && let Some(event) =
-                self.neighbours.entry(*bridge).or_default().request(*next_hop, Instant::now())
+        if let ReachSpec::Resolving(bridge, next_hop) = spec
+            && was_resolving
         {
-            self.neighbour_event(*bridge, event);
+            self.request_neighbour(bridge, next_hop, Instant::now());
         }
-        if let Some(Some(entry)) = self.adjacencies.entries.get_mut(id.0 as usize) {
-            entry.told = Some(spec);
+        if let Some(remote) = self.adjacencies.get_mut(id) {
+            remote.told = Some(spec);
+        }
+    }
+
+    fn request_neighbour(&mut self, bridge: BridgeId, next_hop: IpAddr, now: Instant) {
+        if let Some(event) = self.neighbours.entry(bridge).or_default().request(next_hop, now) {
+            self.neighbour_event(bridge, event);
         }
     }
 
@@ -141,111 +233,161 @@ impl SlowPath {
         self.adjacencies.remove(id);
     }
 
-    /// How packets get to `ip` at this moment.
-    fn reach(&self, options: &VxlanOptions, ip: Ipv4Addr) -> ReachSpec {
-        let Some(way) = self.way(options, ip) else {
-            return ReachSpec::Unreachable(DropReason::NoRoute);
+    /// How packets get to a remote at this moment.
+    fn reach(&self, options: &VxlanOptions, remote: &Remote) -> Reached {
+        let none = |spec| Reached { spec, hop: None, tags: Vec::new() };
+        let Some(way) = self.way(options, remote) else {
+            return none(ReachSpec::Unreachable(DropReason::NoRoute));
         };
+        let hop = Some((way.bridge, way.next_hop));
         let state = self.neighbours.get(&way.bridge).and_then(|n| n.state(way.next_hop));
         let mac = match state {
             Some(State::Permanent(mac) | State::Reachable(mac)) => mac,
-            Some(State::Failed) => return ReachSpec::Unreachable(DropReason::NeighbourFailed),
-            Some(State::Incomplete) | None => return ReachSpec::Resolving(way.bridge, way.next_hop),
+            Some(State::Failed) => {
+                return Reached { hop, ..none(ReachSpec::Unreachable(DropReason::NeighbourFailed)) };
+            }
+            Some(State::Incomplete) | None => {
+                return Reached { hop, ..none(ReachSpec::Resolving(way.bridge, way.next_hop)) };
+            }
         };
-        match self.underlay_ops(&way, ip, mac, options.dst_port) {
-            Ok((src_mac, ops)) => ReachSpec::Ready(
-                EncapSpec {
-                    eth_src: src_mac,
-                    eth_dst: mac,
-                    vlan_tci: None,
-                    addrs: EncapAddrs::V4(way.source, ip),
-                    df: options.df_default,
-                    udp_dst: options.dst_port,
-                    csum: options.csum,
-                    ext: EncapExt::None,
-                },
-                ops,
-            ),
+        let Some(bridge) = self.world.bridge(way.bridge) else {
+            return none(ReachSpec::Unreachable(DropReason::NoRoute));
+        };
+        let header = EncapSpec {
+            eth_src: bridge.mac,
+            eth_dst: mac,
+            vlan_tci: None,
+            addrs: way.addrs,
+            df: options.df_default,
+            udp_dst: options.dst_port,
+            // A port without a remote of its own does not say whether it runs over IPv6, where 0 is refused.
+            csum: options.csum
+                || matches!(way.addrs, EncapAddrs::V6(..)) && options.remote_ip == RemoteIp::Flow,
+            ext: extension(options),
+        };
+        let (egress, tags) = self.underlay_ops(bridge.local, &header);
+        let spec = match egress {
+            Ok(ops) => ReachSpec::Ready(header, ops),
             Err(reason) => ReachSpec::Unreachable(reason),
-        }
+        };
+        Reached { spec, hop, tags }
     }
 
     /// Route and source address to a remote, over whichever underlay has one. One of our own addresses is
-    /// no remote: a packet to it would come back for ever.
-    fn way(&self, options: &VxlanOptions, ip: Ipv4Addr) -> Option<Way> {
-        let to = IpAddr::V4(ip);
+    /// no remote: a packet to it would come back for ever. Nor is a group: rules can ask for one.
+    fn way(&self, options: &VxlanOptions, remote: &Remote) -> Option<Way> {
+        let to = remote.ip;
+        let broadcast = matches!(to, IpAddr::V4(ip) if ip.is_broadcast());
+        if to.is_multicast() || to.is_unspecified() || broadcast {
+            return None;
+        }
+        let local = match options.local_ip {
+            LocalIp::Addr(local) => Some(local),
+            LocalIp::Any | LocalIp::Flow => remote.local,
+        };
         self.world.bridges().filter(|(_, b)| b.is_underlay() && !b.owns(to)).find_map(|(id, bridge)| {
             let hop = route::lookup(&bridge.addresses, &bridge.routes, to)?;
-            let source = match options.local_ip {
-                LocalIp::Addr(local) if !bridge.owns(local) => return None,
-                LocalIp::Addr(local) => local,
-                _ => hop.source,
+            let source = match local {
+                Some(local) if !bridge.owns(local) => return None,
+                Some(local) => local,
+                None => hop.source,
             };
-            match source {
-                IpAddr::V4(source) => Some(Way { bridge: id, source, next_hop: hop.next_hop }),
-                IpAddr::V6(_) => None,
-            }
+            Some(Way { bridge: id, addrs: EncapAddrs::new(source, to)?, next_hop: hop.next_hop })
         })
     }
 
-    /// What the underlay bridge does with a tunnel packet that leaves by its LOCAL port.
+    /// What the underlay bridge does with a tunnel packet that leaves by its LOCAL port, and what that depends on.
     fn underlay_ops(
         &self,
-        way: &Way,
-        ip: Ipv4Addr,
-        mac: MacAddr,
-        dst_port: u16,
-    ) -> Result<(MacAddr, Box<[Op]>), DropReason> {
-        let bridge = self.world.bridge(way.bridge).ok_or(DropReason::NoRoute)?;
-        let key = FlowKey {
-            in_port: bridge.local.0.into(),
-            dl_src: bridge.mac,
-            dl_dst: mac,
-            dl_type: ETH_IPV4.into(),
-            nw_src: u32::from(way.source).into(),
-            nw_dst: u32::from(ip).into(),
+        local: PortId,
+        header: &EncapSpec,
+    ) -> (Result<Box<[Op]>, DropReason>, Vec<Dependency>) {
+        let mut key = FlowKey {
+            in_port: local.0.into(),
+            dl_src: header.eth_src,
+            dl_dst: header.eth_dst,
             nw_proto: IP_UDP,
-            tp_dst: dst_port.into(),
+            tp_dst: header.udp_dst.into(),
             ..FlowKey::ZERO
         };
-        let program = translate(&self.world, &key).program;
-        let ops: Box<[Op]> =
-            program.ops.iter().filter(|op| !matches!(op, Op::Encap { .. } | Op::Punt(_))).cloned().collect();
-        if ops.is_empty() { Err(program.drop) } else { Ok((bridge.mac, ops)) }
+        match header.addrs {
+            EncapAddrs::V4(src, dst) => {
+                key.dl_type = ETH_IPV4.into();
+                (key.nw_src, key.nw_dst) = (u32::from(src).into(), u32::from(dst).into());
+            }
+            EncapAddrs::V6(src, dst) => {
+                key.dl_type = ETH_IPV6.into();
+                (key.ipv6_src, key.ipv6_dst) = (src.octets(), dst.octets());
+            }
+        }
+        let translation = translate(&self.world, &key);
+        let program = translation.program;
+        let ops = without_tunnels(&program.ops);
+        let reason = match program.ops.last() {
+            Some(Op::Drop(reason)) => *reason,
+            _ => program.drop,
+        };
+        (if outputs(&ops) > 0 { Ok(ops) } else { Err(reason) }, translation.tags)
     }
 
     /// A worker holds packets for this remote: find out where its next hop is.
     pub(super) fn neighbour_wanted(&mut self, id: AdjacencyId, now: Instant) {
-        let Some(remote) = self.adjacencies.get(id) else { return };
-        let Some(PortKind::Vxlan(vxlan)) = self.world.port(remote.port).map(|p| &p.kind) else { return };
-        let Some(way) = self.way(&vxlan.options, remote.ip) else { return };
-        if let Some(event) = self.neighbours.entry(way.bridge).or_default().request(way.next_hop, now) {
-            self.neighbour_event(way.bridge, event);
-        }
+        let Some((bridge, next_hop)) = self.adjacencies.get(id).and_then(|remote| remote.hop) else { return };
+        self.request_neighbour(bridge, next_hop, now);
         // The answer may have come between the worker's question and now.
         self.rebuild_adjacency(id);
     }
 
-    /// Makes the way of a vxlan port to a remote that actions chose. `None` when there is no room.
-    pub(super) fn want_way(
-        &mut self,
-        port: PortId,
-        remote: IpAddr,
-        local: Option<IpAddr>,
-    ) -> Option<AdjacencyId> {
-        let _ = (port, remote, local);
-        None
+    /// What tunnels want of the neighbour `ip` on this bridge.
+    pub(super) fn need(&self, bridge: BridgeId, ip: IpAddr) -> Need {
+        let mut need = Need::Nothing;
+        for id in self.adjacencies.towards(bridge, ip) {
+            need = Need::Address;
+            let told = self.adjacencies.get(id).and_then(|remote| remote.told.as_ref());
+            // More than one output: the bridge does not know behind which of its ports the next hop is.
+            if matches!(told, Some(ReachSpec::Ready(_, ops)) if outputs(ops) > 1) {
+                return Need::Sign;
+            }
+        }
+        need
     }
+}
 
-    /// Whether a tunnel's next hop is `ip` on this bridge.
-    pub(super) fn is_next_hop(&self, bridge: BridgeId, ip: IpAddr) -> bool {
-        self.adjacencies.entries.iter().flatten().any(|remote| {
-            let Some(PortKind::Vxlan(vxlan)) = self.world.port(remote.port).map(|p| &p.kind) else {
-                return false;
-            };
-            self.way(&vxlan.options, remote.ip).is_some_and(|way| way.bridge == bridge && way.next_hop == ip)
-        })
+/// What an underlay bridge does with a tunnel packet: not to put it into a tunnel again, which may have no end, nor to
+/// show it to the slow path.
+fn without_tunnels(ops: &[Op]) -> Box<[Op]> {
+    let sends = |op: &Op| matches!(op, Op::Output(_) | Op::Clone(_) | Op::Select(_));
+    let mut kept = Vec::with_capacity(ops.len());
+    for op in ops {
+        match op {
+            Op::Encap { .. } | Op::Punt(_) => {}
+            Op::Clone(ops) => {
+                let ops = without_tunnels(ops);
+                if !ops.is_empty() {
+                    kept.push(Op::Clone(ops));
+                }
+            }
+            Op::Select(select) => {
+                let buckets = select.buckets.iter().map(|ops| without_tunnels(ops)).collect();
+                kept.push(Op::Select(Box::new(Select { slots: select.slots, buckets })));
+            }
+            other => kept.push(other.clone()),
+        }
     }
+    // What was done to the packet for those that are gone.
+    while kept.pop_if(|op| !sends(op)).is_some() {}
+    kept.into()
+}
+
+/// Ports that a packet may leave by, those of all buckets together counting as one.
+fn outputs(ops: &[Op]) -> usize {
+    let of = |op: &Op| match op {
+        Op::Output(_) => 1,
+        Op::Clone(ops) => outputs(ops),
+        Op::Select(select) => select.buckets.iter().map(|ops| outputs(ops)).max().unwrap_or(0),
+        _ => 0,
+    };
+    ops.iter().map(of).sum()
 }
 
 fn reach_of(spec: &ReachSpec) -> Reach {

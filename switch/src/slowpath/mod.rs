@@ -16,6 +16,7 @@ mod revalidate;
 pub mod settings;
 pub mod show;
 mod upcall;
+pub mod ways;
 pub mod workers;
 
 use crate::bridge::{BridgeId, World};
@@ -219,6 +220,7 @@ impl SlowPath {
             }
         }
         self.poll_neighbours(now);
+        self.expire_ways(now);
     }
 
     /// Waits until every worker has carried out every command so far.

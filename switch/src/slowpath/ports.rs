@@ -10,12 +10,13 @@ use crate::datapath::message::{Command, PortIo};
 use crate::datapath::tx::PortTx;
 use crate::tunnel::route::Route;
 use crate::tunnel::termination::{Termination, TunnelMatch};
-use config::{LocalIp, RemoteIp, TunnelKey, VxlanOptions};
+use config::{Ext, LocalIp, RemoteIp, TunnelKey, VxlanOptions};
 use flow::ofp::FlowSpec;
 use flow::program::PortId;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 use wire::addr::MacAddr;
+use wire::encap::EncapExt;
 
 /// The switch has no room for it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -142,16 +143,16 @@ impl SlowPath {
         port: &config::Port,
         options: VxlanOptions,
     ) -> Result<PortId, ApplyError> {
-        let remotes: Vec<Ipv4Addr> = v4_remotes(&options);
+        let remotes = options.remotes().to_vec();
         let vxlan = VxlanPort { options, remotes: Vec::new(), ways: rustc_hash::FxHashMap::default() };
         let id = self.new_port(bridge, port, PortKind::Vxlan(Box::new(vxlan)))?;
         for ip in remotes {
-            let Some(adjacency) = self.adjacencies.add(id, ip) else {
+            let Some(adjacency) = self.adjacencies.add(id, ip, None, &self.programs.ways) else {
                 self.remove_tunnel(id);
                 return Err(ApplyError::NoAdjacency(port.name.clone()));
             };
             if let Some(Port { kind: PortKind::Vxlan(vxlan), .. }) = self.world.port_mut(id) {
-                vxlan.remotes.push((ip.into(), adjacency));
+                vxlan.remotes.push((ip, adjacency));
             }
         }
         self.underlay_changed = true;
@@ -238,6 +239,7 @@ impl SlowPath {
         self.end_captures_of(id);
         if let PortKind::Vxlan(vxlan) = &port.kind {
             self.leaving_adjacencies.extend(vxlan.remotes.iter().map(|(_, adjacency)| *adjacency));
+            self.leaving_adjacencies.extend(vxlan.ways.values());
         }
     }
 
@@ -272,17 +274,14 @@ impl SlowPath {
     pub fn termination(&self) -> Termination {
         let mut termination = Termination::default();
         for (_, bridge) in self.world.bridges().filter(|(_, b)| b.is_underlay()) {
-            let v4 = |net: &ipnet::IpNet| match net.addr() {
-                IpAddr::V4(ip) => Some(ip),
-                IpAddr::V6(_) => None,
-            };
-            let addresses: Vec<Ipv4Addr> = bridge.addresses.iter().filter_map(v4).collect();
+            let addresses: Vec<IpAddr> = bridge.addresses.iter().map(ipnet::IpNet::addr).collect();
             termination.add_underlay(bridge.mac, addresses, bridge.ports.values().copied());
         }
         for (id, port) in self.world.ports() {
             if let PortKind::Vxlan(vxlan) = &port.kind {
+                let ext = extension(&vxlan.options);
                 for of in tunnel_matches(&vxlan.options) {
-                    if let Err(other) = termination.add_tunnel(of, id) {
+                    if let Err(other) = termination.add_tunnel(of, ext, id) {
                         // Validation refuses such documents; the first port keeps the packets.
                         tracing::error!(port = %port.name, %other, "two vxlan ports take the same packets");
                     }
@@ -300,13 +299,13 @@ impl SlowPath {
     }
 }
 
-/// The fixed IPv4 remotes of a port.
-fn v4_remotes(options: &VxlanOptions) -> Vec<Ipv4Addr> {
-    let v4 = |ip: &IpAddr| match ip {
-        IpAddr::V4(ip) => Some(*ip),
-        IpAddr::V6(_) => None,
-    };
-    options.remotes().iter().filter_map(v4).collect()
+/// The extension that a port sends and receives.
+pub(super) fn extension(options: &VxlanOptions) -> EncapExt {
+    match options.ext {
+        None => EncapExt::None,
+        Some(Ext::Gbp) => EncapExt::Gbp,
+        Some(Ext::Gpe) => EncapExt::Gpe,
+    }
 }
 
 /// What a port receives: one entry a remote.
@@ -316,12 +315,12 @@ fn tunnel_matches(options: &VxlanOptions) -> Vec<TunnelMatch> {
         TunnelKey::Flow => None,
     };
     let local = match options.local_ip {
-        LocalIp::Addr(IpAddr::V4(ip)) => Some(ip),
-        _ => None,
+        LocalIp::Addr(ip) => Some(ip),
+        LocalIp::Any | LocalIp::Flow => None,
     };
     let of = |remote| TunnelMatch { vni, remote, local, dst_port: options.dst_port };
     match &options.remote_ip {
         RemoteIp::Flow => vec![of(None)],
-        RemoteIp::Addrs(_) => v4_remotes(options).into_iter().map(|ip| of(Some(ip))).collect(),
+        RemoteIp::Addrs(addrs) => addrs.iter().map(|ip| of(Some(*ip))).collect(),
     }
 }

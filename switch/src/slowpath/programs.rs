@@ -1,5 +1,6 @@
 //! Programs by number: equal programs share one, whichever worker and megaflow uses it.
 
+use super::ways::WayUse;
 use flow::program::{Program, ProgramId};
 use rustc_hash::FxHashMap;
 
@@ -11,12 +12,20 @@ pub struct Programs {
     entries: Vec<(Option<Program>, usize)>,
     free: Vec<ProgramId>,
     limit: usize,
+    /// Which adjacencies the programs name.
+    pub(super) ways: WayUse,
 }
 
 impl Programs {
     /// Room for `limit` different programs: what the workers' tables hold.
     pub fn new(limit: usize) -> Programs {
-        Programs { ids: FxHashMap::default(), entries: Vec::new(), free: Vec::new(), limit }
+        Programs {
+            ids: FxHashMap::default(),
+            entries: Vec::new(),
+            free: Vec::new(),
+            limit,
+            ways: WayUse::default(),
+        }
     }
 
     /// The number of a program, with one user more. The second value says that the workers do not have it
@@ -36,6 +45,7 @@ impl Programs {
         };
         self.entries[id.0 as usize] = (Some(program.clone()), 1);
         self.ids.insert(program.clone(), id);
+        self.ways.hold(program);
         Some((id, true))
     }
 
@@ -48,6 +58,7 @@ impl Programs {
             && let Some(program) = program.take()
         {
             self.ids.remove(&program);
+            self.ways.release(&program);
             self.free.push(id);
         }
     }

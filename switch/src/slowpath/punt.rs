@@ -1,19 +1,22 @@
-//! What the switch says and hears itself: ARP, ICMP echo.
+//! What the switch says and hears itself: ARP, neighbour discovery, ICMP and ICMPv6 echo.
 
 use super::SlowPath;
-use crate::bridge::BridgeId;
 use crate::bridge::translate::translate;
+use crate::bridge::{Bridge, BridgeId};
 use crate::datapath::message::{Command, Link, PacketBuffer};
-use crate::tunnel::neighbour::Event;
+use crate::tunnel::neighbour::{Event, State};
 use flow::program::PortId;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::{Duration, Instant};
 use wire::addr::MacAddr;
 use wire::key::FlowKey;
 use wire::outer::clear_tunnel;
 use wire::parse::extract;
-use wire::proto::{ETH_ARP, ETH_IPV4, IP_ICMP};
-use wire::view::{ArpOp, ArpRepr, EthernetRepr, Icmpv4Repr, Ipv4Repr, build_arp, build_icmpv4};
+use wire::proto::{ETH_ARP, ETH_IPV4, ETH_IPV6, IP_ICMP, IP_ICMPV6};
+use wire::view::{
+    ALL_NODES, ArpOp, ArpRepr, EthernetRepr, Icmpv4Repr, Icmpv6Repr, Ipv4Repr, Ipv6Repr, build_arp,
+    build_icmpv4, build_icmpv6, multicast_mac, solicited_node,
+};
 
 impl SlowPath {
     /// A packet for the switch itself. Whatever is not understood is ignored: these bytes come off a wire.
@@ -27,6 +30,7 @@ impl SlowPath {
                 }
             }
             ETH_IPV4 => self.icmp(bridge, &eth, payload),
+            ETH_IPV6 => self.icmpv6(bridge, &eth, payload, now),
             _ => {}
         }
     }
@@ -37,17 +41,13 @@ impl SlowPath {
         let (own_mac, for_us) = (target.mac, target.owns(IpAddr::V4(arp.tpa)));
         // Somebody else claims one of our addresses: not a neighbour to learn.
         if target.owns(IpAddr::V4(arp.spa)) {
-            return self.address_conflict(arp, now);
+            return self.address_conflict(arp.spa.into(), arp.sha, now);
         }
         // A request makes an entry only when it asks for us: then its sender is about to talk to us.
         let solicited = for_us && arp.op == ArpOp::Request;
         // Who is not on the link has no business here; with the table's bound that keeps forgers small.
         let known = solicited && on_link;
-        let learned =
-            self.neighbours.entry(bridge).or_default().learn(IpAddr::V4(arp.spa), arp.sha, known, now);
-        if let Some(event) = learned {
-            self.neighbour_event(bridge, event);
-        }
+        self.learn_neighbour(bridge, arp.spa.into(), arp.sha, known, now);
         if solicited {
             let reply = arp.reply_from(own_mac);
             let head =
@@ -57,11 +57,11 @@ impl SlowPath {
     }
 
     /// Says so once a minute: the other host may go on for ever.
-    fn address_conflict(&mut self, arp: &ArpRepr, now: Instant) {
+    fn address_conflict(&mut self, address: IpAddr, mac: MacAddr, now: Instant) {
         const EVERY: Duration = Duration::from_mins(1);
         if self.conflict_said.is_none_or(|then| now.saturating_duration_since(then) >= EVERY) {
             self.conflict_said = Some(now);
-            tracing::warn!(address = %arp.spa, mac = %arp.sha, "address conflict: another host answers for a VTEP address");
+            tracing::warn!(%address, %mac, "address conflict: another host answers for a VTEP address");
         }
     }
 
@@ -79,23 +79,139 @@ impl SlowPath {
         }
     }
 
+    fn icmpv6(&mut self, bridge: BridgeId, eth: &EthernetRepr, payload: &[u8], now: Instant) {
+        let Some(own_mac) = self.world.bridge(bridge).map(|b| b.mac) else { return };
+        let Ok((ip, payload)) = Ipv6Repr::parse(payload) else { return };
+        if ip.next_header != IP_ICMPV6 {
+            return;
+        }
+        match Icmpv6Repr::parse(payload, ip.src, ip.dst, ip.hop_limit) {
+            Ok(Icmpv6Repr::EchoRequest { id, seq, data }) if self.owns(bridge, ip.dst) => {
+                let reply = Icmpv6Repr::EchoReply { id, seq, data };
+                let head = eth.reply_from(own_mac);
+                self.send_from(bridge, |out| build_icmpv6(out, &head, ip.dst, ip.src, &reply).ok());
+            }
+            Ok(Icmpv6Repr::NeighbourSolicit { target, sll }) => {
+                self.solicited(bridge, eth, &ip, target, sll, now);
+            }
+            Ok(Icmpv6Repr::NeighbourAdvert { target, overrides, tll, .. }) => {
+                self.advertised(bridge, target, tll, overrides, now);
+            }
+            _ => {}
+        }
+    }
+
+    fn owns(&self, bridge: BridgeId, ip: Ipv6Addr) -> bool {
+        self.world.bridge(bridge).is_some_and(|b| b.owns(ip.into()))
+    }
+
+    /// Somebody asks for an address: who is on the link and asks for one of ours is a neighbour to learn.
+    fn solicited(
+        &mut self,
+        bridge: BridgeId,
+        eth: &EthernetRepr,
+        ip: &Ipv6Repr,
+        target: Ipv6Addr,
+        sll: Option<MacAddr>,
+        now: Instant,
+    ) {
+        let Some(running) = self.world.bridge(bridge) else { return };
+        let own_mac = running.mac;
+        let src = IpAddr::V6(ip.src);
+        let for_us = running.owns(target.into()) && (ip.dst == target || ip.dst == solicited_node(target));
+        let on_link =
+            ip.src.is_unicast_link_local() || running.addresses.iter().any(|net| net.contains(&src));
+        if running.owns(src) {
+            return self.address_conflict(src, sll.unwrap_or(eth.src), now);
+        }
+        if let Some(mac) = sll {
+            self.learn_neighbour(bridge, src, mac, for_us && on_link, now);
+        }
+        if !for_us {
+            return;
+        }
+        let (mut to, mut head) = (ip.src, eth.reply_from(own_mac));
+        let is_probe = ip.src.is_unspecified();
+        if is_probe {
+            // Somebody is about to take one of our addresses (RFC 4862, section 5.4): all shall hear that it is ours.
+            (to, head.dst) = (ALL_NODES, multicast_mac(ALL_NODES));
+        }
+        let advert = Icmpv6Repr::NeighbourAdvert {
+            target,
+            router: false,
+            solicited: !is_probe,
+            overrides: true,
+            tll: Some(own_mac),
+        };
+        self.send_from(bridge, |out| build_icmpv6(out, &head, target, to, &advert).ok());
+    }
+
+    /// Somebody says where an address is. Makes no entries: those are there from the time when we asked.
+    fn advertised(
+        &mut self,
+        bridge: BridgeId,
+        target: Ipv6Addr,
+        tll: Option<MacAddr>,
+        overrides: bool,
+        now: Instant,
+    ) {
+        let target_ip = IpAddr::V6(target);
+        let known = self.neighbours.get(&bridge).and_then(|n| n.state(target_ip)).and_then(State::mac);
+        if self.owns(bridge, target) {
+            return self.address_conflict(target_ip, tll.unwrap_or(MacAddr::ZERO), now);
+        }
+        // An answer to a unicast solicitation need not say the address again (RFC 4861, section 4.4), and one
+        // without the override flag does not change it (section 7.2.5).
+        let mac = if overrides { tll.or(known) } else { known.or(tll) };
+        let contradicts = !overrides && tll.is_some() && tll != mac;
+        if let Some(mac) = mac.filter(|_| !contradicts) {
+            self.learn_neighbour(bridge, target_ip, mac, false, now);
+        }
+    }
+
+    fn learn_neighbour(
+        &mut self,
+        bridge: BridgeId,
+        ip: IpAddr,
+        mac: MacAddr,
+        makes_entry: bool,
+        now: Instant,
+    ) {
+        let table = self.neighbours.entry(bridge).or_default();
+        if let Some(event) = table.learn(ip, mac, makes_entry, now) {
+            self.neighbour_event(bridge, event);
+        }
+    }
+
     /// Does what the neighbour table says.
     pub(super) fn neighbour_event(&mut self, bridge: BridgeId, event: Event) {
         match event {
             // Headers are made for next hops only; other neighbours have merely asked for us.
-            Event::Changed(ip) => self.underlay_changed |= self.is_next_hop(bridge, ip),
+            Event::Changed(ip) => self.rebuild_towards(bridge, ip),
             Event::Solicit(IpAddr::V4(ip), known) => self.send_arp_request(bridge, ip, known),
-            // IPv6 neighbours are not asked for: VTEPs have IPv4 addresses only.
-            Event::Solicit(IpAddr::V6(_), _) => {}
+            Event::Solicit(IpAddr::V6(ip), known) => self.send_solicitation(bridge, ip, known),
         }
+    }
+
+    /// The address of a bridge that a neighbour is asked from: one of the neighbour's subnet if there is one.
+    fn source_towards(bridge: &Bridge, ip: IpAddr) -> Option<IpAddr> {
+        let same_family = || bridge.addresses.iter().find(|net| net.addr().is_ipv4() == ip.is_ipv4());
+        bridge.addresses.iter().find(|net| net.contains(&ip)).or_else(same_family).map(ipnet::IpNet::addr)
+    }
+
+    fn send_solicitation(&mut self, id: BridgeId, target: Ipv6Addr, known: Option<MacAddr>) {
+        let Some(bridge) = self.world.bridge(id) else { return };
+        let Some(IpAddr::V6(src)) = Self::source_towards(bridge, target.into()) else { return };
+        let group = solicited_node(target);
+        let (to, dst) = known.map_or((group, multicast_mac(group)), |mac| (target, mac));
+        let head = EthernetRepr { dst, src: bridge.mac, vlan_tci: None, ethertype: ETH_IPV6 };
+        let ask = Icmpv6Repr::NeighbourSolicit { target, sll: Some(bridge.mac) };
+        self.send_from(id, |out| build_icmpv6(out, &head, src, to, &ask).ok());
     }
 
     fn send_arp_request(&mut self, id: BridgeId, ip: Ipv4Addr, known: Option<MacAddr>) {
         let Some(bridge) = self.world.bridge(id) else { return };
-        let to = IpAddr::V4(ip);
-        let source =
-            bridge.addresses.iter().find(|net| net.contains(&to)).or_else(|| bridge.addresses.first());
-        let Some(IpAddr::V4(spa)) = source.map(ipnet::IpNet::addr) else { return };
+        let Some(IpAddr::V4(spa)) = Self::source_towards(bridge, ip.into()) else { return };
         let arp = ArpRepr { op: ArpOp::Request, sha: bridge.mac, spa, tha: MacAddr::ZERO, tpa: ip };
         let head = EthernetRepr {
             dst: known.unwrap_or(MacAddr::BROADCAST),
@@ -111,7 +227,7 @@ impl SlowPath {
         let bridges: Vec<BridgeId> = self.neighbours.keys().copied().collect();
         for bridge in bridges {
             let Some(mut table) = self.neighbours.remove(&bridge) else { continue };
-            let events = table.poll(now, |ip| self.is_next_hop(bridge, ip));
+            let events = table.poll(now, |ip| self.need(bridge, ip));
             self.neighbours.insert(bridge, table);
             for event in events {
                 self.neighbour_event(bridge, event);

@@ -42,10 +42,9 @@ impl SlowPath {
 
     /// The FDB entry of an address has come, moved or gone.
     pub(super) fn fdb_changed(&mut self, bridge: BridgeId, vlan: u16, mac: MacAddr) {
-        self.depended_on_changed(&Dependency::Fdb(bridge, vlan, mac));
-        if self.world.bridge(bridge).is_some_and(crate::bridge::Bridge::is_underlay) {
-            self.underlay_changed = true;
-        }
+        let dependency = Dependency::Fdb(bridge, vlan, mac);
+        self.depended_on_changed(&dependency);
+        self.rebuild_dependents(&dependency);
     }
 
     /// A group, or the liveness of what one watches, has changed.

@@ -1,7 +1,7 @@
-//! Neighbours of an underlay bridge: IP address to MAC address, by ARP.
+//! Neighbours of an underlay bridge: IP address to MAC address, by ARP and neighbour discovery.
 //!
 //! A pure state machine: time comes in as an argument, what to send comes out as [`Event`]s. Addresses
-//! are learned from ARP only, never from the outer header of a tunnel packet, which anybody can forge.
+//! are learned from ARP and ND only, never from the outer header of a tunnel packet, which anybody can forge.
 
 use rustc_hash::FxHashMap;
 use std::net::IpAddr;
@@ -63,10 +63,21 @@ struct Entry {
     since: Instant,
 }
 
+/// What tunnels want of a neighbour.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Need {
+    /// None leads there.
+    Nothing,
+    /// Its MAC address.
+    Address,
+    /// A sign of life besides: the bridge floods what is for it, because it has not heard of that MAC address.
+    Sign,
+}
+
 /// What the owner of the table is to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Event {
-    /// Send an ARP request for the address: to the MAC when one is given, else to all.
+    /// Send an ARP request or a neighbour solicitation for the address: to the MAC when one is given, else to all.
     Solicit(IpAddr, Option<MacAddr>),
     /// The state of the address changed: adjacencies that lead there must be rebuilt.
     Changed(IpAddr),
@@ -105,7 +116,7 @@ impl Neighbours {
         Some(Event::Solicit(ip, None))
     }
 
-    /// An ARP packet said that `ip` is at `mac`. Entries are only made for addresses that somebody
+    /// An ARP or ND packet said that `ip` is at `mac`. Entries are only made for addresses that somebody
     /// asked for or that asked us (`solicited`), so that gratuitous ARP cannot fill the table.
     pub fn learn(&mut self, ip: IpAddr, mac: MacAddr, solicited: bool, now: Instant) -> Option<Event> {
         if mac.is_multicast() || mac.is_zero() || ip.is_unspecified() {
@@ -153,17 +164,25 @@ impl Neighbours {
         gone
     }
 
-    /// Does what is due. `in_use` says whether an adjacency leads to the address; what nobody uses is
-    /// forgotten instead of being asked for.
-    pub fn poll(&mut self, now: Instant, in_use: impl Fn(IpAddr) -> bool) -> Vec<Event> {
+    /// Does what is due. `need` says what tunnels want of the address; what nobody uses is forgotten instead of
+    /// being asked for. A static neighbour is asked, by unicast, only that the bridge may see where its answer
+    /// comes from.
+    pub fn poll(&mut self, now: Instant, need: impl Fn(IpAddr) -> Need) -> Vec<Event> {
         let mut events = Vec::new();
         self.entries.retain(|&ip, entry| {
-            if matches!(entry.state, State::Permanent(_)) || now < entry.due {
+            if now < entry.due {
                 return true;
             }
             match entry.state {
-                State::Permanent(_) => true,
-                State::Reachable(_) if !in_use(ip) => false,
+                State::Permanent(mac) => {
+                    let asks = need(ip) == Need::Sign;
+                    entry.due = now + if asks { REACHABLE } else { RETRANSMIT };
+                    if asks {
+                        events.push(Event::Solicit(ip, Some(mac)));
+                    }
+                    true
+                }
+                State::Reachable(_) if need(ip) == Need::Nothing => false,
                 State::Reachable(mac) if entry.tries < MAX_SOLICIT => {
                     entry.tries += 1;
                     entry.due = now + RETRANSMIT;
@@ -220,7 +239,7 @@ mod tests {
         let mut table = Neighbours::default();
         assert_eq!(table.request(ip(), t0), Some(Event::Solicit(ip(), None)));
         assert_eq!(table.request(ip(), at(10)), None, "one request a second, however many packets");
-        let poll = |table: &mut Neighbours, ms| table.poll(at(ms), |_| true);
+        let poll = |table: &mut Neighbours, ms| table.poll(at(ms), |_| Need::Address);
         assert_eq!(poll(&mut table, 999), []);
         assert_eq!(poll(&mut table, 1000), [Event::Solicit(ip(), None)]);
         assert_eq!(poll(&mut table, 2000), [Event::Solicit(ip(), None)]);
@@ -240,11 +259,11 @@ mod tests {
         let mut table = Neighbours::default();
         table.request(ip(), t0);
         table.learn(ip(), MAC, false, t0);
-        assert_eq!(table.poll(at(30), |_| true), [Event::Solicit(ip(), Some(MAC))]);
+        assert_eq!(table.poll(at(30), |_| Need::Address), [Event::Solicit(ip(), Some(MAC))]);
         assert_eq!(table.state(ip()).and_then(State::mac), Some(MAC));
         assert_eq!(table.learn(ip(), MAC, false, at(31)), None, "confirmed, nothing to rebuild");
-        assert_eq!(table.poll(at(32), |_| true), []);
-        assert_eq!(table.poll(at(61), |_| false), [], "unused: forgotten");
+        assert_eq!(table.poll(at(32), |_| Need::Address), []);
+        assert_eq!(table.poll(at(61), |_| Need::Nothing), [], "unused: forgotten");
         assert_eq!(table.state(ip()), None);
     }
 
@@ -269,5 +288,20 @@ mod tests {
         assert_eq!(table.learn(ip(), MacAddr([2, 0, 0, 0, 0, 66]), true, t0), None);
         assert_eq!(table.state(ip()), Some(State::Permanent(MAC)));
         assert!(table.flush().is_empty());
+    }
+
+    #[test]
+    fn a_static_neighbour_is_asked_only_while_the_bridge_does_not_know_its_port() {
+        let t0 = Instant::now();
+        let at = |s| t0 + Duration::from_secs(s);
+        let mut table = Neighbours::default();
+        table.set(ip(), MAC, t0);
+        assert_eq!(table.poll(at(1), |_| Need::Address), []);
+        let ask = [Event::Solicit(ip(), Some(MAC))];
+        assert_eq!(table.poll(at(2), |_| Need::Sign), ask);
+        assert_eq!(table.poll(at(31), |_| Need::Sign), [], "not more often than a learned one");
+        assert_eq!(table.poll(at(32), |_| Need::Sign), ask);
+        assert_eq!(table.state(ip()), Some(State::Permanent(MAC)), "and never given up");
+        assert_eq!(table.poll(at(62), |_| Need::Address), []);
     }
 }

@@ -31,21 +31,28 @@ pub fn lookup(addresses: &[IpNet], routes: &[Route], to: IpAddr) -> Option<Hop> 
         addresses.iter().rev().filter(|net| net.contains(&ip)).max_by_key(|net| net.prefix_len())
     };
     let connected = on_link(to).map(|net| (net.prefix_len(), Hop { next_hop: to, source: net.addr() }));
+    // The first address of the family; behind the link, a link-local one is nobody's.
+    let first = || {
+        let of_family = |a: &&IpNet| a.addr().is_ipv4() == to.is_ipv4();
+        addresses.iter().filter(of_family).find(|a| is_link_local(to) || !is_link_local(a.addr()))
+    };
     let routed = routes.iter().filter(|r| r.to.contains(&to)).filter_map(|r| {
         let next_hop = r.via.unwrap_or(to);
-        // A route without `via` to a prefix outside all subnets uses the first address of the family.
-        let source = on_link(next_hop)
-            .or_else(|| {
-                r.via
-                    .is_none()
-                    .then(|| addresses.iter().find(|a| a.addr().is_ipv4() == to.is_ipv4()))
-                    .flatten()
-            })?
-            .addr();
-        Some((r.to.prefix_len(), Hop { next_hop, source }))
+        // A route without `via` to a prefix outside all subnets is on the link, and so are link-local routers.
+        let source = if is_link_local(next_hop) && !is_link_local(to) {
+            first()
+        } else {
+            on_link(next_hop).or_else(|| if r.via.is_none() { first() } else { None })
+        };
+        Some((r.to.prefix_len(), Hop { next_hop, source: source?.addr() }))
     });
     // At equal length the connected subnet wins: it comes last and max_by_key keeps the last.
     routed.chain(connected).max_by_key(|(len, _)| *len).map(|(_, hop)| hop)
+}
+
+/// Whether this is an IPv6 address of the link (RFC 4291, section 2.5.6).
+fn is_link_local(ip: IpAddr) -> bool {
+    matches!(ip, IpAddr::V6(ip) if ip.is_unicast_link_local())
 }
 
 #[cfg(test)]
@@ -74,5 +81,23 @@ mod tests {
         assert_eq!(lookup(&two, &[], ip("10.0.0.9")).map(|hop| hop.source), Some(ip("10.0.0.1")));
         assert_eq!(lookup(&addresses, &[], ip("1.1.1.1")), None);
         assert_eq!(hop("2001:db8::1"), None);
+    }
+
+    #[test]
+    fn ipv6_routers_are_link_local_and_the_source_is_not() {
+        let addresses = ["fe80::1/64", "192.168.1.1/24", "2001:db8:1::1/64"].map(|a| a.parse().unwrap());
+        let routes = [
+            Route { to: "::/0".parse().unwrap(), via: Some(ip("fe80::ff")) },
+            Route { to: "2001:db8:2::/64".parse().unwrap(), via: Some(ip("2001:db8:1::2")) },
+            Route { to: "2001:db8:3::/64".parse().unwrap(), via: None },
+        ];
+        let hop = |to| lookup(&addresses, &routes, ip(to)).map(|h| (h.next_hop, h.source));
+        let global = ip("2001:db8:1::1");
+        assert_eq!(hop("2001:db8:9::9"), Some((ip("fe80::ff"), global)));
+        assert_eq!(hop("2001:db8:2::9"), Some((ip("2001:db8:1::2"), global)));
+        assert_eq!(hop("2001:db8:3::9"), Some((ip("2001:db8:3::9"), global)));
+        assert_eq!(hop("2001:db8:1::9"), Some((ip("2001:db8:1::9"), global)));
+        assert_eq!(hop("fe80::9"), Some((ip("fe80::9"), ip("fe80::1"))));
+        assert_eq!(hop("10.0.0.1"), None);
     }
 }

@@ -5,8 +5,10 @@
 
 use flow::program::{MAX_PORTS, PortId};
 use rustc_hash::FxHashMap;
+use std::hash::Hash;
 use std::net::{IpAddr, Ipv4Addr};
 use wire::addr::MacAddr;
+use wire::encap::EncapExt;
 use wire::outer::Peek;
 use wire::plain::{PlainOuter, plain_ipv4, plain_mac, plain_port};
 
@@ -16,9 +18,9 @@ pub struct TunnelMatch {
     /// `in_key`: VNI, or `None` for `flow`.
     pub vni: Option<u32>,
     /// `remote_ip`, or `None` for `flow`.
-    pub remote: Option<Ipv4Addr>,
+    pub remote: Option<IpAddr>,
     /// `local_ip`, or `None` when not given or `flow`.
-    pub local: Option<Ipv4Addr>,
+    pub local: Option<IpAddr>,
     /// UDP port that the packets come to.
     pub dst_port: u16,
 }
@@ -39,28 +41,85 @@ impl TunnelMatch {
             any_local: self.local.is_none(),
         }
     }
+
+    /// Remote and local address where all given ones are of the family that `get` reads; absent ones are zero.
+    fn addresses<A: Default>(&self, get: impl Fn(IpAddr) -> Option<A>) -> Option<(A, A)> {
+        let one = |ip: Option<IpAddr>| ip.map_or(Some(A::default()), &get);
+        Some((one(self.remote)?, one(self.local)?))
+    }
 }
 
-/// A packed [`TunnelMatch`]; absent parts are zero, and the shape is part of it.
-type Packed = (u64, u64);
+fn v4(ip: IpAddr) -> Option<u32> {
+    if let IpAddr::V4(ip) = ip { Some(ip.into()) } else { None }
+}
 
-#[inline(always)]
-fn pack(shape: Shape, vni: u32, remote: u32, local: u32, dst_port: u16) -> Packed {
-    let keep = |any: bool, value: u32| if any { 0 } else { u64::from(value) };
-    let bits = u64::from(shape.any_vni) | u64::from(shape.any_remote) << 1 | u64::from(shape.any_local) << 2;
-    (
-        keep(shape.any_vni, vni) << 32 | u64::from(dst_port) << 8 | bits,
-        keep(shape.any_remote, remote) << 32 | keep(shape.any_local, local),
-    )
+fn v6(ip: IpAddr) -> Option<u128> {
+    if let IpAddr::V6(ip) = ip { Some(ip.into()) } else { None }
+}
+
+/// The tunnels of one address family, whose addresses are numbers of type `A`.
+#[derive(Debug, Clone, Default)]
+struct Tunnels<A> {
+    /// By UDP port, VNI and shape in one word, remote and local address; absent parts are zero.
+    ports: FxHashMap<(u64, A, A), PortId>,
+    /// In the order of precedence: `in_key` before `remote_ip` before `local_ip`.
+    shapes: Vec<Shape>,
+}
+
+impl<A: Copy + Default + Eq + Hash> Tunnels<A> {
+    #[inline(always)]
+    fn pack(shape: Shape, vni: u32, (remote, local): (A, A), dst_port: u16) -> (u64, A, A) {
+        let bits =
+            u64::from(shape.any_vni) | u64::from(shape.any_remote) << 1 | u64::from(shape.any_local) << 2;
+        let vni = if shape.any_vni { 0 } else { u64::from(vni) };
+        (
+            vni << 32 | u64::from(dst_port) << 8 | bits,
+            if shape.any_remote { A::default() } else { remote },
+            if shape.any_local { A::default() } else { local },
+        )
+    }
+
+    fn key(of: &TunnelMatch, addresses: (A, A)) -> (u64, A, A) {
+        Self::pack(of.shape(), of.vni.unwrap_or(0), addresses, of.dst_port)
+    }
+
+    fn get(&self, of: &TunnelMatch, addresses: (A, A)) -> Option<PortId> {
+        self.ports.get(&Self::key(of, addresses)).copied()
+    }
+
+    fn insert(&mut self, of: &TunnelMatch, addresses: (A, A), port: PortId) {
+        self.ports.insert(Self::key(of, addresses), port);
+        if !self.shapes.contains(&of.shape()) {
+            self.shapes.push(of.shape());
+            self.shapes.sort_unstable();
+        }
+    }
+
+    /// The most specific tunnel that takes a packet from `remote` to `local`.
+    #[inline]
+    fn find(&self, vni: u32, remote: A, local: A, dst_port: u16) -> Option<PortId> {
+        let of = |shape: &Shape| Self::pack(*shape, vni, (remote, local), dst_port);
+        self.shapes.iter().find_map(|shape| self.ports.get(&of(shape)).copied())
+    }
 }
 
 #[derive(Debug, Clone)]
 struct Underlay {
     mac: MacAddr,
-    addresses: Vec<Ipv4Addr>,
-    /// The same as [`PlainOuter`] has them.
+    addresses: Vec<IpAddr>,
+    /// The same as [`PlainOuter`] has them; IPv4 ones only.
     plain_mac: u64,
     plain_addresses: Vec<u32>,
+}
+
+/// A UDP port of the VTEP's, of both address families.
+#[derive(Debug, Clone, Copy)]
+struct Socket {
+    port: u16,
+    /// The extension that all tunnels of the port have.
+    ext: EncapExt,
+    /// The first of them.
+    tunnel: PortId,
 }
 
 /// An answer of the tunnel table, remembered with all that it was asked by.
@@ -81,14 +140,12 @@ pub struct Termination {
     /// Index into `underlays` plus one by port; 0 for a port of a bridge without addresses.
     by_port: Box<[u8]>,
     underlays: Vec<Underlay>,
-    /// UDP ports of the VTEP sockets.
-    sockets: Vec<u16>,
-    /// The same as [`PlainOuter`] has them.
+    sockets: Vec<Socket>,
+    /// Those without an extension, as [`PlainOuter`] has them.
     plain_sockets: Vec<u16>,
-    tunnels: FxHashMap<Packed, PortId>,
-    /// In the order of precedence: `in_key` before `remote_ip` before `local_ip`.
-    shapes: Vec<Shape>,
-    /// Direct-mapped, in front of `tunnels`.
+    v4: Tunnels<u32>,
+    v6: Tunnels<u128>,
+    /// Direct-mapped, in front of `v4`.
     memos: Box<[Memo; MEMOS]>,
 }
 
@@ -99,8 +156,8 @@ impl Default for Termination {
             underlays: Vec::new(),
             sockets: Vec::new(),
             plain_sockets: Vec::new(),
-            tunnels: FxHashMap::default(),
-            shapes: Vec::new(),
+            v4: Tunnels::default(),
+            v6: Tunnels::default(),
             memos: Box::new([Memo::default(); MEMOS]),
         }
     }
@@ -114,40 +171,46 @@ impl Termination {
     pub fn add_underlay(
         &mut self,
         mac: MacAddr,
-        addresses: Vec<Ipv4Addr>,
+        addresses: Vec<IpAddr>,
         ports: impl IntoIterator<Item = PortId>,
     ) {
         if self.underlays.len() == Self::MAX_UNDERLAYS {
             return;
         }
-        let plain_addresses = addresses.iter().map(|ip| plain_ipv4(*ip)).collect();
+        let plain = |ip: &IpAddr| if let IpAddr::V4(ip) = ip { Some(plain_ipv4(*ip)) } else { None };
+        let plain_addresses = addresses.iter().filter_map(plain).collect();
         self.underlays.push(Underlay { mac, addresses, plain_mac: plain_mac(mac), plain_addresses });
         for port in ports {
             self.by_port[port.index()] = self.underlays.len() as u8;
         }
     }
 
-    /// Adds a vxlan port. Says which port already takes the same packets, if one does.
-    pub fn add_tunnel(&mut self, of: TunnelMatch, port: PortId) -> Result<(), PortId> {
-        let shape = of.shape();
-        let packed = pack(
-            shape,
-            of.vni.unwrap_or(0),
-            of.remote.map_or(0, u32::from),
-            of.local.map_or(0, u32::from),
-            of.dst_port,
-        );
-        if let Some(other) = self.tunnels.get(&packed) {
-            return Err(*other);
+    /// Adds a vxlan port whose packets have this extension. One without addresses takes packets over IPv4 and IPv6.
+    ///
+    /// # Errors
+    /// The port that takes the same packets already, or one with another extension on the same UDP port: a packet
+    /// does not say how its reserved bits are meant.
+    pub fn add_tunnel(&mut self, of: TunnelMatch, ext: EncapExt, port: PortId) -> Result<(), PortId> {
+        let socket = self.sockets.iter().find(|socket| socket.port == of.dst_port).copied();
+        if let Some(other) = socket.filter(|socket| socket.ext != ext) {
+            return Err(other.tunnel);
         }
-        self.tunnels.insert(packed, port);
-        if !self.sockets.contains(&of.dst_port) {
-            self.sockets.push(of.dst_port);
-            self.plain_sockets.push(plain_port(of.dst_port));
+        let (over_v4, over_v6) = (of.addresses(v4), of.addresses(v6));
+        let taken = over_v4.and_then(|addresses| self.v4.get(&of, addresses));
+        if let Some(other) = taken.or_else(|| self.v6.get(&of, over_v6?)) {
+            return Err(other);
         }
-        if !self.shapes.contains(&shape) {
-            self.shapes.push(shape);
-            self.shapes.sort_unstable();
+        if let Some(addresses) = over_v4 {
+            self.v4.insert(&of, addresses, port);
+        }
+        if let Some(addresses) = over_v6 {
+            self.v6.insert(&of, addresses, port);
+        }
+        if socket.is_none() {
+            self.sockets.push(Socket { port: of.dst_port, ext, tunnel: port });
+            if ext == EncapExt::None {
+                self.plain_sockets.push(plain_port(of.dst_port));
+            }
         }
         Ok(())
     }
@@ -162,77 +225,73 @@ impl Termination {
     #[inline(always)]
     pub fn intake(&mut self, port: PortId) -> Option<Intake<'_>> {
         let underlay = self.underlays.get(usize::from(self.by_port[port.index()]).wrapping_sub(1))?;
-        let first = |list: &[u32]| list.first().copied().unwrap_or(0);
+        let plain_sockets: &[u16] =
+            if underlay.plain_addresses.is_empty() { &[] } else { &self.plain_sockets };
         Some(Intake {
             mac: underlay.plain_mac,
-            address: first(&underlay.plain_addresses),
-            socket: self.plain_sockets.first().copied().unwrap_or(0),
+            address: underlay.plain_addresses.first().copied().unwrap_or(0),
+            socket: plain_sockets.first().map_or(NO_SOCKET, |socket| u32::from(*socket)),
             underlay,
-            sockets: &self.plain_sockets,
-            any_sockets: &self.sockets,
-            shapes: &self.shapes,
-            tunnels: &self.tunnels,
+            plain_sockets,
+            sockets: &self.sockets,
+            v4: &self.v4,
+            v6: &self.v6,
             memos: &mut self.memos,
         })
     }
-
-    /// The vxlan port that takes a packet with this VNI from `remote` to `local`.
-    #[inline]
-    pub fn find(&self, vni: u32, remote: Ipv4Addr, local: Ipv4Addr, dst_port: u16) -> Option<PortId> {
-        find(&self.shapes, &self.tunnels, (vni, remote, local, dst_port))
-    }
 }
 
-/// The most specific tunnel that takes a packet: VNI, remote, local, UDP port.
-#[inline]
-fn find(
-    shapes: &[Shape],
-    tunnels: &FxHashMap<Packed, PortId>,
-    (vni, remote, local, dst_port): (u32, Ipv4Addr, Ipv4Addr, u16),
-) -> Option<PortId> {
-    shapes.iter().find_map(|shape| {
-        tunnels.get(&pack(*shape, vni, u32::from(remote), u32::from(local), dst_port)).copied()
-    })
-}
+/// No UDP port.
+const NO_SOCKET: u32 = u32::MAX;
 
 /// The termination tables as one burst from one port needs them.
 #[derive(Debug)]
 pub struct Intake<'a> {
     mac: u64,
-    /// The first address and the first socket: mostly the only ones.
+    /// The first address and the first socket: mostly the only ones. With [`NO_SOCKET`], all packets are unusual.
     address: u32,
-    socket: u16,
+    socket: u32,
     underlay: &'a Underlay,
-    sockets: &'a [u16],
-    any_sockets: &'a [u16],
-    shapes: &'a [Shape],
-    tunnels: &'a FxHashMap<Packed, PortId>,
+    plain_sockets: &'a [u16],
+    sockets: &'a [Socket],
+    v4: &'a Tunnels<u32>,
+    v6: &'a Tunnels<u128>,
     memos: &'a mut [Memo; MEMOS],
 }
 
 impl Intake<'_> {
-    /// Whether a UDP packet goes to one of our VTEP sockets.
+    /// Whether a UDP packet goes to one of our VTEP sockets, and to one with which extension.
     #[inline]
-    pub fn is_ours(&self, peek: &Peek) -> bool {
-        let IpAddr::V4(dst) = peek.dst else { return false };
-        peek.dl_dst == self.underlay.mac
+    pub fn is_ours(&self, peek: &Peek) -> Option<EncapExt> {
+        let socket = self.sockets.iter().find(|socket| socket.port == peek.udp_dst)?;
+        let ours = peek.dl_dst == self.underlay.mac
             && peek.vid.is_none()
-            && self.any_sockets.contains(&peek.udp_dst)
-            && self.underlay.addresses.contains(&dst)
+            && self.underlay.addresses.contains(&peek.dst);
+        ours.then_some(socket.ext)
     }
 
-    /// [`Intake::is_ours`] for a packet that was read in one go.
+    /// [`Intake::is_ours`] for a packet that was read in one go, and a socket without an extension.
     #[inline(always)]
     pub fn takes(&self, outer: &PlainOuter) -> bool {
         let (address, socket) = ((outer.addresses >> 32) as u32, outer.port_and_vni as u16);
         outer.dl_dst == self.mac
             && (address == self.address || self.underlay.plain_addresses.contains(&address))
-            && (socket == self.socket || self.sockets.contains(&socket))
+            && (u32::from(socket) == self.socket || self.plain_sockets.contains(&socket))
     }
 
     /// The vxlan port that takes a packet with this VNI from `remote` to `local`.
-    pub fn find(&self, vni: u32, remote: Ipv4Addr, local: Ipv4Addr, dst_port: u16) -> Option<PortId> {
-        find(self.shapes, self.tunnels, (vni, remote, local, dst_port))
+    pub fn find(&self, vni: u32, remote: IpAddr, local: IpAddr, dst_port: u16) -> Option<PortId> {
+        match (remote, local) {
+            (IpAddr::V4(remote), IpAddr::V4(local)) => self.find_v4(vni, remote, local, dst_port),
+            (IpAddr::V6(remote), IpAddr::V6(local)) => {
+                self.v6.find(vni, remote.into(), local.into(), dst_port)
+            }
+            _ => None,
+        }
+    }
+
+    fn find_v4(&self, vni: u32, remote: Ipv4Addr, local: Ipv4Addr, dst_port: u16) -> Option<PortId> {
+        self.v4.find(vni, remote.into(), local.into(), dst_port)
     }
 
     /// [`Intake::find`] with a memory. Everything that tells tunnels apart is compared, so that no packet gets
@@ -246,7 +305,7 @@ impl Intake<'_> {
         if memo.port_and_vni == port_and_vni && memo.addresses == addresses && memo.tunnel != 0 {
             return Some(PortId(memo.tunnel));
         }
-        let found = self.find(outer.vni(), outer.src(), outer.dst(), outer.udp_dst())?;
+        let found = self.find_v4(outer.vni(), outer.src(), outer.dst(), outer.udp_dst())?;
         self.memos[at] = Memo { port_and_vni, addresses, tunnel: found.0 };
         Some(found)
     }
@@ -256,56 +315,79 @@ impl Intake<'_> {
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use wire::encap::{EncapAddrs, EncapExt, EncapPatch, EncapSpec, EncapTemplate};
+    use wire::encap::{EncapAddrs, EncapPatch, EncapSpec, EncapTemplate};
+    use wire::outer::peek;
 
-    const OWN: Ipv4Addr = Ipv4Addr::new(0, 0, 0, 1);
-
-    fn addr() -> impl Strategy<Value = Ipv4Addr> {
-        (0u32..3).prop_map(Ipv4Addr::from)
+    /// Addresses of either family; those with an even number are ours.
+    fn addr() -> impl Strategy<Value = IpAddr> {
+        (any::<bool>(), 0u32..3).prop_map(|(v6, n)| if v6 { ipv6(n) } else { IpAddr::V4(n.into()) })
     }
 
-    fn packet(vni: u32, src: Ipv4Addr, dst: Ipv4Addr, udp_dst: u16) -> PlainOuter {
+    fn ipv6(n: u32) -> IpAddr {
+        IpAddr::V6((0x2001_0db8_u128 << 96 | u128::from(n)).into())
+    }
+
+    fn own() -> Vec<IpAddr> {
+        vec![IpAddr::V4(0.into()), IpAddr::V4(2.into()), ipv6(0), ipv6(2)]
+    }
+
+    fn ext(n: u8) -> EncapExt {
+        [EncapExt::None, EncapExt::Gbp, EncapExt::Gpe][usize::from(n)]
+    }
+
+    fn packet(vni: u32, src: IpAddr, dst: IpAddr, udp_dst: u16) -> Option<Vec<u8>> {
         let spec = EncapSpec {
             eth_src: MacAddr::ZERO,
             eth_dst: MacAddr::ZERO,
             vlan_tci: None,
-            addrs: EncapAddrs::V4(src, dst),
+            addrs: EncapAddrs::new(src, dst)?,
             df: true,
             udp_dst,
             csum: false,
             ext: EncapExt::None,
         };
-        let mut bytes = [0; 50 + 14];
+        let template = EncapTemplate::new(&spec);
+        let mut bytes = vec![0; template.header_len() + 14];
         let patch = EncapPatch { vni, ..EncapPatch::default() };
-        EncapTemplate::new(&spec).write(&mut bytes[..50], 14, &patch).unwrap();
-        PlainOuter::read(&bytes).expect("an ordinary tunnel packet")
+        template.write(&mut bytes[..template.header_len()], 14, &patch).unwrap();
+        Some(bytes)
     }
 
-    fn tunnel() -> impl Strategy<Value = TunnelMatch> {
-        (prop::option::of(0u32..3), prop::option::of(addr()), prop::option::of(addr()), 1u16..3)
-            .prop_map(|(vni, remote, local, dst_port)| TunnelMatch { vni, remote, local, dst_port })
+    fn tunnel() -> impl Strategy<Value = (TunnelMatch, u8)> {
+        let of = (
+            prop::option::of(0u32..3),
+            prop::option::of(addr()),
+            prop::option::of(addr()),
+            1u16..4,
+            prop_oneof![6 => Just(0u8), 1 => 1u8..3],
+        );
+        of.prop_map(|(vni, remote, local, dst_port, ext)| (TunnelMatch { vni, remote, local, dst_port }, ext))
     }
 
     proptest! {
         /// Against a scan in the order that facts-vxlan.md gives: in_key specific beats remote_ip
-        /// specific beats local_ip specific; any specific beats flow.
+        /// specific beats local_ip specific; any specific beats flow. A UDP port has one extension, that of its
+        /// first tunnel.
         #[test]
         fn the_most_specific_port_takes_the_packet(
             tunnels in prop::collection::vec(tunnel(), 0..12),
-            packets in prop::collection::vec((0u32..3, addr(), addr(), 1u16..3), 1..40),
+            packets in prop::collection::vec((0u32..3, addr(), addr(), 0u16..4), 1..40),
         ) {
             let mut termination = Termination::default();
-            termination.add_underlay(MacAddr::ZERO, vec![OWN], [PortId(1)]);
-            let sockets: Vec<u16> = tunnels.iter().map(|of| of.dst_port).collect();
-            let mut accepted: Vec<(TunnelMatch, PortId)> = Vec::new();
-            for (i, of) in tunnels.iter().enumerate() {
-                let same = accepted.iter().find(|(other, _)| other == of).map(|(_, port)| *port);
-                prop_assert_eq!(termination.add_tunnel(*of, PortId(i as u16 + 1)).err(), same);
-                if same.is_none() {
-                    accepted.push((*of, PortId(i as u16 + 1)));
+            termination.add_underlay(MacAddr::ZERO, own(), [PortId(1)]);
+            let mut accepted: Vec<(TunnelMatch, EncapExt, PortId)> = Vec::new();
+            for (i, (of, n)) in tunnels.iter().enumerate() {
+                let port = PortId(i as u16 + 1);
+                let other_ext = accepted.iter().find(|(o, e, _)| o.dst_port == of.dst_port && *e != ext(*n));
+                let same = accepted.iter().find(|(o, ..)| o == of);
+                let refused = other_ext.is_some() || same.is_some();
+                prop_assert_eq!(termination.add_tunnel(*of, ext(*n), port).is_err(), refused);
+                if !refused {
+                    accepted.push((*of, ext(*n), port));
                 }
             }
             for (vni, remote, local, dst_port) in packets {
+                let Some(bytes) = packet(vni, remote, local, dst_port) else { continue };
                 let fits = |of: &TunnelMatch| {
                     of.dst_port == dst_port
                         && of.vni.is_none_or(|v| v == vni)
@@ -314,16 +396,37 @@ mod tests {
                 };
                 let expected = accepted
                     .iter()
-                    .filter(|(of, _)| fits(of))
-                    .max_by_key(|(of, _)| (of.vni.is_some(), of.remote.is_some(), of.local.is_some()))
-                    .map(|(_, port)| *port);
-                prop_assert_eq!(termination.find(vni, remote, local, dst_port), expected);
-                let outer = packet(vni, remote, local, dst_port);
+                    .filter(|(of, ..)| fits(of))
+                    .max_by_key(|(of, ..)| (of.vni.is_some(), of.remote.is_some(), of.local.is_some()))
+                    .map(|(.., port)| *port);
+                let socket = accepted.iter().find(|(of, ..)| of.dst_port == dst_port).map(|(_, ext, _)| *ext);
+                let socket = socket.filter(|_| own().contains(&local));
                 let mut intake = termination.intake(PortId(1)).expect("an underlay's port");
-                prop_assert_eq!(intake.takes(&outer), local == OWN && sockets.contains(&dst_port));
+                prop_assert_eq!(intake.find(vni, remote, local, dst_port), expected);
+                prop_assert_eq!(intake.is_ours(&peek(&bytes).expect("UDP")), socket);
+                let Some(outer) = PlainOuter::read(&bytes) else {
+                    prop_assert!(local.is_ipv6());
+                    continue;
+                };
+                prop_assert_eq!(intake.takes(&outer), socket == Some(EncapExt::None));
                 prop_assert_eq!(intake.recall(&outer), expected);
                 prop_assert_eq!(intake.recall(&outer), expected, "remembered");
             }
         }
+    }
+
+    #[test]
+    fn an_underlay_without_ipv4_addresses_or_sockets_takes_no_plain_packet() {
+        let zero = IpAddr::V4(0.into());
+        let outer =
+            |port| PlainOuter::read(&packet(0, zero, zero, port).unwrap()).expect("an ordinary packet");
+        let mut termination = Termination::default();
+        termination.add_underlay(MacAddr::ZERO, vec![zero], [PortId(1)]);
+        assert!(!termination.intake(PortId(1)).unwrap().takes(&outer(0)), "no socket");
+        let mut termination = Termination::default();
+        termination.add_underlay(MacAddr::ZERO, vec![ipv6(1)], [PortId(1)]);
+        let of = TunnelMatch { vni: None, remote: None, local: None, dst_port: 4789 };
+        termination.add_tunnel(of, EncapExt::None, PortId(2)).unwrap();
+        assert!(!termination.intake(PortId(1)).unwrap().takes(&outer(4789)), "no IPv4 address");
     }
 }

@@ -9,6 +9,7 @@ mod neighbours;
 mod reconfigure;
 mod switching;
 mod traffic;
+mod tunnel;
 
 use support::daemon::Daemon;
 use support::net::{Host, Vxlan, device_name};
@@ -55,7 +56,7 @@ const UNDERLAY: &str = r#"
 [[bridge]]
 name = "br-phy"
 hwaddr = "02:00:00:00:0a:01"
-address = ["192.168.1.1/24"]
+address = ["192.168.1.1/24", "2001:db8::1/64"]
 
 [[bridge.port]]
 name = "uplink"

@@ -52,7 +52,7 @@ struct FarEnd {
 /// The switch.
 pub struct Net {
     pub slow: SlowPath,
-    pub worker: Worker,
+    worker: Option<Worker>,
     pub counters: Arc<WorkerCounters>,
     ends: BTreeMap<String, FarEnd>,
     pool: Mempool,
@@ -68,6 +68,11 @@ impl Net {
 
     /// The same with frames that are in their ports' rings before the switch has been told anything.
     pub fn with_early(toml: &str, early: &[(&str, Vec<u8>)]) -> Net {
+        Net::with_slots(toml, early, 4096)
+    }
+
+    /// The same with room for so many megaflows.
+    pub fn with_slots(toml: &str, early: &[(&str, Vec<u8>)], slots: usize) -> Net {
         let guard = turn();
         eal();
         static NUMBER: AtomicU32 = AtomicU32::new(0);
@@ -76,10 +81,10 @@ impl Net {
             config::parse_str("test.toml", toml, &config::accept_flows).unwrap_or_else(|e| panic!("{e}"));
         let pool =
             Mempool::create(&format!("t{number}"), MBUFS, 0, 2176, rte::mempool::ANY_SOCKET).expect("pool");
-        let slab = Arc::new(Slab::new(4096));
+        let slab = Arc::new(Slab::new(slots));
         let link = Link::new(1024);
         let counters = Arc::new(WorkerCounters::default());
-        let worker_config = WorkerConfig { cache_entries: 4096, hold: 2048, programs: 4096 };
+        let worker_config = WorkerConfig { cache_entries: 4096, hold: 2048, programs: slots };
         let meters = Arc::<Meters>::default();
         let worker = Worker::new(
             &worker_config,
@@ -90,10 +95,17 @@ impl Net {
             Arc::clone(&meters),
         );
         let side = WorkerSide::new(0, link, slab, Arc::clone(&counters));
-        let slow_config = SlowPathConfig { max_idle: Duration::from_secs(10), programs: 4096 };
+        let slow_config = SlowPathConfig { max_idle: Duration::from_mins(10), programs: slots };
         let slow = SlowPath::new(slow_config, vec![side], meters);
-        let mut net =
-            Net { slow, worker, counters, ends: BTreeMap::new(), pool, handles: Vec::new(), _turn: guard };
+        let mut net = Net {
+            slow,
+            worker: Some(worker),
+            counters,
+            ends: BTreeMap::new(),
+            pool,
+            handles: Vec::new(),
+            _turn: guard,
+        };
         net.apply(&document, number, early);
         net
     }
@@ -135,7 +147,7 @@ impl Net {
                     self.put(&port.name, frame);
                 }
                 // Whatever a worker does before all is said and committed, it does here.
-                self.worker.poll();
+                self.worker().poll();
             }
             let flows: Vec<FlowSpec> =
                 bridge.flows.iter().map(|text| self.flow(&bridge.name, text)).collect();
@@ -143,6 +155,26 @@ impl Net {
         }
         self.slow.settle();
         self.run();
+    }
+
+    /// The worker.
+    pub fn worker(&mut self) -> &mut Worker {
+        self.worker.as_mut().expect("the worker is not away")
+    }
+
+    /// Takes the worker, to run it on another thread.
+    pub fn take_worker(&mut self) -> Worker {
+        self.worker.take().expect("the worker is not away")
+    }
+
+    /// Puts it back.
+    pub fn put_worker(&mut self, worker: Worker) {
+        self.worker = Some(worker);
+    }
+
+    /// Packets that wait.
+    pub fn held(&self) -> usize {
+        self.worker.as_ref().expect("the worker is not away").held()
     }
 
     /// Parses a rule of a bridge.
@@ -176,7 +208,7 @@ impl Net {
     pub fn run(&mut self) {
         let mut quiet = 0;
         while quiet < 3 {
-            let worked = self.worker.poll();
+            let worked = self.worker().poll();
             self.slow.turn();
             let waits =
                 self.slow.workers.iter().any(|w| !w.link.commands.is_empty() || !w.link.upcalls.is_empty());
@@ -211,7 +243,7 @@ impl Net {
 
     /// Every packet that came in went out, was dropped under a reason, or waits.
     pub fn assert_balanced(&self) {
-        let held = self.worker.held() as i128;
+        let held = self.held() as i128;
         assert_eq!(self.counters.balance(), held, "rx + injected + copied - tx - dropped - punted = held");
         assert_eq!(i128::from(self.counters.held.get()), held);
     }
@@ -222,8 +254,8 @@ impl Net {
         for end in self.ends.values() {
             while end.from_switch.dequeue().is_some() {}
         }
-        self.worker.shut_down();
-        assert_eq!(self.worker.held(), 0);
+        self.worker().shut_down();
+        assert_eq!(self.held(), 0);
         assert_eq!(self.pool.in_use(), 0, "mbufs leaked");
     }
 }

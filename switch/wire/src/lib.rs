@@ -12,6 +12,7 @@ mod reason;
 
 pub mod addr;
 pub mod checksum;
+pub mod crc32c;
 pub mod ecn;
 pub mod encap;
 pub mod key;

@@ -6,11 +6,12 @@
 use crate::addr::MacAddr;
 use crate::bytes::{array, be16, put};
 use crate::checksum::{Sum, update, update_udp};
+use crate::crc32c;
 use crate::key::FlowKey;
 use crate::parse::Parsed;
 use crate::proto::{
     ETH_ARP, ETH_QINQ, ETH_VLAN, ETHERNET_LEN, IP_AH, IP_DSTOPTS, IP_FRAGMENT, IP_HOPOPTS, IP_ICMP,
-    IP_ICMPV6, IP_ROUTING, IP_TCP, IP_UDP, IPV4_LEN, IPV6_LEN, VLAN_LEN,
+    IP_ICMPV6, IP_ROUTING, IP_SCTP, IP_TCP, IP_UDP, IPV4_LEN, IPV6_LEN, VLAN_LEN,
 };
 use core::net::{Ipv4Addr, Ipv6Addr};
 
@@ -164,7 +165,10 @@ pub fn set_ipv6_label(frame: &mut [u8], headers: Headers, label: u32) -> bool {
     true
 }
 
-/// Sets a TCP or UDP port: its checksum follows. SCTP is not rewritten, since its CRC covers the whole packet.
+/// Bytes of an SCTP header.
+const SCTP_LEN: usize = 12;
+
+/// Sets a TCP, UDP or SCTP port: its checksum follows.
 pub fn set_port(frame: &mut [u8], headers: Headers, side: Side, port: u16) -> bool {
     let l4 = usize::from(headers.l4);
     let at = match side {
@@ -174,14 +178,38 @@ pub fn set_port(frame: &mut [u8], headers: Headers, side: Side, port: u16) -> bo
     let needed = match headers.proto {
         IP_TCP => 20,
         IP_UDP => 8,
+        IP_SCTP => SCTP_LEN,
         _ => return false,
     };
     let Some(old) = be16(frame, at) else { return false };
     if l4 == 0 || frame.len() - l4 < needed {
         return false;
     }
+    if headers.proto == IP_SCTP {
+        return set_sctp_port(frame, headers, at, old ^ port);
+    }
     put(frame, at, port.to_be_bytes());
     update_pseudo(frame, headers, Sum::of_u16(old), Sum::of_u16(port));
+    true
+}
+
+/// XORs `change` into the SCTP port at `at`, and what follows from that into the CRC. That covers all that the IP
+/// packet carries; of a first fragment, whose CRC is over more than is here, it becomes wrong, as in OVS.
+fn set_sctp_port(frame: &mut [u8], headers: Headers, at: usize, change: u16) -> bool {
+    let (l3, l4) = (usize::from(headers.l3), usize::from(headers.l4));
+    let len = if ipv4_header(frame, l3).is_some() {
+        be16(frame, l3 + 2).map(usize::from)
+    } else {
+        ipv6_header(frame, l3).and(be16(frame, l3 + 4)).map(|len| IPV6_LEN + usize::from(len))
+    };
+    let end = len.map_or(0, |len| l3 + len);
+    let (Some(port), Some(crc)) = (be16(frame, at), array::<4>(frame, l4 + 8)) else { return false };
+    if end > frame.len() || end < l4 + SCTP_LEN {
+        return false;
+    }
+    let by = crc32c::difference(&change.to_be_bytes(), end - at - 2);
+    put(frame, at, (port ^ change).to_be_bytes());
+    put(frame, l4 + 8, (u32::from_le_bytes(crc) ^ by).to_le_bytes());
     true
 }
 

@@ -14,6 +14,10 @@ pub const FLAG_VNI: u8 = 0x08;
 pub const FLAG_GBP: u8 = 0x80;
 /// First byte: the last byte of the first word is the next protocol (GPE).
 pub const FLAG_GPE: u8 = 0x04;
+/// GPE: operations and maintenance (the O bit), no packet of the overlay's.
+pub const FLAG_OAM: u8 = 0x01;
+/// GPE: version, of which only 0 is known.
+pub const GPE_VERSION: u8 = 0x30;
 /// Second byte with GBP: don't learn.
 pub const GBP_DONT_LEARN: u8 = 0x40;
 /// Second byte with GBP: policy was applied.
@@ -73,6 +77,15 @@ impl VxlanHeader {
     pub const fn next_protocol(self) -> Option<u8> {
         if self.flags & FLAG_GPE != 0 { Some(self.gbp_id as u8) } else { None }
     }
+
+    /// Whether an Ethernet frame follows, read as a GPE header: next protocol Ethernet, or a clear P bit, behind
+    /// which is what RFC 7348 says (draft-ietf-nvo3-vxlan-gpe, section 3.1). OAM packets and unknown versions are
+    /// for nobody here.
+    #[inline]
+    pub const fn has_gpe_ethernet(self) -> bool {
+        self.flags & (FLAG_OAM | GPE_VERSION) == 0
+            && matches!(self.next_protocol(), None | Some(GPE_ETHERNET))
+    }
 }
 
 #[cfg(test)]
@@ -88,6 +101,19 @@ mod tests {
         assert!(gbp.has_gbp() && gbp.has_vni());
         assert_eq!((gbp.gbp_flags, gbp.gbp_id, gbp.vni), (GBP_DONT_LEARN | GBP_APPLIED, 0x0102, 7));
         assert_eq!(gbp.next_protocol(), None);
-        assert_eq!(VxlanHeader::from_bytes([0x0c, 0, 0, 3, 0, 0, 0, 0]).next_protocol(), Some(GPE_ETHERNET));
+        let gpe = |flags, next| VxlanHeader::from_bytes([flags, 0, 0, next, 0, 0, 0, 0]);
+        assert_eq!(gpe(0x0c, 3).next_protocol(), Some(GPE_ETHERNET));
+        for (flags, next, is_ethernet) in [
+            (0x0c, 3, true),
+            (0x08, 0, true),
+            (0x0c, 1, false),
+            (0x0c, 2, false),
+            (0x0c, 4, false),
+            (0x0d, 3, false),
+            (0x1c, 3, false),
+            (0x2c, 3, false),
+        ] {
+            assert_eq!(gpe(flags, next).has_gpe_ethernet(), is_ethernet, "{flags:#x} {next}");
+        }
     }
 }

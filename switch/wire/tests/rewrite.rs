@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{Rng, SLL, corpus, ethernet, ipv4, ipv6, mutate, nd, tcp, udp};
+use common::{Rng, SLL, TLL, arp, corpus, ethernet, ipv4, ipv6, mutate, nd, tcp, udp};
 use core::net::{Ipv4Addr, Ipv6Addr};
 use proptest::prelude::*;
 use wire::addr::MacAddr;
@@ -10,8 +10,8 @@ use wire::checksum::{self, Sum};
 use wire::key::FlowKey;
 use wire::parse::{Parsed, extract};
 use wire::rewrite::{
-    Headers, Side, pop_vlan, push_vlan, set_ipv4, set_ipv6, set_ipv6_label, set_mac, set_port, set_tos,
-    set_ttl, set_vlan_tci,
+    Headers, Side, pop_vlan, push_vlan, set_arp_ip, set_arp_mac, set_arp_op, set_icmp, set_ipv4, set_ipv6,
+    set_ipv6_label, set_mac, set_nd_link, set_nd_target, set_port, set_tos, set_ttl, set_vlan_tci,
 };
 
 fn parse(frame: &[u8]) -> (FlowKey, Parsed) {
@@ -123,6 +123,189 @@ proptest! {
     }
 }
 
+/// One's complement sum over big-endian words, one by one.
+fn naive_sum(parts: &[&[u8]]) -> u16 {
+    let mut sum = 0u32;
+    for part in parts {
+        for pair in part.chunks(2) {
+            sum += u32::from(pair[0]) << 8 | u32::from(*pair.get(1).unwrap_or(&0));
+            sum = (sum & 0xffff) + (sum >> 16);
+        }
+    }
+    sum as u16
+}
+
+/// By how much an ICMP or ICMPv6 checksum is off: 0 for a right one.
+fn icmp_error(frame: &[u8], l3: usize, l4: usize) -> u16 {
+    let message = &frame[l4..];
+    let sum = if frame[l3] >> 4 == 4 {
+        naive_sum(&[message])
+    } else {
+        let len = (message.len() as u32).to_be_bytes();
+        naive_sum(&[&frame[l3 + 8..l3 + 40], &len, &[0, 0, 0, 58], message])
+    };
+    !sum
+}
+
+/// The CRC32c of an SCTP packet, bit by bit.
+fn naive_crc(packet: &[u8]) -> u32 {
+    let mut register = u32::MAX;
+    for (at, byte) in packet.iter().enumerate() {
+        register ^= u32::from(if (8..12).contains(&at) { 0 } else { *byte });
+        for _ in 0..8 {
+            register = if register & 1 == 1 { register >> 1 ^ 0x82f6_3b78 } else { register >> 1 };
+        }
+    }
+    !register
+}
+
+/// Positions at which two frames of one length differ.
+fn differences(a: &[u8], b: &[u8]) -> Vec<usize> {
+    assert_eq!(a.len(), b.len());
+    (0..a.len()).filter(|at| a[*at] != b[*at]).collect()
+}
+
+fn headers_of(frame: &[u8]) -> Headers {
+    let (key, parsed) = parse(frame);
+    Headers::new(parsed, &key)
+}
+
+/// ICMP and ICMPv6 messages, tagged and untagged, with a checksum that is off by `error`.
+fn icmp_frame(n: usize, error: u16, payload: &[u8]) -> Vec<u8> {
+    let tag = [(0x8100, 0x6064)];
+    let echo = |kind: u8| [&[kind, 0, 0, 0, 0, 1, 0, 2][..], payload].concat();
+    let mut frame = match n {
+        0 => ethernet(&[], 0x0800, &ipv4(1, 0, &[1, 1, 1, 1], &echo(8))),
+        1 => ethernet(&tag, 0x86dd, &ipv6(58, &echo(128))),
+        2 => ethernet(&[], 0x86dd, &ipv6(58, &nd(135, &[&[14, 2, 0, 0, 0, 0, 0, 0], &[0; 8], &SLL]))),
+        _ => ethernet(&tag, 0x86dd, &ipv6(58, &nd(136, &[&TLL]))),
+    };
+    let Headers { l3, l4, .. } = headers_of(&frame);
+    let sum = icmp_error(&frame, l3.into(), l4.into());
+    let at = usize::from(l4) + 2;
+    let wrong = naive_sum(&[&sum.to_be_bytes(), &error.to_be_bytes()]);
+    frame[at..at + 2].copy_from_slice(&wrong.to_be_bytes());
+    frame
+}
+
+proptest! {
+    /// A right checksum stays right, a wrong one as wrong as it was, and nothing else changes.
+    #[test]
+    fn icmp_and_nd(
+        n in 0usize..4, error in prop_oneof![Just(0u16), 1u16..0xffff], payload in prop::collection::vec(any::<u8>(), 0..40),
+        code: bool, value: u8, target: [u8; 16], mac: [u8; 6], src: bool,
+    ) {
+        let original = icmp_frame(n, error, &payload);
+        let headers = headers_of(&original);
+        let (l3, l4) = (usize::from(headers.l3), usize::from(headers.l4));
+        // The two zeros of one's complement are one.
+        let same = |frame: &[u8]| icmp_error(frame, l3, l4) % 0xffff == icmp_error(&original, l3, l4) % 0xffff;
+        prop_assert_eq!(icmp_error(&original, l3, l4).is_multiple_of(0xffff), error == 0);
+
+        let mut frame = original.clone();
+        prop_assert!(set_icmp(&mut frame, headers, usize::from(code), value));
+        prop_assert_eq!(frame[l4 + usize::from(code)], value);
+        prop_assert!(same(&frame));
+        prop_assert!(differences(&frame, &original).iter().all(|at| [l4 + usize::from(code), l4 + 2, l4 + 3].contains(at)));
+        prop_assert!(!set_icmp(&mut frame, headers, 2, value));
+
+        let mut frame = original.clone();
+        prop_assert_eq!(set_nd_target(&mut frame, headers, target.into()), n >= 2);
+        prop_assert!(same(&frame));
+        if n >= 2 {
+            prop_assert_eq!(parse(&frame).0.nd_target, target);
+        }
+        let covered = |at: &usize| (l4 + 2..l4 + 4).contains(at) || n >= 2 && (l4 + 8..l4 + 24).contains(at);
+        prop_assert!(differences(&frame, &original).iter().all(covered));
+
+        let mut frame = original.clone();
+        let side = if src { Side::Src } else { Side::Dst };
+        let has_it = n == if src { 2 } else { 3 };
+        prop_assert_eq!(set_nd_link(&mut frame, headers, side, MacAddr(mac)), has_it);
+        prop_assert!(same(&frame));
+        if has_it {
+            let (key, _) = parse(&frame);
+            prop_assert_eq!(if src { key.arp_sha } else { key.arp_tha }, MacAddr(mac));
+            let end = frame.len();
+            prop_assert!(differences(&frame, &original).iter().all(|at| *at >= end - 6 || (l4 + 2..l4 + 4).contains(at)));
+        } else {
+            prop_assert_eq!(frame, original);
+        }
+    }
+
+    #[test]
+    fn arp_fields(op: u16, mac: [u8; 6], ip: [u8; 4], src: bool, tagged: bool) {
+        let tags = if tagged { &[(0x8100, 7)][..] } else { &[] };
+        let mut frame = ethernet(tags, 0x0806, &arp(1));
+        frame.extend([0xee; 18]);
+        let headers = headers_of(&frame);
+        let side = if src { Side::Src } else { Side::Dst };
+        prop_assert!(set_arp_op(&mut frame, headers, op));
+        prop_assert!(set_arp_mac(&mut frame, headers, side, MacAddr(mac)));
+        prop_assert!(set_arp_ip(&mut frame, headers, side, ip.into()));
+        let mut expected = arp(op);
+        let (mac_at, ip_at) = if src { (8, 14) } else { (18, 24) };
+        expected[mac_at..mac_at + 6].copy_from_slice(&mac);
+        expected[ip_at..ip_at + 4].copy_from_slice(&ip);
+        let mut whole = ethernet(tags, 0x0806, &expected);
+        whole.extend([0xee; 18]);
+        prop_assert_eq!(frame, whole);
+    }
+
+    #[test]
+    fn sctp_ports(
+        v6: bool, port: u16, src: bool, error: u32, padding in 0usize..20,
+        chunks in prop::collection::vec(any::<u8>(), 0..300),
+    ) {
+        let mut packet = [&[0x13, 0x88, 0, 0x50, 1, 2, 3, 4, 0, 0, 0, 0][..], &chunks].concat();
+        let crc = naive_crc(&packet) ^ error;
+        packet[8..12].copy_from_slice(&crc.to_le_bytes());
+        let build = |packet: &[u8]| {
+            let (dl_type, ip) = if v6 { (0x86dd, ipv6(132, packet)) } else { (0x0800, ipv4(132, 0, &[1, 1, 1, 0], packet)) };
+            [ethernet(&[], dl_type, &ip), vec![0xee; padding]].concat()
+        };
+        let mut frame = build(&packet);
+        let headers = headers_of(&frame);
+        let side = if src { Side::Src } else { Side::Dst };
+        prop_assert!(set_port(&mut frame, headers, side, port));
+        let at = if src { 0 } else { 2 };
+        packet[at..at + 2].copy_from_slice(&port.to_be_bytes());
+        let crc = naive_crc(&packet) ^ error;
+        packet[8..12].copy_from_slice(&crc.to_le_bytes());
+        prop_assert_eq!(frame, build(&packet));
+    }
+}
+
+#[test]
+fn a_frame_without_the_field_is_left_alone() {
+    let frames = corpus();
+    let mac = MacAddr([9; 6]);
+    for (name, original) in &frames {
+        let mut key = FlowKey::ZERO;
+        let Ok(parsed) = extract(original, &mut key) else { continue };
+        let headers = Headers::new(parsed, &key);
+        let dl_type = key.dl_type.get();
+        let is_icmp = dl_type == 0x0800 && key.nw_proto == 1 || dl_type == 0x86dd && key.nw_proto == 58;
+        let is_nd = dl_type == 0x86dd && key.nw_proto == 58 && (135..=136).contains(&key.tp_src.get());
+        let mut frame = original.clone();
+        assert_eq!(set_icmp(&mut frame, headers, 0, 77), is_icmp && parsed.l4 != 0, "{name}");
+        let mut frame = original.clone();
+        assert_eq!(
+            set_nd_target(&mut frame, headers, Ipv6Addr::LOCALHOST),
+            is_nd && parsed.l4 != 0,
+            "{name}"
+        );
+        if dl_type != 0x0806 {
+            let mut frame = original.clone();
+            let changed = set_arp_op(&mut frame, headers, 5)
+                || set_arp_mac(&mut frame, headers, Side::Src, mac)
+                || set_arp_ip(&mut frame, headers, Side::Dst, Ipv4Addr::LOCALHOST);
+            assert!(!changed, "{name}");
+            assert_eq!(&frame, original, "{name}");
+        }
+    }
+}
+
 #[test]
 fn no_udp_checksum_stays_none() {
     let mut frame = ethernet(&[], 0x0800, &ipv4(17, 0, &[], &udp(b"x")));
@@ -180,8 +363,11 @@ fn offsets_that_lie_change_no_length_and_never_panic() {
         let mut frame = frames[rng.below(frames.len())].1.clone();
         mutate(&mut frame, &mut rng);
         let word = rng.next();
-        let headers =
-            Headers { l3: word as u16 % 70, l4: (word >> 16) as u16 % 120, proto: [6, 17, 58][rng.below(3)] };
+        let headers = Headers {
+            l3: word as u16 % 70,
+            l4: (word >> 16) as u16 % 120,
+            proto: [6, 17, 58, 1, 132][rng.below(5)],
+        };
         let side = if word >> 63 == 0 { Side::Src } else { Side::Dst };
         set_ipv4(&mut frame, headers, side, Ipv4Addr::LOCALHOST);
         set_ipv6(&mut frame, headers, side, Ipv6Addr::LOCALHOST);
@@ -189,6 +375,12 @@ fn offsets_that_lie_change_no_length_and_never_panic() {
         set_ttl(&mut frame, headers, 2);
         set_ipv6_label(&mut frame, headers, 3);
         set_port(&mut frame, headers, side, 4);
+        set_icmp(&mut frame, headers, rng.below(3), 7);
+        set_arp_op(&mut frame, headers, 8);
+        set_arp_mac(&mut frame, headers, side, MacAddr::ZERO);
+        set_arp_ip(&mut frame, headers, side, Ipv4Addr::LOCALHOST);
+        set_nd_target(&mut frame, headers, Ipv6Addr::LOCALHOST);
+        set_nd_link(&mut frame, headers, side, MacAddr::ZERO);
         set_mac(&mut frame, side, MacAddr::ZERO);
         set_vlan_tci(&mut frame, 5);
         push_vlan(&mut frame, 0x88a8, 6);

@@ -3,12 +3,16 @@
 //! Tuple space search: rules with one mask share a [`Subtable`], a hash table over the masked words.
 //! Subtables are kept in order of their highest priority, so a search stops at the first one that
 //! cannot beat what it has found. A search reports every bit that its outcome depended on, which is what
-//! lets the megaflow made from it cover more than one packet: see [`Table::lookup`].
+//! lets the megaflow made from it cover more than one packet: see [`Table::lookup`]. To be few, those bits are
+//! looked at in stages, and of addresses and port numbers only as many as tell the rules' prefixes apart.
 
+mod prefix;
 mod stage;
 mod subtable;
+mod trie;
 
 use crate::ofp::{Match, MatchKey};
+use prefix::{Asked, Tries};
 use subtable::Subtable;
 
 /// Rules by priority and match, each with an `R` (say, an `Arc` of what the rule does).
@@ -16,12 +20,14 @@ use subtable::Subtable;
 pub struct Table<R> {
     /// In descending order of [`Subtable::max_priority`].
     subtables: Vec<Subtable<R>>,
+    /// What the rules have of the fields that are matched by prefixes.
+    tries: Tries,
     len: usize,
 }
 
 impl<R> Default for Table<R> {
     fn default() -> Self {
-        Table { subtables: Vec::new(), len: 0 }
+        Table { subtables: Vec::new(), tries: Tries::default(), len: 0 }
     }
 }
 
@@ -72,6 +78,7 @@ impl<R> Table<R> {
         let old = self.subtables[at].insert(priority, what.key(), rule);
         if old.is_none() {
             self.len += 1;
+            self.tries.insert(&self.subtables[at].prefixes, what.key());
         }
         self.reorder(at);
         old
@@ -82,6 +89,7 @@ impl<R> Table<R> {
         let at = self.position(what.mask())?;
         let old = self.subtables[at].remove(priority, what.key())?;
         self.len -= 1;
+        self.tries.remove(&self.subtables[at].prefixes, what.key());
         if self.subtables[at].is_empty() {
             self.subtables.remove(at);
         } else {
@@ -124,17 +132,19 @@ impl<R> Table<R> {
     /// The rule of highest priority that matches `key`.
     ///
     /// ORs into `wc` every bit of `key` that the outcome depended on: any key that agrees with this one on
-    /// those bits gets the same answer from the same table. Where two rules of one priority match, which
+    /// those bits gets the same answer from the same table. Bits that are in `wc` already count as agreed
+    /// upon: what they show costs nothing, so a caller should hand in what it has looked at. Where two rules of one priority match, which
     /// of them is found is unspecified, but a function of those bits.
     pub fn lookup(&self, key: &MatchKey, wc: &mut MatchKey) -> Option<&R> {
         let mut best: Option<(u16, &R)> = None;
+        let mut asked = Asked::new(&self.tries, key);
         for subtable in &self.subtables {
             // Sorted, so neither this one nor any later one can win; having asked nothing of the
             // packet, they leave nothing in `wc`.
             if best.is_some_and(|(priority, _)| priority >= subtable.max_priority()) {
                 break;
             }
-            if let Some((priority, rule)) = subtable.lookup(key, wc)
+            if let Some((priority, rule)) = subtable.lookup(key, &mut asked, wc)
                 && best.is_none_or(|(p, _)| priority > p)
             {
                 best = Some((priority, rule));

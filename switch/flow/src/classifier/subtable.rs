@@ -1,5 +1,6 @@
 //! The rules of one mask.
 
+use super::prefix::{Asked, Prefix};
 use super::stage::STAGE_MASKS;
 use crate::ofp::{MATCH_WORDS, Match, MatchKey};
 use std::collections::{BTreeMap, HashMap};
@@ -67,6 +68,8 @@ pub(super) struct Subtable<R> {
     words: Vec<MaskWord>,
     /// The stages that the mask has bits in, at least one.
     stages: Vec<Stage>,
+    /// What of the mask is tracked by prefixes, in order of stage.
+    pub(super) prefixes: Box<[Prefix]>,
     /// Masked key of entry `i`: `words.len()` words from `i * words.len()`.
     keys: Vec<u64>,
     entries: Vec<Entry<R>>,
@@ -90,7 +93,8 @@ impl<R> Subtable<R> {
     pub(super) fn new(mask: &MatchKey) -> Self {
         let mut words = Vec::new();
         let mut stages = Vec::new();
-        for stage in &STAGE_MASKS {
+        let mut prefixes = Vec::new();
+        for (number, stage) in STAGE_MASKS.iter().enumerate() {
             let before = words.len();
             let of_stage = mask.masked(stage);
             words.extend((0..MATCH_WORDS as u8).filter_map(|index| {
@@ -98,6 +102,7 @@ impl<R> Subtable<R> {
                 (bits != 0).then_some(MaskWord { index, bits })
             }));
             if words.len() > before {
+                prefixes.extend(Prefix::of_stage(mask, number, stages.len()));
                 stages.push(Stage { end: words.len(), hashes: ByHash::default() });
             }
         }
@@ -108,6 +113,7 @@ impl<R> Subtable<R> {
             mask: *mask,
             words,
             stages,
+            prefixes: prefixes.into(),
             keys: Vec::new(),
             entries: Vec::new(),
             free: Vec::new(),
@@ -166,13 +172,48 @@ impl<R> Subtable<R> {
         self.stage_hashes(key).last().unwrap_or(0)
     }
 
-    /// The best rule for `key`; ORs into `wc` the bits that the answer, also "none", depended on.
+    /// The best rule for `key`; ORs into `wc` the bits that the answer, also "none", depended on. `asked`
+    /// is what the table's tries have for this key.
     #[inline]
-    pub(super) fn lookup(&self, key: &MatchKey, wc: &mut MatchKey) -> Option<(u16, &R)> {
+    pub(super) fn lookup(
+        &self,
+        key: &MatchKey,
+        asked: &mut Asked<'_>,
+        wc: &mut MatchKey,
+    ) -> Option<(u16, &R)> {
+        if self.prefixes.is_empty() {
+            self.search(key, wc, |_, _| false)
+        } else {
+            self.lookup_tracked(key, asked, wc)
+        }
+    }
+
+    /// [`lookup`](Self::lookup) in a subtable with prefixes. Apart, so that others do not pay for it.
+    #[inline(never)]
+    fn lookup_tracked(&self, key: &MatchKey, asked: &mut Asked<'_>, wc: &mut MatchKey) -> Option<(u16, &R)> {
+        if asked.known_to_exclude(&self.prefixes, wc) {
+            return None;
+        }
+        self.search(key, wc, |stage, wc| asked.exclude(&self.prefixes, stage, &self.mask, wc))
+    }
+
+    /// [`lookup`](Self::lookup) stage by stage. `excluded` is asked when a stage is reached. If it knows that
+    /// no rule is for `key`, for a reason that it ORs into `wc`, what the stages before had in common with
+    /// rules no longer matters.
+    #[inline(always)]
+    fn search(
+        &self,
+        key: &MatchKey,
+        wc: &mut MatchKey,
+        mut excluded: impl FnMut(usize, &mut MatchKey) -> bool,
+    ) -> Option<(u16, &R)> {
         let words = key.words();
         let (mut hash, mut start) = (0, 0);
         let last = self.stages.len() - 1;
         for (i, stage) in self.stages.iter().enumerate() {
+            if excluded(i, wc) {
+                return None;
+            }
             for word in &self.words[start..stage.end] {
                 hash = mix(hash, words[usize::from(word.index)] & word.bits);
             }

@@ -1,6 +1,9 @@
 //! The classifier against a linear search, and the promise that `wc` makes.
 
+mod prefixes;
+
 use super::*;
+use crate::ofp::MATCH_WORDS;
 use proptest::prelude::*;
 use wire::addr::MacAddr;
 use wire::key::FlowKey;
@@ -140,10 +143,10 @@ fn wildcards(rules: &[(u16, MatchKey, MatchKey)]) -> MatchKey {
 #[test]
 fn early_stage_spares_later_ones() {
     let l2 = FlowKey { dl_dst: MacAddr::BROADCAST, ..FlowKey::ZERO };
-    let mask = FlowKey { tp_dst: 0xffff.into(), nw_src: u32::MAX.into(), ..l2 };
+    let mask = FlowKey { tcp_flags: 0xffff.into(), nw_src: u32::MAX.into(), ..l2 };
     let wc = wildcards(&[(1, l2.into(), mask.into())]);
     assert_eq!(wc, MatchKey::from(l2), "L2 failed, so L3 and L4 must stay wild");
-    let wc = wildcards(&[(1, FlowKey { tp_dst: 80.into(), ..FlowKey::ZERO }.into(), mask.into())]);
+    let wc = wildcards(&[(1, FlowKey { tcp_flags: 2.into(), ..FlowKey::ZERO }.into(), mask.into())]);
     assert_eq!(wc, MatchKey::from(mask), "only L4 failed");
 }
 

@@ -1,6 +1,7 @@
 //! Where a packet is sent: ports by number and name, tunnels, patches, the bridge itself.
 
 use super::{Bridge, MAX_DEPTH, MatchKey, Op, Port, Translator, Way};
+use crate::bridge::local::Heard;
 use crate::bridge::vlan::{PRIORITY, Tag};
 use crate::bridge::{PortKind, VxlanPort};
 use config::{Ext, LocalIp, RemoteIp, TunnelKey};
@@ -11,7 +12,7 @@ use flow::ofp::{
 use flow::program::{Policy, PortId, PuntReason};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use wire::key::{FRAG_ANY, FlowMask};
-use wire::proto::{ETH_ARP, ETH_IPV4, IP_ICMP, IP_UDP};
+use wire::proto::{ETH_ARP, ETH_IPV4, ETH_IPV6, IP_ICMP, IP_UDP};
 
 /// A port, and the only remote to send to where it is a tunnel with several.
 pub(in crate::bridge) type To = (PortId, Option<IpAddr>);
@@ -292,6 +293,13 @@ impl<'w> Translator<'w> {
                 }
                 key.nw_proto == IP_ICMP && bridge.owns(IpAddr::V4(Ipv4Addr::from(key.nw_dst.get())))
             }
+            ETH_IPV6 => match self.local_v6(bridge) {
+                Heard::TunnelFragment => {
+                    self.drop = DropReason::TunnelFragment;
+                    return;
+                }
+                heard => heard == Heard::Taken,
+            },
             _ => false,
         };
         if takes {

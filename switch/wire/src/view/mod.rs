@@ -16,7 +16,7 @@ pub use build::{
     build_arp, build_arp_request, build_icmpv4, build_icmpv6, build_neighbour_solicit, build_udp,
 };
 pub use icmp::Icmpv4Repr;
-pub use icmpv6::{Icmpv6Repr, multicast_mac, solicited_node};
+pub use icmpv6::{ALL_NODES, Icmpv6Repr, multicast_mac, solicited_node};
 pub use ip::{Ipv4Repr, Ipv6Repr, UdpRepr};
 
 use crate::addr::MacAddr;
