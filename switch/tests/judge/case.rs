@@ -7,8 +7,8 @@ use crate::compare::Captures;
 pub struct Difference {
     /// Why we differ.
     pub why: &'static str,
-    /// Turns what Open vSwitch sent into what we must send.
-    pub ours: fn(&mut Captures),
+    /// Turns what Open vSwitch sent into what we must send; it also gets the frames that came in, by port.
+    pub ours: fn(sent: &mut Captures, input: &Captures),
 }
 
 /// A mirror of `br0`, ports by name.
@@ -171,7 +171,7 @@ impl Case {
         self
     }
 
-    pub fn differs(mut self, why: &'static str, ours: fn(&mut Captures)) -> Case {
+    pub fn differs(mut self, why: &'static str, ours: fn(&mut Captures, &Captures)) -> Case {
         self.differs = Some(Difference { why, ours });
         self
     }

@@ -130,7 +130,7 @@ pub fn ipv4_variety() -> Vec<String> {
         ip4("tos=0xb9,ttl=7", &udp_header("")),
         ip4("options=[IPOption_NOP()]*4", &tcp_header("")),
         ip4("flags='MF'", &udp_header("")),
-        ip4("frag=10", "Raw(b'the rest of it')"),
+        ip4("frag=10,proto=17", "Raw(b'the rest of it')"),
         ip4("proto=47", "Raw(b'no ports')"),
         ip4("flags='DF'", "UDP(sport=9,dport=9)/h('aabbccdd01')"),
     ]

@@ -42,7 +42,7 @@ pub fn cases() -> Vec<Case> {
             .flow("table=4,priority=3,reg2=1,reg7=0x10,actions=output:3")
             .flow("table=4,actions=output:2")
             .rx("p1", [tcp(""), udp("")])
-            .tx("p3", 2),
+            .tx("p2", 2),
         case("registers 3 to 6 compared one by one")
             .flow("in_port=1,actions=move:OXM_OF_IN_PORT[0..15]->NXM_NX_REG3[0..15],move:NXM_OF_IP_SRC[]->NXM_NX_REG4[],\
                    move:NXM_OF_TCP_DST[]->NXM_NX_REG5[16..31],load:1->NXM_NX_REG6[31],resubmit(,1)".replace("OXM_OF_IN_PORT[0..15]", "NXM_OF_IN_PORT[]").replacen("in_port=1", "in_port=1,tcp", 1).as_str())

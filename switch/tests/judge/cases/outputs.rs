@@ -94,7 +94,8 @@ fn meters() -> Vec<Case> {
             .named("meter kbps burst")
             .meter("meter=1,kbps,burst,stats,bands=type=drop rate=1 burst_size=1")
             .tx("p2", 2),
-        actions("output:3,meter:1,output:2", many(8))
+        actions("output:3,resubmit(,1)", many(8))
+            .flow("table=1,actions=meter:1,output:2")
             .named("a packet that a meter drops has left by the outputs before")
             .meter("meter=1,pktps,burst,bands=type=drop rate=1 burst_size=3")
             .tx("p3", 8)
@@ -187,6 +188,7 @@ fn mirrors() -> Vec<Case> {
             .vlan("p2", "trunks", "0,99")
             .vlan("p3", "trunks", "0")
             .rx("p1", vec![between(1, 255, &ip4("", &udp_header("")))])
+            .tx("p1", 1)
             .tx("p2", 2)
             .tx("p3", 1)
             .tx("p4", 1),

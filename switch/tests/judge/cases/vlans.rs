@@ -33,10 +33,13 @@ pub fn cases() -> Vec<Case> {
         actions("push_vlan:0x88a8,set_field:4296->vlan_vid,output:2", tagged_and_not()),
         actions("push_vlan:0x8100,set_field:4106->vlan_vid,push_vlan:0x88a8,set_field:4116->vlan_vid,output:2", vec![tcp(""), arp("")]),
         actions("pop_vlan,output:2", all()),
-        actions("pop_vlan,push_vlan:0x88a8,set_field:4097->vlan_vid,output:2", tagged_and_not()),
+        case("actions pop_vlan,push_vlan:0x88a8")
+            .flow("in_port=1,vlan_tci=0x1000/0x1000,actions=pop_vlan,push_vlan:0x88a8,set_field:4097->vlan_vid,output:2")
+            .rx("p1", tagged_and_not())
+            .tx("p2", 3),
         actions("load:0x3ff->NXM_OF_VLAN_TCI[0..11],output:2", vec![tagged("Dot1Q(vlan=10,prio=3)", &tcp(""))]),
-        actions("set_field:0x1005/0x100f->vlan_vid,output:2", vec![tagged("Dot1Q(vlan=0xab,prio=3)", &tcp(""))]),
-        actions("set_field:5->vlan_pcp,output:2", vec![tagged("Dot1Q(vlan=0xab,prio=3)", &tcp(""))]),
+        case("actions set_field:0x1005/0x100f->vlan_vid").flow("in_port=1,dl_vlan=0xab,actions=set_field:0x1005/0x100f->vlan_vid,output:2").tx("p2", 1).rx("p1", vec![tagged("Dot1Q(vlan=0xab,prio=3)", &tcp(""))]),
+        case("actions set_field:5->vlan_pcp").flow("in_port=1,dl_vlan=0xab,actions=set_field:5->vlan_pcp,output:2").tx("p2", 1).rx("p1", vec![tagged("Dot1Q(vlan=0xab,prio=3)", &tcp(""))]),
         actions("move:NXM_OF_VLAN_TCI[0..11]->NXM_NX_REG0[0..11],strip_vlan,move:NXM_NX_REG0[0..11]->NXM_OF_ETH_SRC[0..11],output:2", tagged_and_not()),
         case("tags that differ from output to output")
             .flow("in_port=1,actions=mod_vlan_vid:1,output:2,mod_vlan_vid:2,output:3,strip_vlan,output:2,mod_vlan_vid:3,output:3")
