@@ -270,7 +270,7 @@ mod tests {
         assert_eq!(want(&mut slow, MAX_WAYS, later), None, "somebody may be about to use it again");
         let even_later = later + IDLE_AT_LEAST;
         // In one turn not all ways in use are looked at; they need not be looked at twice.
-        let found = (0..MAX_WAYS / WAYS_PER_TURN + 1).find_map(|_| want(&mut slow, MAX_WAYS, even_later));
+        let found = (0..=MAX_WAYS / WAYS_PER_TURN).find_map(|_| want(&mut slow, MAX_WAYS, even_later));
         assert!(found.is_some());
         assert_eq!(slow.ways(), MAX_WAYS);
         assert_eq!(want(&mut slow, 77, even_later), None, "that one has gone");

@@ -78,7 +78,7 @@ fn packets_wait_for_discovery_and_cross_the_tunnel_both_ways() {
     let patch = EncapPatch { vni: 100, ..EncapPatch::default() };
     let (src, dst) = ("2001:db8::2", "2001:db8::1");
     let out = net.send("up", &[from_peer(src, dst, true, &patch, EncapExt::None, &back)]);
-    assert_eq!(out["p1"], [back.clone()]);
+    assert_eq!(out["p1"], std::slice::from_ref(&back));
     // What is not for that port: another VNI, another remote, another address.
     let others = [
         from_peer(src, dst, true, &EncapPatch { vni: 101, ..patch }, EncapExt::None, &back),

@@ -31,15 +31,18 @@ fn config(vxlans: &[&str], underlay: &str, uplinks: &[&str]) -> String {
         "[[bridge]]\nname = \"br0\"\n[[bridge.port]]\nname = \"p1\"\ntype = \"dpdk\"\noptions = { dpdk-devargs = \"net_ring1\" }\n",
     );
     for (n, options) in vxlans.iter().enumerate() {
-        text += &format!("[[bridge.port]]\nname = \"vx{n}\"\ntype = \"vxlan\"\noptions = {{ {options} }}\n");
+        let port =
+            format!("[[bridge.port]]\nname = \"vx{n}\"\ntype = \"vxlan\"\noptions = {{ {options} }}\n");
+        text += &port;
     }
     text += "[[bridge]]\nname = \"br-phy\"\nhwaddr = \"02:00:00:00:0a:01\"\naddress = [\"192.168.1.1/24\", \"2001:db8::1/64\"]\n";
     text += underlay;
     for (n, name) in uplinks.iter().enumerate() {
-        text += &format!(
+        let port = format!(
             "\n[[bridge.port]]\nname = \"{name}\"\ntype = \"dpdk\"\nmtu = 1600\noptions = {{ dpdk-devargs = \"net_ring{}\" }}\n",
             n + 2
         );
+        text += &port;
     }
     text
 }
