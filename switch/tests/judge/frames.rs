@@ -115,6 +115,11 @@ pub fn variety() -> Vec<String> {
     all
 }
 
+/// What has a type and a code where others have ports.
+pub fn is_icmp(frame: &str) -> bool {
+    frame.contains("ICMP")
+}
+
 /// IPv4 packets of all kinds.
 pub fn ipv4_variety() -> Vec<String> {
     vec![
@@ -130,7 +135,7 @@ pub fn ipv4_variety() -> Vec<String> {
         ip4("tos=0xb9,ttl=7", &udp_header("")),
         ip4("options=[IPOption_NOP()]*4", &tcp_header("")),
         ip4("flags='MF'", &udp_header("")),
-        ip4("frag=10,proto=17", "Raw(b'the rest of it')"),
+        ip4("frag=10,proto=47", "Raw(b'the rest of it')"),
         ip4("proto=47", "Raw(b'no ports')"),
         ip4("flags='DF'", "UDP(sport=9,dport=9)/h('aabbccdd01')"),
     ]

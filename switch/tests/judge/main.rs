@@ -20,6 +20,7 @@ use compare::{Captures, counts, differences, normal};
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
+use std::time::Instant;
 use support::{capture, is_root, scapy, skipped, turn};
 use tempfile::TempDir;
 
@@ -100,25 +101,25 @@ fn write_input(cases: &[Case], dir: &Path) {
 
 fn judge_all(cases: &[Case], dir: &Path) -> Vec<Result<Captures, String>> {
     let ovs = ovs::Ovs::start();
-    let run = |(at, case): (usize, &Case)| {
+    timed("Open vSwitch", cases, |at, case| {
         let result = caught(|| ovs.run(case, &place(dir, "judge", at)));
         if result.is_err() {
-            ovs.recover(case);
+            ovs.tidy(case);
         }
         result
-    };
-    let start = std::time::Instant::now();
-    let r = cases.iter().enumerate().map(run).collect();
-    eprintln!("OVS took {:?}", start.elapsed());
-    r
+    })
 }
 
 fn ours_all(cases: &[Case], dir: &Path) -> Vec<Result<Captures, String>> {
-    let run = |(at, case): (usize, &Case)| caught(|| ours::run(case, &place(dir, "ours", at)));
-    let start = std::time::Instant::now();
-    let r = cases.iter().enumerate().map(run).collect();
-    eprintln!("ours took {:?}", start.elapsed());
-    r
+    timed("vxswitch", cases, |at, case| caught(|| ours::run(case, &place(dir, "ours", at))))
+}
+
+/// Runs all cases and says how long they took, to who asks for output (`--nocapture`).
+fn timed<T>(who: &str, cases: &[Case], run: impl Fn(usize, &Case) -> T) -> Vec<T> {
+    let start = Instant::now();
+    let results = cases.iter().enumerate().map(|(at, case)| run(at, case)).collect();
+    eprintln!("{who}: {} cases in {:?}", cases.len(), start.elapsed());
+    results
 }
 
 /// Both did what they should, or what is wrong.

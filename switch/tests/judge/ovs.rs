@@ -51,7 +51,7 @@ impl Drop for Ovs {
             let _ = child.kill();
             let _ = child.wait();
         }
-        if std::thread::panicking() || std::env::var_os("JUDGE_LOG").is_some() {
+        if std::thread::panicking() {
             let log = fs::read_to_string(self.dir.path().join("vswitchd.log")).unwrap_or_default();
             eprintln!("ovs-vswitchd printed:\n{log}");
         }
@@ -184,6 +184,7 @@ impl Ovs {
                 self.call("tnl/neigh/set", &["br-phy", ip, mac]);
             }
         }
+        if case.underlay() { eprintln!("{}: {}", case.name, self.call("tnl/ports/show", &["-v"])); }
         self.ofctl("add-groups", "br0", &case.groups, &["-O", "OpenFlow15"]);
         for meter in &case.meters {
             let bridge = format!("unix:{}", self.dir.path().join("br0.mgmt").display());
@@ -207,16 +208,11 @@ impl Ovs {
     }
 
     /// Removes what a case has made, which flushes the captures.
-    fn tidy(&self, case: &Case) {
+    pub fn tidy(&self, case: &Case) {
         let mut words = vec!["--if-exists del-br br0".to_owned(), "--if-exists del-br br1".to_owned()];
         words.push("--if-exists del-port br-phy uplink".to_owned());
         self.vsctl(&words.join(" -- "));
         eventually("the ports are gone", PATIENCE, || self.received(case).is_empty().then_some(()));
-    }
-
-    /// After a case that went wrong.
-    pub fn recover(&self, case: &Case) {
-        self.tidy(case);
     }
 
     fn configuration(&self, case: &Case, dir: &Path) -> String {

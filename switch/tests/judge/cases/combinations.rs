@@ -56,7 +56,7 @@ pub fn cases() -> Vec<Case> {
             .tx("p1", 2)
             .tx("p2", 11),
         case("each output of a rule has its own packet")
-            .flow("in_port=1,actions=output:2,dec_ttl,output:3,push_vlan:0x8100,set_field:4106->vlan_vid,output:2,clone(pop_vlan,mod_tp_src:7,output:3),mod_nw_tos:32,IN_PORT".replace("in_port=1,", "in_port=1,ip,").as_str())
+            .flow("in_port=1,actions=output:2,dec_ttl,output:3,push_vlan:0x8100,set_field:4106->vlan_vid,output:2,clone(pop_vlan,mod_nw_dst:9.9.9.9,output:3),mod_nw_tos:32,IN_PORT".replace("in_port=1,", "in_port=1,ip,").as_str())
             .rx("p1", [tcp(""), udp(""), between(3, 4, &udp("chksum=0")), tagged("Dot1Q(vlan=7)", &tcp(""))])
             .tx("p1", 4)
             .tx("p2", 8)
