@@ -63,6 +63,12 @@ impl Document {
         self.bridges.iter_mut().flat_map(|bridge| &mut bridge.ports).find(|port| port.name == name)
     }
 
+    /// The mirror of that name and its bridge; of several the first.
+    pub fn mirror(&self, name: &str) -> Option<(&Bridge, &Mirror)> {
+        let mirrors = |bridge: &'_ Bridge| bridge.mirrors.iter().position(|mirror| mirror.name == name);
+        self.bridges.iter().find_map(|bridge| Some((bridge, &bridge.mirrors[mirrors(bridge)?])))
+    }
+
     /// All ports with their bridges.
     pub fn ports(&self) -> impl Iterator<Item = (&Bridge, &Port)> {
         self.bridges.iter().flat_map(|bridge| bridge.ports.iter().map(move |port| (bridge, port)))
@@ -198,8 +204,8 @@ pub struct Port {
     /// `Interface` `type`, as written; [`Port::port_kind`] is its typed form. Empty: not given.
     #[serde(rename = "type")]
     pub kind: String,
-    /// `Interface` `options`; see [`VxlanOptions`](crate::VxlanOptions) and
-    /// [`DpdkOptions`](crate::DpdkOptions).
+    /// `Interface` `options`; see [`VxlanOptions`](crate::VxlanOptions), [`DpdkOptions`](crate::DpdkOptions) and
+    /// [`PatchOptions`](crate::PatchOptions).
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub options: BTreeMap<String, String>,
     /// `Port` `tag`: access VLAN, or the native VLAN with `native-*` modes. 0 to 4095.
@@ -214,6 +220,9 @@ pub struct Port {
     /// `Interface` `mtu_request`: largest Ethernet payload in bytes. 68 to 9702.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mtu: Option<u16>,
+    /// `Interface` `mac`: address of an `internal` port's kernel device. `None`: the driver makes one up.
+    #[serde(with = "mac_text_option", skip_serializing_if = "Option::is_none")]
+    pub mac: Option<MacAddr>,
     /// `Interface` `ofport_request`: OpenFlow port number, 1 to 65279.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ofport_request: Option<u16>,
@@ -275,14 +284,14 @@ macro_rules! named {
 
 named! {
     /// `Interface` `type`: what kind of port it is.
-    PortKind, "dpdk or vxlan", {
+    PortKind, "dpdk, vxlan, internal or patch", {
         /// A DPDK ethdev, by `options:dpdk-devargs`.
         Dpdk = "dpdk",
         /// A VXLAN tunnel.
         Vxlan = "vxlan",
-        /// A kernel network device named as the port. Not supported by this version.
+        /// A kernel network device (a tap) named as the port.
         Internal = "internal",
-        /// One end of a pair that joins two bridges. Not supported by this version.
+        /// One end of a pair that joins two bridges, by `options:peer`.
         Patch = "patch",
     }
 }

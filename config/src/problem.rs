@@ -94,6 +94,16 @@ impl Site {
         }
     }
 
+    /// The `index`-th mirror of this bridge.
+    pub(crate) fn mirror(&self, index: usize, name: &str) -> Self {
+        let label = if name.is_empty() { format!("mirror[{index}]") } else { format!("mirror {name}") };
+        Self {
+            path: format!("{}.mirror[{index}]", self.path),
+            subject: format!("{}, {label}", self.subject),
+            field: String::new(),
+        }
+    }
+
     /// A field of this place.
     pub(crate) fn field(&self, name: &str) -> Self {
         let join = |base: &str| if base.is_empty() { name.to_owned() } else { format!("{base}.{name}") };

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use crate::document::{Bridge, Document, FailMode, Port};
+use crate::document::{Bridge, Document, FailMode, Mirror, Port};
 use crate::settings::Fields;
 
 impl Document {
@@ -75,16 +75,51 @@ fn write_bridge(out: &mut String, bridge: &Bridge) {
             bridge.neighbours.iter().map(|n| format!("{{ ip = \"{}\", mac = \"{}\" }}", n.ip, n.mac));
         line(out, "neighbour", list(neighbours));
     }
-    if !bridge.flows.is_empty() {
-        out.push_str("flows = [\n");
-        for flow in &bridge.flows {
-            let _ = writeln!(out, "    {},", quote(flow));
-        }
-        out.push_str("]\n");
-    }
+    lines(out, "meters", &bridge.meters);
+    lines(out, "groups", &bridge.groups);
+    lines(out, "flows", &bridge.flows);
     table(out, "other_config", &bridge.other_config);
     for port in &bridge.ports {
         write_port(out, port);
+    }
+    for mirror in &bridge.mirrors {
+        write_mirror(out, mirror);
+    }
+}
+
+/// An array of strings, one a line.
+fn lines(out: &mut String, name: &str, texts: &[String]) {
+    if texts.is_empty() {
+        return;
+    }
+    let _ = writeln!(out, "{name} = [");
+    for text in texts {
+        let _ = writeln!(out, "    {},", quote(text));
+    }
+    out.push_str("]\n");
+}
+
+fn write_mirror(out: &mut String, mirror: &Mirror) {
+    header(out, "[[bridge.mirror]]");
+    line(out, "name", quote(&mirror.name));
+    if mirror.select_all {
+        line(out, "select_all", true);
+    }
+    for (name, ports) in
+        [("select_src_port", &mirror.select_src_port), ("select_dst_port", &mirror.select_dst_port)]
+    {
+        if !ports.is_empty() {
+            line(out, name, list(ports.iter().map(|port| quote(port))));
+        }
+    }
+    if !mirror.select_vlan.is_empty() {
+        line(out, "select_vlan", list(mirror.select_vlan.iter().map(u16::to_string)));
+    }
+    if let Some(port) = &mirror.output_port {
+        line(out, "output_port", quote(port));
+    }
+    if let Some(vlan) = mirror.output_vlan {
+        line(out, "output_vlan", vlan);
     }
 }
 
@@ -104,6 +139,9 @@ fn write_port(out: &mut String, port: &Port) {
     }
     if let Some(mtu) = port.mtu {
         line(out, "mtu", mtu);
+    }
+    if let Some(mac) = port.mac {
+        line(out, "mac", quote(&mac.to_string()));
     }
     if let Some(ofport) = port.ofport_request {
         line(out, "ofport_request", ofport);

@@ -187,6 +187,81 @@ pub struct FlowDelete {
     pub strict: bool,
 }
 
+/// `POST /v1/flows/BRIDGE/modify`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct FlowModify {
+    /// Which rules, and their new actions, in `ovs-ofctl mod-flows` syntax.
+    pub flow: String,
+    /// Only the rule with this very match and priority.
+    pub strict: bool,
+}
+
+/// `POST /v1/groups/BRIDGE/add|modify`: groups in `ovs-ofctl add-group` syntax.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Groups {
+    /// One group each.
+    pub groups: Vec<String>,
+    /// To modify: a group that is not there is added.
+    pub may_create: bool,
+}
+
+/// `POST /v1/meters/BRIDGE/add|modify`: meters in `ovs-ofctl add-meter` syntax.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Meters {
+    /// One meter each.
+    pub meters: Vec<String>,
+}
+
+/// `POST /v1/groups/BRIDGE/delete`, `/v1/meters/BRIDGE/delete`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Which {
+    /// `group_id=N` or `meter=N`; empty or `all` for all.
+    #[serde(rename = "match")]
+    pub matches: String,
+}
+
+/// `GET /v1/groups/BRIDGE?match=...`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct GroupRow {
+    /// Number.
+    pub id: u32,
+    /// The group as a user would type it.
+    pub group: String,
+    /// Packets of the megaflows that use it.
+    pub packets: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Seconds since it was added.
+    pub duration: f64,
+    /// Rules that send to it.
+    pub flows: usize,
+}
+
+/// `GET /v1/meters/BRIDGE?match=...`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct MeterRow {
+    /// Number.
+    pub id: u32,
+    /// The meter as a user would type it.
+    pub meter: String,
+    /// Packets that it let through.
+    pub passed_packets: u64,
+    /// Their bytes.
+    pub passed_bytes: u64,
+    /// Packets that it dropped.
+    pub dropped_packets: u64,
+    /// Their bytes.
+    pub dropped_bytes: u64,
+    /// Seconds since it was added.
+    pub duration: f64,
+    /// Rules that use it.
+    pub flows: usize,
+}
+
 /// `GET /v1/flows/BRIDGE?match=...`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct FlowRow {
@@ -388,8 +463,20 @@ pub struct UpcallStats {
 /// `POST /v1/trace/BRIDGE`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TraceRequest {
-    /// A packet, in `ovs-appctl ofproto/trace` syntax.
+    /// A packet, in `ovs-appctl ofproto/trace` syntax; with `packet`, where it comes from.
     pub flow: String,
+    /// The packet's bytes in hexadecimal, blanks allowed. Its fields win over those of `flow`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub packet: Option<String>,
+}
+
+/// Why a traced packet goes nowhere.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TraceDrop {
+    /// Name, as in metrics.
+    pub reason: String,
+    /// For a person.
+    pub description: String,
 }
 
 /// Answer to a [`TraceRequest`].
@@ -399,14 +486,14 @@ pub struct Trace {
     pub flow: String,
     /// Every step.
     pub steps: Vec<String>,
-    /// The packet's fields after the last action.
-    pub final_flow: String,
     /// The megaflow that it would make.
     pub megaflow: String,
     /// What the workers would do.
     pub actions: String,
-    /// Why the packet would be dropped, if it would be.
-    pub reason: Option<String>,
+    /// The packet as its last action leaves it; empty when it is as it came.
+    pub final_flow: String,
+    /// Why it goes nowhere, if it does.
+    pub reason: Option<TraceDrop>,
 }
 
 /// `GET /v1/document`: the desired state.

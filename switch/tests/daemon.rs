@@ -428,6 +428,230 @@ fn flows_as_with_ovs_ofctl() {
 }
 
 #[test]
+fn flows_change_in_place() {
+    let daemon = Daemon::start(BASE);
+    daemon.wait_for("p1", "tx_packets", 100);
+    daemon.ctl("add-flow br0 priority=20,cookie=7,tcp,in_port=p0,actions=p1");
+    daemon.ctl("add-flow br0 table=4,priority=1,actions=drop");
+    daemon.ctl("mod-flows br0 in_port=p0,actions=drop");
+    let sent = daemon.ctl("get interface p1 statistics:tx_packets");
+    std::thread::sleep(Duration::from_millis(100));
+    assert_eq!(daemon.ctl("get interface p1 statistics:tx_packets"), sent, "acknowledged means done");
+    let rows = daemon.json("dump-flows br0 in_port=p0,cookie=0/-1");
+    assert_eq!(rows[0]["flow"], "priority=10,in_port=p0,actions=drop");
+    assert!(rows[0]["packets"].as_u64().unwrap() >= 100, "{rows}");
+    assert!(daemon.ctl("document").contains("cookie=0x7, priority=20,tcp,in_port=p0,actions=drop"));
+    daemon.ctl("--strict mod-flows br0 priority=10,cookie=9,in_port=p0,actions=output:p1");
+    assert!(daemon.ctl("document").contains("cookie=0x9, priority=10,in_port=p0,actions=output:p1"));
+    daemon.wait_for("p1", "tx_packets", sent.trim().parse::<u64>().unwrap() + 100);
+    let sum = daemon.json("dump-aggregate br0");
+    assert_eq!(sum["flow_count"], 3);
+    assert!(sum["packet_count"].as_u64().unwrap() > 100);
+    assert!(daemon.ctl("dump-aggregate br0 table=4").ends_with("flow_count=1\n"));
+    let before = daemon.ctl("document");
+    assert!(
+        daemon.refused("mod-flows br0 table=4,actions=goto_table:3").contains("a table above the flow's own")
+    );
+    assert!(
+        daemon.refused("mod-flows br0 actions=goto_table:4").contains("a table above the flow's own (4)")
+    );
+    assert!(daemon.refused("mod-flows br0 actions=meter:3,drop").contains("meter:3: expected"));
+    assert!(daemon.refused("mod-flows br0 in_port=p0").contains("actions="));
+    assert_eq!(daemon.ctl("document"), before);
+
+    // A file with one bad line changes nothing and names the line.
+    let file = daemon.dir.path().join("flows");
+    let name = file.display().to_string();
+    fs::write(&file, "# one\nactions=drop\n\nin_port=p9,actions=drop\n").unwrap();
+    for command in ["add-flows", "replace-flows"] {
+        let error = daemon.refused(&format!("{command} br0 {name}"));
+        assert!(error.contains(&format!("{name}:4: in_port=p9: expected")), "{error}");
+    }
+    fs::write(&file, "\nmeter=1,actions=drop\n").unwrap();
+    assert!(
+        daemon.refused(&format!("add-flows br0 {name}")).contains(&format!("{name}:2: meter=1: expected"))
+    );
+    assert_eq!(daemon.ctl("document"), before);
+
+    fs::write(&file, "priority=10,cookie=9,in_port=p0,actions=p1\ntable=4,priority=1,actions=p1\n").unwrap();
+    let output = daemon.try_ctl(&format!("diff-flows br0 {name}"));
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+    assert_eq!(
+        String::from_utf8(output.stdout).unwrap(),
+        "-priority=20,tcp,in_port=p0 cookie=0x7 actions=drop\n\
+         -table=4 priority=1 actions=drop\n+table=4 priority=1 actions=output:p1\n"
+    );
+    daemon.ctl(&format!("replace-flows br0 {name}"));
+    assert_eq!(daemon.ctl(&format!("diff-flows {name} br0")), "");
+    assert!(daemon.refused("diff-flows br0 br9").contains("no bridge named br9"));
+    daemon.ctl("add-flow br0 idle_timeout=60,actions=NORMAL");
+    assert!(daemon.ctl("dump-flows br0").contains("idle_age="));
+    daemon.stop();
+}
+
+#[test]
+fn groups_and_meters_as_with_ovs_ofctl() {
+    let daemon = Daemon::start(BASE);
+    daemon.ctl("add-group br0 group_id=1,type=select,bucket=weight:3,output:p1,bucket=output:p0");
+    daemon.ctl("add-meter br0 meter=1,pktps,burst,stats,bands=type=drop rate=1000 burst_size=10");
+    daemon.ctl("add-flow br0 priority=5,tcp,in_port=p1,actions=meter:1,group:1");
+    daemon.ctl("add-flow br0 priority=6,tcp,in_port=p1,idle_timeout=900,actions=meter:1,p0");
+    // As in OVS, a group may come later and a meter may not.
+    daemon.ctl("add-flow br0 priority=7,tcp,in_port=p1,actions=group:2");
+    assert!(
+        daemon
+            .refused("add-flow br0 actions=meter:2,drop")
+            .contains("meter:2: expected a meter of the bridge")
+    );
+    let group = "group_id=1,type=select,bucket=bucket_id:0,weight:3,actions=output:p1,bucket=bucket_id:1,actions=output:p0";
+    assert_eq!(daemon.ctl("dump-groups br0"), format!(" {group}\n"));
+    assert_eq!(daemon.ctl("dump-groups br0 2"), "");
+    let meter = "meter=1,pktps,burst,stats,bands=type=drop rate=1000 burst_size=10";
+    assert_eq!(daemon.ctl("dump-meters br0"), format!("{meter}\n"));
+    let document = daemon.ctl("document");
+    assert!(document.contains(group) && document.contains(meter), "{document}");
+    let stats = daemon.ctl("dump-group-stats br0 group_id=1");
+    assert!(
+        stats.starts_with(" group_id=1,duration=") && stats.contains(",ref_count=1,packet_count=0"),
+        "{stats}"
+    );
+    let stats = daemon.ctl("meter-stats br0");
+    assert!(stats.starts_with("meter:1 flow_count:2 packet_in_count:0 byte_in_count:0 duration:"), "{stats}");
+    let metrics = daemon.http("/metrics");
+    assert!(metrics.contains("vxswitch_group_packets_total{bridge=\"br0\",group=\"1\"} 0"), "{metrics}");
+    assert!(
+        metrics.contains("vxswitch_meter_dropped_packets_total{bridge=\"br0\",meter=\"1\"} 0"),
+        "{metrics}"
+    );
+
+    // Refusals change nothing.
+    assert_eq!(
+        daemon.refused("add-group br0 group_id=1,type=all").trim_end(),
+        "vxctl: group 1 is there already, expected mod-group"
+    );
+    assert!(
+        daemon
+            .refused("mod-group br0 group_id=2,type=all")
+            .contains("there is no group 2, expected add-group")
+    );
+    assert!(daemon.refused("mod-meter br0 meter=2,bands=type=drop rate=1").contains("there is no meter 2"));
+    assert!(
+        daemon.refused("add-group br0 group_id=3,type=all,bucket=output:p9").contains("output:p9: expected")
+    );
+    let file = daemon.dir.path().join("groups");
+    let name = file.display().to_string();
+    fs::write(&file, "group_id=7,type=all\n# two\ngroup_id=1,type=all\n").unwrap();
+    let error = daemon.refused(&format!("add-groups br0 {name}"));
+    assert_eq!(error.trim_end(), format!("vxctl: {name}:3: group 1 is there already, expected mod-group"));
+    assert_eq!(daemon.ctl("document"), document);
+
+    daemon.ctl("--may-create mod-group br0 group_id=2,type=indirect,bucket=output:p1");
+    daemon.ctl("mod-group br0 group_id=1,type=ff,bucket=watch_port:p1,output:p1");
+    assert!(daemon.ctl("dump-groups br0 1").contains("type=ff"));
+    daemon.ctl("mod-meter br0 meter=1,kbps,bands=type=drop rate=5");
+    assert!(daemon.ctl("dump-meter br0 meter=1").contains("rate=5"));
+    // A port that goes is one by number to the group that watches it.
+    daemon.ctl("del-port br0 p1");
+    assert!(daemon.ctl("dump-groups br0 1").contains("watch_port:2,actions=output:2"));
+    assert!(daemon.ctl("document").contains("watch_port:2,actions=output:2"));
+    // Rules go with what they name.
+    let rules = || daemon.json("dump-flows br0 tcp").as_array().unwrap().len();
+    assert_eq!(rules(), 3);
+    daemon.ctl("del-meters br0 meter=1");
+    assert_eq!((rules(), daemon.ctl("dump-meters br0")), (1, String::new()));
+    daemon.ctl("del-groups br0");
+    assert_eq!((rules(), daemon.ctl("dump-groups br0")), (0, String::new()));
+    daemon.ctl("del-groups br0 group_id=7");
+    daemon.stop();
+}
+
+#[test]
+fn mirrors_and_patches_by_transactions() {
+    let daemon = Daemon::start(BASE);
+    daemon.ctl(
+        "--id=@p get port p0 -- --id=@m create mirror name=m0 select_src_port=@p output_port=p1 \
+         -- set bridge br0 mirrors=@m",
+    );
+    assert_eq!(daemon.ctl("get mirror m0 select_src_port output_port"), "p0\np1\n");
+    assert_eq!(daemon.json("list mirror")[0]["select_all"], false);
+    assert!(daemon.ctl("document").contains("[[bridge.mirror]]"));
+    assert!(daemon.refused("set mirror m0 output_vlan=5").contains("output_port and output_vlan"));
+    daemon.ctl("clear mirror m0 output_port -- set mirror m0 output_vlan=5");
+    daemon.ctl(
+        "add-br br1 -- add-port br0 to1 -- set interface to1 type=patch options:peer=to0 \
+         -- add-port br1 to0 -- set interface to0 type=patch options:peer=to1",
+    );
+    assert_eq!(daemon.ctl("get interface to0 type link_state"), "patch\nup\n");
+    assert!(daemon.refused("set interface to0 options:peer=to0").contains("the port itself"));
+    daemon.ctl("set interface to0 options:peer=other");
+    assert_eq!(daemon.json("get interface to0 ofport"), 1);
+    daemon.ctl("del-port p0");
+    assert_eq!(daemon.ctl("get mirror m0 select_src_port"), "[]\n");
+    daemon.ctl("clear bridge br0 mirrors -- del-br br1");
+    assert_eq!(daemon.ctl("list mirror"), "");
+    daemon.stop();
+}
+
+#[test]
+fn a_packet_in_hexadecimal_is_traced() {
+    let daemon = Daemon::start(BASE);
+    // IPv4 and UDP.
+    let packet = "0200000000020200000000010800450000 1c0000000040110000 0a0000010a000002 0007000900080000"
+        .replace(' ', "");
+    let trace = daemon.json(&format!("trace br0 in_port=p0 {packet}"));
+    let flow = trace["flow"].as_str().unwrap();
+    for field in ["in_port=p0", "udp", "nw_src=10.0.0.1", "tp_dst=9", "dl_src=02:00:00:00:00:01"] {
+        assert!(flow.contains(field), "no {field} in {trace}");
+    }
+    assert_eq!((trace["actions"].as_str(), &trace["reason"]), (Some("p1"), &serde_json::Value::Null));
+    daemon.ctl("add-flow br0 priority=77,udp,actions=drop");
+    let text = daemon.ctl(&format!("trace br0 in_port=p0 {packet}"));
+    assert!(text.contains("Drop reason: rule: "), "{text}");
+    assert!(daemon.refused("trace br0 in_port=p0 00112233445566778899aabbccd").contains("00112233"));
+    assert!(daemon.refused(&format!("trace br0 in_port=p0 {packet}0")).contains("two hexadecimal digits"));
+    daemon.stop();
+}
+
+#[test]
+fn captures_are_files_that_end_with_their_port() {
+    let daemon = Daemon::start(BASE);
+    let file = daemon.dir.path().join("c.pcap");
+    let name = file.display().to_string();
+    daemon.ctl(&format!("capture p0 {name} --seconds 0.3"));
+    read_pcap(&file);
+    daemon.ctl(&format!("capture controller:br0 {name} --seconds 0.1"));
+    assert!(read_pcap(&file).is_empty(), "no rule sends anything there");
+    assert!(daemon.refused(&format!("capture p9 {name}")).contains("no port named p9"));
+    assert!(daemon.refused(&format!("capture controller:br9 {name}")).contains("no bridge named br9"));
+    assert!(daemon.refused(&format!("capture p0 {name} --count 0")).contains("a number from 1"));
+    assert!(daemon.refused("capture p0 /no/such/file").contains("/no/such/file: "));
+    let capture = Command::new(env!("CARGO_BIN_EXE_vxctl"))
+        .arg("--control")
+        .arg(daemon.dir.path().join("control.sock"))
+        .args(["capture", "p1", &name])
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    std::thread::sleep(Duration::from_millis(300));
+    daemon.ctl("del-port p1");
+    let output = capture.wait_with_output().unwrap();
+    assert_eq!(String::from_utf8(output.stderr).unwrap(), "vxctl: port p1 is gone\n");
+    assert!(!output.status.success());
+    read_pcap(&file);
+    // One that goes on does not keep the daemon from stopping.
+    let mut capture = Command::new(env!("CARGO_BIN_EXE_vxctl"))
+        .arg("--control")
+        .arg(daemon.dir.path().join("control.sock"))
+        .args(["capture", "controller:br0", &name])
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    std::thread::sleep(Duration::from_millis(300));
+    daemon.stop();
+    capture.wait().unwrap();
+}
+
+#[test]
 fn fdb_entries_by_hand() {
     let daemon = Daemon::start(BASE);
     daemon.ctl("fdb add br0 p1 0 02:00:00:00:00:77");

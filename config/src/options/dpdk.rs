@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{OptionError, Reader, number_in};
+use crate::document::Port;
 
 const KNOWN: [&str; 5] = ["dpdk-devargs", "n_rxq", "n_txq", "n_rxq_desc", "n_txq_desc"];
 /// As many queues as the switch drives on one port.
@@ -45,6 +46,13 @@ impl DpdkOptions {
             n_rxq_desc: n_rxq_desc.map(|n| n as u16),
             n_txq_desc: n_txq_desc.map(|n| n as u16),
         })
+    }
+
+    /// The tap that stands behind a port of type `internal`: its kernel side is named as the port.
+    pub fn internal(port: &Port) -> Self {
+        let mac = port.mac.map_or_else(String::new, |mac| format!(",mac={mac}"));
+        let devargs = format!("net_tap_{0},iface={0}{mac}", port.name);
+        Self { devargs, n_rxq: None, n_txq: None, n_rxq_desc: None, n_txq_desc: None }
     }
 
     /// The device's name: what stands before the first comma.

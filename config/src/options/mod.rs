@@ -1,11 +1,14 @@
 //! A port's `options` as types, one file a port type.
 
 mod dpdk;
+mod patch;
 mod vxlan;
 
 use std::collections::BTreeMap;
 
 pub use dpdk::DpdkOptions;
+pub use patch::PatchOptions;
+pub(crate) use patch::none as no_options;
 
 pub use vxlan::{Ext, Inheritable, LocalIp, RemoteIp, TunnelKey, VxlanOptions};
 

@@ -9,7 +9,7 @@ use std::path::Path;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use crate::document::{Bridge, Document, Neighbour, Port, Route};
+use crate::document::{Bridge, Document, Mirror, Neighbour, Port, Route};
 use crate::problem::{Errors, Kind, Site};
 use crate::settings::Fields;
 use crate::validate::{CheckFlow, range, validate_with};
@@ -105,8 +105,20 @@ fn name_of<'v>(value: &'v Spanned<DeValue<'_>>) -> &'v str {
 }
 
 fn bridge(reader: &mut Reader, site: &Site, value: &Spanned<DeValue<'_>>) -> Option<Bridge> {
-    const KNOWN: [&str; 9] =
-        ["name", "fail_mode", "hwaddr", "address", "route", "neighbour", "flows", "port", "other_config"];
+    const KNOWN: [&str; 12] = [
+        "name",
+        "fail_mode",
+        "hwaddr",
+        "address",
+        "route",
+        "neighbour",
+        "flows",
+        "groups",
+        "meters",
+        "mirror",
+        "port",
+        "other_config",
+    ];
     let table = reader.table(site, value, &KNOWN)?;
     let mut bridge = Bridge {
         name: reader.string(site, table, "name").unwrap_or_default(),
@@ -130,9 +142,22 @@ fn bridge(reader: &mut Reader, site: &Site, value: &Spanned<DeValue<'_>>) -> Opt
     {
         bridge.neighbours.extend(neighbour(reader, &site, value));
     }
-    for (site, value) in reader.array(site, table, "flows", "an array of strings") {
-        // One that is no string keeps its place: the indices in messages are those of the file.
-        bridge.flows.push(reader.text(&site, value, "a flow as a string").unwrap_or_default());
+    for (key, list, expected) in [
+        ("flows", &mut bridge.flows, "a flow as a string"),
+        ("groups", &mut bridge.groups, "a group as a string"),
+        ("meters", &mut bridge.meters, "a meter as a string"),
+    ] {
+        for (site, value) in reader.array(site, table, key, "an array of strings") {
+            // One that is no string keeps its place: the indices in messages are those of the file.
+            list.push(reader.text(&site, value, expected).unwrap_or_default());
+        }
+    }
+    for (index, (_, value)) in
+        reader.array(site, table, "mirror", "tables, as [[bridge.mirror]]").into_iter().enumerate()
+    {
+        let site = site.mirror(index, name_of(value));
+        reader.see_element(&site, value);
+        bridge.mirrors.push(mirror(reader, &site, value).unwrap_or_default());
     }
     for (index, (_, value)) in
         reader.array(site, table, "port", "tables, as [[bridge.port]]").into_iter().enumerate()
@@ -166,9 +191,40 @@ fn neighbour(reader: &mut Reader, site: &Site, value: &Spanned<DeValue<'_>>) -> 
     Some(Neighbour { ip: ip?, mac: mac? })
 }
 
+fn mirror(reader: &mut Reader, site: &Site, value: &Spanned<DeValue<'_>>) -> Option<Mirror> {
+    const KNOWN: [&str; 7] = [
+        "name",
+        "select_all",
+        "select_src_port",
+        "select_dst_port",
+        "select_vlan",
+        "output_port",
+        "output_vlan",
+    ];
+    let table = reader.table(site, value, &KNOWN)?;
+    let mut mirror = Mirror {
+        name: reader.string(site, table, "name").unwrap_or_default(),
+        select_all: reader.boolean(site, table, "select_all").unwrap_or_default(),
+        output_port: reader.string(site, table, "output_port"),
+        output_vlan: reader.integer(site, table, "output_vlan", (1, 4095)).map(|vlan| vlan as u16),
+        ..Mirror::default()
+    };
+    for (key, ports) in
+        [("select_src_port", &mut mirror.select_src_port), ("select_dst_port", &mut mirror.select_dst_port)]
+    {
+        for (site, value) in reader.array(site, table, key, "an array of port names such as [\"p0\"]") {
+            ports.extend(reader.text(&site, value, "the name of a port"));
+        }
+    }
+    for (site, value) in reader.array(site, table, "select_vlan", "an array of VLANs such as [10, 20]") {
+        mirror.select_vlan.extend(reader.integer_value(&site, value, range::VLAN).map(|vlan| vlan as u16));
+    }
+    Some(mirror)
+}
+
 fn port(reader: &mut Reader, site: &Site, value: &Spanned<DeValue<'_>>) -> Option<Port> {
-    const KNOWN: [&str; 8] =
-        ["name", "type", "options", "tag", "trunks", "vlan_mode", "mtu", "ofport_request"];
+    const KNOWN: [&str; 9] =
+        ["name", "type", "options", "tag", "trunks", "vlan_mode", "mtu", "mac", "ofport_request"];
     let table = reader.table(site, value, &KNOWN)?;
     let mut port = Port {
         name: reader.string(site, table, "name").unwrap_or_default(),
@@ -177,6 +233,7 @@ fn port(reader: &mut Reader, site: &Site, value: &Spanned<DeValue<'_>>) -> Optio
         tag: reader.integer(site, table, "tag", range::VLAN).map(|tag| tag as u16),
         vlan_mode: reader.parsed(site, table, "vlan_mode", "access, trunk, native-tagged or native-untagged"),
         mtu: reader.integer(site, table, "mtu", range::MTU).map(|mtu| mtu as u16),
+        mac: reader.parsed(site, table, "mac", MAC),
         ofport_request: reader.integer(site, table, "ofport_request", range::OFPORT).map(|port| port as u16),
         trunks: Vec::new(),
     };

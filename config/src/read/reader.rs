@@ -198,6 +198,16 @@ impl Reader {
         parsed
     }
 
+    /// The boolean `key`.
+    pub(super) fn boolean(&mut self, site: &Site, table: &DeTable<'_>, key: &str) -> Option<bool> {
+        let value = table.get(key)?.get_ref();
+        let flag = value.as_bool();
+        if flag.is_none() {
+            self.wrong_type(&site.field(key), value, "true or false");
+        }
+        flag
+    }
+
     /// The integer `key`, from `low` to `high`.
     pub(super) fn integer(
         &mut self,

@@ -7,11 +7,14 @@ use crate::document::{FailMode, VlanMode};
 use crate::settings::{DatapathSettings, DpdkSettings};
 use crate::validate::accept_flows;
 
-const EXAMPLES: [&str; 4] = [
+const EXAMPLES: [&str; 7] = [
     include_str!("../../examples/demo.toml"),
     include_str!("../../examples/pcap.toml"),
     include_str!("../../examples/flows.toml"),
     include_str!("../../examples/trunk.toml"),
+    include_str!("../../examples/groups.toml"),
+    include_str!("../../examples/mirror.toml"),
+    include_str!("../../examples/patch.toml"),
 ];
 
 /// The problems of `text` as they are displayed.
@@ -247,7 +250,7 @@ fn two_tunnels_that_cannot_be_told_apart() {
 fn what_is_missing_is_told_at_what_it_is_missing_from() {
     assert_eq!(
         problem("[[bridge]]\nname = \"br0\"\n\n[[bridge.port]]\nname = \"p0\"\n"),
-        "t.toml:4: bridge br0, port p0: type: expected dpdk or vxlan"
+        "t.toml:4: bridge br0, port p0: type: expected dpdk, vxlan, internal or patch"
     );
     assert!(
         problem(&with_tunnel("key = 5"))
@@ -263,11 +266,11 @@ fn unknown_port_type() {
     };
     assert_eq!(
         problem(&text("vxlna")),
-        "t.toml:5: bridge br0, port p0: type: \"vxlna\" is unknown, expected dpdk or vxlan"
+        "t.toml:5: bridge br0, port p0: type: \"vxlna\" is unknown, expected dpdk, vxlan, internal or patch"
     );
     assert_eq!(
         problem(&text("patch")),
-        "t.toml:5: bridge br0, port p0: type: patch is not supported by this version, expected dpdk or vxlan"
+        "t.toml:3: bridge br0, port p0: options.peer: missing, expected the name of the patch port that is the other end"
     );
 }
 
@@ -280,6 +283,48 @@ fn flows_are_judged_where_they_stand() {
     };
     let errors = parse_str("t.toml", text, &check).unwrap_err();
     assert_eq!(errors.to_string(), "t.toml:5: bridge br0: flows[1]: fly: unknown action");
+}
+
+#[test]
+fn groups_meters_and_mirrors_are_judged_where_they_stand() {
+    struct Judge;
+    impl crate::CheckRules for Judge {
+        fn check(&self, bridge: &Bridge, wrong: &mut dyn FnMut(crate::Rules, usize, String)) {
+            assert_eq!((bridge.meters.len(), bridge.groups.len()), (2, 1));
+            wrong(crate::Rules::Meters, 1, "no meter".to_owned());
+            wrong(crate::Rules::Groups, 0, "no group".to_owned());
+        }
+    }
+    let text = r#"[[bridge]]
+name = "br0"
+meters = ["meter=1,bands=type=drop rate=1",
+    "meter"]
+groups = ["group"]
+[[bridge.mirror]]
+name = "m0"
+select_all = 1
+select_vlan = [4096]
+[[bridge.mirror]]
+name = "m1"
+select_src_port = ["p9"]
+output_port = "p8"
+output_vlan = 5
+"#;
+    let errors = parse_str("t.toml", text, &Judge).unwrap_err().0;
+    let errors: Vec<String> = errors.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        errors,
+        [
+            "t.toml:4: bridge br0: meters[1]: no meter",
+            "t.toml:5: bridge br0: groups[0]: no group",
+            "t.toml:6: bridge br0, mirror m0: expected output_port or output_vlan",
+            "t.toml:8: bridge br0, mirror m0: select_all: found the integer 1, expected true or false",
+            "t.toml:9: bridge br0, mirror m0: select_vlan[0]: found 4096, expected a number from 0 to 4095",
+            "t.toml:10: bridge br0, mirror m1: output_port and output_vlan, expected one of them",
+            "t.toml:12: bridge br0, mirror m1: select_src_port[0]: bridge br0 has no port \"p9\"",
+            "t.toml:13: bridge br0, mirror m1: output_port: bridge br0 has no port \"p8\"",
+        ]
+    );
 }
 
 #[test]
@@ -358,10 +403,22 @@ prop_compose! {
     fn any_port()(
         name in any::<String>(), kind in any::<String>(), options in map(), tag in any::<Option<u16>>(),
         trunks in prop::collection::vec(0u16..4096, 0..4), mtu in prop::option::of(68u16..9703),
-        ofport_request in prop::option::of(1u16..0xff00),
+        ofport_request in prop::option::of(1u16..0xff00), mac in any::<Option<[u8; 6]>>(),
         mode in prop::option::of(prop::sample::select(vec![VlanMode::Access, VlanMode::Trunk, VlanMode::NativeTagged])),
     ) -> Port {
-        Port { name, kind, options, tag: tag.map(|tag| tag & 0xfff), trunks, vlan_mode: mode, mtu, ofport_request }
+        Port { name, kind, options, tag: tag.map(|tag| tag & 0xfff), trunks, vlan_mode: mode, mtu, ofport_request, mac: mac.map(wire::addr::MacAddr) }
+    }
+}
+
+prop_compose! {
+    fn any_mirror()(
+        name in any::<String>(), select_all in any::<bool>(),
+        select_src_port in prop::collection::vec(any::<String>(), 0..3),
+        select_dst_port in prop::collection::vec(any::<String>(), 0..3),
+        select_vlan in prop::collection::vec(0u16..4096, 0..3),
+        output_port in any::<Option<String>>(), output_vlan in prop::option::of(1u16..4096),
+    ) -> Mirror {
+        Mirror { name, select_all, select_src_port, select_dst_port, select_vlan, output_port, output_vlan }
     }
 }
 
@@ -371,11 +428,12 @@ prop_compose! {
         address in prop::collection::vec(net(), 0..3),
         routes in prop::collection::vec((net(), any::<Option<std::net::IpAddr>>()), 0..3),
         neighbours in prop::collection::vec((any::<std::net::IpAddr>(), any::<[u8; 6]>()), 0..3),
-        flows in prop::collection::vec(any::<String>(), 0..3),
+        [flows, groups, meters] in prop::array::uniform3(prop::collection::vec(any::<String>(), 0..3)),
+        mirrors in prop::collection::vec(any_mirror(), 0..3),
         ports in prop::collection::vec(any_port(), 0..3), other_config in map(),
     ) -> Bridge {
         Bridge {
-            name, hwaddr: mac.map(wire::addr::MacAddr), address, flows, ports, other_config, groups: Vec::new(), meters: Vec::new(), mirrors: Vec::new(),
+            name, hwaddr: mac.map(wire::addr::MacAddr), address, flows, ports, other_config, groups, meters, mirrors,
             fail_mode: if secure { FailMode::Secure } else { FailMode::Standalone },
             routes: routes.into_iter().map(|(to, via)| Route { to, via }).collect(),
             neighbours: neighbours.into_iter()

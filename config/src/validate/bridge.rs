@@ -26,7 +26,7 @@ impl Check<'_> {
     }
 
     /// A MAC that one station has.
-    fn station(&mut self, site: &Site, mac: MacAddr) {
+    pub(super) fn station(&mut self, site: &Site, mac: MacAddr) {
         if mac.is_multicast() {
             self.invalid(site, format!("{mac} has the group bit set, expected a unicast MAC address"));
         } else if mac.is_zero() {

@@ -1,21 +1,61 @@
 //! Checks of a document that hold wherever it came from: file, control API or transaction.
 
 mod bridge;
+mod mirror;
 mod port;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use crate::document::{Bridge, Document, Port, PortKind};
-use crate::options::{DpdkOptions, OptionError, RemoteIp, TunnelKey, VxlanOptions};
+use crate::options::{DpdkOptions, OptionError, PatchOptions, RemoteIp, TunnelKey, VxlanOptions, no_options};
 use crate::problem::{Kind, Problem, Site};
 use crate::settings::Fields;
 
-/// Judges one of a bridge's `flows`; the error says which token is wrong and what was expected.
-pub type CheckFlow<'a> = &'a dyn Fn(&str, &Bridge) -> Result<(), String>;
+/// Which list of a bridge a text stands in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Rules {
+    /// `flows`.
+    Flows,
+    /// `groups`.
+    Groups,
+    /// `meters`.
+    Meters,
+}
 
-/// A [`CheckFlow`] that takes every flow as it is.
-#[allow(clippy::unnecessary_wraps)] // The shape is `CheckFlow`'s.
+impl Rules {
+    fn field(self) -> &'static str {
+        match self {
+            Self::Flows => "flows",
+            Self::Groups => "groups",
+            Self::Meters => "meters",
+        }
+    }
+}
+
+/// Judges a bridge's flows, groups and meters, which are another crate's to understand.
+pub trait CheckRules {
+    /// Calls `wrong` for each text that is wrong: its list, its index there, and a message that says which token is
+    /// wrong and what was expected.
+    fn check(&self, bridge: &Bridge, wrong: &mut dyn FnMut(Rules, usize, String));
+}
+
+/// A function of a flow and its bridge judges flows alone.
+impl<F: Fn(&str, &Bridge) -> Result<(), String>> CheckRules for F {
+    fn check(&self, bridge: &Bridge, wrong: &mut dyn FnMut(Rules, usize, String)) {
+        for (index, flow) in bridge.flows.iter().enumerate() {
+            if let Err(message) = self(flow, bridge) {
+                wrong(Rules::Flows, index, message);
+            }
+        }
+    }
+}
+
+/// Whoever judges rules.
+pub type CheckFlow<'a> = &'a dyn CheckRules;
+
+/// A [`CheckFlow`] that takes every flow, group and meter as it is.
+#[allow(clippy::unnecessary_wraps)] // The shape is that of a function of `CheckRules`.
 pub fn accept_flows(_flow: &str, _bridge: &Bridge) -> Result<(), String> {
     Ok(())
 }
@@ -35,7 +75,7 @@ pub fn validate(document: &Document) -> Vec<Problem> {
     validate_with(document, &accept_flows)
 }
 
-/// Everything that is wrong with `document`; `check_flow` judges each flow.
+/// Everything that is wrong with `document`; `check_flow` judges flows, groups and meters.
 pub fn validate_with(document: &Document, check_flow: CheckFlow<'_>) -> Vec<Problem> {
     let mut check = Check { document, problems: Vec::new() };
     check.settings();
@@ -52,11 +92,10 @@ pub fn validate_with(document: &Document, check_flow: CheckFlow<'_>) -> Vec<Prob
     for (index, bridge) in document.bridges.iter().enumerate() {
         let site = Site::bridge(index, &bridge.name);
         check.bridge(&site, bridge);
-        for (index, flow) in bridge.flows.iter().enumerate() {
-            if let Err(message) = check_flow(flow, bridge) {
-                check.invalid(&site.field("flows").index(index), message);
-            }
-        }
+        check_flow.check(bridge, &mut |list, index, message| {
+            check.invalid(&site.field(list.field()).index(index), message);
+        });
+        check.mirrors(&site, bridge);
         for (index, port) in bridge.ports.iter().enumerate() {
             let site = site.port(index, &port.name);
             check.name(&site, &port.name, 31);
@@ -148,25 +187,48 @@ impl Check<'_> {
                 match port.port_kind() {
                     Ok(PortKind::Dpdk) => match DpdkOptions::parse(&port.options) {
                         Ok(options) => {
-                            let device = options.device().to_owned();
-                            if let Some(other) = devices.get(&device) {
-                                let message = format!("device {device} is in use by port {other}");
-                                self.invalid(&site.field("options").field("dpdk-devargs"), message);
-                            } else {
-                                devices.insert(device, &port.name);
-                            }
+                            let site = site.field("options").field("dpdk-devargs");
+                            self.device(&site, options.device(), &port.name, &mut devices);
                         }
+                        Err(errors) => self.option_errors(&site, errors),
+                    },
+                    Ok(PortKind::Internal) => {
+                        self.option_errors(&site, no_options(&port.options));
+                        let options = DpdkOptions::internal(port);
+                        self.device(&site.field("name"), options.device(), &port.name, &mut devices);
+                    }
+                    Ok(PortKind::Patch) => match PatchOptions::parse(&port.options) {
+                        Ok(options) if options.peer == port.name => {
+                            let site = site.field("options").field("peer");
+                            self.invalid(&site, "the port itself, expected the name of another patch port");
+                        }
+                        Ok(_) => {}
                         Err(errors) => self.option_errors(&site, errors),
                     },
                     Ok(PortKind::Vxlan) => match VxlanOptions::parse(&port.options) {
                         Ok(options) => tunnels.push(Tunnel { site, port, options }),
                         Err(errors) => self.option_errors(&site, errors),
                     },
-                    Ok(PortKind::Internal | PortKind::Patch) | Err(_) => {}
+                    Err(_) => {}
                 }
             }
         }
         self.tunnels(&tunnels);
+    }
+
+    /// A device has one port.
+    fn device<'d>(
+        &mut self,
+        site: &Site,
+        device: &str,
+        port: &'d str,
+        devices: &mut BTreeMap<String, &'d str>,
+    ) {
+        if let Some(other) = devices.get(device) {
+            self.invalid(site, format!("device {device} is in use by port {other}"));
+        } else {
+            devices.insert(device.to_owned(), port);
+        }
     }
 
     fn tunnels(&mut self, tunnels: &[Tunnel<'_>]) {

@@ -8,27 +8,34 @@ use crate::problem::Site;
 
 impl Check<'_> {
     pub(super) fn port(&mut self, site: &Site, port: &Port) {
-        self.kind(&site.field("type"), port);
+        self.kind(site, &site.field("type"), port);
         self.vlans(site, port);
         if let Some(mtu) = port.mtu {
             self.number(&site.field("mtu"), mtu.into(), range::MTU);
+        }
+        if let Some(mac) = port.mac {
+            self.station(&site.field("mac"), mac);
+            if port.port_kind().is_ok_and(|kind| kind != PortKind::Internal) {
+                self.invalid(&site.field("mac"), "only a port of type internal has a mac to set");
+            }
         }
         if let Some(number) = port.ofport_request {
             self.number(&site.field("ofport_request"), number.into(), range::OFPORT);
         }
     }
 
-    fn kind(&mut self, site: &Site, port: &Port) {
+    fn kind(&mut self, whole: &Site, site: &Site, port: &Port) {
         match port.port_kind() {
-            Ok(PortKind::Dpdk | PortKind::Vxlan) => {}
-            // Lifted here once the switch makes such ports.
-            Ok(kind @ (PortKind::Internal | PortKind::Patch)) => {
-                self.invalid(
-                    site,
-                    format!("{kind} is not supported by this version, expected dpdk or vxlan"),
+            // The kernel's IFNAMSIZ, less the NUL.
+            Ok(PortKind::Internal) if port.name.len() > 15 => {
+                let message = format!(
+                    "found {:?}, expected 15 characters at most: a port of type internal is a kernel device of this name",
+                    port.name
                 );
+                self.invalid(&whole.field("name"), message);
             }
-            Err(_) if port.kind.is_empty() => self.missing(site, "expected dpdk or vxlan"),
+            Ok(_) => {}
+            Err(_) if port.kind.is_empty() => self.missing(site, "expected dpdk, vxlan, internal or patch"),
             Err(error) => self.invalid(site, error.to_string()),
         }
     }

@@ -1,5 +1,5 @@
 use super::*;
-use crate::document::{Neighbour, Route, VlanMode, mac_table};
+use crate::document::{Mirror, Neighbour, Route, VlanMode, mac_table};
 
 fn bridge(name: &str, address: &[&str]) -> Bridge {
     Bridge { address: address.iter().map(|net| net.parse().unwrap()).collect(), ..Bridge::new(name) }
@@ -119,8 +119,7 @@ fn extensions_share_no_udp_port() {
     assert!(problems.iter().any(|p| p == expected), "{problems:?}");
     let mut other = plain;
     other.options.insert("dst_port".into(), "8472".into());
-    let problems = with_ports(vec![gbp, other]);
-    assert_eq!(problems, Vec::<String>::new());
+    assert!(with_ports(vec![gbp, other]).is_empty());
 }
 
 #[test]
@@ -150,6 +149,89 @@ fn a_vtep_does_not_tunnel_to_itself() {
             "bridge br0, port v0: options.remote_ip: 10.0.0.1 is this switch's own address (bridge br-phy), expected another VTEP's"
         ]
     );
+}
+
+#[test]
+fn tunnels_may_leave_everything_to_the_flow() {
+    for options in [
+        &[("remote_ip", "flow"), ("local_ip", "flow"), ("key", "flow")][..],
+        &[("remote_ip", "2001:db8::1"), ("local_ip", "2001:db8::2")],
+        &[("remote_ip", "10.0.0.1"), ("exts", "gbp")],
+        &[("remote_ip", "10.0.0.1"), ("exts", "gpe")],
+    ] {
+        assert!(with_ports(vec![vxlan("v0", options)]).is_empty(), "{options:?}");
+    }
+}
+
+#[test]
+fn internal_ports() {
+    let internal = |name: &str| Port { name: name.into(), kind: "internal".into(), ..Port::default() };
+    let mac = |mac: [u8; 6]| Some(wire::addr::MacAddr(mac));
+    assert!(
+        with_ports(vec![Port { mac: mac([2, 0, 0, 0, 0, 1]), mtu: Some(1400), ..internal("host0") }])
+            .is_empty()
+    );
+    assert!(with_ports(vec![internal("fifteen-letters")]).is_empty());
+    assert_eq!(with_ports(vec![internal("sixteen-letters-")]).len(), 1);
+    assert_eq!(with_ports(vec![Port { mac: mac([3, 0, 0, 0, 0, 1]), ..internal("host0") }]).len(), 1);
+    assert_eq!(
+        with_ports(vec![Port { mac: mac([2, 0, 0, 0, 0, 1]), ..dpdk("p0", "x") }]),
+        ["bridge br0, port p0: mac: only a port of type internal has a mac to set"]
+    );
+    let mut optional = internal("host0");
+    optional.options.insert("peer".into(), "x".into());
+    assert_eq!(
+        with_ports(vec![optional]),
+        ["bridge br0, port host0: options.peer: unknown option, a port of type internal has none"]
+    );
+    assert_eq!(
+        with_ports(vec![dpdk("p0", "net_tap_host0,iface=x"), internal("host0")]),
+        ["bridge br0, port host0: name: device net_tap_host0 is in use by port p0"]
+    );
+}
+
+#[test]
+fn patch_ports() {
+    let patch = |peer: &str| {
+        let options = [("peer".to_owned(), peer.to_owned())].into();
+        with_ports(vec![Port { name: "a".into(), kind: "patch".into(), options, ..Port::default() }])
+    };
+    assert!(patch("b").is_empty(), "the peer may come later");
+    assert_eq!(
+        patch("a"),
+        ["bridge br0, port a: options.peer: the port itself, expected the name of another patch port"]
+    );
+    assert_eq!(patch("").len(), 1);
+}
+
+#[test]
+fn mirrors() {
+    let mirror = |mirror: Mirror| {
+        let ports = vec![dpdk("p0", "x"), dpdk("p1", "y")];
+        let mirrors = vec![Mirror { name: "m0".into(), ..mirror }];
+        found(vec![Bridge { ports, mirrors, ..Bridge::new("br0") }])
+    };
+    let to = |port: &str| Mirror { output_port: Some(port.into()), ..Mirror::default() };
+    assert!(mirror(Mirror { select_all: true, ..to("p1") }).is_empty());
+    assert!(mirror(Mirror { select_src_port: vec!["p0".into(), "br0".into()], ..to("p1") }).is_empty());
+    assert!(mirror(Mirror { output_vlan: Some(4095), select_vlan: vec![0], ..Mirror::default() }).is_empty());
+    for (bad, what) in [
+        (
+            Mirror { select_dst_port: vec!["p1".into()], ..to("p1") },
+            "p1 is the output_port, expected another port",
+        ),
+        (Mirror { select_dst_port: vec!["p0".into(), "p0".into()], ..to("p1") }, "p0 stands twice"),
+        (Mirror { select_vlan: vec![7, 7], ..to("p1") }, "VLAN 7 stands twice"),
+        (Mirror { output_vlan: Some(0), ..Mirror::default() }, "found 0, expected a number from 1 to 4095"),
+        (to("p2"), "bridge br0 has no port \"p2\""),
+        (Mirror::default(), "expected output_port or output_vlan"),
+    ] {
+        let problems = mirror(bad);
+        assert!(problems.len() == 1 && problems[0].ends_with(what), "{what}: {problems:?}");
+    }
+    let twice = vec![Mirror { name: "m".into(), ..to("p0") }; 2];
+    let problems = found(vec![Bridge { ports: vec![dpdk("p0", "x")], mirrors: twice, ..Bridge::new("br0") }]);
+    assert_eq!(problems, ["bridge br0, mirror m: name: there is another mirror named m"]);
 }
 
 #[test]

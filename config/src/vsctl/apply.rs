@@ -1,6 +1,7 @@
 //! Commands to changes of a document, all or nothing.
 
-use super::columns::{Edit, edit};
+use super::columns::{Edit, created, edit, no_row};
+use super::rows::Rows;
 use super::{Applied, Command, Output, Table, VsctlError};
 use crate::document::{Bridge, Document, FailMode, Port};
 use crate::validate::{CheckFlow, accept_flows, validate_with};
@@ -18,7 +19,9 @@ pub fn apply_with(
     check_flow: CheckFlow<'_>,
 ) -> Result<Applied, VsctlError> {
     let mut next = document.clone();
-    let outputs = commands.iter().map(|command| run(&mut next, command)).collect::<Result<Vec<_>, _>>()?;
+    let rows = Rows::of(commands)?;
+    let outputs =
+        commands.iter().map(|command| run(&mut next, command, &rows)).collect::<Result<Vec<_>, _>>()?;
     let changed = next != *document;
     if changed {
         let problems = validate_with(&next, check_flow);
@@ -30,7 +33,7 @@ pub fn apply_with(
     Ok(Applied { changed, outputs })
 }
 
-fn run(document: &mut Document, command: &Command) -> Result<Output, VsctlError> {
+fn run(document: &mut Document, command: &Command, rows: &Rows<'_>) -> Result<Output, VsctlError> {
     match command {
         Command::Init => {}
         Command::AddBr { bridge, may_exist } => add_bridge(document, bridge, *may_exist)?,
@@ -51,7 +54,7 @@ fn run(document: &mut Document, command: &Command) -> Result<Output, VsctlError>
             add_port(document, bridge, port, *may_exist)?;
             for setting in settings {
                 let change = Edit::Set(setting.key.as_deref(), &setting.value);
-                edit(document, Table::Port, port, &setting.column, change)?;
+                edit(document, Table::Port, port, &setting.column, change, rows)?;
             }
         }
         Command::DelPort { bridge, port, if_exists } => {
@@ -76,18 +79,30 @@ fn run(document: &mut Document, command: &Command) -> Result<Output, VsctlError>
         Command::Set { table, record, if_exists, settings } => {
             for setting in settings {
                 let change = Edit::Set(setting.key.as_deref(), &setting.value);
-                allow(*if_exists, edit(document, *table, record, &setting.column, change))?;
+                allow(*if_exists, edit(document, *table, record, &setting.column, change, rows))?;
             }
         }
         Command::Add { table, record, if_exists, column, values } => {
-            allow(*if_exists, edit(document, *table, record, column, Edit::Add(values)))?;
+            allow(*if_exists, edit(document, *table, record, column, Edit::Add(values), rows))?;
         }
         Command::Remove { table, record, if_exists, column, values } => {
-            allow(*if_exists, edit(document, *table, record, column, Edit::Remove(values)))?;
+            allow(*if_exists, edit(document, *table, record, column, Edit::Remove(values), rows))?;
         }
         Command::Clear { table, record, if_exists, columns } => {
             for column in columns {
-                allow(*if_exists, edit(document, *table, record, column, Edit::Clear))?;
+                allow(*if_exists, edit(document, *table, record, column, Edit::Clear, rows))?;
+            }
+        }
+        // Checked, also when no bridge takes it.
+        Command::Create { settings, .. } => drop(created(settings, rows)?),
+        Command::Destroy { records, all, if_exists } => {
+            if let Some(name) = records.iter().find(|name| document.mirror(name).is_none())
+                && !if_exists
+            {
+                return Err(no_row(Table::Mirror, name));
+            }
+            for bridge in &mut document.bridges {
+                bridge.mirrors.retain(|mirror| !all && !records.contains(&mirror.name));
             }
         }
         Command::Show | Command::Get { .. } | Command::List { .. } => {
@@ -179,6 +194,13 @@ fn delete_port(
             "bridge {bridge} does not have a port {name} (it is attached to bridge {owner})"
         )));
     }
-    bridge_named(document, &owner)?.ports.retain(|port| port.name != name);
+    let bridge = bridge_named(document, &owner)?;
+    bridge.ports.retain(|port| port.name != name);
+    // As in OVS, where a mirror holds its ports weakly. One without an output has nothing to do.
+    bridge.mirrors.retain(|mirror| mirror.output_port.as_deref() != Some(name));
+    for mirror in &mut bridge.mirrors {
+        mirror.select_src_port.retain(|port| port != name);
+        mirror.select_dst_port.retain(|port| port != name);
+    }
     Ok(())
 }

@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
+use super::rows::Rows;
 use super::value::{ColumnValue, atom, map, set};
-use super::{Table, VsctlError};
-use crate::document::{Bridge, Document, Port};
+use super::{Setting, Table, VsctlError};
+use crate::document::{Bridge, Document, Mirror, Port};
 use crate::options::number;
 use crate::problem::one_of;
 
@@ -23,15 +24,19 @@ pub(super) enum Edit<'a> {
     Clear,
 }
 
-const BRIDGE: [&str; 6] = ["name", "fail_mode", "hwaddr", "address", "other_config", "datapath_type"];
+const BRIDGE: [&str; 7] =
+    ["name", "fail_mode", "hwaddr", "address", "mirrors", "other_config", "datapath_type"];
 const PORT: [&str; 4] = ["name", "tag", "trunks", "vlan_mode"];
-const INTERFACE: [&str; 5] = ["name", "type", "options", "mtu_request", "ofport_request"];
+const INTERFACE: [&str; 6] = ["name", "type", "options", "mac", "mtu_request", "ofport_request"];
+const MIRROR: [&str; 7] =
+    ["name", "output_port", "output_vlan", "select_all", "select_dst_port", "select_src_port", "select_vlan"];
 
 fn known(table: Table) -> &'static [&'static str] {
     match table {
         Table::Bridge => &BRIDGE,
         Table::Port => &PORT,
         Table::Interface => &INTERFACE,
+        Table::Mirror => &MIRROR,
     }
 }
 
@@ -42,6 +47,7 @@ pub(super) fn edit(
     record: &str,
     column: &str,
     edit: Edit<'_>,
+    rows: &Rows<'_>,
 ) -> Result<(), VsctlError> {
     // Ours and the file's spelling of OVS's `mtu_request`.
     let column = if column == "mtu" { "mtu_request" } else { column };
@@ -51,7 +57,33 @@ pub(super) fn edit(
     if column == "name" {
         return Err(VsctlError::Conflict(format!("cannot modify read-only column name in table {table}")));
     }
+    // Columns that hold rows of another table.
+    let holds = match (table, column) {
+        (Table::Bridge, "mirrors") => Some(Table::Mirror),
+        (Table::Mirror, "output_port" | "select_src_port" | "select_dst_port") => Some(Table::Port),
+        _ => None,
+    };
+    let (text, texts): (String, Vec<String>);
+    let edit = match (edit, holds) {
+        (Edit::Set(None, value), Some(held)) => {
+            text = rows.resolve(held, value)?;
+            Edit::Set(None, &text)
+        }
+        (Edit::Add(values), Some(held)) => {
+            texts = values.iter().map(|value| rows.resolve(held, value)).collect::<Result<_, _>>()?;
+            Edit::Add(&texts)
+        }
+        (Edit::Remove(values), Some(held)) => {
+            texts = values.iter().map(|value| rows.resolve(held, value)).collect::<Result<_, _>>()?;
+            Edit::Remove(&texts)
+        }
+        (edit, _) => edit,
+    };
+    if holds == Some(Table::Mirror) {
+        return edit_mirrors(bridge(document, record)?, edit, rows);
+    }
     let outcome = match table {
+        Table::Mirror => edit_mirror(mirror(document, record)?, column, edit),
         Table::Bridge => edit_bridge(bridge(document, record)?, column, edit),
         Table::Port | Table::Interface => edit_port(port(document, table, record)?, column, edit),
     };
@@ -60,7 +92,7 @@ pub(super) fn edit(
 
 /// `Interface does not contain a column ...`, and which table does.
 fn no_column(table: Table, column: &str) -> VsctlError {
-    let other = [Table::Bridge, Table::Port, Table::Interface]
+    let other = [Table::Bridge, Table::Port, Table::Interface, Table::Mirror]
         .into_iter()
         .find(|other| *other != table && known(*other).contains(&column));
     let hint = match other {
@@ -70,7 +102,7 @@ fn no_column(table: Table, column: &str) -> VsctlError {
     VsctlError::Usage(format!("{table} does not contain a column whose name matches \"{column}\"; {hint}"))
 }
 
-fn no_row(table: Table, record: &str) -> VsctlError {
+pub(super) fn no_row(table: Table, record: &str) -> VsctlError {
     VsctlError::NotFound(format!("no row \"{record}\" in table {table}"))
 }
 
@@ -85,6 +117,65 @@ fn port<'d>(document: &'d mut Document, table: Table, record: &str) -> Result<&'
         )));
     }
     document.port_mut(record).ok_or_else(|| no_row(table, record))
+}
+
+fn mirror<'d>(document: &'d mut Document, record: &str) -> Result<&'d mut Mirror, VsctlError> {
+    let mut found = document.bridges.iter_mut().flat_map(|bridge| &mut bridge.mirrors);
+    let first = found.find(|mirror| mirror.name == record).ok_or_else(|| no_row(Table::Mirror, record))?;
+    if found.any(|mirror| mirror.name == record) {
+        return Err(VsctlError::Conflict(format!("multiple rows in Mirror match \"{record}\"")));
+    }
+    Ok(first)
+}
+
+/// A bridge's `mirrors`, by name: those that it has, and those that the transaction creates.
+fn edit_mirrors(bridge: &mut Bridge, edit: Edit<'_>, rows: &Rows<'_>) -> Result<(), VsctlError> {
+    let mut names: Vec<String> = bridge.mirrors.iter().map(|mirror| mirror.name.clone()).collect();
+    list(&mut names, edit, "names of mirrors")
+        .map_err(|message| VsctlError::Value(format!("Bridge {}: mirrors: {message}", bridge.name)))?;
+    let mut before = std::mem::take(&mut bridge.mirrors);
+    for name in names {
+        let mirror = match (before.iter().position(|mirror| mirror.name == name), rows.created(&name)) {
+            (_, Some(settings)) => created(settings, rows)?,
+            (Some(at), None) => before.swap_remove(at),
+            (None, None) => return Err(no_row(Table::Mirror, &name)),
+        };
+        bridge.mirrors.push(mirror);
+    }
+    Ok(())
+}
+
+/// The mirror that `create` makes.
+pub(super) fn created(settings: &[Setting], rows: &Rows<'_>) -> Result<Mirror, VsctlError> {
+    let mut document = Document { bridges: vec![Bridge::default()], ..Document::default() };
+    let mut name = None;
+    for setting in settings.iter().filter(|setting| setting.column == "name") {
+        let change = Edit::Set(setting.key.as_deref(), &setting.value);
+        scalar(&mut name, change, "a name").map_err(VsctlError::Value)?;
+    }
+    let name: String = name.unwrap_or_default();
+    document.bridges[0].mirrors.push(Mirror { name: name.clone(), ..Mirror::default() });
+    for setting in settings.iter().filter(|setting| setting.column != "name") {
+        let change = Edit::Set(setting.key.as_deref(), &setting.value);
+        edit(&mut document, Table::Mirror, &name, &setting.column, change, rows)?;
+    }
+    Ok(document.bridges.swap_remove(0).mirrors.swap_remove(0))
+}
+
+fn edit_mirror(mirror: &mut Mirror, column: &str, edit: Edit<'_>) -> Result<(), String> {
+    match column {
+        "select_all" => {
+            let mut all = Some(mirror.select_all);
+            scalar(&mut all, edit, "true or false")?;
+            mirror.select_all = all.unwrap_or_default();
+            Ok(())
+        }
+        "output_port" => scalar(&mut mirror.output_port, edit, "the name of a port"),
+        "output_vlan" => numeric(&mut mirror.output_vlan, edit, "a VLAN from 1 to 4095"),
+        "select_src_port" => list(&mut mirror.select_src_port, edit, "names of ports"),
+        "select_dst_port" => list(&mut mirror.select_dst_port, edit, "names of ports"),
+        _ => list(&mut mirror.select_vlan, edit, "VLANs from 0 to 4095"),
+    }
 }
 
 fn edit_bridge(bridge: &mut Bridge, column: &str, edit: Edit<'_>) -> Result<(), String> {
@@ -115,11 +206,12 @@ fn edit_port(port: &mut Port, column: &str, edit: Edit<'_>) -> Result<(), String
         "tag" => numeric(&mut port.tag, edit, "a VLAN from 0 to 4095"),
         "trunks" => list(&mut port.trunks, edit, "VLANs from 0 to 4095"),
         "vlan_mode" => scalar(&mut port.vlan_mode, edit, "access, trunk, native-tagged or native-untagged"),
+        "mac" => scalar(&mut port.mac, edit, "a MAC address such as 02:00:00:00:0a:01"),
         "mtu_request" => numeric(&mut port.mtu, edit, "a number from 68 to 9702"),
         "ofport_request" => numeric(&mut port.ofport_request, edit, "a number from 1 to 65279"),
         "type" => {
             let mut kind = Some(std::mem::take(&mut port.kind)).filter(|kind| !kind.is_empty());
-            let outcome = scalar(&mut kind, edit, "dpdk or vxlan");
+            let outcome = scalar(&mut kind, edit, "dpdk, vxlan, internal or patch");
             port.kind = kind.unwrap_or_default();
             outcome
         }
@@ -248,7 +340,21 @@ pub fn columns(
             ("hwaddr", ColumnValue::optional(bridge.hwaddr)),
             ("address", texts(&bridge.address)),
             ("other_config", ColumnValue::Map(bridge.other_config.clone())),
+            ("mirrors", texts(bridge.mirrors.iter().map(|mirror| &mirror.name))),
             ("ports", texts(bridge.ports.iter().map(|port| &port.name))),
+        ]);
+    }
+    if table == Table::Mirror {
+        let (_, mirror) = document.mirror(record).ok_or_else(missing)?;
+        let vlans = mirror.select_vlan.iter().map(|vlan| u64::from(*vlan));
+        return Ok(vec![
+            ("name", ColumnValue::Text(mirror.name.clone())),
+            ("output_port", ColumnValue::optional(mirror.output_port.as_ref())),
+            ("output_vlan", ColumnValue::optional_number(mirror.output_vlan)),
+            ("select_all", ColumnValue::Bool(mirror.select_all)),
+            ("select_dst_port", texts(&mirror.select_dst_port)),
+            ("select_src_port", texts(&mirror.select_src_port)),
+            ("select_vlan", ColumnValue::Numbers(vlans.collect())),
         ]);
     }
     let local = document.bridge(record).map(|bridge| Port {
@@ -270,6 +376,7 @@ pub fn columns(
             name,
             ("type", ColumnValue::Text(port.kind.clone())),
             ("options", ColumnValue::Map(port.options.clone())),
+            ("mac", ColumnValue::optional(port.mac)),
             ("mtu_request", ColumnValue::optional_number(port.mtu)),
             ("ofport_request", ColumnValue::optional_number(port.ofport_request)),
         ]

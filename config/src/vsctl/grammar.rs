@@ -20,7 +20,7 @@ const fn spec(name: &'static str, options: &'static [&'static str], least: usize
 const MAY_EXIST: &[&str] = &["--may-exist"];
 const IF_EXISTS: &[&str] = &["--if-exists"];
 
-static COMMANDS: [Spec; 22] = [
+static COMMANDS: [Spec; 24] = [
     spec("init", &[], 0, 0),
     spec("show", &[], 0, 0),
     spec("add-br", MAY_EXIST, 1, 3),
@@ -40,13 +40,15 @@ static COMMANDS: [Spec; 22] = [
     spec("add", IF_EXISTS, 4, MANY),
     spec("remove", IF_EXISTS, 4, MANY),
     spec("clear", IF_EXISTS, 3, MANY),
-    spec("get", IF_EXISTS, 3, MANY),
+    spec("get", &["--if-exists", "--id"], 2, MANY),
+    spec("create", &["--id"], 2, MANY),
+    spec("destroy", &["--if-exists", "--all"], 1, MANY),
     spec("list", &["--if-exists", "--columns"], 1, MANY),
     spec("find", &[], 1, MANY),
 ];
 
 /// Commands of `ovs-vsctl` that exist there and not here.
-const ELSEWHERE: [&str; 26] = [
+const ELSEWHERE: [&str; 24] = [
     "set-controller",
     "get-controller",
     "del-controller",
@@ -68,8 +70,6 @@ const ELSEWHERE: [&str; 26] = [
     "list-zone-tp",
     "auto-attach",
     "emer-reset",
-    "create",
-    "destroy",
     "wait-until",
     "comment",
     "add-aa-mapping",
@@ -107,7 +107,8 @@ fn command(words: &[String]) -> Result<Command, VsctlError> {
             .map_or_else(|| "use --help for help".to_owned(), |near| format!("did you mean '{near}'?"));
         return usage(format!("unknown command '{name}'; {hint}"));
     };
-    let (mut may_exist, mut if_exists, mut columns) = (false, false, Vec::new());
+    let (mut may_exist, mut if_exists, mut all) = (false, false, false);
+    let (mut columns, mut id) = (Vec::new(), None);
     for option in options {
         let (option, value) = option.split_once('=').map_or((option.as_str(), None), |(o, v)| (o, Some(v)));
         if matches!(option, "--no-wait" | "--timeout") {
@@ -121,10 +122,13 @@ fn command(words: &[String]) -> Result<Command, VsctlError> {
             ("--columns", None) => {
                 return usage("'--columns' needs a list of columns, as --columns=name,type");
             }
+            ("--id", Some(name)) if name.len() > 1 && name.starts_with('@') => id = Some(name.to_owned()),
+            ("--id", _) => return usage("'--id' needs a name that begins with \"@\", as --id=@m"),
             (_, Some(_)) => {
                 return usage(format!("'{option}' option on '{name}' does not accept an argument"));
             }
             ("--may-exist", None) => may_exist = true,
+            ("--all", None) => all = true,
             (_, None) => if_exists = true,
         }
     }
@@ -196,8 +200,18 @@ fn command(words: &[String]) -> Result<Command, VsctlError> {
         },
         "get" => {
             let selectors = args[2..].iter().map(|arg| selector(arg)).collect::<Result<_, _>>()?;
-            Command::Get { table: table(&args[0])?, record: arg(1), if_exists, selectors }
+            Command::Get { id, table: table(&args[0])?, record: arg(1), if_exists, selectors }
         }
+        "create" | "destroy" if table(&args[0])? != Table::Mirror => {
+            return usage(format!(
+                "'{name}' is for table Mirror; bridges and ports come and go by add-br, add-port, del-br, del-port"
+            ));
+        }
+        "create" => Command::Create { id, settings: settings(&args[1..])? },
+        "destroy" if all == (args.len() > 1) => {
+            return usage("'destroy' needs the names of mirrors, or --all in front");
+        }
+        "destroy" => Command::Destroy { records: args[1..].to_vec(), all, if_exists },
         "list" => Command::List { table: table(&args[0])?, records: args[1..].to_vec(), columns, if_exists },
         _ => return usage(format!("'{name}' is not supported; use 'list'")),
     })
@@ -206,7 +220,12 @@ fn command(words: &[String]) -> Result<Command, VsctlError> {
 /// A table by name; case does not count, and a beginning that is no other table's will do (as in `ovs-vsctl`).
 fn table(name: &str) -> Result<Table, VsctlError> {
     let lower = name.to_ascii_lowercase();
-    let tables = [("bridge", Table::Bridge), ("port", Table::Port), ("interface", Table::Interface)];
+    let tables = [
+        ("bridge", Table::Bridge),
+        ("port", Table::Port),
+        ("interface", Table::Interface),
+        ("mirror", Table::Mirror),
+    ];
     if let Some((_, table)) =
         tables.iter().find(|(full, _)| !lower.is_empty() && full.starts_with(lower.as_str()))
     {
@@ -217,7 +236,7 @@ fn table(name: &str) -> Result<Table, VsctlError> {
             "there is no table Open_vSwitch: the switch's own settings stand in [dpdk] and [datapath] of its file",
         );
     }
-    usage(format!("unknown table \"{name}\", expected Bridge, Port or Interface"))
+    usage(format!("unknown table \"{name}\", expected Bridge, Port, Interface or Mirror"))
 }
 
 /// A column's canonical spelling: case, `-` and `_` do not count.

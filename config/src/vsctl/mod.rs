@@ -7,6 +7,7 @@
 mod apply;
 mod columns;
 mod grammar;
+mod rows;
 mod value;
 
 use std::fmt;
@@ -30,6 +31,8 @@ pub enum Table {
     Port,
     /// `Interface`: type, options, MTU, statistics.
     Interface,
+    /// `Mirror`: copies of what ports and VLANs carry.
+    Mirror,
 }
 
 impl fmt::Display for Table {
@@ -38,6 +41,7 @@ impl fmt::Display for Table {
             Self::Bridge => "Bridge",
             Self::Port => "Port",
             Self::Interface => "Interface",
+            Self::Mirror => "Mirror",
         })
     }
 }
@@ -198,8 +202,11 @@ pub enum Command {
         /// Columns to empty.
         columns: Vec<String>,
     },
-    /// `[--if-exists] get TABLE RECORD COLUMN[:KEY]...`.
+    /// `[--if-exists] [--id=@NAME] get TABLE RECORD [COLUMN[:KEY]]...`.
     Get {
+        /// Name by which other commands of the transaction know the record.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        id: Option<String>,
         /// Table.
         table: Table,
         /// Name of the bridge or port.
@@ -209,6 +216,26 @@ pub enum Command {
         if_exists: bool,
         /// What to print; may be a column of the running state, such as `statistics:rx_packets`.
         selectors: Vec<Selector>,
+    },
+    /// `[--id=@NAME] create mirror name=... COLUMN=VALUE...`. The mirror is its bridge's once `set` or `add` puts it
+    /// into the bridge's `mirrors`; until then it is nowhere.
+    Create {
+        /// Name by which other commands of the transaction know the mirror, before and behind this one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        id: Option<String>,
+        /// Columns to set.
+        settings: Vec<Setting>,
+    },
+    /// `[--if-exists] destroy mirror NAME...`, `--all destroy mirror`.
+    Destroy {
+        /// Names.
+        records: Vec<String>,
+        /// All mirrors.
+        #[serde(default)]
+        all: bool,
+        /// No such record is fine.
+        #[serde(default)]
+        if_exists: bool,
     },
     /// `[--columns=A,B] list TABLE [RECORD]...`.
     List {

@@ -201,7 +201,7 @@ fn errors_read_as_those_of_ovs_vsctl() {
             "set bridge br0 datapath_type=system",
             "Bridge br0: datapath_type: found \"system\", expected netdev",
         ),
-        ("add-port br0 x", "bridge br0, port x: type: expected dpdk or vxlan"),
+        ("add-port br0 x", "bridge br0, port x: type: expected dpdk, vxlan, internal or patch"),
         (
             "set interface vxlan1 options:key=16777216",
             "bridge br0, port vxlan1: options.key: 16777216 is over 24 bits, expected 0 to 16777215 or \"flow\"",
@@ -220,7 +220,7 @@ fn errors_read_as_those_of_ovs_vsctl() {
         ("add-br", "'add-br' command requires at least 1 arguments"),
         ("del-br a b", "'del-br' command takes at most 1 arguments"),
         ("--if-exists add-br x", "'add-br' command has no '--if-exists' option"),
-        ("set queue x y=1", "unknown table \"queue\", expected Bridge, Port or Interface"),
+        ("set queue x y=1", "unknown table \"queue\", expected Bridge, Port, Interface or Mirror"),
         ("set-fail-mode br0 open", "fail-mode must be \"standalone\" or \"secure\", found \"open\""),
     ] {
         assert_eq!(error(&mut document, line), expected, "{line}");
@@ -232,6 +232,95 @@ fn errors_read_as_those_of_ovs_vsctl() {
     );
     assert!(error(&mut document, "set interface br0 mtu_request=1400").contains("local port"));
     assert!(error(&mut document, "add-br fake br0 10").contains("fake bridge"));
+}
+
+#[test]
+fn mirrors_as_in_the_man_page() {
+    let mut document = switch();
+    // The example of ovs-vsctl(8), with names in front of the commands that give them.
+    run(
+        &mut document,
+        "-- set bridge br0 mirrors=@m -- --id=@p0 get port p0 -- --id=@vx get port vxlan1 \
+         -- --id=@m create Mirror name=m0 select-dst-port=@p0 select-src-port=@p0,br0 output-port=@vx select-vlan=5",
+    )
+    .unwrap();
+    let mirror = document.mirror("m0").unwrap().1.clone();
+    assert_eq!(mirror.select_src_port, ["p0", "br0"]);
+    assert_eq!((mirror.output_port.as_deref(), mirror.select_vlan.as_slice()), (Some("vxlan1"), &[5][..]));
+    run(
+        &mut document,
+        "--id=@n create mirror name=m1 select_all=true output_vlan=9 -- add bridge br0 mirrors @n -- set mirror m0 select_all=true",
+    )
+    .unwrap();
+    let list = columns(&document, Table::Mirror, "m1").unwrap();
+    let list: Vec<String> = list.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    assert_eq!(
+        list.join(" "),
+        "name=m1 output_port=[] output_vlan=9 select_all=true select_dst_port=[] select_src_port=[] select_vlan=[]"
+    );
+    assert!(document.mirror("m0").unwrap().1.select_all);
+    // Mirrors hold ports weakly.
+    run(&mut document, "del-port p0").unwrap();
+    assert_eq!(document.mirror("m0").unwrap().1.select_src_port, ["br0"]);
+    run(&mut document, "--id=@x get mirror m1 -- remove bridge br0 mirrors @x").unwrap();
+    assert!(document.mirror("m1").is_none());
+    run(&mut document, "del-port vxlan1").unwrap();
+    assert!(document.mirror("m0").is_none(), "it has no output");
+    run(
+        &mut document,
+        "--id=@m create mirror name=m0 output_vlan=9 -- set bridge br-phy mirrors=@m -- --id=@m2 create mirror name=m2 output_vlan=9 -- add bridge br-phy mirrors @m2",
+    )
+    .unwrap();
+    run(&mut document, "destroy mirror m0").unwrap();
+    assert!(document.mirror("m0").is_none() && document.mirror("m2").is_some());
+    run(&mut document, "clear bridge br-phy mirrors").unwrap();
+    assert!(document.mirror("m2").is_none());
+    for (line, expected) in [
+        ("destroy mirror m0", "no row \"m0\" in table Mirror"),
+        ("destroy mirror", "'destroy' needs the names of mirrors, or --all in front"),
+        (
+            "create port name=x",
+            "'create' is for table Mirror; bridges and ports come and go by add-br, add-port, del-br, del-port",
+        ),
+        ("create mirror output_vlan=1", "create mirror: expected name=NAME"),
+        (
+            "create mirror name=m colour=1",
+            "Mirror does not contain a column whose name matches \"colour\"; expected name, output_port, output_vlan, select_all, select_dst_port, select_src_port or select_vlan",
+        ),
+        ("--id=m get port uplink", "'--id' needs a name that begins with \"@\", as --id=@m"),
+        ("set bridge br0 mirrors=@m", "row id \"@m\" is given by no command, expected one with --id=@m"),
+        ("set bridge br0 mirrors=m7", "no row \"m7\" in table Mirror"),
+        (
+            "--id=@m get port uplink -- set bridge br0 mirrors=@m",
+            "row id \"@m\" is a row of table Port, expected one of Mirror",
+        ),
+        (
+            "--id=@m create mirror name=m output_vlan=x -- set bridge br0 mirrors=@m",
+            "Mirror m: output_vlan: found \"x\", expected a VLAN from 1 to 4095",
+        ),
+        (
+            "--id=@m create mirror name=m output_vlan=1 output_port=uplink -- set bridge br-phy mirrors=@m",
+            "bridge br-phy, mirror m: output_port and output_vlan, expected one of them",
+        ),
+    ] {
+        assert_eq!(error(&mut document, line), expected, "{line}");
+    }
+}
+
+#[test]
+fn ports_of_type_internal_and_patch() {
+    let mut document = switch();
+    run(
+        &mut document,
+        "add-port br0 host0 -- set interface host0 type=internal mac=\"02:00:00:00:00:09\" \
+         -- add-port br0 to-phy -- set interface to-phy type=patch options:peer=to-br0 \
+         -- add-port br-phy to-br0 vlan_mode=trunk -- set interface to-br0 type=patch options:peer=to-phy",
+    )
+    .unwrap();
+    assert_eq!(document.port("host0").unwrap().1.mac.unwrap().to_string(), "02:00:00:00:00:09");
+    assert_eq!(document.port("to-br0").unwrap().1.options["peer"], "to-phy");
+    run(&mut document, "clear interface host0 mac").unwrap();
+    assert_eq!(document.port("host0").unwrap().1.mac, None);
 }
 
 #[test]

@@ -9,6 +9,8 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum ColumnValue {
+    /// True or false.
+    Bool(bool),
     /// A number.
     Number(u64),
     /// A text.
@@ -46,6 +48,7 @@ impl fmt::Display for ColumnValue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let join = |items: Vec<String>| items.join(", ");
         match self {
+            Self::Bool(flag) => write!(f, "{flag}"),
             Self::Number(number) => write!(f, "{number}"),
             Self::Text(text) => f.write_str(&quoted(text)),
             Self::Numbers(numbers) => write!(f, "[{}]", join(numbers.iter().map(u64::to_string).collect())),

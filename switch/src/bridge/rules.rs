@@ -2,7 +2,7 @@
 
 use super::BridgePorts;
 use flow::classifier::Table;
-use flow::ofp::{FlowFilter, FlowSpec, Match, MatchKey, format_flow};
+use flow::ofp::{FlowFilter, FlowMod, FlowSpec, Match, MatchKey, format_flow};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -44,10 +44,16 @@ impl Rule {
         self.used.store(now.saturating_duration_since(self.created).as_millis() as u64, Relaxed);
     }
 
+    /// How long ago the last packet seen was, or else the rule was added.
+    pub fn idle_age(&self, now: Instant) -> Duration {
+        let age = now.saturating_duration_since(self.created);
+        age.saturating_sub(Duration::from_millis(self.used.load(Relaxed)))
+    }
+
     /// Whether one of its timeouts has passed.
     fn is_over(&self, now: Instant) -> bool {
         let age = now.saturating_duration_since(self.created);
-        let idle = age.saturating_sub(Duration::from_millis(self.used.load(Relaxed)));
+        let idle = self.idle_age(now);
         let passed = |limit: u16, time: Duration| limit != 0 && time >= Duration::from_secs(limit.into());
         passed(self.spec.hard_timeout, age) || passed(self.spec.idle_timeout, idle)
     }
@@ -118,6 +124,44 @@ impl RuleTables {
         let rule = Arc::new(Rule::new(spec, now));
         self.changes.add(spec.table, &spec.matches);
         self.tables.entry(spec.table).or_default().insert(spec.priority, &spec.matches, rule);
+    }
+
+    /// Gives the rules that a filter selects new actions and, if it says one, a new cookie; returns how many those
+    /// are. Statistics and ages stay: read the megaflows' first ([`SlowPath::collect_all`]).
+    ///
+    /// [`SlowPath::collect_all`]: crate::slowpath::SlowPath::collect_all
+    pub fn modify(&mut self, change: &FlowMod, strict: bool) -> usize {
+        let rules = self.select(&change.filter, strict);
+        for rule in &rules {
+            let mut spec = rule.spec.clone();
+            spec.actions.clone_from(&change.actions);
+            spec.cookie = change.new_cookie.unwrap_or(spec.cookie);
+            let (table, priority, matches) = (spec.table, spec.priority, spec.matches);
+            self.changes.add(table, &matches);
+            let (packets, bytes) = rule.stats();
+            let rule = Rule {
+                spec,
+                created: rule.created,
+                packets: packets.into(),
+                bytes: bytes.into(),
+                used: rule.used.load(Relaxed).into(),
+            };
+            self.tables.entry(table).or_default().insert(priority, &matches, Arc::new(rule));
+        }
+        rules.len()
+    }
+
+    /// Removes the rules that `condemned` says; returns how many those are.
+    pub fn delete_where(&mut self, condemned: impl Fn(&FlowSpec) -> bool) -> usize {
+        let mut gone = 0;
+        for (number, table) in &mut self.tables {
+            let out = table.extract(|_, _, rule| condemned(&rule.spec));
+            for (_, what, _) in &out {
+                self.changes.add(*number, what);
+            }
+            gone += out.len();
+        }
+        gone
     }
 
     /// Removes the rules that a filter selects; `strict` takes only the one with its very match and priority.
@@ -195,5 +239,38 @@ impl RuleTables {
             .values()
             .flat_map(Table::iter)
             .any(|(_, _, rule)| rule.spec.idle_timeout != 0 || rule.spec.hard_timeout != 0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use flow::ofp::Action;
+    use flow::ofp::{parse_flow, parse_flow_mod};
+
+    #[test]
+    fn modified_rules_keep_statistics_and_age() {
+        let (mut tables, now) = (RuleTables::default(), Instant::now());
+        for text in ["priority=5,tcp,actions=1", "priority=6,udp,actions=1", "table=2,cookie=7,tcp,actions=1"]
+        {
+            tables.add(&parse_flow(text, &()).unwrap(), now);
+        }
+        let all = FlowFilter::default();
+        for rule in tables.select(&all, false) {
+            rule.count(3, 180, now + Duration::from_secs(1));
+        }
+        let change = |text| parse_flow_mod(text, &()).unwrap();
+        assert_eq!(tables.modify(&change("tcp,cookie=9,actions=2"), false), 2);
+        let rules = tables.select(&all, false);
+        assert_eq!(rules.len(), 3);
+        for rule in &rules {
+            assert_eq!((rule.stats(), rule.created), ((3, 180), now), "{:?}", rule.spec);
+            assert_eq!(rule.idle_age(now + Duration::from_secs(3)), Duration::from_secs(2));
+        }
+        let cookies: Vec<u64> = rules.iter().map(|rule| rule.spec.cookie).collect();
+        assert_eq!(cookies, [0, 9, 9]);
+        assert_eq!(tables.modify(&change("priority=5,tcp,actions=drop"), true), 1);
+        assert_eq!(tables.modify(&change("priority=4,tcp,actions=drop"), true), 0);
+        assert_eq!(tables.select(&all, false)[1].spec.actions, [Action::Drop]);
     }
 }

@@ -3,15 +3,18 @@
 
 use super::device::{Device, DeviceError, Resources};
 use super::plan::Plan;
-use super::rules::{self, Names};
+use super::rules::{self, Names, PolicyError};
 use super::totals::Totals;
 use crate::bridge::PortKind;
+use crate::bridge::mirror::MirrorOutput;
 use crate::bridge::vlan::VlanConfig;
 use crate::datapath::MAX_ADJACENCIES;
 use crate::datapath::message::PortIo;
+use crate::datapath::meter::MAX_METERS;
 use crate::slowpath::ports::{ApplyError, WorkerQueues};
+use crate::slowpath::settings::NoMeter;
 use crate::slowpath::{Handle, SlowPath, handle::Stopped};
-use config::{Bridge, Document, DpdkOptions, VxlanOptions};
+use config::{Bridge, Document, DpdkOptions, PatchOptions, PortKind as PortType, VxlanOptions};
 use flow::program::{MAX_PORTS, PortId};
 use std::collections::BTreeMap;
 use std::collections::hash_map::DefaultHasher;
@@ -36,6 +39,9 @@ pub enum ChangeError {
     /// A rule, in the bridge named.
     #[error("bridge {0}: {1}")]
     Rule(String, String),
+    /// No more meters.
+    #[error(transparent)]
+    NoMeter(#[from] NoMeter),
     /// The switch is going down.
     #[error(transparent)]
     Stopping(#[from] Stopped),
@@ -174,6 +180,9 @@ impl Switch {
         let last = || new.ports().last().map_or_else(String::new, |(_, p)| p.name.clone());
         if ports >= MAX_PORTS {
             return Err(ApplyError::NoPortNumber(last()).into());
+        }
+        if new.bridges.iter().map(|bridge| bridge.meters.len()).sum::<usize>() > MAX_METERS {
+            return Err(NoMeter.into());
         }
         if remotes + leaving > MAX_ADJACENCIES {
             return Err(ApplyError::NoAdjacency(last()).into());
@@ -331,7 +340,16 @@ fn close_all(opened: Opened) {
 
 /// The typed options of a device port; `None` for other ports. The document is valid.
 pub fn dpdk_options(port: &config::Port) -> Option<DpdkOptions> {
-    if port.kind == "dpdk" { DpdkOptions::parse(&port.options).ok() } else { None }
+    match port.port_kind() {
+        Ok(PortType::Dpdk) => DpdkOptions::parse(&port.options).ok(),
+        Ok(PortType::Internal) => Some(DpdkOptions::internal(port)),
+        _ => None,
+    }
+}
+
+/// The typed options of a patch port; `None` for other ports. The document is valid.
+pub fn patch_options(port: &config::Port) -> Option<PatchOptions> {
+    if port.kind == "patch" { PatchOptions::parse(&port.options).ok() } else { None }
 }
 
 /// The typed options of a vxlan port; `None` for other ports. The document is valid.
@@ -369,6 +387,7 @@ fn run(
         } else {
             slow.forget_port(id);
         }
+        forget_mirrors(slow, id);
     }
     for name in &plan.remove_bridges {
         if let Some(id) = slow.world.bridge_named(name) {
@@ -386,6 +405,17 @@ fn run(
     }
     outcome.ofports = ofports;
     outcome
+}
+
+/// Takes a port that goes out of mirrors: its number may be another's soon.
+fn forget_mirrors(slow: &mut SlowPath, port: PortId) {
+    for (_, bridge) in slow.world.bridges_mut() {
+        bridge.mirrors.retain(|mirror| mirror.output != MirrorOutput::Port(port));
+        for mirror in &mut bridge.mirrors {
+            mirror.src.retain(|other| *other != port);
+            mirror.dst.retain(|other| *other != port);
+        }
+    }
 }
 
 /// Everything that comes or changes.
@@ -420,8 +450,11 @@ fn build(
         let id = match (queues.remove(name), vxlan_options(&port)) {
             (Some(queues), _) => slow.add_device(bridge, &port, queues)?,
             (None, Some(options)) => slow.add_vxlan(bridge, &port, options)?,
-            // A device that did not come back; it was said so.
-            (None, None) => continue,
+            (None, None) => match patch_options(&port) {
+                Some(options) => slow.add_patch(bridge, &port, &options.peer)?,
+                // A device that did not come back; it was said so.
+                None => continue,
+            },
         };
         added.push((name.clone(), id, Totals::of(slow, id)));
     }
@@ -429,6 +462,12 @@ fn build(
         if let Some(id) = slow.world.port_named(&port.name) {
             slow.set_vlan(id, VlanConfig::of(port));
         }
+    }
+    for bridge in plan.policy.iter().filter_map(|name| new.bridge(name)) {
+        rules::read_policy(slow, bridge).map_err(|error| match error {
+            PolicyError::NoMeter(error) => error.into(),
+            PolicyError::Text(error) => ChangeError::Rule(bridge.name.clone(), error),
+        })?;
     }
     for bridge in plan.rules.iter().filter_map(|name| new.bridge(name)) {
         rules::read(slow, bridge, old.bridge(&bridge.name))

@@ -10,8 +10,8 @@ use crate::api::{
 use axum::Json;
 use axum::extract::State;
 use axum::http::{HeaderMap, header::CONTENT_TYPE};
+use config::Document;
 use config::vsctl::{self, ColumnValue, Command, Output, Selector, Table, VsctlError};
-use config::{Bridge, Document};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -38,8 +38,7 @@ pub(super) async fn transaction(
     } else {
         BTreeMap::new()
     };
-    let check = |text: &str, bridge: &Bridge| rules::check_with(text, bridge, before.get(&bridge.name));
-    let applied = vsctl::apply_with(&mut document, &commands, &check)?;
+    let applied = vsctl::apply_with(&mut document, &commands, &rules::Check(Some(&before)))?;
     if applied.changed {
         for bridge in &mut document.bridges {
             if let Some(before) = before.get(&bridge.name) {
@@ -64,7 +63,7 @@ async fn query(app: &App, switch: &Switch, command: Command) -> Result<CommandOu
     let rows = interface_rows(app, switch).await?;
     let document = &switch.document;
     Ok(match command {
-        Command::Get { table, record, if_exists, selectors } => {
+        Command::Get { table, record, if_exists, selectors, .. } => {
             let columns = match columns(document, &rows, table, &record) {
                 Err(VsctlError::NotFound(_)) if if_exists => return Ok(CommandOutput::Values(Vec::new())),
                 columns => columns?,
@@ -99,6 +98,12 @@ fn all_records(document: &Document, table: Table) -> Vec<String> {
     let bridges = document.bridges.iter().map(|bridge| bridge.name.clone());
     match table {
         Table::Bridge => bridges.collect(),
+        Table::Mirror => document
+            .bridges
+            .iter()
+            .flat_map(|bridge| &bridge.mirrors)
+            .map(|mirror| mirror.name.clone())
+            .collect(),
         Table::Port | Table::Interface => {
             bridges.chain(document.ports().map(|(_, port)| port.name.clone())).collect()
         }
@@ -192,7 +197,7 @@ pub(super) async fn replace(State(app): State<Arc<App>>, headers: HeaderMap, bod
     let document = if is_json {
         serde_json::from_str(&body).map_err(|error| Refused::bad(error.to_string()))?
     } else {
-        config::parse_str("document", &body, &rules::check)
+        config::parse_str("document", &body, &rules::Check(None))
             .map_err(|errors| Refused::from(ChangeError::Invalid(errors.0)))?
     };
     let mut switch = app.switch.lock().await;

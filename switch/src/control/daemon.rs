@@ -117,7 +117,7 @@ pub fn main(args: &[String]) -> ExitCode {
 }
 
 fn read(file: Option<&Path>) -> Result<Document, config::Errors> {
-    file.map_or_else(|| Ok(Document::default()), |file| config::parse_file(file, &rules::check))
+    file.map_or_else(|| Ok(Document::default()), |file| config::parse_file(file, &rules::Check(None)))
 }
 
 /// The file's settings with what the command line says instead.
@@ -397,6 +397,7 @@ async fn control(start: Start, ending: &Ending) -> Result<()> {
     let tasks = [
         tokio::spawn(server::serve(api, Arc::clone(&app))),
         tokio::spawn(Metrics::serve(metrics, Arc::clone(&app))),
+        tokio::spawn(super::links::watch(Arc::clone(&app))),
     ];
     // With port 0 the kernel chose one.
     say!("metrics: http://{address}/metrics");

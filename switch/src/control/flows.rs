@@ -3,16 +3,17 @@
 
 use super::rules::{self, Names, Place, is_timed};
 use super::server::{Answer, App, Refused};
-use crate::api::{Done, FlowDelete, FlowRow, Flows, Trace, TraceRequest};
+use crate::api::{Done, FlowDelete, FlowModify, FlowRow, Flows, Trace, TraceRequest};
 use crate::bridge::{BridgeId, BridgePorts};
 use crate::slowpath::SlowPath;
 use axum::Json;
 use axum::extract::{Path, Query, State};
-use flow::ofp::{FlowFilter, FlowSpec, parse_flow_match, parse_key};
+use flow::ofp::{Action, FlowFilter, FlowMod, FlowSpec, parse_flow_match, parse_flow_mod, parse_key};
 use serde::Deserialize;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Instant;
+use wire::parse::extract;
 
 /// The bridge, or 404.
 pub(super) fn bridge_id(slow: &SlowPath, name: &str) -> Result<BridgeId, Refused> {
@@ -28,10 +29,18 @@ fn parse_all(slow: &SlowPath, id: BridgeId, texts: &[String]) -> Result<Vec<Flow
             Refused::bad(format!("{which}{error}"))
         })
     };
-    texts.iter().enumerate().map(parse).collect()
+    let specs: Vec<FlowSpec> = texts.iter().enumerate().map(parse).collect::<Result<_, _>>()?;
+    for (at, spec) in specs.iter().enumerate() {
+        let has = |meter| slow.world.bridge(id).is_some_and(|bridge| bridge.meters.contains_key(&meter));
+        rules::check_meters(spec, has).map_err(|error| {
+            let which = if texts.len() > 1 { format!("flow {}: ", at + 1) } else { String::new() };
+            Refused::bad(format!("{which}{error}"))
+        })?;
+    }
+    Ok(specs)
 }
 
-fn commit(slow: &mut SlowPath) -> Result<(), Refused> {
+pub(super) fn commit(slow: &mut SlowPath) -> Result<(), Refused> {
     if slow.commit() { Ok(()) } else { Err(Refused::broken("a worker does not answer")) }
 }
 
@@ -141,6 +150,74 @@ pub(super) async fn delete(
     Ok(Json(Done { changed }))
 }
 
+/// `POST /v1/flows/BRIDGE/modify`.
+pub(super) async fn modify(
+    State(app): State<Arc<App>>,
+    Path(bridge): Path<String>,
+    Json(body): Json<FlowModify>,
+) -> Answer<Done> {
+    let mut switch = app.switch.lock().await;
+    let name = bridge.clone();
+    let strict = body.strict;
+    let (changed, change, names) = app
+        .handle
+        .call(move |slow| {
+            let id = bridge_id(slow, &name)?;
+            let names = Names::of(&slow.world, id);
+            let change =
+                parse_flow_mod(&body.flow, &names).map_err(|error| Refused::bad(error.to_string()))?;
+            // Counts of before are the rules' before they get new actions.
+            slow.collect_all();
+            let Some(running) = slow.world.bridge_mut(id) else { return Ok((0, change, names)) };
+            for rule in running.tables.select(&change.filter, strict) {
+                let changed = modified(&rule.spec, &change);
+                rules::check_meters(&changed, |id| running.meters.contains_key(&id)).map_err(Refused::bad)?;
+                if let Some(table) =
+                    changed.actions.iter().find_map(goes_to).filter(|to| *to <= changed.table)
+                {
+                    return Err(Refused::bad(format!(
+                        "goto_table:{table}: expected a table above the flow's own ({})",
+                        changed.table
+                    )));
+                }
+            }
+            let changed = running.tables.modify(&change, strict);
+            if changed > 0 {
+                commit(slow)?;
+            }
+            Ok::<_, Refused>((changed, change, names))
+        })
+        .await??;
+    if changed > 0
+        && let Some(bridge) = switch.document.bridge_mut(&bridge)
+    {
+        for text in &mut bridge.flows {
+            if let Ok(spec) = rules::parse(text, &names)
+                && change.filter.selects(&spec, strict)
+            {
+                *text = rules::canonical(&modified(&spec, &change), &names);
+            }
+        }
+    }
+    Ok(Json(Done { changed }))
+}
+
+/// A rule with its new actions and cookie.
+fn modified(spec: &FlowSpec, change: &FlowMod) -> FlowSpec {
+    FlowSpec {
+        actions: change.actions.clone(),
+        cookie: change.new_cookie.unwrap_or(spec.cookie),
+        ..spec.clone()
+    }
+}
+
+fn goes_to(action: &Action) -> Option<u8> {
+    match action {
+        Action::GotoTable(table) => Some(*table),
+        _ => None,
+    }
+}
+
 /// `POST /v1/flows/BRIDGE/replace`.
 pub(super) async fn replace(
     State(app): State<Arc<App>>,
@@ -167,6 +244,20 @@ pub(super) async fn replace(
     Ok(Json(Done { changed: specs.len() }))
 }
 
+/// Longest packet that can be traced, bytes: the largest MTU with its Ethernet header.
+const MAX_PACKET: usize = 9728;
+
+/// Bytes of a text of pairs of hexadecimal digits.
+fn hexadecimal(text: &str) -> Option<Vec<u8>> {
+    let digits: Vec<u8> = text
+        .chars()
+        .filter(|c| !c.is_ascii_whitespace())
+        .map(|c| c.to_digit(16).map(|digit| digit as u8))
+        .collect::<Option<_>>()?;
+    let fits = digits.len().is_multiple_of(2) && digits.len() <= 2 * MAX_PACKET;
+    fits.then(|| digits.chunks_exact(2).map(|pair| pair[0] << 4 | pair[1]).collect())
+}
+
 /// `POST /v1/trace/BRIDGE`.
 pub(super) async fn trace(
     State(app): State<Arc<App>>,
@@ -175,8 +266,17 @@ pub(super) async fn trace(
 ) -> Answer<Trace> {
     let answer = app.handle.call(move |slow| {
         let id = bridge_id(slow, &bridge)?;
-        let key = parse_key(&body.flow, &BridgePorts { world: &slow.world, bridge: id })
+        let mut key = parse_key(&body.flow, &BridgePorts { world: &slow.world, bridge: id })
             .map_err(|error| Refused::bad(error.to_string()))?;
+        if let Some(packet) = &body.packet {
+            let bytes = hexadecimal(packet).ok_or_else(|| {
+                Refused::bad(format!(
+                    "packet: expected up to {MAX_PACKET} bytes, each as two hexadecimal digits"
+                ))
+            })?;
+            // Leaves alone what does not come out of the packet: port, tunnel, metadata.
+            extract(&bytes, &mut key.flow).map_err(|error| Refused::bad(format!("packet: {error}")))?;
+        }
         slow.trace_view(id, &key).ok_or_else(|| {
             Refused::bad(format!("in_port: expected a port of bridge {bridge}, as in_port=NAME"))
         })

@@ -6,6 +6,7 @@ use super::apply::Switch;
 use super::server::App;
 use super::totals::Totals;
 use super::views::drop_rows;
+use crate::slowpath::settings::Sum;
 use crate::slowpath::show::TableView;
 use axum::Router;
 use axum::extract::State;
@@ -36,6 +37,11 @@ struct Sample {
     drops: Vec<(&'static str, String, u64)>,
     fdb: Vec<(String, usize)>,
     rules: Vec<(String, usize)>,
+    /// Bridge, number, packets, bytes.
+    groups: Vec<(String, String, u64, u64)>,
+    /// Bridge, number, and what passed and what was dropped.
+    meters: Vec<(String, String, Sum, Sum)>,
+    captures_lost: u64,
     tables: Vec<TableView>,
     upcalls: u64,
     flow_limit_hits: u64,
@@ -127,6 +133,19 @@ async fn take_sample(app: &App, switch: &Switch) -> Result<Sample, crate::slowpa
             Sample {
                 fdb: bridges().map(|b| (b.name.clone(), b.fdb.len())).collect(),
                 rules: bridges().map(|b| (b.name.clone(), b.tables.len())).collect(),
+                groups: bridges()
+                    .flat_map(|b| {
+                        b.groups.iter().map(|(id, group)| (b.name.clone(), id.to_string(), group.stats()))
+                    })
+                    .map(|(bridge, id, (packets, bytes))| (bridge, id, packets, bytes))
+                    .collect(),
+                meters: bridges()
+                    .flat_map(|b| {
+                        b.meters.iter().map(|(id, m)| (b.name.clone(), id.to_string(), slow.meter_stats(m)))
+                    })
+                    .map(|(bridge, id, (passed, dropped))| (bridge, id, passed, dropped))
+                    .collect(),
+                captures_lost: slow.captures_lost(),
                 tables: slow.table_views(),
                 upcalls: slow.upcalls,
                 flow_limit_hits: slow.flow_limit_hits,
@@ -229,6 +248,15 @@ impl Collector for SwitchCollector {
         out.counters("vxswitch_slowpath_upcalls_total", "Upcalls answered.", &[], &plain(sample.upcalls));
         let hits = plain(sample.flow_limit_hits);
         out.counters("vxswitch_flow_limit_hits_total", "Flows for which a table had no room.", &[], &hits);
+        let lost = plain(sample.captures_lost);
+        out.counters(
+            "vxswitch_captures_lost_total",
+            "Captured packets that nobody took in time.",
+            &[],
+            &lost,
+        );
+        groups(&mut out, &sample);
+        meters(&mut out, &sample);
         out.0
     }
 }
@@ -257,6 +285,34 @@ fn ports(out: &mut Families, ports: &[PortSample]) {
             .filter_map(|p| Some((vec![p.name.as_str(), p.bridge.as_str(), p.kind.as_str()], count(p)?)))
             .collect();
         out.counters(&format!("vxswitch_port_{name}_total"), help, &LABELS, &rows);
+    }
+}
+
+fn groups(out: &mut Families, sample: &Sample) {
+    type Count = fn(&(String, String, u64, u64)) -> u64;
+    let families: [(&str, &str, Count); 2] = [
+        ("packets", "Packets of the megaflows that use a group.", |group| group.2),
+        ("bytes", "Bytes of the megaflows that use a group.", |group| group.3),
+    ];
+    for (name, help, count) in families {
+        let rows: Vec<_> =
+            sample.groups.iter().map(|g| (vec![g.0.as_str(), g.1.as_str()], count(g))).collect();
+        out.counters(&format!("vxswitch_group_{name}_total"), help, &["bridge", "group"], &rows);
+    }
+}
+
+fn meters(out: &mut Families, sample: &Sample) {
+    type Count = fn(&(String, String, Sum, Sum)) -> u64;
+    let families: [(&str, &str, Count); 4] = [
+        ("passed_packets", "Packets that a meter let through.", |meter| meter.2.packets),
+        ("passed_bytes", "Bytes that a meter let through.", |meter| meter.2.bytes),
+        ("dropped_packets", "Packets that a meter dropped.", |meter| meter.3.packets),
+        ("dropped_bytes", "Bytes that a meter dropped.", |meter| meter.3.bytes),
+    ];
+    for (name, help, count) in families {
+        let rows: Vec<_> =
+            sample.meters.iter().map(|m| (vec![m.0.as_str(), m.1.as_str()], count(m))).collect();
+        out.counters(&format!("vxswitch_meter_{name}_total"), help, &["bridge", "meter"], &rows);
     }
 }
 

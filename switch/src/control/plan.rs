@@ -1,6 +1,6 @@
 //! The difference between two documents: what has to be done so that the one becomes the other.
 
-use config::{Bridge, Document, Port};
+use config::{Bridge, Document, Mirror, Port};
 
 /// What to do, by names. Everything gone goes before anything new comes.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -19,6 +19,9 @@ pub struct Plan {
     pub set_vlan: Vec<String>,
     /// Device ports that stay with another MTU.
     pub set_mtu: Vec<String>,
+    /// Bridges whose groups, meters and mirrors have to be read again: they changed, or a port that they may name came
+    /// or went.
+    pub policy: Vec<String>,
     /// Bridges whose rules have to be read again: they changed, or a port that they may name got a number.
     pub rules: Vec<String>,
 }
@@ -56,13 +59,20 @@ impl Plan {
                 if vlan(before) != vlan(port) {
                     plan.set_vlan.push(port.name.clone());
                 }
-                if before.mtu != port.mtu && port.kind == "dpdk" {
+                if before.mtu != port.mtu && matches!(port.kind.as_str(), "dpdk" | "internal") {
                     plan.set_mtu.push(port.name.clone());
                 }
             }
             let flows = old.bridge(&bridge.name).map_or(&[][..], |b| &b.flows);
             if bridge.flows != flows || renumbered && !bridge.flows.is_empty() {
                 plan.rules.push(bridge.name.clone());
+            }
+            let before = old.bridge(&bridge.name);
+            let lost = before.is_some_and(|b| b.ports.iter().any(|p| plan.remove_ports.contains(&p.name)));
+            let changed =
+                before.map_or(!policy(bridge).is_empty(), |before| policy(before) != policy(bridge));
+            if changed || (renumbered || lost) && !policy(bridge).is_empty() {
+                plan.policy.push(bridge.name.clone());
             }
         }
         plan
@@ -74,12 +84,29 @@ impl Plan {
     }
 }
 
-/// Whether a changed port cannot be changed in place.
-fn needs_new(old: &Port, new: &Port) -> bool {
-    old.kind != new.kind || old.options != new.options || old.ofport_request != new.ofport_request
+/// What a bridge has besides ports and flows that names ports.
+#[derive(PartialEq, Eq)]
+struct Policy<'a>(&'a [String], &'a [String], &'a [Mirror]);
+
+impl Policy<'_> {
+    fn is_empty(&self) -> bool {
+        self.0.is_empty() && self.1.is_empty() && self.2.is_empty()
+    }
 }
 
-/// A bridge without ports and flows, which are looked at one by one.
+fn policy(bridge: &Bridge) -> Policy<'_> {
+    Policy(&bridge.groups, &bridge.meters, &bridge.mirrors)
+}
+
+/// Whether a changed port cannot be changed in place.
+fn needs_new(old: &Port, new: &Port) -> bool {
+    old.kind != new.kind
+        || old.options != new.options
+        || old.ofport_request != new.ofport_request
+        || old.mac != new.mac
+}
+
+/// A bridge without ports, flows and what goes with them, which are looked at one by one.
 fn settings(bridge: &Bridge) -> Bridge {
     Bridge {
         name: bridge.name.clone(),
@@ -90,9 +117,9 @@ fn settings(bridge: &Bridge) -> Bridge {
         neighbours: bridge.neighbours.clone(),
         other_config: bridge.other_config.clone(),
         flows: Vec::new(),
-        groups: bridge.groups.clone(),
-        meters: bridge.meters.clone(),
-        mirrors: bridge.mirrors.clone(),
+        groups: Vec::new(),
+        meters: Vec::new(),
+        mirrors: Vec::new(),
         ports: Vec::new(),
     }
 }
@@ -180,6 +207,23 @@ mod tests {
         assert_eq!(plan.remove_ports, names(&["p0"]));
         assert_eq!(plan.add_ports, [("br1".to_owned(), "p0".to_owned())]);
         assert_eq!(plan.rules, names(&["br0"]));
+    }
+
+    #[test]
+    fn groups_and_mirrors_are_read_again_when_ports_come_or_go() {
+        let meter = "meter=1,bands=type=drop rate=1".to_owned();
+        let change = plan(|new| new.bridges[1].meters.push(meter.clone()));
+        assert_eq!(change, Plan { policy: names(&["br1"]), ..Plan::default() });
+        let mut old = document(BASE);
+        old.bridges[0].groups.push("group_id=1,type=all".into());
+        let mut new = old.clone();
+        new.bridges[0].ports.retain(|port| port.name != "vx");
+        new.bridges[0].flows.clear();
+        let plan = Plan::new(&old, &new);
+        assert_eq!(plan.policy, names(&["br0"]));
+        new = old.clone();
+        new.bridges[0].groups.clear();
+        assert_eq!(Plan::new(&old, &new), Plan { policy: names(&["br0"]), ..Plan::default() });
     }
 
     #[test]

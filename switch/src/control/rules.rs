@@ -1,9 +1,15 @@
-//! Flows as text: checked before anything is changed, parsed when the ports have their numbers.
+//! Flows, groups and meters as text: checked before anything is changed, parsed when the ports have their numbers.
 
+use crate::bridge::mirror::{Mirror, MirrorOutput};
 use crate::bridge::{BridgeId, BridgePorts, World};
 use crate::slowpath::SlowPath;
+use crate::slowpath::settings::NoMeter;
 use config::{Bridge, Document};
-use flow::ofp::{FlowFilter, FlowSpec, Match, PortNames, format_flow, parse_flow};
+use config::{CheckRules, Rules};
+use flow::ofp::{
+    Action, FlowFilter, FlowSpec, GroupSpec, Match, MeterSpec, PortNames, format_flow, format_group,
+    parse_flow, parse_group, parse_meter,
+};
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 /// Names and OpenFlow numbers of a bridge's running ports, to take to another thread.
@@ -81,17 +87,65 @@ pub fn parse(text: &str, names: &dyn PortNames) -> Result<FlowSpec, String> {
     parse_flow(text, names).map_err(|error| error.to_string())
 }
 
-/// A [`config::CheckFlow`].
-pub fn check(text: &str, bridge: &Bridge) -> Result<(), String> {
-    parse(text, &Planned { bridge, before: None }).map(|_| ())
+/// Judges a document's flows, groups and meters by the ports and meters of their bridge. Flows and groups may also
+/// name ports that the bridge, by its name, has had.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Check<'a>(pub Option<&'a BTreeMap<String, Names>>);
+
+impl CheckRules for Check<'_> {
+    fn check(&self, bridge: &Bridge, wrong: &mut dyn FnMut(Rules, usize, String)) {
+        let before = self.0.and_then(|all| all.get(&bridge.name));
+        let mut meters = HashSet::new();
+        for (at, text) in bridge.meters.iter().enumerate() {
+            match parse_meter(text) {
+                Ok(spec) if meters.insert(spec.id) => {}
+                Ok(spec) => wrong(Rules::Meters, at, format!("meter={}: there is another one", spec.id)),
+                Err(error) => wrong(Rules::Meters, at, error.to_string()),
+            }
+        }
+        let mut groups = HashSet::new();
+        for (at, text) in bridge.groups.iter().enumerate() {
+            match read_planned(bridge, before, |names| parse_group(text, names).map_err(|e| e.to_string())) {
+                Ok(spec) if groups.insert(spec.id) => {}
+                Ok(spec) => wrong(Rules::Groups, at, format!("group_id={}: there is another one", spec.id)),
+                Err(error) => wrong(Rules::Groups, at, error),
+            }
+        }
+        for (at, text) in bridge.flows.iter().enumerate() {
+            let spec = read_planned(bridge, before, |names| parse(text, names));
+            if let Err(error) = spec.and_then(|spec| check_meters(&spec, |id| meters.contains(&id))) {
+                wrong(Rules::Flows, at, error);
+            }
+        }
+    }
 }
 
-/// [`check`], but the flow may also name ports that the bridge has had.
-pub fn check_with(text: &str, bridge: &Bridge, before: Option<&Names>) -> Result<(), String> {
-    check(text, bridge).or_else(|error| match before {
-        Some(_) => parse(text, &Planned { bridge, before }).map(|_| ()).map_err(|_| error),
+/// Reads a text by the names that a bridge will have, else by those and the ones that it had.
+fn read_planned<T>(
+    bridge: &Bridge,
+    before: Option<&Names>,
+    read: impl Fn(&dyn PortNames) -> Result<T, String>,
+) -> Result<T, String> {
+    read(&Planned { bridge, before: None }).or_else(|error| match before {
+        Some(_) => read(&Planned { bridge, before }).map_err(|_| error),
         None => Err(error),
     })
+}
+
+/// The meters that a rule names. They stand in front of all other actions.
+pub fn meters_of(spec: &FlowSpec) -> impl Iterator<Item = u32> + '_ {
+    spec.actions.iter().filter_map(|action| match action {
+        Action::Meter(id) => Some(*id),
+        _ => None,
+    })
+}
+
+/// Refuses a rule that names a meter which is not there, as OVS does. Groups may come later, as there.
+pub fn check_meters(spec: &FlowSpec, has: impl Fn(u32) -> bool) -> Result<(), String> {
+    match meters_of(spec).find(|id| !has(*id)) {
+        Some(id) => Err(format!("meter:{id}: expected a meter of the bridge; add-meter adds one")),
+        None => Ok(()),
+    }
 }
 
 /// Lets flows that name ports which the bridge no longer has go on by their numbers, as in Open vSwitch, where a
@@ -101,9 +155,19 @@ pub fn by_number(bridge: &mut Bridge, before: &Names) {
     if before.numbers.keys().all(has) {
         return;
     }
+    let mut groups = std::mem::take(&mut bridge.groups);
+    for text in &mut groups {
+        if parse_group(text, &Planned { bridge, before: None }).is_err() {
+            let names = Planned { bridge, before: Some(before) };
+            if let Ok(spec) = parse_group(text, &names) {
+                *text = format_group(&spec, &names);
+            }
+        }
+    }
+    bridge.groups = groups;
     let mut flows = std::mem::take(&mut bridge.flows);
     flows.retain_mut(|text| {
-        if check(text, bridge).is_ok() {
+        if parse(text, &Planned { bridge, before: None }).is_ok() {
             return true;
         }
         let names = Planned { bridge, before: Some(before) };
@@ -182,9 +246,59 @@ pub fn read(slow: &mut SlowPath, bridge: &Bridge, old: Option<&Bridge>) -> Resul
     Ok(())
 }
 
-/// Everything that is wrong with a document, its flows included.
+/// What is wrong with a bridge's groups or meters.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PolicyError {
+    /// A text that does not read.
+    #[error("{0}")]
+    Text(String),
+    /// The switch has no more meters.
+    #[error(transparent)]
+    NoMeter(#[from] NoMeter),
+}
+
+/// Makes a bridge's meters, groups and mirrors those of its document entry.
+///
+/// # Errors
+/// What is wrong; nothing is changed then.
+pub fn read_policy(slow: &mut SlowPath, bridge: &Bridge) -> Result<(), PolicyError> {
+    let Some(id) = slow.world.bridge_named(&bridge.name) else { return Ok(()) };
+    let text = |error: flow::ofp::ParseError| PolicyError::Text(error.to_string());
+    let meters: Vec<MeterSpec> =
+        bridge.meters.iter().map(|meter| parse_meter(meter)).collect::<Result<_, _>>().map_err(text)?;
+    let names = BridgePorts { world: &slow.world, bridge: id };
+    let groups: Vec<GroupSpec> = bridge
+        .groups
+        .iter()
+        .map(|group| parse_group(group, &names))
+        .collect::<Result<_, _>>()
+        .map_err(text)?;
+    let port = |name: &String| slow.world.port_named(name);
+    let mirrors = bridge.mirrors.iter().filter_map(|mirror| {
+        // A port that did not come back: it was said so.
+        let output = match (&mirror.output_port, mirror.output_vlan) {
+            (Some(name), _) => MirrorOutput::Port(port(name)?),
+            (None, vlan) => MirrorOutput::Vlan(vlan?),
+        };
+        Some(Mirror {
+            name: mirror.name.clone(),
+            all: mirror.select_all,
+            src: mirror.select_src_port.iter().filter_map(port).collect(),
+            dst: mirror.select_dst_port.iter().filter_map(port).collect(),
+            vlans: mirror.select_vlan.clone(),
+            output,
+        })
+    });
+    let mirrors = mirrors.collect();
+    slow.set_meters(id, &meters)?;
+    slow.set_groups(id, &groups);
+    slow.set_mirrors(id, mirrors);
+    Ok(())
+}
+
+/// Everything that is wrong with a document, its flows, groups and meters included.
 pub fn problems(document: &Document) -> Vec<config::Problem> {
-    config::validate_with(document, &check)
+    config::validate_with(document, &Check(None))
 }
 
 #[cfg(test)]
@@ -207,25 +321,62 @@ mod tests {
         }
     }
 
-    #[test]
-    fn flows_are_judged_by_the_ports_of_their_bridge() {
-        let mut bridge = Bridge::new("br0");
-        bridge.ports =
-            ["p0", "p1"].map(|name| config::Port { name: name.into(), ..Default::default() }).into();
-        check("in_port=p0,actions=output:p1", &bridge).unwrap();
-        check("actions=NORMAL", &bridge).unwrap();
-        let error = check("in_port=p9,actions=drop", &bridge).unwrap_err();
-        assert!(error.starts_with("in_port=p9: expected"), "{error}");
-        assert!(check("in_port=p0", &bridge).unwrap_err().contains("actions"));
-        check("ip,actions=dec_ttl", &bridge).unwrap();
+    fn with_ports(names: &[&str]) -> Bridge {
+        let ports = names.iter().map(|name| config::Port { name: (*name).into(), ..Default::default() });
+        Bridge { ports: ports.collect(), ..Bridge::new("br0") }
+    }
+
+    /// What is wrong with a bridge's rules.
+    fn wrong(bridge: &Bridge, before: Option<&Names>) -> Vec<(Rules, usize, String)> {
+        let before = before.map(|names| [("br0".to_owned(), names.clone())].into());
+        let mut found = Vec::new();
+        Check(before.as_ref()).check(bridge, &mut |list, at, message| found.push((list, at, message)));
+        found
     }
 
     #[test]
-    fn flows_that_name_ports_which_went_go_on_by_number() {
-        let mut bridge = Bridge::new("br0");
+    fn rules_are_judged_by_ports_and_meters_of_their_bridge() {
+        let mut bridge = with_ports(&["p0", "p1"]);
+        bridge.meters = ["meter=1,bands=type=drop rate=1", "meter=x", "meter=1,bands=type=drop rate=2"]
+            .map(str::to_owned)
+            .into();
+        bridge.groups = [
+            "group_id=1,type=all,bucket=output:p1",
+            "group_id=2,type=all,bucket=output:p9",
+            "group_id=1,type=all,bucket=output:p1",
+        ]
+        .map(str::to_owned)
+        .into();
+        bridge.flows = [
+            "in_port=p0,actions=meter:1,output:p1",
+            "actions=NORMAL",
+            "in_port=p9,actions=drop",
+            "in_port=p0",
+            "ip,actions=meter:2,dec_ttl,NORMAL",
+            // As in OVS, a group may come later.
+            "ip,actions=group:77",
+        ]
+        .map(str::to_owned)
+        .into();
+        let found = wrong(&bridge, None);
+        let places: Vec<(Rules, usize)> = found.iter().map(|(list, at, _)| (*list, *at)).collect();
+        use Rules::{Flows, Groups, Meters};
+        assert_eq!(
+            places,
+            [(Meters, 1), (Meters, 2), (Groups, 1), (Groups, 2), (Flows, 2), (Flows, 3), (Flows, 4)]
+        );
+        assert_eq!(found[1].2, "meter=1: there is another one");
+        assert!(found[2].2.starts_with("output:p9: expected"), "{found:?}");
+        assert_eq!(found[3].2, "group_id=1: there is another one");
+        assert!(found[4].2.starts_with("in_port=p9: expected"), "{found:?}");
+        assert!(found[5].2.contains("actions"), "{found:?}");
+        assert_eq!(found[6].2, "meter:2: expected a meter of the bridge; add-meter adds one");
+    }
+
+    #[test]
+    fn rules_that_name_ports_which_went_go_on_by_number() {
         // p2 comes with the same change and has no number yet.
-        bridge.ports =
-            ["p0", "p2"].map(|name| config::Port { name: name.into(), ..Default::default() }).into();
+        let mut bridge = with_ports(&["p0", "p2"]);
         let lines = [
             "in_port=p0,actions=output:p1",
             "in_port=p1 actions=output:p2",
@@ -234,13 +385,23 @@ mod tests {
             "in_port=p7,actions=drop",
         ];
         bridge.flows = lines.map(str::to_owned).into();
+        bridge.groups = ["group_id=1,type=ff,bucket=watch_port:p1,2", "group_id=2,type=all,bucket=p2"]
+            .map(str::to_owned)
+            .into();
         let before: Names = [("p0".to_owned(), 1), ("p1".to_owned(), 2)].into_iter().collect();
-        assert!(check(lines[0], &bridge).is_err() && check_with(lines[0], &bridge, None).is_err());
-        check_with(lines[0], &bridge, Some(&before)).unwrap();
-        assert!(check_with(lines[4], &bridge, Some(&before)).is_err());
+        assert_eq!(wrong(&bridge, None).len(), 5);
+        let found = wrong(&bridge, Some(&before));
+        assert!(matches!(found.as_slice(), [(Rules::Flows, 4, _)]), "{found:?}");
         by_number(&mut bridge, &before);
         // Only what has to change does.
         let expected = ["in_port=p0,actions=output:2", "in_port=2,actions=output:p2", lines[2], lines[4]];
         assert_eq!(bridge.flows, expected);
+        assert_eq!(
+            bridge.groups,
+            [
+                "group_id=1,type=ff,bucket=bucket_id:0,watch_port:2,actions=output:2",
+                "group_id=2,type=all,bucket=p2"
+            ]
+        );
     }
 }

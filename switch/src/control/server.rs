@@ -6,7 +6,10 @@
 //! | `GET /v1/interfaces`, `/v1/interfaces/NAME` | ports with their counters |
 //! | `POST /v1/transaction` | a command line in `ovs-vsctl`'s grammar |
 //! | `GET`, `PUT /v1/document` | the desired state, as TOML in JSON; `PUT` takes TOML, or JSON when it says so |
-//! | `GET /v1/flows/BRIDGE?match=` , `POST /v1/flows/BRIDGE/add`, `/delete`, `/replace` | rules |
+//! | `GET /v1/flows/BRIDGE?match=` , `POST /v1/flows/BRIDGE/add`, `/modify`, `/delete`, `/replace` | rules |
+//! | `GET /v1/groups/BRIDGE?match=` , `POST /v1/groups/BRIDGE/add`, `/modify`, `/delete` | groups |
+//! | `GET /v1/meters/BRIDGE?match=` , `POST /v1/meters/BRIDGE/add`, `/modify`, `/delete` | meters |
+//! | `GET /v1/capture/port/NAME?count=&seconds=`, `/v1/capture/controller/BRIDGE` | packets, as a pcap file |
 //! | `GET /v1/fdb/BRIDGE`, `POST .../add`, `/delete`, `/flush` | MAC addresses |
 //! | `GET /v1/neigh`, `POST /v1/neigh/BRIDGE/set`, `/v1/neigh/flush` | neighbours |
 //! | `GET /v1/route`, `POST /v1/route/BRIDGE/add`, `/delete` | routes |
@@ -15,7 +18,7 @@
 //! | `POST /v1/trace/BRIDGE` | what would become of a packet |
 
 use super::apply::{ChangeError, Switch};
-use super::{configure, flows, operate, views};
+use super::{capture, configure, flows, groups, operate, views};
 use crate::api::ErrorBody;
 use crate::datapath::counters::WorkerCounters;
 use crate::slowpath::Handle;
@@ -108,7 +111,9 @@ impl From<ChangeError> for Refused {
     fn from(error: ChangeError) -> Refused {
         let status = match &error {
             ChangeError::Invalid(_) | ChangeError::Rule(..) => StatusCode::BAD_REQUEST,
-            ChangeError::NeedsRestart | ChangeError::Device(_) => StatusCode::CONFLICT,
+            ChangeError::NeedsRestart | ChangeError::Device(_) | ChangeError::NoMeter(_) => {
+                StatusCode::CONFLICT
+            }
             ChangeError::Full(_) => StatusCode::INTERNAL_SERVER_ERROR,
             ChangeError::Stopping(_) => StatusCode::SERVICE_UNAVAILABLE,
         };
@@ -133,6 +138,17 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/v1/document", get(configure::document).put(configure::replace))
         .route("/v1/flows/{bridge}", get(flows::dump))
         .route("/v1/flows/{bridge}/add", post(flows::add))
+        .route("/v1/flows/{bridge}/modify", post(flows::modify))
+        .route("/v1/groups/{bridge}", get(groups::groups))
+        .route("/v1/groups/{bridge}/add", post(groups::group_add))
+        .route("/v1/groups/{bridge}/modify", post(groups::group_modify))
+        .route("/v1/groups/{bridge}/delete", post(groups::group_delete))
+        .route("/v1/meters/{bridge}", get(groups::meters))
+        .route("/v1/meters/{bridge}/add", post(groups::meter_add))
+        .route("/v1/meters/{bridge}/modify", post(groups::meter_modify))
+        .route("/v1/meters/{bridge}/delete", post(groups::meter_delete))
+        .route("/v1/capture/port/{name}", get(capture::port))
+        .route("/v1/capture/controller/{bridge}", get(capture::controller))
         .route("/v1/flows/{bridge}/delete", post(flows::delete))
         .route("/v1/flows/{bridge}/replace", post(flows::replace))
         .route("/v1/trace/{bridge}", post(flows::trace))

@@ -3,14 +3,15 @@
 use super::Failure;
 use crate::api::ErrorBody;
 use http_body_util::{BodyExt, Full};
-use hyper::body::Bytes;
-use hyper::{Method, Request};
+use hyper::body::{Bytes, Incoming};
+use hyper::{Method, Request, Response};
 use hyper_util::rt::TokioIo;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::path::{Path, PathBuf};
 use tokio::net::UnixStream;
 use tokio::runtime::Runtime;
+use tokio::task::JoinHandle;
 
 /// A way to the daemon.
 #[derive(Debug)]
@@ -49,15 +50,56 @@ impl Client {
             return serde_json::from_slice(&answer)
                 .map_err(|error| Failure::Connection(format!("answer of the daemon: {error}")));
         }
-        let error = serde_json::from_slice::<ErrorBody>(&answer)
-            .map_or_else(|_| String::from_utf8_lossy(&answer).into_owned(), |body| body.error);
-        Err(Failure::Refused(error))
+        Err(refusal(&answer))
+    }
+
+    /// `GET` of a stream, piece by piece to `take`. Returns the trailer called `end`.
+    pub fn stream(
+        &self,
+        path: &str,
+        end: &str,
+        mut take: impl FnMut(&[u8]) -> Result<(), Failure>,
+    ) -> Result<Option<String>, Failure> {
+        self.runtime.block_on(async {
+            let (connection, mut answer) = self.request(Method::GET, path, Vec::new()).await?;
+            if !answer.status().is_success() {
+                let body = answer.into_body().collect().await.map_err(|e| self.lost(&e))?.to_bytes();
+                connection.abort();
+                return Err(refusal(&body));
+            }
+            let mut reason = None;
+            while let Some(frame) = answer.body_mut().frame().await {
+                let frame = frame.map_err(|e| self.lost(&e))?;
+                if let Some(bytes) = frame.data_ref() {
+                    take(bytes)?;
+                } else if let Some(value) = frame.trailers_ref().and_then(|trailers| trailers.get(end)) {
+                    reason = Some(String::from_utf8_lossy(value.as_bytes()).into_owned());
+                }
+            }
+            connection.abort();
+            Ok(reason)
+        })
+    }
+
+    fn lost(&self, error: &dyn std::fmt::Display) -> Failure {
+        Failure::Connection(format!("control socket {}: {error}", self.path.display()))
     }
 
     async fn send(&self, method: Method, path: &str, body: Vec<u8>) -> Result<(bool, Bytes), Failure> {
-        let lost = |error: &dyn std::fmt::Display| {
-            Failure::Connection(format!("control socket {}: {error}", self.path.display()))
-        };
+        let (connection, answer) = self.request(method, path, body).await?;
+        let ok = answer.status().is_success();
+        let body = answer.into_body().collect().await.map_err(|e| self.lost(&e))?.to_bytes();
+        connection.abort();
+        Ok((ok, body))
+    }
+
+    /// Sends a request; the answer comes as long as the connection's task runs.
+    async fn request(
+        &self,
+        method: Method,
+        path: &str,
+        body: Vec<u8>,
+    ) -> Result<(JoinHandle<hyper::Result<()>>, Response<Incoming>), Failure> {
         let stream = UnixStream::connect(&self.path).await.map_err(|error| {
             let path = self.path.display();
             Failure::Connection(format!(
@@ -65,7 +107,7 @@ impl Client {
             ))
         })?;
         let (mut sender, connection) =
-            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|e| lost(&e))?;
+            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|e| self.lost(&e))?;
         let connection = tokio::spawn(connection);
         // PUT is TOML, the daemon's default; all else is JSON.
         let kind = if method == Method::PUT { "application/toml" } else { "application/json" };
@@ -74,14 +116,20 @@ impl Client {
             .uri(path)
             .header("host", "vxswitch")
             .header("content-type", kind)
+            // A stream says by a trailer why it ended.
+            .header("te", "trailers")
             .body(Full::new(Bytes::from(body)))
-            .map_err(|e| lost(&e))?;
-        let answer = sender.send_request(request).await.map_err(|e| lost(&e))?;
-        let ok = answer.status().is_success();
-        let body = answer.into_body().collect().await.map_err(|e| lost(&e))?.to_bytes();
-        connection.abort();
-        Ok((ok, body))
+            .map_err(|e| self.lost(&e))?;
+        let answer = sender.send_request(request).await.map_err(|e| self.lost(&e))?;
+        Ok((connection, answer))
     }
+}
+
+/// What a refusal's body says.
+fn refusal(body: &[u8]) -> Failure {
+    let error = serde_json::from_slice::<ErrorBody>(body)
+        .map_or_else(|_| String::from_utf8_lossy(body).into_owned(), |body| body.error);
+    Failure::Refused(error)
 }
 
 /// A piece of a path or query, with everything escaped that has a meaning there.

@@ -1,11 +1,10 @@
 //! From words to requests, and from answers to what is printed.
 
 use super::client::{Client, escape};
-use super::{Failure, Globals, out, print, top};
+use super::{Failure, Globals, flows, out, print, top};
 use crate::api::{
-    CommandOutput, DocumentBody, Done, Drops, FdbEdit, FdbEntry, FlowDelete, FlowRow, Flows, InterfaceRow,
-    LcoreRow, MegaflowRow, NeighbourEdit, NeighbourEntry, RouteEntry, Trace, TraceRequest, Transaction,
-    TransactionReply, UpcallStats,
+    CommandOutput, DocumentBody, Done, Drops, FdbEdit, FdbEntry, LcoreRow, MegaflowRow, NeighbourEdit,
+    NeighbourEntry, RouteEntry, Transaction, TransactionReply, UpcallStats,
 };
 use serde::Serialize;
 use std::process::ExitCode;
@@ -14,19 +13,19 @@ use std::process::ExitCode;
 const NO_BRIDGE: u8 = 2;
 
 /// What a command works with.
-struct Session<'g> {
-    globals: &'g Globals,
-    client: Client,
+pub(super) struct Session<'g> {
+    pub globals: &'g Globals,
+    pub client: Client,
 }
 
 impl Session<'_> {
     /// Prints an answer as JSON if asked to, else as `text` makes it.
-    fn show<T: Serialize>(&self, answer: &T, text: impl FnOnce(&T) -> String) {
+    pub fn show<T: Serialize>(&self, answer: &T, text: impl FnOnce(&T) -> String) {
         if self.globals.json { out(&json(answer)) } else { out(&text(answer)) }
     }
 
     /// Prints nothing but, if asked to, JSON.
-    fn done(&self, done: Done) {
+    pub fn done(&self, done: Done) {
         self.show(&done, |_| String::new());
     }
 }
@@ -41,9 +40,7 @@ pub fn run(globals: &Globals, words: &[String]) -> Result<ExitCode, Failure> {
     let session = Session { globals, client: Client::new(&globals.control)? };
     let name = words.iter().find(|word| !word.starts_with("--")).map_or("", String::as_str);
     match name {
-        "add-flow" | "add-flows" | "replace-flows" | "del-flows" | "dump-flows" | "dump-ports" | "trace" => {
-            flows(&session, name, words)?;
-        }
+        name if flows::COMMANDS.contains(&name) => return flows::run(&session, name, words),
         "fdb" | "neigh" | "route" => tables(&session, &words.iter().map(String::as_str).collect::<Vec<_>>())?,
         "megaflow" | "lcore" | "upcall" | "drops" | "top" | "document" => {
             inside(&session, &words.iter().map(String::as_str).collect::<Vec<_>>())?;
@@ -74,72 +71,11 @@ fn transaction(session: &Session<'_>, words: &[String]) -> Result<ExitCode, Fail
     Ok(status)
 }
 
-/// Lines of a file of flows, without comments and empty ones.
-fn read_flows(file: &str) -> Result<Vec<String>, Failure> {
-    let text = read(file)?;
-    let lines = text.lines().map(|line| line.split('#').next().unwrap_or_default().trim());
-    Ok(lines.filter(|line| !line.is_empty()).map(str::to_owned).collect())
-}
-
-fn read(file: &str) -> Result<String, Failure> {
+/// A file's text; `-` is stdin.
+pub(super) fn read(file: &str) -> Result<String, Failure> {
     let text =
         if file == "-" { std::io::read_to_string(std::io::stdin()) } else { std::fs::read_to_string(file) };
     text.map_err(|error| Failure::File(file.to_owned(), error))
-}
-
-fn flows(session: &Session<'_>, name: &str, words: &[String]) -> Result<(), Failure> {
-    let strict = words.iter().any(|word| word == "--strict");
-    if let Some(option) = words.iter().find(|word| word.starts_with("--") && *word != "--strict") {
-        return Failure::usage(format!("'{name}' command has no '{option}' option"));
-    }
-    let words: Vec<&str> = words.iter().map(String::as_str).filter(|word| *word != "--strict").collect();
-    let client = &session.client;
-    let path = |bridge: &str, verb: &str| format!("/v1/flows/{}{verb}", escape(bridge));
-    match words.as_slice() {
-        ["add-flow", bridge, flow @ ..] if !flow.is_empty() => {
-            // As typed without quotes: the words are one flow.
-            let body = Flows { flows: vec![flow.join(" ")] };
-            session.done(client.post(&path(bridge, "/add"), &body)?);
-        }
-        ["add-flows", bridge, file] => {
-            session.done(client.post(&path(bridge, "/add"), &Flows { flows: read_flows(file)? })?);
-        }
-        ["replace-flows", bridge, file] => {
-            session.done(client.post(&path(bridge, "/replace"), &Flows { flows: read_flows(file)? })?);
-        }
-        ["del-flows", bridge, what @ ..] => {
-            let body = FlowDelete { matches: what.join(" "), strict };
-            session.done(client.post(&path(bridge, "/delete"), &body)?);
-        }
-        ["dump-flows", bridge, what @ ..] => {
-            let query = format!("?match={}&strict={strict}", escape(&what.join(" ")));
-            let rows: Vec<FlowRow> = client.get(&path(bridge, &query))?;
-            session.show(&rows, |rows| {
-                print::each_line(rows.iter().map(|row| format!(" {}", row.text.trim_start())))
-            });
-        }
-        ["dump-ports", bridge, port @ ..] if port.len() <= 1 => {
-            let mut rows: Vec<InterfaceRow> = client.get("/v1/interfaces")?;
-            rows.retain(|row| row.bridge == *bridge);
-            if rows.is_empty() {
-                return Err(Failure::Refused(format!("no bridge named {bridge}")));
-            }
-            if let [port] = port {
-                rows.retain(|row| row.name == *port || row.ofport.to_string() == *port);
-                if rows.is_empty() {
-                    return Err(Failure::Refused(format!("bridge {bridge} has no port {port}")));
-                }
-            }
-            session.show(&rows, |rows| print::ports(rows));
-        }
-        ["trace", bridge, flow @ ..] if !flow.is_empty() => {
-            let body = TraceRequest { flow: flow.join(" ") };
-            let trace: Trace = client.post(&format!("/v1/trace/{}", escape(bridge)), &body)?;
-            session.show(&trace, print::trace);
-        }
-        _ => return Failure::usage(format!("'{name}': wrong number of arguments")),
-    }
-    Ok(())
 }
 
 fn tables(session: &Session<'_>, words: &[&str]) -> Result<(), Failure> {

@@ -3,8 +3,11 @@
 //! Configuration is `ovs-vsctl`'s grammar and goes to the daemon as it was typed; flows are `ovs-ofctl`'s; the rest
 //! is noun and verb. Results go to stdout, one clear line to stderr when something is wrong.
 
+mod capture;
 mod client;
 mod commands;
+mod diff;
+mod flows;
 mod print;
 mod top;
 
@@ -21,18 +24,25 @@ Configuration, as ovs-vsctl (commands joined by -- are one transaction):
   [--may-exist] add-br BR             [--if-exists] del-br BR       list-br   br-exists BR
   [--may-exist] add-port BR PORT [COLUMN=VALUE]...                  list-ports BR
   [--if-exists] del-port [BR] PORT    port-to-br PORT
-  set|add|remove|clear|get|list bridge|port|interface ...           set-fail-mode BR standalone|secure
+  set|add|remove|clear|get|list bridge|port|interface|mirror ...    set-fail-mode BR standalone|secure
+  [--id=@M] create mirror name=NAME [COLUMN=VALUE]...               destroy mirror NAME
   document [FILE|-]                   print the desired state as TOML, or make a file's the desired state
 Flows, as ovs-ofctl:
   add-flow BR FLOW                    add-flows BR FILE|-           replace-flows BR FILE|-
-  [--strict] del-flows BR [MATCH]     dump-flows BR [MATCH]         dump-ports BR [PORT]
+  [--strict] mod-flows BR FLOW        [--strict] del-flows BR [MATCH]
+  dump-flows BR [MATCH]               dump-aggregate BR [MATCH]     diff-flows BR|FILE BR|FILE
+  add-group BR GROUP                  add-groups BR FILE|-          [--may-create] mod-group BR GROUP
+  del-groups BR [group_id=N]          dump-groups BR [N]            dump-group-stats BR [N]
+  add-meter|mod-meter BR METER        del-meters BR [meter=N]       dump-meters|meter-stats BR [meter=N]
+  dump-ports BR [PORT]
 Tables:
   fdb show BR                         fdb add BR PORT VLAN MAC [REMOTE]   fdb del BR VLAN MAC   fdb flush BR
   neigh show [BR]                     neigh set BR IP MAC                 neigh flush [BR]
   route show                          route add BR PREFIX [VIA]           route del BR PREFIX [VIA]
 Inside:
   megaflow show [BR]                  lcore show                    upcall show
-  drops [-a]                          trace BR FLOW                 top [-n COUNT] [-d SECONDS]
+  drops [-a]                          trace BR FLOW [HEX PACKET]    top [-n COUNT] [-d SECONDS]
+  capture PORT|controller:BR FILE|- [--count N] [--seconds S]
 
   -j, --json         print JSON
   --control SOCKET   the daemon's control socket (or VXSWITCH_CONTROL)

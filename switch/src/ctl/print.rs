@@ -1,9 +1,10 @@
 //! Answers as text for people.
 
 use crate::api::{
-    BridgeRow, CommandOutput, Drops, FdbEntry, InterfaceRow, LcoreRow, MegaflowRow, NeighbourEntry,
-    RouteEntry, Show, Trace, UpcallStats,
+    BridgeRow, CommandOutput, Drops, FdbEntry, GroupRow, InterfaceRow, LcoreRow, MegaflowRow, MeterRow,
+    NeighbourEntry, RouteEntry, Show, Trace, UpcallStats,
 };
+use flow::ofp::PORT_LOCAL;
 use std::fmt::Write as _;
 
 /// Rows under their heads, columns as wide as needed. Columns whose name starts with `>` go to the right.
@@ -146,7 +147,7 @@ pub fn ports(rows: &[InterfaceRow]) -> String {
     let mut text = String::new();
     for row in rows {
         let count = |name: &str| row.statistics.get(name).copied().unwrap_or(0);
-        let name = if row.kind == "internal" { "LOCAL" } else { &row.name };
+        let name = if row.ofport == PORT_LOCAL { "LOCAL" } else { &row.name };
         for way in ["rx", "tx"] {
             let start = if way == "rx" { format!("  port {name:>8}: ") } else { " ".repeat(17) };
             let _ = writeln!(
@@ -160,6 +161,33 @@ pub fn ports(rows: &[InterfaceRow]) -> String {
         }
     }
     text
+}
+
+/// `dump-group-stats`, as `ovs-ofctl` prints it; buckets are not counted one by one.
+pub fn group_stats(rows: &[GroupRow]) -> String {
+    each_line(rows.iter().map(|row| {
+        format!(
+            " group_id={},duration={}s,ref_count={},packet_count={},byte_count={}",
+            row.id, row.duration, row.flows, row.packets, row.bytes
+        )
+    }))
+}
+
+/// `meter-stats`, as `ovs-ofctl` prints it. What the one band has counted is what was dropped.
+pub fn meter_stats(rows: &[MeterRow]) -> String {
+    each_line(rows.iter().map(|row| {
+        format!(
+            "meter:{} flow_count:{} packet_in_count:{} byte_in_count:{} duration:{}s bands:\n\
+             0: packet_count:{} byte_count:{}",
+            row.id,
+            row.flows,
+            row.passed_packets + row.dropped_packets,
+            row.passed_bytes + row.dropped_bytes,
+            row.duration,
+            row.dropped_packets,
+            row.dropped_bytes
+        )
+    }))
 }
 
 /// `fdb show`, as `ovs-appctl fdb/show` with the remote VTEP.
@@ -277,7 +305,11 @@ pub fn trace(trace: &Trace) -> String {
         line(&mut text, 0, step);
     }
     let megaflow = if trace.megaflow.is_empty() { "any packet" } else { &trace.megaflow };
-    let _ = write!(text, "\nMegaflow: {megaflow}\nDatapath actions: {}\n", trace.actions);
+    let flow = if trace.final_flow.is_empty() { "unchanged" } else { &trace.final_flow };
+    let _ = write!(text, "\nFinal flow: {flow}\nMegaflow: {megaflow}\nDatapath actions: {}\n", trace.actions);
+    if let Some(drop) = &trace.reason {
+        line(&mut text, 0, format_args!("Drop reason: {}: {}", drop.reason, drop.description));
+    }
     text
 }
 

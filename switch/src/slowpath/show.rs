@@ -2,7 +2,9 @@
 
 use super::SlowPath;
 use super::adjacencies::ReachSpec;
-use crate::api::{FdbEntry, FlowRow, MegaflowRow, NeighbourEntry, RemoteRow, RouteEntry, Trace, UpcallStats};
+use crate::api::{
+    FdbEntry, FlowRow, MegaflowRow, NeighbourEntry, RemoteRow, RouteEntry, Trace, TraceDrop, UpcallStats,
+};
 use crate::bridge::translate::{Traced, trace};
 use crate::bridge::{BridgeId, BridgePorts, PortKind};
 use crate::control::rules::canonical;
@@ -180,7 +182,9 @@ impl SlowPath {
             .map(|rule| {
                 let (packets, bytes) = rule.stats();
                 let duration = rule.created.elapsed();
-                let stats = FlowStats { duration, packets, bytes, idle_age: None };
+                let timed = rule.spec.idle_timeout != 0;
+                let idle_age = timed.then(|| rule.idle_age(Instant::now()));
+                let stats = FlowStats { duration, packets, bytes, idle_age };
                 FlowRow {
                     flow: canonical(&rule.spec, &names),
                     packets,
@@ -259,14 +263,14 @@ impl SlowPath {
         let names = BridgePorts { world: &self.world, bridge };
         Some(Trace {
             flow: format_key(key, &names),
-            final_flow: format_key(&last, &names),
             steps,
-            reason: translation
-                .program
-                .ends_in()
-                .map(|reason| format!("{}: {}", reason.name(), reason.description())),
             megaflow: format_megaflow(&packet, &translation.mask, &DatapathNames(self)),
             actions: self.describe(&translation.program),
+            final_flow: if last == *key { String::new() } else { format_key(&last, &names) },
+            reason: translation.program.ends_in().map(|reason| TraceDrop {
+                reason: reason.name().into(),
+                description: reason.description().into(),
+            }),
         })
     }
 }

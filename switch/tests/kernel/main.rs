@@ -5,6 +5,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod internal;
 mod neighbours;
 mod reconfigure;
 mod switching;

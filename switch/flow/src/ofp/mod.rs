@@ -27,10 +27,10 @@ pub use field::{Field, FieldInfo, Format, Subfield};
 pub use flow::{
     DEFAULT_PRIORITY, FlowFilter, FlowMod, FlowSpec, parse_flow, parse_flow_match, parse_flow_mod, parse_key,
 };
-pub use group::{Bucket, GroupKind, GroupSpec};
+pub use group::{Bucket, GroupKind, GroupSpec, format_group, parse_group, parse_group_filter};
 pub use key::{MATCH_WORDS, Match, MatchKey};
 pub use megaflow::format_megaflow;
-pub use meter::{MeterSpec, MeterUnit};
+pub use meter::{MeterSpec, MeterUnit, format_meter, parse_meter, parse_meter_filter};
 pub use port::{
     PORT_ALL, PORT_CONTROLLER, PORT_FLOOD, PORT_IN_PORT, PORT_LOCAL, PORT_MAX, PORT_NORMAL, PortNames,
 };

@@ -1,5 +1,6 @@
 //! The rule language as a whole: texts in, texts out.
 
+mod groups;
 mod random;
 
 use super::*;

@@ -1,0 +1,288 @@
+//! `GET /v1/capture/...`: packets as they pass, as a stream of a pcap file. It ends with the client, after as many
+//! packets or seconds as were asked for, or with the port; the trailer [`END`] then says why.
+
+use super::server::{App, Refused};
+use crate::bridge::BridgeId;
+use crate::slowpath::Handle;
+use crate::slowpath::capture::{CaptureFilter, CaptureId, Captured};
+use axum::body::{Body, Bytes};
+use axum::extract::{Path, Query, State};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
+use axum::response::{IntoResponse, Response};
+use flow::program::PortId;
+use hyper::body::{Body as HttpBody, Frame};
+use serde::Deserialize;
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant, UNIX_EPOCH};
+use tokio::sync::mpsc;
+
+/// Trailer with the reason why a stream ended; none when the client asked for no more.
+pub const END: &str = "x-vxswitch-end";
+/// Packets that wait for the client before more are lost.
+const WAITING: usize = 4096;
+/// Pieces of the stream that wait for the client.
+const PIECES: usize = 16;
+/// A piece is sent when it is so long, or when nothing more waits.
+const PIECE: usize = 64 << 10;
+/// How often a stream without packets looks whether client and port are still there.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// Longest packet in the file.
+const SNAPLEN: u32 = 262_144;
+
+/// What `capture` takes.
+#[derive(Debug, Clone, Copy, Deserialize)]
+pub(super) struct CaptureQuery {
+    count: Option<u64>,
+    seconds: Option<f64>,
+}
+
+/// What is watched.
+#[derive(Debug, Clone)]
+enum Watched {
+    Port(String, PortId),
+    Controller(String, BridgeId),
+}
+
+impl Watched {
+    fn filter(&self) -> CaptureFilter {
+        match self {
+            Watched::Port(_, id) => CaptureFilter::Port(*id),
+            Watched::Controller(_, id) => CaptureFilter::Controller(*id),
+        }
+    }
+
+    /// Whether it is still there: the number may be another's by now.
+    fn is_there(&self, world: &crate::bridge::World) -> bool {
+        match self {
+            Watched::Port(name, id) => world.port_named(name) == Some(*id),
+            Watched::Controller(name, id) => world.bridge_named(name) == Some(*id),
+        }
+    }
+
+    fn gone(&self) -> String {
+        match self {
+            Watched::Port(name, _) => format!("port {name} is gone"),
+            Watched::Controller(name, _) => format!("bridge {name} is gone"),
+        }
+    }
+}
+
+/// `GET /v1/capture/port/NAME`.
+pub(super) async fn port(
+    State(app): State<Arc<App>>,
+    Path(name): Path<String>,
+    Query(query): Query<CaptureQuery>,
+) -> Result<Response, Refused> {
+    let found = app.handle.call(move |slow| match slow.world.port_named(&name) {
+        Some(id) => Ok(Watched::Port(name, id)),
+        None => Err(Refused::not_found(format!("no port named {name}"))),
+    });
+    stream(app.handle.clone(), found.await??, query).await
+}
+
+/// `GET /v1/capture/controller/BRIDGE`.
+pub(super) async fn controller(
+    State(app): State<Arc<App>>,
+    Path(name): Path<String>,
+    Query(query): Query<CaptureQuery>,
+) -> Result<Response, Refused> {
+    let found = app.handle.call(move |slow| {
+        let id = super::flows::bridge_id(slow, &name)?;
+        Ok::<_, Refused>(Watched::Controller(name, id))
+    });
+    stream(app.handle.clone(), found.await??, query).await
+}
+
+async fn stream(handle: Handle, watched: Watched, query: CaptureQuery) -> Result<Response, Refused> {
+    let seconds = match query.seconds {
+        Some(seconds) => match Duration::try_from_secs_f64(seconds) {
+            Ok(seconds) => Some(seconds),
+            Err(_) => {
+                return Err(Refused::bad(format!("seconds: found {seconds}, expected a number from 0")));
+            }
+        },
+        None => None,
+    };
+    let (sink, packets) = sync_channel(WAITING);
+    let filter = watched.filter();
+    let id = handle.call(move |slow| slow.capture(filter, sink)).await?;
+    let (to_client, pieces) = mpsc::channel(PIECES);
+    let limits =
+        Limits { count: query.count.unwrap_or(u64::MAX), until: seconds.map(|s| Instant::now() + s) };
+    // A thread of its own: the slow path's end of a capture blocks.
+    let pump = Pump { handle, watched, id, packets, to_client, limits };
+    std::thread::Builder::new()
+        .name("capture".into())
+        .spawn(move || pump.run())
+        .map_err(|error| Refused::broken(format!("starting a capture: {error}")))?;
+    let headers = [(header::CONTENT_TYPE, "application/vnd.tcpdump.pcap"), (header::TRAILER, END)];
+    Ok((headers, Body::new(Pieces(pieces))).into_response())
+}
+
+/// When to stop.
+#[derive(Debug, Clone, Copy)]
+struct Limits {
+    count: u64,
+    until: Option<Instant>,
+}
+
+/// Carries packets from the slow path to the client.
+struct Pump {
+    handle: Handle,
+    watched: Watched,
+    id: CaptureId,
+    packets: Receiver<Captured>,
+    to_client: mpsc::Sender<Piece>,
+    limits: Limits,
+}
+
+/// A part of the stream.
+enum Piece {
+    Bytes(Vec<u8>),
+    End(String),
+}
+
+impl Pump {
+    fn run(self) {
+        let end = self.pass_on();
+        let id = self.id;
+        // Gone with the switch, if it is that.
+        let _ = self.handle.call_blocking(move |slow| slow.end_capture(id));
+        if let Some(reason) = end {
+            // The client may have gone too.
+            let _ = self.to_client.blocking_send(Piece::End(reason));
+        }
+    }
+
+    /// Until there is nothing more to do; the reason, unless it is the client's.
+    fn pass_on(&self) -> Option<String> {
+        let mut piece = file_header();
+        let mut left = self.limits.count;
+        let mut looked = Instant::now();
+        loop {
+            let mut waiting = true;
+            while piece.len() < PIECE && left > 0 {
+                match self.packets.try_recv() {
+                    Ok(packet) => {
+                        record(&mut piece, &packet);
+                        left -= 1;
+                    }
+                    Err(_) => {
+                        waiting = false;
+                        break;
+                    }
+                }
+            }
+            if !piece.is_empty()
+                && self.to_client.blocking_send(Piece::Bytes(std::mem::take(&mut piece))).is_err()
+            {
+                return None;
+            }
+            let now = Instant::now();
+            if left == 0 || self.limits.until.is_some_and(|until| now >= until) {
+                return None;
+            }
+            if now.saturating_duration_since(looked) >= LOOK_EVERY {
+                looked = now;
+                if self.to_client.is_closed() {
+                    return None;
+                }
+                let watched = self.watched.clone();
+                match self.handle.call_blocking(move |slow| watched.is_there(&slow.world)) {
+                    Ok(true) => {}
+                    Ok(false) => return Some(self.watched.gone()),
+                    Err(error) => return Some(error.to_string()),
+                }
+            }
+            if waiting {
+                continue;
+            }
+            let limit = self
+                .limits
+                .until
+                .map_or(LOOK_EVERY, |until| until.saturating_duration_since(now).min(LOOK_EVERY));
+            match self.packets.recv_timeout(limit) {
+                Ok(packet) => {
+                    record(&mut piece, &packet);
+                    left -= 1;
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+                // The slow path has ended the capture.
+                Err(RecvTimeoutError::Disconnected) => return Some(self.watched.gone()),
+            }
+        }
+    }
+}
+
+/// The head of a pcap file with times in microseconds, Ethernet.
+fn file_header() -> Vec<u8> {
+    let mut out = Vec::with_capacity(24);
+    out.extend(0xa1b2_c3d4u32.to_le_bytes());
+    out.extend(2u16.to_le_bytes());
+    out.extend(4u16.to_le_bytes());
+    for word in [0, 0, SNAPLEN, 1] {
+        out.extend(word.to_le_bytes());
+    }
+    out
+}
+
+/// A packet's record.
+fn record(out: &mut Vec<u8>, packet: &Captured) {
+    let time = packet.timestamp.duration_since(UNIX_EPOCH).unwrap_or_default();
+    let captured = packet.bytes.len().min(SNAPLEN as usize);
+    for word in [time.as_secs() as u32, time.subsec_micros(), captured as u32, packet.length as u32] {
+        out.extend(word.to_le_bytes());
+    }
+    out.extend(&packet.bytes[..captured]);
+}
+
+/// The body of the answer.
+struct Pieces(mpsc::Receiver<Piece>);
+
+impl HttpBody for Pieces {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        self.0.poll_recv(context).map(|piece| {
+            piece.map(|piece| {
+                Ok(match piece {
+                    Piece::Bytes(bytes) => Frame::data(bytes.into()),
+                    Piece::End(reason) => {
+                        let reason = HeaderValue::from_str(&reason);
+                        let reason = reason.unwrap_or_else(|_| HeaderValue::from_static("the capture ended"));
+                        Frame::trailers(HeaderMap::from_iter([(HeaderName::from_static(END), reason)]))
+                    }
+                })
+            })
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn records_are_those_of_a_pcap_file() {
+        assert_eq!(file_header().len(), 24);
+        let mut out = Vec::new();
+        let packet = Captured {
+            timestamp: UNIX_EPOCH + Duration::new(5, 7000),
+            port: PortId(1),
+            outgoing: false,
+            length: 60,
+            bytes: vec![9; 14],
+        };
+        record(&mut out, &packet);
+        assert_eq!(out[..16], [5, 0, 0, 0, 7, 0, 0, 0, 14, 0, 0, 0, 60, 0, 0, 0]);
+        assert_eq!(out.len(), 16 + 14);
+    }
+}

@@ -1,0 +1,52 @@
+//! Watches the links of devices, and tells the slow path, where groups watch them.
+
+use super::server::App;
+use flow::program::PortId;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::MissedTickBehavior;
+
+/// How often links are looked at.
+const EVERY: Duration = Duration::from_millis(100);
+
+/// Looks until the task is aborted. Ports without a link of their own (tunnels, patches) are up all the time, and so
+/// are devices that do not say.
+pub async fn watch(app: Arc<App>) {
+    let mut timer = tokio::time::interval(EVERY);
+    timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    // What the slow path knows. A port is up when it comes, and may come back with another number.
+    let mut known: BTreeMap<String, (PortId, bool)> = BTreeMap::new();
+    loop {
+        timer.tick().await;
+        let changed = {
+            let switch = app.switch.lock().await;
+            known.retain(|name, (id, _)| switch.ports.get(name).is_some_and(|port| port.id == *id));
+            let mut changed = Vec::new();
+            for (name, port) in &switch.ports {
+                let Some(device) = &port.device else { continue };
+                let up = device.link().is_none_or(|link| link.up);
+                let before = known.insert(name.clone(), (port.id, up)).is_none_or(|(_, before)| before);
+                if before != up {
+                    changed.push((name.clone(), port.id, up));
+                }
+            }
+            changed
+        };
+        if changed.is_empty() {
+            continue;
+        }
+        let told = app.handle.call(move |slow| {
+            for (name, id, up) in changed {
+                // It may have gone meanwhile, and the number be another's.
+                if slow.world.port_named(&name) == Some(id) {
+                    tracing::info!(port = %name, up, "link");
+                    slow.set_alive(id, up);
+                }
+            }
+        });
+        if told.await.is_err() {
+            return;
+        }
+    }
+}

@@ -1,0 +1,259 @@
+//! Flows, groups and meters, in `ovs-ofctl`'s words; `trace`.
+
+use super::client::escape;
+use super::commands::{Session, read};
+use super::{Failure, diff, print};
+use crate::api::{
+    FlowDelete, FlowModify, FlowRow, Flows, GroupRow, Groups, InterfaceRow, MeterRow, Meters, Trace,
+    TraceRequest, Which,
+};
+use serde::Serialize;
+use std::process::ExitCode;
+
+/// Commands that this module does.
+pub const COMMANDS: [&str; 24] = [
+    "add-flow",
+    "add-flows",
+    "mod-flows",
+    "replace-flows",
+    "del-flows",
+    "diff-flows",
+    "dump-flows",
+    "dump-aggregate",
+    "dump-ports",
+    "add-group",
+    "add-groups",
+    "mod-group",
+    "del-groups",
+    "dump-groups",
+    "dump-group-stats",
+    "add-meter",
+    "mod-meter",
+    "del-meter",
+    "del-meters",
+    "dump-meter",
+    "dump-meters",
+    "meter-stats",
+    "trace",
+    "capture",
+];
+
+/// Exit status of `diff-flows` when there are differences, as with `ovs-ofctl`.
+const DIFFERENT: u8 = 2;
+/// Shortest packet that `trace` takes, in hexadecimal digits: an Ethernet header.
+const SHORTEST_PACKET: usize = 28;
+
+/// Sums over rules, as `dump-aggregate` has them.
+#[derive(Debug, Serialize)]
+struct Aggregate {
+    packet_count: u64,
+    byte_count: u64,
+    flow_count: usize,
+}
+
+/// Lines of a file, without comments and empty ones, each with its number.
+pub fn read_lines(file: &str) -> Result<Vec<(usize, String)>, Failure> {
+    let text = read(file)?;
+    let lines = text.lines().map(|line| line.split('#').next().unwrap_or_default().trim().to_owned());
+    Ok((1..).zip(lines).filter(|(_, line)| !line.is_empty()).collect())
+}
+
+/// Does what `send` does with a file's lines. The daemon counts what it was sent; the user counts lines.
+fn send_file<T>(
+    file: &str,
+    what: &str,
+    send: impl FnOnce(Vec<String>) -> Result<T, Failure>,
+) -> Result<T, Failure> {
+    let lines = read_lines(file)?;
+    let numbers: Vec<usize> = lines.iter().map(|(number, _)| *number).collect();
+    send(lines.into_iter().map(|(_, line)| line).collect()).map_err(|failure| {
+        let Failure::Refused(message) = &failure else { return failure };
+        // One alone is not counted.
+        let (at, rest) = match message.strip_prefix(what).and_then(|rest| rest.trim_start().split_once(": "))
+        {
+            Some((at, rest)) => (at.parse::<usize>().unwrap_or(0), rest),
+            None => (usize::from(numbers.len() == 1), message.as_str()),
+        };
+        match at.checked_sub(1).and_then(|at| numbers.get(at)) {
+            Some(line) => Failure::Refused(format!("{file}:{line}: {rest}")),
+            None => failure,
+        }
+    })
+}
+
+/// One of [`COMMANDS`].
+pub fn run(session: &Session<'_>, name: &str, words: &[String]) -> Result<ExitCode, Failure> {
+    let (mut strict, mut may_create) = (false, false);
+    for option in words.iter().filter(|word| word.starts_with("--")) {
+        match (option.as_str(), name) {
+            ("--strict", "del-flows" | "mod-flows" | "dump-flows" | "dump-aggregate") => strict = true,
+            ("--may-create", "mod-group") => may_create = true,
+            ("--count" | "--seconds", "capture") => {}
+            _ => return Failure::usage(format!("'{name}' command has no '{option}' option")),
+        }
+    }
+    if name == "capture" {
+        return super::capture::run(session, words);
+    }
+    let words: Vec<&str> = words.iter().map(String::as_str).filter(|word| !word.starts_with("--")).collect();
+    match words.as_slice() {
+        ["diff-flows", one, other] => return diff_flows(session, one, other),
+        [_, bridge, rest @ ..] if name.contains("group") => groups(session, name, bridge, rest, may_create)?,
+        [_, bridge, rest @ ..] if name.contains("meter") => meters(session, name, bridge, rest)?,
+        ["dump-ports", bridge, port @ ..] if port.len() <= 1 => {
+            dump_ports(session, bridge, port.first().copied())?
+        }
+        ["trace", bridge, flow @ ..] if !flow.is_empty() => trace(session, bridge, flow)?,
+        [_, bridge, rest @ ..] => flows(session, name, bridge, rest, strict)?,
+        _ => return wrong_arguments(name),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn wrong_arguments<T>(name: &str) -> Result<T, Failure> {
+    Failure::usage(format!("'{name}': wrong number of arguments"))
+}
+
+fn flows(
+    session: &Session<'_>,
+    name: &str,
+    bridge: &str,
+    rest: &[&str],
+    strict: bool,
+) -> Result<(), Failure> {
+    let client = &session.client;
+    let path = |verb: &str| format!("/v1/flows/{}{verb}", escape(bridge));
+    let dump = || -> Result<Vec<FlowRow>, Failure> {
+        client.get(&path(&format!("?match={}&strict={strict}", escape(&rest.join(" ")))))
+    };
+    match (name, rest) {
+        ("add-flow", [_, ..]) => {
+            // As typed without quotes: the words are one flow.
+            let body = Flows { flows: vec![rest.join(" ")] };
+            session.done(client.post(&path("/add"), &body)?);
+        }
+        ("add-flows" | "replace-flows", [file]) => {
+            let verb = if name == "add-flows" { "/add" } else { "/replace" };
+            session.done(send_file(file, "flow", |flows| client.post(&path(verb), &Flows { flows }))?);
+        }
+        ("mod-flows", [_, ..]) => {
+            let body = FlowModify { flow: rest.join(" "), strict };
+            session.done(client.post(&path("/modify"), &body)?);
+        }
+        ("del-flows", _) => {
+            let body = FlowDelete { matches: rest.join(" "), strict };
+            session.done(client.post(&path("/delete"), &body)?);
+        }
+        ("dump-flows", _) => {
+            session.show(&dump()?, |rows| {
+                print::each_line(rows.iter().map(|row| format!(" {}", row.text.trim_start())))
+            });
+        }
+        ("dump-aggregate", _) => {
+            let rows = dump()?;
+            let sum = Aggregate {
+                packet_count: rows.iter().map(|row| row.packets).sum(),
+                byte_count: rows.iter().map(|row| row.bytes).sum(),
+                flow_count: rows.len(),
+            };
+            session.show(&sum, |sum| {
+                let Aggregate { packet_count, byte_count, flow_count } = sum;
+                format!("packet_count={packet_count} byte_count={byte_count} flow_count={flow_count}\n")
+            });
+        }
+        _ => return wrong_arguments(name),
+    }
+    Ok(())
+}
+
+fn groups(
+    session: &Session<'_>,
+    name: &str,
+    bridge: &str,
+    rest: &[&str],
+    may_create: bool,
+) -> Result<(), Failure> {
+    let client = &session.client;
+    let path = |verb: &str| format!("/v1/groups/{}{verb}", escape(bridge));
+    let dump = || -> Result<Vec<GroupRow>, Failure> {
+        client.get(&path(&format!("?match={}", escape(&rest.join(" ")))))
+    };
+    let body = |groups: Vec<String>| Groups { groups, may_create };
+    match (name, rest) {
+        ("add-group", [_, ..]) => session.done(client.post(&path("/add"), &body(vec![rest.join(" ")]))?),
+        ("add-groups", [file]) => {
+            session.done(send_file(file, "group", |groups| client.post(&path("/add"), &body(groups)))?);
+        }
+        ("mod-group", [_, ..]) => session.done(client.post(&path("/modify"), &body(vec![rest.join(" ")]))?),
+        ("del-groups", _) => {
+            session.done(client.post(&path("/delete"), &Which { matches: rest.join(" ") })?);
+        }
+        ("dump-groups", _) => {
+            session.show(&dump()?, |rows| print::each_line(rows.iter().map(|row| format!(" {}", row.group))))
+        }
+        ("dump-group-stats", _) => session.show(&dump()?, |rows| print::group_stats(rows)),
+        _ => return wrong_arguments(name),
+    }
+    Ok(())
+}
+
+fn meters(session: &Session<'_>, name: &str, bridge: &str, rest: &[&str]) -> Result<(), Failure> {
+    let client = &session.client;
+    let path = |verb: &str| format!("/v1/meters/{}{verb}", escape(bridge));
+    let dump = || -> Result<Vec<MeterRow>, Failure> {
+        client.get(&path(&format!("?match={}", escape(&rest.join(" ")))))
+    };
+    match (name, rest) {
+        ("add-meter" | "mod-meter", [_, ..]) => {
+            let verb = if name == "add-meter" { "/add" } else { "/modify" };
+            session.done(client.post(&path(verb), &Meters { meters: vec![rest.join(" ")] })?);
+        }
+        ("del-meter", [_]) | ("del-meters", _) => {
+            session.done(client.post(&path("/delete"), &Which { matches: rest.join(" ") })?);
+        }
+        ("dump-meter", [_]) | ("dump-meters", _) => {
+            session.show(&dump()?, |rows| print::each_line(rows.iter().map(|row| &row.meter)));
+        }
+        ("meter-stats", _) => session.show(&dump()?, |rows| print::meter_stats(rows)),
+        _ => return wrong_arguments(name),
+    }
+    Ok(())
+}
+
+fn dump_ports(session: &Session<'_>, bridge: &str, port: Option<&str>) -> Result<(), Failure> {
+    let mut rows: Vec<InterfaceRow> = session.client.get("/v1/interfaces")?;
+    rows.retain(|row| row.bridge == bridge);
+    if rows.is_empty() {
+        return Err(Failure::Refused(format!("no bridge named {bridge}")));
+    }
+    if let Some(port) = port {
+        rows.retain(|row| row.name == port || row.ofport.to_string() == port);
+        if rows.is_empty() {
+            return Err(Failure::Refused(format!("bridge {bridge} has no port {port}")));
+        }
+    }
+    session.show(&rows, |rows| print::ports(rows));
+    Ok(())
+}
+
+/// A last word of hexadecimal digits is a packet.
+fn trace(session: &Session<'_>, bridge: &str, words: &[&str]) -> Result<(), Failure> {
+    let is_packet =
+        |word: &str| word.len() >= SHORTEST_PACKET && word.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let (flow, packet) = match words {
+        [flow @ .., last] if is_packet(last) => (flow, Some((*last).to_owned())),
+        flow => (flow, None),
+    };
+    let body = TraceRequest { flow: flow.join(" "), packet };
+    let trace: Trace = session.client.post(&format!("/v1/trace/{}", escape(bridge)), &body)?;
+    session.show(&trace, print::trace);
+    Ok(())
+}
+
+/// `diff-flows`: what is `-` in one and `+` in the other.
+fn diff_flows(session: &Session<'_>, one: &str, other: &str) -> Result<ExitCode, Failure> {
+    let sources = [diff::Source::of(session, one)?, diff::Source::of(session, other)?];
+    let lines = diff::diff(&sources)?;
+    session.show(&lines, |lines| print::each_line(lines));
+    Ok(if lines.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(DIFFERENT) })
+}
