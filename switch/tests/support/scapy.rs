@@ -8,9 +8,10 @@ use std::process::{Command, Stdio};
 const PROGRAM: &str = r"
 import sys, logging
 logging.getLogger('scapy.runtime').setLevel(logging.ERROR)
-from scapy.layers.l2 import Ether, Dot1Q, ARP
+from scapy.layers.l2 import Ether, Dot1Q, Dot1AD, ARP
 from scapy.layers.inet import IP, TCP, UDP, ICMP, IPOption_NOP
-from scapy.layers.inet6 import IPv6
+from scapy.layers.inet6 import *
+from scapy.layers.sctp import SCTP, SCTPChunkData
 from scapy.layers.vxlan import VXLAN
 from scapy.packet import Raw
 
@@ -21,8 +22,9 @@ for line in sys.stdin:
     print(bytes(eval(line)).hex())
 ";
 
-/// The frames that scapy builds from these expressions. Known names: `Ether`, `Dot1Q`, `ARP`, `IP`, `IPv6`,
-/// `TCP`, `UDP`, `ICMP`, `VXLAN`, `Raw`, `IPOption_NOP`, and `h('...')` for bytes in hexadecimal.
+/// The frames that scapy builds from these expressions. Known names: `Ether`, `Dot1Q`, `Dot1AD`, `ARP`, `IP`, `IPv6`,
+/// `TCP`, `UDP`, `ICMP`, `SCTP`, `VXLAN`, `Raw`, `IPOption_NOP`, those of scapy's inet6, and `h('...')` for bytes in
+/// hexadecimal.
 ///
 /// # Panics
 /// When scapy is not there or an expression is wrong.
