@@ -69,7 +69,8 @@ fn interface_row(app: &App, switch: &Switch, bridge: &BridgeView, view: &PortVie
         row.link_state = link.map_or_else(|| "unknown".to_owned(), |link| up(link.up));
         row.link_speed = link.and_then(|link| link.speed).map(|mbit| u64::from(mbit) * 1_000_000);
     } else if port.kind == "vxlan" {
-        row.link_state = up(view.remotes.iter().any(|r| r.state == "ready"));
+        // Where rules set the remote, there is none to know of.
+        row.link_state = up(view.remotes.is_empty() || view.remotes.iter().any(|r| r.state == "ready"));
     }
     row
 }
