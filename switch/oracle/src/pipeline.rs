@@ -181,9 +181,9 @@ impl Run<'_> {
                 Action::Set(field, value, mask) => packet.set(*field, *value, *mask),
                 Action::SetTransport(source, port) => {
                     let fields = if *source {
-                        [Field::TcpSrc, Field::UdpSrc]
+                        [Field::TcpSrc, Field::UdpSrc, Field::SctpSrc]
                     } else {
-                        [Field::TcpDst, Field::UdpDst]
+                        [Field::TcpDst, Field::UdpDst, Field::SctpDst]
                     };
                     for field in fields {
                         packet.set(field, u128::from(*port), field.ones());
