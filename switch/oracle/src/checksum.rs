@@ -17,3 +17,15 @@ fn fold(mut total: u64) -> u16 {
 pub fn moved(checksum: u16, before: u16, after: u16) -> u16 {
     !fold(u64::from(!checksum) + u64::from(!before) + u64::from(after))
 }
+
+/// The CRC32c of SCTP (RFC 9260, appendix A), bit by bit, as it stands in the packet.
+pub fn crc32c(bytes: &[u8]) -> [u8; 4] {
+    let mut crc = u32::MAX;
+    for byte in bytes {
+        crc ^= u32::from(*byte);
+        for _ in 0..8 {
+            crc = crc >> 1 ^ if crc & 1 == 1 { 0x82f6_3b78 } else { 0 };
+        }
+    }
+    (!crc).to_le_bytes()
+}

@@ -95,6 +95,8 @@ fields! {
     TcpFlags "tcp_flags" "NXM_NX_TCP_FLAGS" 12 Hex Proto(6);
     UdpSrc "udp_src" "NXM_OF_UDP_SRC" 16 Decimal Proto(17);
     UdpDst "udp_dst" "NXM_OF_UDP_DST" 16 Decimal Proto(17);
+    SctpSrc "sctp_src" "OXM_OF_SCTP_SRC" 16 Decimal Proto(132);
+    SctpDst "sctp_dst" "OXM_OF_SCTP_DST" 16 Decimal Proto(132);
     IcmpType "icmp_type" "NXM_OF_ICMP_TYPE" 8 Decimal TypeProto(0x800, 1);
     IcmpCode "icmp_code" "NXM_OF_ICMP_CODE" 8 Decimal TypeProto(0x800, 1);
     Icmpv6Type "icmpv6_type" "NXM_NX_ICMPV6_TYPE" 8 Decimal TypeProto(0x86dd, 58);

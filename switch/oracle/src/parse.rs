@@ -167,7 +167,11 @@ fn transport(data: &[u8], v6: bool, proto: u8, parsed: &mut Parsed) -> Option<()
             fields.put(Field::UdpSrc, number(&header[..2]));
             fields.put(Field::UdpDst, number(&header[2..4]));
         }
-        132 => drop(data.get(..12)?),
+        132 => {
+            let header = data.get(..12)?;
+            fields.put(Field::SctpSrc, number(&header[..2]));
+            fields.put(Field::SctpDst, number(&header[2..4]));
+        }
         1 if !v6 => {
             let header = data.get(..8)?;
             fields.put(Field::IcmpType, header[0].into());

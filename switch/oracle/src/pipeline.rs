@@ -180,8 +180,11 @@ impl Run<'_> {
                 Action::SetTunnel(vni) => packet.set(Field::TunId, u128::from(*vni), Field::TunId.ones()),
                 Action::Set(field, value, mask) => packet.set(*field, *value, *mask),
                 Action::SetTransport(source, port) => {
-                    let fields =
-                        if *source { [Field::TcpSrc, Field::UdpSrc] } else { [Field::TcpDst, Field::UdpDst] };
+                    let fields = if *source {
+                        [Field::TcpSrc, Field::UdpSrc, Field::SctpSrc]
+                    } else {
+                        [Field::TcpDst, Field::UdpDst, Field::SctpDst]
+                    };
                     for field in fields {
                         packet.set(field, u128::from(*port), field.ones());
                     }

@@ -1,7 +1,7 @@
 //! Setting fields in bytes. Checksums are summed up over everything that they cover, before and after.
 
 use crate::action::Bits;
-use crate::checksum::{moved, sum};
+use crate::checksum::{crc32c, moved, sum};
 use crate::field::{Field, TAG};
 use crate::packet::Packet;
 
@@ -22,9 +22,22 @@ impl Packet {
         }
         let new = self.get(field) & !mask | value & mask;
         self.parsed.fields.put(field, new);
-        let before = self.sums();
+        let (before, crc) = (self.sums(), self.crc());
         self.write(field, new);
         self.patch(before);
+        if let (Some((at, old)), Some((_, new))) = (crc, self.crc()) {
+            for n in 0..4 {
+                self.bytes[at + n] ^= old[n] ^ new[n];
+            }
+        }
+    }
+
+    /// Of an SCTP packet, where its CRC stands and what it should be.
+    fn crc(&self) -> Option<(usize, [u8; 4])> {
+        let l4 = self.parsed.l4.filter(|_| self.get(Field::IpProto) == 132)?;
+        let mut message = self.bytes[l4..self.parsed.end].to_vec();
+        message[8..12].fill(0);
+        Some((l4 + 8, crc32c(&message)))
     }
 
     /// Sets some bits.
@@ -160,8 +173,8 @@ impl Packet {
     fn write_transport(&mut self, field: Field, value: u128) {
         let Some(l4) = self.parsed.l4 else { return };
         match field {
-            Field::TcpSrc | Field::UdpSrc => self.put(l4, 2, value),
-            Field::TcpDst | Field::UdpDst => self.put(l4 + 2, 2, value),
+            Field::TcpSrc | Field::UdpSrc | Field::SctpSrc => self.put(l4, 2, value),
+            Field::TcpDst | Field::UdpDst | Field::SctpDst => self.put(l4 + 2, 2, value),
             Field::IcmpType | Field::Icmpv6Type => self.put(l4, 1, value),
             Field::IcmpCode | Field::Icmpv6Code => self.put(l4 + 1, 1, value),
             Field::NdTarget => self.put(l4 + 8, 16, value),

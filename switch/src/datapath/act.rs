@@ -12,7 +12,7 @@ use flow::hash::{flow_hash, plain_flow_hash};
 use flow::program::{AdjacencyId, Op, Policy, PortId, Program, ProgramId, PuntReason};
 use rte::burst::Drain;
 use rte::{Burst, Mbuf};
-use wire::ecn::{EcnDecap, ecn_decap, set_ce};
+use wire::ecn::{ECN_CE, ECN_MASK, set_ce};
 use wire::encap::{ENCAP_V4_LEN, INNER_MAX_LEN};
 use wire::key::FlowKey;
 use wire::parse::{Anomaly, extract};
@@ -562,26 +562,17 @@ fn strip(mbuf: &mut Mbuf, key: &FlowKey, info: &PacketInfo) -> Result<(), DropRe
     if !mbuf.adj(usize::from(info.strip)) {
         return Err(DropReason::VxlanInnerTruncated);
     }
-    if info.outer_tos & 3 == 3 { congested(mbuf, key, info) } else { Ok(()) }
+    if info.outer_tos & ECN_MASK == ECN_CE {
+        congested(mbuf, key, info);
+    }
+    Ok(())
 }
 
 #[cold]
-fn congested(mbuf: &mut Mbuf, key: &FlowKey, info: &PacketInfo) -> Result<(), DropReason> {
+fn congested(mbuf: &mut Mbuf, key: &FlowKey, info: &PacketInfo) {
+    // The key has the mark already, where the inner packet could take it: see the key stage.
     let dl_type = key.dl_type.get();
-    if dl_type != ETH_IPV4 && dl_type != ETH_IPV6 {
-        return Ok(());
-    }
-    // A malformed header left the key's fields zero: there is nothing to mark, and nobody said "not capable".
-    let words = key.words();
-    if words[4] == 0 && key.nw_proto == 0 && key.nw_ttl == 0 && words[8..12] == [0; 4] {
-        return Ok(());
-    }
-    match ecn_decap(info.outer_tos, key.nw_tos) {
-        EcnDecap::Keep => Ok(()),
-        EcnDecap::Drop => Err(DropReason::EcnNotCapable),
-        EcnDecap::SetCe => {
-            set_ce(mbuf.data_mut(), usize::from(info.l3));
-            Ok(())
-        }
+    if (dl_type == ETH_IPV4 || dl_type == ETH_IPV6) && key.nw_tos & ECN_MASK == ECN_CE {
+        set_ce(mbuf.data_mut(), usize::from(info.l3));
     }
 }

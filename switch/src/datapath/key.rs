@@ -13,11 +13,13 @@ use flow::drop::DropReason;
 use flow::megaflow::MegaflowTable;
 use flow::program::PortId;
 use rte::{Burst, Mbuf};
+use wire::ecn::{ECN_CE, ECN_MASK, EcnDecap, ecn_decap};
 use wire::encap::EncapExt;
 use wire::key::FlowKey;
 use wire::outer::{clear_tunnel, parse_outer, peek};
 use wire::parse::{Anomaly, COMMON, Origin, extract, extract_common};
 use wire::plain::{PLAIN_HEADERS, PlainOuter};
+use wire::proto::{ETH_IPV4, ETH_IPV6};
 
 /// Bursts that go the long way at once after one that could not take shortcuts but for a few of its packets.
 const SKIP: u32 = 16;
@@ -391,6 +393,9 @@ fn describe(
             if let Some(anomaly) = parsed.anomaly {
                 counters.anomaly(anomaly);
             }
+            if outer_tos & ECN_MASK == ECN_CE {
+                congested(key, outer_tos)?;
+            }
             let info = PacketInfo { strip, l3: parsed.l3, l4: parsed.l4, outer_tos, len: frame.len() as u32 };
             Ok(Found { info })
         }
@@ -399,6 +404,26 @@ fn describe(
             Err(DropReason::EthernetTruncated)
         }
     }
+}
+
+/// Carries the outer header's congestion mark over to the key (RFC 6040): rules see the packet as it will be sent on.
+#[cold]
+fn congested(key: &mut FlowKey, outer_tos: u8) -> Result<(), DropReason> {
+    let dl_type = key.dl_type.get();
+    if dl_type != ETH_IPV4 && dl_type != ETH_IPV6 {
+        return Ok(());
+    }
+    // A malformed header left the key's fields zero: there is nothing to mark, and nobody said "not capable".
+    let words = key.words();
+    if words[4] == 0 && key.nw_proto == 0 && key.nw_ttl == 0 && words[8..12] == [0; 4] {
+        return Ok(());
+    }
+    match ecn_decap(outer_tos, key.nw_tos) {
+        EcnDecap::Keep => {}
+        EcnDecap::Drop => return Err(DropReason::EcnNotCapable),
+        EcnDecap::SetCe => key.nw_tos |= ECN_CE,
+    }
+    Ok(())
 }
 
 /// Everything behind this point works on one contiguous frame.

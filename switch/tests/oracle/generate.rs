@@ -33,8 +33,8 @@ impl Classes {
     /// All that the switch does, but those that a text names, separated by commas.
     pub fn without(names: &str) -> Classes {
         let mut classes = Classes {
-            flow_addresses: false,
-            gbp: false,
+            flow_addresses: true,
+            gbp: true,
             rewrites: true,
             groups: true,
             patches: true,
@@ -147,13 +147,14 @@ pub fn frame() -> impl Strategy<Value = Frame> {
     let tag = || (prop_oneof![3 => Just(0x8100u16), 1 => Just(0x88a8)], tci());
     let tags = prop_oneof![5 => Just(Vec::new()), 4 => vec(tag(), 1..2), 1 => vec(tag(), 2..4)];
     (mac, source, tags, body(), prop::bool::weighted(0.05), prop_oneof![14 => Just(0usize), 1 => 1usize..40])
-        .prop_map(|(dst, src, tags, body, bad_checksum, cut)| Frame {
-            dst,
-            src,
-            tags,
-            body,
-            bad_checksum,
-            cut,
+        .prop_map(|(dst, src, tags, mut body, bad_checksum, cut)| {
+            // The CRC of a fragmented SCTP packet is over bytes that are elsewhere.
+            if let Body::Ip4 { part, l4: L4::Sctp(..), .. } | Body::Ip6 { part, l4: L4::Sctp(..), .. } =
+                &mut body
+            {
+                *part = Part::Whole;
+            }
+            Frame { dst, src, tags, body, bad_checksum, cut }
         })
 }
 
@@ -211,6 +212,7 @@ fn link() -> BoxedStrategy<Matches> {
         1 => masked(Field::Reg7, vec![0, 1, 0xffff_ffff]),
         1 => masked(Field::TunId, vec![0, 100, 200, 0xff_ffff]),
         1 => masked(Field::TunSrc, REMOTES.iter().map(|ip| u128::from(u32::from(*ip))).collect()),
+        1 => masked(Field::TunGbpId, vec![0, 5, 6]),
         1 => masked(Field::TunDst, OWN.iter().map(|ip| u128::from(u32::from(*ip))).collect()),
     ]
     .boxed()
@@ -460,13 +462,39 @@ fn metadata() -> BoxedStrategy<Action> {
     .boxed()
 }
 
+/// Addresses of tunnels: rules for ports that leave them to the flow.
+fn tunnel_addresses() -> BoxedStrategy<Action> {
+    let number = |ip: &std::net::Ipv4Addr| u128::from(u32::from(*ip));
+    prop_oneof![
+        2 => exact(Field::TunDst, REMOTES.iter().map(number).collect()),
+        1 => exact(Field::TunSrc, OWN.iter().map(number).chain([0xc0a8_0163]).collect()),
+    ]
+    .prop_map(|set| Action::Set(set[0].0, set[0].1, set[0].2))
+    .boxed()
+}
+
+fn policy() -> BoxedStrategy<Action> {
+    prop_oneof![
+        set(Field::TunGbpId, vec![0, 5, 6], true),
+        set(Field::TunGbpFlags, vec![0, 0x40, 0x48], false)
+    ]
+    .boxed()
+}
+
 fn step_of(table: u8, classes: Classes, normal: bool) -> BoxedStrategy<Action> {
     let change = if classes.rewrites {
         prop_oneof![3 => rewrite(), 1 => moving(), 1 => metadata()].boxed()
     } else {
         metadata()
     };
-    prop_oneof![3 => change, 4 => sending(table, classes, normal)].boxed()
+    let mut ways = vec![(12, change), (16, sending(table, classes, normal))];
+    if classes.flow_addresses {
+        ways.push((2, tunnel_addresses()));
+    }
+    if classes.gbp {
+        ways.push((1, policy()));
+    }
+    prop::strategy::Union::new_weighted(ways).boxed()
 }
 
 /// The actions of a rule of a table.

@@ -172,6 +172,7 @@ pub fn port(port: &Port) -> config::Port {
         trunks: port.vlan.trunks.clone(),
         vlan_mode: Some(mode(&port.vlan)),
         mtu: None,
+        mac: None,
         ofport_request: Some(port.ofport as u16),
     }
 }

@@ -3,6 +3,8 @@
 use super::{Bridge, Port, Translator};
 use crate::bridge::mirror::{Mirror, MirrorOutput};
 use flow::program::PortId;
+use wire::addr::MacAddr;
+use wire::key::FlowMask;
 
 impl<'w> Translator<'w> {
     /// Copies for the mirrors that select what enters by this port.
@@ -40,9 +42,13 @@ impl<'w> Translator<'w> {
                         self.output_tagged(&[(to, None)], out.vlan.egress(vlan, tag));
                     }
                 }
-                // As Open vSwitch: not back into the VLAN that it is in already.
-                MirrorOutput::Vlan(to) if to != vlan => {
+                // As Open vSwitch: not back into the VLAN that it is in already, and nothing that bridges do not
+                // forward, which would make the loop that it is there to prevent.
+                MirrorOutput::Vlan(to) if to != vlan && !self.is_for_bridges() => {
                     for &id in bridge.ports.values() {
+                        if bridge.is_mirror_output(id) {
+                            continue;
+                        }
                         if let Some(out) = self.world.port(id).filter(|out| out.vlan.carries(to)) {
                             self.output_tagged(&[(id, None)], out.vlan.egress(to, tag));
                         }
@@ -52,6 +58,12 @@ impl<'w> Translator<'w> {
             }
             (self.delivered, self.drop) = (delivered, drop);
         }
+    }
+
+    /// Whether the packet goes to an 802.1D reserved group address.
+    fn is_for_bridges(&mut self) -> bool {
+        self.look_flow(&FlowMask { dl_dst: MacAddr::BROADCAST, ..FlowMask::ZERO });
+        self.at.key.flow.dl_dst.is_reserved_group()
     }
 }
 

@@ -189,6 +189,9 @@ impl<'w> Translator<'w> {
             state.key = MatchKey { metadata: 0, reg: [0; 8], ..state.key };
             state.set.metadata = u64::MAX;
             state.set.reg = [u32::MAX; 8];
+            // As in Open vSwitch, what a tunnel said stays on this side.
+            (state.has_tun_id, state.has_tun_dst, state.has_tun_src) = (false, false, false);
+            t.no_tunnel();
             t.depth += 1;
             t.enter(bridge, there);
             t.depth -= 1;
