@@ -304,7 +304,8 @@ impl Run<'_> {
             None if packet.has_vni => packet.get(Field::TunId) as u32,
             None => return,
         };
-        let address = |field| Some(Ipv4Addr::from(packet.get(field) as u32)).filter(|ip| !ip.is_unspecified());
+        let address =
+            |field| Some(Ipv4Addr::from(packet.get(field) as u32)).filter(|ip| !ip.is_unspecified());
         let local = match vxlan.local {
             Local::Any => None,
             Local::Address(ip) => Some(ip),
@@ -326,7 +327,9 @@ impl Run<'_> {
         let underlay = self.world.bridges.iter().position(|bridge| !bridge.addresses.is_empty());
         let Some(bridge) = underlay else { return };
         for remote in remotes {
-            if let Some(mut outer) = encapsulate(&self.world.bridges[bridge], vxlan, packet, vni, local, remote) {
+            if let Some(mut outer) =
+                encapsulate(&self.world.bridges[bridge], vxlan, packet, vni, local, remote)
+            {
                 let place = Place { bridge, port: self.world.bridges[bridge].name.clone() };
                 self.enter(&place, &mut outer);
             }

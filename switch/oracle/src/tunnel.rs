@@ -159,9 +159,8 @@ pub(crate) fn terminate(world: &World, bridge: usize, frame: &[u8]) -> Arrival {
         .then_some(len)
     };
     match is_for_us() {
-        Some(len) => unpack(world, frame, len).map_or(Arrival::Dropped, |(place, packet)| {
-            Arrival::Inner(place, Box::new(packet))
-        }),
+        Some(len) => unpack(world, frame, len)
+            .map_or(Arrival::Dropped, |(place, packet)| Arrival::Inner(place, Box::new(packet))),
         None => Arrival::Plain,
     }
 }

@@ -133,7 +133,16 @@ impl Frame {
                 let mut chain = Vec::new();
                 let mut next = l4.proto();
                 if part != Part::Whole {
-                    chain = vec![next, 0, if part == Part::Later { 5 } else { 0 }, u8::from(part == Part::First), 0, 0, 0, 9];
+                    chain = vec![
+                        next,
+                        0,
+                        if part == Part::Later { 5 } else { 0 },
+                        u8::from(part == Part::First),
+                        0,
+                        0,
+                        0,
+                        9,
+                    ];
                     next = 44;
                 }
                 if options {

@@ -4,7 +4,9 @@ use crate::frames::{Body, Fault, Frame, IPV4, IPV6, L4, MACS, Outer, PORTS, Part
 use crate::plan::{OWN, Plan, REMOTES, Step, UNDERLAY_MAC, device};
 use crate::rig::{bucket_action, clash, legal};
 use oracle::tunnel::{Local, Vxlan};
-use oracle::{Action, Bits, Bridge, Bucket, Field, Group, GroupKind, Kind, Mirror, Port, Rule, Vlan, VlanMode, World};
+use oracle::{
+    Action, Bits, Bridge, Bucket, Field, Group, GroupKind, Kind, Mirror, Port, Rule, Vlan, VlanMode, World,
+};
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
@@ -98,7 +100,15 @@ fn body() -> BoxedStrategy<Body> {
         part(),
         l4(false),
     )
-        .prop_map(|(src, dst, tos, ttl, options, part, l4)| Body::Ip4 { src, dst, tos, ttl, options, part, l4 });
+        .prop_map(|(src, dst, tos, ttl, options, part, l4)| Body::Ip4 {
+            src,
+            dst,
+            tos,
+            ttl,
+            options,
+            part,
+            l4,
+        });
     let ip6 = (
         select(&IPV6[..]),
         select(&IPV6[..]),
@@ -139,7 +149,9 @@ pub fn frame() -> impl Strategy<Value = Frame> {
     (mac, source, tags, body(), prop::bool::weighted(0.05), prop_oneof![14 => Just(0usize), 1 => 1usize..40])
         .prop_map(|(dst, src, tags, mut body, bad_checksum, cut)| {
             // The CRC of a fragmented SCTP packet is over bytes that are elsewhere.
-            if let Body::Ip4 { part, l4: L4::Sctp(..), .. } | Body::Ip6 { part, l4: L4::Sctp(..), .. } = &mut body {
+            if let Body::Ip4 { part, l4: L4::Sctp(..), .. } | Body::Ip6 { part, l4: L4::Sctp(..), .. } =
+                &mut body
+            {
                 *part = Part::Whole;
             }
             Frame { dst, src, tags, body, bad_checksum, cut }
@@ -238,7 +250,8 @@ fn ip6_address() -> BoxedStrategy<Matches> {
 /// Some of what each class of packets can be matched on, behind what makes it that class.
 fn class() -> BoxedStrategy<Matches> {
     let is = |kind: u128| vec![(Field::EthType, kind, 0xffff)];
-    let carries = |kind: u128, proto: u128| vec![(Field::EthType, kind, 0xffff), (Field::IpProto, proto, 0xff)];
+    let carries =
+        |kind: u128, proto: u128| vec![(Field::EthType, kind, 0xffff), (Field::IpProto, proto, 0xff)];
     let with = |base: Matches, more: BoxedStrategy<Matches>, most: usize| {
         vec(more, 0..=most).prop_map(move |more| [base.clone(), more.concat()].concat()).boxed()
     };
@@ -254,15 +267,11 @@ fn class() -> BoxedStrategy<Matches> {
     let or = |a: BoxedStrategy<Matches>, b: BoxedStrategy<Matches>| prop_oneof![a, b].boxed();
     let v4 = || or(ip4_address(), ip_common());
     let v6 = || or(ip6_address(), ip_common());
-    let icmp =
-        or(exact(Field::IcmpType, vec![0, 3, 8]), exact(Field::IcmpCode, vec![0, 1]));
+    let icmp = or(exact(Field::IcmpType, vec![0, 3, 8]), exact(Field::IcmpCode, vec![0, 1]));
     let icmp6 = or(exact(Field::Icmpv6Type, vec![1, 128, 129]), exact(Field::Icmpv6Code, vec![0, 1]));
     let nd = |kind: u128, link: Field| {
-        let base = [
-            carries(0x86dd, 58),
-            vec![(Field::Icmpv6Type, kind, 0xff), (Field::Icmpv6Code, 0, 0xff)],
-        ]
-        .concat();
+        let base = [carries(0x86dd, 58), vec![(Field::Icmpv6Type, kind, 0xff), (Field::Icmpv6Code, 0, 0xff)]]
+            .concat();
         with(base, or(masked(Field::NdTarget, IPV6.to_vec()), masked(link, macs())), 2)
     };
     let arp = prop_oneof![
@@ -408,12 +417,13 @@ fn moving() -> BoxedStrategy<Action> {
         (Just(to), prop_oneof![0u64..4, any::<u64>()])
             .prop_map(|(to, value)| Action::Load(value & to.ones() as u64, to))
     });
-    let copy = (select(fields.to_vec()).prop_flat_map(some_bits), select(targets.to_vec()).prop_flat_map(some_bits))
-        .prop_map(|(mut from, mut to)| {
-            let count = from.count.min(to.count);
-            (from.count, to.count) = (count, count);
-            Action::Move(from, to)
-        });
+    let copy =
+        (select(fields.to_vec()).prop_flat_map(some_bits), select(targets.to_vec()).prop_flat_map(some_bits))
+            .prop_map(|(mut from, mut to)| {
+                let count = from.count.min(to.count);
+                (from.count, to.count) = (count, count);
+                Action::Move(from, to)
+            });
     prop_oneof![load, copy].boxed()
 }
 
@@ -464,7 +474,11 @@ fn tunnel_addresses() -> BoxedStrategy<Action> {
 }
 
 fn policy() -> BoxedStrategy<Action> {
-    prop_oneof![set(Field::TunGbpId, vec![0, 5, 6], true), set(Field::TunGbpFlags, vec![0, 0x40, 0x48], false)].boxed()
+    prop_oneof![
+        set(Field::TunGbpId, vec![0, 5, 6], true),
+        set(Field::TunGbpFlags, vec![0, 0x40, 0x48], false)
+    ]
+    .boxed()
 }
 
 fn step_of(table: u8, classes: Classes, normal: bool) -> BoxedStrategy<Action> {
@@ -501,7 +515,9 @@ fn actions(table: u8, classes: Classes) -> BoxedStrategy<Vec<Action>> {
 
 fn rule(classes: Classes) -> BoxedStrategy<Rule> {
     prop_oneof![5 => Just(0u8), 2 => Just(1), 1 => Just(2), 1 => Just(3)]
-        .prop_flat_map(move |table| (Just(table), select(&[1u16, 10, 10, 20, 100][..]), matches(), actions(table, classes)))
+        .prop_flat_map(move |table| {
+            (Just(table), select(&[1u16, 10, 10, 20, 100][..]), matches(), actions(table, classes))
+        })
         .prop_map(|(table, priority, matches, actions)| legal(&Rule { table, priority, matches, actions }))
         .boxed()
 }
@@ -529,8 +545,11 @@ fn groups(classes: Classes) -> BoxedStrategy<Vec<Group>> {
     let kinds = [GroupKind::All, GroupKind::Select, GroupKind::Indirect, GroupKind::FastFailover];
     let group = (1u32..5, select(kinds.to_vec())).prop_flat_map(move |(id, kind)| {
         let count = if kind == GroupKind::Indirect { 1..2 } else { 1..4 };
-        vec(bucket(id, kind == GroupKind::Select, classes), count)
-            .prop_map(move |buckets| Group { id, kind, buckets })
+        vec(bucket(id, kind == GroupKind::Select, classes), count).prop_map(move |buckets| Group {
+            id,
+            kind,
+            buckets,
+        })
     });
     vec(group, 0..4)
         .prop_map(|mut groups| {
@@ -554,8 +573,12 @@ fn vlan() -> BoxedStrategy<Vlan> {
 
 fn vxlan(classes: Classes) -> BoxedStrategy<Vxlan> {
     let key = || option::weighted(0.6, select(&[0u32, 100, 200][..]));
-    let mut remotes = vec![(4, (0..3usize).prop_map(|n| vec![REMOTES[n]]).boxed()), (2, Just(REMOTES[..2].to_vec()).boxed())];
-    let mut locals = vec![(4, Just(Local::Any).boxed()), (1, select(&OWN[..]).prop_map(Local::Address).boxed())];
+    let mut remotes = vec![
+        (4, (0..3usize).prop_map(|n| vec![REMOTES[n]]).boxed()),
+        (2, Just(REMOTES[..2].to_vec()).boxed()),
+    ];
+    let mut locals =
+        vec![(4, Just(Local::Any).boxed()), (1, select(&OWN[..]).prop_map(Local::Address).boxed())];
     if classes.flow_addresses {
         remotes.push((2, Just(Vec::new()).boxed()));
         locals.push((1, Just(Local::Flow).boxed()));
@@ -570,19 +593,29 @@ fn vxlan(classes: Classes) -> BoxedStrategy<Vxlan> {
         option::weighted(0.7, select(&[64u8, 7][..])),
         (prop::bool::weighted(0.8), prop::bool::weighted(0.2), gbp, prop::bool::weighted(0.7)),
     )
-        .prop_map(|(remotes, local, (in_key, out_key, same), dst_port, tos, ttl, (df, csum, gbp, split_horizon))| Vxlan {
-            remotes,
-            local,
-            in_key,
-            out_key: if same { in_key } else { out_key },
-            dst_port,
-            tos,
-            ttl,
-            df,
-            csum,
-            gbp,
-            split_horizon,
-        })
+        .prop_map(
+            |(
+                remotes,
+                local,
+                (in_key, out_key, same),
+                dst_port,
+                tos,
+                ttl,
+                (df, csum, gbp, split_horizon),
+            )| Vxlan {
+                remotes,
+                local,
+                in_key,
+                out_key: if same { in_key } else { out_key },
+                dst_port,
+                tos,
+                ttl,
+                df,
+                csum,
+                gbp,
+                split_horizon,
+            },
+        )
         .boxed()
 }
 
@@ -617,7 +650,11 @@ fn world(classes: Classes) -> BoxedStrategy<World> {
                 if !taken.iter().any(|other| clash(other, &vxlan)) {
                     taken.push(vxlan.clone());
                     let vlan = if plain { Vlan::default() } else { vlan };
-                    br0.push(Port { vlan, kind: Kind::Vxlan(vxlan), ..device(&format!("vx{n}"), 11 + n as u32, 0) });
+                    br0.push(Port {
+                        vlan,
+                        kind: Kind::Vxlan(vxlan),
+                        ..device(&format!("vx{n}"), 11 + n as u32, 0)
+                    });
                 }
             }
             let mut br1: Vec<Port> = vec![device("q1", 1, 4), device("q2", 2, 5)];
@@ -631,14 +668,11 @@ fn world(classes: Classes) -> BoxedStrategy<World> {
                 uplinks.push(plain("up2", 2));
             }
             let neighbours = REMOTES.iter().enumerate().map(|(n, ip)| (*ip, [2, 0, 0, 0, 0x0a, 2 + n as u8]));
-            let bridge = |name: &str, mac, ports| Bridge { name: name.into(), mac, ports, ..Bridge::default() };
+            let bridge =
+                |name: &str, mac, ports| Bridge { name: name.into(), mac, ports, ..Bridge::default() };
             World {
                 bridges: vec![
-                    Bridge {
-                        standalone,
-                        forward_bpdu: bpdu,
-                        ..bridge("br0", [2, 0, 0, 0, 0xbb, 0], br0)
-                    },
+                    Bridge { standalone, forward_bpdu: bpdu, ..bridge("br0", [2, 0, 0, 0, 0xbb, 0], br0) },
                     Bridge {
                         standalone: standalone1,
                         forward_bpdu: bpdu1,
@@ -707,7 +741,12 @@ fn change(classes: Classes) -> BoxedStrategy<Step> {
                 .prop_map(|(bridge, nth, actions)| Step::ModifyRule { bridge, nth, actions })
                 .boxed(),
         ),
-        (1, (bridge(), vec(rule(classes), 0..5)).prop_map(|(bridge, rules)| Step::ReplaceRules { bridge, rules }).boxed()),
+        (
+            1,
+            (bridge(), vec(rule(classes), 0..5))
+                .prop_map(|(bridge, rules)| Step::ReplaceRules { bridge, rules })
+                .boxed(),
+        ),
         (1, bridge().prop_map(|bridge| Step::FlushFdb { bridge }).boxed()),
         (
             2,
@@ -715,14 +754,29 @@ fn change(classes: Classes) -> BoxedStrategy<Step> {
                 .prop_map(|(bridge, vlan, mac, port)| Step::AddFdb { bridge, vlan, mac, port })
                 .boxed(),
         ),
-        (1, (bridge(), vlan_id(), 0usize..5).prop_map(|(bridge, vlan, mac)| Step::DeleteFdb { bridge, vlan, mac }).boxed()),
-        (2, (bridge(), 0usize..4, vlan()).prop_map(|(bridge, port, vlan)| Step::SetVlan { bridge, port, vlan }).boxed()),
+        (
+            1,
+            (bridge(), vlan_id(), 0usize..5)
+                .prop_map(|(bridge, vlan, mac)| Step::DeleteFdb { bridge, vlan, mac })
+                .boxed(),
+        ),
+        (
+            2,
+            (bridge(), 0usize..4, vlan())
+                .prop_map(|(bridge, port, vlan)| Step::SetVlan { bridge, port, vlan })
+                .boxed(),
+        ),
         (1, (0usize..3, vxlan(classes)).prop_map(|(port, vxlan)| Step::SetTunnel { port, vxlan }).boxed()),
         (1, (bridge(), 0usize..4).prop_map(|(bridge, port)| Step::RemovePort { bridge, port }).boxed()),
         (1, Just(Step::RestorePorts).boxed()),
     ];
     if classes.groups {
-        ways.push((2, (bridge(), groups(classes)).prop_map(|(bridge, groups)| Step::SetGroups { bridge, groups }).boxed()));
+        ways.push((
+            2,
+            (bridge(), groups(classes))
+                .prop_map(|(bridge, groups)| Step::SetGroups { bridge, groups })
+                .boxed(),
+        ));
         ways.push((
             2,
             (bridge(), 0usize..4, any::<bool>())

@@ -19,33 +19,82 @@ pub const REMOTES: [Ipv4Addr; 3] =
 #[derive(Debug, Clone)]
 pub enum Step {
     /// A frame comes in by a device, so often at once.
-    Send { port: &'static str, frame: usize, outer: Option<Outer>, times: usize },
+    Send {
+        port: &'static str,
+        frame: usize,
+        outer: Option<Outer>,
+        times: usize,
+    },
     /// `add-flow`; one with the same match and priority is replaced.
-    AddRule { bridge: usize, rule: Rule },
+    AddRule {
+        bridge: usize,
+        rule: Rule,
+    },
     /// `del-flows --strict` of one of the rules that are there.
-    DeleteRule { bridge: usize, nth: usize },
+    DeleteRule {
+        bridge: usize,
+        nth: usize,
+    },
     /// `mod-flows --strict` of one of them: it gets the actions of this rule.
-    ModifyRule { bridge: usize, nth: usize, actions: Vec<oracle::Action> },
+    ModifyRule {
+        bridge: usize,
+        nth: usize,
+        actions: Vec<oracle::Action>,
+    },
     /// `replace-flows`.
-    ReplaceRules { bridge: usize, rules: Vec<Rule> },
+    ReplaceRules {
+        bridge: usize,
+        rules: Vec<Rule>,
+    },
     /// All groups of a bridge.
-    SetGroups { bridge: usize, groups: Vec<Group> },
+    SetGroups {
+        bridge: usize,
+        groups: Vec<Group>,
+    },
     /// All mirrors of a bridge.
-    SetMirrors { bridge: usize, mirrors: Vec<Mirror> },
+    SetMirrors {
+        bridge: usize,
+        mirrors: Vec<Mirror>,
+    },
     /// `fdb flush`.
-    FlushFdb { bridge: usize },
+    FlushFdb {
+        bridge: usize,
+    },
     /// `fdb add`: the port by position among the bridge's.
-    AddFdb { bridge: usize, vlan: u16, mac: usize, port: usize },
+    AddFdb {
+        bridge: usize,
+        vlan: u16,
+        mac: usize,
+        port: usize,
+    },
     /// `fdb del`.
-    DeleteFdb { bridge: usize, vlan: u16, mac: usize },
+    DeleteFdb {
+        bridge: usize,
+        vlan: u16,
+        mac: usize,
+    },
     /// Other VLANs for a port, by position.
-    SetVlan { bridge: usize, port: usize, vlan: Vlan },
+    SetVlan {
+        bridge: usize,
+        port: usize,
+        vlan: Vlan,
+    },
     /// A vxlan port goes and comes back with other options.
-    SetTunnel { port: usize, vxlan: Vxlan },
+    SetTunnel {
+        port: usize,
+        vxlan: Vxlan,
+    },
     /// A device's link.
-    SetAlive { bridge: usize, port: usize, alive: bool },
+    SetAlive {
+        bridge: usize,
+        port: usize,
+        alive: bool,
+    },
     /// A device leaves its bridge, or comes back.
-    RemovePort { bridge: usize, port: usize },
+    RemovePort {
+        bridge: usize,
+        port: usize,
+    },
     RestorePorts,
 }
 

@@ -1,17 +1,17 @@
 //! The switch and the oracle side by side: every step is done to both.
 
+use crate::frames::{MACS, tunnelled};
 use crate::plan::{Plan, Step, UNDERLAY_MAC, toml};
 use crate::rings::Net;
 use crate::text;
-use crate::frames::{MACS, tunnelled};
 use flow::ofp::{Action as OfAction, Bucket, FlowFilter, FlowSpec, GroupSpec, parse_flow};
 use oracle::{Action, Entry, Group, GroupKind, Kind, Output, Outputs, Rule, World};
 use std::collections::{BTreeMap, HashMap};
 use std::time::Instant;
+use vxswitch::bridge::BridgeId;
 use vxswitch::bridge::fdb::Location;
 use vxswitch::bridge::mirror::{Mirror, MirrorOutput};
 use vxswitch::bridge::vlan::VlanConfig;
-use vxswitch::bridge::BridgeId;
 use vxswitch::datapath::message::PortIo;
 use vxswitch::slowpath::SlowPath;
 use vxswitch::slowpath::ports::WorkerQueues;
@@ -421,7 +421,12 @@ impl Rig<'_> {
     }
 
     /// Says what is different, if anything is.
-    fn compare(&self, frame: usize, expected: &[Outputs], actual: &BTreeMap<String, Vec<Vec<u8>>>) -> Option<String> {
+    fn compare(
+        &self,
+        frame: usize,
+        expected: &[Outputs],
+        actual: &BTreeMap<String, Vec<Vec<u8>>>,
+    ) -> Option<String> {
         for choice in expected.iter().flat_map(|out| &out.choices) {
             let key = (frame, choice.bridge, choice.group, self.generation);
             if self.buckets.get(&key).is_some_and(|before| *before != choice.taken) {
@@ -456,15 +461,23 @@ impl Rig<'_> {
         None
     }
 
-    fn accept(&mut self, frame: usize, expected: &[Outputs], actual: &BTreeMap<String, Vec<Vec<u8>>>, world: World) {
+    fn accept(
+        &mut self,
+        frame: usize,
+        expected: &[Outputs],
+        actual: &BTreeMap<String, Vec<Vec<u8>>>,
+        world: World,
+    ) {
         self.world = world;
         for choice in expected.iter().flat_map(|out| &out.choices) {
             self.buckets.insert((frame, choice.bridge, choice.group, self.generation), choice.taken);
         }
         for output in expected.iter().flat_map(|out| &out.frames).filter(|o| o.header.is_some()) {
-            let got = actual.get(&output.port).into_iter().flatten().find(|got| {
-                is_same(output, got, &mut self.source_ports.get(&frame).copied())
-            });
+            let got = actual
+                .get(&output.port)
+                .into_iter()
+                .flatten()
+                .find(|got| is_same(output, got, &mut self.source_ports.get(&frame).copied()));
             if let (Some(got), Some(at)) = (got, udp_of(output)) {
                 self.source_ports.insert(frame, [got[at], got[at + 1]]);
             }

@@ -1,9 +1,9 @@
 //! The oracle's structures in `ovs-ofctl`'s words and in those of the configuration file.
 
 use oracle::field::Format;
+use oracle::tunnel::{Local, Vxlan};
 use oracle::{Action, Bits, Field, Port, Rule};
 use oracle::{Kind, Vlan, VlanMode};
-use oracle::tunnel::{Local, Vxlan};
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -64,7 +64,9 @@ pub fn action(action: &Action) -> String {
         Action::GotoTable(table) => format!("goto_table:{table}"),
         Action::SetTunnel(vni) => format!("set_tunnel:{vni:#x}"),
         Action::Set(field, new, mask) => set(*field, *new, *mask),
-        Action::SetTransport(source, port) => format!("mod_tp_{}:{port}", if *source { "src" } else { "dst" }),
+        Action::SetTransport(source, port) => {
+            format!("mod_tp_{}:{port}", if *source { "src" } else { "dst" })
+        }
         Action::Load(new, to) => format!("load:{new:#x}->{}", bits(*to)),
         Action::Move(from, to) => format!("move:{}->{}", bits(*from), bits(*to)),
         Action::PushVlan(tpid) => format!("push_vlan:{tpid:#x}"),
@@ -177,7 +179,8 @@ pub fn port(port: &Port) -> config::Port {
 /// A port as the file has it.
 pub fn toml(of: &Port) -> String {
     let port = port(of);
-    let options: Vec<String> = port.options.iter().map(|(name, value)| format!("{name} = \"{value}\"")).collect();
+    let options: Vec<String> =
+        port.options.iter().map(|(name, value)| format!("{name} = \"{value}\"")).collect();
     let mut text = format!(
         "[[bridge.port]]\nname = \"{}\"\ntype = \"{}\"\noptions = {{ {} }}\nofport_request = {}\nvlan_mode = \"{}\"\n",
         port.name,
