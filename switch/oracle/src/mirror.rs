@@ -30,7 +30,7 @@ impl Run<'_> {
                 }
             } else if let Some(rspan) = mirror.output_vlan
                 && rspan != vlan
-                && !(packet.get(Field::EthDst) >> 4 == 0x0180_c200_000)
+                && packet.get(Field::EthDst) >> 4 != 0x0018_0c20_0000
             {
                 self.out.unordered = true;
                 for to in self.world.bridges[bridge].ports.clone() {

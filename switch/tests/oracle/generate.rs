@@ -2,7 +2,7 @@
 
 use crate::frames::{Body, Fault, Frame, IPV4, IPV6, L4, MACS, Outer, PORTS, Part, TOS, TTL};
 use crate::plan::{OWN, Plan, REMOTES, Step, UNDERLAY_MAC, device};
-use crate::rig::{clash, legal};
+use crate::rig::{bucket_action, clash, legal};
 use oracle::tunnel::{Local, Vxlan};
 use oracle::{
     Action, Bits, Bridge, Bucket, Field, Group, GroupKind, Kind, Mirror, Port, Rule, Vlan, VlanMode, World,
@@ -531,11 +531,12 @@ fn bucket(id: u32, select: bool, classes: Classes) -> BoxedStrategy<Bucket> {
         option::weighted(0.5, proptest::sample::select(&OFPORTS[..5])),
         option::weighted(0.1, watch_group),
     )
-        .prop_map(|(actions, weight, watch_port, watch_group)| Bucket {
-            weight,
-            watch_port,
-            watch_group,
-            actions,
+        .prop_map(|(mut actions, weight, watch_port, watch_group)| {
+            actions.retain(|action| bucket_action(action).is_some());
+            if actions.is_empty() {
+                actions.push(Action::Drop);
+            }
+            Bucket { weight, watch_port, watch_group, actions }
         })
         .boxed()
 }

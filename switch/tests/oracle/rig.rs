@@ -85,8 +85,8 @@ pub fn legal(rule: &Rule) -> Rule {
     out
 }
 
-/// Actions of a bucket, which has no match that could promise anything.
-fn bucket_actions(actions: &[Action]) -> Vec<OfAction> {
+/// An action of a bucket, which has no match that could promise it anything.
+pub fn bucket_action(action: &Action) -> Option<OfAction> {
     const PROMISES: [&str; 9] = [
         "",
         "tcp,",
@@ -98,15 +98,11 @@ fn bucket_actions(actions: &[Action]) -> Vec<OfAction> {
         "icmp6,icmp_type=136,",
         "arp,",
     ];
-    let parse = |action: &Action| {
-        PROMISES
-            .iter()
-            .flat_map(|promise| ["", "vlan_tci=0x1000/0x1000,"].map(|tag| format!("{tag}{promise}")))
-            .find_map(|promise| parse_flow(&format!("{promise}actions={}", text::action(action)), &()).ok())
-            .map(|spec| spec.actions[0].clone())
-    };
-    let known = |action| parse(action).unwrap_or_else(|| panic!("no bucket takes {}", text::action(action)));
-    actions.iter().map(known).collect()
+    PROMISES
+        .iter()
+        .flat_map(|promise| ["", "vlan_tci=0x1000/0x1000,"].map(|tag| format!("{tag}{promise}")))
+        .find_map(|promise| parse_flow(&format!("{promise}actions={}", text::action(action)), &()).ok())
+        .map(|spec| spec.actions[0].clone())
 }
 
 impl Rig<'_> {
@@ -197,7 +193,15 @@ impl Rig<'_> {
                 self.net.slow.settle();
             }
             Step::SetMirrors { bridge, mirrors } => {
-                self.world.bridges[*bridge].mirrors.clone_from(mirrors);
+                // Ports that are away just now cannot be mirrored.
+                let mut mirrors = mirrors.clone();
+                let present = |name: &String| self.world.port(name).is_some();
+                mirrors.retain(|mirror| mirror.output_port.as_ref().is_none_or(present));
+                for mirror in &mut mirrors {
+                    mirror.src.retain(present);
+                    mirror.dst.retain(present);
+                }
+                self.world.bridges[*bridge].mirrors.clone_from(&mirrors);
                 let ports = |names: &[String]| names.iter().map(|name| self.net.port(name)).collect();
                 let mirrors = mirrors
                     .iter()
@@ -518,7 +522,7 @@ fn group_spec(group: &Group) -> GroupSpec {
         weight: bucket.weight,
         watch_port: bucket.watch_port,
         watch_group: bucket.watch_group,
-        actions: bucket_actions(&bucket.actions),
+        actions: bucket.actions.iter().filter_map(bucket_action).collect(),
     };
     GroupSpec { id: group.id, kind, buckets: group.buckets.iter().enumerate().map(bucket).collect() }
 }
