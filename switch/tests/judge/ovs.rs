@@ -84,7 +84,8 @@ impl Ovs {
         ]).collect::<Vec<_>>());
         let args = ["ip", "netns", "exec", &host.name, VSWITCHD, &socket, &unixctl, "-vconsole:info"];
         let switch = spawn(dir.path(), "vswitchd", &args);
-        let ovs = Ovs { switch, database, host, dir, devices: Cell::new(0), had_tunnel: Cell::new(false), core };
+        let ovs =
+            Ovs { switch, database, host, dir, devices: Cell::new(0), had_tunnel: Cell::new(false), core };
         eventually("ovs-vswitchd listens", PATIENCE, || ovs.dir.path().join("vs.ctl").exists().then_some(()));
         // The only PMD thread is isolated by a queue that is pinned to it: it polls no queue that is not pinned too.
         // So a device is read only when a case lets it, after all ports and rules are there.

@@ -105,9 +105,12 @@ pub fn cases() -> Vec<Case> {
             .flow("priority=1,actions=output:3")
             .rx("p1", [ip4("version=6,proto=6", "h('03e80050')")])
             .tx("p2", 1)
-            .differs("what does not say version 4 is no IPv4 header; Open vSwitch does not look", |sent, _| {
-                let frames = sent.remove("p2").expect("a frame");
-                sent.insert("p3".to_owned(), frames);
-            }),
+            .differs(
+                "what does not say version 4 is no IPv4 header; Open vSwitch does not look",
+                |sent, _| {
+                    let frames = sent.remove("p2").expect("a frame");
+                    sent.insert("p3".to_owned(), frames);
+                },
+            ),
     ]
 }

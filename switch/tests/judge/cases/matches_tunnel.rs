@@ -18,14 +18,11 @@ fn tunnelled(options: &str, what: &str, takes: &[String], leaves: &[String]) -> 
 /// The first packet is the one that the match takes. OVS 3.1 does not see GBP: it takes packets without alone.
 fn tunnelled_gbp(what: &str, takes: String, leaves: Vec<String>, plain: usize) -> Case {
     let options = "remote_ip=flow key=flow exts=gbp";
-    tunnelled(options, what, &[takes], &leaves)
-        .tx("p2", 0)
-        .tx("p3", plain)
-        .differs(NO_GBP, |sent, input| {
-            let mut frames = inner(&input["uplink"], 50);
-            sent.insert("p3".to_owned(), frames.split_off(1));
-            sent.insert("p2".to_owned(), frames);
-        })
+    tunnelled(options, what, &[takes], &leaves).tx("p2", 0).tx("p3", plain).differs(NO_GBP, |sent, input| {
+        let mut frames = inner(&input["uplink"], 50);
+        sent.insert("p3".to_owned(), frames.split_off(1));
+        sent.insert("p2".to_owned(), frames);
+    })
 }
 
 /// The cases.

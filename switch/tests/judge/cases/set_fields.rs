@@ -3,8 +3,8 @@
 
 use crate::case::{Case, actions, case};
 use crate::frames::{
-    arp, is_icmp, icmp, icmp6, ip4, ip6, ipv4_variety, ipv6_variety, nd_na, nd_ns, sctp, tagged, tcp, tcp_header,
-    tcp6, udp, udp_header, udp6, variety,
+    arp, icmp, icmp6, ip4, ip6, ipv4_variety, ipv6_variety, is_icmp, nd_na, nd_ns, sctp, tagged, tcp,
+    tcp_header, tcp6, udp, udp_header, udp6, variety,
 };
 
 /// Rules with a prerequisite: what has the field is rewritten, the rest goes as it came.

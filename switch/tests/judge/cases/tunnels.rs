@@ -98,12 +98,14 @@ pub fn cases() -> Vec<Case> {
         sends("remote_ip=192.168.1.2 key=1 df_default=false", "output:11", vec![tcp(""), tcp("sport=7")]),
         sends("remote_ip=192.168.1.2 key=1 csum=true", "output:11", variety()),
         sends("remote_ip=2001:db8::2 key=1", "output:11", variety()),
-        sends("remote_ip=2001:db8::2 key=1 csum=false", "output:11", vec![tcp(""), udp6("")])
-            .differs("csum=false is obeyed over IPv6 too (RFC 6935); Open vSwitch always has a checksum there", |sent, _| {
+        sends("remote_ip=2001:db8::2 key=1 csum=false", "output:11", vec![tcp(""), udp6("")]).differs(
+            "csum=false is obeyed over IPv6 too (RFC 6935); Open vSwitch always has a checksum there",
+            |sent, _| {
                 for frame in sent.get_mut("uplink").expect("frames") {
                     frame[14 + 40 + 6..14 + 40 + 8].fill(0);
                 }
-            }),
+            },
+        ),
         sends(
             "remote_ip=2001:db8::2 key=1 ttl=inherit tos=inherit",
             "output:11",
@@ -251,9 +253,12 @@ fn receive() -> Vec<Case> {
             1,
         )
         .named("tunnel receive: reserved bits")
-            .differs("RFC 7348: reserved bits are ignored on receipt; Open vSwitch drops the packet", |sent, input| {
+        .differs(
+            "RFC 7348: reserved bits are ignored on receipt; Open vSwitch drops the packet",
+            |sent, input| {
                 sent.insert("p2".to_owned(), inner(&input["uplink"], 50));
-            }),
+            },
+        ),
         takes(
             "remote_ip=192.168.1.2 key=5 exts=gpe",
             vec![
