@@ -150,7 +150,9 @@ fn verdict(
             if let Some(difference) = case.differs {
                 (difference.ours)(&mut wanted, input);
                 wanted.retain(|_, frames| !frames.is_empty());
-                wanted.values_mut().for_each(|frames| frames.sort());
+                for frames in wanted.values_mut() {
+                    frames.sort();
+                }
                 if wanted == judge {
                     problems.push(format!("    no difference was made: {}", difference.why));
                 }
