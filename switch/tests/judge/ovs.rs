@@ -42,7 +42,6 @@ pub struct Ovs {
     host: Host,
     dir: TempDir,
     devices: Cell<u32>,
-    had_tunnel: Cell<bool>,
     core: usize,
 }
 
@@ -84,8 +83,7 @@ impl Ovs {
         ]).collect::<Vec<_>>());
         let args = ["ip", "netns", "exec", &host.name, VSWITCHD, &socket, &unixctl, "-vconsole:info"];
         let switch = spawn(dir.path(), "vswitchd", &args);
-        let ovs =
-            Ovs { switch, database, host, dir, devices: Cell::new(0), had_tunnel: Cell::new(false), core };
+        let ovs = Ovs { switch, database, host, dir, devices: Cell::new(0), core };
         eventually("ovs-vswitchd listens", PATIENCE, || ovs.dir.path().join("vs.ctl").exists().then_some(()));
         // The only PMD thread is isolated by a queue that is pinned to it: it polls no queue that is not pinned too.
         // So a device is read only when a case lets it, after all ports and rules are there.
@@ -180,10 +178,6 @@ impl Ovs {
 
     /// Runs a case whose input lies in `dir`; what it sent.
     pub fn run(&self, case: &Case, dir: &Path) -> Captures {
-        // The first packets to the first tunnel port of its life are lost, and nothing shows when that is over.
-        if case.underlay() && !self.had_tunnel.replace(true) {
-            self.run(case, dir);
-        }
         self.vsctl(&self.configuration(case, dir));
         if case.underlay() {
             for (ip, mac) in NEIGHBOURS {
