@@ -176,6 +176,13 @@ impl Case {
         self
     }
 
+    /// How many packets Open vSwitch sends, by port, sorted.
+    pub fn expected(&self) -> Vec<(String, usize)> {
+        let mut all: Vec<_> = self.sends.iter().map(|(port, count)| ((*port).to_owned(), *count)).collect();
+        all.sort();
+        all
+    }
+
     /// All device ports, with their OpenFlow numbers and bridges.
     pub fn devices(&self) -> Vec<(String, &'static str, usize)> {
         let mut all: Vec<_> = (1..=self.ports).map(|n| (format!("p{n}"), "br0", n)).collect();

@@ -120,7 +120,8 @@ fn tunnels(out: &mut String, case: &Case) {
         );
     }
     if case.peer.is_some() {
-        *out += &format!(
+        let _ = write!(
+            out,
             "[[bridge.port]]\nname = \"pa\"\ntype = \"patch\"\nofport_request = 21\n{}options = {{ peer = \"pb\" }}\n",
             vlans(case, "pa")
         );

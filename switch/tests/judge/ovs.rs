@@ -184,9 +184,6 @@ impl Ovs {
                 self.call("tnl/neigh/set", &["br-phy", ip, mac]);
             }
         }
-        if case.underlay() {
-            eprintln!("{}: {}", case.name, self.call("tnl/ports/show", &["-v"]));
-        }
         self.ofctl("add-groups", "br0", &case.groups, &["-O", "OpenFlow15"]);
         for meter in &case.meters {
             let bridge = format!("unix:{}", self.dir.path().join("br0.mgmt").display());

@@ -16,9 +16,9 @@ fn tunnelled(options: &str, what: &str, takes: &[String], leaves: &[String]) -> 
 }
 
 /// The first packet is the one that the match takes. OVS 3.1 does not see GBP: it takes packets without alone.
-fn tunnelled_gbp(what: &str, takes: String, leaves: Vec<String>, plain: usize) -> Case {
+fn tunnelled_gbp(what: &str, takes: String, leaves: &[String], plain: usize) -> Case {
     let options = "remote_ip=flow key=flow exts=gbp";
-    tunnelled(options, what, &[takes], &leaves).tx("p2", 0).tx("p3", plain).differs(NO_GBP, |sent, input| {
+    tunnelled(options, what, &[takes], leaves).tx("p2", 0).tx("p3", plain).differs(NO_GBP, |sent, input| {
         let mut frames = inner(&input["uplink"], 50);
         sent.insert("p3".to_owned(), frames.split_off(1));
         sent.insert("p2".to_owned(), frames);
@@ -38,12 +38,12 @@ pub fn cases() -> Vec<Case> {
         tunnelled(FLOW, "tun_dst=192.168.1.5", &[encap("dst='192.168.1.5'", "", 7, &udp(""))], &[from(two, 7)]),
         tunnelled(FLOW, "tun_ipv6_src=2001:db8::2", &[encap6("", "", 7, &udp(""))], &[encap6("src='2001:db8::3'", "", 7, &udp("")), from(two, 7)]),
         tunnelled(FLOW, "tun_ipv6_dst=2001:db8::/64", &[encap6("", "", 7, &udp(""))], &[from(two, 7)]),
-        tunnelled_gbp("tun_gbp_id=0x1234", gbp(0x88, 0, 0x1234, 7), vec![gbp(0x88, 0, 0x1235, 7), from(two, 7)], 1),
-        tunnelled_gbp("tun_gbp_id=0x1200/0xff00", gbp(0x88, 0, 0x1234, 7), vec![gbp(0x88, 0, 0x3412, 7)], 0),
+        tunnelled_gbp("tun_gbp_id=0x1234", gbp(0x88, 0, 0x1234, 7), &[gbp(0x88, 0, 0x1235, 7), from(two, 7)], 1),
+        tunnelled_gbp("tun_gbp_id=0x1200/0xff00", gbp(0x88, 0, 0x1234, 7), &[gbp(0x88, 0, 0x3412, 7)], 0),
         tunnelled_gbp(
             "tun_gbp_flags=0x48",
             gbp(0x88, 0x48, 1, 7),
-            vec![gbp(0x88, 0x40, 1, 7), gbp(0x88, 0, 1, 7)],
+            &[gbp(0x88, 0x40, 1, 7), gbp(0x88, 0, 1, 7)],
             0,
         ),
         case("a fixed key, remote and local address beat flow, in this order")
