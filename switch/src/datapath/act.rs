@@ -6,7 +6,7 @@ use super::counters::WorkerCounters;
 use super::hold::Held;
 use super::key::{InnerCount, PacketInfo};
 use super::message::Upcall;
-use super::{BURST, Batch, Lens, Path};
+use super::{BURST, Batch, Path};
 use flow::drop::DropReason;
 use flow::hash::{flow_hash, plain_flow_hash};
 use flow::program::{AdjacencyId, Op, Policy, PortId, Program, ProgramId, PuntReason};
@@ -55,6 +55,9 @@ struct Run<'a, 'b> {
     infos: &'a [PacketInfo],
 }
 
+/// Packets of a run from which on it is handled as a whole.
+const FEW: usize = 4;
+
 /// Packets and their bytes.
 #[derive(Debug, Clone, Copy, Default)]
 struct Sent {
@@ -102,48 +105,65 @@ impl Inners {
         is_plain: true,
     };
 
+    #[cold]
+    fn fail(&mut self, at: usize, reason: DropReason) {
+        self.failed |= 1 << at;
+        self.reasons[at % BURST] = reason;
+    }
+
+    /// Says how long the frames are that did not fail, and whether all goes the short way.
     #[inline(always)]
-    fn add(&mut self, at: usize, mbuf: &Mbuf, inner: Result<Inner, DropReason>) {
-        let len = mbuf.data_len();
-        match inner {
-            Ok(inner) => {
-                self.list[at % BURST] = inner;
-                self.sum.packets += 1;
-                self.sum.bytes += len as u64;
-                self.longest = self.longest.max(len as u32);
-                self.is_plain &= mbuf.headroom() >= ENCAP_V4_LEN;
-            }
-            Err(reason) => {
-                self.failed |= 1 << at;
-                self.reasons[at % BURST] = reason;
-                self.is_plain = false;
-            }
-        }
+    fn finish(&mut self, count: usize, (bytes, longest, headroom): (usize, usize, usize)) {
+        let failed = self.failed.count_ones() as usize;
+        self.sum = Sent { packets: (count - failed) as u64, bytes: bytes as u64 };
+        self.longest = longest as u32;
+        self.is_plain = failed == 0 && headroom >= ENCAP_V4_LEN;
     }
 
     /// Reads frames of which there are no keys.
     #[inline(never)]
     fn read(&mut self, mbufs: &mut [Mbuf], counters: &WorkerCounters) {
-        for (at, mbuf) in mbufs.iter_mut().enumerate() {
-            let inner = match PlainInner::read(mbuf.data()) {
-                Some(inner) if mbuf.segment_count() == 1 => Ok(Inner {
-                    flow_hash: plain_flow_hash(&inner),
-                    ip: InnerIp { is_ip: true, tos: inner.tos, ttl: inner.ttl },
-                }),
-                _ => unusual_inner(mbuf, counters),
-            };
-            self.add(at, mbuf, inner);
+        let count = mbufs.len();
+        let (mut bytes, mut longest, mut headroom) = (0, 0, usize::MAX);
+        for (at, mbuf) in mbufs.iter_mut().enumerate().take(BURST) {
+            if mbuf.segment_count() == 1
+                && let Some(PlainInner { words, tos, ttl }) = PlainInner::read(mbuf.data())
+            {
+                let ip = InnerIp { is_ip: true, tos, ttl };
+                let flow_hash = plain_flow_hash(&PlainInner { words, tos, ttl });
+                self.list[at] = Inner { flow_hash, ip };
+            } else {
+                match unusual_inner(mbuf, counters) {
+                    Ok(inner) => self.list[at] = inner,
+                    Err(reason) => {
+                        self.fail(at, reason);
+                        continue;
+                    }
+                }
+            }
+            bytes += mbuf.data_len();
+            longest = longest.max(mbuf.data_len());
+            headroom = headroom.min(mbuf.headroom());
         }
+        self.finish(count, (bytes, longest, headroom));
     }
 
     /// Takes it from the frames' keys, and their outer headers off.
     #[inline(never)]
     fn of_keys(&mut self, mbufs: &mut [Mbuf], keys: &[FlowKey], infos: &[PacketInfo]) {
-        for (at, ((mbuf, key), info)) in mbufs.iter_mut().zip(keys).zip(infos).enumerate() {
-            let stripped = strip_if_tunnelled(mbuf, key, info);
-            let inner = stripped.map(|()| Inner { flow_hash: flow_hash(key), ip: InnerIp::of(key) });
-            self.add(at, mbuf, inner);
+        let count = mbufs.len();
+        let (mut bytes, mut longest, mut headroom) = (0, 0, usize::MAX);
+        for (at, ((mbuf, key), info)) in mbufs.iter_mut().zip(keys).zip(infos).enumerate().take(BURST) {
+            if let Err(reason) = strip_if_tunnelled(mbuf, key, info) {
+                self.fail(at, reason);
+                continue;
+            }
+            self.list[at] = Inner { flow_hash: flow_hash(key), ip: InnerIp::of(key) };
+            bytes += mbuf.data_len();
+            longest = longest.max(mbuf.data_len());
+            headroom = headroom.min(mbuf.headroom());
         }
+        self.finish(count, (bytes, longest, headroom));
     }
 }
 
@@ -223,16 +243,19 @@ impl Path {
 
     /// A burst whose packets all go by one megaflow with a shortcut: no key is made for them.
     #[inline(always)]
-    pub(super) fn forward_all(&mut self, mbufs: &mut Burst<BURST>, lens: &Lens, slot: u32, in_port: PortId) {
+    pub(super) fn forward_all(&mut self, mbufs: &mut Burst<BURST>, bytes: u64, slot: u32, in_port: PortId) {
         let program = self.lookup.table.program(slot) as usize;
         let count = mbufs.len();
-        let mut taken = Sent { packets: count as u64, bytes: lens.bytes };
+        let mut taken = Sent { packets: count as u64, bytes };
         let mut mbufs = mbufs.drain();
         match self.programs.get(program).and_then(Option::as_ref) {
             Some(&Compiled::Output(port)) => {
                 let mut out = self.tx.to(port, &self.counters);
-                if lens.shortest as usize >= ETHERNET_LEN && out.has_room(count, lens.longest) {
-                    out.stage_next(&mut mbufs, count, lens.bytes);
+                let lens = mbufs.rest_mut().iter().map(Mbuf::len);
+                let (shortest, longest) = lens
+                    .fold((u32::MAX, 0), |(shortest, longest), len| (shortest.min(len), longest.max(len)));
+                if shortest as usize >= ETHERNET_LEN && out.has_room(count, longest) {
+                    out.stage_next(&mut mbufs, count, bytes);
                 } else {
                     for mbuf in mbufs {
                         let len = mbuf.len();
@@ -305,7 +328,7 @@ impl Path {
     #[inline(always)]
     fn output_next(&mut self, port: PortId, mbufs: &mut Drain<'_>, count: usize, longest: u32, bytes: u64) {
         let mut out = self.tx.to(port, &self.counters);
-        if out.has_room(count, longest) {
+        if count >= FEW && out.has_room(count, longest) {
             out.stage_next(mbufs, count, bytes);
         } else {
             for mbuf in mbufs.take(count) {
@@ -399,9 +422,39 @@ impl Path {
             return self.encap_each(id, vni, run);
         }
         let (count, keys) = (run.keys.len(), run.keys);
+        if count < FEW {
+            return self.encap_few(id, vni, run);
+        }
         let mut inners = Inners::NONE;
         inners.of_keys(&mut run.mbufs.rest_mut()[..count], keys, run.infos);
         self.encap_next((id, vni), run.mbufs, count, &inners, |at| PortId(keys[at].in_port as u16));
+    }
+
+    /// The same for so few packets that preparing for many costs more than it saves: many remotes in turn.
+    #[inline(always)]
+    fn encap_few(&mut self, id: AdjacencyId, vni: u32, run: Run<'_, '_>) {
+        let adjacency = self.adjacencies.get_mut(id.0 as usize).and_then(Option::as_mut);
+        let Some(fast) = adjacency.and_then(|adjacency| adjacency.fast(vni)) else { return };
+        let mut out = self.tx.to(fast.egress, &self.counters);
+        let counters = &self.counters.ports[fast.tunnel.index()];
+        for ((key, info), mut mbuf) in run.keys.iter().zip(run.infos).zip(run.mbufs) {
+            if let Err(reason) = strip_if_tunnelled(&mut mbuf, key, info) {
+                self.counters.count_drop(PortId(key.in_port as u16), reason, 1);
+                continue;
+            }
+            let inner_len = mbuf.data_len();
+            let Some(room) = mbuf.prepend_array() else {
+                self.counters.count_drop(PortId(key.in_port as u16), no_room(inner_len), 1);
+                continue;
+            };
+            fast.write(room, inner_len as u16, flow_hash(key), InnerIp::of(key));
+            if out.stage(mbuf) {
+                counters.tx_packets.add(1);
+                counters.tx_bytes.add(inner_len as u64);
+            } else {
+                counters.tx_dropped.add(1);
+            }
+        }
     }
 
     /// The same packet by packet: the remote cannot be reached yet, or the header is an unusual one.

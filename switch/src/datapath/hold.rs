@@ -5,7 +5,7 @@
 
 use super::key::PacketInfo;
 use super::message::PendingId;
-use flow::program::Policy;
+use flow::program::{MAX_PORTS, Policy};
 use rte::Mbuf;
 use wire::key::FlowKey;
 
@@ -120,6 +120,8 @@ impl Cells {
 #[derive(Debug, Clone, Copy)]
 struct Pending {
     hash: u32,
+    /// Where the flow comes from that the entry was made for.
+    in_port: u32,
     list: List,
     /// Next free entry, while this one is free.
     next_free: u32,
@@ -134,6 +136,10 @@ pub struct PendingFlows {
     index: Box<[u32]>,
     free: u32,
     used: usize,
+    /// Entries by in-port.
+    by_port: Box<[u32]>,
+    /// Flows of several ports may share an entry: they have one hash.
+    mixed: bool,
 }
 
 impl PendingFlows {
@@ -143,11 +149,19 @@ impl PendingFlows {
         let entries = (0..size as u32)
             .map(|i| Pending {
                 hash: 0,
+                in_port: 0,
                 list: List::EMPTY,
                 next_free: if i as usize + 1 < size { i + 1 } else { NONE },
             })
             .collect();
-        PendingFlows { entries, index: vec![NONE; size * 2].into(), free: 0, used: 0 }
+        PendingFlows {
+            entries,
+            index: vec![NONE; size * 2].into(),
+            free: 0,
+            used: 0,
+            by_port: vec![0; MAX_PORTS].into(),
+            mixed: false,
+        }
     }
 
     /// Flows that wait.
@@ -160,6 +174,18 @@ impl PendingFlows {
     #[inline]
     pub fn is_empty(&self) -> bool {
         self.used == 0
+    }
+
+    /// Whether flows from this port may wait: if not, no packet from there has to stay behind another one.
+    #[inline]
+    pub fn holds(&self, in_port: u32) -> bool {
+        self.used > 0 && (self.mixed || self.by_port.get(in_port as usize).is_none_or(|count| *count > 0))
+    }
+
+    /// A packet from this port joins the flow of the entry.
+    #[inline]
+    pub fn join(&mut self, id: PendingId, in_port: u32) {
+        self.mixed |= self.entries[id.0 as usize].in_port != in_port;
     }
 
     /// The entry of a flow.
@@ -180,11 +206,14 @@ impl PendingFlows {
     }
 
     /// Makes an entry for a flow that has none; `None` when all are taken.
-    pub fn insert(&mut self, hash: u32) -> Option<PendingId> {
+    pub fn insert(&mut self, hash: u32, in_port: u32) -> Option<PendingId> {
         let entry = self.free;
         let slot = self.entries.get_mut(entry as usize)?;
         self.free = slot.next_free;
-        *slot = Pending { hash, list: List::EMPTY, next_free: NONE };
+        *slot = Pending { hash, in_port, list: List::EMPTY, next_free: NONE };
+        if let Some(count) = self.by_port.get_mut(in_port as usize) {
+            *count += 1;
+        }
         let mask = self.index.len() - 1;
         let mut at = hash as usize & mask;
         while self.index[at] != NONE {
@@ -222,9 +251,14 @@ impl PendingFlows {
             probe = (probe + 1) & mask;
         }
         self.index[hole] = NONE;
-        self.entries[id.0 as usize].next_free = self.free;
+        let entry = &mut self.entries[id.0 as usize];
+        entry.next_free = self.free;
+        if let Some(count) = self.by_port.get_mut(entry.in_port as usize) {
+            *count -= 1;
+        }
         self.free = id.0;
         self.used -= 1;
+        self.mixed &= self.used > 0;
     }
 
     /// Any entry in use.
@@ -248,7 +282,7 @@ mod tests {
             for (insert, n) in ops {
                 let hash = (n % 8) | (n / 8) << 16;
                 if insert && !model.contains_key(&hash) {
-                    if let Some(id) = table.insert(hash) {
+                    if let Some(id) = table.insert(hash, hash % 8) {
                         model.insert(hash, id);
                     } else {
                         prop_assert_eq!(model.len(), 16);
@@ -257,11 +291,29 @@ mod tests {
                     table.remove(id);
                 }
                 prop_assert_eq!(table.len(), model.len());
+                for port in 0..8 {
+                    prop_assert_eq!(table.holds(port), model.keys().any(|hash| hash % 8 == port));
+                }
                 for n in 0..40 {
                     let hash = (n % 8) | (n / 8) << 16;
                     prop_assert_eq!(table.find(hash), model.get(&hash).copied());
                 }
             }
         }
+    }
+
+    #[test]
+    fn two_ports_in_one_entry_hold_back_all() {
+        let mut table = PendingFlows::new(4);
+        let id = table.insert(7, 1).unwrap();
+        table.join(id, 1);
+        assert_eq!([0, 1, 2].map(|port| table.holds(port)), [false, true, false]);
+        table.join(id, 2);
+        assert_eq!([0, 1, 2].map(|port| table.holds(port)), [true; 3]);
+        table.remove(id);
+        assert_eq!([0, 1, 2].map(|port| table.holds(port)), [false; 3]);
+        let id = table.insert(7, 1).unwrap();
+        assert!(table.holds(1) && !table.holds(2));
+        table.remove(id);
     }
 }

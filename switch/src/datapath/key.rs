@@ -7,6 +7,7 @@
 use super::act::Compiled;
 use super::adjacency::Adjacency;
 use super::counters::WorkerCounters;
+use super::hold::PendingFlows;
 use super::{Batch, Path};
 use crate::tunnel::termination::{Intake, Termination};
 use flow::drop::DropReason;
@@ -57,9 +58,9 @@ pub(super) struct Shortcuts<'a> {
     table: &'a MegaflowTable,
     programs: &'a [Option<Compiled>],
     adjacencies: &'a [Option<Box<Adjacency>>],
-    /// Not while flows wait for decisions: what is held is found by its key, and later packets of the same
-    /// flow must stay behind it.
-    enabled: bool,
+    /// Not while flows of the same port wait for decisions: what is held is found by its key, and later packets
+    /// of the same flow must stay behind it.
+    pending: &'a PendingFlows,
     last: (PortId, Option<u32>),
 }
 
@@ -70,7 +71,7 @@ impl<'a> Shortcuts<'a> {
             table: &path.lookup.table,
             programs: &path.programs,
             adjacencies: &path.adjacencies,
-            enabled: path.pending.is_empty(),
+            pending: &path.pending,
             last: (PortId::TUNNEL_MISS, None),
         }
     }
@@ -86,7 +87,7 @@ impl<'a> Shortcuts<'a> {
 
     #[inline]
     fn find(&self, port: PortId) -> Option<u32> {
-        let slot = self.table.wild(port.0.into()).filter(|_| self.enabled)?;
+        let slot = self.table.wild(port.0.into()).filter(|_| !self.pending.holds(port.0.into()))?;
         let short = match self.programs.get(self.table.program(slot) as usize)?.as_ref()? {
             Compiled::Output(_) => true,
             // The first burst goes the long way, which makes the header.
@@ -123,9 +124,6 @@ pub(super) fn recognise(
     mut shortcuts: Shortcuts<'_>,
 ) -> bool {
     let Some(mut intake) = termination.intake(port) else { return false };
-    if !shortcuts.enabled {
-        return false;
-    }
     if batch.skip > 0 {
         batch.skip -= 1;
         return false;

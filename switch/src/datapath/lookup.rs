@@ -36,7 +36,9 @@ impl Path {
         self.counters.cache_hits.add(after.cache_hits - before.cache_hits);
         self.counters.megaflow_hits.add(after.megaflow_hits - before.megaflow_hits);
         let misses = after.misses - before.misses;
-        if misses > 0 || !self.pending.is_empty() {
+        let held =
+            !self.pending.is_empty() && batch.in_port.is_none_or(|port| self.pending.holds(port.0.into()));
+        if misses > 0 || held {
             self.counters.misses.add(misses);
             self.hold_back(batch);
         }
@@ -68,7 +70,10 @@ impl Path {
 
     fn hold(&mut self, mbuf: Mbuf, key: FlowKey, info: PacketInfo, hash: u32, waiting: Option<PendingId>) {
         let id = match waiting {
-            Some(id) => id,
+            Some(id) => {
+                self.pending.join(id, key.in_port);
+                id
+            }
             None => match self.ask(hash, &key) {
                 Ok(id) => id,
                 Err(reason) => return self.free(&key, reason, mbuf),
@@ -86,7 +91,7 @@ impl Path {
 
     /// Starts an upcall for a flow that has none under way.
     fn ask(&mut self, hash: u32, key: &FlowKey) -> Result<PendingId, DropReason> {
-        let pending = self.pending.insert(hash).ok_or(DropReason::HoldFull)?;
+        let pending = self.pending.insert(hash, key.in_port).ok_or(DropReason::HoldFull)?;
         if self.link.upcalls.push(Upcall::Miss { pending, key: *key }).is_err() {
             self.pending.remove(pending);
             return Err(DropReason::UpcallQueueFull);

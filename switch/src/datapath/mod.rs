@@ -64,14 +64,6 @@ pub(crate) struct Batch {
     skip: u32,
 }
 
-/// Lengths of the frames of a burst, in bytes.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Lens {
-    bytes: u64,
-    shortest: u32,
-    longest: u32,
-}
-
 /// Everything behind the key stage: what a decided or held packet needs.
 pub(crate) struct Path {
     lookup: Lookup,
@@ -176,18 +168,15 @@ impl Worker {
     #[inline]
     fn burst(&mut self, port: PortId) {
         let counters = &self.path.counters;
-        let mut lens = Lens { bytes: 0, shortest: u32::MAX, longest: 0 };
+        let mut bytes = 0;
         for mbuf in &self.batch.mbufs {
-            let len = mbuf.len();
-            lens.bytes += u64::from(len);
-            lens.shortest = lens.shortest.min(len);
-            lens.longest = lens.longest.max(len);
+            bytes += u64::from(mbuf.len());
             mbuf.prefetch_data();
         }
         let received = self.batch.mbufs.len() as u64;
         counters.rx.add(received);
         counters.ports[port.index()].rx_packets.add(received);
-        counters.ports[port.index()].rx_bytes.add(lens.bytes);
+        counters.ports[port.index()].rx_bytes.add(bytes);
 
         let mut shortcuts = key::Shortcuts::new(&self.path);
         if self.termination.is_underlay(port) {
@@ -195,7 +184,7 @@ impl Worker {
                 return self.path.act_unkeyed(&mut self.batch);
             }
         } else if let Some(slot) = shortcuts.slot(port) {
-            return self.path.forward_all(&mut self.batch.mbufs, &lens, slot, port);
+            return self.path.forward_all(&mut self.batch.mbufs, bytes, slot, port);
         }
         key::extract_batch(&mut self.batch, port, &mut self.termination, &self.path.counters);
         self.path.lookup(&mut self.batch);
