@@ -53,7 +53,12 @@ impl Run<'_> {
     pub(crate) fn normal(&mut self, at: &Place, packet: &Packet) {
         let (src, dst) = (mac(packet.get(Field::EthSrc)), mac(packet.get(Field::EthDst)));
         let tag = packet.tag();
-        let reserved = dst[..5] == [1, 0x80, 0xc2, 0, 0] && dst[5] < 16;
+        let reserved = dst[..5] == [1, 0x80, 0xc2, 0, 0] && dst[5] < 16
+            || dst[..5] == [0, 0xe0, 0x2b, 0, 0] && [0, 4, 6].contains(&dst[5])
+            || [[0, 0, 0], [0xcc, 0xcc, 0xcd], [0xcd, 0xcd, 0xcd]]
+                .iter()
+                .any(|end| dst[..3] == [1, 0, 0xc] && dst[3..] == *end)
+            || dst[..5] == [1, 0, 0xc, 0xcc, 0xcc] && dst[5] >> 4 == 0xc && dst[5] <= 0xcd;
         let bridge = self.bridge(at);
         if bridge.is_mirror_output(&at.port) || src[0] & 1 != 0 || reserved && !bridge.forward_bpdu {
             return;

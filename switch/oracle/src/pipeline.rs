@@ -146,6 +146,23 @@ impl Run<'_> {
         if let Some(number) = as_port {
             seen.put(Field::InPort, number.into());
         }
+        // Rules see no ports in any fragment (ovs-ofctl set-frags, mode normal).
+        if seen.get(Field::IpFrag) != 0 {
+            for field in [
+                Field::TcpSrc,
+                Field::TcpDst,
+                Field::UdpSrc,
+                Field::UdpDst,
+                Field::SctpSrc,
+                Field::SctpDst,
+                Field::IcmpType,
+                Field::IcmpCode,
+                Field::Icmpv6Type,
+                Field::Icmpv6Code,
+            ] {
+                seen.put(field, 0);
+            }
+        }
         let rules = &self.bridge(at).rules;
         let matching = rules.iter().filter(|rule| rule.table == table && seen.satisfy(&rule.matches));
         let best = matching.fold(None, |best: Option<&crate::world::Rule>, rule| match best {

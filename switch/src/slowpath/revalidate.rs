@@ -11,6 +11,7 @@ use flow::ofp::Match;
 use flow::program::{PortId, ProgramId};
 use std::time::{Duration, Instant};
 use wire::addr::MacAddr;
+use wire::key::FRAG_ANY;
 
 /// Time in which concerned megaflows are translated again. Those beyond are removed, which is as true and takes a
 /// fraction of the time; their packets ask anew.
@@ -195,18 +196,13 @@ fn can_match(world: &World, looked: &Looked, what: &Match, flow: &Megaflow) -> b
     if ofport.is_some_and(|ofport| (ofport ^ key.in_port) & mask.in_port != 0) {
         return false;
     }
-    // The input port, half of the first word, is another number in rules than in megaflows.
-    let tunnel_only = |words: &[u64; wire::key::KEY_WORDS], at: usize| {
-        if at == 0 { words[0] & first_word_without_port() } else { words[at] }
-    };
-    (0..wire::key::KEY_WORDS).all(|at| {
-        let common = tunnel_only(mask.words(), at) & flow.mask.words()[at];
-        (key.words()[at] ^ flow.key.words()[at]) & common == 0
-    })
-}
-
-/// The bits of a key's first word that are not the input port's.
-fn first_word_without_port() -> u64 {
-    let port = wire::key::FlowMask { in_port: u32::MAX, ..wire::key::FlowMask::ZERO };
-    !port.words()[0]
+    let mut mask = *mask;
+    // Another number in rules than in megaflows, and compared above.
+    mask.in_port = 0;
+    // Rules see ports of a fragment as 0, whatever they are.
+    if flow.mask.nw_frag & FRAG_ANY == 0 || flow.key.nw_frag & FRAG_ANY != 0 {
+        (mask.tp_src, mask.tp_dst) = (0.into(), 0.into());
+    }
+    let both = mask.masked(&flow.mask);
+    key.matches(&flow.key, &both)
 }

@@ -52,7 +52,17 @@ impl MacAddr {
     #[inline]
     pub fn is_reserved_group(self) -> bool {
         let a = self.0;
-        a[0] == 0x01 && a[1] == 0x80 && a[2] == 0xc2 && a[3] == 0 && a[4] == 0 && a[5] & 0xf0 == 0
+        match a {
+            // IEEE 802.1D and 802.1Q.
+            [0x01, 0x80, 0xc2, 0, 0, last] => last < 0x10,
+            // Extreme's discovery and ring protection.
+            [0x00, 0xe0, 0x2b, 0, 0, last] => matches!(last, 0 | 4 | 6),
+            // Cisco's: ISL, discovery and trunking, spanning tree a VLAN, STP uplink fast, fault management.
+            [0x01, 0x00, 0x0c, 0, 0, 0]
+            | [0x01, 0x00, 0x0c, 0xcc, 0xcc, 0xcc | 0xcd | 0xc0..=0xcb]
+            | [0x01, 0x00, 0x0c, 0xcd, 0xcd, 0xcd] => true,
+            _ => false,
+        }
     }
 }
 

@@ -47,6 +47,13 @@ fn transport(field: Field, known: &Match) -> Field {
     }
 }
 
+/// `VALUE/MASK` of `vlan_vid`, which OpenFlow gives 13 bits: the highest says that there is a tag, as there must be.
+fn masked_vid(field: Field, text: &str) -> Option<(u128, u128)> {
+    let (value, mask) = text.split_once('/').filter(|_| field == Field::VlanVid)?;
+    let bits = |text: &str| value::number(text.trim()).filter(|bits| *bits <= value::tag(0xfff));
+    Some((bits(value)? & 0xfff, bits(mask)? & 0xfff))
+}
+
 /// Parses actions; keeps track of what is known about the packet for prerequisites.
 pub(super) struct ActionParser<'n> {
     pub names: &'n dyn PortNames,
@@ -273,7 +280,10 @@ impl ActionParser<'_> {
         let vid = value::number(text).filter(|_| field == Field::VlanVid);
         let (value, mask) = match vid {
             Some(vid) if vid <= value::tag(0xfff) => Ok((vid & 0xfff, 0xfff)),
-            _ => value::parse(field, text, self.names),
+            _ => match masked_vid(field, text) {
+                Some(both) => Ok(both),
+                None => value::parse(field, text, self.names),
+            },
         }
         .map_err(|e| token.error(e))?;
         check_tos(token, field, value)?;

@@ -28,7 +28,7 @@ use smallvec::SmallVec;
 use std::net::IpAddr;
 use std::sync::Arc;
 use wire::addr::MacAddr;
-use wire::key::{FlowKey, FlowMask};
+use wire::key::{FRAG_ANY, FlowKey, FlowMask};
 
 /// Levels of `resubmit`, as in Open vSwitch.
 const MAX_DEPTH: usize = 64;
@@ -374,8 +374,20 @@ impl<'w> Translator<'w> {
         if !self.looked.contains(&looked) {
             self.looked.push(looked);
         }
+        // Rules see no ports in any fragment, as only the first has them (`ovs-ofctl set-frags`, mode `normal`).
+        let mut key = *key;
+        let is_fragment = key.flow.nw_frag & FRAG_ANY != 0;
+        if is_fragment {
+            (key.flow.tp_src, key.flow.tp_dst) = (0.into(), 0.into());
+        }
         let mut wc = MatchKey::ZERO;
-        let rule = bridge.tables.lookup(table, key, &mut wc);
+        let rule = bridge.tables.lookup(table, &key, &mut wc);
+        if wc.flow.tp_src.get() | wc.flow.tp_dst.get() != 0 {
+            wc.flow.nw_frag |= FRAG_ANY;
+            if is_fragment {
+                (wc.flow.tp_src, wc.flow.tp_dst) = (0.into(), 0.into());
+            }
+        }
         self.look(&wc);
         let Some(rule) = rule else { return self.no_rule(bridge, port, table) };
         let rule = Arc::clone(rule);
