@@ -181,13 +181,13 @@ fn rules_concern(world: &World, (bridge, changed): &(BridgeId, RuleChanges), flo
             || changed
                 .rules
                 .iter()
-                .any(|(table, what)| *table == looked.table && can_match(world, looked, what, flow))
+                .any(|(table, what)| *table == looked.table && can_match(world, *looked, what, flow))
     })
 }
 
 /// Whether some packet of the megaflow could match a rule at this look into its table. A packet that actions had
 /// changed by then can match anything, for all that is known.
-fn can_match(world: &World, looked: &Looked, what: &Match, flow: &Megaflow) -> bool {
+fn can_match(world: &World, looked: Looked, what: &Match, flow: &Megaflow) -> bool {
     if !looked.pristine {
         return true;
     }

@@ -74,13 +74,12 @@ impl SlowPath {
         let mut free = (0..MAX_METERS).filter(|at| !taken[*at]);
         let mut meters = BTreeMap::new();
         for spec in specs {
-            let meter = match before.remove(&spec.id) {
-                Some(meter) => meter,
-                None => {
-                    let id = MeterId(free.next().ok_or(NoMeter)? as u16);
-                    self.meters.set(id, spec, rte::tsc_hz());
-                    Meter { spec: *spec, id, created: now, before: self.meter_totals(id) }
-                }
+            let meter = if let Some(meter) = before.remove(&spec.id) {
+                meter
+            } else {
+                let id = MeterId(free.next().ok_or(NoMeter)? as u16);
+                self.meters.set(id, spec, rte::tsc_hz());
+                Meter { spec: *spec, id, created: now, before: self.meter_totals(id) }
             };
             meters.insert(spec.id, meter);
         }
