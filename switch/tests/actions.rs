@@ -297,7 +297,9 @@ fn captures_see_what_enters_leaves_and_is_sent_to_the_controller() {
     let seen: Vec<_> = captured.try_iter().collect();
     assert_eq!((seen.len(), seen[0].length, &seen[0].bytes[..]), (2, 64, &sent[..20]));
     assert_eq!(net.slow.controller_packets(), 2);
-    ids.into_iter().for_each(|id| net.slow.end_capture(id));
+    for id in ids {
+        net.slow.end_capture(id);
+    }
     net.run();
     twice(&mut net, "p1", &sent);
     assert_eq!(captured.try_iter().count(), 0);

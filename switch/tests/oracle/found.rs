@@ -80,7 +80,10 @@ fn with_tunnel(ports: Vec<Port>) -> Vec<Bridge> {
     vec![bridge("br0", all), underlay]
 }
 
-fn rules(bridge: usize, list: &[(Vec<(Field, u128, u128)>, Vec<Action>)]) -> Step {
+/// A match and actions.
+type Short = (Vec<(Field, u128, u128)>, Vec<Action>);
+
+fn rules(bridge: usize, list: &[Short]) -> Step {
     let rule = |(n, (matches, actions)): (usize, &(_, _))| Rule {
         table: 0,
         priority: 100 - n as u16,
@@ -90,6 +93,7 @@ fn rules(bridge: usize, list: &[(Vec<(Field, u128, u128)>, Vec<Action>)]) -> Ste
     Step::ReplaceRules { bridge, rules: list.iter().enumerate().map(rule).collect() }
 }
 
+#[allow(clippy::unnecessary_wraps, reason = "as a step has it")]
 fn outer(tos: u8) -> Option<Outer> {
     let (src, dst) = (REMOTES[0], OWN[0]);
     Some(Outer { src, dst, tos, dst_port: 4789, vni: 100, csum: false, policy: None, fault: Fault::None })

@@ -110,7 +110,7 @@ impl Rig<'_> {
         self.net.slow.world.bridge_named(&self.world.bridges[bridge].name).expect("bridge")
     }
 
-    fn spec(&self, rule: &Rule) -> Result<FlowSpec, String> {
+    fn spec(rule: &Rule) -> Result<FlowSpec, String> {
         parse_flow(&text::rule(rule), &()).map_err(|e| format!("{}: {e}", text::rule(rule)))
     }
 
@@ -150,7 +150,7 @@ impl Rig<'_> {
                     return Ok(());
                 }
                 let rule = rules.remove(nth % rules.len());
-                let spec = self.spec(&rule)?;
+                let spec = Self::spec(&rule)?;
                 let filter = FlowFilter {
                     table: Some(spec.table),
                     priority: Some(spec.priority),
@@ -179,7 +179,7 @@ impl Rig<'_> {
                     insert(&mut self.world.bridges[*bridge].rules, rule);
                 }
                 let specs: Result<Vec<FlowSpec>, String> =
-                    self.world.bridges[*bridge].rules.iter().map(|rule| self.spec(rule)).collect();
+                    self.world.bridges[*bridge].rules.iter().map(|rule| Self::spec(rule)).collect();
                 let id = self.id(*bridge);
                 self.net.slow.replace_rules(id, &specs?);
                 self.net.slow.settle();
@@ -300,7 +300,7 @@ impl Rig<'_> {
 
     fn add_rule(&mut self, bridge: usize, rule: &Rule) -> Result<(), String> {
         let rule = self.unique(bridge, rule);
-        let spec = self.spec(&rule)?;
+        let spec = Self::spec(&rule)?;
         insert(&mut self.world.bridges[bridge].rules, rule);
         let id = self.id(bridge);
         self.net.slow.world.bridge_mut(id).expect("bridge").tables.add(&spec, Instant::now());
@@ -415,7 +415,7 @@ impl Rig<'_> {
                 break;
             }
         }
-        let hex = |bytes: &[u8]| bytes.iter().map(|b| format!("{b:02x}")).collect::<String>();
+        let hex = |bytes: &[u8]| bytes.iter().fold(String::new(), |text, b| text + &format!("{b:02x}"));
         let sent: Vec<String> = bytes.iter().map(|b| hex(b)).collect();
         Err(format!("sent to {port}: {}\n{}", sent.join("\n"), first.unwrap_or_default()))
     }
@@ -568,7 +568,7 @@ fn is_same(expected: &Output, got: &[u8], source_port: &mut Option<[u8; 2]>) -> 
 }
 
 fn report(port: &str, expected: Option<&Vec<&Output>>, actual: Option<&Vec<Vec<u8>>>) -> String {
-    let hex = |bytes: &[u8]| bytes.iter().map(|b| format!("{b:02x}")).collect::<String>();
+    let hex = |bytes: &[u8]| bytes.iter().fold(String::new(), |text, b| text + &format!("{b:02x}"));
     let mut text = format!("by {port}\n");
     for output in expected.into_iter().flatten() {
         text += &format!("  expected {}\n", hex(&output.bytes));
