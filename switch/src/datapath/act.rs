@@ -365,17 +365,14 @@ impl Path {
                 }
                 let inner_len = mbuf.data_len();
                 let inner = inners.list[at % BURST];
-                let staged = match mbuf.prepend_array() {
-                    Some(room) => {
-                        fast.write(room, inner_len as u16, inner.flow_hash, inner.ip);
-                        let staged = out.stage(mbuf);
-                        counters.tx_dropped.add(u64::from(!staged));
-                        staged
-                    }
-                    None => {
-                        self.counters.count_drop(in_port(at), no_room(inner_len), 1);
-                        false
-                    }
+                let staged = if let Some(room) = mbuf.prepend_array() {
+                    fast.write(room, inner_len as u16, inner.flow_hash, inner.ip);
+                    let staged = out.stage(mbuf);
+                    counters.tx_dropped.add(u64::from(!staged));
+                    staged
+                } else {
+                    self.counters.count_drop(in_port(at), no_room(inner_len), 1);
+                    false
                 };
                 if !staged {
                     sent.less(inner_len as u64);
@@ -594,11 +591,9 @@ impl Path {
                         return self.free(key, DropReason::Headroom, mbuf);
                     }
                 }
-                Op::PopVlan => {
-                    if pop_vlan(mbuf.data_mut()) {
-                        // Cannot fail: a tag was there.
-                        let _ = mbuf.adj(VLAN_LEN);
-                    }
+                Op::PopVlan if pop_vlan(mbuf.data_mut()) => {
+                    // Cannot fail: a tag was there.
+                    let _ = mbuf.adj(VLAN_LEN);
                 }
                 // The slow path leaves out what an underlay does not do to tunnel packets.
                 _ => {}
