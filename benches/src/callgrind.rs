@@ -51,7 +51,7 @@ pub fn steps(program: &Path) -> Result<String> {
     let mut table = format!("{:<28} instructions a packet\n", "step");
     for step in crate::steps::all() {
         let cost = count(program, &["--step", step.name], dir.path())?;
-        table += &format!("{:<28} {:>6.1}\n", step.name, cost.instructions);
+        table.extend([format!("{:<28} {:>6.1}\n", step.name, cost.instructions)]);
     }
     Ok(table)
 }

@@ -1,4 +1,5 @@
 //! Bursts that go by one megaflow get no keys. Whatever is in them, they leave as they do the long way.
+#![allow(clippy::format_push_string, reason = "a configuration file is put together line by line")]
 
 mod rings;
 
@@ -166,7 +167,8 @@ fn run(config: &str, rules: &[String], port: &str, bursts: &[Vec<Vec<u8>>]) -> (
     let names = ["p1", "p2", "vx0", "vx1", "vx2", "up"];
     let counts = |name: &str| {
         let c = &net.counters.ports[net.port(name).index()];
-        [&c.rx_packets, &c.rx_bytes, &c.tx_packets, &c.tx_bytes, &c.tx_dropped].map(|c| c.get())
+        [&c.rx_packets, &c.rx_bytes, &c.tx_packets, &c.tx_bytes, &c.tx_dropped]
+            .map(vxswitch::datapath::counters::Counter::get)
     };
     let ports = names.map(|name| (name.to_owned(), counts(name))).to_vec();
     let reasons = flow::drop::DropReason::ALL.iter();
@@ -194,7 +196,7 @@ fn bursts(frames: &[Vec<u8>]) -> Vec<Vec<Vec<u8>>> {
     bursts.extend(frames.iter().map(|frame| vec![frame.clone()]));
     bursts.extend(frames.iter().map(|odd| {
         let mut burst = vec![frames[0].clone(); 6];
-        burst[3] = odd.clone();
+        burst[3].clone_from(odd);
         burst
     }));
     bursts
