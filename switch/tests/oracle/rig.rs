@@ -179,7 +179,7 @@ impl Rig<'_> {
                     insert(&mut self.world.bridges[*bridge].rules, rule);
                 }
                 let specs: Result<Vec<FlowSpec>, String> =
-                    self.world.bridges[*bridge].rules.iter().map(|rule| Self::spec(rule)).collect();
+                    self.world.bridges[*bridge].rules.iter().map(Self::spec).collect();
                 let id = self.id(*bridge);
                 self.net.slow.replace_rules(id, &specs?);
                 self.net.slow.settle();
