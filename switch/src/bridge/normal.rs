@@ -151,9 +151,9 @@ impl<'w> Translator<'w> {
         {
             self.local(bridge);
         }
-        // Those that send the packet as it came first, then one copy a tag.
-        ways.sort_by_key(|(want, _)| (*want != tag, *want));
-        for same in ways.chunk_by(|a, b| a.0 == b.0) {
+        // In the order of the ports, which matters to mirrors; neighbours with one tag share its ops.
+        let patch = |id: PortId| world.port(id).is_some_and(|p| matches!(p.kind, PortKind::Patch(_)));
+        for same in ways.chunk_by(|a, b| a.0 == b.0 && patch(a.1) == patch(b.1)) {
             let to: Vec<_> = same.iter().map(|(_, id)| (*id, None)).collect();
             self.output_tagged(&to, same[0].0);
         }

@@ -247,7 +247,8 @@ fn underlay_frames(
                 }
                 let frame = mbuf.data().get(PLAIN_HEADERS..).unwrap_or(&[]);
                 let origin = outer.origin(in_port.0.into());
-                if extract_common(frame, origin, key) {
+                // A congestion mark is carried over to the key the long way.
+                if outer.tos & ECN_MASK != ECN_CE && extract_common(frame, origin, key) {
                     *len = outer.inner_len.into();
                     info.set_common(PLAIN_HEADERS as u16, outer.tos, *len);
                     continue 'packets;
