@@ -490,6 +490,8 @@ pub struct Trace {
     pub megaflow: String,
     /// What the workers would do.
     pub actions: String,
+    /// The tunnel headers that they would put in front.
+    pub headers: Vec<String>,
     /// The packet as its last action leaves it; empty when it is as it came.
     pub final_flow: String,
     /// Why it goes nowhere, if it does.

@@ -321,3 +321,33 @@ fn resubmit_as_another_port_looks_up_with_it_and_acts_with_the_own() {
     assert_eq!(ports(twice(&mut net, "p4", &sent)), ["p2"]);
     net.finish();
 }
+
+#[test]
+fn trace_says_what_the_datapath_does() {
+    let mut net = bridge(&[
+        "in_port=1,udp,tp_dst=1,actions=mod_dl_dst:02:00:00:00:00:09,dec_ttl,output:2,resubmit(,1)",
+        "in_port=1,udp,tp_dst=2,actions=clone(push_vlan:0x8100,output:2),output:3",
+        "in_port=1,udp,tp_dst=3,actions=group:1",
+        "in_port=1,udp,tp_dst=4,actions=drop",
+        "in_port=1,arp,actions=NORMAL",
+        "table=1,ip,nw_dst=10.0.0.2,actions=mod_nw_tos:32,IN_PORT",
+    ]);
+    set_group(&mut net, GroupKind::Select, vec![bucket(0, 1, 2, &[]), bucket(1, 1, 3, &[])]);
+    let id = net.slow.world.bridge_named("br0").unwrap();
+    let mut frames: Vec<Vec<u8>> = (1..6).map(|port| udp(2, 1, 7, port, 0)).collect();
+    frames.push(frame(2, 1, Some(5), 1));
+    for sent in frames {
+        net.slow.flush_flows();
+        net.run();
+        let mut packet = flow::ofp::MatchKey { flow: key(&sent), ..flow::ofp::MatchKey::ZERO };
+        packet.flow.in_port = 1;
+        let trace = net.slow.trace_view(id, &packet).unwrap();
+        net.send("p1", &[sent]);
+        let rows = net.slow.megaflow_view(None, 9);
+        assert_eq!(rows.len(), 1);
+        assert_eq!((&rows[0].flow, &rows[0].actions), (&trace.megaflow, &trace.actions));
+        assert_eq!(trace.reason.is_some(), trace.actions.starts_with("drop"), "{}", trace.actions);
+        assert!(trace.steps.iter().any(|step| step.contains("0. ")), "{:?}", trace.steps);
+    }
+    net.finish();
+}

@@ -42,6 +42,7 @@ struct Sample {
     /// Bridge, number, and what passed and what was dropped.
     meters: Vec<(String, String, Sum, Sum)>,
     captures_lost: u64,
+    controller: u64,
     tables: Vec<TableView>,
     upcalls: u64,
     flow_limit_hits: u64,
@@ -146,6 +147,7 @@ async fn take_sample(app: &App, switch: &Switch) -> Result<Sample, crate::slowpa
                     .map(|(bridge, id, (passed, dropped))| (bridge, id, passed, dropped))
                     .collect(),
                 captures_lost: slow.captures_lost(),
+                controller: slow.controller_packets(),
                 tables: slow.table_views(),
                 upcalls: slow.upcalls,
                 flow_limit_hits: slow.flow_limit_hits,
@@ -248,6 +250,13 @@ impl Collector for SwitchCollector {
         out.counters("vxswitch_slowpath_upcalls_total", "Upcalls answered.", &[], &plain(sample.upcalls));
         let hits = plain(sample.flow_limit_hits);
         out.counters("vxswitch_flow_limit_hits_total", "Flows for which a table had no room.", &[], &hits);
+        let controller = plain(sample.controller);
+        out.counters(
+            "vxswitch_controller_packets_total",
+            "Packets that rules sent to CONTROLLER.",
+            &[],
+            &controller,
+        );
         let lost = plain(sample.captures_lost);
         out.counters(
             "vxswitch_captures_lost_total",

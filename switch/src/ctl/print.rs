@@ -315,6 +315,9 @@ pub fn trace(trace: &Trace) -> String {
     let megaflow = if trace.megaflow.is_empty() { "any packet" } else { &trace.megaflow };
     let flow = if trace.final_flow.is_empty() { "unchanged" } else { &trace.final_flow };
     let _ = write!(text, "\nFinal flow: {flow}\nMegaflow: {megaflow}\nDatapath actions: {}\n", trace.actions);
+    for header in &trace.headers {
+        line(&mut text, 0, format_args!("Tunnel header: {header}"));
+    }
     if let Some(drop) = &trace.reason {
         line(&mut text, 0, format_args!("Drop reason: {}: {}", drop.reason, drop.description));
     }

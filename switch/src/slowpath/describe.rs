@@ -1,9 +1,12 @@
 //! Programs as text, in the words of `ovs-dpctl`, with port names.
 
 use super::SlowPath;
+use super::adjacencies::ReachSpec;
 use crate::bridge::PortKind;
+use config::Inheritable;
 use flow::program::{AdjacencyId, Op, Policy, PortId, Program, PuntReason, Side};
 use std::fmt::Write;
+use wire::encap::{EncapAddrs, EncapExt};
 
 impl SlowPath {
     /// A program for people.
@@ -78,6 +81,64 @@ impl SlowPath {
                 text
             }
         }
+    }
+
+    /// The tunnel headers that a program puts in front of packets, or why it cannot.
+    pub(super) fn tunnel_headers(&self, program: &Program) -> Vec<String> {
+        let mut lines = Vec::new();
+        self.add_headers(&program.ops, &mut lines);
+        lines
+    }
+
+    fn add_headers(&self, ops: &[Op], lines: &mut Vec<String>) {
+        for op in ops {
+            match op {
+                Op::Encap { adjacency, vni, policy } => lines.push(self.header(*adjacency, *vni, *policy)),
+                Op::Clone(ops) => self.add_headers(ops, lines),
+                Op::Select(select) => select.buckets.iter().for_each(|ops| self.add_headers(ops, lines)),
+                _ => {}
+            }
+        }
+    }
+
+    fn header(&self, adjacency: AdjacencyId, vni: u32, policy: Policy) -> String {
+        let Some(remote) = self.adjacencies.get(adjacency) else { return "no such tunnel".into() };
+        let Some(PortKind::Vxlan(vxlan)) = self.world.port(remote.port).map(|p| &p.kind) else {
+            return "no such tunnel".into();
+        };
+        let to = format!("{} to {}", self.port_name(remote.port), remote.ip);
+        let (spec, egress) = match &remote.told {
+            Some(ReachSpec::Ready(spec, egress)) => (spec, egress),
+            Some(ReachSpec::Resolving(_, hop)) => {
+                return format!("{to}: packets wait for the MAC address of the next hop, {hop}");
+            }
+            Some(ReachSpec::Unreachable(reason)) => return format!("{to}: drop({})", reason.name()),
+            None => return format!("{to}: not known yet"),
+        };
+        let inherit = |of: Inheritable| match of {
+            Inheritable::Value(value) => value.to_string(),
+            Inheritable::Inherit => "inherit".into(),
+        };
+        let (tos, ttl) = (inherit(vxlan.options.tos), inherit(vxlan.options.ttl));
+        let ip = match spec.addrs {
+            EncapAddrs::V4(src, dst) => format!("ipv4({src}->{dst},tos={tos},ttl={ttl},df={})", spec.df),
+            EncapAddrs::V6(src, dst) => format!("ipv6({src}->{dst},tclass={tos},hlimit={ttl})"),
+        };
+        let vxlan = match spec.ext {
+            EncapExt::Gbp if policy != Policy::default() => {
+                format!("vxlan(vni={vni},gbp(id={},flags={:#x}))", policy.id, policy.flags)
+            }
+            EncapExt::Gpe => format!("vxlan-gpe(vni={vni},np=ethernet)"),
+            _ => format!("vxlan(vni={vni})"),
+        };
+        format!(
+            "{to}: eth({}->{}),{ip},udp(src=49152-65535 by the flow's hash,dst={},csum={}),{vxlan}, out by {}",
+            spec.eth_src,
+            spec.eth_dst,
+            spec.udp_dst,
+            spec.csum,
+            self.describe_ops(egress)
+        )
     }
 
     fn describe_encap(&self, adjacency: AdjacencyId, vni: u32, policy: Policy) -> String {

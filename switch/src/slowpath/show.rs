@@ -267,6 +267,7 @@ impl SlowPath {
             steps,
             megaflow: format_megaflow(&packet, &translation.mask, &DatapathNames(self)),
             actions: self.describe(&translation.program),
+            headers: self.tunnel_headers(&translation.program),
             final_flow: if last == *key { String::new() } else { format_key(&last, &names) },
             reason: translation.program.ends_in().map(|reason| TraceDrop {
                 reason: reason.name().into(),

@@ -128,7 +128,7 @@ fn configuration(setting: &Setting<'_>) -> Vec<String> {
         Memory::Hugepages => "--in-memory --no-pci --no-telemetry".to_owned(),
         // Its mempool has buffers of 2.9 KiB.
         Memory::Ordinary => {
-            format!("--no-huge --no-shconf --no-pci --no-telemetry -m {}", (MBUFS * 3072) >> 20)
+            format!("--no-huge --legacy-mem --no-shconf --no-pci --no-telemetry -m {}", (MBUFS * 3072) >> 20)
         }
     };
     let mask = if topology.workers == 1 { "0x2" } else { "0x3" };
