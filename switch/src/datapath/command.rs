@@ -17,7 +17,7 @@ const COMMANDS_PER_LOOP: usize = 32;
 /// wait for a few microseconds, which an RX ring bridges.
 const COMMANDS_PER_BUSY_LOOP: usize = 256;
 /// Commands waiting that make a change a great one.
-const MANY_COMMANDS: usize = 512;
+const MANY_COMMANDS: usize = 64;
 /// The most that one command gives back.
 const RETURNS_PER_COMMAND: usize = 3;
 

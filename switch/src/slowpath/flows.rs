@@ -94,6 +94,8 @@ pub struct FlowStore {
     spare: Vec<Box<Megaflow>>,
     /// Slots by key and mask, which stand in the slots.
     by_key: HashTable<u32>,
+    /// Hash of each slot's key and mask: whole tables are taken out by it without a look at either.
+    hashes: Vec<u64>,
     by_dependency: HashMap<Dependency, FxHashSet<u32>>,
     /// Secret of the hash: packets choose the keys.
     secret: RandomState,
@@ -111,6 +113,7 @@ impl FlowStore {
             leaving: 0,
             spare: Vec::new(),
             by_key: HashTable::new(),
+            hashes: vec![0; count],
             by_dependency: HashMap::new(),
             secret: RandomState::default(),
         }
@@ -156,11 +159,9 @@ impl FlowStore {
             None => Box::new(flow),
         };
         self.slots[slot as usize] = Slot::Live(flow);
-        let (slots, secret) = (&self.slots, &self.secret);
-        self.by_key.insert_unique(place, slot, |slot| match &slots[*slot as usize] {
-            Slot::Live(flow) | Slot::Leaving(flow) => hash(secret, &flow.key, &flow.mask),
-            Slot::Free => 0,
-        });
+        self.hashes[slot as usize] = place;
+        let hashes = &self.hashes;
+        self.by_key.insert_unique(place, slot, |slot| hashes[*slot as usize]);
         self.live += 1;
         Ok(slot)
     }
@@ -217,9 +218,7 @@ impl FlowStore {
             return None;
         }
         let Slot::Live(flow) = std::mem::replace(place, Slot::Free) else { return None };
-        if let Ok(entry) =
-            self.by_key.find_entry(hash(&self.secret, &flow.key, &flow.mask), |other| *other == slot)
-        {
+        if let Ok(entry) = self.by_key.find_entry(self.hashes[slot as usize], |other| *other == slot) {
             entry.remove();
         }
         self.independ(slot, &flow.dependencies);
