@@ -351,3 +351,57 @@ fn trace_says_what_the_datapath_does() {
     }
     net.finish();
 }
+
+/// A group that watches group `id`.
+fn watching(id: u32, watched: u32, port: u32) -> GroupSpec {
+    let mut watcher = bucket(0, 0, port, &[]);
+    (watcher.watch_port, watcher.watch_group) = (None, Some(watched));
+    GroupSpec { id, kind: GroupKind::FastFailover, buckets: vec![watcher] }
+}
+
+#[test]
+fn a_group_that_is_watched_by_way_of_others_is_followed() {
+    let mut net = bridge(&["in_port=1,actions=group:1"]);
+    let id = net.slow.world.bridge_named("br0").unwrap();
+    let last = |port: u32| GroupSpec {
+        id: 3,
+        kind: GroupKind::FastFailover,
+        buckets: vec![bucket(0, 0, port, &[])],
+    };
+    let sent = udp(2, 1, 1000, 2000, 5);
+    net.slow.set_groups(id, &[watching(1, 2, 2), watching(2, 3, 2), last(3)]);
+    net.slow.settle();
+    net.run();
+    assert_eq!(
+        twice(&mut net, "p1", &sent).len(),
+        1,
+        "group 1 watches 2, which watches 3, which watches a live port"
+    );
+    net.slow.set_groups(id, &[watching(1, 2, 2), watching(2, 3, 2), last(99)]);
+    net.slow.settle();
+    net.run();
+    assert!(twice(&mut net, "p1", &sent).is_empty(), "port 99 does not exist");
+    net.finish();
+}
+
+#[test]
+fn groups_that_watch_one_another_cost_no_more_than_their_number() {
+    let mut net = bridge(&["in_port=1,actions=group:0"]);
+    let id = net.slow.world.bridge_named("br0").unwrap();
+    // Each has four buckets that watch the next one; the last one is dead, and the whole goes round.
+    let specs: Vec<GroupSpec> = (0..32)
+        .map(|n| {
+            let mut spec = watching(n, (n + 1) % 32, 2);
+            spec.buckets = (0..4).map(|at| Bucket { id: at, ..spec.buckets[0].clone() }).collect();
+            spec
+        })
+        .collect();
+    net.slow.set_groups(id, &specs);
+    net.slow.settle();
+    net.run();
+    let start = std::time::Instant::now();
+    assert!(twice(&mut net, "p1", &udp(2, 1, 1, 2, 3)).is_empty());
+    assert!(start.elapsed() < std::time::Duration::from_secs(5));
+    assert_eq!(net.drops(DropReason::NoBucket), 2);
+    net.finish();
+}

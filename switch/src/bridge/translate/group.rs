@@ -1,6 +1,6 @@
 //! `group:N`: buckets, each on a copy of the packet.
 
-use super::{Bridge, Dependency, MAX_DEPTH, Op, Port, Translator};
+use super::{Bridge, BridgeId, Dependency, MAX_DEPTH, Op, Port, Translator};
 use flow::drop::DropReason;
 use flow::ofp::{Bucket, GroupKind, GroupSpec};
 use flow::program::Select;
@@ -34,10 +34,7 @@ impl<'w> Translator<'w> {
                 }
             }
             GroupKind::FastFailover => {
-                for watched in spec.buckets.iter().filter_map(|b| b.watch_group) {
-                    self.tags.push(Dependency::Group(port.bridge, watched));
-                }
-                match spec.buckets.iter().find(|bucket| self.is_alive(bridge, bucket, 0)) {
+                match spec.buckets.iter().find(|bucket| self.is_alive(bridge, port.bridge, bucket)) {
                     Some(bucket) => self.nested(|t| t.bucket(bridge, port, bucket)),
                     None => self.no_bucket(),
                 }
@@ -58,24 +55,29 @@ impl<'w> Translator<'w> {
         self.depth -= 1;
     }
 
-    /// Whether what the bucket watches is up; one that watches nothing is alive.
-    fn is_alive(&self, bridge: &Bridge, bucket: &Bucket, depth: usize) -> bool {
+    /// Whether what the bucket watches is up; one that watches nothing is alive. A group is alive when one of its
+    /// buckets is: so it is looked for a live port among all groups that can be reached.
+    fn is_alive(&mut self, bridge: &'w Bridge, id: BridgeId, bucket: &'w Bucket) -> bool {
         let port_is_up = |number: u32| {
-            let id = bridge.ports.get(&number);
-            id.and_then(|id| self.world.port(*id)).is_some_and(|port| port.alive)
+            let port = bridge.ports.get(&number).and_then(|id| self.world.port(*id));
+            port.is_some_and(|port| port.alive)
         };
-        match (bucket.watch_port, bucket.watch_group) {
+        let lives = |bucket: &Bucket| match (bucket.watch_port, bucket.watch_group) {
             (None, None) => true,
-            (port, group) => {
-                port.is_some_and(port_is_up)
-                    || group.is_some_and(|id| {
-                        depth < MAX_DEPTH
-                            && bridge.groups.get(&id).is_some_and(|g| {
-                                g.spec.buckets.iter().any(|b| self.is_alive(bridge, b, depth + 1))
-                            })
-                    })
+            (port, _) => port.is_some_and(port_is_up),
+        };
+        let mut buckets = vec![bucket];
+        let mut watched: Vec<u32> = Vec::new();
+        while let Some(bucket) = buckets.pop() {
+            if lives(bucket) {
+                return true;
             }
+            let Some(group) = bucket.watch_group.filter(|group| !watched.contains(group)) else { continue };
+            watched.push(group);
+            self.tags.push(Dependency::Group(id, group));
+            buckets.extend(bridge.groups.get(&group).into_iter().flat_map(|group| &group.spec.buckets));
         }
+        false
     }
 
     /// One op for the whole group: the worker chooses a bucket by the flow's hash, so that one megaflow serves all
@@ -84,12 +86,9 @@ impl<'w> Translator<'w> {
         let live: Vec<&Bucket> = spec
             .buckets
             .iter()
-            .filter(|bucket| bucket.weight > 0 && self.is_alive(bridge, bucket, 0))
+            .filter(|bucket| bucket.weight > 0 && self.is_alive(bridge, port.bridge, bucket))
             .take(MAX_BUCKETS)
             .collect();
-        for watched in spec.buckets.iter().filter_map(|b| b.watch_group) {
-            self.tags.push(Dependency::Group(port.bridge, watched));
-        }
         match live[..] {
             [] => self.no_bucket(),
             [bucket] => self.nested(|t| t.bucket(bridge, port, bucket)),
