@@ -162,7 +162,7 @@ pub struct Mirror {
     /// Packets that leave by these ports.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub select_dst_port: Vec<String>,
-    /// Only packets in these VLANs; empty: all. Alone it selects the VLANs' packets of all ports.
+    /// Of what the others select only packets in these VLANs; empty: all. Alone it selects nothing, as in Open vSwitch.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub select_vlan: Vec<u16>,
     /// Port that the copies leave by; it carries nothing else. This or `output_vlan`.

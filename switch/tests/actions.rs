@@ -277,6 +277,23 @@ fn mirrors_copy_what_enters_and_leaves_once() {
 }
 
 #[test]
+fn every_bucket_of_a_select_group_is_mirrored() {
+    let mut net = bridge(&["in_port=1,actions=group:1"]);
+    let id = net.slow.world.bridge_named("br0").unwrap();
+    set_group(&mut net, GroupKind::Select, vec![bucket(0, 1, 2, &[]), bucket(1, 1, 3, &[])]);
+    let (dst, output) = (vec![net.port("p2"), net.port("p3")], MirrorOutput::Port(net.port("p4")));
+    let mirror = Mirror { name: "m".into(), all: false, src: Vec::new(), dst, vlans: Vec::new(), output };
+    net.slow.set_mirrors(id, vec![mirror]);
+    net.slow.settle();
+    net.run();
+    for n in 0..20 {
+        let out = twice(&mut net, "p1", &udp(2, 1, n, 2000, 5));
+        assert_eq!(out.iter().filter(|(port, _)| port == "p4").count(), 1, "{out:?}");
+    }
+    net.finish();
+}
+
+#[test]
 fn captures_see_what_enters_leaves_and_is_sent_to_the_controller() {
     let mut net = bridge(&["in_port=1,actions=mod_vlan_vid:7,output:2", "in_port=3,actions=CONTROLLER:20"]);
     let (p1, p2) = (net.port("p1"), net.port("p2"));

@@ -78,7 +78,6 @@ drop_reasons! {
     PatchPeer "patch_peer" "the patch port's peer does not exist, or does not name it as its own peer"
     NoRoute "no_route" "no route to the tunnel's remote_ip"
     RecursionLimit "recursion_limit" "rules resubmit deeper than 64 levels"
-    UnsupportedAction "unsupported_action" "the rule has an action that this version does not run"
 
     // The way out.
     NeighbourPending "neighbour_pending" "too many packets waiting for this neighbour"

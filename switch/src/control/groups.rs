@@ -9,7 +9,7 @@ use crate::bridge::{BridgeId, BridgePorts};
 use crate::slowpath::SlowPath;
 use axum::Json;
 use axum::extract::{Path, Query, State};
-use config::Bridge;
+use config::{Bridge, Document};
 use flow::ofp::{
     FlowFilter, FlowSpec, GroupSpec, MeterSpec, ParseError, format_group, format_meter, parse_group,
     parse_group_filter, parse_meter, parse_meter_filter,
@@ -89,6 +89,16 @@ fn bad(error: &impl ToString) -> Refused {
     Refused::bad(error.to_string())
 }
 
+/// The names of a bridge's ports, as its entries may use them.
+async fn names_of(app: &App, bridge: &str) -> Result<Names, Refused> {
+    let name = bridge.to_owned();
+    app.handle.call(move |slow| Ok(Names::of(&slow.world, bridge_id(slow, &name)?))).await?
+}
+
+fn bridge_of<'d>(document: &'d mut Document, bridge: &str) -> Result<&'d mut Bridge, Refused> {
+    document.bridge_mut(bridge).ok_or_else(|| Refused::not_found(format!("no bridge named {bridge}")))
+}
+
 /// How entries come in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Put {
@@ -103,14 +113,9 @@ enum Put {
 /// Adds or changes entries: all, or none.
 async fn put<E: Entry>(app: &App, bridge: &str, texts: Vec<String>, how: Put) -> Answer<Done> {
     let mut switch = app.switch.lock().await;
-    let name = bridge.to_owned();
-    let names =
-        app.handle.call(move |slow| Ok::<_, Refused>(Names::of(&slow.world, bridge_id(slow, &name)?)));
-    let names = names.await??;
+    let names = names_of(app, bridge).await?;
     let mut document = switch.document.clone();
-    let Some(edited) = document.bridge_mut(bridge) else {
-        return Err(Refused::not_found(format!("no bridge named {bridge}")));
-    };
+    let edited = bridge_of(&mut document, bridge)?;
     // The document's are valid.
     let ids = |list: &[String]| -> Vec<u32> {
         list.iter().map(|text| E::read(text, &names).map_or(u32::MAX, |entry| entry.id())).collect()
@@ -146,14 +151,9 @@ async fn put<E: Entry>(app: &App, bridge: &str, texts: Vec<String>, how: Put) ->
 /// Deletes one entry, or all, and the rules that name it.
 async fn delete<E: Entry>(app: &App, bridge: &str, which: Option<u32>) -> Answer<Done> {
     let mut switch = app.switch.lock().await;
-    let name = bridge.to_owned();
-    let names =
-        app.handle.call(move |slow| Ok::<_, Refused>(Names::of(&slow.world, bridge_id(slow, &name)?)));
-    let names = names.await??;
+    let names = names_of(app, bridge).await?;
     let mut document = switch.document.clone();
-    let Some(edited) = document.bridge_mut(bridge) else {
-        return Err(Refused::not_found(format!("no bridge named {bridge}")));
-    };
+    let edited = bridge_of(&mut document, bridge)?;
     let mut gone = Vec::new();
     E::list(edited).retain(|text| match E::read(text, &names) {
         Ok(entry) if which.is_none_or(|id| id == entry.id()) => {

@@ -100,11 +100,6 @@ impl<'a> Shortcuts<'a> {
     }
 }
 
-/// What the key stage found out about a frame.
-struct Found {
-    info: PacketInfo,
-}
-
 /// What is known of a tunnel packet that needs no key.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Unkeyed {
@@ -204,7 +199,7 @@ fn plain_frames(batch: &mut Batch, port: PortId, counters: &WorkerCounters) -> u
             continue;
         }
         match one_segment(mbuf).and_then(|()| plain_frame(mbuf, port, counters, key)) {
-            Ok(found) => (*info, *len) = (found.info, found.info.len),
+            Ok(found) => (*info, *len) = (found, found.len),
             Err(reason) => {
                 counters.count_drop(port, reason, 1);
                 failed |= 1 << at;
@@ -260,7 +255,7 @@ fn underlay_frames(
             }
         };
         match result {
-            Ok(found) => (*info, *len) = (found.info, found.info.len),
+            Ok(found) => (*info, *len) = (found, found.len),
             Err(reason) => {
                 counters.count_drop(port, reason, 1);
                 failed |= 1 << at;
@@ -277,7 +272,7 @@ fn unusual_segments(
     intake: &Intake<'_>,
     counters: &WorkerCounters,
     key: &mut FlowKey,
-) -> Result<Found, DropReason> {
+) -> Result<PacketInfo, DropReason> {
     one_segment(mbuf)?;
     unusual_frame(mbuf, port, intake, counters, key)
 }
@@ -307,7 +302,7 @@ fn plain_frame(
     port: PortId,
     counters: &WorkerCounters,
     key: &mut FlowKey,
-) -> Result<Found, DropReason> {
+) -> Result<PacketInfo, DropReason> {
     Origin::port(port.0.into()).fill_key(key);
     describe(mbuf.data(), 0, 0, counters, key)
 }
@@ -350,7 +345,7 @@ fn unusual_frame(
     intake: &Intake<'_>,
     counters: &WorkerCounters,
     key: &mut FlowKey,
-) -> Result<Found, DropReason> {
+) -> Result<PacketInfo, DropReason> {
     let frame = mbuf.data();
     let Some(ext) = peek(frame).and_then(|p| intake.is_ours(&p)) else {
         return plain_frame(mbuf, port, counters, key);
@@ -386,7 +381,7 @@ fn describe(
     outer_tos: u8,
     counters: &WorkerCounters,
     key: &mut FlowKey,
-) -> Result<Found, DropReason> {
+) -> Result<PacketInfo, DropReason> {
     match extract(frame, key) {
         Ok(parsed) => {
             if let Some(anomaly) = parsed.anomaly {
@@ -395,8 +390,7 @@ fn describe(
             if outer_tos & ECN_MASK == ECN_CE {
                 congested(key, outer_tos)?;
             }
-            let info = PacketInfo { strip, l3: parsed.l3, l4: parsed.l4, outer_tos, len: frame.len() as u32 };
-            Ok(Found { info })
+            Ok(PacketInfo { strip, l3: parsed.l3, l4: parsed.l4, outer_tos, len: frame.len() as u32 })
         }
         Err(truncated) => {
             counters.anomaly(Anomaly::from(truncated));

@@ -257,7 +257,7 @@ impl SlowPath {
         if buffer.set(frame) {
             self.workers[0].send(Command::PacketOut(buffer, program));
         }
-        self.release(program);
+        self.programs.release(program);
     }
 
     /// Gives a buffer back to the worker's pool of them, if that has room: packets out bring more.

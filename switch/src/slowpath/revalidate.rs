@@ -135,13 +135,13 @@ impl SlowPath {
     ) {
         let side = &mut self.workers[worker];
         let Some(old) = side.flows.get(slot).map(|flow| flow.program) else {
-            return self.release(program);
+            return self.programs.release(program);
         };
         side.flows.update(slot, program, translation, now);
         if old != program {
             side.send(Command::SetProgram { slot, program });
         }
-        self.release(old);
+        self.programs.release(old);
     }
 
     /// Takes a megaflow out of a worker.
@@ -149,7 +149,7 @@ impl SlowPath {
         let side = &mut self.workers[worker];
         if let Some(program) = side.flows.leave(slot) {
             side.send(Command::Remove { slot });
-            self.release(program);
+            self.programs.release(program);
         }
     }
 

@@ -24,7 +24,7 @@ impl SlowPath {
                     tracing::debug!(slot, %error, "megaflow not installed");
                     // A slot that is leaving already is freed by the answer to its removal.
                     if let Some(program) = self.workers[worker].flows.leave(slot) {
-                        self.release(program);
+                        self.programs.release(program);
                         self.workers[worker].flows.removed(slot, 0, 0, now);
                     }
                     // There is no room for another mask: masks go with their megaflows.
@@ -112,7 +112,7 @@ impl SlowPath {
                     rule.count(1, 0, now);
                 }
                 self.workers[worker].send(Command::Resolve { pending, program });
-                self.release(program);
+                self.programs.release(program);
             }
         }
         self.make_room(worker);
@@ -139,11 +139,6 @@ impl SlowPath {
             }
         }
         Some(id)
-    }
-
-    /// One use of a program less.
-    pub(super) fn release(&mut self, id: ProgramId) {
-        self.programs.release(id);
     }
 
     /// Notes where an address is. Says whether that was news: then the caller brings megaflows up to date that

@@ -8,6 +8,7 @@ use super::port::{PORT_LOCAL, PORT_MAX, PortNames, format_port, parse_port};
 use super::print::format_actions;
 use super::token::{Syntax, Token, Tokens};
 use super::value::{number, number_up_to};
+use crate::program::Select;
 use std::fmt::Write;
 
 /// Largest number of a group (OpenFlow `OFPG_MAX`).
@@ -50,7 +51,7 @@ pub struct GroupSpec {
     pub id: u32,
     /// `type`.
     pub kind: GroupKind,
-    /// In the order of the text. `indirect` has exactly one.
+    /// In the order of the text. `indirect` has exactly one, `select` at most [`Select::SLOTS`].
     pub buckets: Vec<Bucket>,
 }
 
@@ -99,6 +100,9 @@ pub fn parse_group(text: &str, names: &dyn PortNames) -> Result<GroupSpec, Parse
     for (token, end) in starts {
         if kind == GroupKind::Indirect && !buckets.is_empty() {
             return Err(token.error("one bucket in a group of type indirect"));
+        }
+        if kind == GroupKind::Select && buckets.len() == Select::SLOTS {
+            return Err(token.error(format!("at most {} buckets in a group of type select", Select::SLOTS)));
         }
         let base = token.value_position;
         let bucket = bucket(&token, (&text[base..end], base), kind, buckets.len() as u32, names)?;

@@ -6,9 +6,6 @@ use flow::ofp::{Bucket, GroupKind, GroupSpec};
 use flow::program::Select;
 use std::sync::Arc;
 
-/// Buckets that a select group can tell apart.
-const MAX_BUCKETS: usize = 256;
-
 impl<'w> Translator<'w> {
     /// Sends the packet to a group.
     pub(super) fn group(&mut self, bridge: &'w Bridge, port: &'w Port, id: u32) {
@@ -87,7 +84,6 @@ impl<'w> Translator<'w> {
             .buckets
             .iter()
             .filter(|bucket| bucket.weight > 0 && self.is_alive(bridge, port.bridge, bucket))
-            .take(MAX_BUCKETS)
             .collect();
         match live[..] {
             [] => self.no_bucket(),
@@ -95,9 +91,17 @@ impl<'w> Translator<'w> {
             _ => {
                 // What each bucket does, from one and the same packet.
                 let mut buckets: Vec<Box<[Op]>> = Vec::with_capacity(live.len());
+                let before = self.mirrored.clone();
+                // Mirrors that have their copy whichever bucket it is.
+                let mut mirrored: Option<Vec<_>> = None;
                 for bucket in &live {
+                    self.mirrored.clone_from(&before);
                     buckets.push(self.apart(|t| t.bucket(bridge, port, bucket)));
+                    let done = std::mem::take(&mut self.mirrored);
+                    let all = mirrored.unwrap_or_else(|| done.clone());
+                    mirrored = Some(all.into_iter().filter(|mirror| done.contains(mirror)).collect());
                 }
+                self.mirrored = mirrored.unwrap_or(before);
                 let slots = slots(&live);
                 self.push(Op::Select(Box::new(Select { slots, buckets: buckets.into() })));
                 self.delivered = true;

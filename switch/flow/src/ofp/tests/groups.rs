@@ -98,6 +98,21 @@ fn groups_that_are_refused() {
 }
 
 #[test]
+fn a_select_group_takes_as_many_buckets_as_its_hash_tells_apart() {
+    let of = |kind: &str, buckets: u32| {
+        let buckets: Vec<String> = (1..=buckets).map(|port| format!("bucket=output:{port}")).collect();
+        parse_group(&format!("group_id=1,type={kind},{}", buckets.join(",")), &Names)
+    };
+    assert_eq!(of("select", 256).map(|group| group.buckets.len()), Ok(256));
+    assert_eq!(of("all", 300).map(|group| group.buckets.len()), Ok(300));
+    let error = of("select", 257).expect_err("one too many");
+    assert_eq!(
+        error.to_string(),
+        "bucket=output:257: expected at most 256 buckets in a group of type select"
+    );
+}
+
+#[test]
 fn meters_print_as_add_meter_takes_them() {
     for (text, expected) in [
         (
