@@ -277,21 +277,29 @@ impl FlowStore {
         idle
     }
 
-    /// The least recently used of a bounded sample of megaflows, to make room.
-    pub fn victims(&self, from: usize, count: usize) -> Vec<u32> {
+    /// The least recently used of a bounded sample of megaflows, to make room; of those in use the least busy.
+    ///
+    /// `used` is as old as the last reading of statistics, while new megaflows come all the time: what the worker
+    /// has counted since then decides, or the busiest ones would go.
+    pub fn victims(&self, from: usize, count: usize, now: Instant) -> Vec<u32> {
         let total = self.slots.len();
-        let mut sample: Vec<(Instant, u32)> = (0..total.min(count * 8))
-            .map(|i| (from + i) % total)
-            .filter_map(|slot| Some((self.get(slot as u32)?.used, slot as u32)))
+        let mut sample: Vec<(Instant, u64, u32)> = (0..total.min(count * 8))
+            .map(|i| ((from + i) % total) as u32)
+            .filter_map(|slot| {
+                let flow = self.get(slot)?;
+                let new = self.slab.stats(slot).0.wrapping_sub(flow.packets);
+                Some((if new > 0 { now } else { flow.used }, new, slot))
+            })
             .collect();
         sample.sort_unstable();
-        sample.into_iter().take(count).map(|(_, slot)| slot).collect()
+        sample.into_iter().take(count).map(|(_, _, slot)| slot).collect()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use flow::megaflow::MegaflowTable;
 
     fn megaflow(n: u32) -> Megaflow {
         let now = Instant::now();
@@ -309,6 +317,28 @@ mod tests {
             packets: 0,
             bytes: 0,
         }
+    }
+
+    #[test]
+    fn a_busy_megaflow_is_no_victim_before_new_ones() {
+        let slab = Arc::new(Slab::new(64));
+        let mut table = MegaflowTable::new(Arc::clone(&slab), 128);
+        let mut store = FlowStore::new(slab);
+        let start = Instant::now();
+        for n in 0..64 {
+            // New ones are younger than the last reading of the busy one's statistics.
+            let created = start + Duration::from_millis(u64::from(n));
+            let flow = Megaflow { created, used: created, ..megaflow(n) };
+            let (key, mask) = (flow.key, flow.mask);
+            let slot = store.insert(flow).unwrap();
+            table.insert(slot, &key, &mask, 0).unwrap();
+            // Every flow's first packet was counted when it was let go.
+            table.account(slot, if n == 0 { 1000 } else { 1 }, 64);
+        }
+        let busy = store.find(&megaflow(0).key, &megaflow(0).mask).unwrap();
+        let victims = store.victims(0, 32, start + Duration::from_millis(100));
+        assert_eq!(victims.len(), 32);
+        assert!(!victims.contains(&busy), "{victims:?}");
     }
 
     #[test]

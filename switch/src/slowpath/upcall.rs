@@ -29,7 +29,7 @@ impl SlowPath {
                     }
                     // There is no room for another mask: masks go with their megaflows.
                     if error == InsertError::SubtablesFull {
-                        self.evict(worker);
+                        self.evict(worker, now);
                     }
                 }
                 Return::Port(io) => self.port_came_back(io),
@@ -77,7 +77,7 @@ impl SlowPath {
         let Some(program) = self.acquire(&translation.program) else {
             // No number for the program. The packets must not wait for ever: let them look again, and ask again.
             self.flow_limit_hits += 1;
-            self.evict(worker);
+            self.evict(worker, now);
             return self.workers[worker].send(Command::Retry { pending });
         };
         if let Some(slot) = self.workers[worker].flows.find(&masked, &translation.mask) {
@@ -115,7 +115,7 @@ impl SlowPath {
                 self.programs.release(program);
             }
         }
-        self.make_room(worker);
+        self.make_room(worker, now);
     }
 
     /// Translates a key, and makes the ways to remotes that actions chose for it.
@@ -159,17 +159,17 @@ impl SlowPath {
     }
 
     /// Keeps a little room in a worker's table, so that a new flow finds a slot at once.
-    fn make_room(&mut self, worker: usize) {
+    fn make_room(&mut self, worker: usize, now: Instant) {
         let flows = &self.workers[worker].flows;
         if flows.room() < flows.capacity() / 64 {
-            self.evict(worker);
+            self.evict(worker, now);
         }
     }
 
     /// Removes the least recently used of a sample of megaflows.
-    fn evict(&mut self, worker: usize) {
+    fn evict(&mut self, worker: usize, now: Instant) {
         const AT_A_TIME: usize = 64;
-        let victims = self.workers[worker].flows.victims(self.victims_from, AT_A_TIME);
+        let victims = self.workers[worker].flows.victims(self.victims_from, AT_A_TIME, now);
         self.victims_from =
             self.victims_from.wrapping_add(AT_A_TIME * 8) % self.workers[worker].flows.capacity().max(1);
         for slot in victims {
