@@ -4,16 +4,18 @@
 //! ```text
 //! loop CASE [PACKETS]      CASE is l2, encap, encap-rules, decap, normal, normal-decap, acl, vteps-encap, vteps-decap
 //! loop --step NAME         a single step, of those that `cargo bench` measures
+//! loop --setup [FLOWS]     time a new flow takes, of the slow path and of the worker: see [`setup`]
 //! ```
 //! Only [`measured`] (or [`measured_step`]) is collected (`--toggle-collect`). It is the same work in every run: the flows are set up
-//! before, and mbufs come and go through rings of a fixed size. Prints the number of packets measured.
+//! before, and mbufs come and go through rings of a fixed size. Prints the number of packets measured, and on standard error what one
+//! took at best, without the devices' share of the caches: to compare two builds in seconds.
 
 use anyhow::{Context, Result, bail, ensure};
 use flow::megaflow::Slab;
 use flow::ofp::{FlowSpec, parse_flow};
 use rte::{Mbuf, Mempool, PortHandle, Ring};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use vxswitch::bridge::BridgePorts;
 use vxswitch::datapath::counters::WorkerCounters;
 use vxswitch::datapath::message::Link;
@@ -35,10 +37,18 @@ const MBUFS: u32 = 4095;
 const PACKETS: usize = 32_000;
 /// Rounds over all flows before, which install megaflows and fill the cache.
 const WARM_UP: usize = 4;
+/// Bursts of which the time is taken together; the least of all counts.
+const BURSTS_PER_ROUND: usize = 1000;
 /// Packets in a port's ring at most: one burst.
 const RING: u32 = 64;
 /// Runs of a single step.
 const STEP_RUNS: usize = 50;
+/// Megaflows that there is room for.
+const SLOTS: usize = 200_000;
+/// Flows of `--setup` unless said.
+const SETUP_FLOWS: usize = 180_000;
+/// Source and destination ports of `--setup`.
+const SETUP_PORTS: (usize, usize) = (400, 500);
 /// Rules of the `acl` case, each with a mask of its own.
 const ACL_MASKS: usize = 20;
 
@@ -54,6 +64,10 @@ fn main() -> Result<()> {
     if name == "--step" {
         return step(&args.next().context("expected the name of a step")?);
     }
+    if name == "--setup" {
+        let flows = args.next().map_or(Ok(SETUP_FLOWS), |word| word.parse());
+        return setup(flows.context("expected a number of flows")?);
+    }
     let packets =
         args.next().map_or(Ok(PACKETS), |word| word.parse()).context("expected a number of packets")?;
     let case = case(&name)?;
@@ -65,11 +79,19 @@ fn main() -> Result<()> {
         }
     }
     let bursts = packets.div_ceil(BURST);
-    let mut sent = 0;
-    for burst in case.frames.chunks_exact(BURST).cycle().take(bursts) {
+    let (mut sent, mut least, mut round) = (0, u64::MAX, 0);
+    for (n, burst) in case.frames.chunks_exact(BURST).cycle().take(bursts).enumerate() {
         switch.fill(burst)?;
+        let began = rte::cycles();
         measured(&mut switch.worker);
+        round += rte::cycles() - began;
         sent += switch.drain();
+        if (n + 1) % BURSTS_PER_ROUND == 0 {
+            least = least.min(std::mem::take(&mut round));
+        }
+    }
+    if bursts >= BURSTS_PER_ROUND {
+        eprintln!("{:.1} cycles a packet", least as f64 / (BURSTS_PER_ROUND * BURST) as f64);
     }
     ensure!(
         sent == bursts * BURST,
@@ -84,6 +106,38 @@ fn main() -> Result<()> {
 #[inline(never)]
 fn measured(worker: &mut Worker) {
     std::hint::black_box(worker.poll());
+}
+
+/// Every packet a new flow under rules that look at ports, as in the `setup` case of `scripts/bench`. Prints what a
+/// flow costs the slow path (upcall to commands) and the worker (miss, hold, install, release).
+fn setup(flows: usize) -> Result<()> {
+    let mut switch = Switch::start(&case("setup")?.document)?;
+    let (mut slow, mut worker) = (Duration::ZERO, Duration::ZERO);
+    let (sources, destinations) = SETUP_PORTS;
+    for start in (0..flows).step_by(BURST) {
+        let frames: Vec<Vec<u8>> = (start..start + BURST)
+            .map(|n| {
+                let (tp_src, tp_dst) = (1 + n % sources, 1 + n / sources % destinations);
+                let (tp_src, tp_dst) = (tp_src as u16, tp_dst as u16);
+                traffic::frame(&Flow { tp_src, tp_dst, ..Flow::numbered(0) }, 60)
+            })
+            .collect();
+        switch.fill(&frames)?;
+        let began = Instant::now();
+        switch.worker.poll();
+        let then = Instant::now();
+        switch.slow.turn();
+        let end = Instant::now();
+        while switch.slow.workers.iter().any(|w| !w.link.commands.is_empty()) {
+            switch.worker.poll();
+        }
+        (slow, worker) = (slow + (end - then), worker + (then - began) + end.elapsed());
+        let sent = switch.drain();
+        ensure!(sent == BURST, "{sent} packets of {BURST} new flows came out");
+    }
+    let each = |time: Duration| time.as_secs_f64() * 1e9 / flows as f64;
+    println!("{flows} flows, ns a flow: slow path {:.0}, worker {:.0}", each(slow), each(worker));
+    switch.stop()
 }
 
 /// Runs a single step: once to warm up, then to be counted.
@@ -120,7 +174,7 @@ impl Switch {
         let eal: Vec<String> = eal.split(' ').map(str::to_owned).collect();
         rte::Eal::init(&eal)?;
         let pool = Mempool::create("loop", MBUFS, 0, 2176, rte::mempool::ANY_SOCKET)?;
-        let slab = Arc::new(Slab::new(8192));
+        let slab = Arc::new(Slab::new(SLOTS));
         let link = Link::new(1024);
         let counters = Arc::new(WorkerCounters::default());
         let meters = Arc::<Meters>::default();
@@ -274,6 +328,13 @@ fn case(name: &str) -> Result<Case> {
                 )
             };
             ((0..ACL_MASKS).map(rule).collect(), true, out("underlay"), plain(acl_flow))
+        }
+        "setup" => {
+            let first = (1..=SETUP_PORTS.0)
+                .map(|port| format!("priority=100,in_port=in,udp,tp_src={port},actions=resubmit(,1)"));
+            let second = (1..=SETUP_PORTS.1)
+                .map(|port| format!("table=1,priority=100,udp,tp_dst={port},actions=output:out"));
+            (first.chain(second).collect(), true, out("overlay"), Vec::new())
         }
         _ => bail!("no case {name}"),
     };

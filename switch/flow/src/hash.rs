@@ -78,7 +78,12 @@ pub fn flow_hash(key: &FlowKey) -> u32 {
 /// [`flow_hash`] of an ordinary frame, without its key.
 #[inline(always)]
 pub fn plain_flow_hash(inner: &PlainInner) -> u32 {
-    let words = &inner.words;
+    plain_words_hash(&inner.words)
+}
+
+/// [`flow_hash`] of an ordinary frame by words 2 to 5 of its key.
+#[inline(always)]
+pub fn plain_words_hash(words: &[u64; 4]) -> u32 {
     let pairs = fold(words[0] ^ SECRET[0], words[1] ^ SECRET[1])
         ^ fold(words[2] ^ SECRET[2], (words[3] & TRANSPORT) ^ SECRET[3]);
     let hash = finish(pairs);
@@ -150,7 +155,7 @@ mod tests {
             let inner = PlainInner::read(&frame);
             if let Some(inner) = inner {
                 prop_assert_eq!(plain_flow_hash(&inner), flow_hash(&key));
-                prop_assert_eq!((inner.tos, inner.ttl), (key.nw_tos, key.nw_ttl));
+                prop_assert_eq!(inner.words, key.words()[2..6]);
                 prop_assert!(parsed.is_ok_and(|parsed| parsed.anomaly.is_none()));
             }
             let tcp_or_udp = matches!(proto, 6 | 17) && parsed.is_ok_and(|p| p.l4 == 34 && p.anomaly.is_none());

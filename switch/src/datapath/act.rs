@@ -1,14 +1,14 @@
 //! Stage 4, **act**: the program of each packet's megaflow runs on it. At the end of a program the packet
 //! is staged for a port, held, or freed under a reason; there is no fourth way.
 
-use super::adjacency::{Fast, InnerIp, MAX_HELD, Reach};
+use super::adjacency::{Adjacency, Header, InnerIp, MAX_HELD, Reach};
 use super::counters::WorkerCounters;
 use super::hold::Held;
 use super::key::{InnerCount, PacketInfo};
 use super::message::Upcall;
 use super::{BURST, Batch, Path};
 use flow::drop::DropReason;
-use flow::hash::{flow_hash, plain_flow_hash};
+use flow::hash::{flow_hash, plain_words_hash};
 use flow::program::{AdjacencyId, Op, Policy, PortId, Program, ProgramId, PuntReason};
 use rte::burst::Drain;
 use rte::{Burst, Mbuf};
@@ -127,11 +127,9 @@ impl Inners {
         let (mut bytes, mut longest, mut headroom) = (0, 0, usize::MAX);
         for (at, mbuf) in mbufs.iter_mut().enumerate().take(BURST) {
             if mbuf.segment_count() == 1
-                && let Some(PlainInner { words, tos, ttl }) = PlainInner::read(mbuf.data())
+                && let Some(PlainInner { words }) = PlainInner::read(mbuf.data())
             {
-                let ip = InnerIp { is_ip: true, tos, ttl };
-                let flow_hash = plain_flow_hash(&PlainInner { words, tos, ttl });
-                self.list[at] = Inner { flow_hash, ip };
+                self.list[at] = Inner { flow_hash: plain_words_hash(&words), ip: InnerIp::plain(&words) };
             } else {
                 match unusual_inner(mbuf, counters) {
                     Ok(inner) => self.list[at] = inner,
@@ -169,18 +167,18 @@ impl Inners {
 
 /// Writes outer headers in front of frames that have the room.
 #[inline(never)]
-fn write_headers(fast: &Fast, mbufs: &mut [Mbuf], inners: &Inners) {
+fn write_headers(header: &Header, adjacency: Option<&Adjacency>, mbufs: &mut [Mbuf], inners: &Inners) {
     for (mbuf, inner) in mbufs.iter_mut().zip(&inners.list) {
         let inner_len = mbuf.data_len() as u16;
         if let Some(room) = mbuf.prepend_array() {
-            fast.write(room, inner_len, inner.flow_hash, inner.ip);
+            header.write(room, inner_len, inner.flow_hash, inner.ip, || adjacency);
         }
     }
 }
 
 /// The longest and the sum of the lengths of some frames.
 #[inline(always)]
-fn longest_and_sum(lens: &[u32]) -> (u32, u64) {
+pub(super) fn longest_and_sum(lens: &[u32]) -> (u32, u64) {
     lens.iter().fold((0, 0), |(longest, sum), len| (longest.max(*len), sum + u64::from(*len)))
 }
 
@@ -326,7 +324,7 @@ impl Path {
 
     /// Sends the next `count` of `mbufs`, of which the longest is given and the sum in bytes, as they are.
     #[inline(always)]
-    fn output_next(&mut self, port: PortId, mbufs: &mut Drain<'_>, count: usize, longest: u32, bytes: u64) {
+    pub(super) fn output_next(&mut self, port: PortId, mbufs: &mut Drain<'_>, count: usize, longest: u32, bytes: u64) {
         let mut out = self.tx.to(port, &self.counters);
         if count >= FEW && out.has_room(count, longest) {
             out.stage_next(mbufs, count, bytes);
@@ -347,14 +345,18 @@ impl Path {
         inners: &Inners,
         in_port: impl Fn(usize) -> PortId,
     ) {
-        let adjacency = self.adjacencies.get_mut(id.0 as usize).and_then(Option::as_mut);
         // Whoever chose this way has seen it there.
-        let Some(fast) = adjacency.and_then(|adjacency| adjacency.fast(vni)) else { return };
-        let mut out = self.tx.to(fast.egress, &self.counters);
-        let counters = &self.counters.ports[fast.tunnel.index()];
+        if self.adjacencies.header(id, vni).is_none() {
+            return;
+        }
+        let (Some(header), adjacency) = (self.adjacencies.made(id, vni), self.adjacencies.get(id)) else {
+            return;
+        };
+        let mut out = self.tx.to(header.egress, &self.counters);
+        let counters = &self.counters.port(header.tunnel);
         let mut sent = inners.sum;
         if inners.is_plain && out.has_room(count, inners.longest + ENCAP_V4_LEN as u32) {
-            write_headers(fast, &mut mbufs.rest_mut()[..count], inners);
+            write_headers(header, adjacency, &mut mbufs.rest_mut()[..count], inners);
             out.stage_next(mbufs, count, sent.bytes + count as u64 * ENCAP_V4_LEN as u64);
         } else {
             for (at, mut mbuf) in mbufs.take(count).enumerate() {
@@ -365,7 +367,7 @@ impl Path {
                 let inner_len = mbuf.data_len();
                 let inner = inners.list[at % BURST];
                 let staged = if let Some(room) = mbuf.prepend_array() {
-                    fast.write(room, inner_len as u16, inner.flow_hash, inner.ip);
+                    header.write(room, inner_len as u16, inner.flow_hash, inner.ip, || adjacency);
                     let staged = out.stage(mbuf);
                     counters.tx_dropped.add(u64::from(!staged));
                     staged
@@ -391,9 +393,8 @@ impl Path {
         }
         for program in programs {
             if let Some(Some(Compiled::Encap(id, _))) = self.programs.get(*program as usize)
-                && let Some(Some(adjacency)) = self.adjacencies.get(id.0 as usize)
             {
-                adjacency.prefetch();
+                self.adjacencies.prefetch(*id);
             }
         }
     }
@@ -414,8 +415,7 @@ impl Path {
     /// Packets that all get one tunnel header, where that can be written in one go.
     #[inline(always)]
     fn encap_run(&mut self, id: AdjacencyId, vni: u32, run: Run<'_, '_>) {
-        let adjacency = self.adjacencies.get_mut(id.0 as usize).and_then(Option::as_mut);
-        if adjacency.is_none_or(|adjacency| adjacency.fast(vni).is_none()) {
+        if self.adjacencies.header(id, vni).is_none() {
             return self.encap_each(id, vni, run);
         }
         let (count, keys) = (run.keys.len(), run.keys);
@@ -430,10 +430,11 @@ impl Path {
     /// The same for so few packets that preparing for many costs more than it saves: many remotes in turn.
     #[inline(always)]
     fn encap_few(&mut self, id: AdjacencyId, vni: u32, run: Run<'_, '_>) {
-        let adjacency = self.adjacencies.get_mut(id.0 as usize).and_then(Option::as_mut);
-        let Some(fast) = adjacency.and_then(|adjacency| adjacency.fast(vni)) else { return };
-        let mut out = self.tx.to(fast.egress, &self.counters);
-        let counters = &self.counters.ports[fast.tunnel.index()];
+        let (Some(header), adjacency) = (self.adjacencies.made(id, vni), self.adjacencies.get(id)) else {
+            return;
+        };
+        let mut out = self.tx.to(header.egress, &self.counters);
+        let counters = &self.counters.port(header.tunnel);
         for ((key, info), mut mbuf) in run.keys.iter().zip(run.infos).zip(run.mbufs) {
             if let Err(reason) = strip_if_tunnelled(&mut mbuf, key, info) {
                 self.counters.count_drop(PortId(key.in_port as u16), reason, 1);
@@ -444,7 +445,7 @@ impl Path {
                 self.counters.count_drop(PortId(key.in_port as u16), no_room(inner_len), 1);
                 continue;
             };
-            fast.write(room, inner_len as u16, flow_hash(key), InnerIp::of(key));
+            header.write(room, inner_len as u16, flow_hash(key), InnerIp::of(key), || adjacency);
             if out.stage(mbuf) {
                 counters.tx_packets.add(1);
                 counters.tx_bytes.add(inner_len as u64);
@@ -517,7 +518,7 @@ impl Path {
         key: &FlowKey,
         info: &PacketInfo,
     ) {
-        let Some(Some(adjacency)) = self.adjacencies.get(id.0 as usize) else {
+        let Some(adjacency) = self.adjacencies.get(id) else {
             return self.free(key, DropReason::PortGone, mbuf);
         };
         let Reach::Ready { template, fixed, egress } = &adjacency.reach else {
@@ -550,7 +551,7 @@ impl Path {
             self.underlay_ops(id, mbuf, key);
             true
         };
-        let counters = &self.counters.ports[tunnel.index()];
+        let counters = &self.counters.port(tunnel);
         if sent {
             counters.tx_packets.add(1);
             counters.tx_bytes.add(inner_len as u64);
@@ -569,7 +570,7 @@ impl Path {
         key: &FlowKey,
         info: &PacketInfo,
     ) {
-        let Some(Some(adjacency)) = self.adjacencies.get_mut(id.0 as usize) else {
+        let Some(adjacency) = self.adjacencies.get_mut(id) else {
             return self.free(key, DropReason::PortGone, mbuf);
         };
         if let Reach::Unreachable(reason) = adjacency.reach {

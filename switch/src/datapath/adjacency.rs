@@ -5,7 +5,8 @@
 
 use super::hold::List;
 use flow::drop::DropReason;
-use flow::program::{Op, PortId};
+use flow::megaflow::PlainWords;
+use flow::program::{AdjacencyId, Op, PortId};
 use wire::ecn::ecn_encap;
 use wire::encap::{ENCAP_V4_LEN, EncapPatch, EncapTemplate, EncapV4, EncapV4Ready, source_port};
 use wire::key::FlowKey;
@@ -67,7 +68,6 @@ pub struct Adjacency {
     pub held: List,
     /// Whether the slow path was told that packets wait.
     pub asked: bool,
-    fast: Option<Fast>,
 }
 
 /// What an outer header may take from the packet inside.
@@ -93,84 +93,140 @@ impl InnerIp {
             InnerIp { is_ip, tos: 0, ttl: 0 }
         }
     }
+
+    /// Of an ordinary packet, which is IPv4.
+    #[inline(always)]
+    pub fn plain(words: &PlainWords) -> InnerIp {
+        InnerIp { is_ip: true, tos: (words[3] >> 40) as u8, ttl: (words[3] >> 48) as u8 }
+    }
 }
 
-/// An adjacency whose header is written in one go: untagged IPv4 with DF and without UDP checksum, out of one
-/// port, for one VNI. What most packets need is the first cache line.
+/// The header of an adjacency whose packets get it in one go: untagged IPv4 with DF and without UDP checksum, out of
+/// one port, for one VNI. It is one cache line, and those of all adjacencies lie side by side: with many
+/// remotes in turn it is the lines and pages that cost.
 #[derive(Debug, Clone, Copy)]
 #[repr(C, align(64))]
-pub struct Fast {
-    /// Header for an inner packet that asks for nothing special.
+pub struct Header {
+    /// For an inner packet that asks for nothing special.
     ready: EncapV4Ready,
-    /// VNI in the lower 24 bits; above, [`Fast::INHERITS`].
+    /// VNI in the lower 24 bits; above, [`Header::INHERITS`] and [`Header::MADE`].
     vni: u32,
     /// The port that the packets leave by.
     pub egress: PortId,
     /// The vxlan port.
     pub tunnel: PortId,
-    /// The header for the others.
-    plain: EncapV4,
-    tos: Inherit,
-    ttl: Inherit,
 }
 
-const _: () = assert!(std::mem::offset_of!(Fast, plain) == 64, "what most packets need is one cache line");
+const _: () = assert!(size_of::<Header>() == 64, "one cache line");
 
-impl Fast {
+impl Header {
     /// TOS or TTL are the inner packet's, so `ready` is of no use.
     const INHERITS: u32 = 1 << 31;
+    /// There is a header at all.
+    const MADE: u32 = 1 << 30;
+    const VNI: u32 = 0x00ff_ffff;
 
+    const NONE: Header =
+        Header { ready: EncapV4Ready::ZERO, vni: 0, egress: PortId(0), tunnel: PortId(0) };
+
+    /// Writes the outer headers for a packet inside that has no congestion mark, on a header of [`Adjacencies::plain`].
     #[inline(always)]
-    fn vni(&self) -> u32 {
-        self.vni & 0x00ff_ffff
+    pub fn write_plain(&self, room: &mut [u8; ENCAP_V4_LEN], inner_len: u16, flow_hash: u32) {
+        self.ready.write(room, inner_len, source_port(flow_hash));
     }
 
-    /// Writes the outer headers.
+    /// Writes the outer headers; `adjacency` is the one that this was made for.
     #[inline(always)]
-    pub fn write(&self, room: &mut [u8; ENCAP_V4_LEN], inner_len: u16, flow_hash: u32, inner: InnerIp) {
+    pub fn write<'a>(
+        &self,
+        room: &mut [u8; ENCAP_V4_LEN],
+        inner_len: u16,
+        flow_hash: u32,
+        inner: InnerIp,
+        adjacency: impl FnOnce() -> Option<&'a Adjacency>,
+    ) {
         // What `ready` was made for: TOS and TTL of the port's own, and an inner packet without ECN bits.
         if self.vni & Self::INHERITS | u32::from(inner.tos) & 3 == 0 {
             self.ready.write(room, inner_len, source_port(flow_hash));
-        } else {
-            self.write_patched(room, inner_len, flow_hash, inner);
+        } else if let Some(adjacency) = adjacency() {
+            adjacency.write(room, inner_len, flow_hash, inner, self.vni & Self::VNI);
         }
     }
+}
 
-    #[inline(never)]
-    fn write_patched(&self, room: &mut [u8; ENCAP_V4_LEN], inner_len: u16, flow_hash: u32, inner: InnerIp) {
-        self.plain.write(room, inner_len, &patch(self.tos, self.ttl, inner, flow_hash, self.vni(), 0));
+/// The adjacencies of one worker, by number.
+#[derive(Debug)]
+pub struct Adjacencies {
+    all: Box<[Option<Box<Adjacency>>]>,
+    headers: Box<[Header]>,
+}
+
+impl Adjacencies {
+    /// Room for so many.
+    pub fn new(count: usize) -> Adjacencies {
+        Adjacencies { all: (0..count).map(|_| None).collect(), headers: vec![Header::NONE; count].into() }
+    }
+
+    /// The adjacency of a number.
+    #[inline(always)]
+    pub fn get(&self, id: AdjacencyId) -> Option<&Adjacency> {
+        self.all.get(id.0 as usize)?.as_deref()
+    }
+
+    /// The same, to change what does not concern its header.
+    #[inline(always)]
+    pub fn get_mut(&mut self, id: AdjacencyId) -> Option<&mut Adjacency> {
+        self.all.get_mut(id.0 as usize)?.as_deref_mut()
+    }
+
+    /// Gives a number another adjacency. What comes back is the old one, or the new one when there is no such number.
+    pub fn define(&mut self, id: AdjacencyId, adjacency: Box<Adjacency>) -> Option<Box<Adjacency>> {
+        let Some(place) = self.all.get_mut(id.0 as usize) else { return Some(adjacency) };
+        self.headers[id.0 as usize] = Header::NONE;
+        place.replace(adjacency)
+    }
+
+    /// The header for a VNI, where there is one, made if need be.
+    #[inline(always)]
+    pub fn header(&mut self, id: AdjacencyId, vni: u32) -> Option<&Header> {
+        if self.made(id, vni).is_none() {
+            let header = self.get(id)?.make_header(vni)?;
+            *self.headers.get_mut(id.0 as usize)? = header;
+        }
+        self.made(id, vni)
+    }
+
+    /// The header for a VNI, where it has been made.
+    #[inline(always)]
+    pub fn made(&self, id: AdjacencyId, vni: u32) -> Option<&Header> {
+        let header = self.headers.get(id.0 as usize)?;
+        (header.vni & !Header::INHERITS == vni & Header::VNI | Header::MADE).then_some(header)
+    }
+
+    /// [`Adjacencies::made`] where that takes nothing from the packet inside but its congestion mark.
+    #[inline(always)]
+    pub fn plain(&self, id: AdjacencyId, vni: u32) -> Option<&Header> {
+        let header = self.headers.get(id.0 as usize)?;
+        (header.vni == vni | Header::MADE).then_some(header)
+    }
+
+    /// Asks for what [`Adjacencies::made`] gives.
+    #[inline(always)]
+    pub fn prefetch(&self, id: AdjacencyId) {
+        if let Some(header) = self.headers.get(id.0 as usize) {
+            rte::prefetch(header);
+        }
     }
 }
 
 impl Adjacency {
     /// An adjacency that cannot send yet.
     pub fn new(tunnel: PortId, reach: Reach, tos: Inherit, ttl: Inherit) -> Adjacency {
-        Adjacency { tunnel, reach, tos, ttl, held: List::EMPTY, asked: false, fast: None }
-    }
-
-    /// The quick way to encapsulate with this VNI, where there is one.
-    #[inline(always)]
-    pub fn fast(&mut self, vni: u32) -> Option<&Fast> {
-        if !self.is_fast(vni) {
-            self.fast = self.make_fast(vni);
-        }
-        self.fast.as_ref()
-    }
-
-    /// Whether [`Adjacency::fast`] has been made for this VNI.
-    #[inline(always)]
-    pub fn is_fast(&self, vni: u32) -> bool {
-        self.fast.as_ref().is_some_and(|fast| fast.vni() == vni)
-    }
-
-    /// Asks for what [`Adjacency::fast`] gives.
-    #[inline(always)]
-    pub fn prefetch(&self) {
-        rte::prefetch(&raw const self.fast);
+        Adjacency { tunnel, reach, tos, ttl, held: List::EMPTY, asked: false }
     }
 
     #[inline(never)]
-    fn make_fast(&self, vni: u32) -> Option<Fast> {
+    fn make_header(&self, vni: u32) -> Option<Header> {
         let Reach::Ready { fixed: Some(plain), template, egress } = &self.reach else { return None };
         let [Op::Output(egress)] = **egress else { return None };
         // Without DF each packet needs an identification of its own.
@@ -179,10 +235,25 @@ impl Adjacency {
         }
         let (tos, ttl) = (self.tos, self.ttl);
         let inherits =
-            if matches!((tos, ttl), (Inherit::Fixed(_), Inherit::Fixed(_))) { 0 } else { Fast::INHERITS };
+            if matches!((tos, ttl), (Inherit::Fixed(_), Inherit::Fixed(_))) { 0 } else { Header::INHERITS };
         let ready = plain.ready(&patch(tos, ttl, InnerIp::of(&FlowKey::ZERO), 0, vni, 0));
-        let vni = vni & 0x00ff_ffff | inherits;
-        Some(Fast { ready, vni, egress, tunnel: self.tunnel, plain: *plain, tos, ttl })
+        let vni = vni & Header::VNI | Header::MADE | inherits;
+        Some(Header { ready, vni, egress, tunnel: self.tunnel })
+    }
+
+    /// [`Header::write`] for a packet that the header was not made for.
+    #[inline(never)]
+    fn write(
+        &self,
+        room: &mut [u8; ENCAP_V4_LEN],
+        inner_len: u16,
+        flow_hash: u32,
+        inner: InnerIp,
+        vni: u32,
+    ) {
+        if let Reach::Ready { fixed: Some(plain), .. } = &self.reach {
+            plain.write(room, inner_len, &patch(self.tos, self.ttl, inner, flow_hash, vni, 0));
+        }
     }
 
     /// What this packet's outer header has of its own.

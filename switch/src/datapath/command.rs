@@ -5,7 +5,8 @@ use super::adjacency::{Adjacency, Reach};
 use super::hold::List;
 use super::key::extract_made;
 use super::message::{Command, PacketBuffer, PendingId, PortIo, Return};
-use super::{Path, Worker};
+use super::plain::Tries;
+use super::{MAX_ADJACENCIES, Path, Source, Worker};
 use flow::drop::DropReason;
 use flow::program::{AdjacencyId, PortId, Program, ProgramId};
 use std::sync::atomic::Ordering::Release;
@@ -91,7 +92,7 @@ impl Worker {
         let port = io.port;
         // The vectors were made with room for all ports and queues.
         for queue in io.rx.drain(..) {
-            self.rx.push((port, queue));
+            self.rx.push(Source { port, queue, tries: Tries::default() });
         }
         if let Some(tx) = io.tx.take() {
             self.path.tx.add(port, tx);
@@ -104,9 +105,9 @@ impl Worker {
         let Some(mut io) = self.spare_io[port.index()].take() else { return };
         let mut at = 0;
         while at < self.rx.len() {
-            if self.rx[at].0 == port {
+            if self.rx[at].port == port {
                 // The box's vector kept its capacity, so this does not allocate.
-                io.rx.push(self.rx.swap_remove(at).1);
+                io.rx.push(self.rx.swap_remove(at).queue);
             } else {
                 at += 1;
             }
@@ -155,11 +156,8 @@ impl Path {
 
     /// Packets that wait for the old adjacency go by the new one, or drop when it leads nowhere.
     fn define_adjacency(&mut self, id: AdjacencyId, mut adjacency: Box<Adjacency>) {
-        let Some(place) = self.adjacencies.get_mut(id.0 as usize) else {
-            return self.give_back(Return::Adjacency(adjacency));
-        };
         let mut held = List::EMPTY;
-        if let Some(old) = place {
+        if let Some(old) = self.adjacencies.get_mut(id) {
             held = std::mem::replace(&mut old.held, List::EMPTY);
             if matches!(adjacency.reach, Reach::Resolving) && !held.is_empty() {
                 // Still waiting, and the slow path knows.
@@ -167,7 +165,7 @@ impl Path {
                 adjacency.asked = old.asked;
             }
         }
-        if let Some(old) = place.replace(adjacency) {
+        if let Some(old) = self.adjacencies.define(id, adjacency) {
             self.give_back(Return::Adjacency(old));
         }
         while let Some(waiting) = self.cells.pop(&mut held) {
@@ -197,8 +195,8 @@ impl Path {
             self.drop_list(&mut list);
             self.pending.remove(pending);
         }
-        for at in 0..self.adjacencies.len() {
-            if let Some(adjacency) = &mut self.adjacencies[at] {
+        for at in 0..MAX_ADJACENCIES as u32 {
+            if let Some(adjacency) = self.adjacencies.get_mut(AdjacencyId(at)) {
                 let mut list = std::mem::replace(&mut adjacency.held, List::EMPTY);
                 self.drop_list(&mut list);
             }

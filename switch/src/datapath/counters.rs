@@ -75,7 +75,7 @@ impl MeterCounters {
 #[derive(Debug)]
 pub struct WorkerCounters {
     /// By datapath port number.
-    pub ports: Box<[PortCounters]>,
+    pub ports: Box<[PortCounters; MAX_PORTS]>,
     /// By input port and [`DropReason`].
     drops: Box<[Counter]>,
     /// Frames with a malformed header behind Ethernet: bridged by their L2 fields alone.
@@ -121,7 +121,7 @@ pub struct WorkerCounters {
 impl Default for WorkerCounters {
     fn default() -> Self {
         WorkerCounters {
-            ports: (0..MAX_PORTS).map(|_| PortCounters::default()).collect(),
+            ports: Box::new(std::array::from_fn(|_| PortCounters::default())),
             drops: (0..MAX_PORTS * DropReason::COUNT).map(|_| Counter::default()).collect(),
             anomalies: std::array::from_fn(|_| Counter::default()),
             meters: (0..MAX_METERS).map(|_| MeterCounters::default()).collect(),
@@ -147,6 +147,12 @@ impl Default for WorkerCounters {
 }
 
 impl WorkerCounters {
+    /// The counters of a port, whose number is below [`MAX_PORTS`].
+    #[inline(always)]
+    pub fn port(&self, port: PortId) -> &PortCounters {
+        &self.ports[port.index() % MAX_PORTS]
+    }
+
     /// Counts `n` drops of packets that came from `in_port`.
     #[inline]
     pub fn count_drop(&self, in_port: PortId, reason: DropReason, n: u64) {

@@ -5,7 +5,7 @@
 //! and none is extracted: see [`Shortcuts`].
 
 use super::act::Compiled;
-use super::adjacency::Adjacency;
+use super::adjacency::Adjacencies;
 use super::counters::WorkerCounters;
 use super::hold::PendingFlows;
 use super::{Batch, Path};
@@ -57,7 +57,7 @@ impl PacketInfo {
 pub(super) struct Shortcuts<'a> {
     table: &'a MegaflowTable,
     programs: &'a [Option<Compiled>],
-    adjacencies: &'a [Option<Box<Adjacency>>],
+    adjacencies: &'a Adjacencies,
     /// Not while flows of the same port wait for decisions: what is held is found by its key, and later packets
     /// of the same flow must stay behind it.
     pending: &'a PendingFlows,
@@ -92,7 +92,7 @@ impl<'a> Shortcuts<'a> {
             Compiled::Output(_) => true,
             // The first burst goes the long way, which makes the header.
             Compiled::Encap(id, vni) => {
-                self.adjacencies.get(id.0 as usize)?.as_ref().is_some_and(|a| a.is_fast(*vni))
+                self.adjacencies.made(*id, *vni).is_some()
             }
             _ => false,
         };
@@ -330,7 +330,7 @@ impl InnerCount {
     /// Puts the last run into the counters; to be called at the end.
     #[inline(always)]
     pub(super) fn count(&self, counters: &WorkerCounters) {
-        let counts = &counters.ports[self.port.index()];
+        let counts = &counters.port(self.port);
         counts.rx_packets.add(self.packets);
         counts.rx_bytes.add(self.bytes);
     }
@@ -369,7 +369,7 @@ fn unusual_frame(
 
 #[inline(always)]
 fn count_inner(counters: &WorkerCounters, in_port: PortId, len: u16) {
-    let counts = &counters.ports[in_port.index()];
+    let counts = &counters.port(in_port);
     counts.rx_packets.add(1);
     counts.rx_bytes.add(len.into());
 }

@@ -2,6 +2,8 @@
 //!
 //! rx (here) -> [`key`] -> [`lookup`] -> [`act`] (-> [`ops`]) -> [`tx`]
 //!
+//! A burst of ordinary packets that one mask decides about goes from rx to tx by [`plain`], without keys.
+//!
 //! A stage works on the whole burst before the next one starts. A [`Worker`] owns all that it touches on
 //! the way; it does not lock, allocate, log, wait, or call the kernel. The slow path reaches it through the
 //! queues of [`message::Link`] only, and [`command`] carries out what comes down.
@@ -16,19 +18,21 @@ mod lookup;
 pub mod message;
 pub mod meter;
 mod ops;
+mod plain;
 pub mod tx;
 
 use crate::tunnel::termination::Termination;
 use act::Compiled;
-use adjacency::Adjacency;
+use adjacency::Adjacencies;
 use counters::WorkerCounters;
 use flow::cache::{FlowCache, Lookup};
-use flow::megaflow::{MegaflowTable, Slab};
+use flow::megaflow::{MegaflowTable, PlainWords, Slab};
 use flow::program::{MAX_PORTS, PortId};
 use hold::{Cells, PendingFlows};
 use key::{PacketInfo, Unkeyed};
 use message::{Link, PortIo};
 use meter::Meters;
+use plain::Tries;
 use rte::{Burst, Mempool, RxQueue};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -58,6 +62,8 @@ pub(crate) struct Batch {
     programs: [u32; BURST],
     /// In-port of all keys, where it is one.
     in_port: Option<PortId>,
+    /// What is known of ordinary packets whose key is not made.
+    words: [PlainWords; BURST],
     /// What is known of packets whose key is not extracted.
     unkeyed: [Unkeyed; BURST],
     /// Bursts of tunnel packets not to be tried for shortcuts.
@@ -68,7 +74,7 @@ pub(crate) struct Batch {
 pub(crate) struct Path {
     lookup: Lookup,
     programs: Box<[Option<Compiled>]>,
-    adjacencies: Box<[Option<Box<Adjacency>>]>,
+    adjacencies: Adjacencies,
     tx: TxStage,
     cells: Cells,
     pending: PendingFlows,
@@ -91,9 +97,16 @@ pub struct WorkerConfig {
     pub programs: usize,
 }
 
+/// An RX queue that a worker polls.
+struct Source {
+    port: PortId,
+    queue: RxQueue,
+    tries: Tries,
+}
+
 /// One forwarding thread's state.
 pub struct Worker {
-    rx: Vec<(PortId, RxQueue)>,
+    rx: Vec<Source>,
     batch: Box<Batch>,
     termination: Box<Termination>,
     /// The boxes that ports came in, to send them back without allocating.
@@ -123,6 +136,7 @@ impl Worker {
                 hits: [0; BURST],
                 programs: [0; BURST],
                 in_port: None,
+                words: [[0; 4]; BURST],
                 unkeyed: [Unkeyed::default(); BURST],
                 skip: 0,
             }),
@@ -131,7 +145,7 @@ impl Worker {
             path: Path {
                 lookup: Lookup::new(table, FlowCache::new(config.cache_entries)),
                 programs: (0..config.programs).map(|_| None).collect(),
-                adjacencies: (0..MAX_ADJACENCIES).map(|_| None).collect(),
+                adjacencies: Adjacencies::new(MAX_ADJACENCIES),
                 tx: TxStage::default(),
                 cells: Cells::new(config.hold),
                 pending: PendingFlows::new(config.hold),
@@ -151,12 +165,9 @@ impl Worker {
     pub fn poll(&mut self) -> bool {
         let mut busy = self.commands();
         for at in 0..self.rx.len() {
-            let (port, queue) = &mut self.rx[at];
-            let port = *port;
-            let received = queue.rx_burst(&mut self.batch.mbufs);
-            if received > 0 {
+            if self.rx[at].queue.rx_burst(&mut self.batch.mbufs) > 0 {
                 busy = true;
-                self.burst(port);
+                self.burst(at);
             }
         }
         busy |= self.path.tx.serve_others(&self.path.counters);
@@ -164,9 +175,11 @@ impl Worker {
         busy
     }
 
-    /// Takes one burst from `port` through the stages.
+    /// Takes one burst of an RX queue through the stages.
     #[inline]
-    fn burst(&mut self, port: PortId) {
+    fn burst(&mut self, source: usize) {
+        let Source { port, tries, .. } = &mut self.rx[source];
+        let port = *port;
         let counters = &self.path.counters;
         let mut bytes = 0;
         for mbuf in &self.batch.mbufs {
@@ -175,8 +188,8 @@ impl Worker {
         }
         let received = self.batch.mbufs.len() as u64;
         counters.rx.add(received);
-        counters.ports[port.index()].rx_packets.add(received);
-        counters.ports[port.index()].rx_bytes.add(bytes);
+        counters.port(port).rx_packets.add(received);
+        counters.port(port).rx_bytes.add(bytes);
 
         let mut shortcuts = key::Shortcuts::new(&self.path);
         if self.termination.is_underlay(port) {
@@ -185,6 +198,12 @@ impl Worker {
             }
         } else if let Some(slot) = shortcuts.slot(port) {
             return self.path.forward_all(&mut self.batch.mbufs, bytes, slot, port);
+        } else if self.path.lookup.table.takes_plain(port.0.into()) && tries.next() {
+            let plain = self.path.plain(&mut self.batch, port);
+            tries.note(plain);
+            if plain {
+                return;
+            }
         }
         key::extract_batch(&mut self.batch, port, &mut self.termination, &self.path.counters);
         self.path.lookup(&mut self.batch);

@@ -51,7 +51,7 @@ impl Path {
     /// Sends an encapsulated packet through an underlay bridge that does more with it than to output it.
     #[inline(never)]
     pub(super) fn underlay_ops(&mut self, id: AdjacencyId, mbuf: Mbuf, key: &FlowKey) {
-        let reach = self.adjacencies.get_mut(id.0 as usize).and_then(Option::as_mut).map(|a| &mut a.reach);
+        let reach = self.adjacencies.get_mut(id).map(|a| &mut a.reach);
         let Some(Reach::Ready { template, egress, .. }) = reach else {
             return self.free(key, DropReason::PortGone, mbuf);
         };
@@ -63,7 +63,7 @@ impl Path {
         // Out of their place while they run, as programs are. No op among them encapsulates.
         let ops = std::mem::take(egress);
         self.ops(&ops, DropReason::NoFloodPort, mbuf, packet);
-        if let Some(Some(adjacency)) = self.adjacencies.get_mut(id.0 as usize)
+        if let Some(adjacency) = self.adjacencies.get_mut(id)
             && let Reach::Ready { egress, .. } = &mut adjacency.reach
         {
             *egress = ops;

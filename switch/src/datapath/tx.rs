@@ -58,7 +58,7 @@ impl PortTx {
     /// queue nor a packet that the device will never take can hold up the others.
     #[inline(never)]
     fn flush(&mut self, port: PortId, counters: &WorkerCounters) {
-        let counts = &counters.ports[port.index()];
+        let counts = &counters.port(port);
         let offered = self.staged.len() as u64;
         let (mut refused, mut refused_bytes) = (0, 0);
         match &mut self.path {
@@ -264,7 +264,7 @@ impl Out<'_> {
                 return true;
             }
             Some(_) => {
-                self.counters.ports[self.port.index()].tx_dropped.add(1);
+                self.counters.port(self.port).tx_dropped.add(1);
                 self.counters.count_drop(self.port, DropReason::MtuExceeded, 1);
             }
             None => self.counters.count_drop(self.port, DropReason::PortGone, 1),

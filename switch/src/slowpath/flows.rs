@@ -8,7 +8,7 @@ use flow::megaflow::Slab;
 use flow::program::ProgramId;
 use foldhash::fast::RandomState;
 use hashbrown::HashTable;
-use rustc_hash::FxHashSet;
+use rustc_hash::{FxHashMap, FxHashSet};
 use smallvec::SmallVec;
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hasher};
@@ -82,6 +82,55 @@ fn hash(secret: &RandomState, key: &FlowKey, mask: &FlowMask) -> u64 {
     hasher.finish()
 }
 
+/// How many megaflows have each mask: scraped every few seconds, when nobody wants to wait for a look at all.
+#[derive(Debug, Default)]
+struct Masks {
+    /// Never one without megaflows.
+    users: FxHashMap<FlowMask, usize>,
+    /// The mask of the last megaflow that came, and how many like it came in a row: not yet in `users`.
+    run: Option<(FlowMask, usize)>,
+}
+
+impl Masks {
+    fn add(&mut self, mask: &FlowMask) {
+        match &mut self.run {
+            Some((last, more)) if last == mask => *more += 1,
+            _ => {
+                self.settle();
+                self.run = Some((*mask, 1));
+            }
+        }
+    }
+
+    fn settle(&mut self) {
+        if let Some((mask, more)) = self.run.take() {
+            *self.users.entry(mask).or_default() += more;
+        }
+    }
+
+    fn remove(&mut self, mask: &FlowMask) {
+        if let Some((last, more)) = &mut self.run
+            && last == mask
+            && *more > 1
+        {
+            *more -= 1;
+            return;
+        }
+        self.settle();
+        if let Some(users) = self.users.get_mut(mask) {
+            *users -= 1;
+            if *users == 0 {
+                self.users.remove(mask);
+            }
+        }
+    }
+
+    fn len(&self) -> usize {
+        let new = self.run.is_some_and(|(mask, _)| !self.users.contains_key(&mask));
+        self.users.len() + usize::from(new)
+    }
+}
+
 /// All megaflows of one worker.
 pub struct FlowStore {
     slab: Arc<Slab>,
@@ -97,6 +146,7 @@ pub struct FlowStore {
     /// Hash of each slot's key and mask: whole tables are taken out by it without a look at either.
     hashes: Vec<u64>,
     by_dependency: HashMap<Dependency, FxHashSet<u32>>,
+    masks: Masks,
     /// Secret of the hash: packets choose the keys.
     secret: RandomState,
 }
@@ -115,6 +165,7 @@ impl FlowStore {
             by_key: HashTable::new(),
             hashes: vec![0; count],
             by_dependency: HashMap::new(),
+            masks: Masks::default(),
             secret: RandomState::default(),
         }
     }
@@ -127,6 +178,11 @@ impl FlowStore {
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.live == 0
+    }
+
+    /// Different masks in use.
+    pub fn masks(&self) -> usize {
+        self.masks.len()
     }
 
     /// Slots that the slab has.
@@ -150,6 +206,7 @@ impl FlowStore {
     pub fn insert(&mut self, flow: Megaflow) -> Result<u32, Megaflow> {
         let Some(slot) = self.free.pop() else { return Err(flow) };
         self.depend(slot, &flow.dependencies);
+        self.masks.add(&flow.mask);
         let place = hash(&self.secret, &flow.key, &flow.mask);
         let flow = match self.spare.pop() {
             Some(mut spare) => {
@@ -222,6 +279,7 @@ impl FlowStore {
             entry.remove();
         }
         self.independ(slot, &flow.dependencies);
+        self.masks.remove(&flow.mask);
         let program = flow.program;
         self.slots[slot as usize] = Slot::Leaving(flow);
         self.live -= 1;
@@ -316,6 +374,30 @@ mod tests {
             used: now,
             packets: 0,
             bytes: 0,
+        }
+    }
+
+    #[test]
+    fn masks_are_counted_as_megaflows_come_and_go() {
+        let mut store = FlowStore::new(Arc::new(Slab::new(64)));
+        let mut here: Vec<(u32, u32)> = Vec::new();
+        for n in 0..400u32 {
+            // Runs of one mask, of several in turn, and leavings in any order.
+            let kind = if n % 3 == 0 { n / 9 % 2 } else { n % 5 };
+            if n % 7 < 4 || here.is_empty() {
+                let mut flow = megaflow(n);
+                flow.mask.nw_proto = kind as u8;
+                match store.insert(flow) {
+                    Ok(slot) => here.push((slot, kind)),
+                    Err(_) => continue,
+                }
+            } else {
+                let (slot, _) = here.swap_remove(n as usize * 31 % here.len());
+                assert!(store.leave(slot).is_some());
+                store.removed(slot, 0, 0, Instant::now());
+            }
+            let kinds: FxHashSet<u32> = here.iter().map(|(_, kind)| *kind).collect();
+            assert_eq!(store.masks(), kinds.len());
         }
     }
 

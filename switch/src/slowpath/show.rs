@@ -12,7 +12,6 @@ use flow::ofp::{
     FlowFilter, FlowStats, MatchKey, PORT_LOCAL, PortNames, format_flow, format_key, format_megaflow,
 };
 use flow::program::{AdjacencyId, PortId};
-use rustc_hash::FxHashSet;
 use std::time::{Duration, Instant};
 use wire::encap::EncapAddrs;
 
@@ -228,10 +227,10 @@ impl SlowPath {
     pub fn table_views(&self) -> Vec<TableView> {
         self.workers
             .iter()
-            .map(|worker| {
-                let flows = worker.flows.slots().filter_map(|slot| worker.flows.get(slot));
-                let masks: FxHashSet<_> = flows.map(|flow| flow.mask).collect();
-                TableView { lcore: worker.lcore, megaflows: worker.flows.len(), masks: masks.len() }
+            .map(|worker| TableView {
+                lcore: worker.lcore,
+                megaflows: worker.flows.len(),
+                masks: worker.flows.masks(),
             })
             .collect()
     }

@@ -382,6 +382,9 @@ pub struct EncapV4Ready {
 }
 
 impl EncapV4Ready {
+    /// No header.
+    pub const ZERO: EncapV4Ready = EncapV4Ready { words: [0; 6], ip_sum: 0, tail: 0, csum: false };
+
     /// Whether [`EncapTemplate::fill_udp_checksum`] has to follow [`Self::write`].
     #[inline]
     pub const fn wants_udp_checksum(&self) -> bool {

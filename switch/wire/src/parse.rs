@@ -153,8 +153,6 @@ pub(crate) struct Common {
     pub(crate) words: [u64; 4],
     /// `tcp_flags` as they stand in the packet: the first byte is the lowest.
     tcp_flags: u16,
-    pub(crate) tos: u8,
-    pub(crate) ttl: u8,
 }
 
 impl Common {
@@ -196,8 +194,6 @@ impl Common {
                 (ports | proto_bits | tos_bits | ttl_bits).to_le(),
             ],
             tcp_flags: if is_tcp { flags & 0xff0f } else { 0 },
-            tos: (type_ip >> 24) as u8,
-            ttl: (ip >> 48) as u8,
         })
     }
 }

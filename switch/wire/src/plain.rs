@@ -121,18 +121,13 @@ impl PlainOuter {
 pub struct PlainInner {
     /// Words 2 to 5 of the frame's [`FlowKey`](crate::key::FlowKey).
     pub words: [u64; 4],
-    /// TOS.
-    pub tos: u8,
-    /// TTL.
-    pub ttl: u8,
 }
 
 impl PlainInner {
     /// Reads the frame; `None` when it is of another kind, and [`crate::parse::extract`] is to be asked.
     #[inline(always)]
     pub fn read(frame: &[u8]) -> Option<PlainInner> {
-        let Common { words, tos, ttl, .. } = Common::read(frame)?;
-        Some(PlainInner { words, tos, ttl })
+        Some(PlainInner { words: Common::read(frame)?.words })
     }
 }
 

@@ -1,7 +1,7 @@
 //! The front of the lookup: which packets ask the flow cache first.
 
 use super::FlowCache;
-use crate::megaflow::{BURST, List, MISS, MegaflowTable};
+use crate::megaflow::{BURST, List, MISS, MegaflowTable, PlainWords};
 use wire::key::FlowKey;
 
 /// Masks of an in-port up to which a lookup in the megaflow table costs less than one in the cache.
@@ -88,6 +88,20 @@ impl Lookup {
             self.learn(&missed, hits);
             self.count(&missed, hits);
         }
+    }
+
+    /// [`MegaflowTable::lookup_plain`], counted when it finds all.
+    #[inline]
+    pub fn classify_plain(
+        &mut self,
+        keys: &[PlainWords],
+        in_port: u32,
+        hits: &mut [u32],
+        programs: &mut [u32],
+    ) -> bool {
+        let all = self.table.lookup_plain(keys, in_port, hits, programs);
+        self.stats.megaflow_hits += if all { keys.len() as u64 } else { 0 };
+        all
     }
 
     /// A burst from several in-ports: each packet goes its own port's way.

@@ -10,10 +10,12 @@
 //! the compiler. A burst of several in-ports, tunnels mostly, follows each packet's own list.
 
 use super::index::{self, Bucket, LANES, OVERFLOW, SLOTS};
-use super::subtable::{INLINE, NONE};
+use super::slab::STATE;
+use super::subtable::{INLINE, NONE, PLAIN, PlainWords, Words};
 use super::view::{View, state_tag};
 use super::{BURST, MISS, MegaflowTable};
 use crate::prefetch::prefetch_at;
+use core::sync::atomic::Ordering::Relaxed;
 use wire::key::FlowKey;
 
 /// Which packets of a burst, by number.
@@ -106,6 +108,30 @@ impl MegaflowTable {
         }
     }
 
+    /// Looks up a burst of ordinary frames out of no tunnel, all from `in_port`, without their keys: slots go to
+    /// `hits` and programs to `programs`, of which there are as many as `keys`, [`BURST`] at most.
+    ///
+    /// False when that is not possible for all of them: the in-port has other than one mask, or a mask that looks
+    /// at other words, or a packet has no megaflow. What is in `hits` and `programs` then means nothing.
+    #[inline]
+    pub fn lookup_plain(
+        &mut self,
+        keys: &[PlainWords],
+        in_port: u32,
+        hits: &mut [u32],
+        programs: &mut [u32],
+    ) -> bool {
+        let Some(id) = self.plain(in_port) else { return false };
+        let (view, scratch, _) = self.split();
+        match view.subtables[id as usize].len {
+            1 => whole_plain::<1>(view, id, keys, scratch, hits, programs),
+            2 => whole_plain::<2>(view, id, keys, scratch, hits, programs),
+            3 => whole_plain::<3>(view, id, keys, scratch, hits, programs),
+            4 => whole_plain::<4>(view, id, keys, scratch, hits, programs),
+            _ => false,
+        }
+    }
+
     /// Looks up the packets of `list`, from any in-ports; what matches gets its slot in `hits`.
     pub(crate) fn lookup_mixed(&mut self, keys: &[FlowKey], list: List, hits: &mut [u32]) {
         let mut pending = List::default();
@@ -195,18 +221,79 @@ fn whole<const N: usize>(
     scratch: &mut Scratch,
     hits: &mut [u32],
 ) {
+    let tag = state_tag(id);
+    candidates::<N, _>(view, id, keys, scratch, hits);
+    let words = &scratch.words;
+    let count = keys.len().min(hits.len()).min(BURST);
+    let (keys, hits) = (&keys[..count], &mut hits[..count]);
+    let mut missed = List::default();
+    for i in 0..count {
+        if view.line_holds::<N>(hits[i], tag, &words[i]).is_none() {
+            hits[i] = retry(view, id, &keys[i]);
+            missed.push_if(i as u8, hits[i] == MISS);
+        }
+    }
+    *list = missed;
+}
+
+/// [`whole`] for ordinary frames, of which the keys were not made: gives the programs too. False when one has no
+/// megaflow.
+#[inline(never)]
+fn whole_plain<const N: usize>(
+    view: View<'_>,
+    id: u16,
+    keys: &[PlainWords],
+    scratch: &mut Scratch,
+    hits: &mut [u32],
+    programs: &mut [u32],
+) -> bool {
+    let tag = state_tag(id);
+    candidates::<N, _>(view, id, keys, scratch, hits);
+    let words = &scratch.words;
+    let count = keys.len().min(hits.len()).min(programs.len()).min(BURST);
+    let (hits, programs) = (&mut hits[..count], &mut programs[..count]);
+    for i in 0..count {
+        if let Some(program) = view.line_holds::<N>(hits[i], tag, &words[i]) {
+            programs[i] = program;
+            continue;
+        }
+        hits[i] = retry_plain(view, id, &keys[i]);
+        let Some(line) = view.lines.get(hits[i] as usize) else { return false };
+        programs[i] = line[STATE].load(Relaxed) as u32;
+    }
+    true
+}
+
+/// [`retry`] by the words of the key that subtable `id` looks at.
+#[cold]
+#[inline(never)]
+fn retry_plain(view: View<'_>, id: u16, words: &PlainWords) -> u32 {
+    let mut key = FlowKey::ZERO;
+    for (word, value) in PLAIN.into_iter().zip(words) {
+        key.words_mut()[word as usize] = *value;
+    }
+    retry(view, id, &key)
+}
+
+/// Stages 1 and 2 for a whole burst: leaves the masked words in `scratch`, the slots of candidates in `hits`.
+#[inline(always)]
+fn candidates<const N: usize, K: Words>(
+    view: View<'_>,
+    id: u16,
+    keys: &[K],
+    scratch: &mut Scratch,
+    hits: &mut [u32],
+) {
     let subtable = &view.subtables[id as usize];
-    let at: [usize; N] = core::array::from_fn(|i| subtable.words[i] as usize);
+    let at: [usize; N] = core::array::from_fn(|i| K::place(subtable.words[i]));
     let masks: [u64; N] = core::array::from_fn(|i| subtable.masks[i]);
     let seed = view.secrets.seed_n::<N>(subtable.seed);
-    let tag = state_tag(id);
     let Scratch { words, signatures, buckets, .. } = scratch;
     // One counter for all arrays; that it stays below their length the compiler sees.
     let count = keys.len().min(hits.len()).min(BURST);
     let (keys, hits) = (&keys[..count], &mut hits[..count]);
     for i in 0..count {
-        let key = keys[i].words();
-        let compressed: [u64; N] = core::array::from_fn(|i| key[at[i]] & masks[i]);
+        let compressed: [u64; N] = core::array::from_fn(|word| keys[i].at(at[word]) & masks[word]);
         let hash = view.secrets.hash_n(&compressed, seed);
         words[i][..N].copy_from_slice(&compressed);
         signatures[i] = index::signature(hash);
@@ -218,14 +305,6 @@ fn whole<const N: usize>(
         hits[i] = candidate(bucket, index::candidates(bucket, signatures[i]));
         view.prefetch(hits[i]);
     }
-    let mut missed = List::default();
-    for i in 0..count {
-        if !view.line_holds::<N>(hits[i], tag, &words[i]) {
-            hits[i] = retry(view, id, &keys[i]);
-            missed.push_if(i as u8, hits[i] == MISS);
-        }
-    }
-    *list = missed;
 }
 
 /// The slot of the first of the `candidates`. Without one it is what the cell beyond the lanes holds, 0: any
@@ -265,7 +344,7 @@ fn pass<const N: usize>(
     for &position in found.as_slice() {
         let position = position as usize % BURST;
         let (slot, i) = (scratch.slots[position], list.packets[position]);
-        if view.line_holds::<N>(slot, tag, &scratch.words[position]) {
+        if view.line_holds::<N>(slot, tag, &scratch.words[position]).is_some() {
             hits[i as usize] = slot;
         } else {
             let slot = retry(view, id, &keys[i as usize]);

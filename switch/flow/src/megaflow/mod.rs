@@ -22,6 +22,7 @@ mod tests;
 mod view;
 
 pub use slab::Slab;
+pub use subtable::PlainWords;
 
 pub(crate) use burst::List;
 pub(crate) use slab::Lines;
@@ -315,6 +316,15 @@ impl MegaflowTable {
         slab::count(lines, run, packets, total);
     }
 
+    /// [`MegaflowTable::account_burst`], each packet by itself: the quicker the fewer neighbours share a megaflow.
+    #[inline(always)]
+    pub fn account_each(&mut self, hits: &[u32], bytes: &[u32]) {
+        let lines = self.slab.lines();
+        for (&slot, &bytes) in hits.iter().zip(bytes) {
+            slab::count(lines, slot, 1, u64::from(bytes));
+        }
+    }
+
     /// [`MegaflowTable::account_burst`] and [`MegaflowTable::program_burst`] in one go, each packet by itself: the
     /// quicker the fewer neighbours of a burst share a megaflow.
     #[inline]
@@ -388,6 +398,21 @@ impl MegaflowTable {
     #[inline(always)]
     pub fn wild(&self, in_port: u32) -> Option<u32> {
         self.ports.get(in_port as usize).map(|port| port.wild).filter(|slot| *slot != MISS)
+    }
+
+    /// The subtable of an in-port whose ordinary frames can be looked up without keys: it is the only one, and looks
+    /// at nothing but [`PlainWords`].
+    #[inline(always)]
+    pub(crate) fn plain(&self, in_port: u32) -> Option<u16> {
+        let port = self.port(in_port);
+        let subtable = self.subtables.get(port.head as usize)?;
+        (port.wild == MISS && subtable.is_plain && subtable.next == NONE).then_some(port.head)
+    }
+
+    /// Whether [`MegaflowTable::lookup_plain`] is worth a try for frames from `in_port`.
+    #[inline(always)]
+    pub fn takes_plain(&self, in_port: u32) -> bool {
+        self.plain(in_port).is_some()
     }
 
     /// Different masks among the megaflows of `in_port`: what a lookup may have to try.

@@ -43,6 +43,44 @@ use Word::{W0, W1, W2, W3, W4, W5, W6, W7, W8, W9, W10, W11, W12, W13, W14, W15,
 const ALL_WORDS: [Word; KEY_WORDS] =
     [W0, W1, W2, W3, W4, W5, W6, W7, W8, W9, W10, W11, W12, W13, W14, W15, W16, W17, W18, W19];
 
+/// The words that ordinary frames of one in-port differ in: see [`PlainWords`].
+pub(super) const PLAIN: [Word; 4] = [W2, W3, W4, W5];
+
+/// Words 2 to 5 of the key of an ordinary frame: addresses, EtherType, tag, protocol and ports.
+pub type PlainWords = [u64; 4];
+
+/// What words can be taken from.
+pub(super) trait Words {
+    /// Where a word is.
+    fn place(word: Word) -> usize;
+    /// The word there.
+    fn at(&self, place: usize) -> u64;
+}
+
+impl Words for FlowKey {
+    #[inline(always)]
+    fn place(word: Word) -> usize {
+        word as usize
+    }
+
+    #[inline(always)]
+    fn at(&self, place: usize) -> u64 {
+        self.words()[place % KEY_WORDS]
+    }
+}
+
+impl Words for PlainWords {
+    #[inline(always)]
+    fn place(word: Word) -> usize {
+        (word as usize).wrapping_sub(PLAIN[0] as usize)
+    }
+
+    #[inline(always)]
+    fn at(&self, place: usize) -> u64 {
+        self[place % PLAIN.len()]
+    }
+}
+
 /// A mask without its in-port, compressed to the words that have a bit set; the rest is word 0 under an
 /// empty mask, so that all [`INLINE`] words can be compared without asking how many there are.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -83,6 +121,8 @@ pub(super) struct Subtable {
     pub(super) len: u8,
     /// Where the first [`INLINE`] words are in the key.
     pub(super) words: [Word; INLINE],
+    /// All words are among [`PLAIN`].
+    pub(super) is_plain: bool,
 }
 
 const _: () = assert!(size_of::<Subtable>() == 64);
@@ -97,7 +137,15 @@ pub(super) struct Wide {
 impl Subtable {
     /// A subtable in nobody's use.
     pub(super) const FREE: Subtable =
-        Subtable { masks: [0; INLINE], seed: 0, in_port: u32::MAX, next: NONE, len: 0, words: [W0; INLINE] };
+        Subtable {
+            masks: [0; INLINE],
+            seed: 0,
+            in_port: u32::MAX,
+            next: NONE,
+            len: 0,
+            words: [W0; INLINE],
+            is_plain: false,
+        };
 
     /// An unlinked subtable.
     pub(super) fn new(in_port: u32, shape: &Shape, seed: u64) -> (Self, Wide) {
@@ -107,7 +155,8 @@ impl Subtable {
         words.copy_from_slice(&shape.words[..INLINE]);
         wide.masks.copy_from_slice(&shape.masks[INLINE..]);
         wide.words.copy_from_slice(&shape.words[INLINE..]);
-        (Subtable { masks, seed, in_port, next: NONE, len: shape.len, words }, wide)
+        let is_plain = shape.words[..usize::from(shape.len)].iter().all(|word| PLAIN.contains(word));
+        (Subtable { masks, seed, in_port, next: NONE, len: shape.len, words, is_plain }, wide)
     }
 
     /// Whether this is the subtable of `shape`.

@@ -33,15 +33,17 @@ impl View<'_> {
         difference == 0 && (!subtable.is_wide() || self.wide_matches(slot, id, subtable, key))
     }
 
-    /// Whether `slot` holds a megaflow whose state has `tag` in the upper half and whose first `N` words are `words`.
+    /// Whether `slot` holds a megaflow whose state has `tag` in the upper half and whose first `N` words are `words`:
+    /// then its program.
     #[inline(always)]
-    pub(super) fn line_holds<const N: usize>(&self, slot: u32, tag: u64, words: &[u64; INLINE]) -> bool {
-        let Some(line) = self.lines.get(slot as usize) else { return false };
-        let mut difference = line[STATE].load(Relaxed) >> 32 ^ tag;
+    pub(super) fn line_holds<const N: usize>(&self, slot: u32, tag: u64, words: &[u64]) -> Option<u32> {
+        let line = self.lines.get(slot as usize)?;
+        let state = line[STATE].load(Relaxed);
+        let mut difference = state >> 32 ^ tag;
         for (word, stored) in words[..N].iter().zip(&line[WORDS..]) {
             difference |= word ^ stored.load(Relaxed);
         }
-        difference == 0
+        (difference == 0).then_some(state as u32)
     }
 
     /// Whether the words of `key` beyond the first [`INLINE`] are those of the megaflow in `slot`.
