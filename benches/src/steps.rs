@@ -194,7 +194,7 @@ fn decapsulation() -> Step {
         for frame in &frames {
             let outer = PlainOuter::read(black_box(frame.as_slice())).expect("the frames are good");
             assert!(intake.takes(&outer), "the frames are for this VTEP");
-            black_box(intake.recall(&outer));
+            black_box(intake.recall(&outer.tunnel()));
         }
     })
 }

@@ -393,6 +393,8 @@ pub struct LcoreRow {
     pub cache_hits: u64,
     /// Lookups that the megaflow table answered.
     pub megaflow_hits: u64,
+    /// Those of `megaflow_hits` that needed no key.
+    pub keyless_hits: u64,
     /// Lookups that nothing answered.
     pub misses: u64,
     /// Keys sent to the slow path.

@@ -1,4 +1,5 @@
-//! Bursts that go by one megaflow get no keys. Whatever is in them, they leave as they do the long way.
+//! Bursts that go by one megaflow, or that one mask decides about, get no keys. Whatever is in them, they leave as
+//! they do the long way.
 #![allow(clippy::format_push_string, reason = "a configuration file is put together line by line")]
 
 mod rings;
@@ -32,15 +33,41 @@ fn config(options: &str) -> String {
     text + "]\n[[bridge.port]]\nname = \"up\"\ntype = \"dpdk\"\nmtu = 1600\noptions = { dpdk-devargs = \"net_ring_up\" }\n"
 }
 
-/// Rules of the same effect: the first need no field but the in-port, the others look at many.
-fn rules(actions: &[(&str, &str)], short: bool) -> Vec<String> {
+/// How much of a packet rules look at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Looks {
+    /// At nothing but the in-port.
+    Nowhere,
+    /// At the source MAC address, of all packets alike: one mask.
+    AtOnePlace,
+    /// At many fields, by several masks.
+    Everywhere,
+}
+
+/// Rules of the same effect.
+fn rules(actions: &[(&str, &str)], looks: Looks) -> Vec<String> {
     let of = |(port, action): &(&str, &str)| {
         let any = format!("priority=1,in_port={port},actions={action}");
-        let more = ["udp,tp_dst=7", "tcp,tp_src=7", "ipv6,nw_tos=4", "dl_src=02:00:00:00:00:77"];
-        let more = more.map(|m| format!("priority=5,in_port={port},{m},actions={action}"));
-        if short { vec![any] } else { [vec![any], more.to_vec()].concat() }
+        let more: &[&str] = match looks {
+            Looks::Nowhere => &[],
+            Looks::AtOnePlace => &["dl_src=02:00:00:00:00:77"],
+            Looks::Everywhere => {
+                &["udp,tp_dst=7", "tcp,tp_src=7", "ipv6,nw_tos=4", "dl_src=02:00:00:00:00:77"]
+            }
+        };
+        let more = more.iter().map(|m| format!("priority=5,in_port={port},{m},actions={action}"));
+        std::iter::once(any).chain(more).collect::<Vec<_>>()
     };
     actions.iter().flat_map(of).collect()
+}
+
+/// Rules that send the frames of [`frames`] several ways, by their last byte of the source MAC address.
+fn by_source(port: &str, actions: &[&str], looks: Looks) -> Vec<String> {
+    let of = |n: usize| {
+        let action = actions[n % actions.len()];
+        format!("priority=3,in_port={port},dl_src=02:00:00:00:00:{n:02x}/00:00:00:00:00:ff,actions={action}")
+    };
+    (0..256).map(of).chain(rules(&[(port, actions[0])], looks)).collect()
 }
 
 fn with_ip_checksum(mut frame: Vec<u8>) -> Vec<u8> {
@@ -153,7 +180,8 @@ struct Outcome {
     drops: Vec<(&'static str, u64)>,
 }
 
-fn run(config: &str, rules: &[String], port: &str, bursts: &[Vec<Vec<u8>>]) -> (Outcome, usize) {
+/// What came out, how many megaflows that took, and how many packets went without a key.
+fn run(config: &str, rules: &[String], port: &str, bursts: &[Vec<Vec<u8>>]) -> (Outcome, usize, u64) {
     let mut net = Net::new(config);
     net.set_rules("br0", &rules.iter().map(String::as_str).collect::<Vec<_>>());
     let mut out: Vec<(String, Vec<Vec<u8>>)> = Vec::new();
@@ -174,20 +202,29 @@ fn run(config: &str, rules: &[String], port: &str, bursts: &[Vec<Vec<u8>>]) -> (
     let reasons = flow::drop::DropReason::ALL.iter();
     let drops = reasons.map(|r| (r.name(), net.drops(*r))).filter(|(_, n)| *n > 0).collect();
     let megaflows = net.slow.megaflows();
+    let keyless = net.counters.keyless.get();
     net.finish();
-    (Outcome { out, ports, drops }, megaflows)
+    (Outcome { out, ports, drops }, megaflows, keyless)
 }
 
 fn compare(options: &str, actions: &[(&str, &str)], port: &str, bursts: &[Vec<Vec<u8>>]) -> Outcome {
-    let config = config(options);
-    let (short, few) = run(&config, &rules(actions, true), port, bursts);
-    let (long, many) = run(&config, &rules(actions, false), port, bursts);
-    assert!(few + actions.len() < many, "{few} and {many} megaflows: not both ways");
+    let of = |looks| run(&config(options), &rules(actions, looks), port, bursts);
+    let (nowhere, one_place, everywhere) = (of(Looks::Nowhere), of(Looks::AtOnePlace), of(Looks::Everywhere));
+    assert!(nowhere.1 + actions.len() < everywhere.1, "not both ways");
+    // Without DF every header differs, so there is no short way.
+    let possible = !options.contains("df_default");
+    assert_eq!((nowhere.2 > 0, one_place.2 > 0), (possible, possible), "{options}: packets without a key");
+    assert_eq!(everywhere.2, 0, "packets without a key");
+    same(&nowhere.0, &everywhere.0, &format!("{options} {actions:?}"));
+    same(&one_place.0, &everywhere.0, &format!("one mask, {options} {actions:?}"));
+    nowhere.0
+}
+
+fn same(short: &Outcome, long: &Outcome, of: &str) {
     for (n, (short, long)) in short.out.iter().zip(&long.out).enumerate() {
-        assert_eq!(short, long, "{options} {actions:?}: output {n}");
+        assert_eq!(short, long, "{of}: output {n}");
     }
-    assert_eq!(short, long, "{options} {actions:?}");
-    short
+    assert_eq!(short, long, "{of}");
 }
 
 /// A burst that is whole, then each frame for itself, then bursts with one frame of a kind among ordinary ones.
@@ -219,6 +256,36 @@ fn encapsulation_is_the_long_ways() {
 #[test]
 fn output_is_the_long_ways() {
     compare("", &[("p1", "output:p2")], "p1", &bursts(&frames()));
+}
+
+/// Bursts whose packets go several ways, all by headers that are ready, or not all.
+#[test]
+fn several_ways_in_a_burst_are_the_long_ways() {
+    let frames = frames();
+    let ordinary: Vec<Vec<u8>> = frames[..6].iter().cycle().take(600).cloned().collect();
+    let numbered = ordinary.into_iter().enumerate().map(|(n, mut frame)| {
+        frame[11] = n as u8;
+        frame[35] = (n / 256) as u8;
+        frame
+    });
+    let bursts =
+        [bursts(&frames), numbered.collect::<Vec<_>>().chunks(32).map(<[_]>::to_vec).collect()].concat();
+    for (options, actions) in [
+        ("", &["output:vx0", "output:vx1", "output:vx2"][..]),
+        (r#", tos = "inherit""#, &["output:vx0", "output:vx1", "output:vx2"]),
+        ("", &["output:p2", "IN_PORT"]),
+        ("", &["output:p2", "output:vx0", "output:vx1"]),
+        ("", &["output:vx0", "drop", "output:vx1"]),
+        ("", &["output:vx0", "mod_vlan_vid:7,output:vx1"]),
+    ] {
+        let of = |looks| run(&config(options), &by_source("p1", actions, looks), "p1", &bursts);
+        let (short, long) = (of(Looks::AtOnePlace), of(Looks::Everywhere));
+        // What rewrites packets goes the long way, and the others of its burst with it.
+        let simple = !actions.iter().any(|action| action.contains("mod_vlan"));
+        assert!(!simple || short.2 > 0, "{actions:?}: no packets without a key");
+        assert_eq!(long.2, 0, "{actions:?}: packets without a key");
+        same(&short.0, &long.0, &format!("{options} {actions:?}"));
+    }
 }
 
 #[test]

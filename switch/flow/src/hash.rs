@@ -155,7 +155,7 @@ mod tests {
             let inner = PlainInner::read(&frame);
             if let Some(inner) = inner {
                 prop_assert_eq!(plain_flow_hash(&inner), flow_hash(&key));
-                prop_assert_eq!(inner.words, key.words()[2..6]);
+                prop_assert_eq!(&inner.words[..], &key.words()[2..6]);
                 prop_assert!(parsed.is_ok_and(|parsed| parsed.anomaly.is_none()));
             }
             let tcp_or_udp = matches!(proto, 6 | 17) && parsed.is_ok_and(|p| p.l4 == 34 && p.anomaly.is_none());

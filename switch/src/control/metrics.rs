@@ -343,7 +343,7 @@ fn workers(out: &mut Families, app: &App) {
     use crate::datapath::counters::{Counter, WorkerCounters};
     type Count = fn(&WorkerCounters) -> &Counter;
     let lcores: Vec<String> = app.workers.iter().map(|w| w.lcore.to_string()).collect();
-    let families: [(&str, &str, Count); 12] = [
+    let families: [(&str, &str, Count); 13] = [
         ("worker_iterations", "Loops of a worker.", |c| &c.iterations),
         ("worker_busy_cycles", "TSC cycles of loops that did something.", |c| &c.busy_cycles),
         ("worker_idle_cycles", "TSC cycles of loops that found nothing to do.", |c| &c.idle_cycles),
@@ -353,6 +353,7 @@ fn workers(out: &mut Families, app: &App) {
         ("worker_handed_out_packets", "Packets given to the worker with the TX queue.", |c| &c.handed_out),
         ("cache_hits", "Lookups that the flow cache answered.", |c| &c.cache_hits),
         ("megaflow_hits", "Lookups that the megaflow table answered.", |c| &c.megaflow_hits),
+        ("keyless_hits", "Lookups of the megaflow table that needed no key.", |c| &c.keyless),
         ("misses", "Lookups that nothing answered.", |c| &c.misses),
         ("upcalls", "Keys sent to the slow path.", |c| &c.upcalls),
         ("punts_lost", "Packets for the switch itself that were lost.", |c| &c.punts_lost),

@@ -150,6 +150,7 @@ pub(super) async fn lcores(State(app): State<Arc<App>>) -> Answer<Vec<LcoreRow>>
             dropped: c.dropped.get(),
             cache_hits: c.cache_hits.get(),
             megaflow_hits: c.megaflow_hits.get(),
+            keyless_hits: c.keyless.get(),
             misses: c.misses.get(),
             upcalls: c.upcalls.get(),
             held: c.held.get(),

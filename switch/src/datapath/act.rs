@@ -276,6 +276,7 @@ impl Path {
         }
         self.lookup.table.account(slot, taken.packets, taken.bytes);
         self.counters.megaflow_hits.add(taken.packets);
+        self.counters.keyless.add(taken.packets);
     }
 
     /// A batch of tunnel packets with shortcuts: their outer headers go, and their keys are not made.
@@ -290,6 +291,7 @@ impl Path {
         }
         inner.count(&self.counters);
         self.counters.megaflow_hits.add(count as u64);
+        self.counters.keyless.add(count as u64);
         self.lookup.table.account_burst(hits, lens);
         self.lookup.table.program_burst(hits, programs);
         self.prefetch_ways(programs);
@@ -324,7 +326,14 @@ impl Path {
 
     /// Sends the next `count` of `mbufs`, of which the longest is given and the sum in bytes, as they are.
     #[inline(always)]
-    pub(super) fn output_next(&mut self, port: PortId, mbufs: &mut Drain<'_>, count: usize, longest: u32, bytes: u64) {
+    pub(super) fn output_next(
+        &mut self,
+        port: PortId,
+        mbufs: &mut Drain<'_>,
+        count: usize,
+        longest: u32,
+        bytes: u64,
+    ) {
         let mut out = self.tx.to(port, &self.counters);
         if count >= FEW && out.has_room(count, longest) {
             out.stage_next(mbufs, count, bytes);
@@ -392,8 +401,7 @@ impl Path {
             return;
         }
         for program in programs {
-            if let Some(Some(Compiled::Encap(id, _))) = self.programs.get(*program as usize)
-            {
+            if let Some(Some(Compiled::Encap(id, _))) = self.programs.get(*program as usize) {
                 self.adjacencies.prefetch(*id);
             }
         }

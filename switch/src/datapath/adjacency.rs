@@ -126,8 +126,7 @@ impl Header {
     const MADE: u32 = 1 << 30;
     const VNI: u32 = 0x00ff_ffff;
 
-    const NONE: Header =
-        Header { ready: EncapV4Ready::ZERO, vni: 0, egress: PortId(0), tunnel: PortId(0) };
+    const NONE: Header = Header { ready: EncapV4Ready::ZERO, vni: 0, egress: PortId(0), tunnel: PortId(0) };
 
     /// Writes the outer headers for a packet inside that has no congestion mark, on a header of [`Adjacencies::plain`].
     #[inline(always)]
@@ -243,14 +242,7 @@ impl Adjacency {
 
     /// [`Header::write`] for a packet that the header was not made for.
     #[inline(never)]
-    fn write(
-        &self,
-        room: &mut [u8; ENCAP_V4_LEN],
-        inner_len: u16,
-        flow_hash: u32,
-        inner: InnerIp,
-        vni: u32,
-    ) {
+    fn write(&self, room: &mut [u8; ENCAP_V4_LEN], inner_len: u16, flow_hash: u32, inner: InnerIp, vni: u32) {
         if let Reach::Ready { fixed: Some(plain), .. } = &self.reach {
             plain.write(room, inner_len, &patch(self.tos, self.ttl, inner, flow_hash, vni, 0));
         }

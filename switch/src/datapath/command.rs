@@ -36,6 +36,8 @@ impl Worker {
     #[inline(never)]
     fn some_commands(&mut self) -> bool {
         let mut any = false;
+        // What was found out by what the commands may change is not true any more.
+        self.path.epoch += 1;
         let many = self.path.link.commands.len() > MANY_COMMANDS;
         let most = if many { COMMANDS_PER_BUSY_LOOP } else { COMMANDS_PER_LOOP };
         for _ in 0..most {

@@ -110,6 +110,8 @@ pub struct WorkerCounters {
     pub cache_hits: Counter,
     /// Lookups that the megaflow table answered.
     pub megaflow_hits: Counter,
+    /// Packets among `megaflow_hits` that were forwarded without a key of their own.
+    pub keyless: Counter,
     /// Lookups that nothing answered.
     pub misses: Counter,
     /// Keys sent to the slow path.
@@ -139,6 +141,7 @@ impl Default for WorkerCounters {
             idle_cycles: Counter::default(),
             cache_hits: Counter::default(),
             megaflow_hits: Counter::default(),
+            keyless: Counter::default(),
             misses: Counter::default(),
             upcalls: Counter::default(),
             punts_lost: Counter::default(),

@@ -19,11 +19,8 @@ use wire::encap::EncapExt;
 use wire::key::FlowKey;
 use wire::outer::{clear_tunnel, parse_outer, peek};
 use wire::parse::{Anomaly, COMMON, Origin, extract, extract_common};
-use wire::plain::{PLAIN_HEADERS, PlainOuter};
+use wire::plain::{PLAIN_HEADERS, PlainOuter, PlainTunnel};
 use wire::proto::{ETH_IPV4, ETH_IPV6};
-
-/// Bursts that go the long way at once after one that could not take shortcuts but for a few of its packets.
-const SKIP: u32 = 16;
 
 /// Where things are in a packet whose key was extracted.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -61,7 +58,8 @@ pub(super) struct Shortcuts<'a> {
     /// Not while flows of the same port wait for decisions: what is held is found by its key, and later packets
     /// of the same flow must stay behind it.
     pending: &'a PendingFlows,
-    last: (PortId, Option<u32>),
+    /// Until this changes, a slot that was found stays the right one.
+    epoch: u64,
 }
 
 impl<'a> Shortcuts<'a> {
@@ -72,28 +70,18 @@ impl<'a> Shortcuts<'a> {
             programs: &path.programs,
             adjacencies: &path.adjacencies,
             pending: &path.pending,
-            last: (PortId::TUNNEL_MISS, None),
+            epoch: path.epoch,
         }
     }
 
     /// The slot of the megaflow that all packets from `port` go by.
     #[inline(always)]
-    pub(super) fn slot(&mut self, port: PortId) -> Option<u32> {
-        if self.last.0 != port {
-            self.last = (port, self.find(port));
-        }
-        self.last.1
-    }
-
-    #[inline]
-    fn find(&self, port: PortId) -> Option<u32> {
+    pub(super) fn find(&self, port: PortId) -> Option<u32> {
         let slot = self.table.wild(port.0.into()).filter(|_| !self.pending.holds(port.0.into()))?;
         let short = match self.programs.get(self.table.program(slot) as usize)?.as_ref()? {
             Compiled::Output(_) => true,
             // The first burst goes the long way, which makes the header.
-            Compiled::Encap(id, vni) => {
-                self.adjacencies.made(*id, *vni).is_some()
-            }
+            Compiled::Encap(id, vni) => self.adjacencies.made(*id, *vni).is_some(),
             _ => false,
         };
         short.then_some(slot)
@@ -107,57 +95,80 @@ pub(super) struct Unkeyed {
     pub in_port: PortId,
     /// Bytes behind the UDP datagram.
     pub trailing: u16,
+    /// What tells its tunnel apart.
+    tunnel: PlainTunnel,
 }
 
-/// Finds the way of a batch of plain tunnel packets that all take shortcuts: their slots, lengths and what is
-/// left to do to them. False when there is another packet among them: nothing has been done then.
+/// What a burst of ordinary tunnel packets has in common.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Recognised {
+    /// Each is for a vxlan port whose packets all take a shortcut, and its slot is known.
+    Shortcuts,
+    /// All are for this vxlan port.
+    Tunnel(PortId),
+    /// Nothing: they have to go the long way.
+    Nothing,
+}
+
+/// Finds out where a burst of ordinary tunnel packets goes: leaves their tunnels, lengths, and with
+/// [`Recognised::Shortcuts`] their slots in the batch, and changes nothing else. In two passes, so that what is
+/// remembered of the tunnels of a burst is fetched side by side.
 #[inline(always)]
 pub(super) fn recognise(
     batch: &mut Batch,
     port: PortId,
     termination: &mut Termination,
-    mut shortcuts: Shortcuts<'_>,
-) -> bool {
-    let Some(mut intake) = termination.intake(port) else { return false };
-    if batch.skip > 0 {
-        batch.skip -= 1;
-        return false;
+    shortcuts: &Shortcuts<'_>,
+) -> Recognised {
+    match termination.intake(port) {
+        Some(mut intake) if read_outer(batch, &intake) => recall_all(batch, &mut intake, shortcuts),
+        _ => Recognised::Nothing,
     }
-    let recognised = recognise_all(batch, &mut intake, &mut shortcuts);
-    let all = recognised == batch.mbufs.len();
-    if !all && recognised > 0 {
-        batch.skip = SKIP;
-    }
-    all
 }
 
-/// How many packets from the front take shortcuts.
+/// Reads the outer headers; false when one is not an ordinary tunnel packet for us.
 #[inline(never)]
-fn recognise_all(batch: &mut Batch, intake: &mut Intake<'_>, shortcuts: &mut Shortcuts<'_>) -> usize {
-    let Batch { mbufs, hits, lens, unkeyed, .. } = batch;
-    // What tells tunnels apart in the packet before, and its answer.
-    let mut before = (0, 0, 0);
-    let (mut in_port, mut slot) = (PortId::TUNNEL_MISS, 0);
-    let packets = mbufs.iter().zip(hits).zip(lens).zip(unkeyed);
-    for (at, (((mbuf, hit), len), unkeyed)) in packets.enumerate() {
-        let Some(outer) = PlainOuter::read(mbuf.data()) else { return at };
+fn read_outer(batch: &mut Batch, intake: &Intake<'_>) -> bool {
+    let Batch { mbufs, lens, unkeyed, .. } = batch;
+    for ((mbuf, len), unkeyed) in mbufs.iter().zip(lens).zip(unkeyed) {
+        let Some(outer) = PlainOuter::read(mbuf.data()) else { return false };
         // Congestion marks concern the inner header, so that has to be read.
-        if mbuf.segment_count() != 1 || outer.tos & 3 == 3 {
-            return at;
+        if mbuf.segment_count() != 1 || outer.tos & ECN_MASK == ECN_CE || !intake.takes(&outer) {
+            return false;
         }
-        let now = (outer.dl_dst, outer.addresses, outer.port_and_vni);
-        if now != before {
-            if !intake.takes(&outer) {
-                return at;
-            }
-            let Some(port) = intake.recall(&outer) else { return at };
-            let Some(found) = shortcuts.slot(port) else { return at };
-            (in_port, slot, before) = (port, found, now);
-        }
-        (*hit, *len, *unkeyed) =
-            (slot, outer.inner_len.into(), Unkeyed { in_port, trailing: outer.trailing });
+        intake.prefetch(outer.tunnel());
+        *len = outer.inner_len.into();
+        (unkeyed.tunnel, unkeyed.trailing) = (outer.tunnel(), outer.trailing);
     }
-    batch.mbufs.len()
+    true
+}
+
+/// Finds the vxlan ports and the slots of the shortcuts.
+#[inline(never)]
+fn recall_all(batch: &mut Batch, intake: &mut Intake<'_>, shortcuts: &Shortcuts<'_>) -> Recognised {
+    let count = batch.mbufs.len();
+    let first = batch.unkeyed[0].tunnel;
+    let Some((in_port, slot)) = intake.recall_slot(&first, shortcuts.epoch, |port| shortcuts.find(port))
+    else {
+        return Recognised::Nothing;
+    };
+    let Some(slot) = slot else {
+        let one = batch.unkeyed[..count].iter().all(|unkeyed| unkeyed.tunnel == first);
+        return if one { Recognised::Tunnel(in_port) } else { Recognised::Nothing };
+    };
+    // The packet before, and its answer.
+    let (mut before, mut in_port, mut slot) = (first, in_port, slot);
+    for (unkeyed, hit) in batch.unkeyed[..count].iter_mut().zip(&mut batch.hits) {
+        if before != unkeyed.tunnel {
+            let tunnel = unkeyed.tunnel;
+            match intake.recall_slot(&tunnel, shortcuts.epoch, |port| shortcuts.find(port)) {
+                Some((port, Some(found))) => (in_port, slot, before) = (port, found, tunnel),
+                _ => return Recognised::Nothing,
+            }
+        }
+        (*hit, unkeyed.in_port) = (slot, in_port);
+    }
+    Recognised::Shortcuts
 }
 
 /// Extracts the keys of a batch that came from `port`. Frames that cannot be keyed are freed and counted;
@@ -233,7 +244,7 @@ fn underlay_frames(
                     if !intake.takes(&outer) {
                         break 'found unusual_segments(mbuf, port, intake, counters, key);
                     }
-                    (before, in_port) = (now, intake.recall(&outer).unwrap_or(PortId::TUNNEL_MISS));
+                    (before, in_port) = (now, intake.recall(&outer.tunnel()).unwrap_or(PortId::TUNNEL_MISS));
                 }
                 inner.add(in_port, 1, outer.inner_len.into(), counters);
                 if outer.trailing > 0 {

@@ -69,6 +69,8 @@ impl Path {
     }
 
     fn hold(&mut self, mbuf: Mbuf, key: FlowKey, info: PacketInfo, hash: u32, waiting: Option<PendingId>) {
+        // From now on packets of this port have to look for what waits.
+        self.epoch += 1;
         let id = match waiting {
             Some(id) => {
                 self.pending.join(id, key.in_port);

@@ -29,7 +29,7 @@ use flow::cache::{FlowCache, Lookup};
 use flow::megaflow::{MegaflowTable, PlainWords, Slab};
 use flow::program::{MAX_PORTS, PortId};
 use hold::{Cells, PendingFlows};
-use key::{PacketInfo, Unkeyed};
+use key::{PacketInfo, Recognised, Unkeyed};
 use message::{Link, PortIo};
 use meter::Meters;
 use plain::Tries;
@@ -66,8 +66,6 @@ pub(crate) struct Batch {
     words: [PlainWords; BURST],
     /// What is known of packets whose key is not extracted.
     unkeyed: [Unkeyed; BURST],
-    /// Bursts of tunnel packets not to be tried for shortcuts.
-    skip: u32,
 }
 
 /// Everything behind the key stage: what a decided or held packet needs.
@@ -82,6 +80,8 @@ pub(crate) struct Path {
     link: Arc<Link>,
     counters: Arc<WorkerCounters>,
     meters: Arc<Meters>,
+    /// Changes with every command and every decision that packets wait for: see [`key::Shortcuts`].
+    epoch: u64,
     /// IPv4 identification of the next tunnel packet; matters only without DF.
     ip_id: u16,
 }
@@ -138,7 +138,6 @@ impl Worker {
                 in_port: None,
                 words: [[0; 4]; BURST],
                 unkeyed: [Unkeyed::default(); BURST],
-                skip: 0,
             }),
             termination: Box::default(),
             spare_io: (0..MAX_PORTS).map(|_| None).collect(),
@@ -153,6 +152,7 @@ impl Worker {
                 link,
                 counters,
                 meters,
+                epoch: 1,
                 ip_id: 0,
             },
             loops: 0,
@@ -191,17 +191,28 @@ impl Worker {
         counters.port(port).rx_packets.add(received);
         counters.port(port).rx_bytes.add(bytes);
 
-        let mut shortcuts = key::Shortcuts::new(&self.path);
+        let shortcuts = key::Shortcuts::new(&self.path);
         if self.termination.is_underlay(port) {
-            if key::recognise(&mut self.batch, port, &mut self.termination, shortcuts) {
-                return self.path.act_unkeyed(&mut self.batch);
+            if tries.next() {
+                let went = match key::recognise(&mut self.batch, port, &mut self.termination, &shortcuts) {
+                    Recognised::Shortcuts => {
+                        self.path.act_unkeyed(&mut self.batch);
+                        true
+                    }
+                    Recognised::Tunnel(tunnel) => self.path.plain(&mut self.batch, tunnel, true),
+                    Recognised::Nothing => false,
+                };
+                tries.note(went);
+                if went {
+                    return;
+                }
             }
-        } else if let Some(slot) = shortcuts.slot(port) {
+        } else if let Some(slot) = shortcuts.find(port) {
             return self.path.forward_all(&mut self.batch.mbufs, bytes, slot, port);
         } else if self.path.lookup.table.takes_plain(port.0.into()) && tries.next() {
-            let plain = self.path.plain(&mut self.batch, port);
-            tries.note(plain);
-            if plain {
+            let went = self.path.plain(&mut self.batch, port, false);
+            tries.note(went);
+            if went {
                 return;
             }
         }

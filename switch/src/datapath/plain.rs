@@ -1,12 +1,13 @@
 //! The short way, stages 2 to 4 in one: a burst of ordinary packets (untagged IPv4 without options or fragments, TCP
-//! or UDP) from a port where one mask decides about all of them. No keys are made: what the mask looks at is
-//! taken straight out of the frames, as is what tunnel headers need.
+//! or UDP) from a port or out of a tunnel where one mask decides about all of them. No keys are made: what
+//! the mask looks at is taken straight out of the frames, as is what tunnel headers need.
 //!
 //! It is all or nothing. Until every packet is known to have a megaflow with a simple program nothing is changed,
 //! and the burst can still go the long way: [`key`](super::key), [`lookup`](super::lookup), [`act`](super::act).
 
 use super::act::{Compiled, longest_and_sum};
 use super::adjacency::{Header, InnerIp};
+use super::counters::WorkerCounters;
 use super::{BURST, Batch, Path};
 use flow::hash::plain_words_hash;
 use flow::megaflow::PlainWords;
@@ -14,7 +15,7 @@ use flow::program::PortId;
 use rte::Mbuf;
 use wire::ecn::ECN_MASK;
 use wire::encap::ENCAP_V4_LEN;
-use wire::plain::PlainInner;
+use wire::plain::{PLAIN_HEADERS, PlainInner};
 
 /// Bursts that go the long way at once after so many in a row that had to, at most.
 const MAX_SKIP: u8 = 32;
@@ -46,36 +47,37 @@ impl Tries {
 }
 
 impl Path {
-    /// Takes a burst from `port` the short way. False when it cannot go there: nothing has been done then.
+    /// Takes a burst from `port` the short way; if that is a vxlan port, the packets are still `wrapped` in outer headers,
+    /// which have been read. False when it cannot go there: nothing has been done then.
     #[inline(never)]
-    pub(super) fn plain(&mut self, batch: &mut Batch, port: PortId) -> bool {
+    pub(super) fn plain(&mut self, batch: &mut Batch, port: PortId, wrapped: bool) -> bool {
         let in_port = u32::from(port.0);
-        if self.pending.holds(in_port) {
+        if self.pending.holds(in_port) || !self.lookup.table.takes_plain(in_port) {
             return false;
         }
         let count = batch.mbufs.len();
         let (words, lens) = (&mut batch.words[..count], &mut batch.lens[..count]);
         let (hits, programs) = (&mut batch.hits[..count], &mut batch.programs[..count]);
-        let Some(frames) = read(batch.mbufs.as_slice(), words, lens) else { return false };
+        let mbufs = batch.mbufs.as_slice();
+        let frames = if wrapped { read_wrapped(mbufs, words, lens) } else { read(mbufs, words, lens) };
+        let Some(mut frames) = frames else { return false };
         if !self.lookup.classify_plain(words, in_port, hits, programs) {
             return false;
         }
+        frames.tunnel = Some(port).filter(|_| wrapped);
         let several = programs.iter().fold(0, |other, program| other | program ^ programs[0]) != 0;
-        let Some(first) = self.programs.get(programs[0] as usize).and_then(Option::as_ref) else {
-            return false;
-        };
-        match *first {
-            Compiled::Output(_) => self.plain_outputs(batch),
-            Compiled::Encap(_, _) => self.plain_encaps(batch, frames, several),
+        match self.programs.get(programs[0] as usize) {
+            Some(Some(Compiled::Output(_))) => self.plain_outputs(batch, frames),
+            Some(Some(Compiled::Encap(_, _))) => self.plain_encaps(batch, frames, several),
             _ => false,
         }
     }
 
     /// Every packet is sent as it is.
     #[inline(always)]
-    fn plain_outputs(&mut self, batch: &mut Batch) -> bool {
+    fn plain_outputs(&mut self, batch: &mut Batch, frames: Frames) -> bool {
         let count = batch.mbufs.len();
-        let (programs, lens) = (&batch.programs[..count], &batch.lens[..count]);
+        let programs = &batch.programs[..count];
         let output = |program: &u32| match self.programs.get(*program as usize) {
             Some(Some(Compiled::Output(port))) => Some(*port),
             _ => None,
@@ -83,7 +85,9 @@ impl Path {
         if !programs.iter().all(|program| output(program).is_some()) {
             return false;
         }
-        self.plain_count(batch);
+        start(&self.counters, batch, frames);
+        let (programs, lens) = (&batch.programs[..count], &batch.lens[..count]);
+        self.lookup.table.account_burst(&batch.hits[..count], lens);
         let mut mbufs = batch.mbufs.drain();
         for (run, lens) in runs(programs, lens) {
             if let Some(Some(Compiled::Output(port))) = self.programs.get(run[0] as usize) {
@@ -99,10 +103,14 @@ impl Path {
     fn plain_encaps(&mut self, batch: &mut Batch, frames: Frames, several: bool) -> bool {
         // One counter for all arrays; that it stays below their length the compiler sees.
         let count = batch.mbufs.len().min(BURST);
-        let Batch { mbufs, words, lens, hits, programs, .. } = batch;
-        let (words, lens, programs) = (&words[..count], &lens[..count], &programs[..count]);
-        let header = |program: u32| match self.programs.get(program as usize) {
-            Some(Some(Compiled::Encap(id, vni))) => self.adjacencies.plain(*id, *vni),
+        let programs = &batch.programs[..count];
+        // TOS or TTL of some packets are to go into their outer headers.
+        let mut inherits = frames.tos & ECN_MASK != 0;
+        let mut header = |program: u32| match self.programs.get(program as usize) {
+            Some(Some(Compiled::Encap(id, vni))) => self.adjacencies.plain(*id, *vni).or_else(|| {
+                inherits = true;
+                self.adjacencies.made(*id, *vni)
+            }),
             _ => None,
         };
         let Some(first) = header(programs[0]) else { return false };
@@ -120,9 +128,11 @@ impl Path {
         if other != 0 || frames.headroom < ENCAP_V4_LEN || !out.has_room(count, longest) {
             return false;
         }
-        self.counters.megaflow_hits.add(count as u64);
+        start(&self.counters, batch, frames);
+        let Batch { mbufs, words, lens, hits, programs, .. } = batch;
+        let (words, lens, programs) = (&words[..count], &lens[..count], &programs[..count]);
         let mut mbufs = mbufs.drain();
-        if frames.tos & ECN_MASK != 0 {
+        if inherits {
             for (((mbuf, words), len), program) in
                 mbufs.rest_mut().iter_mut().zip(words).zip(lens).zip(programs)
             {
@@ -154,13 +164,24 @@ impl Path {
         out.stage_next(&mut mbufs, count, frames.bytes + count as u64 * ENCAP_V4_LEN as u64);
         true
     }
+}
 
-    /// Counts the packets for their megaflows: from here on there is no way back.
-    #[inline(always)]
-    fn plain_count(&mut self, batch: &Batch) {
-        let count = batch.mbufs.len();
-        self.lookup.table.account_burst(&batch.hits[..count], &batch.lens[..count]);
-        self.counters.megaflow_hits.add(count as u64);
+/// There is no way back any more: takes off the outer headers, and counts the packets.
+#[inline(always)]
+fn start(counters: &WorkerCounters, batch: &mut Batch, frames: Frames) {
+    let count = batch.mbufs.len() as u64;
+    counters.megaflow_hits.add(count);
+    counters.keyless.add(count);
+    if let Some(tunnel) = frames.tunnel {
+        counters.port(tunnel).rx_packets.add(count);
+        counters.port(tunnel).rx_bytes.add(frames.bytes);
+        for (mbuf, unkeyed) in batch.mbufs.as_mut_slice().iter_mut().zip(&batch.unkeyed) {
+            // Neither can fail: both lengths were measured in this very frame.
+            if unkeyed.trailing > 0 {
+                let _ = mbuf.trim(unkeyed.trailing.into());
+            }
+            let _ = mbuf.adj(PLAIN_HEADERS);
+        }
     }
 }
 
@@ -197,6 +218,8 @@ struct Frames {
     headroom: usize,
     /// TOS bits that one of them has set.
     tos: u8,
+    /// The vxlan port whose outer headers they still have.
+    tunnel: Option<PortId>,
 }
 
 /// Reads the frames of a burst; `None` when one of them is not ordinary.
@@ -214,5 +237,20 @@ fn read(mbufs: &[Mbuf], words: &mut [PlainWords], lens: &mut [u32]) -> Option<Fr
         headroom = headroom.min(mbuf.headroom());
         bits |= inner.words[3];
     }
-    Some(Frames { bytes, longest, headroom, tos: (bits >> 40) as u8 })
+    Some(Frames { bytes, longest, headroom, tos: (bits >> 40) as u8, tunnel: None })
+}
+
+/// [`read`] for frames inside of outer headers; `lens` has their lengths.
+#[inline(never)]
+fn read_wrapped(mbufs: &[Mbuf], words: &mut [PlainWords], lens: &[u32]) -> Option<Frames> {
+    let (mut bytes, mut longest, mut bits) = (0, 0, 0);
+    for ((mbuf, words), len) in mbufs.iter().zip(words).zip(lens) {
+        let frame = mbuf.data().get(PLAIN_HEADERS..)?.get(..*len as usize)?;
+        *words = PlainInner::read(frame)?.words;
+        bytes += u64::from(*len);
+        longest = longest.max(*len);
+        bits |= words[3];
+    }
+    // What they are in takes the room of what will take its place.
+    Some(Frames { bytes, longest, headroom: PLAIN_HEADERS, tos: (bits >> 40) as u8, tunnel: None })
 }

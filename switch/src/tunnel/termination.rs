@@ -10,7 +10,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use wire::addr::MacAddr;
 use wire::encap::EncapExt;
 use wire::outer::Peek;
-use wire::plain::{PlainOuter, plain_ipv4, plain_mac, plain_port};
+use wire::plain::{PlainOuter, PlainTunnel, plain_ipv4, plain_mac, plain_port};
 
 /// How a vxlan port is told apart on receive; `None` takes any value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -125,14 +125,22 @@ struct Socket {
 /// An answer of the tunnel table, remembered with all that it was asked by.
 #[derive(Debug, Clone, Copy, Default)]
 struct Memo {
-    port_and_vni: u64,
-    addresses: u64,
+    of: PlainTunnel,
+    /// The slot of the megaflow that all packets of the tunnel go by, as of `epoch`.
+    slot: u32,
     /// 0 for an empty entry: number 0 is no vxlan port's.
     tunnel: u16,
+    /// Of when `slot` is; 0 for no slot.
+    epoch: u64,
 }
 
-/// Answers remembered: as many as stay in the L1 cache.
-const MEMOS: usize = 512;
+/// Sets of answers remembered: 250 tunnels nearly never find three of them in one set.
+const SETS: usize = 1024;
+
+/// A set of them: one cache line.
+#[derive(Debug, Clone, Copy, Default)]
+#[repr(align(64))]
+struct Set([Memo; 2]);
 
 /// The termination tables of one worker.
 #[derive(Debug, Clone)]
@@ -145,8 +153,8 @@ pub struct Termination {
     plain_sockets: Vec<u16>,
     v4: Tunnels<u32>,
     v6: Tunnels<u128>,
-    /// Direct-mapped, in front of `v4`.
-    memos: Box<[Memo; MEMOS]>,
+    /// In front of `v4`.
+    memos: Box<[Set; SETS]>,
 }
 
 impl Default for Termination {
@@ -158,7 +166,7 @@ impl Default for Termination {
             plain_sockets: Vec::new(),
             v4: Tunnels::default(),
             v6: Tunnels::default(),
-            memos: Box::new([Memo::default(); MEMOS]),
+            memos: Box::new([Set::default(); SETS]),
         }
     }
 }
@@ -256,7 +264,7 @@ pub struct Intake<'a> {
     sockets: &'a [Socket],
     v4: &'a Tunnels<u32>,
     v6: &'a Tunnels<u128>,
-    memos: &'a mut [Memo; MEMOS],
+    memos: &'a mut [Set; SETS],
 }
 
 impl Intake<'_> {
@@ -297,18 +305,68 @@ impl Intake<'_> {
     /// [`Intake::find`] with a memory. Everything that tells tunnels apart is compared, so that no packet gets
     /// another one's answer.
     #[inline(always)]
-    pub fn recall(&mut self, outer: &PlainOuter) -> Option<PortId> {
-        let PlainOuter { port_and_vni, addresses, .. } = *outer;
-        let mixed = (port_and_vni ^ addresses << 8).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        let at = (mixed >> 55) as usize % MEMOS;
-        let memo = &self.memos[at];
-        if memo.port_and_vni == port_and_vni && memo.addresses == addresses && memo.tunnel != 0 {
-            return Some(PortId(memo.tunnel));
-        }
-        let found = self.find_v4(outer.vni(), outer.src(), outer.dst(), outer.udp_dst())?;
-        self.memos[at] = Memo { port_and_vni, addresses, tunnel: found.0 };
-        Some(found)
+    pub fn recall(&mut self, of: &PlainTunnel) -> Option<PortId> {
+        let tunnel = self.memo(of).tunnel;
+        (tunnel != 0).then_some(PortId(tunnel))
     }
+
+    /// [`Intake::recall`], and the slot of the megaflow that all packets of that tunnel go by, if there is one. `slot`
+    /// says which; its answer is remembered until `epoch`, which is above 0, changes.
+    #[inline(always)]
+    pub fn recall_slot(
+        &mut self,
+        of: &PlainTunnel,
+        epoch: u64,
+        slot: impl FnOnce(PortId) -> Option<u32>,
+    ) -> Option<(PortId, Option<u32>)> {
+        let memo = self.memo(of);
+        let port = PortId(memo.tunnel);
+        if memo.epoch != epoch {
+            if memo.tunnel == 0 {
+                return None;
+            }
+            let Some(slot) = slot(port) else { return Some((port, None)) };
+            (memo.slot, memo.epoch) = (slot, epoch);
+        }
+        Some((port, Some(memo.slot)))
+    }
+
+    /// Asks for what the next [`Intake::recall_slot`] reads.
+    #[inline(always)]
+    pub fn prefetch(&self, of: PlainTunnel) {
+        rte::prefetch(&raw const self.memos[set(&of)]);
+    }
+
+    /// The memo for a packet, whose tunnel is 0 if no port takes it.
+    #[inline(always)]
+    fn memo(&mut self, of: &PlainTunnel) -> &mut Memo {
+        let at = set(of);
+        let [first, second] = &self.memos[at].0;
+        if first.of == *of && first.tunnel != 0 {
+            return &mut self.memos[at].0[0];
+        }
+        if second.of == *of && second.tunnel != 0 {
+            return &mut self.memos[at].0[1];
+        }
+        self.remember(at, of)
+    }
+
+    /// Asks the table, and remembers the answer instead of the older of the set's.
+    #[cold]
+    #[inline(never)]
+    fn remember(&mut self, at: usize, of: &PlainTunnel) -> &mut Memo {
+        let found = self.find_v4(of.vni(), of.src(), of.dst(), of.udp_dst());
+        let set = &mut self.memos[at].0;
+        set[1] = set[0];
+        set[0] = Memo { of: *of, tunnel: found.map_or(0, |port| port.0), slot: 0, epoch: 0 };
+        &mut set[0]
+    }
+}
+
+/// The set of the answers for a tunnel.
+#[inline(always)]
+fn set(of: &PlainTunnel) -> usize {
+    ((of.port_and_vni ^ of.addresses << 8).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 48) as usize % SETS
 }
 
 #[cfg(test)]
@@ -413,8 +471,8 @@ mod tests {
                     continue;
                 };
                 prop_assert_eq!(intake.takes(&outer), socket == Some(EncapExt::None));
-                prop_assert_eq!(intake.recall(&outer), expected);
-                prop_assert_eq!(intake.recall(&outer), expected, "remembered");
+                prop_assert_eq!(intake.recall(&outer.tunnel()), expected);
+                prop_assert_eq!(intake.recall(&outer.tunnel()), expected, "remembered");
             }
         }
     }

@@ -48,6 +48,41 @@ pub struct PlainOuter {
     pub trailing: u16,
 }
 
+/// What tells tunnels apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct PlainTunnel {
+    /// [`PlainOuter::addresses`].
+    pub addresses: u64,
+    /// [`PlainOuter::port_and_vni`].
+    pub port_and_vni: u64,
+}
+
+impl PlainTunnel {
+    /// VNI, 24 bits.
+    #[inline(always)]
+    pub const fn vni(&self) -> u32 {
+        ((self.port_and_vni >> 32) as u32).swap_bytes() >> 8
+    }
+
+    /// UDP destination port, host order.
+    #[inline]
+    pub const fn udp_dst(&self) -> u16 {
+        (self.port_and_vni as u16).swap_bytes()
+    }
+
+    /// Outer source.
+    #[inline]
+    pub fn src(&self) -> Ipv4Addr {
+        Ipv4Addr::from((self.addresses as u32).swap_bytes())
+    }
+
+    /// Outer destination.
+    #[inline]
+    pub fn dst(&self) -> Ipv4Addr {
+        Ipv4Addr::from(((self.addresses >> 32) as u32).swap_bytes())
+    }
+}
+
 impl PlainOuter {
     /// Reads and checks the outer headers. `None` when anything is out of the ordinary, right or wrong:
     /// [`crate::outer`] says which.
@@ -83,35 +118,17 @@ impl PlainOuter {
         })
     }
 
-    /// VNI, 24 bits.
+    /// What tells its tunnel apart.
     #[inline(always)]
-    pub const fn vni(&self) -> u32 {
-        ((self.port_and_vni >> 32) as u32).swap_bytes() >> 8
-    }
-
-    /// UDP destination port, host order.
-    #[inline]
-    pub const fn udp_dst(&self) -> u16 {
-        (self.port_and_vni as u16).swap_bytes()
-    }
-
-    /// Outer source.
-    #[inline]
-    pub fn src(&self) -> Ipv4Addr {
-        Ipv4Addr::from((self.addresses as u32).swap_bytes())
-    }
-
-    /// Outer destination.
-    #[inline]
-    pub fn dst(&self) -> Ipv4Addr {
-        Ipv4Addr::from(((self.addresses >> 32) as u32).swap_bytes())
+    pub const fn tunnel(&self) -> PlainTunnel {
+        PlainTunnel { addresses: self.addresses, port_and_vni: self.port_and_vni }
     }
 
     /// `in_port` and the `tun_*` fields of the inner frame's key, as [`crate::outer::Outer::fill_key`] writes them.
     #[inline(always)]
     pub const fn origin(&self, in_port: u32) -> Origin {
         let flags = if self.df { TUN_PRESENT | TUN_DF } else { TUN_PRESENT };
-        Origin::tunnel((in_port, self.vni()), self.addresses, (flags, self.tos, self.ttl))
+        Origin::tunnel((in_port, self.tunnel().vni()), self.addresses, (flags, self.tos, self.ttl))
     }
 }
 

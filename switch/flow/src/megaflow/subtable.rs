@@ -136,16 +136,15 @@ pub(super) struct Wide {
 
 impl Subtable {
     /// A subtable in nobody's use.
-    pub(super) const FREE: Subtable =
-        Subtable {
-            masks: [0; INLINE],
-            seed: 0,
-            in_port: u32::MAX,
-            next: NONE,
-            len: 0,
-            words: [W0; INLINE],
-            is_plain: false,
-        };
+    pub(super) const FREE: Subtable = Subtable {
+        masks: [0; INLINE],
+        seed: 0,
+        in_port: u32::MAX,
+        next: NONE,
+        len: 0,
+        words: [W0; INLINE],
+        is_plain: false,
+    };
 
     /// An unlinked subtable.
     pub(super) fn new(in_port: u32, shape: &Shape, seed: u64) -> (Self, Wide) {

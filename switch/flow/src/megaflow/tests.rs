@@ -43,6 +43,56 @@ fn keys() -> impl Strategy<Value = FlowKey> {
     })
 }
 
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+
+    /// Ordinary frames are found without their keys just as with them, or not at all.
+    #[test]
+    fn lookup_without_keys_is_the_lookup(
+        masks in prop::collection::vec((1usize..16, any::<bool>(), 0u32..2), 1..3),
+        values in prop::collection::vec((prop::array::uniform4(0u64..3), 0u32..2), 0..60),
+        frames in prop::collection::vec(prop::array::uniform4(0u64..3), 1..32),
+        noise in any::<u64>(),
+    ) {
+        // Few slots, so that buckets overflow.
+        let mut table = MegaflowTable::new(Arc::new(Slab::new(64)), 2);
+        let key = |words: &PlainWords, in_port: u32| {
+            let mut key = FlowKey { in_port, ..FlowKey::ZERO };
+            key.words_mut()[2..6].copy_from_slice(&words.map(|word| word << 8 | noise & 0xf0));
+            key
+        };
+        let mut slot = 0;
+        for (words, in_port) in &values {
+            for (bits, other, port) in &masks {
+                let mut mask = FlowMask { in_port: u32::MAX, ..FlowMask::ZERO };
+                for word in 0..4 {
+                    mask.words_mut()[2 + word] = if bits >> word & 1 == 1 { 0xff0f } else { 0 };
+                }
+                mask.tcp_flags = u16::from(*other && bits % 3 == 0).into();
+                if port == in_port && table.insert(slot, &key(words, *in_port), &mask, 100 + slot).is_ok() {
+                    slot += 1;
+                }
+            }
+        }
+        for in_port in 0..2 {
+            let keys: Vec<FlowKey> = frames.iter().map(|words| key(words, in_port)).collect();
+            let words: Vec<PlainWords> =
+                keys.iter().map(|key| std::array::from_fn(|i| key.words()[2 + i])).collect();
+            let (mut hits, mut programs) = (vec![77; words.len()], vec![0; words.len()]);
+            let expected: Option<Vec<u32>> = keys.iter().map(|key| table.lookup(key)).collect();
+            let found = table.lookup_plain(&words, in_port, &mut hits, &mut programs);
+            if table.takes_plain(in_port) {
+                prop_assert_eq!(found, expected.is_some());
+            }
+            if found {
+                prop_assert_eq!(&expected, &Some(hits.clone()));
+                let of: Vec<u32> = hits.iter().map(|slot| table.program(*slot)).collect();
+                prop_assert_eq!(programs, of);
+            }
+        }
+    }
+}
+
 #[derive(Clone, Debug)]
 enum Step {
     Insert { slot: u32, key: FlowKey, mask: usize, program: u32 },
