@@ -276,7 +276,7 @@ fn several_ways_in_a_burst_are_the_long_ways() {
         ("", &["output:p2", "IN_PORT"]),
         ("", &["output:p2", "output:vx0", "output:vx1"]),
         ("", &["output:vx0", "drop", "output:vx1"]),
-        ("", &["output:vx0", "mod_vlan_vid:7,output:vx1"]),
+        ("", &["output:vx0", "mod_vlan_vid:7,output:p2"]),
     ] {
         let of = |looks| run(&config(options), &by_source("p1", actions, looks), "p1", &bursts);
         let (short, long) = (of(Looks::AtOnePlace), of(Looks::Everywhere));
