@@ -131,6 +131,10 @@ impl Masks {
     }
 }
 
+/// Where in a [`FlowStore`] a megaflow with a certain key and mask goes.
+#[derive(Debug)]
+pub struct Place(u64);
+
 /// All megaflows of one worker.
 pub struct FlowStore {
     slab: Arc<Slab>,
@@ -190,10 +194,11 @@ impl FlowStore {
         self.slots.len()
     }
 
-    /// The slot of the megaflow with this masked key and mask.
-    pub fn find(&self, key: &FlowKey, mask: &FlowMask) -> Option<u32> {
+    /// The slot of the megaflow with this masked key and mask; or the place that one would have.
+    pub fn find(&self, key: &FlowKey, mask: &FlowMask) -> Result<u32, Place> {
         let same = |slot: &u32| self.get(*slot).is_some_and(|flow| flow.key == *key && flow.mask == *mask);
-        self.by_key.find(hash(&self.secret, key, mask), same).copied()
+        let place = hash(&self.secret, key, mask);
+        self.by_key.find(place, same).copied().ok_or(Place(place))
     }
 
     /// Slots that are free or will be as soon as the worker has removed what sits in them.
@@ -201,13 +206,13 @@ impl FlowStore {
         self.free.len() + self.leaving
     }
 
-    /// Puts a megaflow into a free slot; gives it back when there is none.
+    /// Puts a megaflow into a free slot, at the place that [`FlowStore::find`] gave for its key and mask; gives it back
+    /// when there is no slot.
     #[allow(clippy::result_large_err, reason = "it comes back when the table is full, and goes no further")]
-    pub fn insert(&mut self, flow: Megaflow) -> Result<u32, Megaflow> {
+    pub fn insert(&mut self, Place(place): Place, flow: Megaflow) -> Result<u32, Megaflow> {
         let Some(slot) = self.free.pop() else { return Err(flow) };
         self.depend(slot, &flow.dependencies);
         self.masks.add(&flow.mask);
-        let place = hash(&self.secret, &flow.key, &flow.mask);
         let flow = match self.spare.pop() {
             Some(mut spare) => {
                 *spare = flow;
@@ -359,6 +364,11 @@ mod tests {
     use super::*;
     use flow::megaflow::MegaflowTable;
 
+    fn put(store: &mut FlowStore, flow: Megaflow) -> Option<u32> {
+        let place = store.find(&flow.key, &flow.mask).expect_err("a new one");
+        store.insert(place, flow).ok()
+    }
+
     fn megaflow(n: u32) -> Megaflow {
         let now = Instant::now();
         Megaflow {
@@ -387,10 +397,7 @@ mod tests {
             if n % 7 < 4 || here.is_empty() {
                 let mut flow = megaflow(n);
                 flow.mask.nw_proto = kind as u8;
-                match store.insert(flow) {
-                    Ok(slot) => here.push((slot, kind)),
-                    Err(_) => continue,
-                }
+                here.extend(put(&mut store, flow).map(|slot| (slot, kind)));
             } else {
                 let (slot, _) = here.swap_remove(n as usize * 31 % here.len());
                 assert!(store.leave(slot).is_some());
@@ -412,7 +419,7 @@ mod tests {
             let created = start + Duration::from_millis(u64::from(n));
             let flow = Megaflow { created, used: created, ..megaflow(n) };
             let (key, mask) = (flow.key, flow.mask);
-            let slot = store.insert(flow).unwrap();
+            let slot = put(&mut store, flow).unwrap();
             table.insert(slot, &key, &mask, 0).unwrap();
             // Every flow's first packet was counted when it was let go.
             table.account(slot, if n == 0 { 1000 } else { 1 }, 64);
@@ -426,15 +433,15 @@ mod tests {
     #[test]
     fn a_slot_that_is_removed_and_refused_at_once_comes_back_once() {
         let mut store = FlowStore::new(Arc::new(Slab::new(4)));
-        let slot = store.insert(megaflow(1)).unwrap();
-        assert_eq!(store.find(&megaflow(1).key, &megaflow(1).mask), Some(slot));
+        let slot = put(&mut store, megaflow(1)).unwrap();
+        assert_eq!(store.find(&megaflow(1).key, &megaflow(1).mask).ok(), Some(slot));
         // Removed by us while its installation is under way, which then fails: the worker answers both.
         assert!(store.leave(slot).is_some());
         assert!(store.leave(slot).is_none(), "it is leaving already");
         store.removed(slot, 0, 0, Instant::now());
         store.removed(slot, 0, 0, Instant::now());
         assert_eq!(store.room(), 4);
-        assert_eq!((2..10).filter(|n| store.insert(megaflow(*n)).is_ok()).count(), 4);
+        assert_eq!((2..10).filter(|n| put(&mut store, megaflow(*n)).is_some()).count(), 4);
         assert_eq!(store.room(), 0);
     }
 }

@@ -80,11 +80,14 @@ impl SlowPath {
             self.evict(worker, now);
             return self.workers[worker].send(Command::Retry { pending });
         };
-        if let Some(slot) = self.workers[worker].flows.find(&masked, &translation.mask) {
-            // Another flow's upcall has brought the same megaflow meanwhile.
-            self.set_program(worker, slot, program, translation, now);
-            return self.workers[worker].send(Command::Retry { pending });
-        }
+        let place = match self.workers[worker].flows.find(&masked, &translation.mask) {
+            Err(place) => place,
+            Ok(slot) => {
+                // Another flow's upcall has brought the same megaflow meanwhile.
+                self.set_program(worker, slot, program, translation, now);
+                return self.workers[worker].send(Command::Retry { pending });
+            }
+        };
         let flow = Megaflow {
             key: masked,
             mask: translation.mask,
@@ -100,7 +103,7 @@ impl SlowPath {
             bytes: 0,
         };
         let (key, mask) = (flow.key, flow.mask);
-        match self.workers[worker].flows.insert(flow) {
+        match self.workers[worker].flows.insert(place, flow) {
             Ok(slot) => {
                 let install = Command::Install { slot, key, mask, program, pending: Some(pending) };
                 self.workers[worker].send(install);

@@ -197,9 +197,9 @@ impl<R> Subtable<R> {
         self.search(key, wc, |stage, wc| asked.exclude(&self.prefixes, stage, &self.mask, wc))
     }
 
-    /// [`lookup`](Self::lookup) stage by stage. `excluded` is asked when a stage is reached. If it knows that
-    /// no rule is for `key`, for a reason that it ORs into `wc`, what the stages before had in common with
-    /// rules no longer matters.
+    /// [`lookup`](Self::lookup) stage by stage. `excluded` is asked when no rule agrees with the packet up to a stage
+    /// (while one does, it knows of no reason). If it knows that no rule is for `key`, for a reason that it ORs
+    /// into `wc`, what the stages had in common with rules no longer matters.
     #[inline(always)]
     fn search(
         &self,
@@ -210,16 +210,23 @@ impl<R> Subtable<R> {
         let words = key.words();
         let (mut hash, mut start) = (0, 0);
         let last = self.stages.len() - 1;
+        let mut found = None;
         for (i, stage) in self.stages.iter().enumerate() {
-            if excluded(i, wc) {
-                return None;
-            }
             for word in &self.words[start..stage.end] {
                 hash = mix(hash, words[usize::from(word.index)] & word.bits);
             }
             start = stage.end;
-            // No rule agrees with the packet this far: the later stages were not looked at.
-            if i < last && !stage.hashes.contains_key(&hash) {
+            let agrees = if i < last {
+                stage.hashes.contains_key(&hash)
+            } else {
+                found = self.find(hash, key);
+                found.is_some()
+            };
+            // No rule agrees with the packet this far: the later stages are not looked at.
+            if !agrees {
+                if excluded(i, wc) {
+                    return None;
+                }
                 break;
             }
         }
@@ -227,10 +234,7 @@ impl<R> Subtable<R> {
         for word in &self.words[..start] {
             wc[usize::from(word.index)] |= word.bits;
         }
-        if start < self.words.len() {
-            return None;
-        }
-        let entry = &self.entries[self.find(hash, key)? as usize];
+        let entry = &self.entries[found? as usize];
         entry.rules.first().map(|(priority, rule)| (*priority, rule))
     }
 
