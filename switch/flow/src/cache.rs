@@ -11,10 +11,10 @@
 
 mod lookup;
 
-pub use lookup::{Lookup, LookupStats};
+pub use lookup::{Lookup, LookupStats, PlainAnswer};
 
-use crate::hash::cache_hash;
-use crate::megaflow::{BURST, Lines, List, MISS, MegaflowTable, View};
+use crate::hash::{PlainOrigin, cache_hash, plain_cache_hash};
+use crate::megaflow::{BURST, Lines, List, MISS, MegaflowTable, PlainWords, View};
 use crate::prefetch::{equal_lanes, prefetch_at};
 use wire::key::FlowKey;
 
@@ -185,6 +185,40 @@ impl FlowCache {
             }
         }
         missed
+    }
+
+    /// The same for ordinary frames, all of one origin, without their keys, and their programs with it.
+    /// False when one is not found.
+    #[inline(never)]
+    fn find_plain(
+        &self,
+        view: View<'_>,
+        keys: &[PlainWords],
+        origin: PlainOrigin,
+        hashes: &mut [u64; BURST],
+        hits: &mut [u32],
+        programs: &mut [u32],
+    ) -> bool {
+        // One counter for all arrays; that it stays below their length the compiler sees.
+        let count = keys.len().min(BURST).min(hits.len()).min(programs.len());
+        let (hits, programs) = (&mut hits[..count], &mut programs[..count]);
+        let buckets = self.buckets.records();
+        for i in 0..count {
+            hashes[i] = plain_cache_hash(&keys[i], origin);
+            prefetch_at(buckets, self.bucket(hashes[i]));
+        }
+        for i in 0..count {
+            let Some(bucket) = buckets.get(self.bucket(hashes[i])) else { return false };
+            let Some(lanes) = bucket.first_chunk() else { return false };
+            let mask = equal_lanes(lanes, signature(hashes[i]));
+            hits[i] = bucket[(SLOTS + mask.trailing_zeros() as usize) % bucket.len()];
+            view.prefetch(hits[i]);
+        }
+        for i in 0..count {
+            let Some(program) = view.matches_plain(hits[i], origin.in_port, &keys[i]) else { return false };
+            programs[i] = program;
+        }
+        true
     }
 }
 

@@ -84,10 +84,41 @@ pub fn plain_flow_hash(inner: &PlainInner) -> u32 {
 /// [`flow_hash`] of an ordinary frame by words 2 to 5 of its key.
 #[inline(always)]
 pub fn plain_words_hash(words: &[u64; 4]) -> u32 {
-    let pairs = fold(words[0] ^ SECRET[0], words[1] ^ SECRET[1])
-        ^ fold(words[2] ^ SECRET[2], (words[3] & TRANSPORT) ^ SECRET[3]);
-    let hash = finish(pairs);
+    let hash = finish(plain_pairs(words));
     (hash ^ (hash >> 32)) as u32
+}
+
+/// Where the ordinary frames of a burst came from, all of them.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct PlainOrigin {
+    /// [`FlowKey::in_port`].
+    pub in_port: u32,
+    /// [`FlowKey::tun_id`]: 0 out of no tunnel.
+    pub tun_id: u32,
+    /// Word 1 of a [`FlowKey`]: outer addresses, 0 out of no tunnel.
+    pub addresses: u64,
+}
+
+impl PlainOrigin {
+    /// What [`cache_hash`] has in it of the origin.
+    #[inline(always)]
+    fn hash(&self) -> u64 {
+        let key = FlowKey { in_port: self.in_port, tun_id: self.tun_id, ..FlowKey::ZERO };
+        fold(key.words()[0] ^ SECRET[8], self.addresses ^ SECRET[9])
+    }
+}
+
+/// [`cache_hash`] of an ordinary frame by words 2 to 5 of its key.
+#[inline(always)]
+pub(crate) fn plain_cache_hash(words: &[u64; 4], origin: PlainOrigin) -> u64 {
+    finish(plain_pairs(words) ^ origin.hash())
+}
+
+/// [`flow_pairs`] of an ordinary frame.
+#[inline(always)]
+fn plain_pairs(words: &[u64; 4]) -> u64 {
+    fold(words[0] ^ SECRET[0], words[1] ^ SECRET[1])
+        ^ fold(words[2] ^ SECRET[2], (words[3] & TRANSPORT) ^ SECRET[3])
 }
 
 /// Hash for the flow cache: what [`flow_hash`] counts, and where the packet came from (`in_port`, `tun_id`,
@@ -155,8 +186,10 @@ mod tests {
             let inner = PlainInner::read(&frame);
             if let Some(inner) = inner {
                 prop_assert_eq!(plain_flow_hash(&inner), flow_hash(&key));
-                prop_assert_eq!(&inner.words[..], &key.words()[2..6]);
-                prop_assert!(parsed.is_ok_and(|parsed| parsed.anomaly.is_none()));
+                (key.in_port, key.tun_id, key.tun_dst) = (u32::from(len) + 3, u32::from(proto), 77.into());
+                let origin =
+                    PlainOrigin { in_port: key.in_port, tun_id: key.tun_id, addresses: key.words()[1] };
+                prop_assert_eq!(plain_cache_hash(&inner.words, origin), cache_hash(&key));
             }
             let tcp_or_udp = matches!(proto, 6 | 17) && parsed.is_ok_and(|p| p.l4 == 34 && p.anomaly.is_none());
             prop_assert_eq!(inner.is_some(), tcp_or_udp && frame.len() >= 54 && key.nw_frag == 0);

@@ -195,6 +195,7 @@ fn make_worker(
     let config = WorkerConfig {
         cache_entries: datapath.cache_entries as usize,
         hold: hold(settings),
+        shortcuts: true,
         programs: programs(settings),
     };
     let worker =

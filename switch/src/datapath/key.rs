@@ -96,7 +96,7 @@ pub(super) struct Unkeyed {
     /// Bytes behind the UDP datagram.
     pub trailing: u16,
     /// What tells its tunnel apart.
-    tunnel: PlainTunnel,
+    pub tunnel: PlainTunnel,
 }
 
 /// What a burst of ordinary tunnel packets has in common.

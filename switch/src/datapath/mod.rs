@@ -95,6 +95,8 @@ pub struct WorkerConfig {
     pub hold: usize,
     /// Programs; each megaflow may have one of its own.
     pub programs: usize,
+    /// Whether bursts may go the short ways; without, for comparison, all go the long one.
+    pub shortcuts: bool,
 }
 
 /// An RX queue that a worker polls.
@@ -112,6 +114,8 @@ pub struct Worker {
     /// The boxes that ports came in, to send them back without allocating.
     spare_io: Box<[Option<Box<PortIo>>]>,
     path: Path,
+    /// See [`WorkerConfig::shortcuts`].
+    shortcuts: bool,
     loops: u32,
 }
 
@@ -155,6 +159,7 @@ impl Worker {
                 epoch: 1,
                 ip_id: 0,
             },
+            shortcuts: config.shortcuts,
             loops: 0,
         }
     }
@@ -178,8 +183,7 @@ impl Worker {
     /// Takes one burst of an RX queue through the stages.
     #[inline]
     fn burst(&mut self, source: usize) {
-        let Source { port, tries, .. } = &mut self.rx[source];
-        let port = *port;
+        let port = self.rx[source].port;
         let counters = &self.path.counters;
         let mut bytes = 0;
         for mbuf in &self.batch.mbufs {
@@ -191,34 +195,44 @@ impl Worker {
         counters.port(port).rx_packets.add(received);
         counters.port(port).rx_bytes.add(bytes);
 
-        let shortcuts = key::Shortcuts::new(&self.path);
-        if self.termination.is_underlay(port) {
-            if tries.next() {
-                let went = match key::recognise(&mut self.batch, port, &mut self.termination, &shortcuts) {
-                    Recognised::Shortcuts => {
-                        self.path.act_unkeyed(&mut self.batch);
-                        true
-                    }
-                    Recognised::Tunnel(tunnel) => self.path.plain(&mut self.batch, tunnel, true),
-                    Recognised::Nothing => false,
-                };
-                tries.note(went);
-                if went {
-                    return;
-                }
-            }
-        } else if let Some(slot) = shortcuts.find(port) {
-            return self.path.forward_all(&mut self.batch.mbufs, bytes, slot, port);
-        } else if self.path.lookup.table.takes_plain(port.0.into()) && tries.next() {
-            let went = self.path.plain(&mut self.batch, port, false);
-            tries.note(went);
-            if went {
-                return;
-            }
+        if self.shortcuts && self.short_way(source, bytes) {
+            return;
         }
         key::extract_batch(&mut self.batch, port, &mut self.termination, &self.path.counters);
         self.path.lookup(&mut self.batch);
         self.path.act(&mut self.batch);
+    }
+
+    /// Takes a burst of `bytes` bytes to where it goes without keys. False when that is not possible: nothing has been
+    /// done then.
+    #[inline(always)]
+    fn short_way(&mut self, source: usize, bytes: u64) -> bool {
+        let Source { port, tries, .. } = &mut self.rx[source];
+        let port = *port;
+        let shortcuts = key::Shortcuts::new(&self.path);
+        let went = if self.termination.is_underlay(port) {
+            if !tries.next() {
+                return false;
+            }
+            match key::recognise(&mut self.batch, port, &mut self.termination, &shortcuts) {
+                Recognised::Shortcuts => {
+                    self.path.act_unkeyed(&mut self.batch);
+                    true
+                }
+                Recognised::Tunnel(tunnel) => self.path.plain(&mut self.batch, tunnel, true),
+                Recognised::Nothing => false,
+            }
+        } else if let Some(slot) = shortcuts.find(port) {
+            self.path.forward_all(&mut self.batch.mbufs, bytes, slot, port);
+            return true;
+        } else {
+            if !self.path.lookup.takes_plain(port.0.into()) || !tries.next() {
+                return false;
+            }
+            self.path.plain(&mut self.batch, port, false)
+        };
+        tries.note(went);
+        went
     }
 
     /// Polls until `stop`. With `share_cpu`, the slow path runs on the same CPU: then the worker yields it

@@ -9,7 +9,8 @@ use super::act::{Compiled, longest_and_sum};
 use super::adjacency::{Header, InnerIp};
 use super::counters::WorkerCounters;
 use super::{BURST, Batch, Path};
-use flow::hash::plain_words_hash;
+use flow::cache::PlainAnswer;
+use flow::hash::{PlainOrigin, plain_words_hash};
 use flow::megaflow::PlainWords;
 use flow::program::PortId;
 use rte::Mbuf;
@@ -52,7 +53,7 @@ impl Path {
     #[inline(never)]
     pub(super) fn plain(&mut self, batch: &mut Batch, port: PortId, wrapped: bool) -> bool {
         let in_port = u32::from(port.0);
-        if self.pending.holds(in_port) || !self.lookup.table.takes_plain(in_port) {
+        if self.pending.holds(in_port) || !self.lookup.takes_plain(in_port) {
             return false;
         }
         let count = batch.mbufs.len();
@@ -61,8 +62,15 @@ impl Path {
         let mbufs = batch.mbufs.as_slice();
         let frames = if wrapped { read_wrapped(mbufs, words, lens) } else { read(mbufs, words, lens) };
         let Some(mut frames) = frames else { return false };
-        if !self.lookup.classify_plain(words, in_port, hits, programs) {
-            return false;
+        let origin = if wrapped {
+            let tunnel = batch.unkeyed[0].tunnel;
+            PlainOrigin { in_port, tun_id: tunnel.vni(), addresses: tunnel.addresses }
+        } else {
+            PlainOrigin { in_port, tun_id: 0, addresses: 0 }
+        };
+        match self.lookup.classify_plain(words, origin, hits, programs) {
+            Some(answer) => frames.cached = answer == PlainAnswer::Cache,
+            None => return false,
         }
         frames.tunnel = Some(port).filter(|_| wrapped);
         let several = programs.iter().fold(0, |other, program| other | program ^ programs[0]) != 0;
@@ -170,7 +178,7 @@ impl Path {
 #[inline(always)]
 fn start(counters: &WorkerCounters, batch: &mut Batch, frames: Frames) {
     let count = batch.mbufs.len() as u64;
-    counters.megaflow_hits.add(count);
+    if frames.cached { &counters.cache_hits } else { &counters.megaflow_hits }.add(count);
     counters.keyless.add(count);
     if let Some(tunnel) = frames.tunnel {
         counters.port(tunnel).rx_packets.add(count);
@@ -220,6 +228,8 @@ struct Frames {
     tos: u8,
     /// The vxlan port whose outer headers they still have.
     tunnel: Option<PortId>,
+    /// The flow cache knew them all.
+    cached: bool,
 }
 
 /// Reads the frames of a burst; `None` when one of them is not ordinary.
@@ -237,7 +247,7 @@ fn read(mbufs: &[Mbuf], words: &mut [PlainWords], lens: &mut [u32]) -> Option<Fr
         headroom = headroom.min(mbuf.headroom());
         bits |= inner.words[3];
     }
-    Some(Frames { bytes, longest, headroom, tos: (bits >> 40) as u8, tunnel: None })
+    Some(Frames { bytes, longest, headroom, tos: (bits >> 40) as u8, tunnel: None, cached: false })
 }
 
 /// [`read`] for frames inside of outer headers; `lens` has their lengths.
@@ -252,5 +262,12 @@ fn read_wrapped(mbufs: &[Mbuf], words: &mut [PlainWords], lens: &[u32]) -> Optio
         bits |= words[3];
     }
     // What they are in takes the room of what will take its place.
-    Some(Frames { bytes, longest, headroom: PLAIN_HEADERS, tos: (bits >> 40) as u8, tunnel: None })
+    Some(Frames {
+        bytes,
+        longest,
+        headroom: PLAIN_HEADERS,
+        tos: (bits >> 40) as u8,
+        tunnel: None,
+        cached: false,
+    })
 }

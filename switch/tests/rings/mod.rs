@@ -71,8 +71,17 @@ impl Net {
         Net::with_slots(toml, early, 4096)
     }
 
+    /// A switch whose packets all go the long way.
+    pub fn without_shortcuts(toml: &str) -> Net {
+        Net::with(toml, &[], 4096, false)
+    }
+
     /// The same with room for so many megaflows.
     pub fn with_slots(toml: &str, early: &[(&str, Vec<u8>)], slots: usize) -> Net {
+        Net::with(toml, early, slots, true)
+    }
+
+    fn with(toml: &str, early: &[(&str, Vec<u8>)], slots: usize, shortcuts: bool) -> Net {
         let guard = turn();
         eal();
         static NUMBER: AtomicU32 = AtomicU32::new(0);
@@ -84,7 +93,7 @@ impl Net {
         let slab = Arc::new(Slab::new(slots));
         let link = Link::new(1024);
         let counters = Arc::new(WorkerCounters::default());
-        let worker_config = WorkerConfig { cache_entries: 4096, hold: 2048, programs: slots };
+        let worker_config = WorkerConfig { cache_entries: 4096, hold: 2048, programs: slots, shortcuts };
         let meters = Arc::<Meters>::default();
         let worker = Worker::new(
             &worker_config,

@@ -52,14 +52,17 @@ fn agreed(frame: &[u8]) -> (Option<Peek>, Result<Outer, OuterError>) {
     if let Some(plain) = PlainOuter::read(frame) {
         let outer = outer.expect("checked");
         let peeked = peeked.expect("checked");
-        assert_eq!((IpAddr::V4(plain.src()), IpAddr::V4(plain.dst())), (outer.src, outer.dst));
-        assert_eq!((plain.vni(), plain.udp_dst()), (outer.vni(), outer.udp_dst));
+        assert_eq!(
+            (IpAddr::V4(plain.tunnel().src()), IpAddr::V4(plain.tunnel().dst())),
+            (outer.src, outer.dst)
+        );
+        assert_eq!((plain.tunnel().vni(), plain.tunnel().udp_dst()), (outer.vni(), outer.udp_dst));
         assert_eq!((plain.tos, plain.ttl), (outer.tos, outer.ttl));
         assert_eq!((plain.inner_len, plain.trailing), (outer.inner_len, outer.trailing));
         assert_eq!(usize::from(outer.inner_offset), PLAIN_HEADERS);
         assert_eq!(plain.dl_dst, plain_mac(peeked.dl_dst));
-        assert_eq!((plain.addresses >> 32) as u32, plain_ipv4(plain.dst()));
-        assert_eq!(plain.port_and_vni as u16, plain_port(plain.udp_dst()));
+        assert_eq!((plain.addresses >> 32) as u32, plain_ipv4(plain.tunnel().dst()));
+        assert_eq!(plain.port_and_vni as u16, plain_port(plain.tunnel().udp_dst()));
         let mut fast = FlowKey::ZERO;
         fast.words_mut().fill(u64::MAX);
         let mut slow = fast;
@@ -77,7 +80,7 @@ fn agreed(frame: &[u8]) -> (Option<Peek>, Result<Outer, OuterError>) {
 fn the_straight_line_is_taken() {
     let packet = encapsulate(&SPEC, &EncapPatch { vni: 0x12_3456, ..EncapPatch::default() }, &[0x5a; 60]);
     let plain = PlainOuter::read(&packet).expect("an ordinary tunnel packet");
-    assert_eq!((plain.vni(), plain.inner_len), (0x12_3456, 60));
+    assert_eq!((plain.tunnel().vni(), plain.inner_len), (0x12_3456, 60));
 }
 
 fn encapsulate(spec: &EncapSpec, patch: &EncapPatch, inner: &[u8]) -> Vec<u8> {

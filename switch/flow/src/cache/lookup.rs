@@ -1,6 +1,7 @@
 //! The front of the lookup: which packets ask the flow cache first.
 
 use super::FlowCache;
+use crate::hash::PlainOrigin;
 use crate::megaflow::{BURST, List, MISS, MegaflowTable, PlainWords};
 use wire::key::FlowKey;
 
@@ -18,6 +19,15 @@ pub struct LookupStats {
     pub megaflow_hits: u64,
     /// Packets that no megaflow matches: upcalls.
     pub misses: u64,
+}
+
+/// What has answered a lookup without keys.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum PlainAnswer {
+    /// The megaflow table.
+    Table,
+    /// The flow cache.
+    Cache,
 }
 
 /// A worker's flow cache and megaflow table, and the choice between them.
@@ -90,18 +100,38 @@ impl Lookup {
         }
     }
 
-    /// [`MegaflowTable::lookup_plain`], counted when it finds all.
+    /// Whether [`Lookup::classify_plain`] is worth a try for frames from `in_port`.
+    #[inline(always)]
+    pub fn takes_plain(&self, in_port: u32) -> bool {
+        let (wild, subtables) = self.table.way(in_port);
+        wild == MISS && subtables > 0
+    }
+
+    /// Looks up a burst of ordinary frames, all of one origin, without their keys: slots go to `hits` and programs to `programs`, of which there are as many as `keys`, [`BURST`] at most. Says which way
+    /// has answered: the cache, if the in-port asks that first, or the table.
+    ///
+    /// `None` when that is not possible for all of them, because a packet has no megaflow, or one that looks at other
+    /// words, or is not in the cache. What is in `hits` and `programs` then means nothing.
     #[inline]
     pub fn classify_plain(
         &mut self,
         keys: &[PlainWords],
-        in_port: u32,
+        origin: PlainOrigin,
         hits: &mut [u32],
         programs: &mut [u32],
-    ) -> bool {
-        let all = self.table.lookup_plain(keys, in_port, hits, programs);
-        self.stats.megaflow_hits += if all { keys.len() as u64 } else { 0 };
-        all
+    ) -> Option<PlainAnswer> {
+        let packets = keys.len() as u64;
+        let (_, subtables) = self.table.way(origin.in_port);
+        if subtables <= CACHE_ABOVE {
+            let all = self.table.lookup_plain(keys, origin.in_port, hits, programs);
+            self.stats.megaflow_hits += if all { packets } else { 0 };
+            all.then_some(PlainAnswer::Table)
+        } else {
+            let all =
+                self.cache.find_plain(self.table.view(), keys, origin, &mut self.hashes, hits, programs);
+            self.stats.cache_hits += if all { packets } else { 0 };
+            all.then_some(PlainAnswer::Cache)
+        }
     }
 
     /// A burst from several in-ports: each packet goes its own port's way.
@@ -216,6 +246,58 @@ mod tests {
             1 => Just(Step::Resort),
         ];
         prop::collection::vec(step, 1..150)
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(200))]
+
+        /// What ordinary frames find without keys, in table or cache, matches them; and they find it, where the long
+        /// way has just found it.
+        #[test]
+        fn ordinary_frames_find_the_same_without_keys(
+            masks in prop::collection::vec(prop::array::uniform4(0u64..4), 1..6),
+            values in prop::collection::vec(prop::array::uniform4(0u64..3), 0..40),
+            frames in prop::collection::vec(prop::array::uniform4(0u64..3), 1..32),
+            elsewhere in any::<bool>(),
+        ) {
+            let table = MegaflowTable::new(Arc::new(Slab::new(512)), 2);
+            let mut lookup = Lookup::new(table, FlowCache::new(4096));
+            let key = |words: &PlainWords| {
+                let mut key = FlowKey { in_port: 1, ..FlowKey::ZERO };
+                key.words_mut()[2..6].copy_from_slice(words);
+                key
+            };
+            let mut slot = 0;
+            for words in &values {
+                for (n, bits) in masks.iter().enumerate() {
+                    let mut mask = FlowMask { in_port: u32::MAX, ..FlowMask::ZERO };
+                    mask.words_mut()[2..6].copy_from_slice(bits);
+                    // Frames of other kinds have flags.
+                    mask.tcp_flags = if elsewhere && n == 3 { 1 } else { 0 }.into();
+                    slot += u32::from(lookup.table.insert(slot, &key(words), &mask, 1000 + slot).is_ok());
+                }
+            }
+            let keys: Vec<FlowKey> = frames.iter().map(key).collect();
+            let (mut hits, mut programs) = (vec![77; keys.len()], vec![0; keys.len()]);
+            for _ in 0..2 {
+                lookup.classify_port(&keys, 1, &mut hits);
+            }
+            let long: Vec<u32> = hits.clone();
+            let before = lookup.stats();
+            let short = lookup.classify_plain(&frames, PlainOrigin { in_port: 1, tun_id: 0, addresses: 0 }, &mut hits, &mut programs);
+            if short.is_some() {
+                for ((key, slot), program) in keys.iter().zip(&hits).zip(&programs) {
+                    prop_assert!(lookup.table.matches(*slot, key));
+                    prop_assert_eq!(lookup.table.program(*slot), *program);
+                }
+                let now = lookup.stats();
+                let packets = now.cache_hits + now.megaflow_hits - before.cache_hits - before.megaflow_hits;
+                prop_assert_eq!(packets, keys.len() as u64);
+            } else {
+                prop_assert_eq!(lookup.stats(), before);
+                prop_assert!(elsewhere || long.contains(&MISS) || !lookup.takes_plain(1));
+            }
+        }
     }
 
     proptest! {

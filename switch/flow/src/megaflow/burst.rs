@@ -108,10 +108,10 @@ impl MegaflowTable {
         }
     }
 
-    /// Looks up a burst of ordinary frames out of no tunnel, all from `in_port`, without their keys: slots go to
+    /// Looks up a burst of ordinary frames, all from `in_port`, without their keys: slots go to
     /// `hits` and programs to `programs`, of which there are as many as `keys`, [`BURST`] at most.
     ///
-    /// False when that is not possible for all of them: the in-port has other than one mask, or a mask that looks
+    /// False when that is not possible for all of them: the in-port has more than two masks, or one that looks
     /// at other words, or a packet has no megaflow. What is in `hits` and `programs` then means nothing.
     #[inline]
     pub fn lookup_plain(
@@ -121,13 +121,13 @@ impl MegaflowTable {
         hits: &mut [u32],
         programs: &mut [u32],
     ) -> bool {
-        let Some(id) = self.plain(in_port) else { return false };
+        let Some(ids) = self.plain(in_port) else { return false };
         let (view, scratch, _) = self.split();
-        match view.subtables[id as usize].len {
-            1 => whole_plain::<1>(view, id, keys, scratch, hits, programs),
-            2 => whole_plain::<2>(view, id, keys, scratch, hits, programs),
-            3 => whole_plain::<3>(view, id, keys, scratch, hits, programs),
-            4 => whole_plain::<4>(view, id, keys, scratch, hits, programs),
+        match view.subtables[ids.0 as usize].len {
+            1 => whole_plain::<1>(view, ids, keys, scratch, hits, programs),
+            2 => whole_plain::<2>(view, ids, keys, scratch, hits, programs),
+            3 => whole_plain::<3>(view, ids, keys, scratch, hits, programs),
+            4 => whole_plain::<4>(view, ids, keys, scratch, hits, programs),
             _ => false,
         }
     }
@@ -236,12 +236,12 @@ fn whole<const N: usize>(
     *list = missed;
 }
 
-/// [`whole`] for ordinary frames, of which the keys were not made: gives the programs too. False when one has no
-/// megaflow.
+/// [`whole`] for ordinary frames, of which the keys were not made: gives the programs too. The few that the first
+/// subtable does not have are looked for in the second, if there is one. False when one has no megaflow.
 #[inline(never)]
 fn whole_plain<const N: usize>(
     view: View<'_>,
-    id: u16,
+    (id, second): (u16, u16),
     keys: &[PlainWords],
     scratch: &mut Scratch,
     hits: &mut [u32],
@@ -258,6 +258,9 @@ fn whole_plain<const N: usize>(
             continue;
         }
         hits[i] = retry_plain(view, id, &keys[i]);
+        if hits[i] == MISS && second != NONE {
+            hits[i] = retry_plain(view, second, &keys[i]);
+        }
         let Some(line) = view.lines.get(hits[i] as usize) else { return false };
         programs[i] = line[STATE].load(Relaxed) as u32;
     }

@@ -400,19 +400,18 @@ impl MegaflowTable {
         self.ports.get(in_port as usize).map(|port| port.wild).filter(|slot| *slot != MISS)
     }
 
-    /// The subtable of an in-port whose ordinary frames can be looked up without keys: it is the only one, and looks
-    /// at nothing but [`PlainWords`].
+    /// The one or two subtables of an in-port whose ordinary frames can be looked up without keys, as they look at
+    /// nothing but [`PlainWords`]; [`NONE`] instead of a second.
     #[inline(always)]
-    pub(crate) fn plain(&self, in_port: u32) -> Option<u16> {
+    fn plain(&self, in_port: u32) -> Option<(u16, u16)> {
         let port = self.port(in_port);
-        let subtable = self.subtables.get(port.head as usize)?;
-        (port.wild == MISS && subtable.is_plain && subtable.next == NONE).then_some(port.head)
-    }
-
-    /// Whether [`MegaflowTable::lookup_plain`] is worth a try for frames from `in_port`.
-    #[inline(always)]
-    pub fn takes_plain(&self, in_port: u32) -> bool {
-        self.plain(in_port).is_some()
+        let first = self.subtables.get(port.head as usize)?;
+        let ours = port.wild == MISS && first.is_plain;
+        if first.next == NONE {
+            return ours.then_some((port.head, NONE));
+        }
+        let second = self.subtables.get(first.next as usize)?;
+        (ours && second.is_plain && second.next == NONE).then_some((port.head, first.next))
     }
 
     /// Different masks among the megaflows of `in_port`: what a lookup may have to try.

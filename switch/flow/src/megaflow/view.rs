@@ -2,7 +2,7 @@
 
 use super::index::{self, Bucket};
 use super::slab::{Line, STATE, VALID, WORDS};
-use super::subtable::{INLINE, Secrets, Subtable, Wide};
+use super::subtable::{INLINE, PLAIN, PlainWords, Secrets, Subtable, Wide, Words};
 use crate::prefetch::prefetch_at;
 use core::sync::atomic::Ordering::Relaxed;
 use wire::key::FlowKey;
@@ -67,6 +67,22 @@ impl View<'_> {
             difference |= word ^ line[WORDS + i].load(Relaxed);
         }
         difference == 0 && (!subtable.is_wide() || self.wide_matches(slot, id, subtable, key))
+    }
+
+    /// [`View::matches`] for an ordinary frame, by its words: the program, if it does. A megaflow that
+    /// looks at other words does not.
+    #[inline(always)]
+    pub(crate) fn matches_plain(&self, slot: u32, in_port: u32, words: &PlainWords) -> Option<u32> {
+        let line = self.lines.get(slot as usize)?;
+        let state = line[STATE].load(Relaxed);
+        let subtable = self.subtables.get((state >> 32) as u16 as usize)?;
+        let mut difference =
+            (state & VALID ^ VALID) | u64::from(subtable.in_port ^ in_port) | u64::from(!subtable.is_plain);
+        for i in 0..PLAIN.len() {
+            let word = words.at(PlainWords::place(subtable.words[i])) & subtable.masks[i];
+            difference |= word ^ line[WORDS + i].load(Relaxed);
+        }
+        (difference == 0).then_some(state as u32)
     }
 
     /// Hash of `key` in subtable `id`.
