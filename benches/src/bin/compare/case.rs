@@ -18,6 +18,8 @@ pub enum Kind {
     Acl,
     /// New flows without end beside a thousand established ones.
     Setup,
+    /// [`Kind::VtepsEncap`] with a single remote VTEP behind all rules.
+    VtepEncap,
     /// [`Kind::Encap`] to 250 remote VTEPs, each with its VNI.
     VtepsEncap,
     /// [`Kind::Decap`] from 250 remote VTEPs.
@@ -109,6 +111,8 @@ pub fn all() -> Vec<Case> {
     cases.push(Case::new("normal-60k", Kind::Normal, 60_000));
     cases.push(Case::new("acl", Kind::Acl, 60_000));
     cases.push(Case::new("setup", Kind::Setup, 200_000));
+    // One remote behind the very rules of `vteps-encap`, which look at destination addresses: the other measure for it.
+    cases.push(Case::new("vtep-encap", Kind::VtepEncap, 1000));
     cases.push(Case::new("vteps-encap", Kind::VtepsEncap, 1000));
     cases.push(Case::new("vteps-decap", Kind::VtepsDecap, 1000));
     for (prefix, kind) in [("encap", Kind::Encap), ("decap", Kind::Decap)] {

@@ -120,11 +120,15 @@ pub fn prepare(case: &Case, dir: &Path) -> Result<Topology> {
             topology.sinks = vec!["out", "kept"];
             topology.rules = setup_rules();
         }
-        Kind::VtepsEncap => {
+        Kind::VtepEncap | Kind::VtepsEncap => {
             let input = files.source("in", overlay, |n| encap(n, vtep_flow(n)))?;
             topology.devices = vec![input, sink("out", underlay)];
-            topology.tunnels = many_tunnels();
-            let rule = |n| format!("in_port=in,dl_dst={},actions=output:vx{n}", mac(traffic::host_mac(2, n)));
+            topology.tunnels = if case.kind == Kind::VtepEncap { one_tunnel() } else { many_tunnels() };
+            let tunnels = topology.tunnels.len();
+            let rule = |n| {
+                let mac = mac(traffic::host_mac(2, n));
+                format!("in_port=in,dl_dst={mac},actions=output:vx{}", n % tunnels)
+            };
             topology.rules = (0..traffic::MAX_VTEPS).map(rule).collect();
         }
         Kind::VtepsDecap => {
