@@ -393,7 +393,7 @@ pub struct LcoreRow {
     pub cache_hits: u64,
     /// Lookups that the megaflow table answered.
     pub megaflow_hits: u64,
-    /// Those of `megaflow_hits` that needed no key.
+    /// Those of `cache_hits` and `megaflow_hits` that needed no key of the packet.
     pub keyless_hits: u64,
     /// Lookups that nothing answered.
     pub misses: u64,

@@ -44,8 +44,7 @@ fn run(net: &mut Net) -> u64 {
         let worked = net.worker().poll();
         calls += CALLS.with(Cell::get) - before;
         net.slow.turn();
-        let waits =
-            net.slow.workers.iter().any(|w| !w.link.commands.is_empty() || !w.link.upcalls.is_empty());
+        let waits = net.slow.workers.iter().any(|w| !w.link.commands.is_empty() || !w.link.has_no_upcalls());
         quiet = if worked || waits { 0 } else { quiet + 1 };
     }
     calls

@@ -353,7 +353,7 @@ fn workers(out: &mut Families, app: &App) {
         ("worker_handed_out_packets", "Packets given to the worker with the TX queue.", |c| &c.handed_out),
         ("cache_hits", "Lookups that the flow cache answered.", |c| &c.cache_hits),
         ("megaflow_hits", "Lookups that the megaflow table answered.", |c| &c.megaflow_hits),
-        ("keyless_hits", "Lookups of the megaflow table that needed no key.", |c| &c.keyless),
+        ("keyless_hits", "Lookups, of cache or table, that needed no key of the packet.", |c| &c.keyless),
         ("misses", "Lookups that nothing answered.", |c| &c.misses),
         ("upcalls", "Keys sent to the slow path.", |c| &c.upcalls),
         ("punts_lost", "Packets for the switch itself that were lost.", |c| &c.punts_lost),

@@ -253,7 +253,7 @@ pub fn lcore(row: &LcoreRow) -> String {
         ("packets", format!("rx {}, tx {}, dropped {}", row.rx_packets, row.tx_packets, row.dropped)),
         ("cache hits", share(row.cache_hits)),
         ("megaflow hits", share(row.megaflow_hits)),
-        ("of them without key", share(row.keyless_hits)),
+        ("hits without a key", share(row.keyless_hits)),
         ("misses", share(row.misses)),
         ("upcalls", row.upcalls.to_string()),
         ("held", row.held.to_string()),

@@ -506,7 +506,7 @@ impl Path {
             if !buffer.set(mbuf.data()) {
                 let _ = self.link.buffers.push(buffer);
                 self.counters.punts_lost.add(1);
-            } else if let Err(Upcall::Punt(buffer)) = self.link.upcalls.push(Upcall::Punt(buffer)) {
+            } else if let Err(Upcall::Punt(buffer)) = self.link.ask(Upcall::Punt(buffer), false) {
                 let _ = self.link.buffers.push(buffer);
                 self.counters.punts_lost.add(1);
             }
@@ -586,7 +586,7 @@ impl Path {
         }
         if !adjacency.asked {
             // When the queue is full, the next packet asks again.
-            adjacency.asked = self.link.upcalls.push(Upcall::Neighbour(id)).is_ok();
+            adjacency.asked = self.link.ask(Upcall::Neighbour(id), true).is_ok();
         }
         if !adjacency.asked && adjacency.held.is_empty() {
             // Nobody would ever come for it.

@@ -110,7 +110,7 @@ pub struct WorkerCounters {
     pub cache_hits: Counter,
     /// Lookups that the megaflow table answered.
     pub megaflow_hits: Counter,
-    /// Packets among `megaflow_hits` that were forwarded without a key of their own.
+    /// Packets among `cache_hits` and `megaflow_hits` that were forwarded without a key of their own.
     pub keyless: Counter,
     /// Lookups that nothing answered.
     pub misses: Counter,

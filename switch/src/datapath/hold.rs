@@ -1,7 +1,9 @@
 //! Packets that wait: for a decision of the slow path (by flow), or for a neighbour (by adjacency).
 //!
 //! A fixed number of cells holds them; lists of cells keep the order of arrival. Nothing here
-//! allocates after construction, and when the cells run out the next packet is dropped and counted.
+//! allocates after construction, and when the cells run out the next packet is dropped and counted. One port never
+//! gets all of them: the fuller the table, the less may wait of whoever has most (dynamic thresholds, Choudhury and
+//! Hahne 1998), so that a flood of new flows leaves room for the others.
 
 use super::key::PacketInfo;
 use super::message::PendingId;
@@ -10,6 +12,8 @@ use rte::Mbuf;
 use wire::key::FlowKey;
 
 const NONE: u32 = u32::MAX;
+/// What one port may have of a table, in times of what is free: at most seven eighths of all.
+const SHARE: usize = 7;
 
 /// A packet that waits.
 #[derive(Debug)]
@@ -56,6 +60,8 @@ pub struct Cells {
     next: Box<[u32]>,
     free: u32,
     used: usize,
+    /// Packets by in-port.
+    by_port: Box<[u32]>,
 }
 
 impl Cells {
@@ -67,6 +73,7 @@ impl Cells {
             next,
             free: if size > 0 { 0 } else { NONE },
             used: 0,
+            by_port: vec![0; MAX_PORTS].into(),
         }
     }
 
@@ -75,13 +82,15 @@ impl Cells {
         self.used
     }
 
-    /// Appends a packet; gives it back when all cells are taken.
+    /// Appends a packet; gives it back when all cells are taken, or its in-port has its share of them.
     #[allow(clippy::result_large_err, reason = "the packet itself comes back; a box would be an allocation")]
     pub fn push(&mut self, list: &mut List, held: Held) -> Result<(), Held> {
         let cell = self.free;
-        if cell == NONE {
+        let Some(of_port) = self.by_port.get_mut(held.key.in_port as usize) else { return Err(held) };
+        if cell == NONE || *of_port as usize > SHARE * (self.next.len() - self.used) {
             return Err(held);
         }
+        *of_port += 1;
         self.free = self.next[cell as usize];
         self.next[cell as usize] = NONE;
         self.packets[cell as usize] = Some(held);
@@ -108,6 +117,9 @@ impl Cells {
         self.next[cell as usize] = self.free;
         self.free = cell;
         self.used -= 1;
+        if let Some(of_port) = self.by_port.get_mut(held.key.in_port as usize) {
+            *of_port -= 1;
+        }
         Some(held)
     }
 
@@ -205,8 +217,17 @@ impl PendingFlows {
         }
     }
 
-    /// Makes an entry for a flow that has none; `None` when all are taken.
+    /// Flows from this port that wait.
+    #[inline]
+    pub fn of_port(&self, in_port: u32) -> u32 {
+        self.by_port.get(in_port as usize).copied().unwrap_or(0)
+    }
+
+    /// Makes an entry for a flow that has none; `None` when all are taken, or the port has its share of them.
     pub fn insert(&mut self, hash: u32, in_port: u32) -> Option<PendingId> {
+        if self.of_port(in_port) as usize > SHARE * (self.entries.len() - self.used) {
+            return None;
+        }
         let entry = self.free;
         let slot = self.entries.get_mut(entry as usize)?;
         self.free = slot.next_free;

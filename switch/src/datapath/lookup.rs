@@ -11,6 +11,8 @@ use flow::program::Policy;
 use rte::{Burst, Mbuf};
 use wire::key::FlowKey;
 
+/// Flows of a port that are decided before those of ports with more under way: about a burst.
+const URGENT: u32 = 32;
 /// Packets of one flow that may wait for its decision.
 const MAX_HELD_PER_FLOW: usize = 1024;
 
@@ -93,8 +95,9 @@ impl Path {
 
     /// Starts an upcall for a flow that has none under way.
     fn ask(&mut self, hash: u32, key: &FlowKey) -> Result<PendingId, DropReason> {
+        let urgent = self.pending.of_port(key.in_port) < URGENT;
         let pending = self.pending.insert(hash, key.in_port).ok_or(DropReason::HoldFull)?;
-        if self.link.upcalls.push(Upcall::Miss { pending, key: *key }).is_err() {
+        if self.link.ask(Upcall::Miss { pending, key: *key }, urgent).is_err() {
             self.pending.remove(pending);
             return Err(DropReason::UpcallQueueFull);
         }
@@ -109,7 +112,8 @@ impl Path {
         while let Some(front) = self.cells.front(&list) {
             let key = front.key;
             let Some(slot) = self.lookup.table.lookup(&key) else {
-                if self.link.upcalls.push(Upcall::Miss { pending, key }).is_ok() {
+                let urgent = self.pending.of_port(key.in_port) < URGENT;
+                if self.link.ask(Upcall::Miss { pending, key }, urgent).is_ok() {
                     self.counters.upcalls.add(1);
                     *self.pending.list(pending) = list;
                     return;

@@ -2,7 +2,7 @@
 //!
 //! rx (here) -> [`key`] -> [`lookup`] -> [`act`] (-> [`ops`]) -> [`tx`]
 //!
-//! A burst of ordinary packets that one mask decides about goes from rx to tx by [`plain`], without keys.
+//! A burst of ordinary packets whose megaflows look at ordinary fields goes from rx to tx by [`plain`], without keys.
 //!
 //! A stage works on the whole burst before the next one starts. A [`Worker`] owns all that it touches on
 //! the way; it does not lock, allocate, log, wait, or call the kernel. The slow path reaches it through the

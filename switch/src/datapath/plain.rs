@@ -1,6 +1,7 @@
 //! The short way, stages 2 to 4 in one: a burst of ordinary packets (untagged IPv4 without options or fragments, TCP
-//! or UDP) from a port or out of a tunnel where one mask decides about all of them. No keys are made: what
-//! the mask looks at is taken straight out of the frames, as is what tunnel headers need.
+//! or UDP) from a port or out of a tunnel whose megaflows look at nothing but addresses, EtherType, protocol, TOS, TTL
+//! and ports. No keys are made: these fields are four words, which are taken straight out of the frames, and
+//! which are all that masks, the flow cache and tunnel headers need.
 //!
 //! It is all or nothing. Until every packet is known to have a megaflow with a simple program nothing is changed,
 //! and the burst can still go the long way: [`key`](super::key), [`lookup`](super::lookup), [`act`](super::act).
