@@ -166,7 +166,7 @@ impl Default for Termination {
             plain_sockets: Vec::new(),
             v4: Tunnels::default(),
             v6: Tunnels::default(),
-            memos: Box::new([Set::default(); SETS]),
+            memos: Box::new(std::array::from_fn(|_| Set::default())),
         }
     }
 }

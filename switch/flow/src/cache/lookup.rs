@@ -273,7 +273,7 @@ mod tests {
                     let mut mask = FlowMask { in_port: u32::MAX, ..FlowMask::ZERO };
                     mask.words_mut()[2..6].copy_from_slice(bits);
                     // Frames of other kinds have flags.
-                    mask.tcp_flags = if elsewhere && n == 3 { 1 } else { 0 }.into();
+                    mask.tcp_flags = u16::from(elsewhere && n == 3).into();
                     slot += u32::from(lookup.table.insert(slot, &key(words), &mask, 1000 + slot).is_ok());
                 }
             }
