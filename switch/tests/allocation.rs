@@ -44,7 +44,8 @@ fn run(net: &mut Net) -> u64 {
         let worked = net.worker().poll();
         calls += CALLS.with(Cell::get) - before;
         net.slow.turn();
-        let waits = net.slow.workers.iter().any(|w| !w.link.commands.is_empty() || !w.link.has_no_upcalls());
+        let waits =
+            net.slow.workers.iter().any(|w| !w.link.commands.is_empty() || !w.link.upcalls.is_empty());
         quiet = if worked || waits { 0 } else { quiet + 1 };
     }
     calls

@@ -250,7 +250,7 @@ impl Switch {
         while quiet < 3 {
             let busy = self.worker.poll() | self.slow.turn() | (self.drain() > 0);
             let waits =
-                self.slow.workers.iter().any(|w| !w.link.commands.is_empty() || !w.link.has_no_upcalls());
+                self.slow.workers.iter().any(|w| !w.link.commands.is_empty() || !w.link.upcalls.is_empty());
             quiet = if busy || waits { 0 } else { quiet + 1 };
         }
     }

@@ -4,7 +4,7 @@
 use super::adjacency::{Adjacency, Header, InnerIp, MAX_HELD, Reach};
 use super::counters::WorkerCounters;
 use super::hold::Held;
-use super::key::{InnerCount, PacketInfo};
+use super::key::{InnerCount, PacketInfo, Wrapped, unwrap_each};
 use super::message::Upcall;
 use super::{BURST, Batch, Path};
 use flow::drop::DropReason;
@@ -16,7 +16,7 @@ use wire::ecn::{ECN_CE, ECN_MASK, set_ce};
 use wire::encap::{ENCAP_V4_LEN, INNER_MAX_LEN};
 use wire::key::FlowKey;
 use wire::parse::{Anomaly, extract};
-use wire::plain::{PLAIN_HEADERS, PlainInner};
+use wire::plain::PlainInner;
 use wire::proto::{ETH_IPV4, ETH_IPV6, ETHERNET_LEN};
 
 /// A program as a worker keeps it: the common ones are single operations.
@@ -279,6 +279,31 @@ impl Path {
         self.counters.keyless.add(taken.packets);
     }
 
+    /// [`Path::forward_all`] for a burst out of one tunnel, whose outer headers have been read.
+    #[inline(always)]
+    pub(super) fn unwrap_all(&mut self, batch: &mut Batch, slot: u32, in_port: PortId, wrapped: Wrapped) {
+        let count = batch.mbufs.len();
+        let counters = self.counters.port(in_port);
+        counters.rx_packets.add(count as u64);
+        counters.rx_bytes.add(wrapped.bytes);
+        self.counters.megaflow_hits.add(count as u64);
+        self.counters.keyless.add(count as u64);
+        self.lookup.table.account(slot, count as u64, wrapped.bytes);
+        let mut mbufs = batch.mbufs.drain();
+        unwrap_each(mbufs.rest_mut(), &batch.unkeyed);
+        match self.programs.get(self.lookup.table.program(slot) as usize).and_then(Option::as_ref) {
+            Some(&Compiled::Output(port)) => {
+                self.output_next(port, &mut mbufs, count, wrapped.longest, wrapped.bytes);
+            }
+            Some(&Compiled::Encap(adjacency, vni)) => {
+                let mut inners = Inners::NONE;
+                inners.read(mbufs.rest_mut(), &self.counters);
+                self.encap_next((adjacency, vni), &mut mbufs, count, &inners, |_| in_port);
+            }
+            _ => {}
+        }
+    }
+
     /// A batch of tunnel packets with shortcuts: their outer headers go, and their keys are not made.
     #[inline(always)]
     pub(super) fn act_unkeyed(&mut self, batch: &mut Batch) {
@@ -296,13 +321,7 @@ impl Path {
         self.lookup.table.program_burst(hits, programs);
         self.prefetch_ways(programs);
         let mut mbufs = batch.mbufs.drain();
-        for (mbuf, packet) in mbufs.rest_mut().iter_mut().zip(unkeyed) {
-            // Neither can fail: both lengths were measured in this very frame.
-            if packet.trailing > 0 {
-                let _ = mbuf.trim(packet.trailing.into());
-            }
-            let _ = mbuf.adj(PLAIN_HEADERS);
-        }
+        unwrap_each(mbufs.rest_mut(), unkeyed);
         let mut at = 0;
         while at < count {
             let program = programs[at];
@@ -506,7 +525,7 @@ impl Path {
             if !buffer.set(mbuf.data()) {
                 let _ = self.link.buffers.push(buffer);
                 self.counters.punts_lost.add(1);
-            } else if let Err(Upcall::Punt(buffer)) = self.link.ask(Upcall::Punt(buffer), false) {
+            } else if let Err(Upcall::Punt(buffer)) = self.link.upcalls.push(Upcall::Punt(buffer)) {
                 let _ = self.link.buffers.push(buffer);
                 self.counters.punts_lost.add(1);
             }
@@ -586,7 +605,7 @@ impl Path {
         }
         if !adjacency.asked {
             // When the queue is full, the next packet asks again.
-            adjacency.asked = self.link.ask(Upcall::Neighbour(id), true).is_ok();
+            adjacency.asked = self.link.upcalls.push(Upcall::Neighbour(id)).is_ok();
         }
         if !adjacency.asked && adjacency.held.is_empty() {
             // Nobody would ever come for it.

@@ -15,6 +15,12 @@ const NONE: u32 = u32::MAX;
 /// What one port may have of a table, in times of what is free: at most seven eighths of all.
 const SHARE: usize = 7;
 
+/// Whether a port with so many places of a table has its share, when so many are free.
+#[inline]
+pub(super) fn over_share(of_port: u32, free: usize) -> bool {
+    of_port as usize > SHARE * free
+}
+
 /// A packet that waits.
 #[derive(Debug)]
 pub struct Held {
@@ -82,12 +88,19 @@ impl Cells {
         self.used
     }
 
-    /// Appends a packet; gives it back when all cells are taken, or its in-port has its share of them.
+    /// Appends a packet that is new here; gives it back when its in-port has its share of the cells, or all are taken.
+    #[allow(clippy::result_large_err, reason = "the packet itself comes back; a box would be an allocation")]
+    pub fn push_new(&mut self, list: &mut List, held: Held) -> Result<(), Held> {
+        let of_port = self.by_port.get(held.key.in_port as usize).copied().unwrap_or(u32::MAX);
+        if over_share(of_port, self.next.len() - self.used) { Err(held) } else { self.push(list, held) }
+    }
+
+    /// Appends a packet, which may have waited here before; gives it back when all cells are taken.
     #[allow(clippy::result_large_err, reason = "the packet itself comes back; a box would be an allocation")]
     pub fn push(&mut self, list: &mut List, held: Held) -> Result<(), Held> {
         let cell = self.free;
         let Some(of_port) = self.by_port.get_mut(held.key.in_port as usize) else { return Err(held) };
-        if cell == NONE || *of_port as usize > SHARE * (self.next.len() - self.used) {
+        if cell == NONE {
             return Err(held);
         }
         *of_port += 1;
@@ -225,7 +238,7 @@ impl PendingFlows {
 
     /// Makes an entry for a flow that has none; `None` when all are taken, or the port has its share of them.
     pub fn insert(&mut self, hash: u32, in_port: u32) -> Option<PendingId> {
-        if self.of_port(in_port) as usize > SHARE * (self.entries.len() - self.used) {
+        if over_share(self.of_port(in_port), self.entries.len() - self.used) {
             return None;
         }
         let entry = self.free;

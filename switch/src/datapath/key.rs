@@ -100,14 +100,27 @@ pub(super) struct Unkeyed {
 }
 
 /// What a burst of ordinary tunnel packets has in common.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy)]
 pub(super) enum Recognised {
+    /// All are for one vxlan port, whose packets all take a shortcut: the slot.
+    Shortcut(PortId, u32, Wrapped),
     /// Each is for a vxlan port whose packets all take a shortcut, and its slot is known.
     Shortcuts,
     /// All are for this vxlan port.
     Tunnel(PortId),
     /// Nothing: they have to go the long way.
     Nothing,
+}
+
+/// What is known of the frames inside of a burst of tunnel packets.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Wrapped {
+    /// Sum of their lengths in bytes.
+    pub bytes: u64,
+    /// Length in bytes of the longest.
+    pub longest: u32,
+    /// All came through one tunnel.
+    is_one: bool,
 }
 
 /// Finds out where a burst of ordinary tunnel packets goes: leaves their tunnels, lengths, and with
@@ -120,55 +133,76 @@ pub(super) fn recognise(
     termination: &mut Termination,
     shortcuts: &Shortcuts<'_>,
 ) -> Recognised {
-    match termination.intake(port) {
-        Some(mut intake) if read_outer(batch, &intake) => recall_all(batch, &mut intake, shortcuts),
+    let Some(mut intake) = termination.intake(port) else { return Recognised::Nothing };
+    let Some(wrapped) = read_outer(batch, &intake) else { return Recognised::Nothing };
+    let first = batch.unkeyed[0].tunnel;
+    match intake.recall_slot(&first, shortcuts.epoch, |port| shortcuts.find(port)) {
+        Some((port, Some(slot))) if wrapped.is_one => Recognised::Shortcut(port, slot, wrapped),
+        Some((port, None)) if wrapped.is_one => Recognised::Tunnel(port),
+        Some((_, Some(_))) if recall_all(batch, &mut intake, shortcuts) => Recognised::Shortcuts,
         _ => Recognised::Nothing,
     }
 }
 
-/// Reads the outer headers; false when one is not an ordinary tunnel packet for us.
+/// Reads the outer headers; `None` when one is not an ordinary tunnel packet for us.
 #[inline(never)]
-fn read_outer(batch: &mut Batch, intake: &Intake<'_>) -> bool {
+fn read_outer(batch: &mut Batch, intake: &Intake<'_>) -> Option<Wrapped> {
     let Batch { mbufs, lens, unkeyed, .. } = batch;
+    let (mut bytes, mut longest, mut tunnels) = (0, 0, 0);
+    // What the packet before was asked for.
+    let mut before = (0, PlainTunnel::default());
     for ((mbuf, len), unkeyed) in mbufs.iter().zip(lens).zip(unkeyed) {
-        let Some(outer) = PlainOuter::read(mbuf.data()) else { return false };
+        let outer = PlainOuter::read(mbuf.data())?;
         // Congestion marks concern the inner header, so that has to be read.
-        if mbuf.segment_count() != 1 || outer.tos & ECN_MASK == ECN_CE || !intake.takes(&outer) {
-            return false;
+        if mbuf.segment_count() != 1 || outer.tos & ECN_MASK == ECN_CE {
+            return None;
         }
-        intake.prefetch(outer.tunnel());
+        let now = (outer.dl_dst, outer.tunnel());
+        if now != before || tunnels == 0 {
+            if !intake.takes(&outer) {
+                return None;
+            }
+            intake.prefetch(outer.tunnel());
+            before = now;
+            tunnels += 1;
+        }
         *len = outer.inner_len.into();
+        bytes += u64::from(outer.inner_len);
+        longest = longest.max(*len);
         (unkeyed.tunnel, unkeyed.trailing) = (outer.tunnel(), outer.trailing);
     }
-    true
+    Some(Wrapped { bytes, longest, is_one: tunnels == 1 })
 }
 
-/// Finds the vxlan ports and the slots of the shortcuts.
+/// Finds the vxlan ports and the slots of their shortcuts; false when one has none.
 #[inline(never)]
-fn recall_all(batch: &mut Batch, intake: &mut Intake<'_>, shortcuts: &Shortcuts<'_>) -> Recognised {
+fn recall_all(batch: &mut Batch, intake: &mut Intake<'_>, shortcuts: &Shortcuts<'_>) -> bool {
     let count = batch.mbufs.len();
-    let first = batch.unkeyed[0].tunnel;
-    let Some((in_port, slot)) = intake.recall_slot(&first, shortcuts.epoch, |port| shortcuts.find(port))
-    else {
-        return Recognised::Nothing;
-    };
-    let Some(slot) = slot else {
-        let one = batch.unkeyed[..count].iter().all(|unkeyed| unkeyed.tunnel == first);
-        return if one { Recognised::Tunnel(in_port) } else { Recognised::Nothing };
-    };
     // The packet before, and its answer.
-    let (mut before, mut in_port, mut slot) = (first, in_port, slot);
+    let (mut before, mut in_port, mut slot) = (PlainTunnel::default(), PortId::TUNNEL_MISS, 0);
     for (unkeyed, hit) in batch.unkeyed[..count].iter_mut().zip(&mut batch.hits) {
-        if before != unkeyed.tunnel {
+        if before != unkeyed.tunnel || in_port == PortId::TUNNEL_MISS {
             let tunnel = unkeyed.tunnel;
             match intake.recall_slot(&tunnel, shortcuts.epoch, |port| shortcuts.find(port)) {
                 Some((port, Some(found))) => (in_port, slot, before) = (port, found, tunnel),
-                _ => return Recognised::Nothing,
+                _ => return false,
             }
         }
         (*hit, unkeyed.in_port) = (slot, in_port);
     }
-    Recognised::Shortcuts
+    true
+}
+
+/// Takes the outer headers off a burst of ordinary tunnel packets.
+#[inline(always)]
+pub(super) fn unwrap_each(mbufs: &mut [Mbuf], unkeyed: &[Unkeyed]) {
+    for (mbuf, unkeyed) in mbufs.iter_mut().zip(unkeyed) {
+        // Neither can fail: both lengths were measured in this very frame.
+        if unkeyed.trailing > 0 {
+            let _ = mbuf.trim(unkeyed.trailing.into());
+        }
+        let _ = mbuf.adj(PLAIN_HEADERS);
+    }
 }
 
 /// Extracts the keys of a batch that came from `port`. Frames that cannot be keyed are freed and counted;

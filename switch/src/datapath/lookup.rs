@@ -1,6 +1,6 @@
 //! Stage 3, **lookup**: flow cache, then megaflow table. What nothing matches is held, in order, and asked for.
 
-use super::hold::Held;
+use super::hold::{Held, over_share};
 use super::key::PacketInfo;
 use super::message::{PendingId, Upcall};
 use super::{Batch, Path};
@@ -11,8 +11,6 @@ use flow::program::Policy;
 use rte::{Burst, Mbuf};
 use wire::key::FlowKey;
 
-/// Flows of a port that are decided before those of ports with more under way: about a burst.
-const URGENT: u32 = 32;
 /// Packets of one flow that may wait for its decision.
 const MAX_HELD_PER_FLOW: usize = 1024;
 
@@ -87,7 +85,7 @@ impl Path {
         if list.len() >= MAX_HELD_PER_FLOW {
             return self.free(&key, DropReason::HoldFull, mbuf);
         }
-        match self.cells.push(list, Held { mbuf, key, info, vni: 0, policy: Policy::default() }) {
+        match self.cells.push_new(list, Held { mbuf, key, info, vni: 0, policy: Policy::default() }) {
             Ok(()) => self.counters.held.add(1),
             Err(held) => self.free(&key, DropReason::HoldFull, held.mbuf),
         }
@@ -95,9 +93,13 @@ impl Path {
 
     /// Starts an upcall for a flow that has none under way.
     fn ask(&mut self, hash: u32, key: &FlowKey) -> Result<PendingId, DropReason> {
-        let urgent = self.pending.of_port(key.in_port) < URGENT;
+        // In the order of arrival, because upcalls teach where addresses are; so a port that floods has to leave room.
+        let upcalls = &self.link.upcalls;
+        if over_share(self.pending.of_port(key.in_port), upcalls.capacity() - upcalls.len()) {
+            return Err(DropReason::UpcallQueueFull);
+        }
         let pending = self.pending.insert(hash, key.in_port).ok_or(DropReason::HoldFull)?;
-        if self.link.ask(Upcall::Miss { pending, key: *key }, urgent).is_err() {
+        if self.link.upcalls.push(Upcall::Miss { pending, key: *key }).is_err() {
             self.pending.remove(pending);
             return Err(DropReason::UpcallQueueFull);
         }
@@ -112,8 +114,7 @@ impl Path {
         while let Some(front) = self.cells.front(&list) {
             let key = front.key;
             let Some(slot) = self.lookup.table.lookup(&key) else {
-                let urgent = self.pending.of_port(key.in_port) < URGENT;
-                if self.link.ask(Upcall::Miss { pending, key }, urgent).is_ok() {
+                if self.link.upcalls.push(Upcall::Miss { pending, key }).is_ok() {
                     self.counters.upcalls.add(1);
                     *self.pending.list(pending) = list;
                     return;

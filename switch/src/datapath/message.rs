@@ -185,9 +185,7 @@ pub struct Link {
     /// Down.
     pub commands: ArrayQueue<Command>,
     /// Up, lossy.
-    upcalls: ArrayQueue<Upcall>,
-    /// The same, read first: of ports with few flows under way, so that another port's flood does not hold them up.
-    first: ArrayQueue<Upcall>,
+    pub upcalls: ArrayQueue<Upcall>,
     /// Up, lossless.
     pub returns: ArrayQueue<Return>,
     /// Empty buffers for punted packets.
@@ -199,35 +197,14 @@ pub struct Link {
 }
 
 impl Link {
-    /// Upcalls that are answered before others.
-    const FIRST: usize = 256;
     /// Buffers that go round between a worker and the slow path.
     pub const BUFFERS: usize = 64;
-
-    /// Sends an upcall, before others if it is `urgent`; gives it back when there is no room.
-    #[allow(clippy::result_large_err, reason = "what comes back goes to its caller and no further")]
-    pub fn ask(&self, upcall: Upcall, urgent: bool) -> Result<(), Upcall> {
-        let upcall = if urgent { self.first.push(upcall) } else { Err(upcall) };
-        upcall.or_else(|upcall| self.upcalls.push(upcall))
-    }
-
-    /// The next upcall to answer.
-    pub fn next_upcall(&self) -> Option<Upcall> {
-        // Asking an empty queue costs more than seeing that it is.
-        if self.first.is_empty() { self.upcalls.pop() } else { self.first.pop() }
-    }
-
-    /// Whether no upcall waits.
-    pub fn has_no_upcalls(&self) -> bool {
-        self.first.is_empty() && self.upcalls.is_empty()
-    }
 
     /// Queues with room for `upcalls` flow misses.
     pub fn new(upcalls: usize) -> Arc<Link> {
         let link = Link {
             commands: ArrayQueue::new(4096),
             upcalls: ArrayQueue::new(upcalls),
-            first: ArrayQueue::new(Self::FIRST),
             returns: ArrayQueue::new(8192),
             buffers: ArrayQueue::new(Self::BUFFERS),
             acknowledged: AtomicU64::new(0),

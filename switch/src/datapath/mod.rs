@@ -215,6 +215,10 @@ impl Worker {
                 return false;
             }
             match key::recognise(&mut self.batch, port, &mut self.termination, &shortcuts) {
+                Recognised::Shortcut(tunnel, slot, wrapped) => {
+                    self.path.unwrap_all(&mut self.batch, slot, tunnel, wrapped);
+                    true
+                }
                 Recognised::Shortcuts => {
                     self.path.act_unkeyed(&mut self.batch);
                     true
@@ -226,7 +230,8 @@ impl Worker {
             self.path.forward_all(&mut self.batch.mbufs, bytes, slot, port);
             return true;
         } else {
-            if !self.path.lookup.takes_plain(port.0.into()) || !tries.next() {
+            let in_port = u32::from(port.0);
+            if !self.path.lookup.takes_plain(in_port) || self.path.pending.holds(in_port) || !tries.next() {
                 return false;
             }
             self.path.plain(&mut self.batch, port, false)

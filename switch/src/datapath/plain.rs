@@ -9,6 +9,7 @@
 use super::act::{Compiled, longest_and_sum};
 use super::adjacency::{Header, InnerIp};
 use super::counters::WorkerCounters;
+use super::key::unwrap_each;
 use super::{BURST, Batch, Path};
 use flow::cache::PlainAnswer;
 use flow::hash::{PlainOrigin, plain_words_hash};
@@ -113,6 +114,10 @@ impl Path {
         // One counter for all arrays; that it stays below their length the compiler sees.
         let count = batch.mbufs.len().min(BURST);
         let programs = &batch.programs[..count];
+        if !several && let Some(Some(Compiled::Encap(id, vni))) = self.programs.get(programs[0] as usize) {
+            // With many VNIs to one remote the header is now for this one, now for that one.
+            let _ = self.adjacencies.header(*id, *vni);
+        }
         // TOS or TTL of some packets are to go into their outer headers.
         let mut inherits = frames.tos & ECN_MASK != 0;
         let mut header = |program: u32| match self.programs.get(program as usize) {
@@ -132,9 +137,11 @@ impl Path {
                 other |= found.egress.0 ^ first.egress.0;
             }
         }
+        if other != 0 || frames.headroom < ENCAP_V4_LEN {
+            return false;
+        }
         let mut out = self.tx.to(first.egress, &self.counters);
-        let longest = frames.longest + ENCAP_V4_LEN as u32;
-        if other != 0 || frames.headroom < ENCAP_V4_LEN || !out.has_room(count, longest) {
+        if !out.make_room(count, frames.longest + ENCAP_V4_LEN as u32) {
             return false;
         }
         start(&self.counters, batch, frames);
@@ -184,13 +191,7 @@ fn start(counters: &WorkerCounters, batch: &mut Batch, frames: Frames) {
     if let Some(tunnel) = frames.tunnel {
         counters.port(tunnel).rx_packets.add(count);
         counters.port(tunnel).rx_bytes.add(frames.bytes);
-        for (mbuf, unkeyed) in batch.mbufs.as_mut_slice().iter_mut().zip(&batch.unkeyed) {
-            // Neither can fail: both lengths were measured in this very frame.
-            if unkeyed.trailing > 0 {
-                let _ = mbuf.trim(unkeyed.trailing.into());
-            }
-            let _ = mbuf.adj(PLAIN_HEADERS);
-        }
+        unwrap_each(batch.mbufs.as_mut_slice(), &batch.unkeyed);
     }
 }
 

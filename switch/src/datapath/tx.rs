@@ -246,6 +246,20 @@ impl Out<'_> {
         self.tx.as_ref().is_some_and(|tx| longest <= tx.max_len && tx.staged.len() + packets <= TX_BURST)
     }
 
+    /// The same, but sends what is staged if it is in the way.
+    #[inline(always)]
+    pub fn make_room(&mut self, packets: usize, longest: u32) -> bool {
+        match &mut self.tx {
+            Some(tx) if longest <= tx.max_len => {
+                if tx.staged.len() + packets > TX_BURST {
+                    tx.flush(self.port, self.counters);
+                }
+                true
+            }
+            _ => false,
+        }
+    }
+
     /// Stages the next `packets` of `mbufs`, of `bytes` bytes together, for which [`Out::has_room`].
     #[inline(always)]
     pub fn stage_next(&mut self, mbufs: &mut Drain<'_>, packets: usize, bytes: u64) {

@@ -351,7 +351,9 @@ impl FlowStore {
             .filter_map(|slot| {
                 let flow = self.get(slot)?;
                 let new = self.slab.stats(slot).0.wrapping_sub(flow.packets);
-                Some((if new > 0 { now } else { flow.used }, new, slot))
+                // The packet that a megaflow was made for was counted when it was let go.
+                let used_since = new > u64::from(flow.packets == 0);
+                Some((if used_since { now } else { flow.used }, new, slot))
             })
             .collect();
         sample.sort_unstable();

@@ -44,7 +44,7 @@ impl SlowPath {
     /// Answers a bounded number of a worker's upcalls.
     pub(super) fn upcalls(&mut self, worker: usize, now: Instant) -> bool {
         for n in 0..UPCALLS_PER_TURN {
-            let Some(upcall) = self.workers[worker].link.next_upcall() else { return n > 0 };
+            let Some(upcall) = self.workers[worker].link.upcalls.pop() else { return n > 0 };
             match upcall {
                 Upcall::Miss { pending, key } => self.miss(worker, pending, &key, now),
                 Upcall::Neighbour(adjacency) => self.neighbour_wanted(adjacency, now),

@@ -306,8 +306,7 @@ impl Intake<'_> {
     /// another one's answer.
     #[inline(always)]
     pub fn recall(&mut self, of: &PlainTunnel) -> Option<PortId> {
-        let tunnel = self.memo(of).tunnel;
-        (tunnel != 0).then_some(PortId(tunnel))
+        self.memo(of).map(|memo| PortId(memo.tunnel))
     }
 
     /// [`Intake::recall`], and the slot of the megaflow that all packets of that tunnel go by, if there is one. `slot`
@@ -319,12 +318,9 @@ impl Intake<'_> {
         epoch: u64,
         slot: impl FnOnce(PortId) -> Option<u32>,
     ) -> Option<(PortId, Option<u32>)> {
-        let memo = self.memo(of);
+        let memo = self.memo(of)?;
         let port = PortId(memo.tunnel);
         if memo.epoch != epoch {
-            if memo.tunnel == 0 {
-                return None;
-            }
             let Some(slot) = slot(port) else { return Some((port, None)) };
             (memo.slot, memo.epoch) = (slot, epoch);
         }
@@ -337,29 +333,30 @@ impl Intake<'_> {
         rte::prefetch(&raw const self.memos[set(&of)]);
     }
 
-    /// The memo for a packet, whose tunnel is 0 if no port takes it.
+    /// The memo for a packet; `None` if no port takes it.
     #[inline(always)]
-    fn memo(&mut self, of: &PlainTunnel) -> &mut Memo {
+    fn memo(&mut self, of: &PlainTunnel) -> Option<&mut Memo> {
         let at = set(of);
         let [first, second] = &self.memos[at].0;
         if first.of == *of && first.tunnel != 0 {
-            return &mut self.memos[at].0[0];
+            return Some(&mut self.memos[at].0[0]);
         }
         if second.of == *of && second.tunnel != 0 {
-            return &mut self.memos[at].0[1];
+            return Some(&mut self.memos[at].0[1]);
         }
         self.remember(at, of)
     }
 
-    /// Asks the table, and remembers the answer instead of the older of the set's.
+    /// Asks the table, and remembers the answer instead of the older of the set's. That nobody takes a packet is not
+    /// remembered: who sends chooses the VNI, and would drive others out.
     #[cold]
     #[inline(never)]
-    fn remember(&mut self, at: usize, of: &PlainTunnel) -> &mut Memo {
-        let found = self.find_v4(of.vni(), of.src(), of.dst(), of.udp_dst());
+    fn remember(&mut self, at: usize, of: &PlainTunnel) -> Option<&mut Memo> {
+        let found = self.find_v4(of.vni(), of.src(), of.dst(), of.udp_dst())?;
         let set = &mut self.memos[at].0;
         set[1] = set[0];
-        set[0] = Memo { of: *of, tunnel: found.map_or(0, |port| port.0), slot: 0, epoch: 0 };
-        &mut set[0]
+        set[0] = Memo { of: *of, tunnel: found.0, slot: 0, epoch: 0 };
+        Some(&mut set[0])
     }
 }
 
@@ -475,6 +472,25 @@ mod tests {
                 prop_assert_eq!(intake.recall(&outer.tunnel()), expected, "remembered");
             }
         }
+    }
+
+    #[test]
+    fn packets_that_nobody_takes_drive_no_answer_out() {
+        let mut termination = Termination::default();
+        termination.add_underlay(MacAddr::ZERO, vec![IpAddr::V4(0.into())], [PortId(1)]);
+        let of = TunnelMatch { vni: Some(7), remote: None, local: None, dst_port: 4789 };
+        termination.add_tunnel(of, EncapExt::None, PortId(2)).unwrap();
+        let tunnel = |vni: u32| PlainTunnel {
+            addresses: 0,
+            port_and_vni: u64::from(plain_port(4789)) | u64::from((vni << 8).swap_bytes()) << 32,
+        };
+        let mut intake = termination.intake(PortId(1)).unwrap();
+        assert_eq!(intake.recall(&tunnel(7)), Some(PortId(2)));
+        for vni in (0..20_000).filter(|vni| *vni != 7) {
+            assert_eq!(intake.recall(&tunnel(vni)), None);
+        }
+        let left = termination.memos.iter().flat_map(|set| set.0).filter(|memo| memo.of == tunnel(7)).count();
+        assert_eq!(left, 1);
     }
 
     #[test]

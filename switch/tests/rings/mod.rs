@@ -220,7 +220,7 @@ impl Net {
             let worked = self.worker().poll();
             self.slow.turn();
             let waits =
-                self.slow.workers.iter().any(|w| !w.link.commands.is_empty() || !w.link.has_no_upcalls());
+                self.slow.workers.iter().any(|w| !w.link.commands.is_empty() || !w.link.upcalls.is_empty());
             quiet = if worked || waits { 0 } else { quiet + 1 };
         }
     }

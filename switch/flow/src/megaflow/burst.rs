@@ -122,14 +122,22 @@ impl MegaflowTable {
         programs: &mut [u32],
     ) -> bool {
         let Some(ids) = self.plain(in_port) else { return false };
-        let (view, scratch, _) = self.split();
-        match view.subtables[ids.0 as usize].len {
+        let (view, scratch, heat) = self.split();
+        let by_second = match view.subtables[ids.0 as usize].len {
             1 => whole_plain::<1>(view, ids, keys, scratch, hits, programs),
             2 => whole_plain::<2>(view, ids, keys, scratch, hits, programs),
             3 => whole_plain::<3>(view, ids, keys, scratch, hits, programs),
             4 => whole_plain::<4>(view, ids, keys, scratch, hits, programs),
-            _ => false,
+            _ => None,
+        };
+        let Some(by_second) = by_second else { return false };
+        if ids.1 != NONE {
+            let (first, second) = (&heat[ids.0 as usize], &heat[ids.1 as usize]);
+            let by_first = keys.len() as u32 - by_second;
+            let (first, second) = (first.saturating_add(by_first), second.saturating_add(by_second));
+            (heat[ids.0 as usize], heat[ids.1 as usize]) = (first, second);
         }
+        true
     }
 
     /// Looks up the packets of `list`, from any in-ports; what matches gets its slot in `hits`.
@@ -237,7 +245,8 @@ fn whole<const N: usize>(
 }
 
 /// [`whole`] for ordinary frames, of which the keys were not made: gives the programs too. The few that the first
-/// subtable does not have are looked for in the second, if there is one. False when one has no megaflow.
+/// subtable does not have are looked for in the second, if there is one. Says how many were found there; `None` when
+/// one has no megaflow.
 #[inline(never)]
 fn whole_plain<const N: usize>(
     view: View<'_>,
@@ -246,10 +255,11 @@ fn whole_plain<const N: usize>(
     scratch: &mut Scratch,
     hits: &mut [u32],
     programs: &mut [u32],
-) -> bool {
+) -> Option<u32> {
     let tag = state_tag(id);
     candidates::<N, _>(view, id, keys, scratch, hits);
     let words = &scratch.words;
+    let mut by_second = 0;
     let count = keys.len().min(hits.len()).min(programs.len()).min(BURST);
     let (hits, programs) = (&mut hits[..count], &mut programs[..count]);
     for i in 0..count {
@@ -260,11 +270,11 @@ fn whole_plain<const N: usize>(
         hits[i] = retry_plain(view, id, &keys[i]);
         if hits[i] == MISS && second != NONE {
             hits[i] = retry_plain(view, second, &keys[i]);
+            by_second += 1;
         }
-        let Some(line) = view.lines.get(hits[i] as usize) else { return false };
-        programs[i] = line[STATE].load(Relaxed) as u32;
+        programs[i] = view.lines.get(hits[i] as usize)?[STATE].load(Relaxed) as u32;
     }
-    true
+    Some(by_second)
 }
 
 /// [`retry`] by the words of the key that subtable `id` looks at.

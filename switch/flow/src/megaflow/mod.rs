@@ -260,6 +260,9 @@ impl MegaflowTable {
         let line = &self.slab.lines()[slot as usize];
         line[STATE].store(0, Relaxed);
         let stats = slab::stats(line);
+        // Whoever reads the slot before the next megaflow is in it must not take these for that one's.
+        line[PACKETS].store(0, Relaxed);
+        line[BYTES].store(0, Relaxed);
         self.population[id as usize] -= 1;
         if self.population[id as usize] == 0 {
             self.drop_subtable(id);

@@ -111,8 +111,7 @@ impl Slab {
 
     /// Packets and bytes that the megaflow in `slot` has handled; zeros for a slot beyond the slab.
     ///
-    /// Each number is exact at some moment, the two not necessarily at the same one. A slot keeps its
-    /// last numbers until the next megaflow is put there.
+    /// Each number is exact at some moment, the two not necessarily at the same one. Those of a free slot are zero.
     #[inline]
     pub fn stats(&self, slot: u32) -> (u64, u64) {
         self.lines().get(slot as usize).map_or((0, 0), stats)
