@@ -14,9 +14,10 @@ mod lookup;
 pub use lookup::{Lookup, LookupStats, PlainAnswer};
 
 use crate::hash::{PlainOrigin, cache_hash, plain_cache_hash};
-use crate::megaflow::{BURST, Lines, List, MISS, MegaflowTable, PlainWords, View};
+use crate::megaflow::{BURST, Lines, List, MISS, MegaflowTable, View};
 use crate::prefetch::{equal_lanes, prefetch_at};
 use wire::key::FlowKey;
+use wire::plain::PlainWords;
 
 /// Flows that a cache holds unless the settings say otherwise.
 pub const DEFAULT_FLOWS: usize = 64 << 10;

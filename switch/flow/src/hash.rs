@@ -7,7 +7,7 @@
 //! are the same under every seed, it can be keyed: the megaflow table draws its secrets at random.
 
 use wire::key::{FRAG_ANY, FRAG_LATER, FlowKey, TUN_IPV6};
-use wire::plain::PlainInner;
+use wire::plain::PlainWords;
 
 /// Secrets of the two hashes below: the first hexadecimal digits of pi, any odd-looking numbers would do.
 /// They are fixed, so that a flow keeps its source port and its select bucket over a restart.
@@ -77,13 +77,7 @@ pub fn flow_hash(key: &FlowKey) -> u32 {
 
 /// [`flow_hash`] of an ordinary frame, without its key.
 #[inline(always)]
-pub fn plain_flow_hash(inner: &PlainInner) -> u32 {
-    plain_words_hash(&inner.words)
-}
-
-/// [`flow_hash`] of an ordinary frame by words 2 to 5 of its key.
-#[inline(always)]
-pub fn plain_words_hash(words: &[u64; 4]) -> u32 {
+pub fn plain_flow_hash(words: &PlainWords) -> u32 {
     let hash = finish(plain_pairs(words));
     (hash ^ (hash >> 32)) as u32
 }
@@ -108,15 +102,15 @@ impl PlainOrigin {
     }
 }
 
-/// [`cache_hash`] of an ordinary frame by words 2 to 5 of its key.
+/// [`cache_hash`] of an ordinary frame, without its key.
 #[inline(always)]
-pub(crate) fn plain_cache_hash(words: &[u64; 4], origin: PlainOrigin) -> u64 {
+pub(crate) fn plain_cache_hash(words: &PlainWords, origin: PlainOrigin) -> u64 {
     finish(plain_pairs(words) ^ origin.hash())
 }
 
 /// [`flow_pairs`] of an ordinary frame.
 #[inline(always)]
-fn plain_pairs(words: &[u64; 4]) -> u64 {
+fn plain_pairs(words: &PlainWords) -> u64 {
     fold(words[0] ^ SECRET[0], words[1] ^ SECRET[1])
         ^ fold(words[2] ^ SECRET[2], (words[3] & TRANSPORT) ^ SECRET[3])
 }
@@ -183,13 +177,13 @@ mod tests {
             }
             let mut key = FlowKey::ZERO;
             let parsed = wire::parse::extract_general(&frame, &mut key);
-            let inner = PlainInner::read(&frame);
-            if let Some(inner) = inner {
-                prop_assert_eq!(plain_flow_hash(&inner), flow_hash(&key));
+            let inner = wire::plain::plain_words(&frame);
+            if let Some(words) = inner {
+                prop_assert_eq!(plain_flow_hash(&words), flow_hash(&key));
                 (key.in_port, key.tun_id, key.tun_dst) = (u32::from(len) + 3, u32::from(proto), 77.into());
                 let origin =
                     PlainOrigin { in_port: key.in_port, tun_id: key.tun_id, addresses: key.words()[1] };
-                prop_assert_eq!(plain_cache_hash(&inner.words, origin), cache_hash(&key));
+                prop_assert_eq!(plain_cache_hash(&words, origin), cache_hash(&key));
             }
             let tcp_or_udp = matches!(proto, 6 | 17) && parsed.is_ok_and(|p| p.l4 == 34 && p.anomaly.is_none());
             prop_assert_eq!(inner.is_some(), tcp_or_udp && frame.len() >= 54 && key.nw_frag == 0);

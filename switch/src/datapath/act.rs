@@ -8,7 +8,7 @@ use super::key::{InnerCount, PacketInfo, Wrapped, unwrap_each};
 use super::message::Upcall;
 use super::{BURST, Batch, Path};
 use flow::drop::DropReason;
-use flow::hash::{flow_hash, plain_words_hash};
+use flow::hash::{flow_hash, plain_flow_hash};
 use flow::program::{AdjacencyId, Op, Policy, PortId, Program, ProgramId, PuntReason};
 use rte::burst::Drain;
 use rte::{Burst, Mbuf};
@@ -16,7 +16,7 @@ use wire::ecn::{ECN_CE, ECN_MASK, set_ce};
 use wire::encap::{ENCAP_V4_LEN, INNER_MAX_LEN};
 use wire::key::FlowKey;
 use wire::parse::{Anomaly, extract};
-use wire::plain::PlainInner;
+use wire::plain::plain_words;
 use wire::proto::{ETH_IPV4, ETH_IPV6, ETHERNET_LEN};
 
 /// A program as a worker keeps it: the common ones are single operations.
@@ -127,9 +127,9 @@ impl Inners {
         let (mut bytes, mut longest, mut headroom) = (0, 0, usize::MAX);
         for (at, mbuf) in mbufs.iter_mut().enumerate().take(BURST) {
             if mbuf.segment_count() == 1
-                && let Some(PlainInner { words }) = PlainInner::read(mbuf.data())
+                && let Some(words) = plain_words(mbuf.data())
             {
-                self.list[at] = Inner { flow_hash: plain_words_hash(&words), ip: InnerIp::plain(&words) };
+                self.list[at] = Inner { flow_hash: plain_flow_hash(&words), ip: InnerIp::plain(&words) };
             } else {
                 match unusual_inner(mbuf, counters) {
                     Ok(inner) => self.list[at] = inner,
@@ -381,7 +381,7 @@ impl Path {
             return;
         };
         let mut out = self.tx.to(header.egress, &self.counters);
-        let counters = &self.counters.port(header.tunnel);
+        let counters = self.counters.port(header.tunnel);
         let mut sent = inners.sum;
         if inners.is_plain && out.has_room(count, inners.longest + ENCAP_V4_LEN as u32) {
             write_headers(header, adjacency, &mut mbufs.rest_mut()[..count], inners);
@@ -461,7 +461,7 @@ impl Path {
             return;
         };
         let mut out = self.tx.to(header.egress, &self.counters);
-        let counters = &self.counters.port(header.tunnel);
+        let counters = self.counters.port(header.tunnel);
         for ((key, info), mut mbuf) in run.keys.iter().zip(run.infos).zip(run.mbufs) {
             if let Err(reason) = strip_if_tunnelled(&mut mbuf, key, info) {
                 self.counters.count_drop(PortId(key.in_port as u16), reason, 1);
@@ -578,7 +578,7 @@ impl Path {
             self.underlay_ops(id, mbuf, key);
             true
         };
-        let counters = &self.counters.port(tunnel);
+        let counters = self.counters.port(tunnel);
         if sent {
             counters.tx_packets.add(1);
             counters.tx_bytes.add(inner_len as u64);

@@ -5,11 +5,11 @@
 
 use super::hold::List;
 use flow::drop::DropReason;
-use flow::megaflow::PlainWords;
 use flow::program::{AdjacencyId, Op, PortId};
 use wire::ecn::ecn_encap;
 use wire::encap::{ENCAP_V4_LEN, EncapPatch, EncapTemplate, EncapV4, EncapV4Ready, source_port};
 use wire::key::FlowKey;
+use wire::plain::{PlainWords, plain_tos, plain_ttl};
 use wire::proto::{ETH_IPV4, ETH_IPV6};
 
 /// Packets that may wait for one neighbour.
@@ -97,7 +97,7 @@ impl InnerIp {
     /// Of an ordinary packet, which is IPv4.
     #[inline(always)]
     pub fn plain(words: &PlainWords) -> InnerIp {
-        InnerIp { is_ip: true, tos: (words[3] >> 40) as u8, ttl: (words[3] >> 48) as u8 }
+        InnerIp { is_ip: true, tos: plain_tos(words), ttl: plain_ttl(words) }
     }
 }
 

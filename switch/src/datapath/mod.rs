@@ -26,7 +26,7 @@ use act::Compiled;
 use adjacency::Adjacencies;
 use counters::WorkerCounters;
 use flow::cache::{FlowCache, Lookup};
-use flow::megaflow::{MegaflowTable, PlainWords, Slab};
+use flow::megaflow::{MegaflowTable, Slab};
 use flow::program::{MAX_PORTS, PortId};
 use hold::{Cells, PendingFlows};
 use key::{PacketInfo, Recognised, Unkeyed};
@@ -38,6 +38,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use tx::TxStage;
 use wire::key::FlowKey;
+use wire::plain::PlainWords;
 
 /// Packets taken from an RX queue at a time.
 pub const BURST: usize = 32;
@@ -223,15 +224,16 @@ impl Worker {
                     self.path.act_unkeyed(&mut self.batch);
                     true
                 }
-                Recognised::Tunnel(tunnel) => self.path.plain(&mut self.batch, tunnel, true),
+                Recognised::Tunnel(tunnel) => {
+                    self.path.takes_plain(tunnel) && self.path.plain(&mut self.batch, tunnel, true)
+                }
                 Recognised::Nothing => false,
             }
         } else if let Some(slot) = shortcuts.find(port) {
             self.path.forward_all(&mut self.batch.mbufs, bytes, slot, port);
             return true;
         } else {
-            let in_port = u32::from(port.0);
-            if !self.path.lookup.takes_plain(in_port) || self.path.pending.holds(in_port) || !tries.next() {
+            if !self.path.takes_plain(port) || !tries.next() {
                 return false;
             }
             self.path.plain(&mut self.batch, port, false)

@@ -12,13 +12,12 @@ use super::counters::WorkerCounters;
 use super::key::unwrap_each;
 use super::{BURST, Batch, Path};
 use flow::cache::PlainAnswer;
-use flow::hash::{PlainOrigin, plain_words_hash};
-use flow::megaflow::PlainWords;
+use flow::hash::{PlainOrigin, plain_flow_hash};
 use flow::program::PortId;
 use rte::Mbuf;
 use wire::ecn::ECN_MASK;
 use wire::encap::ENCAP_V4_LEN;
-use wire::plain::{PLAIN_HEADERS, PlainInner};
+use wire::plain::{PLAIN_HEADERS, PlainWords, plain_tos, plain_words};
 
 /// Bursts that go the long way at once after so many in a row that had to, at most.
 const MAX_SKIP: u8 = 32;
@@ -50,14 +49,19 @@ impl Tries {
 }
 
 impl Path {
-    /// Takes a burst from `port` the short way; if that is a vxlan port, the packets are still `wrapped` in outer headers,
+    /// Whether the short way may be open to packets from `port`: not while flows from there wait for decisions, which
+    /// later packets of theirs must stay behind.
+    #[inline(always)]
+    pub(super) fn takes_plain(&self, port: PortId) -> bool {
+        let in_port = u32::from(port.0);
+        self.lookup.takes_plain(in_port) && !self.pending.holds(in_port)
+    }
+
+    /// Takes a burst from `port`, for which [`Path::takes_plain`], the short way; if that is a vxlan port, the packets are still `wrapped` in outer headers,
     /// which have been read. False when it cannot go there: nothing has been done then.
     #[inline(never)]
     pub(super) fn plain(&mut self, batch: &mut Batch, port: PortId, wrapped: bool) -> bool {
         let in_port = u32::from(port.0);
-        if self.pending.holds(in_port) || !self.lookup.takes_plain(in_port) {
-            return false;
-        }
         let count = batch.mbufs.len();
         let (words, lens) = (&mut batch.words[..count], &mut batch.lens[..count]);
         let (hits, programs) = (&mut batch.hits[..count], &mut batch.programs[..count]);
@@ -157,7 +161,7 @@ impl Path {
                         (self.adjacencies.made(*id, *vni), self.adjacencies.get(*id))
                     && let Some(room) = mbuf.prepend_array()
                 {
-                    let (flow_hash, inner) = (plain_words_hash(words), InnerIp::plain(words));
+                    let (flow_hash, inner) = (plain_flow_hash(words), InnerIp::plain(words));
                     header.write(room, *len as u16, flow_hash, inner, || adjacency);
                 }
             }
@@ -212,7 +216,7 @@ fn write_each(mbufs: &mut [Mbuf], headers: &[&Header; BURST], words: &[PlainWord
     for ((mbuf, header), words) in mbufs.iter_mut().zip(headers).zip(words) {
         let len = mbuf.data_len() as u16;
         if let Some(room) = mbuf.prepend_array() {
-            header.write_plain(room, len, plain_words_hash(words));
+            header.write_plain(room, len, plain_flow_hash(words));
         }
     }
 }
@@ -237,39 +241,32 @@ struct Frames {
 /// Reads the frames of a burst; `None` when one of them is not ordinary.
 #[inline(never)]
 fn read(mbufs: &[Mbuf], words: &mut [PlainWords], lens: &mut [u32]) -> Option<Frames> {
-    let (mut bytes, mut longest, mut headroom, mut bits) = (0, 0, usize::MAX, 0);
+    let (mut bytes, mut longest, mut headroom, mut tos) = (0, 0, usize::MAX, 0);
     let count = mbufs.len().min(words.len()).min(lens.len());
     for i in 0..count {
         let mbuf = &mbufs[i];
-        let inner = PlainInner::read(mbuf.data()).filter(|_| mbuf.segment_count() == 1)?;
+        let inner = plain_words(mbuf.data()).filter(|_| mbuf.segment_count() == 1)?;
         let len = mbuf.data_len() as u32;
-        (words[i], lens[i]) = (inner.words, len);
+        (words[i], lens[i]) = (inner, len);
         bytes += u64::from(len);
         longest = longest.max(len);
         headroom = headroom.min(mbuf.headroom());
-        bits |= inner.words[3];
+        tos |= plain_tos(&inner);
     }
-    Some(Frames { bytes, longest, headroom, tos: (bits >> 40) as u8, tunnel: None, cached: false })
+    Some(Frames { bytes, longest, headroom, tos, tunnel: None, cached: false })
 }
 
 /// [`read`] for frames inside of outer headers; `lens` has their lengths.
 #[inline(never)]
 fn read_wrapped(mbufs: &[Mbuf], words: &mut [PlainWords], lens: &[u32]) -> Option<Frames> {
-    let (mut bytes, mut longest, mut bits) = (0, 0, 0);
+    let (mut bytes, mut longest, mut tos) = (0, 0, 0);
     for ((mbuf, words), len) in mbufs.iter().zip(words).zip(lens) {
         let frame = mbuf.data().get(PLAIN_HEADERS..)?.get(..*len as usize)?;
-        *words = PlainInner::read(frame)?.words;
+        *words = plain_words(frame)?;
         bytes += u64::from(*len);
         longest = longest.max(*len);
-        bits |= words[3];
+        tos |= plain_tos(words);
     }
     // What they are in takes the room of what will take its place.
-    Some(Frames {
-        bytes,
-        longest,
-        headroom: PLAIN_HEADERS,
-        tos: (bits >> 40) as u8,
-        tunnel: None,
-        cached: false,
-    })
+    Some(Frames { bytes, longest, headroom: PLAIN_HEADERS, tos, tunnel: None, cached: false })
 }

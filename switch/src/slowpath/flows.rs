@@ -11,10 +11,11 @@ use hashbrown::HashTable;
 use rustc_hash::{FxHashMap, FxHashSet};
 use smallvec::SmallVec;
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::hash::{BuildHasher, Hasher};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use wire::key::{FlowKey, FlowMask};
+use wire::key::{FlowKey, FlowMask, KEY_WORDS};
 
 /// A megaflow as the slow path knows it.
 #[derive(Debug)]
@@ -82,55 +83,6 @@ fn hash(secret: &RandomState, key: &FlowKey, mask: &FlowMask) -> u64 {
     hasher.finish()
 }
 
-/// How many megaflows have each mask: scraped every few seconds, when nobody wants to wait for a look at all.
-#[derive(Debug, Default)]
-struct Masks {
-    /// Never one without megaflows.
-    users: FxHashMap<FlowMask, usize>,
-    /// The mask of the last megaflow that came, and how many like it came in a row: not yet in `users`.
-    run: Option<(FlowMask, usize)>,
-}
-
-impl Masks {
-    fn add(&mut self, mask: &FlowMask) {
-        match &mut self.run {
-            Some((last, more)) if last == mask => *more += 1,
-            _ => {
-                self.settle();
-                self.run = Some((*mask, 1));
-            }
-        }
-    }
-
-    fn settle(&mut self) {
-        if let Some((mask, more)) = self.run.take() {
-            *self.users.entry(mask).or_default() += more;
-        }
-    }
-
-    fn remove(&mut self, mask: &FlowMask) {
-        if let Some((last, more)) = &mut self.run
-            && last == mask
-            && *more > 1
-        {
-            *more -= 1;
-            return;
-        }
-        self.settle();
-        if let Some(users) = self.users.get_mut(mask) {
-            *users -= 1;
-            if *users == 0 {
-                self.users.remove(mask);
-            }
-        }
-    }
-
-    fn len(&self) -> usize {
-        let new = self.run.is_some_and(|(mask, _)| !self.users.contains_key(&mask));
-        self.users.len() + usize::from(new)
-    }
-}
-
 /// Where in a [`FlowStore`] a megaflow with a certain key and mask goes.
 #[derive(Debug)]
 pub struct Place(u64);
@@ -150,7 +102,8 @@ pub struct FlowStore {
     /// Hash of each slot's key and mask: whole tables are taken out by it without a look at either.
     hashes: Vec<u64>,
     by_dependency: HashMap<Dependency, FxHashSet<u32>>,
-    masks: Masks,
+    /// How many megaflows have each mask, by its words: counted here, because a scrape does not look at them all.
+    masks: FxHashMap<[u64; KEY_WORDS], usize>,
     /// Secret of the hash: packets choose the keys.
     secret: RandomState,
 }
@@ -169,7 +122,7 @@ impl FlowStore {
             by_key: HashTable::new(),
             hashes: vec![0; count],
             by_dependency: HashMap::new(),
-            masks: Masks::default(),
+            masks: FxHashMap::default(),
             secret: RandomState::default(),
         }
     }
@@ -212,7 +165,7 @@ impl FlowStore {
     pub fn insert(&mut self, Place(place): Place, flow: Megaflow) -> Result<u32, Megaflow> {
         let Some(slot) = self.free.pop() else { return Err(flow) };
         self.depend(slot, &flow.dependencies);
-        self.masks.add(&flow.mask);
+        *self.masks.entry(*flow.mask.words()).or_default() += 1;
         let flow = match self.spare.pop() {
             Some(mut spare) => {
                 *spare = flow;
@@ -284,7 +237,12 @@ impl FlowStore {
             entry.remove();
         }
         self.independ(slot, &flow.dependencies);
-        self.masks.remove(&flow.mask);
+        if let Entry::Occupied(mut users) = self.masks.entry(*flow.mask.words()) {
+            *users.get_mut() -= 1;
+            if *users.get() == 0 {
+                users.remove();
+            }
+        }
         let program = flow.program;
         self.slots[slot as usize] = Slot::Leaving(flow);
         self.live -= 1;

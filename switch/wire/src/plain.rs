@@ -132,20 +132,26 @@ impl PlainOuter {
     }
 }
 
-/// What an encapsulation wants of an ordinary inner frame (untagged IPv4 without options or fragments, TCP or
-/// UDP), read out of the frame: no key is needed for it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct PlainInner {
-    /// Words 2 to 5 of the frame's [`FlowKey`](crate::key::FlowKey).
-    pub words: [u64; 4],
+/// Words 2 to 5 of the [`FlowKey`](crate::key::FlowKey) of an ordinary frame (untagged IPv4 without options or fragments,
+/// TCP or UDP): addresses, EtherType, protocol, TOS, TTL and ports. What lookups and encapsulation want of it without a key.
+pub type PlainWords = [u64; 4];
+
+/// Reads a frame; `None` when it is not an ordinary one, and [`crate::parse::extract`] is to be asked.
+#[inline(always)]
+pub fn plain_words(frame: &[u8]) -> Option<PlainWords> {
+    Some(Common::read(frame)?.words)
 }
 
-impl PlainInner {
-    /// Reads the frame; `None` when it is of another kind, and [`crate::parse::extract`] is to be asked.
-    #[inline(always)]
-    pub fn read(frame: &[u8]) -> Option<PlainInner> {
-        Some(PlainInner { words: Common::read(frame)?.words })
-    }
+/// TOS of an ordinary frame.
+#[inline(always)]
+pub const fn plain_tos(words: &PlainWords) -> u8 {
+    words[3].to_le_bytes()[5]
+}
+
+/// TTL of an ordinary frame.
+#[inline(always)]
+pub const fn plain_ttl(words: &PlainWords) -> u8 {
+    words[3].to_le_bytes()[6]
 }
 
 /// A MAC address as [`PlainOuter::dl_dst`] has it.

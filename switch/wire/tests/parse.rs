@@ -8,7 +8,7 @@ use wire::key::{FRAG_ANY, FRAG_LATER, FlowKey, KEY_WORDS};
 use wire::parse::{
     Anomaly, EthernetTruncated, Origin, Parsed, extract, extract_from, extract_general, extract_l2,
 };
-use wire::plain::PlainInner;
+use wire::plain::{plain_tos, plain_ttl, plain_words};
 
 /// A key full of leftovers, to see what is zeroed and what is not touched.
 fn dirty() -> FlowKey {
@@ -49,8 +49,9 @@ fn agreed(frame: &[u8]) -> (FlowKey, Result<Parsed, EthernetTruncated>) {
     assert_eq!((apart.in_port, apart.tun_id, apart.tun_flags), (7, 0, 0));
     let _ = extract_general(frame, &mut apart);
     assert_eq!(whole, apart, "{frame:02x?}");
-    if let Some(inner) = PlainInner::read(frame) {
-        assert_eq!(inner.words[..], whole.words()[2..6], "{frame:02x?}");
+    if let Some(words) = plain_words(frame) {
+        assert_eq!(words[..], whole.words()[2..6], "{frame:02x?}");
+        assert_eq!((plain_tos(&words), plain_ttl(&words)), (whole.nw_tos, whole.nw_ttl), "{frame:02x?}");
         assert_eq!(parsed.map(|parsed| (parsed.l3, parsed.l4, parsed.anomaly)), Ok((14, 34, None)));
     }
     let expected = match naive::extract(frame) {

@@ -2,8 +2,9 @@
 
 use super::FlowCache;
 use crate::hash::PlainOrigin;
-use crate::megaflow::{BURST, List, MISS, MegaflowTable, PlainWords};
+use crate::megaflow::{BURST, List, MISS, MegaflowTable};
 use wire::key::FlowKey;
+use wire::plain::PlainWords;
 
 /// Masks of an in-port up to which a lookup in the megaflow table costs less than one in the cache.
 const CACHE_ABOVE: u16 = 2;

@@ -11,12 +11,13 @@
 
 use super::index::{self, Bucket, LANES, OVERFLOW, SLOTS};
 use super::slab::STATE;
-use super::subtable::{INLINE, NONE, PLAIN, PlainWords, Words};
+use super::subtable::{INLINE, NONE, PLAIN, Words};
 use super::view::{View, state_tag};
 use super::{BURST, MISS, MegaflowTable};
 use crate::prefetch::prefetch_at;
 use core::sync::atomic::Ordering::Relaxed;
 use wire::key::FlowKey;
+use wire::plain::PlainWords;
 
 /// Which packets of a burst, by number.
 #[derive(Clone, Copy, Default)]

@@ -22,7 +22,6 @@ mod tests;
 mod view;
 
 pub use slab::Slab;
-pub use subtable::PlainWords;
 
 pub(crate) use burst::List;
 pub(crate) use slab::Lines;
@@ -404,7 +403,7 @@ impl MegaflowTable {
     }
 
     /// The one or two subtables of an in-port whose ordinary frames can be looked up without keys, as they look at
-    /// nothing but [`PlainWords`]; [`NONE`] instead of a second.
+    /// nothing but [`PlainWords`](wire::plain::PlainWords); [`NONE`] instead of a second.
     #[inline(always)]
     fn plain(&self, in_port: u32) -> Option<(u16, u16)> {
         let port = self.port(in_port);

@@ -4,6 +4,7 @@ use crate::hash::fold;
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
 use wire::key::{FlowKey, FlowMask, KEY_WORDS};
+use wire::plain::PlainWords;
 
 /// Masked key words that a megaflow's own cache line holds.
 pub(super) const INLINE: usize = 5;
@@ -45,9 +46,6 @@ const ALL_WORDS: [Word; KEY_WORDS] =
 
 /// The words that ordinary frames of one in-port differ in: see [`PlainWords`].
 pub(super) const PLAIN: [Word; 4] = [W2, W3, W4, W5];
-
-/// Words 2 to 5 of the key of an ordinary frame: addresses, EtherType, tag, protocol and ports.
-pub type PlainWords = [u64; 4];
 
 /// What words can be taken from.
 pub(super) trait Words {

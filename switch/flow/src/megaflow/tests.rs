@@ -2,6 +2,7 @@
 
 use super::*;
 use proptest::prelude::*;
+use wire::plain::PlainWords;
 
 /// In-ports of the tests; the last one is out of the table's range.
 const PORTS: u32 = 4;

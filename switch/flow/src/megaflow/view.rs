@@ -2,10 +2,11 @@
 
 use super::index::{self, Bucket};
 use super::slab::{Line, STATE, VALID, WORDS};
-use super::subtable::{INLINE, PLAIN, PlainWords, Secrets, Subtable, Wide, Words};
+use super::subtable::{INLINE, PLAIN, Secrets, Subtable, Wide, Words};
 use crate::prefetch::prefetch_at;
 use core::sync::atomic::Ordering::Relaxed;
 use wire::key::FlowKey;
+use wire::plain::PlainWords;
 
 /// The parts of the table that a lookup reads, as slices: made once a burst.
 #[derive(Clone, Copy)]
