@@ -194,8 +194,8 @@ fn run(config: &str, rules: &[String], port: &str, bursts: &[Vec<Vec<u8>>], shor
     }
     let names = ["p1", "p2", "vx0", "vx1", "vx2", "up"];
     let counts = |name: &str| {
-        let c = &net.counters.ports[net.port(name).index()];
-        [&c.rx_packets, &c.rx_bytes, &c.tx_packets, &c.tx_bytes, &c.tx_dropped]
+        let c = net.counters.port(net.port(name));
+        [&c.rx.packets, &c.rx.bytes, &c.tx.packets, &c.tx.bytes, c.tx_dropped]
             .map(vxswitch::datapath::counters::Counter::get)
     };
     let ports = names.map(|name| (name.to_owned(), counts(name))).to_vec();
@@ -319,4 +319,70 @@ fn decapsulation_is_the_long_ways() {
     ] {
         compare("", &actions, "up", &bursts);
     }
+}
+
+/// Ordinary frames, numbered by the last byte of their source MAC address.
+fn ordinary(count: usize) -> Vec<Vec<u8>> {
+    let frame = |n: usize| {
+        let mut frame = udp(1, 2, 1000, 2000, n as u32);
+        frame.resize(60, 0);
+        frame[11] = n as u8;
+        frame
+    };
+    (0..count).map(frame).collect()
+}
+
+/// One remote, whose packets get the VNI that a rule sets: each of these rules has a header of its own.
+#[test]
+fn many_vnis_to_one_remote_in_a_burst_are_the_long_ways() {
+    let config = config("").replace("key = 100", "key = \"flow\"");
+    let actions = ["set_tunnel:5,output:vx0", "set_tunnel:6,output:vx0", "set_tunnel:0xfffffe,output:vx0"];
+    let bursts: Vec<Vec<Vec<u8>>> = ordinary(2048).chunks(32).map(<[_]>::to_vec).collect();
+    for looks in [Looks::AtOnePlace, Looks::AtSeveral] {
+        let of = |short| run(&config, &by_source("p1", &actions, looks), "p1", &bursts, short);
+        let (short, long) = (of(true), of(false));
+        // After the first bursts, which were new flows, not each is tried.
+        assert!(short.1 >= 256, "{looks:?}: {} packets without a key", short.1);
+        same(&short.0, &long.0, &format!("{looks:?}"));
+        let vnis: std::collections::BTreeSet<&[u8]> =
+            short.0.out.iter().flat_map(|(_, frames)| frames.iter().map(|frame| &frame[46..49])).collect();
+        assert_eq!(vnis.into_iter().collect::<Vec<_>>(), [&[0, 0, 5][..], &[0, 0, 6], &[0xff, 0xff, 0xfe]]);
+    }
+}
+
+/// An ARP answer of the peer `n` with the given last byte of its MAC address.
+fn arp_answer(n: u8, mac: u8) -> Vec<u8> {
+    let mac = [2, 0, 0, 0, 0x0a, mac];
+    let own = [2, 0, 0, 0, 0x0a, 1];
+    let mut frame = [own, mac].concat();
+    frame.extend([8, 6, 0, 1, 8, 0, 6, 4, 0, 2]);
+    frame.extend(mac.into_iter().chain([192, 168, 1, n]).chain(own).chain(OWN_IP.octets()));
+    frame
+}
+
+/// Headers that are ready are made again when a neighbour moves, the one that moved and the others.
+#[test]
+fn headers_follow_a_neighbour_that_moves() {
+    let config = config("");
+    let (head, rest) = config.split_once("neighbour = [").unwrap();
+    let (_, tail) = rest.split_once("]\n").unwrap();
+    let mut net = Net::new(&format!("{head}{tail}"));
+    let rules = by_source("p1", &["output:vx0", "output:vx1", "output:vx2"], Looks::AtOnePlace);
+    net.set_rules("br0", &rules.iter().map(String::as_str).collect::<Vec<_>>());
+    let frames = ordinary(30);
+    net.send("p1", &frames);
+    net.send("up", &[arp_answer(2, 0x52), arp_answer(3, 0x53), arp_answer(4, 0x54)]);
+    let mut macs = [0x52, 0x53, 0x54];
+    for (moved, to) in [(0, 0x62), (1, 0x63), (1, 0x73)] {
+        net.send("up", &[arp_answer(2 + moved as u8, to)]);
+        macs[moved] = to;
+        for _ in 0..3 {
+            let out = net.send("p1", &frames);
+            let found: Vec<u8> = out["up"].iter().map(|frame| frame[5]).collect();
+            let expected: Vec<u8> = (0..30).map(|n| macs[n % 3]).collect();
+            assert_eq!(found, expected, "after {moved} moved to {to:x}");
+        }
+    }
+    assert!(net.counters.keyless.get() >= 90, "{} packets without a key", net.counters.keyless.get());
+    net.finish();
 }

@@ -81,13 +81,13 @@ fn encapsulates_towards_the_remote_and_takes_its_answers() {
     assert_eq!(out.keys().collect::<Vec<_>>(), ["p1"]);
     assert_eq!(out["p1"], [back]);
     let vx = net.port("vx0");
-    let counts = &net.counters.ports[vx.index()];
+    let counts = net.counters.port(vx);
     assert_eq!(
-        (counts.tx_packets.get(), counts.tx_bytes.get()),
+        (counts.tx.packets.get(), counts.tx.bytes.get()),
         (1, inner.len() as u64),
         "inner frames count"
     );
-    assert_eq!((counts.rx_packets.get(), counts.rx_bytes.get()), (1, inner.len() as u64));
+    assert_eq!((counts.rx.packets.get(), counts.rx.bytes.get()), (1, inner.len() as u64));
     net.finish();
 }
 
@@ -393,8 +393,8 @@ fn a_frame_too_long_for_the_uplink_is_counted() {
     long.push(0);
     assert!(net.send("p1", &[long]).is_empty());
     assert_eq!(net.drops(DropReason::MtuExceeded), 1);
-    let counts = &net.counters.ports[net.port("vx0").index()];
-    assert_eq!((counts.tx_packets.get(), counts.tx_dropped.get()), (1, 1), "the tunnel sent one of two");
+    let counts = net.counters.port(net.port("vx0"));
+    assert_eq!((counts.tx.packets.get(), counts.tx_dropped.get()), (1, 1), "the tunnel sent one of two");
     net.finish();
 }
 

@@ -51,11 +51,11 @@ impl Totals {
     fn sum<'a>(workers: impl Iterator<Item = &'a WorkerCounters>, port: PortId) -> Totals {
         let mut sum = Totals::default();
         for counters in workers {
-            let of = &counters.ports[port.index()];
-            sum.rx_packets += of.rx_packets.get();
-            sum.rx_bytes += of.rx_bytes.get();
-            sum.tx_packets += of.tx_packets.get();
-            sum.tx_bytes += of.tx_bytes.get();
+            let of = counters.port(port);
+            sum.rx_packets += of.rx.packets.get();
+            sum.rx_bytes += of.rx.bytes.get();
+            sum.tx_packets += of.tx.packets.get();
+            sum.tx_bytes += of.tx.bytes.get();
             sum.tx_dropped += of.tx_dropped.get();
             for (total, reason) in sum.drops.iter_mut().zip(DropReason::ALL) {
                 *total += counters.drops(port, *reason);
@@ -86,11 +86,11 @@ mod tests {
     fn sums_workers_and_starts_over_for_a_new_port() {
         let workers: Vec<Arc<WorkerCounters>> = (0..2).map(|_| Arc::default()).collect();
         let port = PortId(3);
-        workers[0].ports[3].rx_packets.add(5);
-        workers[1].ports[3].rx_packets.add(7);
+        workers[0].port(port).rx.packets.add(5);
+        workers[1].port(port).rx.packets.add(7);
         let before = Totals::read(&workers, port);
         assert_eq!(before.rx_packets, 12);
-        workers[1].ports[3].tx_bytes.add(100);
+        workers[1].port(port).tx.bytes.add(100);
         let since = Totals::read(&workers, port).since(&before);
         assert_eq!((since.rx_packets, since.tx_bytes), (0, 100));
     }

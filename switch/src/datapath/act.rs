@@ -6,46 +6,20 @@ use super::counters::WorkerCounters;
 use super::hold::Held;
 use super::key::{InnerCount, PacketInfo, Wrapped, unwrap_each};
 use super::message::Upcall;
+use super::programs::{Compiled, Encap};
 use super::{BURST, Batch, Path};
 use flow::drop::DropReason;
 use flow::hash::{flow_hash, plain_flow_hash};
-use flow::program::{AdjacencyId, Op, Policy, PortId, Program, ProgramId, PuntReason};
+use flow::program::{AdjacencyId, Op, Policy, PortId, ProgramId, PuntReason};
 use rte::burst::Drain;
 use rte::{Burst, Mbuf};
 use wire::ecn::{ECN_CE, ECN_MASK, set_ce};
 use wire::encap::{ENCAP_V4_LEN, INNER_MAX_LEN};
 use wire::key::FlowKey;
 use wire::parse::{Anomaly, extract};
+use wire::pattern::FramePattern;
 use wire::plain::plain_words;
 use wire::proto::{ETH_IPV4, ETH_IPV6, ETHERNET_LEN};
-
-/// A program as a worker keeps it: the common ones are single operations.
-#[derive(Debug)]
-pub(super) enum Compiled {
-    /// One output.
-    Output(PortId),
-    /// One encapsulation.
-    Encap(AdjacencyId, u32),
-    /// A drop.
-    Drop(DropReason),
-    /// Anything else.
-    Ops(Box<Program>),
-}
-
-impl Compiled {
-    /// Compiles a program; gives the box back where it is not needed any more.
-    pub(super) fn new(program: Box<Program>) -> (Compiled, Option<Box<Program>>) {
-        let single = match *program.ops {
-            [] => Compiled::Drop(program.drop),
-            [Op::Output(port)] => Compiled::Output(port),
-            [Op::Encap { adjacency, vni, policy }] if policy == Policy::default() => {
-                Compiled::Encap(adjacency, vni)
-            }
-            _ => return (Compiled::Ops(program), None),
-        };
-        (single, Some(program))
-    }
-}
 
 /// Consecutive packets of a batch that have one program. Their mbufs are the next ones of `mbufs`, which is
 /// longer: it must be the last of what is zipped.
@@ -120,12 +94,26 @@ impl Inners {
         self.is_plain = failed == 0 && headroom >= ENCAP_V4_LEN;
     }
 
-    /// Reads frames of which there are no keys.
+    /// Reads frames of which there are no keys: as long as they are like the first, by its pattern, and from there on
+    /// each by itself.
     #[inline(never)]
     fn read(&mut self, mbufs: &mut [Mbuf], counters: &WorkerCounters) {
         let count = mbufs.len();
         let (mut bytes, mut longest, mut headroom) = (0, 0, usize::MAX);
-        for (at, mbuf) in mbufs.iter_mut().enumerate().take(BURST) {
+        let mut alike = 0;
+        if let Some((_, pattern)) = mbufs.first().and_then(|mbuf| FramePattern::new(mbuf.data())) {
+            for (mbuf, inner) in mbufs.iter().zip(&mut self.list) {
+                let Some(words) = pattern.read(mbuf.data()).filter(|_| mbuf.segment_count() == 1) else {
+                    break;
+                };
+                *inner = Inner { flow_hash: plain_flow_hash(&words), ip: InnerIp::plain(&words) };
+                bytes += mbuf.data_len();
+                longest = longest.max(mbuf.data_len());
+                headroom = headroom.min(mbuf.headroom());
+                alike += 1;
+            }
+        }
+        for (at, mbuf) in mbufs.iter_mut().enumerate().take(BURST).skip(alike) {
             if mbuf.segment_count() == 1
                 && let Some(words) = plain_words(mbuf.data())
             {
@@ -167,11 +155,11 @@ impl Inners {
 
 /// Writes outer headers in front of frames that have the room.
 #[inline(never)]
-fn write_headers(header: &Header, adjacency: Option<&Adjacency>, mbufs: &mut [Mbuf], inners: &Inners) {
+fn write_headers(header: &Header, of: Option<(&Adjacency, u32)>, mbufs: &mut [Mbuf], inners: &Inners) {
     for (mbuf, inner) in mbufs.iter_mut().zip(&inners.list) {
         let inner_len = mbuf.data_len() as u16;
         if let Some(room) = mbuf.prepend_array() {
-            header.write(room, inner_len, inner.flow_hash, inner.ip, || adjacency);
+            header.write(room, inner_len, inner.flow_hash, inner.ip, || of);
         }
     }
 }
@@ -226,9 +214,9 @@ impl Path {
                 end += 1;
             }
             let run = Run { mbufs: mbufs.by_ref(), keys: &keys[at..end], infos: &infos[at..end] };
-            match self.programs.get(program as usize) {
-                Some(Some(Compiled::Output(port))) => self.output_run(*port, run),
-                Some(Some(Compiled::Encap(adjacency, vni))) => self.encap_run(*adjacency, *vni, run),
+            match self.programs.get(program) {
+                Some(&Compiled::Output(port)) => self.output_run(port, run),
+                Some(&Compiled::Encap(encap)) => self.encap_run(program, encap, run),
                 _ => {
                     for ((key, info), mbuf) in run.keys.iter().zip(run.infos).zip(run.mbufs) {
                         self.run(ProgramId(program), mbuf, key, info);
@@ -242,11 +230,11 @@ impl Path {
     /// A burst whose packets all go by one megaflow with a shortcut: no key is made for them.
     #[inline(always)]
     pub(super) fn forward_all(&mut self, mbufs: &mut Burst<BURST>, bytes: u64, slot: u32, in_port: PortId) {
-        let program = self.lookup.table.program(slot) as usize;
+        let program = self.lookup.table.program(slot);
         let count = mbufs.len();
         let mut taken = Sent { packets: count as u64, bytes };
         let mut mbufs = mbufs.drain();
-        match self.programs.get(program).and_then(Option::as_ref) {
+        match self.programs.get(program) {
             Some(&Compiled::Output(port)) => {
                 let mut out = self.tx.to(port, &self.counters);
                 let lens = mbufs.rest_mut().iter().map(Mbuf::len);
@@ -266,11 +254,11 @@ impl Path {
                     }
                 }
             }
-            Some(&Compiled::Encap(adjacency, vni)) => {
+            Some(&Compiled::Encap(encap)) => {
                 let mut inners = Inners::NONE;
                 inners.read(mbufs.rest_mut(), &self.counters);
                 taken = inners.sum;
-                self.encap_next((adjacency, vni), &mut mbufs, count, &inners, |_| in_port);
+                self.encap_next((program, encap), &mut mbufs, count, &inners, |_| in_port);
             }
             _ => {}
         }
@@ -283,22 +271,21 @@ impl Path {
     #[inline(always)]
     pub(super) fn unwrap_all(&mut self, batch: &mut Batch, slot: u32, in_port: PortId, wrapped: Wrapped) {
         let count = batch.mbufs.len();
-        let counters = self.counters.port(in_port);
-        counters.rx_packets.add(count as u64);
-        counters.rx_bytes.add(wrapped.bytes);
+        self.counters.port(in_port).rx.add(count as u64, wrapped.bytes);
         self.counters.megaflow_hits.add(count as u64);
         self.counters.keyless.add(count as u64);
         self.lookup.table.account(slot, count as u64, wrapped.bytes);
         let mut mbufs = batch.mbufs.drain();
         unwrap_each(mbufs.rest_mut(), &batch.unkeyed);
-        match self.programs.get(self.lookup.table.program(slot) as usize).and_then(Option::as_ref) {
+        let program = self.lookup.table.program(slot);
+        match self.programs.get(program) {
             Some(&Compiled::Output(port)) => {
                 self.output_next(port, &mut mbufs, count, wrapped.longest, wrapped.bytes);
             }
-            Some(&Compiled::Encap(adjacency, vni)) => {
+            Some(&Compiled::Encap(encap)) => {
                 let mut inners = Inners::NONE;
                 inners.read(mbufs.rest_mut(), &self.counters);
-                self.encap_next((adjacency, vni), &mut mbufs, count, &inners, |_| in_port);
+                self.encap_next((program, encap), &mut mbufs, count, &inners, |_| in_port);
             }
             _ => {}
         }
@@ -326,16 +313,16 @@ impl Path {
         while at < count {
             let program = programs[at];
             let end = at + programs[at..].iter().take_while(|p| **p == program).count();
-            match self.programs.get(program as usize).and_then(Option::as_ref) {
+            match self.programs.get(program) {
                 Some(&Compiled::Output(port)) => {
                     let (longest, bytes) = longest_and_sum(&lens[at..end]);
                     self.output_next(port, &mut mbufs, end - at, longest, bytes);
                 }
-                Some(&Compiled::Encap(adjacency, vni)) => {
+                Some(&Compiled::Encap(encap)) => {
                     let mut inners = Inners::NONE;
                     inners.read(&mut mbufs.rest_mut()[..end - at], &self.counters);
                     let in_port = |packet: usize| unkeyed[at + packet].in_port;
-                    self.encap_next((adjacency, vni), &mut mbufs, end - at, &inners, in_port);
+                    self.encap_next((program, encap), &mut mbufs, end - at, &inners, in_port);
                 }
                 _ => {}
             }
@@ -367,24 +354,20 @@ impl Path {
     #[inline(always)]
     fn encap_next(
         &mut self,
-        (id, vni): (AdjacencyId, u32),
+        (program, encap): (u32, Encap),
         mbufs: &mut Drain<'_>,
         count: usize,
         inners: &Inners,
         in_port: impl Fn(usize) -> PortId,
     ) {
         // Whoever chose this way has seen it there.
-        if self.adjacencies.header(id, vni).is_none() {
-            return;
-        }
-        let (Some(header), adjacency) = (self.adjacencies.made(id, vni), self.adjacencies.get(id)) else {
-            return;
-        };
+        let Some(header) = self.programs.made(program) else { return };
+        let of = self.adjacencies.get(encap.adjacency).map(|adjacency| (adjacency, encap.vni));
         let mut out = self.tx.to(header.egress, &self.counters);
         let counters = self.counters.port(header.tunnel);
         let mut sent = inners.sum;
         if inners.is_plain && out.has_room(count, inners.longest + ENCAP_V4_LEN as u32) {
-            write_headers(header, adjacency, &mut mbufs.rest_mut()[..count], inners);
+            write_headers(header, of, &mut mbufs.rest_mut()[..count], inners);
             out.stage_next(mbufs, count, sent.bytes + count as u64 * ENCAP_V4_LEN as u64);
         } else {
             for (at, mut mbuf) in mbufs.take(count).enumerate() {
@@ -395,7 +378,7 @@ impl Path {
                 let inner_len = mbuf.data_len();
                 let inner = inners.list[at % BURST];
                 let staged = if let Some(room) = mbuf.prepend_array() {
-                    header.write(room, inner_len as u16, inner.flow_hash, inner.ip, || adjacency);
+                    header.write(room, inner_len as u16, inner.flow_hash, inner.ip, || of);
                     let staged = out.stage(mbuf);
                     counters.tx_dropped.add(u64::from(!staged));
                     staged
@@ -408,8 +391,7 @@ impl Path {
                 }
             }
         }
-        counters.tx_packets.add(sent.packets);
-        counters.tx_bytes.add(sent.bytes);
+        counters.tx.add(sent.packets, sent.bytes);
     }
 
     /// Asks for what the programs of a burst will read, when they are several.
@@ -420,9 +402,7 @@ impl Path {
             return;
         }
         for program in programs {
-            if let Some(Some(Compiled::Encap(id, _))) = self.programs.get(*program as usize) {
-                self.adjacencies.prefetch(*id);
-            }
+            self.programs.prefetch(*program);
         }
     }
 
@@ -441,25 +421,24 @@ impl Path {
 
     /// Packets that all get one tunnel header, where that can be written in one go.
     #[inline(always)]
-    fn encap_run(&mut self, id: AdjacencyId, vni: u32, run: Run<'_, '_>) {
-        if self.adjacencies.header(id, vni).is_none() {
-            return self.encap_each(id, vni, run);
+    fn encap_run(&mut self, program: u32, encap: Encap, run: Run<'_, '_>) {
+        if self.programs.header(program, &self.adjacencies).is_none() {
+            return self.encap_each(encap, run);
         }
         let (count, keys) = (run.keys.len(), run.keys);
         if count < FEW {
-            return self.encap_few(id, vni, run);
+            return self.encap_few(program, encap, run);
         }
         let mut inners = Inners::NONE;
         inners.of_keys(&mut run.mbufs.rest_mut()[..count], keys, run.infos);
-        self.encap_next((id, vni), run.mbufs, count, &inners, |at| PortId(keys[at].in_port as u16));
+        self.encap_next((program, encap), run.mbufs, count, &inners, |at| PortId(keys[at].in_port as u16));
     }
 
     /// The same for so few packets that preparing for many costs more than it saves: many remotes in turn.
     #[inline(always)]
-    fn encap_few(&mut self, id: AdjacencyId, vni: u32, run: Run<'_, '_>) {
-        let (Some(header), adjacency) = (self.adjacencies.made(id, vni), self.adjacencies.get(id)) else {
-            return;
-        };
+    fn encap_few(&mut self, program: u32, encap: Encap, run: Run<'_, '_>) {
+        let Some(header) = self.programs.made(program) else { return };
+        let of = self.adjacencies.get(encap.adjacency).map(|adjacency| (adjacency, encap.vni));
         let mut out = self.tx.to(header.egress, &self.counters);
         let counters = self.counters.port(header.tunnel);
         for ((key, info), mut mbuf) in run.keys.iter().zip(run.infos).zip(run.mbufs) {
@@ -472,10 +451,9 @@ impl Path {
                 self.counters.count_drop(PortId(key.in_port as u16), no_room(inner_len), 1);
                 continue;
             };
-            header.write(room, inner_len as u16, flow_hash(key), InnerIp::of(key), || adjacency);
+            header.write(room, inner_len as u16, flow_hash(key), InnerIp::of(key), || of);
             if out.stage(mbuf) {
-                counters.tx_packets.add(1);
-                counters.tx_bytes.add(inner_len as u64);
+                counters.tx.add(1, inner_len as u64);
             } else {
                 counters.tx_dropped.add(1);
             }
@@ -484,10 +462,10 @@ impl Path {
 
     /// The same packet by packet: the remote cannot be reached yet, or the header is an unusual one.
     #[inline(never)]
-    fn encap_each(&mut self, id: AdjacencyId, vni: u32, run: Run<'_, '_>) {
+    fn encap_each(&mut self, Encap { adjacency, vni }: Encap, run: Run<'_, '_>) {
         for ((key, info), mut mbuf) in run.keys.iter().zip(run.infos).zip(run.mbufs) {
             match strip_if_tunnelled(&mut mbuf, key, info) {
-                Ok(()) => self.encap(id, vni, Policy::default(), mbuf, key, info),
+                Ok(()) => self.encap(adjacency, vni, Policy::default(), mbuf, key, info),
                 Err(reason) => self.free(key, reason, mbuf),
             }
         }
@@ -496,7 +474,7 @@ impl Path {
     /// Runs one packet's program.
     #[inline(always)]
     pub(super) fn run(&mut self, program: ProgramId, mut mbuf: Mbuf, key: &FlowKey, info: &PacketInfo) {
-        let Some(Some(compiled)) = self.programs.get(program.0 as usize) else {
+        let Some(compiled) = self.programs.get(program.0) else {
             return self.free(key, DropReason::PortGone, mbuf);
         };
         if let Compiled::Drop(reason) = *compiled {
@@ -509,7 +487,7 @@ impl Path {
             Compiled::Output(port) => {
                 let _ = self.tx.stage(port, mbuf, &self.counters);
             }
-            Compiled::Encap(adjacency, vni) => {
+            Compiled::Encap(Encap { adjacency, vni }) => {
                 self.encap(adjacency, vni, Policy::default(), mbuf, key, info);
             }
             Compiled::Drop(_) => {}
@@ -580,8 +558,7 @@ impl Path {
         };
         let counters = self.counters.port(tunnel);
         if sent {
-            counters.tx_packets.add(1);
-            counters.tx_bytes.add(inner_len as u64);
+            counters.tx.add(1, inner_len as u64);
         } else {
             counters.tx_dropped.add(1);
         }

@@ -11,6 +11,7 @@ use wire::encap::{ENCAP_V4_LEN, EncapPatch, EncapTemplate, EncapV4, EncapV4Ready
 use wire::key::FlowKey;
 use wire::plain::{PlainWords, plain_tos, plain_ttl};
 use wire::proto::{ETH_IPV4, ETH_IPV6};
+use zerocopy::FromZeros;
 
 /// Packets that may wait for one neighbour.
 pub const MAX_HELD: usize = 256;
@@ -101,16 +102,16 @@ impl InnerIp {
     }
 }
 
-/// The header of an adjacency whose packets get it in one go: untagged IPv4 with DF and without UDP checksum, out of
-/// one port, for one VNI. It is one cache line, and those of all adjacencies lie side by side: with many
+/// The header of a program whose packets get it in one go: untagged IPv4 with DF and without UDP checksum, out of
+/// one port, for one VNI. It is one cache line, and those of all programs lie side by side: with many
 /// remotes in turn it is the lines and pages that cost.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, FromZeros)]
 #[repr(C, align(64))]
 pub struct Header {
     /// For an inner packet that asks for nothing special.
     ready: EncapV4Ready,
-    /// VNI in the lower 24 bits; above, [`Header::INHERITS`] and [`Header::MADE`].
-    vni: u32,
+    /// Of when it is, with [`Header::INHERITS`]; 0 where there is no header.
+    pub version: u32,
     /// The port that the packets leave by.
     pub egress: PortId,
     /// The vxlan port.
@@ -120,21 +121,27 @@ pub struct Header {
 const _: () = assert!(size_of::<Header>() == 64, "one cache line");
 
 impl Header {
-    /// TOS or TTL are the inner packet's, so `ready` is of no use.
-    const INHERITS: u32 = 1 << 31;
-    /// There is a header at all.
-    const MADE: u32 = 1 << 30;
-    const VNI: u32 = 0x00ff_ffff;
+    /// Added to the version: TOS or TTL are the inner packet's, so `ready` is of no use.
+    pub const INHERITS: u32 = 1 << 31;
 
-    const NONE: Header = Header { ready: EncapV4Ready::ZERO, vni: 0, egress: PortId(0), tunnel: PortId(0) };
+    /// No header.
+    pub const NONE: Header =
+        Header { ready: EncapV4Ready::ZERO, version: 0, egress: PortId(0), tunnel: PortId(0) };
 
-    /// Writes the outer headers for a packet inside that has no congestion mark, on a header of [`Adjacencies::plain`].
+    /// Version, the port that the packets leave by, and the vxlan port, from the lowest bits up: what tells headers
+    /// apart besides their bytes, in one word.
+    #[inline(always)]
+    pub fn way(&self) -> u64 {
+        u64::from(self.version) | u64::from(self.egress.0) << 32 | u64::from(self.tunnel.0) << 48
+    }
+
+    /// Writes the outer headers for a packet inside that has no congestion mark, on a header that does not inherit.
     #[inline(always)]
     pub fn write_plain(&self, room: &mut [u8; ENCAP_V4_LEN], inner_len: u16, flow_hash: u32) {
         self.ready.write(room, inner_len, source_port(flow_hash));
     }
 
-    /// Writes the outer headers; `adjacency` is the one that this was made for.
+    /// Writes the outer headers; `of` gives the adjacency and the VNI that this was made for.
     #[inline(always)]
     pub fn write<'a>(
         &self,
@@ -142,78 +149,44 @@ impl Header {
         inner_len: u16,
         flow_hash: u32,
         inner: InnerIp,
-        adjacency: impl FnOnce() -> Option<&'a Adjacency>,
+        of: impl FnOnce() -> Option<(&'a Adjacency, u32)>,
     ) {
         // What `ready` was made for: TOS and TTL of the port's own, and an inner packet without ECN bits.
-        if self.vni & Self::INHERITS | u32::from(inner.tos) & 3 == 0 {
+        if self.version & Self::INHERITS | u32::from(inner.tos) & 3 == 0 {
             self.ready.write(room, inner_len, source_port(flow_hash));
-        } else if let Some(adjacency) = adjacency() {
-            adjacency.write(room, inner_len, flow_hash, inner, self.vni & Self::VNI);
+        } else if let Some((adjacency, vni)) = of() {
+            adjacency.write(room, inner_len, flow_hash, inner, vni);
         }
     }
 }
 
 /// The adjacencies of one worker, by number.
 #[derive(Debug)]
-pub struct Adjacencies {
-    all: Box<[Option<Box<Adjacency>>]>,
-    headers: Box<[Header]>,
-}
+pub struct Adjacencies(Box<[Option<Box<Adjacency>>]>);
 
 impl Adjacencies {
     /// Room for so many.
     pub fn new(count: usize) -> Adjacencies {
-        Adjacencies { all: (0..count).map(|_| None).collect(), headers: vec![Header::NONE; count].into() }
+        Adjacencies((0..count).map(|_| None).collect())
     }
 
     /// The adjacency of a number.
     #[inline(always)]
     pub fn get(&self, id: AdjacencyId) -> Option<&Adjacency> {
-        self.all.get(id.0 as usize)?.as_deref()
+        self.0.get(id.0 as usize)?.as_deref()
     }
 
     /// The same, to change what does not concern its header.
     #[inline(always)]
     pub fn get_mut(&mut self, id: AdjacencyId) -> Option<&mut Adjacency> {
-        self.all.get_mut(id.0 as usize)?.as_deref_mut()
+        self.0.get_mut(id.0 as usize)?.as_deref_mut()
     }
 
     /// Gives a number another adjacency. What comes back is the old one, or the new one when there is no such number.
     pub fn define(&mut self, id: AdjacencyId, adjacency: Box<Adjacency>) -> Option<Box<Adjacency>> {
-        let Some(place) = self.all.get_mut(id.0 as usize) else { return Some(adjacency) };
-        self.headers[id.0 as usize] = Header::NONE;
-        place.replace(adjacency)
-    }
-
-    /// The header for a VNI, where there is one, made if need be.
-    #[inline(always)]
-    pub fn header(&mut self, id: AdjacencyId, vni: u32) -> Option<&Header> {
-        if self.made(id, vni).is_none() {
-            let header = self.get(id)?.make_header(vni)?;
-            *self.headers.get_mut(id.0 as usize)? = header;
-        }
-        self.made(id, vni)
-    }
-
-    /// The header for a VNI, where it has been made.
-    #[inline(always)]
-    pub fn made(&self, id: AdjacencyId, vni: u32) -> Option<&Header> {
-        let header = self.headers.get(id.0 as usize)?;
-        (header.vni & !Header::INHERITS == vni & Header::VNI | Header::MADE).then_some(header)
-    }
-
-    /// [`Adjacencies::made`] where that takes nothing from the packet inside but its congestion mark.
-    #[inline(always)]
-    pub fn plain(&self, id: AdjacencyId, vni: u32) -> Option<&Header> {
-        let header = self.headers.get(id.0 as usize)?;
-        (header.vni == vni | Header::MADE).then_some(header)
-    }
-
-    /// Asks for what [`Adjacencies::made`] gives.
-    #[inline(always)]
-    pub fn prefetch(&self, id: AdjacencyId) {
-        if let Some(header) = self.headers.get(id.0 as usize) {
-            rte::prefetch(header);
+        match self.0.get_mut(id.0 as usize) {
+            Some(place) => place.replace(adjacency),
+            None => Some(adjacency),
         }
     }
 }
@@ -224,8 +197,8 @@ impl Adjacency {
         Adjacency { tunnel, reach, tos, ttl, held: List::EMPTY, asked: false }
     }
 
-    #[inline(never)]
-    fn make_header(&self, vni: u32) -> Option<Header> {
+    /// The header for a VNI, if packets get it in one go; it is of `version`.
+    pub fn make_header(&self, vni: u32, version: u32) -> Option<Header> {
         let Reach::Ready { fixed: Some(plain), template, egress } = &self.reach else { return None };
         let [Op::Output(egress)] = **egress else { return None };
         // Without DF each packet needs an identification of its own.
@@ -236,8 +209,7 @@ impl Adjacency {
         let inherits =
             if matches!((tos, ttl), (Inherit::Fixed(_), Inherit::Fixed(_))) { 0 } else { Header::INHERITS };
         let ready = plain.ready(&patch(tos, ttl, InnerIp::of(&FlowKey::ZERO), 0, vni, 0));
-        let vni = vni & Header::VNI | Header::MADE | inherits;
-        Some(Header { ready, vni, egress, tunnel: self.tunnel })
+        Some(Header { ready, version: version | inherits, egress, tunnel: self.tunnel })
     }
 
     /// [`Header::write`] for a packet that the header was not made for.

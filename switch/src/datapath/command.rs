@@ -1,11 +1,11 @@
 //! What the slow path tells a worker to do, carried out between two bursts.
 
-use super::act::Compiled;
 use super::adjacency::{Adjacency, Reach};
 use super::hold::List;
 use super::key::extract_made;
 use super::message::{Command, PacketBuffer, PendingId, PortIo, Return};
 use super::plain::Tries;
+use super::programs::Compiled;
 use super::{MAX_ADJACENCIES, Path, Source, Worker};
 use flow::drop::DropReason;
 use flow::program::{AdjacencyId, PortId, Program, ProgramId};
@@ -149,9 +149,7 @@ impl Path {
         if let Some(spare) = spare {
             self.give_back(Return::Program(spare));
         }
-        if let Some(place) = self.programs.get_mut(id.0 as usize)
-            && let Some(Compiled::Ops(old)) = place.replace(compiled)
-        {
+        if let Some(Compiled::Ops(old)) = self.programs.define(id.0, compiled) {
             self.give_back(Return::Program(old));
         }
     }
@@ -167,6 +165,7 @@ impl Path {
                 adjacency.asked = old.asked;
             }
         }
+        self.programs.adjacencies_changed();
         if let Some(old) = self.adjacencies.define(id, adjacency) {
             self.give_back(Return::Adjacency(old));
         }

@@ -26,20 +26,33 @@ impl Counter {
     }
 }
 
-/// Packets and bytes of one port on one worker. For a vxlan port they are those of the inner frames.
+/// Packets and their bytes.
 #[derive(Debug, Default)]
-#[repr(align(64))]
-pub struct PortCounters {
-    /// Packets received.
-    pub rx_packets: Counter,
-    /// Bytes received, without FCS.
-    pub rx_bytes: Counter,
-    /// Packets that the device took.
-    pub tx_packets: Counter,
-    /// Bytes that the device took.
-    pub tx_bytes: Counter,
+pub struct Traffic {
+    /// Packets.
+    pub packets: Counter,
+    /// Their bytes, without FCS.
+    pub bytes: Counter,
+}
+
+impl Traffic {
+    /// Adds some; see [`Counter::add`].
+    #[inline(always)]
+    pub fn add(&self, packets: u64, bytes: u64) {
+        self.packets.add(packets);
+        self.bytes.add(bytes);
+    }
+}
+
+/// What one worker counts of one port. For a vxlan port it is inner frames.
+#[derive(Debug)]
+pub struct PortCounters<'a> {
+    /// Received.
+    pub rx: &'a Traffic,
+    /// Taken by the device.
+    pub tx: &'a Traffic,
     /// Packets that were for this port and were not sent (MTU, full queue, no copy).
-    pub tx_dropped: Counter,
+    pub tx_dropped: &'a Counter,
 }
 
 /// What one worker has let through and dropped for a meter.
@@ -74,8 +87,11 @@ impl MeterCounters {
 /// All counters of one worker.
 #[derive(Debug)]
 pub struct WorkerCounters {
-    /// By datapath port number.
-    pub ports: Box<[PortCounters; MAX_PORTS]>,
+    /// By datapath port number, as are the next two. Apart from each other, because bursts to many tunnels count in one
+    /// of them only, four ports a cache line.
+    port_rx: Box<[Traffic; MAX_PORTS]>,
+    port_tx: Box<[Traffic; MAX_PORTS]>,
+    port_tx_dropped: Box<[Counter; MAX_PORTS]>,
     /// By input port and [`DropReason`].
     drops: Box<[Counter]>,
     /// Frames with a malformed header behind Ethernet: bridged by their L2 fields alone.
@@ -123,7 +139,9 @@ pub struct WorkerCounters {
 impl Default for WorkerCounters {
     fn default() -> Self {
         WorkerCounters {
-            ports: Box::new(std::array::from_fn(|_| PortCounters::default())),
+            port_rx: Box::new(std::array::from_fn(|_| Traffic::default())),
+            port_tx: Box::new(std::array::from_fn(|_| Traffic::default())),
+            port_tx_dropped: Box::new(std::array::from_fn(|_| Counter::default())),
             drops: (0..MAX_PORTS * DropReason::COUNT).map(|_| Counter::default()).collect(),
             anomalies: std::array::from_fn(|_| Counter::default()),
             meters: (0..MAX_METERS).map(|_| MeterCounters::default()).collect(),
@@ -152,8 +170,9 @@ impl Default for WorkerCounters {
 impl WorkerCounters {
     /// The counters of a port, whose number is below [`MAX_PORTS`].
     #[inline(always)]
-    pub fn port(&self, port: PortId) -> &PortCounters {
-        &self.ports[port.index() % MAX_PORTS]
+    pub fn port(&self, port: PortId) -> PortCounters<'_> {
+        let at = port.index() % MAX_PORTS;
+        PortCounters { rx: &self.port_rx[at], tx: &self.port_tx[at], tx_dropped: &self.port_tx_dropped[at] }
     }
 
     /// Counts `n` drops of packets that came from `in_port`.

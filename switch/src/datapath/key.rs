@@ -4,11 +4,10 @@
 //! Where a port's traffic is all one megaflow that only outputs or only encapsulates, no decision needs the key
 //! and none is extracted: see [`Shortcuts`].
 
-use super::act::Compiled;
-use super::adjacency::Adjacencies;
 use super::counters::WorkerCounters;
 use super::hold::PendingFlows;
-use super::{Batch, Path};
+use super::programs::{Compiled, Programs};
+use super::{BURST, Batch, Path};
 use crate::tunnel::termination::{Intake, Termination};
 use flow::drop::DropReason;
 use flow::megaflow::MegaflowTable;
@@ -19,6 +18,7 @@ use wire::encap::EncapExt;
 use wire::key::FlowKey;
 use wire::outer::{clear_tunnel, parse_outer, peek};
 use wire::parse::{Anomaly, COMMON, Origin, extract, extract_common};
+use wire::pattern::OuterPattern;
 use wire::plain::{PLAIN_HEADERS, PlainOuter, PlainTunnel};
 use wire::proto::{ETH_IPV4, ETH_IPV6};
 
@@ -53,8 +53,7 @@ impl PacketInfo {
 /// header is ready. For them the way is known before the key: only what that program needs is found out.
 pub(super) struct Shortcuts<'a> {
     table: &'a MegaflowTable,
-    programs: &'a [Option<Compiled>],
-    adjacencies: &'a Adjacencies,
+    programs: &'a Programs,
     /// Not while flows of the same port wait for decisions: what is held is found by its key, and later packets
     /// of the same flow must stay behind it.
     pending: &'a PendingFlows,
@@ -68,7 +67,6 @@ impl<'a> Shortcuts<'a> {
         Shortcuts {
             table: &path.lookup.table,
             programs: &path.programs,
-            adjacencies: &path.adjacencies,
             pending: &path.pending,
             epoch: path.epoch,
         }
@@ -78,10 +76,11 @@ impl<'a> Shortcuts<'a> {
     #[inline(always)]
     pub(super) fn find(&self, port: PortId) -> Option<u32> {
         let slot = self.table.wild(port.0.into()).filter(|_| !self.pending.holds(port.0.into()))?;
-        let short = match self.programs.get(self.table.program(slot) as usize)?.as_ref()? {
+        let program = self.table.program(slot);
+        let short = match self.programs.get(program)? {
             Compiled::Output(_) => true,
             // The first burst goes the long way, which makes the header.
-            Compiled::Encap(id, vni) => self.adjacencies.made(*id, *vni).is_some(),
+            Compiled::Encap(_) => self.programs.made(program).is_some(),
             _ => false,
         };
         short.then_some(slot)
@@ -107,7 +106,7 @@ pub(super) enum Recognised {
     /// Each is for a vxlan port whose packets all take a shortcut, and its slot is known.
     Shortcuts,
     /// All are for this vxlan port.
-    Tunnel(PortId),
+    Tunnel(PortId, Wrapped),
     /// Nothing: they have to go the long way.
     Nothing,
 }
@@ -138,40 +137,93 @@ pub(super) fn recognise(
     let first = batch.unkeyed[0].tunnel;
     match intake.recall_slot(&first, shortcuts.epoch, |port| shortcuts.find(port)) {
         Some((port, Some(slot))) if wrapped.is_one => Recognised::Shortcut(port, slot, wrapped),
-        Some((port, None)) if wrapped.is_one => Recognised::Tunnel(port),
+        Some((port, None)) if wrapped.is_one => Recognised::Tunnel(port, wrapped),
         Some((_, Some(_))) if recall_all(batch, &mut intake, shortcuts) => Recognised::Shortcuts,
         _ => Recognised::Nothing,
     }
 }
 
 /// Reads the outer headers; `None` when one is not an ordinary tunnel packet for us.
-#[inline(never)]
+#[inline(always)]
 fn read_outer(batch: &mut Batch, intake: &Intake<'_>) -> Option<Wrapped> {
-    let Batch { mbufs, lens, unkeyed, .. } = batch;
-    let (mut bytes, mut longest, mut tunnels) = (0, 0, 0);
-    // What the packet before was asked for.
-    let mut before = (0, PlainTunnel::default());
+    let mbufs = batch.mbufs.as_slice();
+    let (first, pattern) = OuterPattern::new(mbufs.first()?.data())?;
+    if !intake.takes(&first) {
+        return None;
+    }
+    intake.prefetch(first.tunnel());
+    let mut wrapped = Wrapped { bytes: 0, longest: 0, is_one: true };
+    let (lens, unkeyed) = (&mut batch.lens, &mut batch.unkeyed);
+    // Congestion marks concern the inner header, so that has to be read.
+    let alike = if first.tos & ECN_MASK == ECN_CE {
+        0
+    } else {
+        read_alike(&pattern, mbufs, lens, unkeyed, &mut wrapped)
+    };
+    unkeyed[0].tunnel = first.tunnel();
+    if alike == mbufs.len() {
+        return Some(wrapped);
+    }
+    for unkeyed in &mut unkeyed[..alike] {
+        unkeyed.tunnel = first.tunnel();
+    }
+    let rest = (&mbufs[alike..], &mut lens[alike..], &mut unkeyed[alike..]);
+    read_unlike((first.dl_dst, first.tunnel()), rest, intake, &mut wrapped).then_some(wrapped)
+}
+
+/// Reads the outer headers of packets as long as they are like the first; says how many are.
+#[inline(never)]
+fn read_alike(
+    pattern: &OuterPattern,
+    mbufs: &[Mbuf],
+    lens: &mut [u32; BURST],
+    unkeyed: &mut [Unkeyed; BURST],
+    wrapped: &mut Wrapped,
+) -> usize {
+    let (mut bytes, mut longest, mut alike) = (0, 0, 0);
     for ((mbuf, len), unkeyed) in mbufs.iter().zip(lens).zip(unkeyed) {
-        let outer = PlainOuter::read(mbuf.data())?;
-        // Congestion marks concern the inner header, so that has to be read.
+        let Some(lengths) = pattern.read(mbuf.data()).filter(|_| mbuf.segment_count() == 1) else { break };
+        *len = lengths.inner.into();
+        unkeyed.trailing = lengths.trailing;
+        bytes += u64::from(lengths.inner);
+        longest = longest.max(*len);
+        alike += 1;
+    }
+    (wrapped.bytes, wrapped.longest) = (bytes, longest);
+    alike
+}
+
+/// Reads the outer headers of packets that may each be of another tunnel than the one `before`; false when one is not
+/// an ordinary tunnel packet for us.
+#[inline(never)]
+fn read_unlike(
+    mut before: (u64, PlainTunnel),
+    (mbufs, lens, unkeyed): (&[Mbuf], &mut [u32], &mut [Unkeyed]),
+    intake: &Intake<'_>,
+    wrapped: &mut Wrapped,
+) -> bool {
+    let (mut bytes, mut longest) = (wrapped.bytes, wrapped.longest);
+    for ((mbuf, len), unkeyed) in mbufs.iter().zip(lens).zip(unkeyed) {
+        let Some(outer) = PlainOuter::read(mbuf.data()) else { return false };
         if mbuf.segment_count() != 1 || outer.tos & ECN_MASK == ECN_CE {
-            return None;
+            return false;
         }
         let now = (outer.dl_dst, outer.tunnel());
-        if now != before || tunnels == 0 {
+        if now != before {
             if !intake.takes(&outer) {
-                return None;
+                return false;
             }
             intake.prefetch(outer.tunnel());
             before = now;
-            tunnels += 1;
+            wrapped.is_one = false;
         }
         *len = outer.inner_len.into();
         bytes += u64::from(outer.inner_len);
         longest = longest.max(*len);
         (unkeyed.tunnel, unkeyed.trailing) = (outer.tunnel(), outer.trailing);
     }
-    Some(Wrapped { bytes, longest, is_one: tunnels == 1 })
+    (wrapped.bytes, wrapped.longest) = (bytes, longest);
+    true
 }
 
 /// Finds the vxlan ports and the slots of their shortcuts; false when one has none.
@@ -375,9 +427,7 @@ impl InnerCount {
     /// Puts the last run into the counters; to be called at the end.
     #[inline(always)]
     pub(super) fn count(&self, counters: &WorkerCounters) {
-        let counts = &counters.port(self.port);
-        counts.rx_packets.add(self.packets);
-        counts.rx_bytes.add(self.bytes);
+        counters.port(self.port).rx.add(self.packets, self.bytes);
     }
 }
 
@@ -414,9 +464,7 @@ fn unusual_frame(
 
 #[inline(always)]
 fn count_inner(counters: &WorkerCounters, in_port: PortId, len: u16) {
-    let counts = &counters.port(in_port);
-    counts.rx_packets.add(1);
-    counts.rx_bytes.add(len.into());
+    counters.port(in_port).rx.add(1, len.into());
 }
 
 /// Extracts the key of a frame whose `in_port` and `tun_*` fields are in the key already.

@@ -19,10 +19,10 @@ pub mod message;
 pub mod meter;
 mod ops;
 mod plain;
+mod programs;
 pub mod tx;
 
 use crate::tunnel::termination::Termination;
-use act::Compiled;
 use adjacency::Adjacencies;
 use counters::WorkerCounters;
 use flow::cache::{FlowCache, Lookup};
@@ -33,6 +33,7 @@ use key::{PacketInfo, Recognised, Unkeyed};
 use message::{Link, PortIo};
 use meter::Meters;
 use plain::Tries;
+use programs::Programs;
 use rte::{Burst, Mempool, RxQueue};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -72,7 +73,7 @@ pub(crate) struct Batch {
 /// Everything behind the key stage: what a decided or held packet needs.
 pub(crate) struct Path {
     lookup: Lookup,
-    programs: Box<[Option<Compiled>]>,
+    programs: Programs,
     adjacencies: Adjacencies,
     tx: TxStage,
     cells: Cells,
@@ -148,7 +149,7 @@ impl Worker {
             spare_io: (0..MAX_PORTS).map(|_| None).collect(),
             path: Path {
                 lookup: Lookup::new(table, FlowCache::new(config.cache_entries)),
-                programs: (0..config.programs).map(|_| None).collect(),
+                programs: Programs::new(config.programs),
                 adjacencies: Adjacencies::new(MAX_ADJACENCIES),
                 tx: TxStage::default(),
                 cells: Cells::new(config.hold),
@@ -193,8 +194,7 @@ impl Worker {
         }
         let received = self.batch.mbufs.len() as u64;
         counters.rx.add(received);
-        counters.port(port).rx_packets.add(received);
-        counters.port(port).rx_bytes.add(bytes);
+        counters.port(port).rx.add(received, bytes);
 
         if self.shortcuts && self.short_way(source, bytes) {
             return;
@@ -224,8 +224,9 @@ impl Worker {
                     self.path.act_unkeyed(&mut self.batch);
                     true
                 }
-                Recognised::Tunnel(tunnel) => {
-                    self.path.takes_plain(tunnel) && self.path.plain(&mut self.batch, tunnel, true)
+                Recognised::Tunnel(tunnel, wrapped) => {
+                    self.path.takes_plain(tunnel)
+                        && self.path.plain(&mut self.batch, tunnel, bytes, Some(wrapped))
                 }
                 Recognised::Nothing => false,
             }
@@ -236,7 +237,7 @@ impl Worker {
             if !self.path.takes_plain(port) || !tries.next() {
                 return false;
             }
-            self.path.plain(&mut self.batch, port, false)
+            self.path.plain(&mut self.batch, port, bytes, None)
         };
         tries.note(went);
         went

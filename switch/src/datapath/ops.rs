@@ -1,9 +1,9 @@
 //! Stage 4 for programs of several ops: sends act on copies, edits on the packet for what comes behind them.
 
 use super::Path;
-use super::act::Compiled;
 use super::adjacency::Reach;
 use super::key::PacketInfo;
+use super::programs::Compiled;
 use flow::drop::DropReason;
 use flow::hash::flow_hash;
 use flow::program::{AdjacencyId, Op, PortId, ProgramId, Select};
@@ -38,14 +38,14 @@ impl Path {
     #[inline(never)]
     pub(super) fn run_ops(&mut self, id: ProgramId, mbuf: Mbuf, key: &FlowKey, info: &PacketInfo) {
         // Out of its place while it runs, because running one needs all of `self`; nothing looks there meanwhile.
-        let Some(program) = self.programs.get_mut(id.0 as usize).and_then(Option::take) else {
+        let Some(program) = self.programs.take(id.0) else {
             return self.free(key, DropReason::PortGone, mbuf);
         };
         if let Compiled::Ops(program) = &program {
             let packet = Packet { key: *key, info: PacketInfo { strip: 0, ..*info } };
             self.ops(&program.ops, program.drop, mbuf, packet);
         }
-        self.programs[id.0 as usize] = Some(program);
+        self.programs.put_back(id.0, program);
     }
 
     /// Sends an encapsulated packet through an underlay bridge that does more with it than to output it.

@@ -6,10 +6,11 @@
 //! It is all or nothing. Until every packet is known to have a megaflow with a simple program nothing is changed,
 //! and the burst can still go the long way: [`key`](super::key), [`lookup`](super::lookup), [`act`](super::act).
 
-use super::act::{Compiled, longest_and_sum};
-use super::adjacency::{Header, InnerIp};
+use super::act::longest_and_sum;
+use super::adjacency::{Adjacencies, Header, InnerIp};
 use super::counters::WorkerCounters;
-use super::key::unwrap_each;
+use super::key::{Wrapped, unwrap_each};
+use super::programs::{Compiled, Programs};
 use super::{BURST, Batch, Path};
 use flow::cache::PlainAnswer;
 use flow::hash::{PlainOrigin, plain_flow_hash};
@@ -17,6 +18,7 @@ use flow::program::PortId;
 use rte::Mbuf;
 use wire::ecn::ECN_MASK;
 use wire::encap::ENCAP_V4_LEN;
+use wire::pattern::FramePattern;
 use wire::plain::{PLAIN_HEADERS, PlainWords, plain_tos, plain_words};
 
 /// Bursts that go the long way at once after so many in a row that had to, at most.
@@ -57,18 +59,28 @@ impl Path {
         self.lookup.takes_plain(in_port) && !self.pending.holds(in_port)
     }
 
-    /// Takes a burst from `port`, for which [`Path::takes_plain`], the short way; if that is a vxlan port, the packets are still `wrapped` in outer headers,
-    /// which have been read. False when it cannot go there: nothing has been done then.
+    /// Takes a burst of `bytes` bytes from `port`, for which [`Path::takes_plain`], the short way; if that is a vxlan
+    /// port, the packets are still `wrapped` in outer headers, which have been read. False when it cannot go there:
+    /// nothing has been done then.
     #[inline(never)]
-    pub(super) fn plain(&mut self, batch: &mut Batch, port: PortId, wrapped: bool) -> bool {
+    pub(super) fn plain(
+        &mut self,
+        batch: &mut Batch,
+        port: PortId,
+        bytes: u64,
+        wrapped: Option<Wrapped>,
+    ) -> bool {
         let in_port = u32::from(port.0);
         let count = batch.mbufs.len();
         let (words, lens) = (&mut batch.words[..count], &mut batch.lens[..count]);
         let (hits, programs) = (&mut batch.hits[..count], &mut batch.programs[..count]);
         let mbufs = batch.mbufs.as_slice();
-        let frames = if wrapped { read_wrapped(mbufs, words, lens) } else { read(mbufs, words, lens) };
+        let frames = match wrapped {
+            None => read(mbufs, words, lens, bytes),
+            Some(wrapped) => read_wrapped(mbufs, words, lens, wrapped, port),
+        };
         let Some(mut frames) = frames else { return false };
-        let origin = if wrapped {
+        let origin = if wrapped.is_some() {
             let tunnel = batch.unkeyed[0].tunnel;
             PlainOrigin { in_port, tun_id: tunnel.vni(), addresses: tunnel.addresses }
         } else {
@@ -78,11 +90,9 @@ impl Path {
             Some(answer) => frames.cached = answer == PlainAnswer::Cache,
             None => return false,
         }
-        frames.tunnel = Some(port).filter(|_| wrapped);
-        let several = programs.iter().fold(0, |other, program| other | program ^ programs[0]) != 0;
-        match self.programs.get(programs[0] as usize) {
-            Some(Some(Compiled::Output(_))) => self.plain_outputs(batch, frames),
-            Some(Some(Compiled::Encap(_, _))) => self.plain_encaps(batch, frames, several),
+        match self.programs.get(programs[0]) {
+            Some(Compiled::Output(_)) => self.plain_outputs(batch, frames),
+            Some(Compiled::Encap(_)) => self.plain_encaps(batch, frames),
             _ => false,
         }
     }
@@ -92,11 +102,7 @@ impl Path {
     fn plain_outputs(&mut self, batch: &mut Batch, frames: Frames) -> bool {
         let count = batch.mbufs.len();
         let programs = &batch.programs[..count];
-        let output = |program: &u32| match self.programs.get(*program as usize) {
-            Some(Some(Compiled::Output(port))) => Some(*port),
-            _ => None,
-        };
-        if !programs.iter().all(|program| output(program).is_some()) {
+        if !programs.iter().all(|program| matches!(self.programs.get(*program), Some(Compiled::Output(_)))) {
             return false;
         }
         start(&self.counters, batch, frames);
@@ -104,9 +110,9 @@ impl Path {
         self.lookup.table.account_burst(&batch.hits[..count], lens);
         let mut mbufs = batch.mbufs.drain();
         for (run, lens) in runs(programs, lens) {
-            if let Some(Some(Compiled::Output(port))) = self.programs.get(run[0] as usize) {
+            if let Some(&Compiled::Output(port)) = self.programs.get(run[0]) {
                 let (longest, bytes) = longest_and_sum(lens);
-                self.output_next(*port, &mut mbufs, run.len(), longest, bytes);
+                self.output_next(port, &mut mbufs, run.len(), longest, bytes);
             }
         }
         true
@@ -114,35 +120,21 @@ impl Path {
 
     /// Every packet gets a header that is ready, and all leave by one port.
     #[inline(always)]
-    fn plain_encaps(&mut self, batch: &mut Batch, frames: Frames, several: bool) -> bool {
+    fn plain_encaps(&mut self, batch: &mut Batch, frames: Frames) -> bool {
         // One counter for all arrays; that it stays below their length the compiler sees.
         let count = batch.mbufs.len().min(BURST);
         let programs = &batch.programs[..count];
-        if !several && let Some(Some(Compiled::Encap(id, vni))) = self.programs.get(programs[0] as usize) {
-            // With many VNIs to one remote the header is now for this one, now for that one.
-            let _ = self.adjacencies.header(*id, *vni);
-        }
-        // TOS or TTL of some packets are to go into their outer headers.
-        let mut inherits = frames.tos & ECN_MASK != 0;
-        let mut header = |program: u32| match self.programs.get(program as usize) {
-            Some(Some(Compiled::Encap(id, vni))) => self.adjacencies.plain(*id, *vni).or_else(|| {
-                inherits = true;
-                self.adjacencies.made(*id, *vni)
-            }),
-            _ => None,
-        };
-        let Some(first) = header(programs[0]) else { return false };
+        let several = programs.iter().fold(0, |other, program| other | program ^ programs[0]) != 0;
+        // A header that is not made yet the long way makes, with the first burst.
+        let Some(first) = self.programs.made(programs[0]) else { return false };
         let mut headers = [first; BURST];
-        let mut other = 0;
+        // TOS or TTL of some packets are to go into their outer headers.
+        let mut inherits = first.version & Header::INHERITS | u32::from(frames.tos & ECN_MASK);
         if several {
-            for i in 0..count {
-                let Some(found) = header(programs[i]) else { return false };
-                headers[i] = found;
-                other |= found.egress.0 ^ first.egress.0;
+            match self.programs.made_for_one_port(programs, &mut headers) {
+                Some(some) => inherits |= some,
+                None => return false,
             }
-        }
-        if other != 0 || frames.headroom < ENCAP_V4_LEN {
-            return false;
         }
         let mut out = self.tx.to(first.egress, &self.counters);
         if !out.make_room(count, frames.longest + ENCAP_V4_LEN as u32) {
@@ -151,35 +143,30 @@ impl Path {
         start(&self.counters, batch, frames);
         let Batch { mbufs, words, lens, hits, programs, .. } = batch;
         let (words, lens, programs) = (&words[..count], &lens[..count], &programs[..count]);
+        let hits = &hits[..count];
         let mut mbufs = mbufs.drain();
-        if inherits {
-            for (((mbuf, words), len), program) in
-                mbufs.rest_mut().iter_mut().zip(words).zip(lens).zip(programs)
-            {
-                if let Some(Some(Compiled::Encap(id, vni))) = self.programs.get(*program as usize)
-                    && let (Some(header), adjacency) =
-                        (self.adjacencies.made(*id, *vni), self.adjacencies.get(*id))
-                    && let Some(room) = mbuf.prepend_array()
-                {
-                    let (flow_hash, inner) = (plain_flow_hash(words), InnerIp::plain(words));
-                    header.write(room, *len as u16, flow_hash, inner, || adjacency);
+        let rest = &mut mbufs.rest_mut()[..count];
+        let (table, counters) = (&mut self.lookup.table, &self.counters);
+        if several && inherits == 0 {
+            let accounts = table.accounts();
+            write_each(rest, &headers, words, hits, |header, len, slot| {
+                accounts.add(slot, 1, len.into());
+                counters.port(header.tunnel).tx.add(1, len.into());
+            });
+        } else {
+            if inherits == 0 {
+                write_each(rest, &headers, words, hits, |_, _, _| {});
+            } else {
+                write_inheriting(&self.programs, &self.adjacencies, rest, programs, words);
+            }
+            table.account_burst(hits, lens);
+            if several {
+                for (header, len) in headers.iter().zip(lens) {
+                    counters.port(header.tunnel).tx.add(1, u64::from(*len));
                 }
+            } else {
+                counters.port(first.tunnel).tx.add(count as u64, frames.bytes);
             }
-        } else {
-            write_each(&mut mbufs.rest_mut()[..count], &headers, words);
-        }
-        if several {
-            self.lookup.table.account_each(&hits[..count], lens);
-            for (header, len) in headers.iter().zip(lens) {
-                let counters = self.counters.port(header.tunnel);
-                counters.tx_packets.add(1);
-                counters.tx_bytes.add(u64::from(*len));
-            }
-        } else {
-            self.lookup.table.account_burst(&hits[..count], lens);
-            let counters = self.counters.port(first.tunnel);
-            counters.tx_packets.add(count as u64);
-            counters.tx_bytes.add(frames.bytes);
         }
         out.stage_next(&mut mbufs, count, frames.bytes + count as u64 * ENCAP_V4_LEN as u64);
         true
@@ -193,8 +180,7 @@ fn start(counters: &WorkerCounters, batch: &mut Batch, frames: Frames) {
     if frames.cached { &counters.cache_hits } else { &counters.megaflow_hits }.add(count);
     counters.keyless.add(count);
     if let Some(tunnel) = frames.tunnel {
-        counters.port(tunnel).rx_packets.add(count);
-        counters.port(tunnel).rx_bytes.add(frames.bytes);
+        counters.port(tunnel).rx.add(count, frames.bytes);
         unwrap_each(batch.mbufs.as_mut_slice(), &batch.unkeyed);
     }
 }
@@ -210,13 +196,43 @@ fn runs<'a>(programs: &'a [u32], lens: &'a [u32]) -> impl Iterator<Item = (&'a [
     })
 }
 
-/// Writes a header of its own in front of each frame, for packets without congestion marks.
-#[inline(never)]
-fn write_each(mbufs: &mut [Mbuf], headers: &[&Header; BURST], words: &[PlainWords]) {
-    for ((mbuf, header), words) in mbufs.iter_mut().zip(headers).zip(words) {
+/// Writes a header of its own in front of each frame, for packets without congestion marks, and says of each which and
+/// how long the frame is.
+#[inline(always)]
+fn write_each(
+    mbufs: &mut [Mbuf],
+    headers: &[&Header; BURST],
+    words: &[PlainWords],
+    hits: &[u32],
+    sent: impl Fn(&Header, u16, u32),
+) {
+    for (((mbuf, header), words), slot) in mbufs.iter_mut().zip(headers).zip(words).zip(hits) {
         let len = mbuf.data_len() as u16;
         if let Some(room) = mbuf.prepend_array() {
             header.write_plain(room, len, plain_flow_hash(words));
+            sent(header, len, *slot);
+        }
+    }
+}
+
+/// The same for headers that take TOS or TTL from the packets.
+#[cold]
+#[inline(never)]
+fn write_inheriting(
+    all: &Programs,
+    adjacencies: &Adjacencies,
+    mbufs: &mut [Mbuf],
+    programs: &[u32],
+    words: &[PlainWords],
+) {
+    for ((mbuf, program), words) in mbufs.iter_mut().zip(programs).zip(words) {
+        let len = mbuf.data_len() as u16;
+        if let Some(header) = all.made(*program)
+            && let Some(&Compiled::Encap(encap)) = all.get(*program)
+            && let Some(room) = mbuf.prepend_array()
+        {
+            let of = || adjacencies.get(encap.adjacency).map(|adjacency| (adjacency, encap.vni));
+            header.write(room, len, plain_flow_hash(words), InnerIp::plain(words), of);
         }
     }
 }
@@ -228,8 +244,6 @@ struct Frames {
     bytes: u64,
     /// Length in bytes of the longest.
     longest: u32,
-    /// Bytes free in front of each.
-    headroom: usize,
     /// TOS bits that one of them has set.
     tos: u8,
     /// The vxlan port whose outer headers they still have.
@@ -238,35 +252,64 @@ struct Frames {
     cached: bool,
 }
 
-/// Reads the frames of a burst; `None` when one of them is not ordinary.
+/// Reads the frames of a burst, of `bytes` bytes together; `None` when one of them is not ordinary, or has no room for
+/// outer headers.
 #[inline(never)]
-fn read(mbufs: &[Mbuf], words: &mut [PlainWords], lens: &mut [u32]) -> Option<Frames> {
-    let (mut bytes, mut longest, mut headroom, mut tos) = (0, 0, usize::MAX, 0);
+fn read(mbufs: &[Mbuf], words: &mut [PlainWords], lens: &mut [u32], bytes: u64) -> Option<Frames> {
     let count = mbufs.len().min(words.len()).min(lens.len());
-    for i in 0..count {
-        let mbuf = &mbufs[i];
-        let inner = plain_words(mbuf.data()).filter(|_| mbuf.segment_count() == 1)?;
-        let len = mbuf.data_len() as u32;
-        (words[i], lens[i]) = (inner, len);
-        bytes += u64::from(len);
-        longest = longest.max(len);
-        headroom = headroom.min(mbuf.headroom());
-        tos |= plain_tos(&inner);
-    }
-    Some(Frames { bytes, longest, headroom, tos, tunnel: None, cached: false })
+    let frame = |at: usize| {
+        let mbuf = &mbufs[at];
+        (mbuf.segment_count() == 1 && mbuf.headroom() >= ENCAP_V4_LEN).then(|| mbuf.data())
+    };
+    let (mut longest, mut all) = (0, 0);
+    read_each(count, frame, |at, frame, read| {
+        (words[at], lens[at]) = (read, frame.len() as u32);
+        longest = longest.max(frame.len() as u32);
+        all |= read[3];
+    })?;
+    Some(Frames { bytes, longest, tos: plain_tos(&[0, 0, 0, all]), tunnel: None, cached: false })
 }
 
-/// [`read`] for frames inside of outer headers; `lens` has their lengths.
+/// [`read`] for frames from the vxlan port `tunnel` inside of outer headers, which take the room of what will take their
+/// place; `lens` has their lengths.
 #[inline(never)]
-fn read_wrapped(mbufs: &[Mbuf], words: &mut [PlainWords], lens: &[u32]) -> Option<Frames> {
-    let (mut bytes, mut longest, mut tos) = (0, 0, 0);
-    for ((mbuf, words), len) in mbufs.iter().zip(words).zip(lens) {
-        let frame = mbuf.data().get(PLAIN_HEADERS..)?.get(..*len as usize)?;
-        *words = plain_words(frame)?;
-        bytes += u64::from(*len);
-        longest = longest.max(*len);
-        tos |= plain_tos(words);
+fn read_wrapped(
+    mbufs: &[Mbuf],
+    words: &mut [PlainWords],
+    lens: &[u32],
+    wrapped: Wrapped,
+    tunnel: PortId,
+) -> Option<Frames> {
+    let count = mbufs.len().min(words.len()).min(lens.len());
+    let frame = |at: usize| mbufs[at].data().get(PLAIN_HEADERS..)?.get(..lens[at] as usize);
+    let mut all = 0;
+    read_each(count, frame, |at, _, read| {
+        words[at] = read;
+        all |= read[3];
+    })?;
+    let (bytes, longest) = (wrapped.bytes, wrapped.longest);
+    Some(Frames { bytes, longest, tos: plain_tos(&[0, 0, 0, all]), tunnel: Some(tunnel), cached: false })
+}
+
+/// Reads `count` frames: as long as they are like the first, by its pattern, and from there on each by itself, so that a
+/// burst of all sorts loses next to nothing. `None` when one of them is not ordinary.
+#[inline(always)]
+fn read_each<'a>(
+    count: usize,
+    frame: impl Fn(usize) -> Option<&'a [u8]>,
+    mut take: impl FnMut(usize, &'a [u8], PlainWords),
+) -> Option<()> {
+    let (_, pattern) = FramePattern::new(frame(0)?)?;
+    let mut alike = 0;
+    while alike < count {
+        let frame = frame(alike)?;
+        let Some(words) = pattern.read(frame) else { break };
+        take(alike, frame, words);
+        alike += 1;
     }
-    // What they are in takes the room of what will take its place.
-    Some(Frames { bytes, longest, headroom: PLAIN_HEADERS, tos, tunnel: None, cached: false })
+    for at in alike..count {
+        let frame = frame(at)?;
+        take(at, frame, plain_words(frame)?);
+    }
+    Some(())
 }

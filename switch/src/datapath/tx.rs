@@ -58,7 +58,7 @@ impl PortTx {
     /// queue nor a packet that the device will never take can hold up the others.
     #[inline(never)]
     fn flush(&mut self, port: PortId, counters: &WorkerCounters) {
-        let counts = &counters.port(port);
+        let counts = counters.port(port);
         let offered = self.staged.len() as u64;
         let (mut refused, mut refused_bytes) = (0, 0);
         match &mut self.path {
@@ -81,8 +81,7 @@ impl PortTx {
                     (refused, refused_bytes) = add((1, mbuf.len().into()), (refused, refused_bytes));
                 }
                 let sent = offered - refused;
-                counts.tx_packets.add(sent);
-                counts.tx_bytes.add(self.staged_bytes - refused_bytes);
+                counts.tx.add(sent, self.staged_bytes - refused_bytes);
                 counters.tx.add(sent);
                 if refused > 0 {
                     counts.tx_dropped.add(refused);

@@ -13,6 +13,7 @@ use crate::proto::{
 };
 use crate::vxlan::{FLAG_GBP, FLAG_GPE, FLAG_VNI, GPE_ETHERNET, VXLAN_LEN, VxlanHeader};
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use zerocopy::FromZeros;
 
 /// Bytes of Ethernet, IPv4, UDP and VXLAN: what an [`EncapV4`] writes.
 pub const ENCAP_V4_LEN: usize = ETHERNET_LEN + IPV4_LEN + UDP_LEN + VXLAN_LEN;
@@ -257,7 +258,7 @@ impl EncapTemplate {
         match self.addrs {
             EncapAddrs::V4(..) => {
                 let total_len = IPV4_LEN as u16 + udp_len;
-                let sum = fold_checksum(u32::from(self.ip_sum) + patched_sum(patch) + u32::from(total_len));
+                let sum = !fold(u32::from(self.ip_sum) + patched_sum(patch) + u32::from(total_len));
                 put(out, l3 + 1, [patch.tos]);
                 put(out, l3 + 2, total_len.to_be_bytes());
                 put(out, l3 + 4, patch.ip_id.to_be_bytes());
@@ -310,11 +311,11 @@ fn patched_sum(patch: &EncapPatch) -> u32 {
     u32::from(patch.tos) + u32::from(patch.ip_id) + (u32::from(patch.ttl) << 8)
 }
 
-/// The checksum for a sum of less than 2^31, which is that of no more than a few 16-bit numbers.
+/// A sum of less than 2^31, which is that of no more than a few 16-bit numbers, in 16 bits.
 #[inline(always)]
-fn fold_checksum(sum: u32) -> u16 {
+fn fold(sum: u32) -> u16 {
     let sum = (sum >> 16) + (sum & 0xffff);
-    !((sum >> 16) + sum) as u16
+    ((sum >> 16) + sum) as u16
 }
 
 #[inline(always)]
@@ -363,27 +364,30 @@ impl EncapV4 {
                 | u64::from(patch.gbp_flags) << 24
                 | u64::from(patch.gbp_id.swap_bytes()) << 32;
         }
-        let ip_sum = u32::from(self.ip_sum) + patched_sum(patch);
-        EncapV4Ready { words, ip_sum, tail: (vni >> 16) as u16, csum: self.csum }
+        let ip_sum = fold(u32::from(self.ip_sum) + patched_sum(patch));
+        let mut bytes = [0; ENCAP_V4_LEN];
+        for (chunk, word) in bytes.as_chunks_mut::<8>().0.iter_mut().zip(words) {
+            *chunk = word.to_le_bytes();
+        }
+        bytes[48..].copy_from_slice(&((vni >> 16) as u16).to_le_bytes());
+        EncapV4Ready { bytes, ip_sum, csum: self.csum }
     }
 }
 
-/// [`EncapV4`] with the VNI, TOS, TTL, identification and group policy in place. 56 bytes: what an adjacency needs
+/// [`EncapV4`] with the VNI, TOS, TTL, identification and group policy in place. 54 bytes: what an adjacency needs
 /// besides fits into the same cache line.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, FromZeros)]
 pub struct EncapV4Ready {
-    /// Bytes 0 to 47 as little-endian words; lengths, IPv4 checksum and source port are zero.
-    words: [u64; 6],
-    /// Sum over the IPv4 header in `words`.
-    ip_sum: u32,
-    /// Bytes 48 and 49.
-    tail: u16,
+    /// The headers; lengths, IPv4 checksum and source port are zero.
+    bytes: [u8; ENCAP_V4_LEN],
+    /// Sum over the IPv4 header, folded.
+    ip_sum: u16,
     csum: bool,
 }
 
 impl EncapV4Ready {
     /// No header.
-    pub const ZERO: EncapV4Ready = EncapV4Ready { words: [0; 6], ip_sum: 0, tail: 0, csum: false };
+    pub const ZERO: EncapV4Ready = EncapV4Ready { bytes: [0; ENCAP_V4_LEN], ip_sum: 0, csum: false };
 
     /// Whether [`EncapTemplate::fill_udp_checksum`] has to follow [`Self::write`].
     #[inline]
@@ -396,14 +400,14 @@ impl EncapV4Ready {
     pub fn write(&self, out: &mut [u8; ENCAP_V4_LEN], inner_len: u16, src_port: u16) {
         let udp_len = inner_len.wrapping_add((UDP_LEN + VXLAN_LEN) as u16);
         let total_len = udp_len.wrapping_add(IPV4_LEN as u16);
-        let sum = fold_checksum(self.ip_sum + u32::from(total_len));
-        let mut words = self.words;
-        words[2] |= u64::from(total_len.swap_bytes());
-        words[3] |= u64::from(sum.swap_bytes());
-        words[4] |= u64::from(src_port.swap_bytes()) << 16 | u64::from(udp_len.swap_bytes()) << 48;
-        for (chunk, word) in out.as_chunks_mut::<8>().0.iter_mut().zip(words) {
-            *chunk = word.to_le_bytes();
-        }
-        out[48..50].copy_from_slice(&self.tail.to_le_bytes());
+        // The sum of two has one carry at most.
+        let sum = u32::from(self.ip_sum) + u32::from(total_len);
+        let checksum = !((sum + (sum >> 16)) as u16);
+        *out = self.bytes;
+        // What this packet has of its own goes over it, each in one small store: cheaper than to put it into the words.
+        out[16..18].copy_from_slice(&total_len.to_be_bytes());
+        out[24..26].copy_from_slice(&checksum.to_be_bytes());
+        out[34..36].copy_from_slice(&src_port.to_be_bytes());
+        out[38..40].copy_from_slice(&udp_len.to_be_bytes());
     }
 }

@@ -18,6 +18,7 @@ pub mod encap;
 pub mod key;
 pub mod outer;
 pub mod parse;
+pub mod pattern;
 pub mod plain;
 pub mod proto;
 pub mod rewrite;

@@ -61,8 +61,8 @@ pub struct Parsed {
 }
 
 /// Bytes that [`extract`] needs at hand for its fast way: Ethernet, IPv4, TCP.
-const FAST_LEN: usize = 54;
-const MASK48: u64 = 0x0000_ffff_ffff_ffff;
+pub(crate) const FAST_LEN: usize = 54;
+pub(crate) const MASK48: u64 = 0x0000_ffff_ffff_ffff;
 
 /// Fills every packet field of `key` from `frame` (from the Ethernet header on, without FCS); those that the
 /// frame does not have become zero. `in_port` and all `tun_*` fields are the caller's and are not touched.
@@ -155,7 +155,18 @@ pub(crate) struct Common {
     tcp_flags: u16,
 }
 
+/// The shortest IPv4 packet with a TCP or UDP header, bytes.
+#[inline(always)]
+fn min_len(is_tcp: bool) -> usize {
+    IPV4_LEN + if is_tcp { 20 } else { UDP_LEN }
+}
+
 impl Common {
+    /// The shortest packet of its protocol, bytes.
+    pub(crate) fn min_len(&self) -> usize {
+        min_len(self.words[3].to_le_bytes()[4] == IP_TCP)
+    }
+
     /// The straight line. `None` when the frame is not of the common kind.
     #[allow(clippy::needless_bitwise_bool, reason = "one branch on all tests together is the point")]
     #[inline(always)]
@@ -173,7 +184,7 @@ impl Common {
         let proto = (ip >> 56) as u8;
         let is_tcp = proto == IP_TCP;
         let total_len = usize::from((ip as u16).swap_bytes());
-        let min_len = IPV4_LEN + if is_tcp { 20 } else { UDP_LEN };
+        let min_len = min_len(is_tcp);
         // One branch for all: frames of the common kind pass every test, so testing in turn saves nothing.
         let fragment_and_proto = (ip >> 32) as u32 & 0xff00_ff3f;
         let ok = (type_ip as u32 & 0x00ff_ffff == 0x0045_0008)

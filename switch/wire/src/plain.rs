@@ -13,7 +13,7 @@ use core::net::Ipv4Addr;
 /// Bytes in front of the inner frame.
 pub const PLAIN_HEADERS: usize = ETHERNET_LEN + IPV4_LEN + UDP_LEN + VXLAN_LEN;
 /// The same with the shortest inner frame.
-const LEN: usize = PLAIN_HEADERS + ETHERNET_LEN;
+pub(crate) const LEN: usize = PLAIN_HEADERS + ETHERNET_LEN;
 
 const MAC: u64 = 0xffff_ffff_ffff;
 /// EtherType IPv4, version 4, IHL 5: bytes 12 to 14.

@@ -8,6 +8,7 @@ use wire::key::{FRAG_ANY, FRAG_LATER, FlowKey, KEY_WORDS};
 use wire::parse::{
     Anomaly, EthernetTruncated, Origin, Parsed, extract, extract_from, extract_general, extract_l2,
 };
+use wire::pattern::FramePattern;
 use wire::plain::{plain_tos, plain_ttl, plain_words};
 
 /// A key full of leftovers, to see what is zeroed and what is not touched.
@@ -243,7 +244,52 @@ fn fuzz_mutated_frames() {
     }
 }
 
+/// What the pattern of `first` should say of `frame`.
+fn alike(first: &[u8], frame: &[u8]) -> Option<wire::plain::PlainWords> {
+    plain_words(frame).filter(|_| first[12..16] == frame[12..16] && first[20..24] == frame[20..24])
+}
+
+#[test]
+fn a_pattern_takes_the_next_frame_of_a_sender() {
+    let one = |ports: u16, proto: u8, len: u16| {
+        let mut frame = vec![0x5a; 14 + usize::from(len)];
+        frame[12..24].copy_from_slice(&[8, 0, 0x45, 0, 0, 0, 0, 0, 0x40, 0, 64, proto]);
+        frame[16..18].copy_from_slice(&len.to_be_bytes());
+        frame[34..36].copy_from_slice(&ports.to_be_bytes());
+        frame
+    };
+    for (proto, min_len) in [(6, 40), (17, 40)] {
+        let first = one(7, proto, 60);
+        let (words, pattern) = FramePattern::new(&first).expect("ordinary");
+        assert_eq!(plain_words(&first), Some(words));
+        for frame in [one(7, proto, 60), one(9, proto, 1400), one(0, proto, min_len)] {
+            assert!(pattern.read(&frame).is_some());
+            assert_eq!(pattern.read(&frame), plain_words(&frame));
+        }
+        assert_eq!(pattern.read(&one(7, 23 - proto, 60)), None, "another protocol");
+    }
+}
+
 proptest! {
+    /// Frames that differ from the first in a few bytes.
+    #[test]
+    fn a_pattern_says_what_reading_says(
+        tcp: bool, len in 0u16..100, cut in 0usize..40,
+        edits in prop::collection::vec((0usize..56, any::<u8>()), 0..4),
+        shown in prop::collection::vec((12usize..24, prop::sample::select(vec![0u8, 6, 8, 17, 0x40, 0x45])), 0..2),
+    ) {
+        let mut first = vec![0x5a; 120];
+        first[12..24].copy_from_slice(&[8, 0, 0x45, 0, 0, 90, 0, 0, 0x40, 0, 64, if tcp { 6 } else { 17 }]);
+        let (_, pattern) = FramePattern::new(&first).expect("ordinary");
+        let mut frame = first.clone();
+        frame[16..18].copy_from_slice(&len.to_be_bytes());
+        for (at, value) in edits.into_iter().chain(shown) {
+            frame[at] = value;
+        }
+        frame.truncate(120 - cut);
+        prop_assert_eq!(pattern.read(&frame), alike(&first, &frame));
+    }
+
     #[test]
     fn arbitrary_bytes(frame in prop::collection::vec(any::<u8>(), 0..200)) {
         let _ = agreed(&frame);

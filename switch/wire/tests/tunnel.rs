@@ -15,6 +15,7 @@ use wire::key::{FlowKey, TUN_CSUM, TUN_DF, TUN_GBP, TUN_IPV6, TUN_PRESENT};
 use wire::outer::{
     Outer, OuterError, Peek, clear_tunnel, parse_outer, parse_outer_general, peek, peek_general,
 };
+use wire::pattern::OuterPattern;
 use wire::plain::{PLAIN_HEADERS, PlainOuter, plain_ipv4, plain_mac, plain_port};
 use wire::vxlan::{FLAG_VNI, VxlanHeader};
 
@@ -81,6 +82,37 @@ fn the_straight_line_is_taken() {
     let packet = encapsulate(&SPEC, &EncapPatch { vni: 0x12_3456, ..EncapPatch::default() }, &[0x5a; 60]);
     let plain = PlainOuter::read(&packet).expect("an ordinary tunnel packet");
     assert_eq!((plain.tunnel().vni(), plain.inner_len), (0x12_3456, 60));
+}
+
+/// What the pattern of `first` should say of `frame`: what reading it on its own says, where that is alike.
+fn alike(first: &PlainOuter, frame: &[u8]) -> Option<(u16, u16)> {
+    let mut outer = PlainOuter::read(frame)?;
+    let lengths = (outer.inner_len, outer.trailing);
+    (outer.inner_len, outer.trailing) = (first.inner_len, first.trailing);
+    (outer == *first).then_some(lengths)
+}
+
+/// Puts a right IPv4 checksum into a frame.
+fn correct(frame: &mut [u8]) {
+    frame[24..26].fill(0);
+    let sum = checksum::ipv4_header(&frame[14..34]);
+    frame[24..26].copy_from_slice(&sum.to_be_bytes());
+}
+
+#[test]
+fn a_pattern_takes_the_next_packet_of_a_tunnel() {
+    let one = |src_port, ip_id, len| {
+        let patch = EncapPatch { vni: 5, ttl: 64, src_port, ip_id, ..EncapPatch::default() };
+        encapsulate(&SPEC, &patch, &[0x5a; 1400][..len])
+    };
+    let (first, pattern) = OuterPattern::new(&one(0xc000, 1, 60)).expect("an ordinary tunnel packet");
+    assert_eq!((first.tunnel().vni(), first.inner_len), (5, 60));
+    for (src_port, ip_id, len) in
+        [(0xc000, 1, 60), (0xffff, 0xffff, 14), (0xc123, 0, 1400), (0xc123, 0x7fff, 61)]
+    {
+        let lengths = pattern.read(&one(src_port, ip_id, len)).expect("alike");
+        assert_eq!((lengths.inner, lengths.trailing), (len as u16, 0));
+    }
 }
 
 fn encapsulate(spec: &EncapSpec, patch: &EncapPatch, inner: &[u8]) -> Vec<u8> {
@@ -375,6 +407,45 @@ fn any_patch() -> impl Strategy<Value = EncapPatch> {
 }
 
 proptest! {
+    /// Packets that differ in everything that counts and everything that does not, and in single bytes.
+    #[test]
+    fn a_pattern_says_what_reading_says(
+        what in prop::array::uniform6(0u8..8), src_port: u16, ip_id: u16, inner in 14usize..200, padding in 0usize..20,
+        cut in 0usize..4, edits in prop::collection::vec((0usize..66, any::<u8>(), any::<bool>()), 0..3),
+    ) {
+        // Mostly as the first packet has it.
+        let odd = |i: usize| what[i] == 0;
+        let spec = EncapSpec {
+            eth_dst: if odd(0) { SPEC.eth_src } else { SPEC.eth_dst },
+            addrs: EncapAddrs::V4(SRC4, if odd(1) { SRC4 } else { DST4 }),
+            df: !odd(2),
+            ..SPEC
+        };
+        let usual = EncapPatch { vni: 5, ttl: 64, ..EncapPatch::default() };
+        let patch = EncapPatch {
+            vni: if odd(3) { 0x05_0000 } else { 5 },
+            ttl: if odd(4) { 63 } else { 64 },
+            tos: if odd(5) { 4 } else { 0 },
+            src_port,
+            ip_id,
+            ..usual
+        };
+        let (first, pattern) = OuterPattern::new(&encapsulate(&SPEC, &usual, &[0x5a; 60])).unwrap();
+        let mut packet = encapsulate(&spec, &patch, &[0x66; 200][..inner]);
+        packet.resize(packet.len() + padding, 0x99);
+        for (at, value, right) in edits {
+            if let Some(byte) = packet.get_mut(at) {
+                *byte = value;
+            }
+            if right {
+                correct(&mut packet);
+            }
+        }
+        packet.truncate(packet.len() - cut);
+        let lengths = pattern.read(&packet).map(|l| (l.inner, l.trailing));
+        prop_assert_eq!(lengths, alike(&first, &packet));
+    }
+
     #[test]
     fn round_trip(
         spec in any_spec(),

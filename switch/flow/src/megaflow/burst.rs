@@ -19,6 +19,9 @@ use core::sync::atomic::Ordering::Relaxed;
 use wire::key::FlowKey;
 use wire::plain::PlainWords;
 
+/// Megaflows of a table whose lines stay in the nearer caches: with their buckets 256 KiB.
+pub(super) const SMALL: usize = 2048;
+
 /// Which packets of a burst, by number.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct List {
@@ -123,12 +126,17 @@ impl MegaflowTable {
         programs: &mut [u32],
     ) -> bool {
         let Some(ids) = self.plain(in_port) else { return false };
+        let is_small = self.len <= self.small;
         let (view, scratch, heat) = self.split();
-        let by_second = match view.subtables[ids.0 as usize].len {
-            1 => whole_plain::<1>(view, ids, keys, scratch, hits, programs),
-            2 => whole_plain::<2>(view, ids, keys, scratch, hits, programs),
-            3 => whole_plain::<3>(view, ids, keys, scratch, hits, programs),
-            4 => whole_plain::<4>(view, ids, keys, scratch, hits, programs),
+        let by_second = match (view.subtables[ids.0 as usize].len, is_small) {
+            (1, true) => small_plain::<1>(view, ids, keys, hits, programs),
+            (2, true) => small_plain::<2>(view, ids, keys, hits, programs),
+            (3, true) => small_plain::<3>(view, ids, keys, hits, programs),
+            (4, true) => small_plain::<4>(view, ids, keys, hits, programs),
+            (1, _) => whole_plain::<1>(view, ids, keys, scratch, hits, programs),
+            (2, _) => whole_plain::<2>(view, ids, keys, scratch, hits, programs),
+            (3, _) => whole_plain::<3>(view, ids, keys, scratch, hits, programs),
+            (4, _) => whole_plain::<4>(view, ids, keys, scratch, hits, programs),
             _ => None,
         };
         let Some(by_second) = by_second else { return false };
@@ -268,25 +276,93 @@ fn whole_plain<const N: usize>(
             programs[i] = program;
             continue;
         }
-        hits[i] = retry_plain(view, id, &keys[i]);
-        if hits[i] == MISS && second != NONE {
-            hits[i] = retry_plain(view, second, &keys[i]);
-            by_second += 1;
-        }
-        programs[i] = view.lines.get(hits[i] as usize)?[STATE].load(Relaxed) as u32;
+        let again = retry_plain(view, (id, second), &keys[i])?;
+        (hits[i], programs[i]) = (again.slot, again.program);
+        by_second += u32::from(again.by_second);
     }
     Some(by_second)
 }
 
-/// [`retry`] by the words of the key that subtable `id` looks at.
+/// [`whole_plain`] in one pass, for a table so small that its lines are near anyway: asking for them ahead costs more
+/// than it saves.
+#[inline(never)]
+fn small_plain<const N: usize>(
+    view: View<'_>,
+    (id, second): (u16, u16),
+    keys: &[PlainWords],
+    hits: &mut [u32],
+    programs: &mut [u32],
+) -> Option<u32> {
+    let tag = state_tag(id);
+    let pick = Pick::<N>::new::<PlainWords>(view, id);
+    let mut by_second = 0;
+    let count = keys.len().min(hits.len()).min(programs.len()).min(BURST);
+    let (keys, hits, programs) = (&keys[..count], &mut hits[..count], &mut programs[..count]);
+    for i in 0..count {
+        let hash = view.secrets.hash_n(&pick.words(&keys[i]), pick.seed);
+        let bucket = view.buckets.get(index::home(hash, view.buckets.len()) as usize)?;
+        hits[i] = candidate(bucket, index::candidates(bucket, index::signature(hash)));
+    }
+    for i in 0..count {
+        if let Some(program) = view.line_holds::<N>(hits[i], tag, &pick.words(&keys[i])) {
+            programs[i] = program;
+            continue;
+        }
+        let again = retry_plain(view, (id, second), &keys[i])?;
+        (hits[i], programs[i]) = (again.slot, again.program);
+        by_second += u32::from(again.by_second);
+    }
+    Some(by_second)
+}
+
+/// What a second look found.
+struct Again {
+    slot: u32,
+    program: u32,
+    /// In the second subtable.
+    by_second: bool,
+}
+
+/// [`retry`] by the words of an ordinary frame's key, in the second subtable too if there is one.
 #[cold]
 #[inline(never)]
-fn retry_plain(view: View<'_>, id: u16, words: &PlainWords) -> u32 {
+fn retry_plain(view: View<'_>, (id, second): (u16, u16), words: &PlainWords) -> Option<Again> {
     let mut key = FlowKey::ZERO;
     for (word, value) in PLAIN.into_iter().zip(words) {
         key.words_mut()[word as usize] = *value;
     }
-    retry(view, id, &key)
+    let mut slot = retry(view, id, &key);
+    let by_second = slot == MISS && second != NONE;
+    if by_second {
+        slot = retry(view, second, &key);
+    }
+    let program = view.lines.get(slot as usize)?[STATE].load(Relaxed) as u32;
+    Some(Again { slot, program, by_second })
+}
+
+/// Which words of a key a subtable of `N` words looks at, and how they are hashed: made once a burst.
+struct Pick<const N: usize> {
+    at: [usize; N],
+    masks: [u64; N],
+    seed: u64,
+}
+
+impl<const N: usize> Pick<N> {
+    #[inline(always)]
+    fn new<K: Words>(view: View<'_>, id: u16) -> Pick<N> {
+        let subtable = &view.subtables[id as usize];
+        Pick {
+            at: core::array::from_fn(|i| K::place(subtable.words[i])),
+            masks: core::array::from_fn(|i| subtable.masks[i]),
+            seed: view.secrets.seed_n::<N>(subtable.seed),
+        }
+    }
+
+    /// The masked words of `key`.
+    #[inline(always)]
+    fn words<K: Words>(&self, key: &K) -> [u64; N] {
+        core::array::from_fn(|word| key.at(self.at[word]) & self.masks[word])
+    }
 }
 
 /// Stages 1 and 2 for a whole burst: leaves the masked words in `scratch`, the slots of candidates in `hits`.
@@ -298,17 +374,14 @@ fn candidates<const N: usize, K: Words>(
     scratch: &mut Scratch,
     hits: &mut [u32],
 ) {
-    let subtable = &view.subtables[id as usize];
-    let at: [usize; N] = core::array::from_fn(|i| K::place(subtable.words[i]));
-    let masks: [u64; N] = core::array::from_fn(|i| subtable.masks[i]);
-    let seed = view.secrets.seed_n::<N>(subtable.seed);
+    let pick = Pick::<N>::new::<K>(view, id);
     let Scratch { words, signatures, buckets, .. } = scratch;
     // One counter for all arrays; that it stays below their length the compiler sees.
     let count = keys.len().min(hits.len()).min(BURST);
     let (keys, hits) = (&keys[..count], &mut hits[..count]);
     for i in 0..count {
-        let compressed: [u64; N] = core::array::from_fn(|word| keys[i].at(at[word]) & masks[word]);
-        let hash = view.secrets.hash_n(&compressed, seed);
+        let compressed = pick.words(&keys[i]);
+        let hash = view.secrets.hash_n(&compressed, pick.seed);
         words[i][..N].copy_from_slice(&compressed);
         signatures[i] = index::signature(hash);
         buckets[i] = index::home(hash, view.buckets.len());
@@ -338,14 +411,10 @@ fn pass<const N: usize>(
     scratch: &mut Scratch,
     hits: &mut [u32],
 ) {
-    let subtable = &view.subtables[id as usize];
-    let at: [usize; N] = core::array::from_fn(|i| subtable.words[i] as usize);
-    let masks: [u64; N] = core::array::from_fn(|i| subtable.masks[i]);
-    let seed = view.secrets.seed_n::<N>(subtable.seed);
+    let pick = Pick::<N>::new::<FlowKey>(view, id);
     for (position, &i) in list.as_slice().iter().enumerate() {
-        let key = keys[i as usize].words();
-        let words: [u64; N] = core::array::from_fn(|i| key[at[i]] & masks[i]);
-        let hash = view.secrets.hash_n(&words, seed);
+        let words = pick.words(&keys[i as usize]);
+        let hash = view.secrets.hash_n(&words, pick.seed);
         let bucket = index::home(hash, view.buckets.len());
         scratch.words[position][..N].copy_from_slice(&words);
         scratch.signatures[position] = index::signature(hash);

@@ -123,7 +123,22 @@ pub struct MegaflowTable {
     /// In-port where the next resort begins.
     resort_at: usize,
     len: usize,
+    /// Megaflows up to which the table is a small one: [`burst::SMALL`].
+    small: usize,
     scratch: Box<Scratch>,
+}
+
+/// See [`MegaflowTable::accounts`].
+pub struct Accounts<'a> {
+    lines: &'a [slab::Line],
+}
+
+impl Accounts<'_> {
+    /// Counts packets and bytes for the megaflow in `slot`.
+    #[inline(always)]
+    pub fn add(&self, slot: u32, packets: u64, bytes: u64) {
+        slab::count(self.lines, slot, packets, bytes);
+    }
 }
 
 impl MegaflowTable {
@@ -149,6 +164,7 @@ impl MegaflowTable {
             order: Vec::with_capacity(MAX_SUBTABLES),
             resort_at: 0,
             len: 0,
+            small: burst::SMALL,
             scratch: Box::default(),
             slab,
         }
@@ -318,13 +334,10 @@ impl MegaflowTable {
         slab::count(lines, run, packets, total);
     }
 
-    /// [`MegaflowTable::account_burst`], each packet by itself: the quicker the fewer neighbours share a megaflow.
+    /// The counters of all megaflows, for a burst whose packets are counted one by one: nothing is looked up twice.
     #[inline(always)]
-    pub fn account_each(&mut self, hits: &[u32], bytes: &[u32]) {
-        let lines = self.slab.lines();
-        for (&slot, &bytes) in hits.iter().zip(bytes) {
-            slab::count(lines, slot, 1, u64::from(bytes));
-        }
+    pub fn accounts(&mut self) -> Accounts<'_> {
+        Accounts { lines: self.slab.lines() }
     }
 
     /// [`MegaflowTable::account_burst`] and [`MegaflowTable::program_burst`] in one go, each packet by itself: the

@@ -54,6 +54,7 @@ proptest! {
         values in prop::collection::vec((prop::array::uniform4(0u64..3), 0u32..2), 0..60),
         frames in prop::collection::vec(prop::array::uniform4(0u64..3), 1..32),
         noise in any::<u64>(),
+        small in any::<bool>(),
     ) {
         // Few slots, so that buckets overflow.
         let mut table = MegaflowTable::new(Arc::new(Slab::new(64)), 2);
@@ -81,6 +82,7 @@ proptest! {
                 keys.iter().map(|key| std::array::from_fn(|i| key.words()[2 + i])).collect();
             let (mut hits, mut programs) = (vec![77; words.len()], vec![0; words.len()]);
             let expected: Option<Vec<u32>> = keys.iter().map(|key| table.lookup(key)).collect();
+            table.small = if small { table.len } else { 0 };
             let found = table.lookup_plain(&words, in_port, &mut hits, &mut programs);
             if table.plain(in_port).is_some() {
                 prop_assert_eq!(found, expected.is_some());

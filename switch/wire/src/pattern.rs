@@ -1,0 +1,146 @@
+//! Ordinary packets that follow one like them: those of one sender differ in a few bytes only, so a packet is compared
+//! with the first of its burst as a whole, instead of being read field by field.
+
+use crate::bytes::{le64, part};
+use crate::parse::{Common, FAST_LEN, MASK48};
+use crate::plain::{LEN, PlainOuter, PlainWords};
+use crate::proto::{ETHERNET_LEN, IPV4_LEN, UDP_LEN};
+use crate::vxlan::{FLAG_VNI, VXLAN_LEN};
+
+/// The bits of the first [`LEN`] bytes that tell a tunnel packet from another one's neighbour. Left out are what
+/// differs within a tunnel (lengths, identification, checksum, UDP source port), what nobody looks at (source MAC,
+/// reserved bits of VXLAN), and the inner frame.
+const ALIKE: [u8; LEN] = {
+    let mut mask = [0; LEN];
+    let whole = [(0, 6), (12, 16), (20, 24), (26, 34), (36, 38), (40, 42), (46, 49)];
+    let mut range = 0;
+    while range < whole.len() {
+        let (mut at, end) = whole[range];
+        while at < end {
+            mask[at] = 0xff;
+            at += 1;
+        }
+        range += 1;
+    }
+    mask[42] = FLAG_VNI;
+    mask
+};
+
+/// The lengths of a tunnel packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lengths {
+    /// Length of the inner frame in bytes, at least 14.
+    pub inner: u16,
+    /// Bytes of the frame behind the UDP datagram.
+    pub trailing: u16,
+}
+
+/// What the next packets of a tunnel look like.
+#[derive(Debug, Clone, Copy)]
+pub struct OuterPattern {
+    head: [u8; LEN],
+    /// Sum of the words of the IPv4 header, those excepted that differ from packet to packet.
+    sum: u64,
+}
+
+impl OuterPattern {
+    /// [`PlainOuter::read`], and the pattern for packets like this one.
+    #[inline(always)]
+    pub fn new(frame: &[u8]) -> Option<(PlainOuter, OuterPattern)> {
+        let outer = PlainOuter::read(frame)?;
+        let head = *frame.first_chunk::<LEN>()?;
+        let sum = [14, 20, 22, 26, 28, 30, 32]
+            .iter()
+            .map(|at| u64::from(u16::from_le_bytes([head[*at], head[*at + 1]])))
+            .sum();
+        Some((outer, OuterPattern { head, sum }))
+    }
+
+    /// The lengths of a packet for which [`PlainOuter::read`] would say the same as for the first one but for lengths;
+    /// `None` for all others.
+    #[inline(always)]
+    pub fn read(&self, frame: &[u8]) -> Option<Lengths> {
+        let head = frame.first_chunk::<LEN>()?;
+        if !self.is_alike(head) {
+            return None;
+        }
+        // Total length and identification are two words of the sum; as the upper one is worth 65,536, which is 1
+        // modulo 65,535, they need not be taken apart.
+        let len_and_id = u64::from(u32::from_le_bytes(part::<16, 4, LEN>(head)));
+        let checksum = u64::from(u16::from_le_bytes(part::<24, 2, LEN>(head)));
+        if !(self.sum + len_and_id + checksum).is_multiple_of(0xffff) {
+            return None;
+        }
+        let total_len = usize::from(u16::from_be_bytes(part::<16, 2, LEN>(head)));
+        let udp_len = usize::from(u16::from_be_bytes(part::<38, 2, LEN>(head)));
+        let fits = total_len <= frame.len() - ETHERNET_LEN
+            && udp_len + IPV4_LEN <= total_len
+            && udp_len >= LEN - ETHERNET_LEN - IPV4_LEN;
+        fits.then(|| Lengths {
+            inner: (udp_len - UDP_LEN - VXLAN_LEN) as u16,
+            trailing: (frame.len() - ETHERNET_LEN - IPV4_LEN - udp_len).min(usize::from(u16::MAX)) as u16,
+        })
+    }
+
+    /// Whether all bits are the same that count: by bytes, which the compiler turns into two vectors.
+    #[inline(always)]
+    fn is_alike(&self, head: &[u8; LEN]) -> bool {
+        let mut differs = 0;
+        for i in 0..LEN {
+            differs |= (self.head[i] ^ head[i]) & ALIKE[i];
+        }
+        differs == 0
+    }
+}
+
+/// What the next ordinary frames look like: in one of the same protocol, TOS, TTL and DF there is nothing to find out but
+/// addresses, ports and length.
+#[derive(Debug, Clone, Copy)]
+pub struct FramePattern {
+    /// EtherType, version, IHL, TOS: bytes 12 to 15.
+    type_to_tos: u32,
+    /// Fragment, TTL, protocol: bytes 20 to 23.
+    fragment_to_protocol: u32,
+    /// The shortest IPv4 packet of the protocol, bytes.
+    min_len: usize,
+    /// The last of the words without the ports.
+    rest: u64,
+}
+
+impl FramePattern {
+    /// [`plain_words`](crate::plain::plain_words), and the pattern for frames like this one.
+    #[inline(always)]
+    pub fn new(frame: &[u8]) -> Option<(PlainWords, FramePattern)> {
+        let common = Common::read(frame)?;
+        let head = frame.first_chunk::<FAST_LEN>()?;
+        let pattern = FramePattern {
+            type_to_tos: u32::from_le_bytes(part::<12, 4, FAST_LEN>(head)),
+            fragment_to_protocol: u32::from_le_bytes(part::<20, 4, FAST_LEN>(head)),
+            min_len: common.min_len(),
+            rest: common.words[3] & !u64::from(u32::MAX).to_le(),
+        };
+        Some((common.words, pattern))
+    }
+
+    /// The words of a frame that differs from the first one in addresses, ports and lengths only; `None` for all others.
+    #[inline(always)]
+    pub fn read(&self, frame: &[u8]) -> Option<PlainWords> {
+        let head = frame.first_chunk::<FAST_LEN>()?;
+        if u32::from_le_bytes(part::<12, 4, FAST_LEN>(head)) != self.type_to_tos
+            || u32::from_le_bytes(part::<20, 4, FAST_LEN>(head)) != self.fragment_to_protocol
+        {
+            return None;
+        }
+        let total_len = usize::from(u16::from_be_bytes(part::<16, 2, FAST_LEN>(head)));
+        if total_len < self.min_len || total_len > frame.len() - ETHERNET_LEN {
+            return None;
+        }
+        let ports = u64::from(u32::from_le_bytes(part::<34, 4, FAST_LEN>(head)));
+        Some([
+            ((le64::<0, FAST_LEN>(head) & MASK48) | 0x0008 << 48).to_le(),
+            (le64::<6, FAST_LEN>(head) & MASK48).to_le(),
+            le64::<26, FAST_LEN>(head).to_le(),
+            ports.to_le() | self.rest,
+        ])
+    }
+}
