@@ -47,7 +47,8 @@ impl Ovs {
         let unixctl = format!("--unixctl={}", path("db.ctl"));
         let mut database =
             Process::start("ovsdb-server", [&db, &remote, &unixctl], &env, dir.join("ovsdb.log"))?;
-        database.wait_for("socket", |_| dir.join("db.sock").exists().then_some(()))?;
+        // The file is there before anybody listens.
+        database.wait_for("socket", |_| UnixStream::connect(dir.join("db.sock")).is_ok().then_some(()))?;
 
         // The whole configuration is there before the switch starts.
         let database_arg = format!("--db={socket}");
