@@ -137,9 +137,8 @@ mod x86 {
                     Way::Cache(_) => lookup.classify(&burst, &mut hits),
                 }
                 if account {
-                    lookup.table.program_burst(&hits, &mut programs);
+                    lookup.table.take_burst(&hits, &[64; BURST], &mut programs);
                     black_box(&programs);
-                    lookup.table.account_burst(&hits, &[64; BURST]);
                 }
                 cycles += (clock() - start).saturating_sub(overhead);
             }

@@ -78,7 +78,7 @@ fn a_worker_allocates_nothing() {
         let stride = if round % 2 == 0 { 7 } else { 1 };
         let burst: [FlowKey; BURST] = core::array::from_fn(|i| key((round + i as u32 * stride) % SLOTS));
         lookup.classify(&burst, &mut hits);
-        lookup.table.program_burst(&hits, &mut programs);
+        lookup.table.take_burst(&hits, &[64; BURST], &mut programs);
         lookup.table.account_burst(&hits, &[64; BURST]);
         lookup.table.lookup_burst(&burst, &mut hits);
         found += hits.iter().filter(|&&hit| hit != MISS).count() as u64;

@@ -4,7 +4,7 @@
 use super::adjacency::{Adjacency, Header, InnerIp, MAX_HELD, Reach};
 use super::counters::WorkerCounters;
 use super::hold::Held;
-use super::key::{InnerCount, PacketInfo, Wrapped, unwrap_each};
+use super::key::{PacketInfo, Wrapped, unwrap_each};
 use super::message::Upcall;
 use super::programs::{Compiled, Encap};
 use super::{BURST, Batch, Path};
@@ -297,15 +297,13 @@ impl Path {
         let count = batch.mbufs.len();
         let (hits, lens) = (&batch.hits[..count], &batch.lens[..count]);
         let (programs, unkeyed) = (&mut batch.programs[..count], &batch.unkeyed[..count]);
-        let mut inner = InnerCount::default();
-        for (packet, len) in unkeyed.iter().zip(lens) {
-            inner.add(packet.in_port, 1, u64::from(*len), &self.counters);
-        }
-        inner.count(&self.counters);
         self.counters.megaflow_hits.add(count as u64);
         self.counters.keyless.add(count as u64);
-        self.lookup.table.account_burst(hits, lens);
-        self.lookup.table.program_burst(hits, programs);
+        let accounts = self.lookup.table.accounts();
+        for (((packet, slot), len), program) in unkeyed.iter().zip(hits).zip(lens).zip(&mut *programs) {
+            *program = accounts.add(*slot, 1, u64::from(*len));
+            self.counters.port(packet.in_port).rx.add(1, u64::from(*len));
+        }
         self.prefetch_ways(programs);
         let mut mbufs = batch.mbufs.drain();
         unwrap_each(mbufs.rest_mut(), unkeyed);

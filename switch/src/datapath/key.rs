@@ -7,10 +7,10 @@
 use super::counters::WorkerCounters;
 use super::hold::PendingFlows;
 use super::programs::{Compiled, Programs};
-use super::{BURST, Batch, Path};
+use super::{Batch, Path};
 use crate::tunnel::termination::{Intake, Termination};
 use flow::drop::DropReason;
-use flow::megaflow::MegaflowTable;
+use flow::megaflow::{MISS, MegaflowTable};
 use flow::program::PortId;
 use rte::{Burst, Mbuf};
 use wire::ecn::{ECN_CE, ECN_MASK, EcnDecap, ecn_decap};
@@ -18,7 +18,7 @@ use wire::encap::EncapExt;
 use wire::key::FlowKey;
 use wire::outer::{clear_tunnel, parse_outer, peek};
 use wire::parse::{Anomaly, COMMON, Origin, extract, extract_common};
-use wire::pattern::OuterPattern;
+use wire::pattern::{Lengths, OuterPattern};
 use wire::plain::{PLAIN_HEADERS, PlainOuter, PlainTunnel};
 use wire::proto::{ETH_IPV4, ETH_IPV6};
 
@@ -94,8 +94,6 @@ pub(super) struct Unkeyed {
     pub in_port: PortId,
     /// Bytes behind the UDP datagram.
     pub trailing: u16,
-    /// What tells its tunnel apart.
-    pub tunnel: PlainTunnel,
 }
 
 /// What a burst of ordinary tunnel packets has in common.
@@ -103,7 +101,7 @@ pub(super) struct Unkeyed {
 pub(super) enum Recognised {
     /// All are for one vxlan port, whose packets all take a shortcut: the slot.
     Shortcut(PortId, u32, Wrapped),
-    /// Each is for a vxlan port whose packets all take a shortcut, and its slot is known.
+    /// Each is for a vxlan port whose packets all take a shortcut; port and slot are known.
     Shortcuts,
     /// All are for this vxlan port.
     Tunnel(PortId, Wrapped),
@@ -118,13 +116,12 @@ pub(super) struct Wrapped {
     pub bytes: u64,
     /// Length in bytes of the longest.
     pub longest: u32,
-    /// All came through one tunnel.
-    is_one: bool,
+    /// What tells their tunnel apart; of several, the first.
+    pub tunnel: PlainTunnel,
 }
 
-/// Finds out where a burst of ordinary tunnel packets goes: leaves their tunnels, lengths, and with
-/// [`Recognised::Shortcuts`] their slots in the batch, and changes nothing else. In two passes, so that what is
-/// remembered of the tunnels of a burst is fetched side by side.
+/// Finds out where a burst of ordinary tunnel packets goes: leaves their lengths, and with [`Recognised::Shortcuts`] their
+/// ports and slots in the batch, and changes nothing else.
 #[inline(always)]
 pub(super) fn recognise(
     batch: &mut Batch,
@@ -133,53 +130,40 @@ pub(super) fn recognise(
     shortcuts: &Shortcuts<'_>,
 ) -> Recognised {
     let Some(mut intake) = termination.intake(port) else { return Recognised::Nothing };
-    let Some(wrapped) = read_outer(batch, &intake) else { return Recognised::Nothing };
-    let first = batch.unkeyed[0].tunnel;
-    match intake.recall_slot(&first, shortcuts.epoch, |port| shortcuts.find(port)) {
-        Some((port, Some(slot))) if wrapped.is_one => Recognised::Shortcut(port, slot, wrapped),
-        Some((port, None)) if wrapped.is_one => Recognised::Tunnel(port, wrapped),
-        Some((_, Some(_))) if recall_all(batch, &mut intake, shortcuts) => Recognised::Shortcuts,
-        _ => Recognised::Nothing,
+    let first = batch.mbufs.as_slice().first().and_then(|mbuf| OuterPattern::new(mbuf.data()));
+    let Some((first, pattern)) = first.filter(|(first, _)| is_plain(first) && intake.takes(first)) else {
+        return Recognised::Nothing;
+    };
+    let tunnel = first.tunnel();
+    let find = |port| shortcuts.find(port);
+    let Some((port, slot)) = intake.recall_slot(&tunnel, shortcuts.epoch, find) else {
+        return Recognised::Nothing;
+    };
+    let mut wrapped = Wrapped { bytes: 0, longest: 0, tunnel };
+    let alike = read_alike(&pattern, batch, &mut wrapped);
+    if alike < batch.mbufs.len() {
+        match read_unlike(&pattern, (port, slot), alike, batch, &mut wrapped, &mut intake, shortcuts) {
+            Some(0) => {}
+            Some(_) => return Recognised::Shortcuts,
+            None => return Recognised::Nothing,
+        }
+    }
+    match slot {
+        Some(slot) => Recognised::Shortcut(port, slot, wrapped),
+        None => Recognised::Tunnel(port, wrapped),
     }
 }
 
-/// Reads the outer headers; `None` when one is not an ordinary tunnel packet for us.
+/// Congestion marks concern the inner header, so that has to be read.
 #[inline(always)]
-fn read_outer(batch: &mut Batch, intake: &Intake<'_>) -> Option<Wrapped> {
-    let mbufs = batch.mbufs.as_slice();
-    let (first, pattern) = OuterPattern::new(mbufs.first()?.data())?;
-    if !intake.takes(&first) {
-        return None;
-    }
-    intake.prefetch(first.tunnel());
-    let mut wrapped = Wrapped { bytes: 0, longest: 0, is_one: true };
-    let (lens, unkeyed) = (&mut batch.lens, &mut batch.unkeyed);
-    // Congestion marks concern the inner header, so that has to be read.
-    let alike = if first.tos & ECN_MASK == ECN_CE {
-        0
-    } else {
-        read_alike(&pattern, mbufs, lens, unkeyed, &mut wrapped)
-    };
-    unkeyed[0].tunnel = first.tunnel();
-    if alike == mbufs.len() {
-        return Some(wrapped);
-    }
-    for unkeyed in &mut unkeyed[..alike] {
-        unkeyed.tunnel = first.tunnel();
-    }
-    let rest = (&mbufs[alike..], &mut lens[alike..], &mut unkeyed[alike..]);
-    read_unlike((first.dl_dst, first.tunnel()), rest, intake, &mut wrapped).then_some(wrapped)
+fn is_plain(outer: &PlainOuter) -> bool {
+    outer.tos & ECN_MASK != ECN_CE
 }
 
 /// Reads the outer headers of packets as long as they are like the first; says how many are.
 #[inline(never)]
-fn read_alike(
-    pattern: &OuterPattern,
-    mbufs: &[Mbuf],
-    lens: &mut [u32; BURST],
-    unkeyed: &mut [Unkeyed; BURST],
-    wrapped: &mut Wrapped,
-) -> usize {
+fn read_alike(pattern: &OuterPattern, batch: &mut Batch, wrapped: &mut Wrapped) -> usize {
+    let Batch { mbufs, lens, unkeyed, .. } = batch;
     let (mut bytes, mut longest, mut alike) = (0, 0, 0);
     for ((mbuf, len), unkeyed) in mbufs.iter().zip(lens).zip(unkeyed) {
         let Some(lengths) = pattern.read(mbuf.data()).filter(|_| mbuf.segment_count() == 1) else { break };
@@ -193,56 +177,55 @@ fn read_alike(
     alike
 }
 
-/// Reads the outer headers of packets that may each be of another tunnel than the one `before`; false when one is not
-/// an ordinary tunnel packet for us.
+/// Reads the outer headers of the packets behind those `alike`, which may be of other tunnels than the `first`, mostly to
+/// the same VTEP, and finds the ports and slots of all. Says how many came through another tunnel; `None` when one is not
+/// an ordinary tunnel packet for us, or not one that takes a shortcut where not all came through the first's tunnel.
 #[inline(never)]
 fn read_unlike(
-    mut before: (u64, PlainTunnel),
-    (mbufs, lens, unkeyed): (&[Mbuf], &mut [u32], &mut [Unkeyed]),
-    intake: &Intake<'_>,
+    pattern: &OuterPattern,
+    (first_port, first_slot): (PortId, Option<u32>),
+    alike: usize,
+    batch: &mut Batch,
     wrapped: &mut Wrapped,
-) -> bool {
-    let (mut bytes, mut longest) = (wrapped.bytes, wrapped.longest);
-    for ((mbuf, len), unkeyed) in mbufs.iter().zip(lens).zip(unkeyed) {
-        let Some(outer) = PlainOuter::read(mbuf.data()) else { return false };
-        if mbuf.segment_count() != 1 || outer.tos & ECN_MASK == ECN_CE {
-            return false;
+    intake: &mut Intake<'_>,
+    shortcuts: &Shortcuts<'_>,
+) -> Option<usize> {
+    let Batch { mbufs, lens, unkeyed, hits, .. } = batch;
+    let first = (first_port, first_slot.unwrap_or(MISS));
+    for (unkeyed, hit) in unkeyed.iter_mut().zip(&mut *hits).take(alike) {
+        (unkeyed.in_port, *hit) = first;
+    }
+    let (mut bytes, mut longest, mut others) = (wrapped.bytes, wrapped.longest, 0);
+    let rest = mbufs[alike..].iter().zip(&mut lens[alike..]);
+    for (((mbuf, len), unkeyed), hit) in rest.zip(&mut unkeyed[alike..]).zip(&mut hits[alike..]) {
+        if mbuf.segment_count() != 1 {
+            return None;
         }
-        let now = (outer.dl_dst, outer.tunnel());
-        if now != before {
-            if !intake.takes(&outer) {
-                return false;
-            }
-            intake.prefetch(outer.tunnel());
-            before = now;
-            wrapped.is_one = false;
+        let (lengths, tunnel) = match pattern.read_other(mbuf.data()) {
+            Some(read) => read,
+            None => read_single(mbuf, intake)?,
+        };
+        (unkeyed.in_port, *hit) = first;
+        if tunnel != wrapped.tunnel {
+            let (port, slot) = intake.recall_slot(&tunnel, shortcuts.epoch, |port| shortcuts.find(port))?;
+            (unkeyed.in_port, *hit) = (port, slot.filter(|_| first_slot.is_some())?);
+            others += 1;
         }
-        *len = outer.inner_len.into();
-        bytes += u64::from(outer.inner_len);
+        *len = lengths.inner.into();
+        unkeyed.trailing = lengths.trailing;
+        bytes += u64::from(lengths.inner);
         longest = longest.max(*len);
-        (unkeyed.tunnel, unkeyed.trailing) = (outer.tunnel(), outer.trailing);
     }
     (wrapped.bytes, wrapped.longest) = (bytes, longest);
-    true
+    Some(others)
 }
 
-/// Finds the vxlan ports and the slots of their shortcuts; false when one has none.
+/// Reads the outer headers of a packet that is like no other.
+#[cold]
 #[inline(never)]
-fn recall_all(batch: &mut Batch, intake: &mut Intake<'_>, shortcuts: &Shortcuts<'_>) -> bool {
-    let count = batch.mbufs.len();
-    // The packet before, and its answer.
-    let (mut before, mut in_port, mut slot) = (PlainTunnel::default(), PortId::TUNNEL_MISS, 0);
-    for (unkeyed, hit) in batch.unkeyed[..count].iter_mut().zip(&mut batch.hits) {
-        if before != unkeyed.tunnel || in_port == PortId::TUNNEL_MISS {
-            let tunnel = unkeyed.tunnel;
-            match intake.recall_slot(&tunnel, shortcuts.epoch, |port| shortcuts.find(port)) {
-                Some((port, Some(found))) => (in_port, slot, before) = (port, found, tunnel),
-                _ => return false,
-            }
-        }
-        (*hit, unkeyed.in_port) = (slot, in_port);
-    }
-    true
+fn read_single(mbuf: &Mbuf, intake: &Intake<'_>) -> Option<(Lengths, PlainTunnel)> {
+    let outer = PlainOuter::read(mbuf.data()).filter(|outer| is_plain(outer) && intake.takes(outer))?;
+    Some((Lengths { inner: outer.inner_len, trailing: outer.trailing }, outer.tunnel()))
 }
 
 /// Takes the outer headers off a burst of ordinary tunnel packets.

@@ -80,11 +80,11 @@ impl Path {
             Some(wrapped) => read_wrapped(mbufs, words, lens, wrapped, port),
         };
         let Some(mut frames) = frames else { return false };
-        let origin = if wrapped.is_some() {
-            let tunnel = batch.unkeyed[0].tunnel;
-            PlainOrigin { in_port, tun_id: tunnel.vni(), addresses: tunnel.addresses }
-        } else {
-            PlainOrigin { in_port, tun_id: 0, addresses: 0 }
+        let origin = match wrapped {
+            Some(Wrapped { tunnel, .. }) => {
+                PlainOrigin { in_port, tun_id: tunnel.vni(), addresses: tunnel.addresses }
+            }
+            None => PlainOrigin { in_port, tun_id: 0, addresses: 0 },
         };
         match self.lookup.classify_plain(words, origin, hits, programs) {
             Some(answer) => frames.cached = answer == PlainAnswer::Cache,

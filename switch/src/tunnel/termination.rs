@@ -327,12 +327,6 @@ impl Intake<'_> {
         Some((port, Some(memo.slot)))
     }
 
-    /// Asks for what the next [`Intake::recall_slot`] reads.
-    #[inline(always)]
-    pub fn prefetch(&self, of: PlainTunnel) {
-        rte::prefetch(&raw const self.memos[set(&of)]);
-    }
-
     /// The memo for a packet; `None` if no port takes it.
     #[inline(always)]
     fn memo(&mut self, of: &PlainTunnel) -> Option<&mut Memo> {

@@ -3,28 +3,34 @@
 
 use crate::bytes::{le64, part};
 use crate::parse::{Common, FAST_LEN, MASK48};
-use crate::plain::{LEN, PlainOuter, PlainWords};
+use crate::plain::{LEN, PlainOuter, PlainTunnel, PlainWords};
 use crate::proto::{ETHERNET_LEN, IPV4_LEN, UDP_LEN};
 use crate::vxlan::{FLAG_VNI, VXLAN_LEN};
 
-/// The bits of the first [`LEN`] bytes that tell a tunnel packet from another one's neighbour. Left out are what
-/// differs within a tunnel (lengths, identification, checksum, UDP source port), what nobody looks at (source MAC,
-/// reserved bits of VXLAN), and the inner frame.
-const ALIKE: [u8; LEN] = {
-    let mut mask = [0; LEN];
-    let whole = [(0, 6), (12, 16), (20, 24), (26, 34), (36, 38), (40, 42), (46, 49)];
-    let mut range = 0;
-    while range < whole.len() {
-        let (mut at, end) = whole[range];
-        while at < end {
-            mask[at] = 0xff;
-            at += 1;
-        }
-        range += 1;
-    }
+/// The bits of the first [`LEN`] bytes that tell the packets to one VTEP from all others. Left out are source address and
+/// VNI, what differs within a tunnel (lengths, identification, checksum, UDP source port), what nobody looks at (source
+/// MAC, reserved bits of VXLAN), and the inner frame.
+const SAME_VTEP: [u8; LEN] = {
+    let mask = with([0; LEN], 0, 6); // destination MAC
+    let mask = with(mask, 12, 16); // EtherType, version, IHL, TOS
+    let mask = with(mask, 20, 24); // fragment, TTL, protocol
+    let mask = with(mask, 30, 34); // destination address
+    let mask = with(mask, 36, 38); // UDP destination port
+    let mut mask = with(mask, 40, 42); // UDP checksum, which is none
     mask[42] = FLAG_VNI;
     mask
 };
+/// The same for the packets of one tunnel: with source address and VNI.
+const SAME_TUNNEL: [u8; LEN] = with(with(SAME_VTEP, 26, 30), 46, 49);
+
+/// A mask and the bytes from `at` to before `end`.
+const fn with(mut mask: [u8; LEN], mut at: usize, end: usize) -> [u8; LEN] {
+    while at < end {
+        mask[at] = 0xff;
+        at += 1;
+    }
+    mask
+}
 
 /// The lengths of a tunnel packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,11 +41,11 @@ pub struct Lengths {
     pub trailing: u16,
 }
 
-/// What the next packets of a tunnel look like.
+/// What the next packets of a tunnel look like, and those of other tunnels to the same VTEP.
 #[derive(Debug, Clone, Copy)]
 pub struct OuterPattern {
     head: [u8; LEN],
-    /// Sum of the words of the IPv4 header, those excepted that differ from packet to packet.
+    /// Sum of the words of the IPv4 header that all packets to the VTEP have in common.
     sum: u64,
 }
 
@@ -49,10 +55,8 @@ impl OuterPattern {
     pub fn new(frame: &[u8]) -> Option<(PlainOuter, OuterPattern)> {
         let outer = PlainOuter::read(frame)?;
         let head = *frame.first_chunk::<LEN>()?;
-        let sum = [14, 20, 22, 26, 28, 30, 32]
-            .iter()
-            .map(|at| u64::from(u16::from_le_bytes([head[*at], head[*at + 1]])))
-            .sum();
+        let common = [14, 20, 22, 30, 32];
+        let sum = common.iter().map(|at| u64::from(u16::from_le_bytes([head[*at], head[*at + 1]]))).sum();
         Some((outer, OuterPattern { head, sum }))
     }
 
@@ -61,35 +65,50 @@ impl OuterPattern {
     #[inline(always)]
     pub fn read(&self, frame: &[u8]) -> Option<Lengths> {
         let head = frame.first_chunk::<LEN>()?;
-        if !self.is_alike(head) {
-            return None;
-        }
-        // Total length and identification are two words of the sum; as the upper one is worth 65,536, which is 1
-        // modulo 65,535, they need not be taken apart.
-        let len_and_id = u64::from(u32::from_le_bytes(part::<16, 4, LEN>(head)));
-        let checksum = u64::from(u16::from_le_bytes(part::<24, 2, LEN>(head)));
-        if !(self.sum + len_and_id + checksum).is_multiple_of(0xffff) {
-            return None;
-        }
-        let total_len = usize::from(u16::from_be_bytes(part::<16, 2, LEN>(head)));
-        let udp_len = usize::from(u16::from_be_bytes(part::<38, 2, LEN>(head)));
-        let fits = total_len <= frame.len() - ETHERNET_LEN
-            && udp_len + IPV4_LEN <= total_len
-            && udp_len >= LEN - ETHERNET_LEN - IPV4_LEN;
-        fits.then(|| Lengths {
-            inner: (udp_len - UDP_LEN - VXLAN_LEN) as u16,
-            trailing: (frame.len() - ETHERNET_LEN - IPV4_LEN - udp_len).min(usize::from(u16::MAX)) as u16,
-        })
+        if self.is_alike(head, &SAME_TUNNEL) { self.lengths(head, frame.len()) } else { None }
     }
 
-    /// Whether all bits are the same that count: by bytes, which the compiler turns into two vectors.
+    /// Lengths and tunnel of a packet for which [`PlainOuter::read`] would say the same as for the first one but for
+    /// lengths, source address and VNI; `None` for all others.
     #[inline(always)]
-    fn is_alike(&self, head: &[u8; LEN]) -> bool {
+    pub fn read_other(&self, frame: &[u8]) -> Option<(Lengths, PlainTunnel)> {
+        let head = frame.first_chunk::<LEN>()?;
+        let lengths =
+            if self.is_alike(head, &SAME_VTEP) { self.lengths(head, frame.len())? } else { return None };
+        Some((lengths, PlainTunnel::of(head)))
+    }
+
+    /// Whether all bits of the mask are the same: by bytes, which the compiler turns into two vectors.
+    #[inline(always)]
+    fn is_alike(&self, head: &[u8; LEN], mask: &[u8; LEN]) -> bool {
         let mut differs = 0;
         for i in 0..LEN {
-            differs |= (self.head[i] ^ head[i]) & ALIKE[i];
+            differs |= (self.head[i] ^ head[i]) & mask[i];
         }
         differs == 0
+    }
+
+    /// The lengths, if they and the checksum are right.
+    #[inline(always)]
+    fn lengths(&self, head: &[u8; LEN], frame_len: usize) -> Option<Lengths> {
+        let frame_len = u16::try_from(frame_len).ok()?;
+        // These are pairs of words of the sum; as the upper one is worth 65,536, which is 1 modulo 65,535, they need not
+        // be taken apart.
+        let len_and_id = u64::from(u32::from_le_bytes(part::<16, 4, LEN>(head)));
+        let source = u64::from(u32::from_le_bytes(part::<26, 4, LEN>(head)));
+        let checksum = u64::from(u16::from_le_bytes(part::<24, 2, LEN>(head)));
+        if !(self.sum + len_and_id + source + checksum).is_multiple_of(0xffff) {
+            return None;
+        }
+        let total_len = u32::from(u16::from_be_bytes(part::<16, 2, LEN>(head)));
+        let udp_len = u16::from_be_bytes(part::<38, 2, LEN>(head));
+        let fits = total_len + ETHERNET_LEN as u32 <= u32::from(frame_len)
+            && u32::from(udp_len) + IPV4_LEN as u32 <= total_len
+            && udp_len >= (LEN - ETHERNET_LEN - IPV4_LEN) as u16;
+        fits.then(|| Lengths {
+            inner: udp_len - (UDP_LEN + VXLAN_LEN) as u16,
+            trailing: frame_len - (ETHERNET_LEN + IPV4_LEN) as u16 - udp_len,
+        })
     }
 }
 

@@ -58,6 +58,13 @@ pub struct PlainTunnel {
 }
 
 impl PlainTunnel {
+    /// Of a packet with ordinary outer headers.
+    #[inline(always)]
+    pub(crate) fn of(head: &[u8; LEN]) -> PlainTunnel {
+        let (udp, vxlan) = (le64::<34, LEN>(head), le64::<42, LEN>(head));
+        PlainTunnel { addresses: le64::<26, LEN>(head), port_and_vni: (udp >> 16) & 0xffff | vxlan & VNI }
+    }
+
     /// VNI, 24 bits.
     #[inline(always)]
     pub const fn vni(&self) -> u32 {
@@ -105,7 +112,8 @@ impl PlainOuter {
         if !plain {
             return None;
         }
-        let trailing = frame.len() - ETHERNET_LEN - IPV4_LEN - udp_len;
+        // A frame of more than 65,535 bytes is none.
+        let trailing = u16::try_from(frame.len()).ok()? - (ETHERNET_LEN + IPV4_LEN + udp_len) as u16;
         Some(PlainOuter {
             dl_dst: le64::<0, LEN>(head) & MAC,
             addresses,
@@ -114,7 +122,7 @@ impl PlainOuter {
             ttl: (fragment_to_ttl >> 16) as u8,
             df: fragment_to_ttl & 0x40 != 0,
             inner_len: (udp_len - UDP_LEN - VXLAN_LEN) as u16,
-            trailing: trailing.min(usize::from(u16::MAX)) as u16,
+            trailing,
         })
     }
 

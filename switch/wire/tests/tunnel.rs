@@ -15,8 +15,8 @@ use wire::key::{FlowKey, TUN_CSUM, TUN_DF, TUN_GBP, TUN_IPV6, TUN_PRESENT};
 use wire::outer::{
     Outer, OuterError, Peek, clear_tunnel, parse_outer, parse_outer_general, peek, peek_general,
 };
-use wire::pattern::OuterPattern;
-use wire::plain::{PLAIN_HEADERS, PlainOuter, plain_ipv4, plain_mac, plain_port};
+use wire::pattern::{Lengths, OuterPattern};
+use wire::plain::{PLAIN_HEADERS, PlainOuter, PlainTunnel, plain_ipv4, plain_mac, plain_port};
 use wire::vxlan::{FLAG_VNI, VxlanHeader};
 
 const SRC4: Ipv4Addr = Ipv4Addr::new(192, 168, 1, 1);
@@ -85,11 +85,20 @@ fn the_straight_line_is_taken() {
 }
 
 /// What the pattern of `first` should say of `frame`: what reading it on its own says, where that is alike.
-fn alike(first: &PlainOuter, frame: &[u8]) -> Option<(u16, u16)> {
+fn alike(first: &PlainOuter, frame: &[u8]) -> Option<Lengths> {
     let mut outer = PlainOuter::read(frame)?;
-    let lengths = (outer.inner_len, outer.trailing);
+    let lengths = Lengths { inner: outer.inner_len, trailing: outer.trailing };
     (outer.inner_len, outer.trailing) = (first.inner_len, first.trailing);
     (outer == *first).then_some(lengths)
+}
+
+/// The same for a packet from wherever to the same VTEP.
+fn alike_but_tunnel(first: &PlainOuter, frame: &[u8]) -> Option<(Lengths, PlainTunnel)> {
+    let tunnel = PlainOuter::read(frame)?.tunnel();
+    let mut here = *first;
+    here.addresses = here.addresses >> 32 << 32 | tunnel.addresses & 0xffff_ffff;
+    here.port_and_vni = here.port_and_vni & 0xffff | tunnel.port_and_vni >> 16 << 16;
+    Some((alike(&here, frame)?, tunnel))
 }
 
 /// Puts a right IPv4 checksum into a frame.
@@ -113,6 +122,15 @@ fn a_pattern_takes_the_next_packet_of_a_tunnel() {
         let lengths = pattern.read(&one(src_port, ip_id, len)).expect("alike");
         assert_eq!((lengths.inner, lengths.trailing), (len as u16, 0));
     }
+    let patch = EncapPatch { vni: 0xff_0001, ttl: 64, ip_id: 9, ..EncapPatch::default() };
+    let other = encapsulate(
+        &EncapSpec { addrs: EncapAddrs::V4(Ipv4Addr::BROADCAST, DST4), ..SPEC },
+        &patch,
+        &[1; 80],
+    );
+    assert_eq!(pattern.read(&other), None, "another tunnel");
+    let (lengths, tunnel) = pattern.read_other(&other).expect("to the same VTEP");
+    assert_eq!((lengths.inner, tunnel.vni(), tunnel.src()), (80, 0xff_0001, Ipv4Addr::BROADCAST));
 }
 
 fn encapsulate(spec: &EncapSpec, patch: &EncapPatch, inner: &[u8]) -> Vec<u8> {
@@ -410,14 +428,14 @@ proptest! {
     /// Packets that differ in everything that counts and everything that does not, and in single bytes.
     #[test]
     fn a_pattern_says_what_reading_says(
-        what in prop::array::uniform6(0u8..8), src_port: u16, ip_id: u16, inner in 14usize..200, padding in 0usize..20,
+        what in prop::array::uniform7(0u8..8), src_port: u16, ip_id: u16, inner in 14usize..200, padding in 0usize..20,
         cut in 0usize..4, edits in prop::collection::vec((0usize..66, any::<u8>(), any::<bool>()), 0..3),
     ) {
         // Mostly as the first packet has it.
         let odd = |i: usize| what[i] == 0;
         let spec = EncapSpec {
             eth_dst: if odd(0) { SPEC.eth_src } else { SPEC.eth_dst },
-            addrs: EncapAddrs::V4(SRC4, if odd(1) { SRC4 } else { DST4 }),
+            addrs: EncapAddrs::V4(if odd(6) { DST4 } else { SRC4 }, if odd(1) { SRC4 } else { DST4 }),
             df: !odd(2),
             ..SPEC
         };
@@ -442,8 +460,8 @@ proptest! {
             }
         }
         packet.truncate(packet.len() - cut);
-        let lengths = pattern.read(&packet).map(|l| (l.inner, l.trailing));
-        prop_assert_eq!(lengths, alike(&first, &packet));
+        prop_assert_eq!(pattern.read(&packet), alike(&first, &packet));
+        prop_assert_eq!(pattern.read_other(&packet), alike_but_tunnel(&first, &packet));
     }
 
     #[test]

@@ -134,10 +134,12 @@ pub struct Accounts<'a> {
 }
 
 impl Accounts<'_> {
-    /// Counts packets and bytes for the megaflow in `slot`.
+    /// Counts packets and bytes for the megaflow in `slot`; its program, 0 if there is no such slot.
     #[inline(always)]
-    pub fn add(&self, slot: u32, packets: u64, bytes: u64) {
-        slab::count(self.lines, slot, packets, bytes);
+    pub fn add(&self, slot: u32, packets: u64, bytes: u64) -> u32 {
+        let Some(line) = self.lines.get(slot as usize) else { return 0 };
+        slab::add(line, packets, bytes);
+        line[STATE].load(Relaxed) as u32
     }
 }
 
@@ -302,15 +304,6 @@ impl MegaflowTable {
         self.slab.lines().get(slot as usize).map_or(0, |line| line[STATE].load(Relaxed) as u32)
     }
 
-    /// Programs of a looked-up burst, one a packet; 0 for a [`MISS`].
-    #[inline]
-    pub fn program_burst(&self, hits: &[u32], programs: &mut [u32]) {
-        let lines = self.slab.lines();
-        for (&slot, program) in hits.iter().zip(programs) {
-            *program = lines.get(slot as usize).map_or(0, |line| line[STATE].load(Relaxed) as u32);
-        }
-    }
-
     /// Counts packets and bytes for the megaflow in `slot`.
     #[inline(always)]
     pub fn account(&mut self, slot: u32, packets: u64, bytes: u64) {
@@ -340,19 +333,13 @@ impl MegaflowTable {
         Accounts { lines: self.slab.lines() }
     }
 
-    /// [`MegaflowTable::account_burst`] and [`MegaflowTable::program_burst`] in one go, each packet by itself: the
-    /// quicker the fewer neighbours of a burst share a megaflow.
+    /// [`MegaflowTable::account_burst`] packet by packet, with their programs, 0 for a [`MISS`]: the quicker the fewer
+    /// neighbours of a burst share a megaflow.
     #[inline]
     pub fn take_burst(&mut self, hits: &[u32], bytes: &[u32], programs: &mut [u32]) {
-        let lines = self.slab.lines();
+        let accounts = self.accounts();
         for ((&slot, &bytes), program) in hits.iter().zip(bytes).zip(programs) {
-            *program = match lines.get(slot as usize) {
-                Some(line) => {
-                    slab::add(line, 1, u64::from(bytes));
-                    line[STATE].load(Relaxed) as u32
-                }
-                None => 0,
-            };
+            *program = accounts.add(slot, 1, u64::from(bytes));
         }
     }
 
