@@ -10,11 +10,10 @@ use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use wire::addr::MacAddr;
 pub use wire::rewrite::Side;
-use zerocopy::FromZeros;
 
 /// A datapath port number: unique over all bridges, below [`MAX_PORTS`]. It is what
 /// [`wire::key::FlowKey::in_port`] holds; OpenFlow port numbers are per bridge and stay in the slow path.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default, FromZeros)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
 pub struct PortId(pub u16);
 
 /// Upper bound of datapath port numbers.

@@ -11,7 +11,6 @@ use wire::encap::{ENCAP_V4_LEN, EncapPatch, EncapTemplate, EncapV4, EncapV4Ready
 use wire::key::FlowKey;
 use wire::plain::{PlainWords, plain_tos, plain_ttl};
 use wire::proto::{ETH_IPV4, ETH_IPV6};
-use zerocopy::FromZeros;
 
 /// Packets that may wait for one neighbour.
 pub const MAX_HELD: usize = 256;
@@ -105,12 +104,12 @@ impl InnerIp {
 /// The header of a program whose packets get it in one go: untagged IPv4 with DF and without UDP checksum, out of
 /// one port, for one VNI. It is one cache line, and those of all programs lie side by side: with many
 /// remotes in turn it is the lines and pages that cost.
-#[derive(Debug, Clone, Copy, FromZeros)]
+#[derive(Debug, Clone, Copy)]
 #[repr(C, align(64))]
 pub struct Header {
     /// For an inner packet that asks for nothing special.
     ready: EncapV4Ready,
-    /// Of when it is, with [`Header::INHERITS`]; 0 where there is no header.
+    /// Version of the adjacencies that it was made from, with [`Header::INHERITS`]; 0 where there is no header.
     pub version: u32,
     /// The port that the packets leave by.
     pub egress: PortId,
@@ -176,7 +175,7 @@ impl Adjacencies {
         self.0.get(id.0 as usize)?.as_deref()
     }
 
-    /// The same, to change what does not concern its header.
+    /// The same, to change what does not concern the headers made of it.
     #[inline(always)]
     pub fn get_mut(&mut self, id: AdjacencyId) -> Option<&mut Adjacency> {
         self.0.get_mut(id.0 as usize)?.as_deref_mut()
@@ -192,6 +191,11 @@ impl Adjacencies {
 }
 
 impl Adjacency {
+    /// Whether headers may have been made of it.
+    pub fn is_ready(&self) -> bool {
+        matches!(self.reach, Reach::Ready { .. })
+    }
+
     /// An adjacency that cannot send yet.
     pub fn new(tunnel: PortId, reach: Reach, tos: Inherit, ttl: Inherit) -> Adjacency {
         Adjacency { tunnel, reach, tos, ttl, held: List::EMPTY, asked: false }

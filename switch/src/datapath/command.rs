@@ -165,8 +165,11 @@ impl Path {
                 adjacency.asked = old.asked;
             }
         }
-        self.programs.adjacencies_changed();
         if let Some(old) = self.adjacencies.define(id, adjacency) {
+            // New remotes come all the time; they leave the headers of the others alone.
+            if old.is_ready() {
+                self.programs.adjacencies_changed();
+            }
             self.give_back(Return::Adjacency(old));
         }
         while let Some(waiting) = self.cells.pop(&mut held) {

@@ -389,7 +389,7 @@ fn plain_frame(
 
 /// Packets received by vxlan ports, by runs of packets of one port.
 #[derive(Default)]
-pub(super) struct InnerCount {
+struct InnerCount {
     port: PortId,
     packets: u64,
     bytes: u64,
@@ -398,7 +398,7 @@ pub(super) struct InnerCount {
 impl InnerCount {
     /// Counts packets of `port`.
     #[inline(always)]
-    pub(super) fn add(&mut self, port: PortId, packets: u64, bytes: u64, counters: &WorkerCounters) {
+    fn add(&mut self, port: PortId, packets: u64, bytes: u64, counters: &WorkerCounters) {
         if port != self.port {
             self.count(counters);
             *self = InnerCount { port, packets: 0, bytes: 0 };
@@ -409,7 +409,7 @@ impl InnerCount {
 
     /// Puts the last run into the counters; to be called at the end.
     #[inline(always)]
-    pub(super) fn count(&self, counters: &WorkerCounters) {
+    fn count(&self, counters: &WorkerCounters) {
         counters.port(self.port).rx.add(self.packets, self.bytes);
     }
 }

@@ -4,7 +4,6 @@ use super::BURST;
 use super::adjacency::{Adjacencies, Header};
 use flow::drop::DropReason;
 use flow::program::{AdjacencyId, Op, Policy, PortId, Program};
-use zerocopy::FromZeros;
 
 /// A program as a worker keeps it: the common ones are single operations.
 #[derive(Debug)]
@@ -49,19 +48,14 @@ pub(super) struct Programs {
     all: Box<[Option<Compiled>]>,
     /// Made when they are first asked for, and again when adjacencies have changed since.
     headers: Box<[Header]>,
-    /// Of when headers have to be.
+    /// Version of the adjacencies: what headers have to be of.
     version: u32,
 }
 
 impl Programs {
-    /// Room for so many.
-    ///
-    /// # Panics
-    /// When there is no memory for them.
+    /// Room for so many. All of it is written here: a worker that meets a page for the first time waits for the kernel.
     pub(super) fn new(count: usize) -> Programs {
-        let Ok(headers) = <[Header]>::new_box_zeroed_with_elems(count) else {
-            panic!("no memory for the headers of {count} programs");
-        };
+        let headers = vec![Header::NONE; count].into();
         Programs { all: (0..count).map(|_| None).collect(), headers, version: 1 }
     }
 
@@ -90,7 +84,7 @@ impl Programs {
         }
     }
 
-    /// No header is what it was made from any more.
+    /// An adjacency that headers may have been made of has changed: none is what it was made from any more.
     pub(super) fn adjacencies_changed(&mut self) {
         self.version += 1;
         if self.version == Header::INHERITS {
@@ -149,5 +143,99 @@ impl Programs {
         if let Some(header) = self.headers.get(program as usize) {
             rte::prefetch(header);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::adjacency::{Adjacency, Inherit, Reach};
+    use super::*;
+    use std::net::{IpAddr, Ipv4Addr};
+    use wire::addr::MacAddr;
+    use wire::encap::{EncapAddrs, EncapExt, EncapSpec, EncapTemplate};
+
+    fn encap(vni: u32) -> Compiled {
+        Compiled::Encap(Encap { adjacency: AdjacencyId(0), vni })
+    }
+
+    /// One adjacency that can send.
+    fn adjacencies() -> Adjacencies {
+        let address = |n| IpAddr::V4(Ipv4Addr::new(192, 168, 1, n));
+        let template = EncapTemplate::new(&EncapSpec {
+            eth_src: MacAddr::ZERO,
+            eth_dst: MacAddr::ZERO,
+            vlan_tci: None,
+            addrs: EncapAddrs::new(address(1), address(2)).unwrap(),
+            df: true,
+            udp_dst: 4789,
+            csum: false,
+            ext: EncapExt::None,
+        });
+        let fixed = template.fixed_v4();
+        let reach = Reach::Ready { template, fixed, egress: Box::new([Op::Output(PortId(7))]) };
+        let adjacency = Adjacency::new(PortId(3), reach, Inherit::Fixed(0), Inherit::Fixed(64));
+        let mut all = Adjacencies::new(1);
+        assert!(all.define(AdjacencyId(0), Box::new(adjacency)).is_none());
+        all
+    }
+
+    fn vni(header: Option<&Header>) -> Option<u8> {
+        let mut room = [0; 50];
+        header?.write_plain(&mut room, 60, 0);
+        Some(room[48])
+    }
+
+    #[test]
+    fn a_header_is_its_programs() {
+        let (mut programs, adjacencies) = (Programs::new(2), adjacencies());
+        assert!(programs.define(0, encap(5)).is_none());
+        assert_eq!(vni(programs.made(0)), None, "not asked for yet");
+        assert_eq!(vni(programs.header(0, &adjacencies)), Some(5));
+        assert_eq!(vni(programs.made(0)), Some(5));
+        assert!(programs.define(0, encap(6)).is_some());
+        assert_eq!(vni(programs.made(0)), None, "another VNI");
+        assert_eq!(vni(programs.header(0, &adjacencies)), Some(6));
+        programs.define(0, Compiled::Output(PortId(1)));
+        assert_eq!(vni(programs.header(0, &adjacencies)), None);
+        assert_eq!(vni(programs.header(1, &adjacencies)), None, "no program");
+        assert_eq!(vni(programs.header(2, &adjacencies)), None, "no such number");
+    }
+
+    #[test]
+    fn a_change_of_adjacencies_makes_all_headers_old_also_when_versions_start_over() {
+        let (mut programs, adjacencies) = (Programs::new(2), adjacencies());
+        for (number, compiled) in [(0, encap(5)), (1, encap(6))] {
+            programs.define(number, compiled);
+        }
+        assert_eq!(vni(programs.header(0, &adjacencies)), Some(5));
+        programs.adjacencies_changed();
+        assert_eq!(vni(programs.made(0)), None);
+        programs.version = Header::INHERITS - 1;
+        assert_eq!(vni(programs.header(1, &adjacencies)), Some(6));
+        programs.adjacencies_changed();
+        assert_eq!(programs.version, 1, "what the first program's header was made of");
+        assert_eq!((vni(programs.made(0)), vni(programs.made(1))), (None, None));
+        assert_eq!(vni(programs.header(0, &adjacencies)), Some(5));
+    }
+
+    #[test]
+    fn headers_for_one_port_are_told_from_headers_for_several() {
+        let (mut programs, adjacencies) = (Programs::new(4), adjacencies());
+        for number in 0..3 {
+            programs.define(number, encap(number));
+            assert!(programs.header(number, &adjacencies).is_some());
+        }
+        let of = |programs: &Programs, numbers: &[u32]| {
+            programs.made_for_one_port(numbers, &mut [&Header::NONE; BURST])
+        };
+        assert_eq!(of(&programs, &[0, 1, 2, 0]), Some(0));
+        programs.headers[1].tunnel = PortId(9);
+        assert_eq!(of(&programs, &[0, 1, 2]), Some(0), "tunnels may differ");
+        programs.headers[2].version |= Header::INHERITS;
+        assert_eq!(of(&programs, &[0, 1, 2]), Some(Header::INHERITS));
+        programs.headers[1].egress = PortId(8);
+        assert_eq!(of(&programs, &[0, 1, 2]), None);
+        assert_eq!(of(&programs, &[0, 3]), None, "not made");
+        assert_eq!(of(&programs, &[]), None);
     }
 }

@@ -18,7 +18,6 @@ use plan::Plan;
 use proptest::strategy::{Strategy, ValueTree};
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 /// Time that shrinking may take.
@@ -75,27 +74,11 @@ fn the_switch_sends_what_the_oracle_sends() {
     let first = number("VXSWITCH_ORACLE_SEED").unwrap_or(1);
     let classes = Classes::without(&std::env::var("VXSWITCH_ORACLE_WITHOUT").unwrap_or_default());
     let start = Instant::now();
-    let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let (next, ended) = (AtomicU64::new(first), AtomicBool::new(false));
-    // Each thread takes the next seed; the first failure ends all.
-    let go_on = || {
-        let mut frames = 0;
-        while !ended.load(Relaxed) {
-            frames +=
-                case(classes, next.fetch_add(1, Relaxed)).inspect_err(|_| ended.store(true, Relaxed))?;
-            if start.elapsed() >= Duration::from_secs(seconds) {
-                break;
-            }
-        }
-        Ok(frames)
-    };
-    let results: Vec<Result<usize, String>> = std::thread::scope(|scope| {
-        let threads: Vec<_> = (0..threads).map(|_| scope.spawn(go_on)).collect();
-        threads.into_iter().map(|thread| thread.join().expect("failures are caught")).collect()
-    });
-    let frames: usize =
-        results.into_iter().map(|result| result.unwrap_or_else(|what| panic!("{what}"))).sum();
-    let (cases, time) = (next.into_inner() - first, start.elapsed().as_secs_f32());
-    println!("{cases} cases, {frames} frames in {time:.1} s by {threads} threads");
+    let (mut cases, mut frames) = (0, 0);
+    while cases == 0 || start.elapsed() < Duration::from_secs(seconds) {
+        frames += case(classes, first + cases).unwrap_or_else(|what| panic!("{what}"));
+        cases += 1;
+    }
+    println!("{cases} cases, {frames} frames in {:.1} s", start.elapsed().as_secs_f32());
     assert!(frames > 0);
 }

@@ -13,7 +13,6 @@ use crate::proto::{
 };
 use crate::vxlan::{FLAG_GBP, FLAG_GPE, FLAG_VNI, GPE_ETHERNET, VXLAN_LEN, VxlanHeader};
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use zerocopy::FromZeros;
 
 /// Bytes of Ethernet, IPv4, UDP and VXLAN: what an [`EncapV4`] writes.
 pub const ENCAP_V4_LEN: usize = ETHERNET_LEN + IPV4_LEN + UDP_LEN + VXLAN_LEN;
@@ -374,9 +373,9 @@ impl EncapV4 {
     }
 }
 
-/// [`EncapV4`] with the VNI, TOS, TTL, identification and group policy in place. 54 bytes: what an adjacency needs
+/// [`EncapV4`] with the VNI, TOS, TTL, identification and group policy in place. 54 bytes: what a program needs
 /// besides fits into the same cache line.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, FromZeros)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EncapV4Ready {
     /// The headers; lengths, IPv4 checksum and source port are zero.
     bytes: [u8; ENCAP_V4_LEN],
@@ -404,7 +403,7 @@ impl EncapV4Ready {
         let sum = u32::from(self.ip_sum) + u32::from(total_len);
         let checksum = !((sum + (sum >> 16)) as u16);
         *out = self.bytes;
-        // What this packet has of its own goes over it, each in one small store: cheaper than to put it into the words.
+        // What this packet has of its own goes over it, each in one small store.
         out[16..18].copy_from_slice(&total_len.to_be_bytes());
         out[24..26].copy_from_slice(&checksum.to_be_bytes());
         out[34..36].copy_from_slice(&src_port.to_be_bytes());

@@ -60,16 +60,15 @@ impl OuterPattern {
         Some((outer, OuterPattern { head, sum }))
     }
 
-    /// The lengths of a packet for which [`PlainOuter::read`] would say the same as for the first one but for lengths;
-    /// `None` for all others.
+    /// The lengths of a packet for which [`PlainOuter::read`] would say the same as for the first one but for lengths, and
+    /// which has the same reserved IPv4 flag; `None` for all others.
     #[inline(always)]
     pub fn read(&self, frame: &[u8]) -> Option<Lengths> {
         let head = frame.first_chunk::<LEN>()?;
         if self.is_alike(head, &SAME_TUNNEL) { self.lengths(head, frame.len()) } else { None }
     }
 
-    /// Lengths and tunnel of a packet for which [`PlainOuter::read`] would say the same as for the first one but for
-    /// lengths, source address and VNI; `None` for all others.
+    /// [`Self::read`] for a packet that may be of another source address and VNI: with its tunnel.
     #[inline(always)]
     pub fn read_other(&self, frame: &[u8]) -> Option<(Lengths, PlainTunnel)> {
         let head = frame.first_chunk::<LEN>()?;

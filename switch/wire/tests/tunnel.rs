@@ -86,7 +86,8 @@ fn the_straight_line_is_taken() {
 
 /// What the pattern of `first` should say of `frame`: what reading it on its own says, where that is alike.
 fn alike(first: &PlainOuter, frame: &[u8]) -> Option<Lengths> {
-    let mut outer = PlainOuter::read(frame)?;
+    // The first has DF, and the flag beside it that nobody may set is not.
+    let mut outer = PlainOuter::read(frame).filter(|_| frame[20] & 0x80 == 0)?;
     let lengths = Lengths { inner: outer.inner_len, trailing: outer.trailing };
     (outer.inner_len, outer.trailing) = (first.inner_len, first.trailing);
     (outer == *first).then_some(lengths)
@@ -122,6 +123,11 @@ fn a_pattern_takes_the_next_packet_of_a_tunnel() {
         let lengths = pattern.read(&one(src_port, ip_id, len)).expect("alike");
         assert_eq!((lengths.inner, lengths.trailing), (len as u16, 0));
     }
+    // The flag that nobody may set is among the bytes compared; read on its own, such a packet is ordinary.
+    let mut reserved = one(0xc000, 1, 60);
+    reserved[20] |= 0x80;
+    correct(&mut reserved);
+    assert_eq!((pattern.read(&reserved), PlainOuter::read(&reserved).is_some()), (None, true));
     let patch = EncapPatch { vni: 0xff_0001, ttl: 64, ip_id: 9, ..EncapPatch::default() };
     let other = encapsulate(
         &EncapSpec { addrs: EncapAddrs::V4(Ipv4Addr::BROADCAST, DST4), ..SPEC },
