@@ -3,7 +3,7 @@
 
 mod rings;
 
-use rings::{Net, frame, udp};
+use rings::{Net, arp_answer, frame, udp};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
@@ -99,9 +99,27 @@ options = { dpdk-devargs = "net_ring3" }
         net.set_rules("br0", if round % 2 == 0 { &["tcp,actions=drop", "actions=NORMAL"] } else { &[] });
         calls += run(&mut net);
     }
-    for port in ["p1", "p2", "up"] {
-        net.take_all(port);
+    // Bursts that go the short ways into the tunnel: by one megaflow, by one mask; and a neighbour that comes and moves.
+    net.set_rules(
+        "br0",
+        &["in_port=p1,actions=output:vx", "in_port=p2,dl_dst=02:00:00:00:00:01,actions=output:vx"],
+    );
+    for round in 0..6 {
+        net.put("up", &arp_answer(2, 0x50 + round / 2));
+        calls += run(&mut net);
+        for n in 0..64 {
+            let mut ordinary = udp(1, 2, n, 80, n.into());
+            ordinary.resize(60, 0);
+            net.put("p1", &ordinary);
+            net.put("p2", &ordinary);
+        }
+        calls += run(&mut net);
+        for port in ["p1", "p2", "up"] {
+            net.take_all(port);
+        }
     }
+    let keyless = net.counters.keyless.get();
+    assert!(keyless > 400, "{keyless} packets went a short way");
     let (upcalls, sent) = (net.counters.upcalls.get(), net.counters.tx.get());
     assert!(upcalls > 400 && sent > 400, "the test did exercise the worker: {upcalls} upcalls, {sent} sent");
     assert_eq!(calls, 0, "allocator calls in the worker's loop");

@@ -4,7 +4,7 @@
 
 mod rings;
 
-use rings::{Net, mac, udp};
+use rings::{Net, arp_answer, mac, udp};
 use std::net::{IpAddr, Ipv4Addr};
 use wire::addr::MacAddr;
 use wire::encap::{EncapAddrs, EncapExt, EncapPatch, EncapSpec, EncapTemplate};
@@ -349,16 +349,6 @@ fn many_vnis_to_one_remote_in_a_burst_are_the_long_ways() {
             short.0.out.iter().flat_map(|(_, frames)| frames.iter().map(|frame| &frame[46..49])).collect();
         assert_eq!(vnis.into_iter().collect::<Vec<_>>(), [&[0, 0, 5][..], &[0, 0, 6], &[0xff, 0xff, 0xfe]]);
     }
-}
-
-/// An ARP answer of the peer `n` with the given last byte of its MAC address.
-fn arp_answer(n: u8, mac: u8) -> Vec<u8> {
-    let mac = [2, 0, 0, 0, 0x0a, mac];
-    let own = [2, 0, 0, 0, 0x0a, 1];
-    let mut frame = [own, mac].concat();
-    frame.extend([8, 6, 0, 1, 8, 0, 6, 4, 0, 2]);
-    frame.extend(mac.into_iter().chain([192, 168, 1, n]).chain(own).chain(OWN_IP.octets()));
-    frame
 }
 
 /// Headers that are ready are made again when a neighbour moves, the one that moved and the others.

@@ -284,6 +284,16 @@ pub fn frame(dst: u32, src: u32, tag: Option<u16>, n: u32) -> Vec<u8> {
     out
 }
 
+/// An ARP answer of the peer 192.168.1.`n`, 02:00:00:00:0a:`mac`, to the VTEP 192.168.1.1, 02:00:00:00:0a:01.
+pub fn arp_answer(n: u8, mac: u8) -> Vec<u8> {
+    let mac = [2, 0, 0, 0, 0x0a, mac];
+    let own = [2, 0, 0, 0, 0x0a, 1];
+    let mut frame = [own, mac].concat();
+    frame.extend([8, 6, 0, 1, 8, 0, 6, 4, 0, 2]);
+    frame.extend(mac.into_iter().chain([192, 168, 1, n]).chain(own).chain([192, 168, 1, 1]));
+    frame
+}
+
 /// A UDP packet in an Ethernet frame.
 pub fn udp(dst: u32, src: u32, sport: u16, dport: u16, n: u32) -> Vec<u8> {
     let mut out = vec![0; 128];
