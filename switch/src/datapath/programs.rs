@@ -42,6 +42,9 @@ impl Compiled {
     }
 }
 
+/// Programs, the first ones, that have a header of their own: 4 MiB. Packets of others get theirs the long way.
+const MAX_HEADERS: usize = 65_536;
+
 /// The programs of one worker, by number, each beside the header that it writes: a packet's megaflow names the
 /// program, and one line further on is all that sending it takes.
 pub(super) struct Programs {
@@ -55,7 +58,7 @@ pub(super) struct Programs {
 impl Programs {
     /// Room for so many. All of it is written here: a worker that meets a page for the first time waits for the kernel.
     pub(super) fn new(count: usize) -> Programs {
-        let headers = vec![Header::NONE; count].into();
+        let headers = vec![Header::NONE; count.min(MAX_HEADERS)].into();
         Programs { all: (0..count).map(|_| None).collect(), headers, version: 1 }
     }
 
@@ -73,7 +76,9 @@ impl Programs {
 
     /// Gives a number another program, and the old one back. What has no place is dropped.
     pub(super) fn define(&mut self, program: u32, compiled: Compiled) -> Option<Compiled> {
-        *self.headers.get_mut(program as usize)? = Header::NONE;
+        if let Some(header) = self.headers.get_mut(program as usize) {
+            *header = Header::NONE;
+        }
         self.all.get_mut(program as usize)?.replace(compiled)
     }
 
@@ -199,6 +204,17 @@ mod tests {
         assert_eq!(vni(programs.header(0, &adjacencies)), None);
         assert_eq!(vni(programs.header(1, &adjacencies)), None, "no program");
         assert_eq!(vni(programs.header(2, &adjacencies)), None, "no such number");
+    }
+
+    #[test]
+    fn programs_beyond_the_headers_have_none() {
+        let (mut programs, adjacencies) = (Programs::new(MAX_HEADERS + 1), adjacencies());
+        for (number, header) in [(MAX_HEADERS as u32 - 1, Some(5)), (MAX_HEADERS as u32, None)] {
+            assert!(programs.define(number, encap(5)).is_none());
+            assert_eq!(vni(programs.header(number, &adjacencies)), header);
+            assert!(matches!(programs.get(number), Some(Compiled::Encap(_))));
+            assert!(programs.define(number, Compiled::Output(PortId(1))).is_some());
+        }
     }
 
     #[test]
