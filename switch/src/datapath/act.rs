@@ -69,6 +69,28 @@ struct Inners {
     is_plain: bool,
 }
 
+/// How much room some frames take, in bytes.
+#[derive(Debug, Clone, Copy)]
+struct Extent {
+    /// All together.
+    bytes: usize,
+    /// The longest.
+    longest: usize,
+    /// The least that is free in front of one.
+    headroom: usize,
+}
+
+impl Extent {
+    const NONE: Extent = Extent { bytes: 0, longest: 0, headroom: usize::MAX };
+
+    #[inline(always)]
+    fn add(&mut self, mbuf: &Mbuf) {
+        self.bytes += mbuf.data_len();
+        self.longest = self.longest.max(mbuf.data_len());
+        self.headroom = self.headroom.min(mbuf.headroom());
+    }
+}
+
 impl Inners {
     const NONE: Inners = Inners {
         list: [Inner { flow_hash: 0, ip: InnerIp { is_ip: false, tos: 0, ttl: 0 } }; BURST],
@@ -87,11 +109,11 @@ impl Inners {
 
     /// Says how long the frames are that did not fail, and whether all goes the short way.
     #[inline(always)]
-    fn finish(&mut self, count: usize, (bytes, longest, headroom): (usize, usize, usize)) {
+    fn finish(&mut self, count: usize, extent: Extent) {
         let failed = self.failed.count_ones() as usize;
-        self.sum = Sent { packets: (count - failed) as u64, bytes: bytes as u64 };
-        self.longest = longest as u32;
-        self.is_plain = failed == 0 && headroom >= ENCAP_V4_LEN;
+        self.sum = Sent { packets: (count - failed) as u64, bytes: extent.bytes as u64 };
+        self.longest = extent.longest as u32;
+        self.is_plain = failed == 0 && extent.headroom >= ENCAP_V4_LEN;
     }
 
     /// Reads frames of which there are no keys: as long as they are like the first, by its pattern, and from there on
@@ -99,17 +121,15 @@ impl Inners {
     #[inline(never)]
     fn read(&mut self, mbufs: &mut [Mbuf], counters: &WorkerCounters) {
         let count = mbufs.len();
-        let (mut bytes, mut longest, mut headroom) = (0, 0, usize::MAX);
+        let mut extent = Extent::NONE;
         let mut alike = 0;
-        if let Some((_, pattern)) = mbufs.first().and_then(|mbuf| FramePattern::new(mbuf.data())) {
+        if let Some(pattern) = mbufs.first().and_then(|mbuf| FramePattern::new(mbuf.data())) {
             for (mbuf, inner) in mbufs.iter().zip(&mut self.list) {
                 let Some(words) = pattern.read(mbuf.data()).filter(|_| mbuf.segment_count() == 1) else {
                     break;
                 };
                 *inner = Inner { flow_hash: plain_flow_hash(&words), ip: InnerIp::plain(&words) };
-                bytes += mbuf.data_len();
-                longest = longest.max(mbuf.data_len());
-                headroom = headroom.min(mbuf.headroom());
+                extent.add(mbuf);
                 alike += 1;
             }
         }
@@ -127,29 +147,25 @@ impl Inners {
                     }
                 }
             }
-            bytes += mbuf.data_len();
-            longest = longest.max(mbuf.data_len());
-            headroom = headroom.min(mbuf.headroom());
+            extent.add(mbuf);
         }
-        self.finish(count, (bytes, longest, headroom));
+        self.finish(count, extent);
     }
 
     /// Takes it from the frames' keys, and their outer headers off.
     #[inline(never)]
     fn of_keys(&mut self, mbufs: &mut [Mbuf], keys: &[FlowKey], infos: &[PacketInfo]) {
         let count = mbufs.len();
-        let (mut bytes, mut longest, mut headroom) = (0, 0, usize::MAX);
+        let mut extent = Extent::NONE;
         for (at, ((mbuf, key), info)) in mbufs.iter_mut().zip(keys).zip(infos).enumerate().take(BURST) {
             if let Err(reason) = strip_if_tunnelled(mbuf, key, info) {
                 self.fail(at, reason);
                 continue;
             }
             self.list[at] = Inner { flow_hash: flow_hash(key), ip: InnerIp::of(key) };
-            bytes += mbuf.data_len();
-            longest = longest.max(mbuf.data_len());
-            headroom = headroom.min(mbuf.headroom());
+            extent.add(mbuf);
         }
-        self.finish(count, (bytes, longest, headroom));
+        self.finish(count, extent);
     }
 }
 

@@ -220,8 +220,7 @@ fn read_unlike(
     Some(others)
 }
 
-/// Reads the outer headers of a packet that is like no other.
-#[cold]
+/// Reads the outer headers of a packet that is not like the first: to another address, say, or with another TTL.
 #[inline(never)]
 fn read_single(mbuf: &Mbuf, intake: &Intake<'_>) -> Option<(Lengths, PlainTunnel)> {
     let outer = PlainOuter::read(mbuf.data()).filter(|outer| is_plain(outer) && intake.takes(outer))?;

@@ -196,8 +196,8 @@ fn runs<'a>(programs: &'a [u32], lens: &'a [u32]) -> impl Iterator<Item = (&'a [
     })
 }
 
-/// Writes a header of its own in front of each frame, for packets without congestion marks, and says of each which and
-/// how long the frame is.
+/// Writes a header of its own in front of each frame, for packets without congestion marks, and says of each the header,
+/// how long the frame is, and its slot.
 #[inline(always)]
 fn write_each(
     mbufs: &mut [Mbuf],
@@ -299,7 +299,7 @@ fn read_each<'a>(
     frame: impl Fn(usize) -> Option<&'a [u8]>,
     mut take: impl FnMut(usize, &'a [u8], PlainWords),
 ) -> Option<()> {
-    let (_, pattern) = FramePattern::new(frame(0)?)?;
+    let pattern = FramePattern::new(frame(0)?)?;
     let mut alike = 0;
     while alike < count {
         let frame = frame(alike)?;

@@ -126,18 +126,17 @@ pub struct FramePattern {
 }
 
 impl FramePattern {
-    /// [`plain_words`](crate::plain::plain_words), and the pattern for frames like this one.
+    /// The pattern for frames like this one; `None` if [`plain_words`](crate::plain::plain_words) has nothing for it.
     #[inline(always)]
-    pub fn new(frame: &[u8]) -> Option<(PlainWords, FramePattern)> {
+    pub fn new(frame: &[u8]) -> Option<FramePattern> {
         let common = Common::read(frame)?;
         let head = frame.first_chunk::<FAST_LEN>()?;
-        let pattern = FramePattern {
+        Some(FramePattern {
             type_to_tos: u32::from_le_bytes(part::<12, 4, FAST_LEN>(head)),
             fragment_to_protocol: u32::from_le_bytes(part::<20, 4, FAST_LEN>(head)),
             min_len: common.min_len(),
             rest: common.words[3] & !u64::from(u32::MAX).to_le(),
-        };
-        Some((common.words, pattern))
+        })
     }
 
     /// The words of a frame that differs from the first one in addresses, ports and lengths only; `None` for all others.

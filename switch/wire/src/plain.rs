@@ -97,7 +97,7 @@ impl PlainOuter {
     pub fn read(frame: &[u8]) -> Option<PlainOuter> {
         let head = frame.first_chunk::<LEN>()?;
         let (type_to_id, fragment_to_ttl) = (le64::<12, LEN>(head), le64::<20, LEN>(head));
-        let (addresses, udp, vxlan) = (le64::<26, LEN>(head), le64::<34, LEN>(head), le64::<42, LEN>(head));
+        let (udp, vxlan) = (le64::<34, LEN>(head), le64::<42, LEN>(head));
         let total_len = usize::from(((type_to_id >> 32) as u16).swap_bytes());
         let udp_len = usize::from(((udp >> 32) as u16).swap_bytes());
         #[allow(clippy::needless_bitwise_bool, reason = "one branch at the end instead of eight on the way")]
@@ -112,12 +112,13 @@ impl PlainOuter {
         if !plain {
             return None;
         }
-        // A frame of more than 65,535 bytes is none.
+        // More than 65,535 bytes come from no device: that is the general way's.
         let trailing = u16::try_from(frame.len()).ok()? - (ETHERNET_LEN + IPV4_LEN + udp_len) as u16;
+        let PlainTunnel { addresses, port_and_vni } = PlainTunnel::of(head);
         Some(PlainOuter {
             dl_dst: le64::<0, LEN>(head) & MAC,
             addresses,
-            port_and_vni: (udp >> 16) & 0xffff | vxlan & VNI,
+            port_and_vni,
             tos: (type_to_id >> 24) as u8,
             ttl: (fragment_to_ttl >> 16) as u8,
             df: fragment_to_ttl & 0x40 != 0,

@@ -260,8 +260,7 @@ fn a_pattern_takes_the_next_frame_of_a_sender() {
     };
     for (proto, min_len) in [(6, 40), (17, 28)] {
         let first = one(7, proto, 60);
-        let (words, pattern) = FramePattern::new(&first).expect("ordinary");
-        assert_eq!(plain_words(&first), Some(words));
+        let pattern = FramePattern::new(&first).expect("ordinary");
         for frame in [one(7, proto, 60), one(9, proto, 1400), one(0, proto, min_len)] {
             assert!(pattern.read(&frame).is_some());
             assert_eq!(pattern.read(&frame), plain_words(&frame));
@@ -280,7 +279,7 @@ proptest! {
     ) {
         let mut first = vec![0x5a; 120];
         first[12..24].copy_from_slice(&[8, 0, 0x45, 0, 0, 90, 0, 0, 0x40, 0, 64, if tcp { 6 } else { 17 }]);
-        let (_, pattern) = FramePattern::new(&first).expect("ordinary");
+        let pattern = FramePattern::new(&first).expect("ordinary");
         let mut frame = first.clone();
         frame[16..18].copy_from_slice(&len.to_be_bytes());
         for (at, value) in edits.into_iter().chain(shown) {

@@ -265,26 +265,13 @@ fn whole_plain<const N: usize>(
     hits: &mut [u32],
     programs: &mut [u32],
 ) -> Option<u32> {
-    let tag = state_tag(id);
     candidates::<N, _>(view, id, keys, scratch, hits);
     let words = &scratch.words;
-    let mut by_second = 0;
-    let count = keys.len().min(hits.len()).min(programs.len()).min(BURST);
-    let (hits, programs) = (&mut hits[..count], &mut programs[..count]);
-    for i in 0..count {
-        if let Some(program) = view.line_holds::<N>(hits[i], tag, &words[i]) {
-            programs[i] = program;
-            continue;
-        }
-        let again = retry_plain(view, (id, second), &keys[i])?;
-        (hits[i], programs[i]) = (again.slot, again.program);
-        by_second += u32::from(again.by_second);
-    }
-    Some(by_second)
+    verify_plain::<N, _>(view, (id, second), keys, hits, programs, |packet, _| &words[packet % BURST][..N])
 }
 
-/// [`whole_plain`] in one pass, for a table so small that its lines are near anyway: asking for them ahead costs more
-/// than it saves.
+/// [`whole_plain`] for a table so small that its lines are near anyway: asking for them ahead costs more than it saves.
+/// Still two passes, so that no packet waits for two lines in turn.
 #[inline(never)]
 fn small_plain<const N: usize>(
     view: View<'_>,
@@ -293,18 +280,33 @@ fn small_plain<const N: usize>(
     hits: &mut [u32],
     programs: &mut [u32],
 ) -> Option<u32> {
-    let tag = state_tag(id);
     let pick = Pick::<N>::new::<PlainWords>(view, id);
-    let mut by_second = 0;
-    let count = keys.len().min(hits.len()).min(programs.len()).min(BURST);
-    let (keys, hits, programs) = (&keys[..count], &mut hits[..count], &mut programs[..count]);
+    let count = keys.len().min(hits.len()).min(BURST);
+    let (keys, hits) = (&keys[..count], &mut hits[..count]);
     for i in 0..count {
         let hash = view.secrets.hash_n(&pick.words(&keys[i]), pick.seed);
         let bucket = view.buckets.get(index::home(hash, view.buckets.len()) as usize)?;
         hits[i] = candidate(bucket, index::candidates(bucket, index::signature(hash)));
     }
+    verify_plain::<N, _>(view, (id, second), keys, hits, programs, |_, key| pick.words(key))
+}
+
+/// Stage 3 for ordinary frames: replaces the candidates in `hits` that are not the megaflow, and gives the programs.
+#[inline(always)]
+fn verify_plain<const N: usize, W: AsRef<[u64]>>(
+    view: View<'_>,
+    (id, second): (u16, u16),
+    keys: &[PlainWords],
+    hits: &mut [u32],
+    programs: &mut [u32],
+    words: impl Fn(usize, &PlainWords) -> W,
+) -> Option<u32> {
+    let tag = state_tag(id);
+    let mut by_second = 0;
+    let count = keys.len().min(hits.len()).min(programs.len()).min(BURST);
+    let (keys, hits, programs) = (&keys[..count], &mut hits[..count], &mut programs[..count]);
     for i in 0..count {
-        if let Some(program) = view.line_holds::<N>(hits[i], tag, &pick.words(&keys[i])) {
+        if let Some(program) = view.line_holds::<N>(hits[i], tag, words(i, &keys[i]).as_ref()) {
             programs[i] = program;
             continue;
         }
