@@ -77,7 +77,7 @@ fn cost(text: &str, packets: f64) -> Option<Cost> {
     (cost.instructions > 0.0).then_some(cost)
 }
 
-/// Function and source file, as `act.rs: vxswitch::datapath::Worker::burst`: code that was inlined counts for the
+/// Function and source file, as `act.rs: datapath::Worker::burst`: code that was inlined counts for the
 /// function that it is in, and the file says what it is. Folders and objects differ between machines, so they
 /// are left out, but for code without symbols.
 fn function(place: &str) -> String {
@@ -109,7 +109,7 @@ pub(crate) mod tests {
     const TEXT: &str = "\
 3,200,000 (100.0%)  PROGRAM TOTALS
 
-1,600,000 (50.00%)  /work/switch/src/datapath/act.rs:vxswitch::datapath::act::run [/t/loop]
+1,600,000 (50.00%)  /work/switch/src/datapath/act.rs:datapath::act::run [/t/loop]
   640,000 (20.00%)  ???:rte_ring_dequeue'2 [/usr/lib/librte_ring.so]
   320,000 (10.00%)  ???:0x00000000000030f0 [/usr/lib/librte_net_ring.so.23]
     1,000 ( 0.03%)  ???:small [/t/loop]
@@ -120,10 +120,7 @@ pub(crate) mod tests {
         let cost = cost(TEXT, 32_000.0).unwrap();
         assert!((cost.instructions - 100.0).abs() < 1e-9);
         let names: Vec<&str> = cost.functions.keys().map(String::as_str).collect();
-        assert_eq!(
-            names,
-            ["act.rs: vxswitch::datapath::act::run", "librte_net_ring.so.23", "rte_ring_dequeue"]
-        );
+        assert_eq!(names, ["act.rs: datapath::act::run", "librte_net_ring.so.23", "rte_ring_dequeue"]);
         assert!((cost.functions["rte_ring_dequeue"] - 20.0).abs() < 1e-9);
         assert_eq!(super::cost("", 1.0), None);
     }

@@ -3,13 +3,13 @@
 //! Throughput-like figures: keys and frames are in the first-level cache, and iterations may overlap.
 
 use crate::traffic::{self, Flow};
+use datapath::termination::{Termination, TunnelMatch};
 use flow::cache::FlowCache;
 use flow::hash::{cache_hash, flow_hash, plain_flow_hash};
 use flow::megaflow::{BURST, MegaflowTable, Slab};
 use flow::program::PortId;
 use std::hint::black_box;
 use std::sync::Arc;
-use vxswitch::tunnel::termination::{Termination, TunnelMatch};
 use wire::addr::MacAddr;
 use wire::encap::{ENCAP_V4_LEN, EncapAddrs, EncapExt, EncapPatch, EncapSpec, EncapTemplate};
 use wire::key::{FlowKey, FlowMask};

@@ -196,7 +196,7 @@ fn run(config: &str, rules: &[String], port: &str, bursts: &[Vec<Vec<u8>>], shor
     let counts = |name: &str| {
         let c = net.counters.port(net.port(name));
         [&c.rx.packets, &c.rx.bytes, &c.tx.packets, &c.tx.bytes, c.tx_dropped]
-            .map(vxswitch::datapath::counters::Counter::get)
+            .map(datapath::counters::Counter::get)
     };
     let ports = names.map(|name| (name.to_owned(), counts(name))).to_vec();
     let reasons = flow::drop::DropReason::ALL.iter();

@@ -11,17 +11,17 @@
 //! took at best, without the devices' share of the caches: to compare two builds in seconds.
 
 use anyhow::{Context, Result, bail, ensure};
+use datapath::counters::WorkerCounters;
+use datapath::message::Link;
+use datapath::meter::Meters;
+use datapath::tx::{PortTx, TxPath};
+use datapath::{BURST, Worker, WorkerConfig};
 use flow::megaflow::Slab;
 use flow::ofp::{FlowSpec, parse_flow};
 use rte::{Mbuf, Mempool, PortHandle, Ring};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use vxswitch::bridge::BridgePorts;
-use vxswitch::datapath::counters::WorkerCounters;
-use vxswitch::datapath::message::Link;
-use vxswitch::datapath::meter::Meters;
-use vxswitch::datapath::tx::{PortTx, TxPath};
-use vxswitch::datapath::{BURST, Worker, WorkerConfig};
 use vxswitch::slowpath::ports::WorkerQueues;
 use vxswitch::slowpath::workers::WorkerSide;
 use vxswitch::slowpath::{SlowPath, SlowPathConfig};

@@ -1,4 +1,4 @@
-//! The meters of a bridge: their settings. Tokens are the datapath's ([`crate::datapath::meter`]).
+//! The meters of a bridge: their settings. Tokens are the datapath's ([`datapath::meter`]).
 
 use crate::slowpath::settings::Sum;
 use flow::ofp::MeterSpec;

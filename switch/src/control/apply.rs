@@ -3,18 +3,18 @@
 
 use super::device::{Device, DeviceError, Resources};
 use super::plan::Plan;
-use super::rules::{self, Names, PolicyError};
+use super::rules::{self, PolicyError};
 use super::totals::Totals;
 use crate::bridge::PortKind;
 use crate::bridge::mirror::MirrorOutput;
 use crate::bridge::vlan::VlanConfig;
-use crate::datapath::MAX_ADJACENCIES;
-use crate::datapath::message::PortIo;
-use crate::datapath::meter::MAX_METERS;
 use crate::slowpath::ports::{ApplyError, WorkerQueues};
 use crate::slowpath::settings::NoMeter;
 use crate::slowpath::{Handle, SlowPath, handle::Stopped};
 use config::{Bridge, Document, DpdkOptions, PatchOptions, PortKind as PortType, VxlanOptions};
+use datapath::MAX_ADJACENCIES;
+use datapath::message::PortIo;
+use datapath::meter::MAX_METERS;
 use flow::program::{MAX_PORTS, PortId};
 use std::collections::BTreeMap;
 use std::collections::hash_map::DefaultHasher;
@@ -262,7 +262,7 @@ impl Switch {
                 tracing::error!(%error, "a port that worked before does not come back");
             }
         }
-        let running = match self.handle.call(|slow| Names::all(&slow.world)).await {
+        let running = match self.handle.call(|slow| rules::names_of_all(&slow.world)).await {
             Ok(running) => running,
             Err(error) => {
                 close_all(opened);

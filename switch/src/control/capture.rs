@@ -1,10 +1,11 @@
 //! `GET /v1/capture/...`: packets as they pass, as a stream of a pcap file. It ends with the client, after as many
-//! packets or seconds as were asked for, or with the port; the trailer [`END`] then says why.
+//! packets or seconds as were asked for, or with the port; the trailer [`api::CAPTURE_END`] then says why.
 
 use super::server::{App, Refused};
 use crate::bridge::BridgeId;
 use crate::slowpath::Handle;
 use crate::slowpath::capture::{CaptureFilter, CaptureId, Captured};
+use api::CAPTURE_END;
 use axum::body::{Body, Bytes};
 use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
@@ -20,8 +21,6 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant, UNIX_EPOCH};
 use tokio::sync::mpsc;
 
-/// Trailer with the reason why a stream ended; none when the client asked for no more.
-pub const END: &str = "x-vxswitch-end";
 /// Packets that wait for the client before more are lost.
 const WAITING: usize = 4096;
 /// Pieces of the stream that wait for the client.
@@ -119,7 +118,7 @@ async fn stream(handle: Handle, watched: Watched, query: CaptureQuery) -> Result
         .name("capture".into())
         .spawn(move || pump.run())
         .map_err(|error| Refused::broken(format!("starting a capture: {error}")))?;
-    let headers = [(header::CONTENT_TYPE, "application/vnd.tcpdump.pcap"), (header::TRAILER, END)];
+    let headers = [(header::CONTENT_TYPE, "application/vnd.tcpdump.pcap"), (header::TRAILER, CAPTURE_END)];
     Ok((headers, Body::new(Pieces(pieces))).into_response())
 }
 
@@ -254,7 +253,10 @@ impl HttpBody for Pieces {
                     Piece::End(reason) => {
                         let reason = HeaderValue::from_str(&reason);
                         let reason = reason.unwrap_or_else(|_| HeaderValue::from_static("the capture ended"));
-                        Frame::trailers(HeaderMap::from_iter([(HeaderName::from_static(END), reason)]))
+                        Frame::trailers(HeaderMap::from_iter([(
+                            HeaderName::from_static(CAPTURE_END),
+                            reason,
+                        )]))
                     }
                 })
             })

@@ -1,12 +1,10 @@
 //! Handlers that change the document: transactions, and whole documents.
 
 use super::apply::{ChangeError, Switch};
-use super::rules::{self, Names};
+use super::rules;
 use super::server::{Answer, App, Refused};
 use super::views::{interface_rows, show_all};
-use crate::api::{
-    CommandOutput, DocumentBody, Done, InterfaceRow, Record, Transaction, TransactionReply, Value,
-};
+use api::{CommandOutput, DocumentBody, Done, InterfaceRow, Record, Transaction, TransactionReply, Value};
 use axum::Json;
 use axum::extract::State;
 use axum::http::{HeaderMap, header::CONTENT_TYPE};
@@ -34,7 +32,7 @@ pub(super) async fn transaction(
     let mut document = switch.document.clone();
     // Rules that name a port are no reason to keep it: they go on by its number.
     let before = if commands.iter().any(|command| matches!(command, Command::DelPort { .. })) {
-        app.handle.call(|slow| Names::all(&slow.world)).await?
+        app.handle.call(|slow| rules::names_of_all(&slow.world)).await?
     } else {
         BTreeMap::new()
     };

@@ -1,11 +1,11 @@
 //! DPDK devices: found or probed, started with as many queues as the workers can use, and shared out.
 
 use super::sys;
-use crate::datapath::message::PortIo;
-use crate::datapath::tx::{PortTx, TxPath};
 use crate::slowpath::ports::WorkerQueues;
 use config::{DpdkOptions, DpdkSettings};
 use crossbeam_queue::ArrayQueue;
+use datapath::message::PortIo;
+use datapath::tx::{PortTx, TxPath};
 use rte::port::{Link, PortInfo, Stats};
 use rte::{Mempool, PortConfig, PortHandle};
 use std::sync::Arc;

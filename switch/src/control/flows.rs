@@ -1,11 +1,11 @@
 //! Handlers for rules: what changes them changes the document too, so that it stays the desired state. Rules with
 //! timeouts go by themselves and do not stand in the document.
 
-use super::rules::{self, Names, Place, is_timed};
+use super::rules::{self, Place, is_timed};
 use super::server::{Answer, App, Refused};
-use crate::api::{Done, FlowDelete, FlowModify, FlowRow, Flows, Trace, TraceRequest};
 use crate::bridge::{BridgeId, BridgePorts};
 use crate::slowpath::SlowPath;
+use api::{Done, FlowDelete, FlowModify, FlowRow, Flows, Trace, TraceRequest};
 use axum::Json;
 use axum::extract::{Path, Query, State};
 use flow::ofp::{
@@ -107,7 +107,7 @@ pub(super) async fn add(
                 replaces = running.tables.len() < before + places.len();
             }
             commit(slow)?;
-            Ok::<_, Refused>((specs, places, replaces, Names::of(&slow.world, id)))
+            Ok::<_, Refused>((specs, places, replaces, rules::names_of(&slow.world, id)))
         })
         .await??;
     if let Some(bridge) = switch.document.bridge_mut(&bridge) {
@@ -148,7 +148,7 @@ pub(super) async fn delete(
             if gone > 0 {
                 commit(slow)?;
             }
-            Ok::<_, Refused>((gone, filter, Names::of(&slow.world, id)))
+            Ok::<_, Refused>((gone, filter, rules::names_of(&slow.world, id)))
         })
         .await??;
     if let Some(bridge) = switch.document.bridge_mut(&bridge) {
@@ -173,7 +173,7 @@ pub(super) async fn modify(
         .handle
         .call(move |slow| {
             let id = bridge_id(slow, &name)?;
-            let names = Names::of(&slow.world, id);
+            let names = rules::names_of(&slow.world, id);
             let change =
                 parse_flow_mod(&body.flow, &names).map_err(|error| Refused::bad(error.to_string()))?;
             // Counts of before are the rules' before they get new actions.
@@ -276,7 +276,7 @@ pub(super) async fn replace(
             if slow.replace_rules(id, &specs) {
                 commit(slow)?;
             }
-            Ok::<_, Refused>((specs, Names::of(&slow.world, id)))
+            Ok::<_, Refused>((specs, rules::names_of(&slow.world, id)))
         })
         .await??;
     if let Some(bridge) = switch.document.bridge_mut(&bridge) {

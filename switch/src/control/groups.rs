@@ -2,14 +2,15 @@
 //! group or meter that is deleted goes with it, as in Open vSwitch.
 
 use super::flows::{bridge_id, commit};
-use super::rules::{self, Names, meters_of};
+use super::rules::{self, meters_of};
 use super::server::{Answer, App, Refused};
-use crate::api::{Done, GroupRow, Groups, MeterRow, Meters, Which};
 use crate::bridge::{BridgeId, BridgePorts};
 use crate::slowpath::SlowPath;
+use api::{Done, GroupRow, Groups, MeterRow, Meters, Which};
 use axum::Json;
 use axum::extract::{Path, Query, State};
 use config::{Bridge, Document};
+use flow::ofp::PortMap;
 use flow::ofp::{
     FlowFilter, FlowSpec, GroupSpec, MeterSpec, ParseError, format_group, format_meter, parse_group,
     parse_group_filter, parse_meter, parse_meter_filter,
@@ -29,8 +30,8 @@ pub(super) struct DumpQuery {
 trait Entry: Sized {
     /// What it is called.
     const WHAT: &'static str;
-    fn read(text: &str, names: &Names) -> Result<Self, ParseError>;
-    fn print(&self, names: &Names) -> String;
+    fn read(text: &str, names: &PortMap) -> Result<Self, ParseError>;
+    fn print(&self, names: &PortMap) -> String;
     fn id(&self) -> u32;
     fn list(bridge: &mut Bridge) -> &mut Vec<String>;
     /// Whether a rule names it.
@@ -40,11 +41,11 @@ trait Entry: Sized {
 impl Entry for GroupSpec {
     const WHAT: &'static str = "group";
 
-    fn read(text: &str, names: &Names) -> Result<GroupSpec, ParseError> {
+    fn read(text: &str, names: &PortMap) -> Result<GroupSpec, ParseError> {
         parse_group(text, names)
     }
 
-    fn print(&self, names: &Names) -> String {
+    fn print(&self, names: &PortMap) -> String {
         format_group(self, names)
     }
 
@@ -64,11 +65,11 @@ impl Entry for GroupSpec {
 impl Entry for MeterSpec {
     const WHAT: &'static str = "meter";
 
-    fn read(text: &str, _names: &Names) -> Result<MeterSpec, ParseError> {
+    fn read(text: &str, _names: &PortMap) -> Result<MeterSpec, ParseError> {
         parse_meter(text)
     }
 
-    fn print(&self, _names: &Names) -> String {
+    fn print(&self, _names: &PortMap) -> String {
         format_meter(self)
     }
 
@@ -90,9 +91,9 @@ fn bad(error: &impl ToString) -> Refused {
 }
 
 /// The names of a bridge's ports, as its entries may use them.
-async fn names_of(app: &App, bridge: &str) -> Result<Names, Refused> {
+async fn names_of(app: &App, bridge: &str) -> Result<PortMap, Refused> {
     let name = bridge.to_owned();
-    app.handle.call(move |slow| Ok(Names::of(&slow.world, bridge_id(slow, &name)?))).await?
+    app.handle.call(move |slow| Ok(rules::names_of(&slow.world, bridge_id(slow, &name)?))).await?
 }
 
 fn bridge_of<'d>(document: &'d mut Document, bridge: &str) -> Result<&'d mut Bridge, Refused> {

@@ -340,7 +340,7 @@ fn malformed(out: &mut Families, app: &App) {
 }
 
 fn workers(out: &mut Families, app: &App) {
-    use crate::datapath::counters::{Counter, WorkerCounters};
+    use datapath::counters::{Counter, WorkerCounters};
     type Count = fn(&WorkerCounters) -> &Counter;
     let lcores: Vec<String> = app.workers.iter().map(|w| w.lcore.to_string()).collect();
     let families: [(&str, &str, Count); 13] = [

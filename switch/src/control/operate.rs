@@ -2,9 +2,9 @@
 
 use super::flows::bridge_id;
 use super::server::{Answer, App, Refused};
-use crate::api::{Done, FdbEdit, FdbEntry, NeighbourEdit, NeighbourEntry, RouteEntry};
 use crate::bridge::PortKind;
 use crate::bridge::fdb::Location;
+use api::{Done, FdbEdit, FdbEntry, NeighbourEdit, NeighbourEntry, RouteEntry};
 use axum::Json;
 use axum::extract::{Path, Query, State};
 use config::{Bridge, Document, Neighbour, Route};

@@ -1,5 +1,6 @@
 //! The command line: EAL's options, `--`, our own.
 
+use api::default_socket;
 use clap::Parser;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -46,16 +47,6 @@ fn descriptors(text: &str) -> Result<u32, String> {
         .ok()
         .filter(|n: &u32| (32..=32_768).contains(n) && n.is_power_of_two())
         .ok_or_else(|| "expected a power of two from 32 to 32768".to_owned())
-}
-
-/// Where the control socket is unless said: for root `/run/vxswitch/vxswitch.sock`, for others in `XDG_RUNTIME_DIR`.
-pub fn default_socket() -> PathBuf {
-    use std::os::unix::fs::MetadataExt;
-    let is_root = std::fs::metadata("/proc/self").is_ok_and(|meta| meta.uid() == 0);
-    match std::env::var_os("XDG_RUNTIME_DIR") {
-        Some(dir) if !is_root && !dir.is_empty() => PathBuf::from(dir).join("vxswitch.sock"),
-        _ => PathBuf::from("/run/vxswitch/vxswitch.sock"),
-    }
 }
 
 /// Splits a command line, program name first, into EAL's arguments (program name first too) and our own.

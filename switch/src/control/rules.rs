@@ -7,63 +7,27 @@ use crate::slowpath::settings::NoMeter;
 use config::{Bridge, Document};
 use config::{CheckRules, Rules};
 use flow::ofp::{
-    Action, FlowFilter, FlowSpec, GroupSpec, Match, MeterSpec, PortNames, format_flow, format_group,
+    Action, FlowFilter, FlowSpec, GroupSpec, Match, MeterSpec, PortMap, PortNames, format_flow, format_group,
     parse_flow, parse_group, parse_meter,
 };
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-/// Names and OpenFlow numbers of a bridge's running ports, to take to another thread.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Names {
-    numbers: HashMap<String, u32>,
-    names: HashMap<u32, String>,
+/// PortMap and OpenFlow numbers of a bridge's running ports, to take to another thread.
+pub fn names_of(world: &World, bridge: BridgeId) -> PortMap {
+    let ports = world.bridge(bridge).into_iter().flat_map(|bridge| &bridge.ports);
+    ports.filter_map(|(number, port)| Some((world.port(*port)?.name.clone(), *number))).collect()
 }
 
-impl Names {
-    /// The ports of one bridge.
-    pub fn of(world: &World, bridge: BridgeId) -> Names {
-        let ports = world.bridge(bridge).into_iter().flat_map(|bridge| &bridge.ports);
-        ports.filter_map(|(number, port)| Some((world.port(*port)?.name.clone(), *number))).collect()
-    }
-
-    /// The ports of all bridges, by bridge.
-    pub fn all(world: &World) -> BTreeMap<String, Names> {
-        world.bridges().map(|(id, bridge)| (bridge.name.clone(), Names::of(world, id))).collect()
-    }
-}
-
-impl FromIterator<(String, u32)> for Names {
-    fn from_iter<I: IntoIterator<Item = (String, u32)>>(ports: I) -> Names {
-        let mut all = Names::default();
-        all.extend(ports);
-        all
-    }
-}
-
-impl Extend<(String, u32)> for Names {
-    fn extend<I: IntoIterator<Item = (String, u32)>>(&mut self, ports: I) {
-        for (name, number) in ports {
-            self.names.insert(number, name.clone());
-            self.numbers.insert(name, number);
-        }
-    }
-}
-
-impl PortNames for Names {
-    fn number(&self, name: &str) -> Option<u32> {
-        self.numbers.get(name).copied()
-    }
-
-    fn name(&self, number: u32) -> Option<String> {
-        self.names.get(&number).cloned()
-    }
+/// The ports of all bridges, by bridge.
+pub fn names_of_all(world: &World) -> BTreeMap<String, PortMap> {
+    world.bridges().map(|(id, bridge)| (bridge.name.clone(), names_of(world, id))).collect()
 }
 
 /// A bridge that does not run (yet), and the numbers of ports that it had: its own ports have names, and those that
 /// went have only numbers.
 struct Planned<'a> {
     bridge: &'a Bridge,
-    before: Option<&'a Names>,
+    before: Option<&'a PortMap>,
 }
 
 impl PortNames for Planned<'_> {
@@ -90,7 +54,7 @@ pub fn parse(text: &str, names: &dyn PortNames) -> Result<FlowSpec, String> {
 /// Judges a document's flows, groups and meters by the ports and meters of their bridge. Flows and groups may also
 /// name ports that the bridge, by its name, has had.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Check<'a>(pub Option<&'a BTreeMap<String, Names>>);
+pub struct Check<'a>(pub Option<&'a BTreeMap<String, PortMap>>);
 
 impl CheckRules for Check<'_> {
     fn check(&self, bridge: &Bridge, wrong: &mut dyn FnMut(Rules, usize, String)) {
@@ -126,7 +90,7 @@ impl CheckRules for Check<'_> {
 /// Reads a text by the names that a bridge will have, else by those and the ones that it had.
 fn read_planned<T>(
     bridge: &Bridge,
-    before: Option<&Names>,
+    before: Option<&PortMap>,
     read: impl Fn(&dyn PortNames) -> Result<T, String>,
 ) -> Result<T, String> {
     read(&Planned { bridge, before: None }).or_else(|error| match before {
@@ -173,9 +137,9 @@ pub fn check_references(
 
 /// Lets flows that name ports which the bridge no longer has go on by their numbers, as in Open vSwitch, where a
 /// port can go whatever the rules say. `before` has the numbers. What still does not read stays as it is.
-pub fn by_number(bridge: &mut Bridge, before: &Names) {
+pub fn by_number(bridge: &mut Bridge, before: &PortMap) {
     let has = |name: &String| *name == bridge.name || bridge.ports.iter().any(|port| port.name == *name);
-    if before.numbers.keys().all(has) {
+    if before.all_names().all(has) {
         return;
     }
     let mut groups = std::mem::take(&mut bridge.groups);
@@ -330,7 +294,7 @@ mod tests {
 
     #[test]
     fn canonical_texts_read_back_as_the_same_rule() {
-        let names: Names = [("p0".to_owned(), 1), ("p1".to_owned(), 2)].into_iter().collect();
+        let names: PortMap = [("p0".to_owned(), 1), ("p1".to_owned(), 2)].into_iter().collect();
         for (text, expected) in [
             ("in_port=p0,actions=output:p1", "in_port=p0,actions=output:p1"),
             ("in_port=1,priority=7 actions=2", "priority=7,in_port=p0,actions=output:p1"),
@@ -350,7 +314,7 @@ mod tests {
     }
 
     /// What is wrong with a bridge's rules.
-    fn wrong(bridge: &Bridge, before: Option<&Names>) -> Vec<(Rules, usize, String)> {
+    fn wrong(bridge: &Bridge, before: Option<&PortMap>) -> Vec<(Rules, usize, String)> {
         let before = before.map(|names| [("br0".to_owned(), names.clone())].into());
         let mut found = Vec::new();
         Check(before.as_ref()).check(bridge, &mut |list, at, message| found.push((list, at, message)));
@@ -421,7 +385,7 @@ mod tests {
         bridge.groups = ["group_id=1,type=ff,bucket=watch_port:p1,2", "group_id=2,type=all,bucket=p2"]
             .map(str::to_owned)
             .into();
-        let before: Names = [("p0".to_owned(), 1), ("p1".to_owned(), 2)].into_iter().collect();
+        let before: PortMap = [("p0".to_owned(), 1), ("p1".to_owned(), 2)].into_iter().collect();
         assert_eq!(wrong(&bridge, None).len(), 5);
         let found = wrong(&bridge, Some(&before));
         assert!(matches!(found.as_slice(), [(Rules::Flows, 4, _)]), "{found:?}");

@@ -2,7 +2,7 @@
 //!
 //! | method and path | what |
 //! |---|---|
-//! | `GET /v1/show` | bridges and ports ([`crate::api::Show`]) |
+//! | `GET /v1/show` | bridges and ports ([`api::Show`]) |
 //! | `GET /v1/interfaces`, `/v1/interfaces/NAME` | ports with their counters |
 //! | `POST /v1/transaction` | a command line in `ovs-vsctl`'s grammar |
 //! | `GET`, `PUT /v1/document` | the desired state, as TOML in JSON; `PUT` takes TOML, or JSON when it says so |
@@ -19,10 +19,9 @@
 
 use super::apply::{ChangeError, Switch};
 use super::{capture, configure, flows, groups, operate, views};
-use crate::api::ErrorBody;
-use crate::datapath::counters::WorkerCounters;
 use crate::slowpath::Handle;
 use crate::slowpath::handle::Stopped;
+use api::ErrorBody;
 use axum::Json;
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request};
@@ -30,6 +29,7 @@ use axum::http::StatusCode;
 use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
+use datapath::counters::WorkerCounters;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use tokio::sync::Mutex;

@@ -1,7 +1,7 @@
 //! What all workers together counted for a port.
 
-use crate::datapath::counters::WorkerCounters;
 use crate::slowpath::SlowPath;
+use datapath::counters::WorkerCounters;
 use flow::drop::DropReason;
 use flow::program::PortId;
 use std::sync::Arc;

@@ -3,8 +3,8 @@
 use super::apply::{RunningPort, Switch};
 use super::server::{Answer, App, Refused};
 use super::totals::Totals;
-use crate::api::{BridgeRow, DropRow, Drops, InterfaceRow, LcoreRow, MegaflowRow, Show, UpcallStats};
 use crate::slowpath::show::{BridgeView, PortView};
+use api::{BridgeRow, DropRow, Drops, InterfaceRow, LcoreRow, MegaflowRow, Show, UpcallStats};
 use axum::Json;
 use axum::extract::{Path, Query, State};
 use flow::drop::DropReason;

@@ -6,7 +6,7 @@
 
 use super::SlowPath;
 use crate::bridge::BridgeId;
-use crate::datapath::message::PacketBuffer;
+use datapath::message::PacketBuffer;
 use flow::program::{PortId, PuntReason};
 use std::sync::mpsc::{SyncSender, TrySendError};
 use std::time::SystemTime;

@@ -20,10 +20,10 @@ pub mod ways;
 pub mod workers;
 
 use crate::bridge::{BridgeId, World};
-use crate::datapath::message::PortIo;
-use crate::datapath::meter::Meters;
 use crate::tunnel::neighbour::Neighbours;
 use adjacencies::Adjacencies;
+use datapath::message::PortIo;
+use datapath::meter::Meters;
 use flow::program::{AdjacencyId, PortId};
 pub use handle::Handle;
 use programs::Programs;

@@ -6,11 +6,11 @@ use crate::bridge::fdb::Fdb;
 use crate::bridge::rules::RuleTables;
 use crate::bridge::vlan::VlanConfig;
 use crate::bridge::{Bridge, BridgeId, Port, PortKind, VxlanPort};
-use crate::datapath::message::{Command, PortIo};
-use crate::datapath::tx::PortTx;
 use crate::tunnel::route::Route;
-use crate::tunnel::termination::{Termination, TunnelMatch};
 use config::{Ext, LocalIp, RemoteIp, TunnelKey, VxlanOptions};
+use datapath::message::{Command, PortIo};
+use datapath::termination::{Termination, TunnelMatch};
+use datapath::tx::PortTx;
 use flow::ofp::FlowSpec;
 use flow::program::PortId;
 use std::net::IpAddr;
@@ -25,7 +25,7 @@ pub enum ApplyError {
     #[error("port {0}: all {max} port numbers are in use", max = flow::program::MAX_PORTS - 1)]
     NoPortNumber(String),
     /// Adjacencies are used up.
-    #[error("port {0}: all {max} tunnel remotes are in use", max = crate::datapath::MAX_ADJACENCIES)]
+    #[error("port {0}: all {max} tunnel remotes are in use", max = datapath::MAX_ADJACENCIES)]
     NoAdjacency(String),
     /// A name is not known.
     #[error("no bridge named {0}")]

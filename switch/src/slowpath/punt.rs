@@ -3,8 +3,8 @@
 use super::SlowPath;
 use crate::bridge::translate::translate;
 use crate::bridge::{Bridge, BridgeId};
-use crate::datapath::message::{Command, Link, PacketBuffer};
 use crate::tunnel::neighbour::{Event, State};
+use datapath::message::{Command, Link, PacketBuffer};
 use flow::program::PortId;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::{Duration, Instant};

@@ -6,7 +6,7 @@ use super::flows::Megaflow;
 use crate::bridge::rules::RuleChanges;
 use crate::bridge::translate::{Dependency, Looked, Translation};
 use crate::bridge::{BridgeId, World};
-use crate::datapath::message::Command;
+use datapath::message::Command;
 use flow::ofp::Match;
 use flow::program::{PortId, ProgramId};
 use std::time::{Duration, Instant};

@@ -5,7 +5,7 @@ use crate::bridge::BridgeId;
 use crate::bridge::group::Group;
 use crate::bridge::meter::Meter;
 use crate::bridge::mirror::Mirror;
-use crate::datapath::meter::MAX_METERS;
+use datapath::meter::MAX_METERS;
 use flow::ofp::{GroupSpec, MeterSpec};
 use flow::program::{MeterId, PortId};
 use std::collections::BTreeMap;

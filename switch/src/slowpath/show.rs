@@ -2,12 +2,12 @@
 
 use super::SlowPath;
 use super::adjacencies::ReachSpec;
-use crate::api::{
-    FdbEntry, FlowRow, MegaflowRow, NeighbourEntry, RemoteRow, RouteEntry, Trace, TraceDrop, UpcallStats,
-};
 use crate::bridge::translate::{Traced, trace};
 use crate::bridge::{BridgeId, BridgePorts, PortKind};
 use crate::control::rules::canonical;
+use api::{
+    FdbEntry, FlowRow, MegaflowRow, NeighbourEntry, RemoteRow, RouteEntry, Trace, TraceDrop, UpcallStats,
+};
 use flow::ofp::{
     FlowFilter, FlowStats, MatchKey, PORT_LOCAL, PortNames, format_flow, format_key, format_megaflow,
 };

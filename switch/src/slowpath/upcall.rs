@@ -4,7 +4,7 @@ use super::flows::Megaflow;
 use super::{SlowPath, UPCALLS_PER_TURN};
 use crate::bridge::fdb::Learned;
 use crate::bridge::translate::{Learn, Translation, translate};
-use crate::datapath::message::{Command, PendingId, Return, Upcall};
+use datapath::message::{Command, PendingId, Return, Upcall};
 use flow::megaflow::InsertError;
 use flow::program::{Program, ProgramId, PuntReason};
 use std::time::Instant;

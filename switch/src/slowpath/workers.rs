@@ -1,8 +1,8 @@
 //! The slow path's side of the workers: queues, megaflow records, counters.
 
 use super::flows::FlowStore;
-use crate::datapath::counters::WorkerCounters;
-use crate::datapath::message::{Command, Link, Return};
+use datapath::counters::WorkerCounters;
+use datapath::message::{Command, Link, Return};
 use flow::megaflow::Slab;
 use std::collections::VecDeque;
 use std::sync::Arc;

@@ -2,4 +2,3 @@
 
 pub mod neighbour;
 pub mod route;
-pub mod termination;

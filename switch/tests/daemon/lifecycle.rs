@@ -1,6 +1,7 @@
 //! How it starts and ends: files, sockets, devices, workers.
 
 use crate::running::{BASE, Daemon, EAL, command, read_pcap, write_pcap};
+use crate::support::vxctl;
 use std::fs;
 use std::process::Command;
 
@@ -182,10 +183,7 @@ fn what_cannot_be_had_is_named() {
     let errors = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(errors.contains(&format!("metrics address {address}")), "{errors}");
 
-    let none = Command::new(env!("CARGO_BIN_EXE_vxctl"))
-        .args(["--control", "/no/such.sock", "show"])
-        .output()
-        .unwrap();
+    let none = Command::new(vxctl()).args(["--control", "/no/such.sock", "show"]).output().unwrap();
     assert!(!none.status.success());
     assert!(String::from_utf8_lossy(&none.stderr).contains("no vxswitch answers on /no/such.sock"));
 }

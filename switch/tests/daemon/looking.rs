@@ -1,6 +1,7 @@
 //! Looking into it: traces, captures, the FDB.
 
 use crate::running::{BASE, Daemon, read_pcap};
+use crate::support::vxctl;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -37,7 +38,7 @@ fn captures_are_files_that_end_with_their_port() {
     assert!(daemon.refused(&format!("capture controller:br9 {name}")).contains("no bridge named br9"));
     assert!(daemon.refused(&format!("capture p0 {name} --count 0")).contains("a number from 1"));
     assert!(daemon.refused("capture p0 /no/such/file").contains("/no/such/file: "));
-    let capture = Command::new(env!("CARGO_BIN_EXE_vxctl"))
+    let capture = Command::new(vxctl())
         .arg("--control")
         .arg(daemon.dir.path().join("control.sock"))
         .args(["capture", "p1", &name])
@@ -51,7 +52,7 @@ fn captures_are_files_that_end_with_their_port() {
     assert!(!output.status.success());
     read_pcap(&file);
     // One that goes on does not keep the daemon from stopping.
-    let mut capture = Command::new(env!("CARGO_BIN_EXE_vxctl"))
+    let mut capture = Command::new(vxctl())
         .arg("--control")
         .arg(daemon.dir.path().join("control.sock"))
         .args(["capture", "controller:br0", &name])

@@ -1,5 +1,8 @@
 //! The daemon and `vxctl` as users start them, on devices that need neither root nor hugepages.
 
+#[path = "../support/mod.rs"]
+mod support;
+
 mod changes;
 mod lifecycle;
 mod looking;

@@ -1,5 +1,6 @@
 //! A daemon that a test has started, and files of packets.
 
+use crate::support::vxctl;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
@@ -64,7 +65,7 @@ impl Daemon {
     }
 
     pub fn try_ctl(&self, line: &str) -> Output {
-        Command::new(env!("CARGO_BIN_EXE_vxctl"))
+        Command::new(vxctl())
             .arg("--control")
             .arg(self.dir.path().join("control.sock"))
             .args(line.split(' '))

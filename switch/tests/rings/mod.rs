@@ -3,6 +3,11 @@
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
 use config::{Document, VxlanOptions};
+use datapath::counters::WorkerCounters;
+use datapath::message::Link;
+use datapath::meter::Meters;
+use datapath::tx::{PortTx, TxPath};
+use datapath::{Worker, WorkerConfig};
 use flow::drop::DropReason;
 use flow::megaflow::Slab;
 use flow::ofp::{FlowSpec, parse_flow};
@@ -13,11 +18,6 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 use vxswitch::bridge::BridgePorts;
-use vxswitch::datapath::counters::WorkerCounters;
-use vxswitch::datapath::message::Link;
-use vxswitch::datapath::meter::Meters;
-use vxswitch::datapath::tx::{PortTx, TxPath};
-use vxswitch::datapath::{Worker, WorkerConfig};
 use vxswitch::slowpath::ports::WorkerQueues;
 use vxswitch::slowpath::workers::WorkerSide;
 use vxswitch::slowpath::{SlowPath, SlowPathConfig};

@@ -88,7 +88,7 @@ impl Daemon {
     }
 
     fn ctl_command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_vxctl"));
+        let mut command = Command::new(super::vxctl());
         command.arg("--control").arg(self.dir.path().join("control.sock")).args(arguments);
         command
     }

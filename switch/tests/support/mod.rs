@@ -9,7 +9,9 @@ pub mod scapy;
 use std::fs::File;
 use std::io::Write;
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
@@ -17,6 +19,22 @@ use std::time::{Duration, Instant};
 pub fn unique() -> u32 {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     NEXT.fetch_add(1, Ordering::Relaxed)
+}
+
+/// The `vxctl` of this build: a program of another package, which is built here when the test asks for it first.
+pub fn vxctl() -> &'static Path {
+    static VXCTL: OnceLock<PathBuf> = OnceLock::new();
+    VXCTL.get_or_init(|| {
+        let daemon = Path::new(env!("CARGO_BIN_EXE_vxswitch"));
+        let mut build = Command::new(env!("CARGO"));
+        build.args(["build", "--quiet", "--package", "vxctl"]);
+        if daemon.parent().is_some_and(|folder| folder.ends_with("release")) {
+            build.arg("--release");
+        }
+        let built = build.current_dir(env!("CARGO_MANIFEST_DIR")).status();
+        assert!(built.is_ok_and(|status| status.success()), "vxctl cannot be built");
+        daemon.with_file_name("vxctl")
+    })
 }
 
 /// Whether the test can run as root does. If not, says so past the test harness' capture of output, and in

@@ -9,11 +9,11 @@ mod ipv6;
 mod uplinks;
 mod ways;
 
+use datapath::message::{Command, PacketBuffer};
 use flow::program::{AdjacencyId, Program, ProgramId};
 use rings::Net;
 use std::net::IpAddr;
 use vxswitch::bridge::PortKind;
-use vxswitch::datapath::message::{Command, PacketBuffer};
 use wire::addr::MacAddr;
 use wire::encap::{EncapAddrs, EncapExt, EncapPatch, EncapSpec, EncapTemplate};
 

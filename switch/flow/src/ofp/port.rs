@@ -1,5 +1,6 @@
 //! Port numbers, port names and OpenFlow's reserved ports.
 
+use std::collections::HashMap;
 use std::fmt::Write;
 
 /// Largest number of an ordinary port (OVS `OFPP_MAX` less one).
@@ -33,6 +34,47 @@ impl PortNames for () {
 
     fn name(&self, _number: u32) -> Option<String> {
         None
+    }
+}
+
+/// Names and OpenFlow numbers of a bridge's ports, as a value.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PortMap {
+    numbers: HashMap<String, u32>,
+    names: HashMap<u32, String>,
+}
+
+impl PortMap {
+    /// The names of all ports.
+    pub fn all_names(&self) -> impl Iterator<Item = &String> {
+        self.numbers.keys()
+    }
+}
+
+impl FromIterator<(String, u32)> for PortMap {
+    fn from_iter<I: IntoIterator<Item = (String, u32)>>(ports: I) -> PortMap {
+        let mut all = PortMap::default();
+        all.extend(ports);
+        all
+    }
+}
+
+impl Extend<(String, u32)> for PortMap {
+    fn extend<I: IntoIterator<Item = (String, u32)>>(&mut self, ports: I) {
+        for (name, number) in ports {
+            self.names.insert(number, name.clone());
+            self.numbers.insert(name, number);
+        }
+    }
+}
+
+impl PortNames for PortMap {
+    fn number(&self, name: &str) -> Option<u32> {
+        self.numbers.get(name).copied()
+    }
+
+    fn name(&self, number: u32) -> Option<String> {
+        self.names.get(&number).cloned()
     }
 }
 

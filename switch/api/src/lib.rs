@@ -1,11 +1,25 @@
 //! What the control API says, as types: shared by the daemon and `vxctl`.
 //!
-//! HTTP/1.1 and JSON over the control socket; paths are listed in [`crate::control::server`]. Addresses
+//! HTTP/1.1 and JSON over the control socket; paths are listed in `vxswitch::control::server`. Addresses
 //! are text as users write them, times are seconds, sizes bytes. Errors come as [`ErrorBody`] with a 4xx or 5xx status.
 
 use config::vsctl::{ColumnValue, Table};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+/// Where the control socket is unless said: for root `/run/vxswitch/vxswitch.sock`, for others in `XDG_RUNTIME_DIR`.
+pub fn default_socket() -> PathBuf {
+    use std::os::unix::fs::MetadataExt;
+    let is_root = std::fs::metadata("/proc/self").is_ok_and(|meta| meta.uid() == 0);
+    match std::env::var_os("XDG_RUNTIME_DIR") {
+        Some(dir) if !is_root && !dir.is_empty() => PathBuf::from(dir).join("vxswitch.sock"),
+        _ => PathBuf::from("/run/vxswitch/vxswitch.sock"),
+    }
+}
+
+/// Trailer with the reason why a stream ended; none when the client asked for no more.
+pub const CAPTURE_END: &str = "x-vxswitch-end";
 
 /// Why a request was refused.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,7 +1,7 @@
 //! HTTP over the control socket.
 
 use super::Failure;
-use crate::api::ErrorBody;
+use api::ErrorBody;
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper::{Method, Request, Response};

@@ -2,7 +2,7 @@
 //! updates with a plain load and a plain store, so counting costs what `+= 1` costs and no cache line
 //! is written by two cores.
 
-use super::meter::MAX_METERS;
+use crate::meter::MAX_METERS;
 use flow::drop::DropReason;
 use flow::program::{MAX_PORTS, PortId};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};

@@ -1,7 +1,7 @@
 //! What a worker keeps by program number: the programs, and the headers that they put in front of packets.
 
-use super::BURST;
-use super::adjacency::{Adjacencies, Header};
+use crate::BURST;
+use crate::adjacency::{Adjacencies, Header};
 use flow::drop::DropReason;
 use flow::program::{AdjacencyId, Op, Policy, PortId, Program};
 
@@ -153,8 +153,8 @@ impl Programs {
 
 #[cfg(test)]
 mod tests {
-    use super::super::adjacency::{Adjacency, Inherit, Reach};
     use super::*;
+    use crate::adjacency::{Adjacency, Inherit, Reach};
     use std::net::{IpAddr, Ipv4Addr};
     use wire::addr::MacAddr;
     use wire::encap::{EncapAddrs, EncapExt, EncapSpec, EncapTemplate};

@@ -6,12 +6,12 @@
 //! It is all or nothing. Until every packet is known to have a megaflow with a simple program nothing is changed,
 //! and the burst can still go the long way: [`key`](super::key), [`lookup`](super::lookup), [`act`](super::act).
 
-use super::act::longest_and_sum;
-use super::adjacency::{Adjacencies, Header, InnerIp};
-use super::counters::WorkerCounters;
-use super::key::{Wrapped, unwrap_each};
-use super::programs::{Compiled, Programs};
-use super::{BURST, Batch, Path};
+use crate::act::longest_and_sum;
+use crate::adjacency::{Adjacencies, Header, InnerIp};
+use crate::counters::WorkerCounters;
+use crate::key::{Wrapped, unwrap_each};
+use crate::programs::{Compiled, Programs};
+use crate::{BURST, Batch, Path};
 use flow::cache::PlainAnswer;
 use flow::hash::{PlainOrigin, plain_flow_hash};
 use flow::program::PortId;

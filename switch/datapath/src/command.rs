@@ -1,12 +1,12 @@
 //! What the slow path tells a worker to do, carried out between two bursts.
 
-use super::adjacency::{Adjacency, Reach};
-use super::hold::List;
-use super::key::extract_made;
-use super::message::{Command, PacketBuffer, PendingId, PortIo, Return};
-use super::plain::Tries;
-use super::programs::Compiled;
-use super::{MAX_ADJACENCIES, Path, Source, Worker};
+use crate::adjacency::{Adjacency, Reach};
+use crate::hold::List;
+use crate::key::extract_made;
+use crate::message::{Command, PacketBuffer, PendingId, PortIo, Return};
+use crate::plain::Tries;
+use crate::programs::Compiled;
+use crate::{MAX_ADJACENCIES, Path, Source, Worker};
 use flow::drop::DropReason;
 use flow::program::{AdjacencyId, PortId, Program, ProgramId};
 use std::sync::atomic::Ordering::Release;

@@ -1,9 +1,9 @@
 //! Stage 3, **lookup**: flow cache, then megaflow table. What nothing matches is held, in order, and asked for.
 
-use super::hold::{Held, over_share};
-use super::key::PacketInfo;
-use super::message::{PendingId, Upcall};
-use super::{Batch, Path};
+use crate::hold::{Held, over_share};
+use crate::key::PacketInfo;
+use crate::message::{PendingId, Upcall};
+use crate::{Batch, Path};
 use flow::drop::DropReason;
 use flow::hash::cache_hash;
 use flow::megaflow::MISS;

@@ -36,7 +36,7 @@ pub fn run(session: &Session<'_>, words: &[String]) -> Result<ExitCode, Failure>
     let fails = |error| Failure::File((*file).to_owned(), error);
     // Made when the daemon has agreed.
     let mut out: Option<Box<dyn Write>> = None;
-    let end = session.client.stream(&path, crate::control::capture::END, |piece| {
+    let end = session.client.stream(&path, api::CAPTURE_END, |piece| {
         if out.is_none() {
             out = Some(if *file == "-" {
                 Box::new(std::io::stdout())

@@ -3,7 +3,7 @@
 //! Flows name an adjacency by number; when the next hop's MAC address or port changes, the adjacency
 //! changes and no flow does.
 
-use super::hold::List;
+use crate::hold::List;
 use flow::drop::DropReason;
 use flow::program::{AdjacencyId, Op, PortId};
 use wire::ecn::ecn_encap;

@@ -1,6 +1,6 @@
 //! Stage 5, **tx**: packets are staged per output port and leave in one burst a port and loop.
 
-use super::counters::WorkerCounters;
+use crate::counters::WorkerCounters;
 use crossbeam_queue::ArrayQueue;
 use flow::drop::DropReason;
 use flow::program::{MAX_PORTS, PortId};

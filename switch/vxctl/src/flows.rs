@@ -3,7 +3,7 @@
 use super::client::escape;
 use super::commands::{Session, read};
 use super::{Failure, diff, print};
-use crate::api::{
+use api::{
     FlowDelete, FlowModify, FlowRow, Flows, GroupRow, Groups, InterfaceRow, MeterRow, Meters, Trace,
     TraceRequest, Which,
 };

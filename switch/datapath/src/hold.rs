@@ -5,8 +5,8 @@
 //! gets all of them: the fuller the table, the less may wait of whoever has most (dynamic thresholds, Choudhury and
 //! Hahne 1998), so that a flood of new flows leaves room for the others.
 
-use super::key::PacketInfo;
-use super::message::PendingId;
+use crate::key::PacketInfo;
+use crate::message::PendingId;
 use flow::program::{MAX_PORTS, Policy};
 use rte::Mbuf;
 use wire::key::FlowKey;

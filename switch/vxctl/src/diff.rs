@@ -4,9 +4,8 @@ use super::Failure;
 use super::client::escape;
 use super::commands::Session;
 use super::flows::read_lines;
-use crate::api::{FlowRow, InterfaceRow};
-use crate::control::rules::Names;
-use flow::ofp::{FlowSpec, PORT_MAX, PortNames, format_actions, format_match, parse_flow};
+use api::{FlowRow, InterfaceRow};
+use flow::ofp::{FlowSpec, PORT_MAX, PortMap, PortNames, format_actions, format_match, parse_flow};
 use std::cell::RefCell;
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -18,7 +17,7 @@ pub struct Source {
     /// With the numbers of their lines, in a file.
     flows: Vec<(Option<usize>, String)>,
     /// Of a bridge.
-    ports: Option<Names>,
+    ports: Option<PortMap>,
 }
 
 impl Source {
@@ -39,9 +38,9 @@ impl Source {
     }
 }
 
-/// Names of a bridge; without one, any name is a port's, and only that names are different matters.
+/// PortMap of a bridge; without one, any name is a port's, and only that names are different matters.
 struct Known<'a> {
-    ports: Option<&'a Names>,
+    ports: Option<&'a PortMap>,
     invented: RefCell<Vec<String>>,
 }
 
@@ -122,7 +121,7 @@ pub fn diff(sources: &[Source; 2]) -> Result<Vec<String>, Failure> {
 mod tests {
     use super::*;
 
-    fn source(flows: &[&str], ports: Option<Names>) -> Source {
+    fn source(flows: &[&str], ports: Option<PortMap>) -> Source {
         let flows = flows.iter().map(|flow| (Some(1), (*flow).to_owned())).collect();
         Source { name: "f".to_owned(), flows, ports }
     }
@@ -155,7 +154,7 @@ mod tests {
 
     #[test]
     fn names_are_those_of_the_bridge_or_any() {
-        let names: Names = [("p0".to_owned(), 1)].into_iter().collect();
+        let names: PortMap = [("p0".to_owned(), 1)].into_iter().collect();
         let file = || source(&["in_port=p0,actions=output:1"], None);
         let bridge = source(&["in_port=1,actions=output:p0"], Some(names.clone()));
         assert!(diff(&[file(), bridge]).unwrap().is_empty());

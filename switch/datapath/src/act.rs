@@ -1,13 +1,13 @@
 //! Stage 4, **act**: the program of each packet's megaflow runs on it. At the end of a program the packet
 //! is staged for a port, held, or freed under a reason; there is no fourth way.
 
-use super::adjacency::{Adjacency, Header, InnerIp, MAX_HELD, Reach};
-use super::counters::WorkerCounters;
-use super::hold::Held;
-use super::key::{PacketInfo, Wrapped, unwrap_each};
-use super::message::Upcall;
-use super::programs::{Compiled, Encap};
-use super::{BURST, Batch, Path};
+use crate::adjacency::{Adjacency, Header, InnerIp, MAX_HELD, Reach};
+use crate::counters::WorkerCounters;
+use crate::hold::Held;
+use crate::key::{PacketInfo, Wrapped, unwrap_each};
+use crate::message::Upcall;
+use crate::programs::{Compiled, Encap};
+use crate::{BURST, Batch, Path};
 use flow::drop::DropReason;
 use flow::hash::{flow_hash, plain_flow_hash};
 use flow::program::{AdjacencyId, Op, Policy, PortId, ProgramId, PuntReason};

@@ -11,7 +11,7 @@ mod flows;
 mod print;
 mod top;
 
-use crate::control::options::default_socket;
+use api::default_socket;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -113,9 +113,10 @@ fn out(text: &str) {
     let _ = std::io::stdout().lock().write_all(text.as_bytes());
 }
 
-/// `vxctl`; `args` without the program's name.
-pub fn main(args: &[String]) -> ExitCode {
-    let outcome = match globals(args) {
+fn main() -> ExitCode {
+    let args: Vec<String> =
+        std::env::args_os().skip(1).map(|arg| arg.to_string_lossy().into_owned()).collect();
+    let outcome = match globals(&args) {
         Ok(Ok((globals, words))) => commands::run(&globals, &words),
         Ok(Err(text)) => {
             out(&text);

@@ -1,9 +1,9 @@
 //! Stage 4 for programs of several ops: sends act on copies, edits on the packet for what comes behind them.
 
-use super::Path;
-use super::adjacency::Reach;
-use super::key::PacketInfo;
-use super::programs::Compiled;
+use crate::Path;
+use crate::adjacency::Reach;
+use crate::key::PacketInfo;
+use crate::programs::Compiled;
 use flow::drop::DropReason;
 use flow::hash::flow_hash;
 use flow::program::{AdjacencyId, Op, PortId, ProgramId, Select};

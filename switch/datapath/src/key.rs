@@ -4,11 +4,11 @@
 //! Where a port's traffic is all one megaflow that only outputs or only encapsulates, no decision needs the key
 //! and none is extracted: see [`Shortcuts`].
 
-use super::counters::WorkerCounters;
-use super::hold::PendingFlows;
-use super::programs::{Compiled, Programs};
-use super::{Batch, Path};
-use crate::tunnel::termination::{Intake, Termination};
+use crate::counters::WorkerCounters;
+use crate::hold::PendingFlows;
+use crate::programs::{Compiled, Programs};
+use crate::termination::{Intake, Termination};
+use crate::{Batch, Path};
 use flow::drop::DropReason;
 use flow::megaflow::{MISS, MegaflowTable};
 use flow::program::PortId;

@@ -2,7 +2,7 @@
 
 use super::client::{Client, escape};
 use super::{Failure, Globals, flows, out, print, top};
-use crate::api::{
+use api::{
     CommandOutput, DocumentBody, Done, Drops, FdbEdit, FdbEntry, LcoreRow, MegaflowRow, NeighbourEdit,
     NeighbourEntry, RouteEntry, Transaction, TransactionReply, UpcallStats,
 };

@@ -6,9 +6,9 @@
 //! - [`Return`]s come up and are never lost: a worker stops taking commands while there is no room for
 //!   what they give back. They carry everything that must be freed, because a worker does not free.
 
-use super::adjacency::Adjacency;
-use super::tx::PortTx;
-use crate::tunnel::termination::Termination;
+use crate::adjacency::Adjacency;
+use crate::termination::Termination;
+use crate::tx::PortTx;
 use crossbeam_queue::ArrayQueue;
 use flow::program::{AdjacencyId, PortId, Program, ProgramId, PuntReason};
 use std::sync::Arc;

@@ -1,6 +1,6 @@
 //! Answers as text for people.
 
-use crate::api::{
+use api::{
     BridgeRow, CommandOutput, Drops, FdbEntry, GroupRow, InterfaceRow, LcoreRow, MegaflowRow, MeterRow,
     NeighbourEntry, RouteEntry, Show, Trace, UpcallStats,
 };
@@ -54,7 +54,7 @@ pub fn output(output: &CommandOutput) -> String {
         CommandOutput::Show(all) => show(all),
         CommandOutput::Values(values) => each_line(values),
         CommandOutput::Records(records) => {
-            let text = |record: &crate::api::Record| {
+            let text = |record: &api::Record| {
                 each_line(record.columns.iter().map(|(name, value)| format!("{name:<20}: {value}")))
             };
             let texts: Vec<String> = records.iter().map(text).collect();
@@ -76,7 +76,7 @@ pub fn output_json(output: &CommandOutput) -> serde_json::Value {
             many => json!(many),
         },
         CommandOutput::Records(records) => {
-            let object = |columns: &[(String, crate::api::Value)]| {
+            let object = |columns: &[(String, api::Value)]| {
                 columns
                     .iter()
                     .map(|(name, value)| (name.clone(), json!(value)))
@@ -328,7 +328,7 @@ pub fn trace(trace: &Trace) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::{DropRow, Record, Value};
+    use api::{DropRow, Record, Value};
     use config::vsctl::{ColumnValue, Table};
 
     #[test]

@@ -3,7 +3,7 @@
 use super::client::Client;
 use super::print::table;
 use super::{Failure, out};
-use crate::api::{InterfaceRow, LcoreRow};
+use api::{InterfaceRow, LcoreRow};
 use serde::{Deserialize, Serialize};
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};

@@ -20,9 +20,10 @@ pub mod meter;
 mod ops;
 mod plain;
 mod programs;
+pub mod termination;
 pub mod tx;
 
-use crate::tunnel::termination::Termination;
+use crate::termination::Termination;
 use adjacency::Adjacencies;
 use counters::WorkerCounters;
 use flow::cache::{FlowCache, Lookup};
