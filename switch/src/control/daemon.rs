@@ -1,11 +1,12 @@
 //! Start and stop of the daemon, and the threads between.
 
+use super::app::{App, WorkerInfo};
 use super::apply::Switch;
 use super::device::Resources;
 use super::machine::{cpu_list, missing_features, other_cpus};
 use super::metrics::Metrics;
 use super::options::Options;
-use super::server::{self, App, WorkerInfo};
+use super::server;
 use super::socket::{ControlSocket, Remove};
 use super::{hugepages, rules, sys};
 use crate::slowpath::workers::WorkerSide;

@@ -1,6 +1,6 @@
 //! Watches the links of devices, and tells the slow path, where groups watch them.
 
-use super::server::App;
+use super::app::App;
 use flow::program::PortId;
 use std::collections::BTreeMap;
 use std::sync::Arc;

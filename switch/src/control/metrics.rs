@@ -2,10 +2,11 @@
 //!
 //! Nothing is counted here. A scrape reads the workers' counters, and asks the slow path for its sizes.
 
+use super::app::App;
 use super::apply::Switch;
-use super::server::App;
+use super::handlers::views::drop_rows;
+
 use super::totals::Totals;
-use super::views::drop_rows;
 use crate::slowpath::settings::Sum;
 use crate::slowpath::show::TableView;
 use axum::Router;

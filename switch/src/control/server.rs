@@ -17,112 +17,18 @@
 //! | `GET /v1/lcores`, `/v1/drops`, `/v1/upcall` | counters |
 //! | `POST /v1/trace/BRIDGE` | what would become of a packet |
 
-use super::apply::{ChangeError, Switch};
-use super::{capture, configure, flows, groups, operate, views};
-use crate::slowpath::Handle;
-use crate::slowpath::handle::Stopped;
-use api::ErrorBody;
-use axum::Json;
+use super::app::App;
+use super::handlers::refused::Refused;
+use super::handlers::{capture, configure, flows, groups, operate, views};
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request};
-use axum::http::StatusCode;
 use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use datapath::counters::WorkerCounters;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
-use tokio::sync::Mutex;
 
 /// Largest request: a document or a list of rules as long as a file may be.
 const MAX_BODY: usize = 64 << 20;
-
-/// What is known of a worker from its start on.
-#[derive(Debug)]
-pub struct WorkerInfo {
-    /// Its lcore.
-    pub lcore: u32,
-    /// What it counts.
-    pub counters: Arc<WorkerCounters>,
-    /// Bytes that a megaflow costs in a full table.
-    pub bytes_per_megaflow: f64,
-    /// Bytes that an entry of the flow cache costs.
-    pub bytes_per_cache_entry: usize,
-}
-
-/// What handlers share.
-#[derive(Debug)]
-pub struct App {
-    /// The switch; who changes it holds the lock until the change is whole.
-    pub switch: Mutex<Switch>,
-    /// Workers in the order of their lcores.
-    pub workers: Vec<WorkerInfo>,
-    /// The workers' counters, in the same order.
-    pub counters: Vec<Arc<WorkerCounters>>,
-    /// The way to the slow path.
-    pub handle: Handle,
-    /// Everything in the file has been applied.
-    pub ready: AtomicBool,
-}
-
-impl App {
-    /// For this switch and its workers.
-    pub fn new(switch: Switch, workers: Vec<WorkerInfo>) -> Arc<App> {
-        let handle = switch.handle().clone();
-        let counters = workers.iter().map(|w| Arc::clone(&w.counters)).collect();
-        Arc::new(App { switch: Mutex::new(switch), workers, counters, handle, ready: AtomicBool::new(false) })
-    }
-}
-
-/// A refused request: status and one line.
-#[derive(Debug)]
-pub struct Refused(StatusCode, String);
-
-impl Refused {
-    /// What was asked for is wrong.
-    pub fn bad(message: impl Into<String>) -> Refused {
-        Refused(StatusCode::BAD_REQUEST, message.into())
-    }
-
-    /// What was asked for is not there.
-    pub fn not_found(message: impl Into<String>) -> Refused {
-        Refused(StatusCode::NOT_FOUND, message.into())
-    }
-
-    /// A worker or the slow path does not do its part.
-    pub fn broken(message: impl Into<String>) -> Refused {
-        Refused(StatusCode::INTERNAL_SERVER_ERROR, message.into())
-    }
-}
-
-impl IntoResponse for Refused {
-    fn into_response(self) -> Response {
-        (self.0, Json(ErrorBody { error: self.1 })).into_response()
-    }
-}
-
-impl From<Stopped> for Refused {
-    fn from(error: Stopped) -> Refused {
-        Refused(StatusCode::SERVICE_UNAVAILABLE, error.to_string())
-    }
-}
-
-impl From<ChangeError> for Refused {
-    fn from(error: ChangeError) -> Refused {
-        let status = match &error {
-            ChangeError::Invalid(_) | ChangeError::Rule(..) => StatusCode::BAD_REQUEST,
-            ChangeError::NeedsRestart | ChangeError::Device(_) | ChangeError::NoMeter(_) => {
-                StatusCode::CONFLICT
-            }
-            ChangeError::Full(_) => StatusCode::INTERNAL_SERVER_ERROR,
-            ChangeError::Stopping(_) => StatusCode::SERVICE_UNAVAILABLE,
-        };
-        Refused(status, error.to_string())
-    }
-}
-
-/// An answer, or why there is none.
-pub type Answer<T> = Result<Json<T>, Refused>;
 
 /// All routes.
 pub fn router(app: Arc<App>) -> Router {

@@ -1,9 +1,10 @@
 //! Handlers for rules: what changes them changes the document too, so that it stays the desired state. Rules with
 //! timeouts go by themselves and do not stand in the document.
 
-use super::rules::{self, Place, is_timed};
-use super::server::{Answer, App, Refused};
+use super::refused::{Answer, Refused};
 use crate::bridge::{BridgeId, BridgePorts};
+use crate::control::app::App;
+use crate::control::rules::{self, Place, is_timed};
 use crate::slowpath::SlowPath;
 use api::{Done, FlowDelete, FlowModify, FlowRow, Flows, Trace, TraceRequest};
 use axum::Json;
@@ -18,7 +19,7 @@ use std::time::Instant;
 use wire::parse::extract;
 
 /// The bridge, or 404.
-pub(super) fn bridge_id(slow: &SlowPath, name: &str) -> Result<BridgeId, Refused> {
+pub(in crate::control) fn bridge_id(slow: &SlowPath, name: &str) -> Result<BridgeId, Refused> {
     slow.world.bridge_named(name).ok_or_else(|| Refused::not_found(format!("no bridge named {name}")))
 }
 
@@ -49,13 +50,13 @@ fn refers(slow: &SlowPath, id: BridgeId, spec: &FlowSpec) -> Result<(), String> 
     rules::check_references(spec, meter, group)
 }
 
-pub(super) fn commit(slow: &mut SlowPath) -> Result<(), Refused> {
+pub(in crate::control) fn commit(slow: &mut SlowPath) -> Result<(), Refused> {
     if slow.commit() { Ok(()) } else { Err(Refused::broken("a worker does not answer")) }
 }
 
 /// What `dump` takes.
 #[derive(Debug, Deserialize)]
-pub(super) struct DumpQuery {
+pub(in crate::control) struct DumpQuery {
     #[serde(default, rename = "match")]
     matches: String,
     #[serde(default)]
@@ -63,7 +64,7 @@ pub(super) struct DumpQuery {
 }
 
 /// `GET /v1/flows/BRIDGE`.
-pub(super) async fn dump(
+pub(in crate::control) async fn dump(
     State(app): State<Arc<App>>,
     Path(bridge): Path<String>,
     Query(query): Query<DumpQuery>,
@@ -82,7 +83,7 @@ fn filter(slow: &SlowPath, bridge: BridgeId, text: &str) -> Result<FlowFilter, R
 }
 
 /// `POST /v1/flows/BRIDGE/add`.
-pub(super) async fn add(
+pub(in crate::control) async fn add(
     State(app): State<Arc<App>>,
     Path(bridge): Path<String>,
     Json(body): Json<Flows>,
@@ -129,7 +130,7 @@ pub(super) async fn add(
 }
 
 /// `POST /v1/flows/BRIDGE/delete`.
-pub(super) async fn delete(
+pub(in crate::control) async fn delete(
     State(app): State<Arc<App>>,
     Path(bridge): Path<String>,
     Json(body): Json<FlowDelete>,
@@ -161,7 +162,7 @@ pub(super) async fn delete(
 
 /// `POST /v1/flows/BRIDGE/modify`. As with `ovs-ofctl`, which speaks OpenFlow 1.0 for this, a rule is added when none is
 /// selected and no cookie was to select by.
-pub(super) async fn modify(
+pub(in crate::control) async fn modify(
     State(app): State<Arc<App>>,
     Path(bridge): Path<String>,
     Json(body): Json<FlowModify>,
@@ -261,7 +262,7 @@ fn goes_to(action: &Action) -> Option<u8> {
 }
 
 /// `POST /v1/flows/BRIDGE/replace`.
-pub(super) async fn replace(
+pub(in crate::control) async fn replace(
     State(app): State<Arc<App>>,
     Path(bridge): Path<String>,
     Json(body): Json<Flows>,
@@ -301,7 +302,7 @@ fn hexadecimal(text: &str) -> Option<Vec<u8>> {
 }
 
 /// `POST /v1/trace/BRIDGE`.
-pub(super) async fn trace(
+pub(in crate::control) async fn trace(
     State(app): State<Arc<App>>,
     Path(bridge): Path<String>,
     Json(body): Json<TraceRequest>,

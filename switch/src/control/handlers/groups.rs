@@ -2,9 +2,10 @@
 //! group or meter that is deleted goes with it, as in Open vSwitch.
 
 use super::flows::{bridge_id, commit};
-use super::rules::{self, meters_of};
-use super::server::{Answer, App, Refused};
+use super::refused::{Answer, Refused};
 use crate::bridge::{BridgeId, BridgePorts};
+use crate::control::app::App;
+use crate::control::rules::{self, meters_of};
 use crate::slowpath::SlowPath;
 use api::{Done, GroupRow, Groups, MeterRow, Meters, Which};
 use axum::Json;
@@ -21,7 +22,7 @@ use std::time::{Duration, Instant};
 
 /// What `dump` takes.
 #[derive(Debug, Deserialize)]
-pub(super) struct DumpQuery {
+pub(in crate::control) struct DumpQuery {
     #[serde(default, rename = "match")]
     matches: String,
 }
@@ -200,7 +201,7 @@ fn seconds(since: Duration) -> f64 {
 }
 
 /// `GET /v1/groups/BRIDGE`.
-pub(super) async fn groups(
+pub(in crate::control) async fn groups(
     State(app): State<Arc<App>>,
     Path(bridge): Path<String>,
     Query(query): Query<DumpQuery>,
@@ -228,7 +229,7 @@ pub(super) async fn groups(
 }
 
 /// `POST /v1/groups/BRIDGE/add`.
-pub(super) async fn group_add(
+pub(in crate::control) async fn group_add(
     State(app): State<Arc<App>>,
     Path(bridge): Path<String>,
     Json(body): Json<Groups>,
@@ -237,7 +238,7 @@ pub(super) async fn group_add(
 }
 
 /// `POST /v1/groups/BRIDGE/modify`.
-pub(super) async fn group_modify(
+pub(in crate::control) async fn group_modify(
     State(app): State<Arc<App>>,
     Path(bridge): Path<String>,
     Json(body): Json<Groups>,
@@ -247,7 +248,7 @@ pub(super) async fn group_modify(
 }
 
 /// `POST /v1/groups/BRIDGE/delete`.
-pub(super) async fn group_delete(
+pub(in crate::control) async fn group_delete(
     State(app): State<Arc<App>>,
     Path(bridge): Path<String>,
     Json(body): Json<Which>,
@@ -257,7 +258,7 @@ pub(super) async fn group_delete(
 }
 
 /// `GET /v1/meters/BRIDGE`.
-pub(super) async fn meters(
+pub(in crate::control) async fn meters(
     State(app): State<Arc<App>>,
     Path(bridge): Path<String>,
     Query(query): Query<DumpQuery>,
@@ -286,7 +287,7 @@ pub(super) async fn meters(
 }
 
 /// `POST /v1/meters/BRIDGE/add`.
-pub(super) async fn meter_add(
+pub(in crate::control) async fn meter_add(
     State(app): State<Arc<App>>,
     Path(bridge): Path<String>,
     Json(body): Json<Meters>,
@@ -295,7 +296,7 @@ pub(super) async fn meter_add(
 }
 
 /// `POST /v1/meters/BRIDGE/modify`.
-pub(super) async fn meter_modify(
+pub(in crate::control) async fn meter_modify(
     State(app): State<Arc<App>>,
     Path(bridge): Path<String>,
     Json(body): Json<Meters>,
@@ -304,7 +305,7 @@ pub(super) async fn meter_modify(
 }
 
 /// `POST /v1/meters/BRIDGE/delete`.
-pub(super) async fn meter_delete(
+pub(in crate::control) async fn meter_delete(
     State(app): State<Arc<App>>,
     Path(bridge): Path<String>,
     Json(body): Json<Which>,

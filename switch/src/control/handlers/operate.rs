@@ -1,9 +1,10 @@
 //! Handlers for tables that fill themselves: FDB, neighbours; and for routes.
 
 use super::flows::bridge_id;
-use super::server::{Answer, App, Refused};
+use super::refused::{Answer, Refused};
 use crate::bridge::PortKind;
 use crate::bridge::fdb::Location;
+use crate::control::app::App;
 use api::{Done, FdbEdit, FdbEntry, NeighbourEdit, NeighbourEntry, RouteEntry};
 use axum::Json;
 use axum::extract::{Path, Query, State};
@@ -27,13 +28,16 @@ fn ip(what: &str, text: &str) -> Result<IpAddr, Refused> {
 }
 
 /// `GET /v1/fdb/BRIDGE`.
-pub(super) async fn fdb(State(app): State<Arc<App>>, Path(bridge): Path<String>) -> Answer<Vec<FdbEntry>> {
+pub(in crate::control) async fn fdb(
+    State(app): State<Arc<App>>,
+    Path(bridge): Path<String>,
+) -> Answer<Vec<FdbEntry>> {
     let rows = app.handle.call(move |slow| Ok::<_, Refused>(slow.fdb_view(bridge_id(slow, &bridge)?)));
     rows.await?.map(Json)
 }
 
 /// `POST /v1/fdb/BRIDGE/add`.
-pub(super) async fn fdb_add(
+pub(in crate::control) async fn fdb_add(
     State(app): State<Arc<App>>,
     Path(bridge): Path<String>,
     Json(body): Json<FdbEdit>,
@@ -68,7 +72,7 @@ pub(super) async fn fdb_add(
 }
 
 /// `POST /v1/fdb/BRIDGE/delete`.
-pub(super) async fn fdb_delete(
+pub(in crate::control) async fn fdb_delete(
     State(app): State<Arc<App>>,
     Path(bridge): Path<String>,
     Json(body): Json<FdbEdit>,
@@ -89,7 +93,10 @@ pub(super) async fn fdb_delete(
 }
 
 /// `POST /v1/fdb/BRIDGE/flush`.
-pub(super) async fn fdb_flush(State(app): State<Arc<App>>, Path(bridge): Path<String>) -> Answer<Done> {
+pub(in crate::control) async fn fdb_flush(
+    State(app): State<Arc<App>>,
+    Path(bridge): Path<String>,
+) -> Answer<Done> {
     let flushed = app.handle.call(move |slow| {
         let id = bridge_id(slow, &bridge)?;
         Ok::<_, Refused>(Done { changed: slow.fdb_flush(id) })
@@ -99,12 +106,12 @@ pub(super) async fn fdb_flush(State(app): State<Arc<App>>, Path(bridge): Path<St
 
 /// Which bridge; none for all.
 #[derive(Debug, Deserialize)]
-pub(super) struct BridgeQuery {
+pub(in crate::control) struct BridgeQuery {
     bridge: Option<String>,
 }
 
 /// `GET /v1/neigh`.
-pub(super) async fn neighbours(
+pub(in crate::control) async fn neighbours(
     State(app): State<Arc<App>>,
     Query(query): Query<BridgeQuery>,
 ) -> Answer<Vec<NeighbourEntry>> {
@@ -116,7 +123,7 @@ pub(super) async fn neighbours(
 }
 
 /// `POST /v1/neigh/flush`.
-pub(super) async fn neighbours_flush(
+pub(in crate::control) async fn neighbours_flush(
     State(app): State<Arc<App>>,
     Query(query): Query<BridgeQuery>,
 ) -> Answer<Done> {
@@ -143,7 +150,7 @@ async fn edit(
 }
 
 /// `POST /v1/neigh/BRIDGE/set`: a static neighbour.
-pub(super) async fn neighbour_set(
+pub(in crate::control) async fn neighbour_set(
     State(app): State<Arc<App>>,
     Path(bridge): Path<String>,
     Json(body): Json<NeighbourEdit>,
@@ -158,7 +165,7 @@ pub(super) async fn neighbour_set(
 }
 
 /// `GET /v1/route`.
-pub(super) async fn routes(State(app): State<Arc<App>>) -> Answer<Vec<RouteEntry>> {
+pub(in crate::control) async fn routes(State(app): State<Arc<App>>) -> Answer<Vec<RouteEntry>> {
     Ok(Json(app.handle.call(|slow| slow.route_view()).await?))
 }
 
@@ -169,7 +176,7 @@ fn route(body: &RouteEntry) -> Result<Route, Refused> {
 }
 
 /// `POST /v1/route/BRIDGE/add`: a route to the same prefix is replaced.
-pub(super) async fn route_add(
+pub(in crate::control) async fn route_add(
     State(app): State<Arc<App>>,
     Path(bridge): Path<String>,
     Json(body): Json<RouteEntry>,
@@ -184,7 +191,7 @@ pub(super) async fn route_add(
 }
 
 /// `POST /v1/route/BRIDGE/delete`.
-pub(super) async fn route_delete(
+pub(in crate::control) async fn route_delete(
     State(app): State<Arc<App>>,
     Path(bridge): Path<String>,
     Json(body): Json<RouteEntry>,

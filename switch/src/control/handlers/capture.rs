@@ -1,8 +1,9 @@
 //! `GET /v1/capture/...`: packets as they pass, as a stream of a pcap file. It ends with the client, after as many
 //! packets or seconds as were asked for, or with the port; the trailer [`api::CAPTURE_END`] then says why.
 
-use super::server::{App, Refused};
+use super::refused::Refused;
 use crate::bridge::BridgeId;
+use crate::control::app::App;
 use crate::slowpath::Handle;
 use crate::slowpath::capture::{CaptureFilter, CaptureId, Captured};
 use api::CAPTURE_END;
@@ -34,7 +35,7 @@ const SNAPLEN: u32 = 262_144;
 
 /// What `capture` takes.
 #[derive(Debug, Clone, Copy, Deserialize)]
-pub(super) struct CaptureQuery {
+pub(in crate::control) struct CaptureQuery {
     count: Option<u64>,
     seconds: Option<f64>,
 }
@@ -71,7 +72,7 @@ impl Watched {
 }
 
 /// `GET /v1/capture/port/NAME`.
-pub(super) async fn port(
+pub(in crate::control) async fn port(
     State(app): State<Arc<App>>,
     Path(name): Path<String>,
     Query(query): Query<CaptureQuery>,
@@ -84,7 +85,7 @@ pub(super) async fn port(
 }
 
 /// `GET /v1/capture/controller/BRIDGE`.
-pub(super) async fn controller(
+pub(in crate::control) async fn controller(
     State(app): State<Arc<App>>,
     Path(name): Path<String>,
     Query(query): Query<CaptureQuery>,

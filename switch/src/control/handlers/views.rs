@@ -1,8 +1,9 @@
 //! Handlers that only show.
 
-use super::apply::{RunningPort, Switch};
-use super::server::{Answer, App, Refused};
-use super::totals::Totals;
+use super::refused::{Answer, Refused};
+use crate::control::app::App;
+use crate::control::apply::{RunningPort, Switch};
+use crate::control::totals::Totals;
 use crate::slowpath::show::{BridgeView, PortView};
 use api::{BridgeRow, DropRow, Drops, InterfaceRow, LcoreRow, MegaflowRow, Show, UpcallStats};
 use axum::Json;
@@ -20,7 +21,7 @@ const MEGAFLOWS: usize = 100_000;
 /// A port's counters, named as in Open vSwitch's `statistics`.
 fn statistics(port: &RunningPort, app: &App) -> BTreeMap<String, u64> {
     let counted = Totals::read(&app.counters, port.id).since(&port.before);
-    let device = port.device.as_ref().map(super::device::Device::stats).unwrap_or_default();
+    let device = port.device.as_ref().map(crate::control::device::Device::stats).unwrap_or_default();
     [
         ("rx_packets", counted.rx_packets),
         ("rx_bytes", counted.rx_bytes),
@@ -76,7 +77,7 @@ fn interface_row(app: &App, switch: &Switch, bridge: &BridgeView, view: &PortVie
 }
 
 /// All bridges with their ports, in the order of the document.
-pub(super) async fn bridge_rows(app: &App, switch: &Switch) -> Result<Vec<BridgeRow>, Refused> {
+pub(in crate::control) async fn bridge_rows(app: &App, switch: &Switch) -> Result<Vec<BridgeRow>, Refused> {
     let views = app.handle.call(|slow| slow.bridge_views()).await?;
     Ok(switch
         .document
@@ -96,29 +97,35 @@ pub(super) async fn bridge_rows(app: &App, switch: &Switch) -> Result<Vec<Bridge
 }
 
 /// All ports.
-pub(super) async fn interface_rows(app: &App, switch: &Switch) -> Result<Vec<InterfaceRow>, Refused> {
+pub(in crate::control) async fn interface_rows(
+    app: &App,
+    switch: &Switch,
+) -> Result<Vec<InterfaceRow>, Refused> {
     Ok(bridge_rows(app, switch).await?.into_iter().flat_map(|bridge| bridge.ports).collect())
 }
 
 /// The whole of `show`.
-pub(super) async fn show_all(app: &App, switch: &Switch) -> Result<Show, Refused> {
+pub(in crate::control) async fn show_all(app: &App, switch: &Switch) -> Result<Show, Refused> {
     Ok(Show { version: env!("CARGO_PKG_VERSION").into(), bridges: bridge_rows(app, switch).await? })
 }
 
 /// `GET /v1/show`.
-pub(super) async fn show(State(app): State<Arc<App>>) -> Answer<Show> {
+pub(in crate::control) async fn show(State(app): State<Arc<App>>) -> Answer<Show> {
     let switch = app.switch.lock().await;
     show_all(&app, &switch).await.map(Json)
 }
 
 /// `GET /v1/interfaces`.
-pub(super) async fn interfaces(State(app): State<Arc<App>>) -> Answer<Vec<InterfaceRow>> {
+pub(in crate::control) async fn interfaces(State(app): State<Arc<App>>) -> Answer<Vec<InterfaceRow>> {
     let switch = app.switch.lock().await;
     interface_rows(&app, &switch).await.map(Json)
 }
 
 /// `GET /v1/interfaces/NAME`.
-pub(super) async fn interface(State(app): State<Arc<App>>, Path(name): Path<String>) -> Answer<InterfaceRow> {
+pub(in crate::control) async fn interface(
+    State(app): State<Arc<App>>,
+    Path(name): Path<String>,
+) -> Answer<InterfaceRow> {
     let switch = app.switch.lock().await;
     let rows = interface_rows(&app, &switch).await?;
     let row = rows.into_iter().find(|row| row.name == name);
@@ -126,10 +133,10 @@ pub(super) async fn interface(State(app): State<Arc<App>>, Path(name): Path<Stri
 }
 
 /// `GET /v1/lcores`.
-pub(super) async fn lcores(State(app): State<Arc<App>>) -> Answer<Vec<LcoreRow>> {
+pub(in crate::control) async fn lcores(State(app): State<Arc<App>>) -> Answer<Vec<LcoreRow>> {
     let switch = app.switch.lock().await;
     let tables = app.handle.call(|slow| slow.table_views()).await?;
-    let row = |(at, worker): (usize, &super::server::WorkerInfo)| {
+    let row = |(at, worker): (usize, &crate::control::app::WorkerInfo)| {
         let c = &worker.counters;
         let (busy, idle) = (c.busy_cycles.get(), c.idle_cycles.get());
         let table = tables.iter().find(|table| table.lcore == worker.lcore);
@@ -170,7 +177,7 @@ pub(super) async fn lcores(State(app): State<Arc<App>>) -> Answer<Vec<LcoreRow>>
 }
 
 /// Drops by reason and port. What belongs to ports that are gone is summed up.
-pub(super) fn drop_rows(app: &App, switch: &Switch) -> Vec<DropRow> {
+pub(in crate::control) fn drop_rows(app: &App, switch: &Switch) -> Vec<DropRow> {
     let none = Totals::default();
     let mut ports: Vec<(&str, Totals)> = switch
         .ports
@@ -197,7 +204,7 @@ pub(super) fn drop_rows(app: &App, switch: &Switch) -> Vec<DropRow> {
 }
 
 /// `GET /v1/drops`.
-pub(super) async fn drops(State(app): State<Arc<App>>) -> Json<Drops> {
+pub(in crate::control) async fn drops(State(app): State<Arc<App>>) -> Json<Drops> {
     let switch = app.switch.lock().await;
     let malformed = Anomaly::ALL.iter().map(|anomaly| DropRow {
         reason: anomaly.name().to_owned(),
@@ -209,7 +216,7 @@ pub(super) async fn drops(State(app): State<Arc<App>>) -> Json<Drops> {
 }
 
 /// `GET /v1/upcall`.
-pub(super) async fn upcall(State(app): State<Arc<App>>) -> Answer<UpcallStats> {
+pub(in crate::control) async fn upcall(State(app): State<Arc<App>>) -> Answer<UpcallStats> {
     let mut stats = app.handle.call(|slow| slow.upcall_view()).await?;
     stats.lost = app.counters.iter().map(|c| c.drops_total(DropReason::UpcallQueueFull)).sum();
     Ok(Json(stats))
@@ -217,13 +224,13 @@ pub(super) async fn upcall(State(app): State<Arc<App>>) -> Answer<UpcallStats> {
 
 /// What `megaflows` takes.
 #[derive(Debug, Deserialize)]
-pub(super) struct MegaflowQuery {
+pub(in crate::control) struct MegaflowQuery {
     bridge: Option<String>,
     limit: Option<usize>,
 }
 
 /// `GET /v1/megaflows`.
-pub(super) async fn megaflows(
+pub(in crate::control) async fn megaflows(
     State(app): State<Arc<App>>,
     Query(query): Query<MegaflowQuery>,
 ) -> Answer<Vec<MegaflowRow>> {

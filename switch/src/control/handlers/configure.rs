@@ -1,9 +1,10 @@
 //! Handlers that change the document: transactions, and whole documents.
 
-use super::apply::{ChangeError, Switch};
-use super::rules;
-use super::server::{Answer, App, Refused};
+use super::refused::{Answer, Refused};
 use super::views::{interface_rows, show_all};
+use crate::control::app::App;
+use crate::control::apply::{ChangeError, Switch};
+use crate::control::rules;
 use api::{CommandOutput, DocumentBody, Done, InterfaceRow, Record, Transaction, TransactionReply, Value};
 use axum::Json;
 use axum::extract::State;
@@ -23,7 +24,7 @@ impl From<VsctlError> for Refused {
 }
 
 /// `POST /v1/transaction`: all commands, or none.
-pub(super) async fn transaction(
+pub(in crate::control) async fn transaction(
     State(app): State<Arc<App>>,
     Json(body): Json<Transaction>,
 ) -> Answer<TransactionReply> {
@@ -184,12 +185,16 @@ fn select(
 }
 
 /// `GET /v1/document`.
-pub(super) async fn document(State(app): State<Arc<App>>) -> Json<DocumentBody> {
+pub(in crate::control) async fn document(State(app): State<Arc<App>>) -> Json<DocumentBody> {
     Json(DocumentBody { toml: app.switch.lock().await.document.to_toml() })
 }
 
 /// `PUT /v1/document`: TOML, or JSON with the fields of the file when the content type says so.
-pub(super) async fn replace(State(app): State<Arc<App>>, headers: HeaderMap, body: String) -> Answer<Done> {
+pub(in crate::control) async fn replace(
+    State(app): State<Arc<App>>,
+    headers: HeaderMap,
+    body: String,
+) -> Answer<Done> {
     let is_json =
         headers.get(CONTENT_TYPE).is_some_and(|value| value.as_bytes().starts_with(b"application/json"));
     let document = if is_json {

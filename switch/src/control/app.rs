@@ -1,0 +1,45 @@
+//! What the API's handlers, the metrics endpoint and the watchers share: the switch, and the workers' counters.
+
+use super::apply::Switch;
+use crate::slowpath::Handle;
+use datapath::counters::WorkerCounters;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use tokio::sync::Mutex;
+
+/// What is known of a worker from its start on.
+#[derive(Debug)]
+pub struct WorkerInfo {
+    /// Its lcore.
+    pub lcore: u32,
+    /// What it counts.
+    pub counters: Arc<WorkerCounters>,
+    /// Bytes that a megaflow costs in a full table.
+    pub bytes_per_megaflow: f64,
+    /// Bytes that an entry of the flow cache costs.
+    pub bytes_per_cache_entry: usize,
+}
+
+/// What handlers share.
+#[derive(Debug)]
+pub struct App {
+    /// The switch; who changes it holds the lock until the change is whole.
+    pub switch: Mutex<Switch>,
+    /// Workers in the order of their lcores.
+    pub workers: Vec<WorkerInfo>,
+    /// The workers' counters, in the same order.
+    pub counters: Vec<Arc<WorkerCounters>>,
+    /// The way to the slow path.
+    pub handle: Handle,
+    /// Everything in the file has been applied.
+    pub ready: AtomicBool,
+}
+
+impl App {
+    /// For this switch and its workers.
+    pub fn new(switch: Switch, workers: Vec<WorkerInfo>) -> Arc<App> {
+        let handle = switch.handle().clone();
+        let counters = workers.iter().map(|w| Arc::clone(&w.counters)).collect();
+        Arc::new(App { switch: Mutex::new(switch), workers, counters, handle, ready: AtomicBool::new(false) })
+    }
+}

@@ -1,0 +1,10 @@
+//! What the control API does, a file a subject. A handler reads the running state through the slow path, or edits the
+//! document and lets [`super::apply`] make it so.
+
+pub(super) mod capture;
+pub(super) mod configure;
+pub(super) mod flows;
+pub(super) mod groups;
+pub(super) mod operate;
+pub(super) mod refused;
+pub(super) mod views;
