@@ -151,7 +151,7 @@ fn bucket(id: u32, weight: u16, port: u32, change: &[Action]) -> Bucket {
 }
 
 fn set_group(net: &mut Net, kind: GroupKind, buckets: Vec<Bucket>) {
-    let id = net.slow.world.bridge_named("br0").unwrap();
+    let id = net.slow.state.bridge_named("br0").unwrap();
     net.slow.set_groups(id, &[GroupSpec { id: 1, kind, buckets }]);
     net.slow.settle();
     net.run();
@@ -204,7 +204,7 @@ fn select_spreads_flows_by_weight_and_keeps_each_on_its_bucket() {
 #[test]
 fn a_meter_drops_what_is_beyond_its_rate_and_counts_it() {
     let mut net = bridge(&["in_port=1,actions=meter:1,output:2"]);
-    let id = net.slow.world.bridge_named("br0").unwrap();
+    let id = net.slow.state.bridge_named("br0").unwrap();
     let spec = MeterSpec { id: 1, unit: MeterUnit::Pktps, rate: 1, burst: Some(5), stats: true };
     net.slow.set_meters(id, &[spec]).unwrap();
     net.slow.settle();
@@ -213,7 +213,7 @@ fn a_meter_drops_what_is_beyond_its_rate_and_counts_it() {
     let out = net.send("p1", &frames);
     assert_eq!(out["p2"], frames[..5]);
     assert_eq!(net.drops(DropReason::Meter), 15);
-    let meter = net.slow.world.bridge(id).unwrap().meters[&1];
+    let meter = net.slow.state.bridge(id).unwrap().meters[&1];
     let (passed, dropped) = net.slow.meter_stats(&meter);
     assert_eq!((passed.packets, dropped.packets, dropped.bytes), (5, 15, 15 * 64));
     net.finish();
@@ -234,8 +234,8 @@ fn patches_join_bridges() {
     assert_eq!(twice(&mut net, "p1", &frame(2, 1, None, 1)).len(), 1);
     assert_eq!(twice(&mut net, "p2", &frame(1, 2, None, 1))[0].0, "p1");
     for bridge in ["br0", "br1"] {
-        let id = net.slow.world.bridge_named(bridge).unwrap();
-        assert_eq!(net.slow.world.bridge(id).unwrap().fdb.len(), 2);
+        let id = net.slow.state.bridge_named(bridge).unwrap();
+        assert_eq!(net.slow.state.bridge(id).unwrap().fdb.len(), 2);
     }
     net.set_rules("br1", &["in_port=x1,actions=mod_vlan_vid:5,output:p2"]);
     assert_eq!(key(&twice(&mut net, "p1", &frame(2, 1, None, 1))[0].1).vlan_tci.get(), 0x1005);
@@ -245,7 +245,7 @@ fn patches_join_bridges() {
 #[test]
 fn mirrors_copy_what_enters_and_leaves_once() {
     let mut net = bridge(&["in_port=1,actions=mod_vlan_vid:7,output:2,output:3", "in_port=2,actions=drop"]);
-    let id = net.slow.world.bridge_named("br0").unwrap();
+    let id = net.slow.state.bridge_named("br0").unwrap();
     let (p1, p2, p3, p4) = (net.port("p1"), net.port("p2"), net.port("p3"), net.port("p4"));
     let mirror = |src: Vec<_>, dst: Vec<_>| Mirror {
         name: "m".into(),
@@ -279,7 +279,7 @@ fn mirrors_copy_what_enters_and_leaves_once() {
 #[test]
 fn every_bucket_of_a_select_group_is_mirrored() {
     let mut net = bridge(&["in_port=1,actions=group:1"]);
-    let id = net.slow.world.bridge_named("br0").unwrap();
+    let id = net.slow.state.bridge_named("br0").unwrap();
     set_group(&mut net, GroupKind::Select, vec![bucket(0, 1, 2, &[]), bucket(1, 1, 3, &[])]);
     let (dst, output) = (vec![net.port("p2"), net.port("p3")], MirrorOutput::Port(net.port("p4")));
     let mirror = Mirror { name: "m".into(), all: false, src: Vec::new(), dst, vlans: Vec::new(), output };
@@ -297,7 +297,7 @@ fn every_bucket_of_a_select_group_is_mirrored() {
 fn captures_see_what_enters_leaves_and_is_sent_to_the_controller() {
     let mut net = bridge(&["in_port=1,actions=mod_vlan_vid:7,output:2", "in_port=3,actions=CONTROLLER:20"]);
     let (p1, p2) = (net.port("p1"), net.port("p2"));
-    let id = net.slow.world.bridge_named("br0").unwrap();
+    let id = net.slow.state.bridge_named("br0").unwrap();
     let (sink, captured) = sync_channel(16);
     let ids = [p1, p2].map(|port| net.slow.capture(CaptureFilter::Port(port), sink.clone()));
     net.slow.capture(CaptureFilter::Controller(id), sink.clone());
@@ -350,7 +350,7 @@ fn trace_says_what_the_datapath_does() {
         "table=1,ip,nw_dst=10.0.0.2,actions=mod_nw_tos:32,IN_PORT",
     ]);
     set_group(&mut net, GroupKind::Select, vec![bucket(0, 1, 2, &[]), bucket(1, 1, 3, &[])]);
-    let id = net.slow.world.bridge_named("br0").unwrap();
+    let id = net.slow.state.bridge_named("br0").unwrap();
     let mut frames: Vec<Vec<u8>> = (1..6).map(|port| udp(2, 1, 7, port, 0)).collect();
     frames.push(frame(2, 1, Some(5), 1));
     for sent in frames {
@@ -379,7 +379,7 @@ fn watching(id: u32, watched: u32, port: u32) -> GroupSpec {
 #[test]
 fn a_group_that_is_watched_by_way_of_others_is_followed() {
     let mut net = bridge(&["in_port=1,actions=group:1"]);
-    let id = net.slow.world.bridge_named("br0").unwrap();
+    let id = net.slow.state.bridge_named("br0").unwrap();
     let last = |port: u32| GroupSpec {
         id: 3,
         kind: GroupKind::FastFailover,
@@ -404,7 +404,7 @@ fn a_group_that_is_watched_by_way_of_others_is_followed() {
 #[test]
 fn groups_that_watch_one_another_cost_no_more_than_their_number() {
     let mut net = bridge(&["in_port=1,actions=group:0"]);
-    let id = net.slow.world.bridge_named("br0").unwrap();
+    let id = net.slow.state.bridge_named("br0").unwrap();
     // Each has four buckets that watch the next one; the last one is dead, and the whole goes round.
     let specs: Vec<GroupSpec> = (0..32)
         .map(|n| {

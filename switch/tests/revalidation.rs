@@ -71,9 +71,9 @@ impl Running<'_> {
     fn change(&mut self, add: &str) -> Duration {
         let spec = self.net.flow("br0", add);
         let slow: &mut SlowPath = &mut self.net.slow;
-        let id = slow.world.bridge_named("br0").unwrap();
+        let id = slow.state.bridge_named("br0").unwrap();
         let start = Instant::now();
-        slow.world.bridge_mut(id).unwrap().tables.add(&spec, Instant::now());
+        slow.state.bridge_mut(id).unwrap().tables.add(&spec, Instant::now());
         assert!(slow.commit(), "the worker answers");
         start.elapsed()
     }
@@ -131,9 +131,9 @@ fn a_change_reaches_what_it_concerns_in_time_and_nothing_else() {
     // Statistics of removed megaflows are not lost to their rules.
     net.run();
     net.slow.collect_all();
-    let id = net.slow.world.bridge_named("br0").unwrap();
-    let rules = net.slow.world.bridge(id).unwrap().tables.select(&flow::ofp::FlowFilter::default(), false);
-    let packets: u64 = rules.iter().map(|rule| rule.stats().0).sum();
+    let id = net.slow.state.bridge_named("br0").unwrap();
+    let rules = net.slow.state.bridge(id).unwrap().tables.select(&flow::ofp::FlowFilter::default(), false);
+    let packets: u64 = rules.iter().map(|rule| rule.stats().packets).sum();
     assert_eq!(packets, net.counters.rx.get(), "every packet counts for a rule");
     net.finish();
 }

@@ -1,4 +1,4 @@
-//! The files of `control` have a direction: no file imports, by way of others, from one that imports from it.
+//! The rooms have an order, and the files of `control` a direction: no file imports, by way of others, from one that imports from it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -135,4 +135,22 @@ fn circles_are_seen() {
     .collect();
     let arrows = all.iter().map(|(path, code)| (path.clone(), uses(path, code, &all))).collect();
     assert_eq!(circle(&arrows).unwrap(), ["a", "b", "c::d"]);
+}
+
+/// From low to high.
+const ROOMS: [&str; 4] = ["tunnel", "bridge", "slowpath", "control"];
+
+#[test]
+fn no_room_imports_a_higher_one() {
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut upward = Vec::new();
+    for (at, room) in ROOMS.iter().enumerate() {
+        let all = modules(&src.join(room));
+        assert!(all.len() > 3, "{room}");
+        for (path, code) in &all {
+            let named = ROOMS[at + 1..].iter().filter(|higher| code.contains(&format!("crate::{higher}")));
+            upward.extend(named.map(|higher| format!("{room}::{} imports {higher}", path.join("::"))));
+        }
+    }
+    assert_eq!(upward, [""; 0]);
 }

@@ -204,9 +204,9 @@ fn a_destination_that_makes_room_for_its_own_source_is_flooded() {
     }
     // The table is full and p2 has most of it: a new source on p1 makes its oldest address go, which is the very
     // one that the packet is for.
-    let bridge = net.slow.world.bridge_named("br0").unwrap();
+    let bridge = net.slow.state.bridge_named("br0").unwrap();
     net.send("p1", &[frame(100, 1, None, 0)]);
-    assert_eq!(net.slow.world.bridge(bridge).unwrap().fdb.lookup(0, mac(100)), None);
+    assert_eq!(net.slow.state.bridge(bridge).unwrap().fdb.lookup(0, mac(100)), None);
     let out = net.send("p1", &[frame(100, 1, None, 1)]);
     assert_eq!(out.keys().collect::<Vec<_>>(), ["p2", "p3"], "unknown, so flooded");
     net.finish();
@@ -232,7 +232,7 @@ fn addresses_do_not_outlive_their_ports_vlan() {
     net.send("p1", &[frame(9, 1, None, 0)]);
     assert_eq!(net.send("p3", &[frame(1, 3, None, 0)]).keys().collect::<Vec<_>>(), ["p1"]);
     let p1 = net.port("p1");
-    let vlan = VlanConfig { tag: 20, ..net.slow.world.port(p1).unwrap().vlan.clone() };
+    let vlan = VlanConfig { tag: 20, ..net.slow.state.port(p1).unwrap().vlan.clone() };
     net.slow.set_vlan(p1, vlan);
     net.slow.settle();
     let out = net.send("p3", &[frame(1, 3, None, 1)]);
@@ -336,9 +336,9 @@ fn rules_decide_by_priority_and_a_change_reaches_cached_flows() {
 
     // Statistics: each packet counts for the rules that it matched, also after megaflows were replaced.
     net.slow.collect_all();
-    let id = net.slow.world.bridge_named("br0").unwrap();
-    let rules = net.slow.world.bridge(id).unwrap().tables.select(&flow::ofp::FlowFilter::default(), false);
-    let counts: Vec<(u16, u64)> = rules.iter().map(|r| (r.spec.priority, r.stats().0)).collect();
+    let id = net.slow.state.bridge_named("br0").unwrap();
+    let rules = net.slow.state.bridge(id).unwrap().tables.select(&flow::ofp::FlowFilter::default(), false);
+    let counts: Vec<(u16, u64)> = rules.iter().map(|r| (r.spec.priority, r.stats().packets)).collect();
     assert_eq!(counts, [(20, 1), (10, 1), (1, 1)]);
     net.finish();
 }
@@ -354,8 +354,8 @@ fn a_secure_bridge_drops_what_no_rule_matches() {
 #[test]
 fn static_addresses_stay_where_the_operator_put_them() {
     let mut net = Net::new(THREE_PORTS);
-    let (p2, bridge) = (net.port("p2"), net.slow.world.bridge_named("br0").unwrap());
-    net.slow.world.bridge_mut(bridge).unwrap().fdb.add_fixed(
+    let (p2, bridge) = (net.port("p2"), net.slow.state.bridge_named("br0").unwrap());
+    net.slow.state.bridge_mut(bridge).unwrap().fdb.add_fixed(
         0,
         mac(1),
         Location { port: p2, remote: None },

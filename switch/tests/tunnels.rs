@@ -423,7 +423,7 @@ fn the_flow_table_sets_and_sees_the_vni() {
     assert_eq!(net.send("up", &[from_peer(30, PEER_IP, 0, &udp(1, 2, 3, 4, 0))])["p1"].len(), 1);
     // Rules are there, but none for VNI 31: a standalone bridge falls back to NORMAL.
     assert_eq!(net.send("up", &[from_peer(31, PEER_IP, 0, &udp(1, 2, 3, 4, 0))])["p1"].len(), 1);
-    assert_eq!(net.slow.world.port(net.port("vx0")).unwrap().ofport, 2);
+    assert_eq!(net.slow.state.port(net.port("vx0")).unwrap().ofport, 2);
     assert_eq!(mac(0).0[0], 2);
     net.finish();
 }

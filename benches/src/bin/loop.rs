@@ -222,8 +222,8 @@ impl Switch {
                 self.slow.add_device(id, port, vec![queues])?;
                 self.handles.push(handle);
             }
-            let ports = self.slow.world.bridge_named(&bridge.name).context("the bridge was just added")?;
-            let ports = BridgePorts { world: &self.slow.world, bridge: ports };
+            let ports = self.slow.state.bridge_named(&bridge.name).context("the bridge was just added")?;
+            let ports = BridgePorts { state: &self.slow.state, bridge: ports };
             let rules: Vec<FlowSpec> =
                 bridge.flows.iter().map(|text| parse_flow(text, &ports)).collect::<Result<_, _>>()?;
             self.slow.replace_rules(id, &rules);

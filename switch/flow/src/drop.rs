@@ -73,7 +73,7 @@ drop_reasons! {
     TunnelLocalUnset "tunnel_local_unset" "the vxlan port has local_ip=flow and no action set tun_src"
     Meter "meter" "a meter had no tokens left"
     MirrorPort "mirror_port" "came in by a port that carries a mirror's copies and nothing else"
-    NoWay "no_way" "too many tunnel remotes are in use that rules chose"
+    NoTunnelNextHop "no_tunnel_next_hop" "too many tunnel remotes are in use that rules chose"
     NoBucket "no_bucket" "the group has no live bucket, or does not exist"
     PatchPeer "patch_peer" "the patch port's peer does not exist, or does not name it as its own peer"
     NoRoute "no_route" "no route to the tunnel's remote_ip"

@@ -11,5 +11,6 @@ pub mod hash;
 pub mod megaflow;
 pub mod ofp;
 pub mod program;
+pub mod stats;
 
 mod prefetch;

@@ -37,6 +37,10 @@ impl fmt::Display for PortId {
     }
 }
 
+/// Number of a bridge, in the slow path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct BridgeId(pub u16);
+
 /// Number of an adjacency: a ready tunnel header towards one remote VTEP and the way out to its next hop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct AdjacencyId(pub u32);

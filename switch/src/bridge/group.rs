@@ -1,7 +1,8 @@
 //! The groups of a bridge.
 
+use super::stats::SharedStats;
 use flow::ofp::GroupSpec;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use flow::stats::PacketStats;
 use std::time::Instant;
 
 /// A group with its statistics.
@@ -11,24 +12,22 @@ pub struct Group {
     pub spec: GroupSpec,
     /// When it was added.
     pub created: Instant,
-    packets: AtomicU64,
-    bytes: AtomicU64,
+    stats: SharedStats,
 }
 
 impl Group {
     /// A group that no packet has come to.
     pub fn new(spec: GroupSpec, now: Instant) -> Group {
-        Group { spec, created: now, packets: AtomicU64::new(0), bytes: AtomicU64::new(0) }
+        Group { spec, created: now, stats: SharedStats::default() }
     }
 
     /// Packets and bytes of the megaflows that use it, as of their last collection.
-    pub fn stats(&self) -> (u64, u64) {
-        (self.packets.load(Relaxed), self.bytes.load(Relaxed))
+    pub fn stats(&self) -> PacketStats {
+        self.stats.get()
     }
 
     /// Adds what a megaflow counted.
-    pub fn count(&self, packets: u64, bytes: u64) {
-        self.packets.fetch_add(packets, Relaxed);
-        self.bytes.fetch_add(bytes, Relaxed);
+    pub fn count(&self, new: PacketStats) {
+        self.stats.add(new);
     }
 }

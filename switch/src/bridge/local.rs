@@ -12,7 +12,7 @@ const ECHO_REQUEST: u8 = 128;
 
 /// What becomes of an IPv6 packet for the bridge itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Heard {
+pub(super) enum Disposition {
     /// The slow path wants it.
     Taken,
     /// Nothing here takes it.
@@ -23,26 +23,30 @@ pub(super) enum Heard {
 
 impl Translator<'_> {
     /// Looks at an IPv6 packet that came to the bridge's MAC address or to a group that it listens to.
-    pub(super) fn local_v6(&mut self, bridge: &Bridge) -> Heard {
+    pub(super) fn local_v6(&mut self, bridge: &Bridge) -> Disposition {
         self.look_flow(&FlowMask { ipv6_dst: [0xff; 16], ..FlowMask::ZERO });
         let key = self.at.key.flow;
         let dst = Ipv6Addr::from(key.ipv6_dst);
         let is_own = bridge.owns(dst.into());
         if !is_own && !listens(bridge, dst) {
-            return Heard::Ignored;
+            return Disposition::Ignored;
         }
         self.look_flow(&FlowMask { nw_proto: u8::MAX, nw_frag: u8::MAX, ..FlowMask::ZERO });
         let is_fragment = key.nw_frag & FRAG_ANY != 0;
         match key.nw_proto {
             // Of a later fragment nothing is known but that it is one.
-            IP_UDP | IP_FRAGMENT if is_fragment => Heard::TunnelFragment,
+            IP_UDP | IP_FRAGMENT if is_fragment => Disposition::TunnelFragment,
             IP_ICMPV6 if !is_fragment => {
                 self.look_flow(&FlowMask { tp_src: u16::MAX.into(), ..FlowMask::ZERO });
                 let kind = key.tp_src.get() as u8;
                 let is_nd = matches!(kind, ND_SOLICIT | ND_ADVERT);
-                if is_nd || is_own && kind == ECHO_REQUEST { Heard::Taken } else { Heard::Ignored }
+                if is_nd || is_own && kind == ECHO_REQUEST {
+                    Disposition::Taken
+                } else {
+                    Disposition::Ignored
+                }
             }
-            _ => Heard::Ignored,
+            _ => Disposition::Ignored,
         }
     }
 }

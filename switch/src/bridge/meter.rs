@@ -1,8 +1,8 @@
 //! The meters of a bridge: their settings. Tokens are the datapath's ([`datapath::meter`]).
 
-use crate::slowpath::settings::Sum;
 use flow::ofp::MeterSpec;
 use flow::program::MeterId;
+use flow::stats::PacketStats;
 use std::time::Instant;
 
 /// A meter.
@@ -15,5 +15,5 @@ pub struct Meter {
     /// When it was added.
     pub created: Instant,
     /// What its place had let through and dropped before.
-    pub before: (Sum, Sum),
+    pub before: (PacketStats, PacketStats),
 }

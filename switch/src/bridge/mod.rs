@@ -1,4 +1,4 @@
-//! The slow path's world: bridges, their ports, FDBs and rule tables, and the translation of a flow key
+//! The switch state: bridges, their ports, FDBs and rule tables, and the translation of a flow key
 //! into a program.
 //!
 //! All of this belongs to the slow path thread. Translation only reads it; what a packet teaches (a MAC
@@ -11,13 +11,17 @@ pub mod meter;
 pub mod mirror;
 pub mod normal;
 pub mod rules;
+mod stats;
 pub mod translate;
+mod underlay;
 pub mod vlan;
 
+use crate::tunnel::port::TunnelPort;
 use crate::tunnel::route::Route;
-use config::{FailMode, VxlanOptions};
+use config::FailMode;
 use fdb::Fdb;
-use flow::program::{AdjacencyId, MAX_PORTS, PortId};
+pub use flow::program::BridgeId;
+use flow::program::{MAX_PORTS, PortId};
 use ipnet::IpNet;
 use rules::RuleTables;
 use rustc_hash::FxHashMap;
@@ -26,10 +30,6 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use vlan::VlanConfig;
 use wire::addr::MacAddr;
-
-/// Number of a bridge.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct BridgeId(pub u16);
 
 /// A bridge.
 #[derive(Debug)]
@@ -81,22 +81,10 @@ pub enum PortKind {
     Local,
     /// A DPDK device.
     Device,
-    /// VXLAN tunnels.
-    Vxlan(Box<VxlanPort>),
+    /// Tunnels.
+    Tunnel(Box<TunnelPort>),
     /// One end of a pair that joins two bridges: the name of the other end (`options:peer`).
     Patch(String),
-}
-
-/// A vxlan port.
-#[derive(Debug)]
-pub struct VxlanPort {
-    /// Its options.
-    pub options: VxlanOptions,
-    /// The way to each of its fixed remotes.
-    pub remotes: Vec<(IpAddr, AdjacencyId)>,
-    /// Ways that rules have asked for, of a port with `remote_ip=flow` or `local_ip=flow`: by remote and, where rules
-    /// set that, local address.
-    pub ways: FxHashMap<(IpAddr, Option<IpAddr>), AdjacencyId>,
 }
 
 /// A port of a bridge.
@@ -119,13 +107,13 @@ pub struct Port {
 impl Port {
     /// Whether it is a tunnel.
     pub fn is_tunnel(&self) -> bool {
-        matches!(self.kind, PortKind::Vxlan(_))
+        matches!(self.kind, PortKind::Tunnel(_))
     }
 }
 
 /// All bridges and ports.
 #[derive(Debug)]
-pub struct World {
+pub struct SwitchState {
     bridges: BTreeMap<BridgeId, Bridge>,
     ports: Box<[Option<Port>]>,
     by_name: FxHashMap<String, PortId>,
@@ -133,9 +121,9 @@ pub struct World {
     pub captures: Vec<PortId>,
 }
 
-impl Default for World {
+impl Default for SwitchState {
     fn default() -> Self {
-        World {
+        SwitchState {
             bridges: BTreeMap::new(),
             ports: (0..MAX_PORTS).map(|_| None).collect(),
             by_name: FxHashMap::default(),
@@ -144,7 +132,7 @@ impl Default for World {
     }
 }
 
-impl World {
+impl SwitchState {
     /// A bridge.
     pub fn bridge(&self, id: BridgeId) -> Option<&Bridge> {
         self.bridges.get(&id)
@@ -256,20 +244,20 @@ impl World {
 #[derive(Debug, Clone, Copy)]
 pub struct BridgePorts<'a> {
     /// Where the ports are.
-    pub world: &'a World,
+    pub state: &'a SwitchState,
     /// Whose ports.
     pub bridge: BridgeId,
 }
 
 impl flow::ofp::PortNames for BridgePorts<'_> {
     fn number(&self, name: &str) -> Option<u32> {
-        let port = self.world.port(self.world.port_named(name)?)?;
+        let port = self.state.port(self.state.port_named(name)?)?;
         (port.bridge == self.bridge).then_some(port.ofport)
     }
 
     fn name(&self, number: u32) -> Option<String> {
-        let bridge = self.world.bridge(self.bridge)?;
+        let bridge = self.state.bridge(self.bridge)?;
         let id = *bridge.ports.get(&number)?;
-        Some(self.world.port(id)?.name.clone())
+        Some(self.state.port(id)?.name.clone())
     }
 }

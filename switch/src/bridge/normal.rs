@@ -4,7 +4,8 @@ use super::fdb::Location;
 use super::local::hears_group;
 use super::translate::{Dependency, Learn, Translator};
 use super::vlan::Tag;
-use super::{Bridge, Port, PortKind, VxlanPort};
+use super::{Bridge, Port, PortKind};
+use crate::tunnel::port::TunnelPort;
 use flow::drop::DropReason;
 use flow::ofp::Field;
 use flow::program::PortId;
@@ -56,7 +57,7 @@ impl<'w> Translator<'w> {
             self.note(|| format!("flood VLAN {vlan}"));
             return self.flood(bridge, in_port, vlan, tag);
         }
-        self.tags.push(Dependency::Fdb(in_port.bridge, vlan, dst));
+        self.deps.push(Dependency::Fdb(in_port.bridge, vlan, dst));
         // To itself: what it teaches counts, but a static entry is not taught.
         let found = learned
             .filter(|l| dst == src && !bridge.fdb.is_settled(vlan, src, l.at))
@@ -83,11 +84,11 @@ impl<'w> Translator<'w> {
         }
         // Behind a tunnel with several remotes it matters which of them the packet came from.
         let remote = match &in_port.kind {
-            PortKind::Vxlan(vxlan) if vxlan.remotes.len() != 1 => Some(self.remote(vxlan)),
-            PortKind::Vxlan(vxlan) => vxlan.remotes.first().map(|(ip, _)| *ip),
+            PortKind::Tunnel(vxlan) if vxlan.remotes.len() != 1 => Some(self.remote(vxlan)),
+            PortKind::Tunnel(vxlan) => vxlan.remotes.first().map(|(ip, _)| *ip),
             PortKind::Local | PortKind::Device | PortKind::Patch(_) => None,
         };
-        self.tags.push(Dependency::Fdb(in_port.bridge, vlan, src));
+        self.deps.push(Dependency::Fdb(in_port.bridge, vlan, src));
         let at = Location { port: self.in_port, remote };
         let learn = Learn { bridge: in_port.bridge, vlan, mac: src, at };
         self.learn.push(learn);
@@ -95,7 +96,7 @@ impl<'w> Translator<'w> {
     }
 
     /// The VTEP that the packet came from.
-    fn remote(&mut self, vxlan: &VxlanPort) -> IpAddr {
+    fn remote(&mut self, vxlan: &TunnelPort) -> IpAddr {
         // Fixed remotes are of one family, which the port knows; only others have to be asked.
         let v6 = if let Some((first, _)) = vxlan.remotes.first() {
             first.is_ipv6()
@@ -111,7 +112,7 @@ impl<'w> Translator<'w> {
     }
 
     fn forward(&mut self, at: Location, in_port: &Port, vlan: u16, tag: Tag) {
-        let Some(port) = self.world.port(at.port) else {
+        let Some(port) = self.state.port(at.port) else {
             self.drop = DropReason::NoBridgePort;
             return;
         };
@@ -129,11 +130,11 @@ impl<'w> Translator<'w> {
     /// Sends to every other port of the VLAN, but not from one tunnel to another: in a full mesh of
     /// tunnels every VTEP has sent its own copy.
     fn flood(&mut self, bridge: &'w Bridge, in_port: &'w Port, vlan: u16, tag: Tag) {
-        let world = self.world;
+        let state = self.state;
         self.drop = DropReason::NoFloodPort;
-        let mut ways: Vec<(Tag, PortId)> = Vec::with_capacity(bridge.ports.len());
+        let mut outputs: Vec<(Tag, PortId)> = Vec::with_capacity(bridge.ports.len());
         for &id in bridge.ports.values() {
-            let Some(port) = world.port(id) else { continue };
+            let Some(port) = state.port(id) else { continue };
             if id == self.in_port || !port.vlan.carries(vlan) || bridge.is_mirror_output(id) {
                 continue;
             }
@@ -141,7 +142,7 @@ impl<'w> Translator<'w> {
                 self.drop = DropReason::SplitHorizon;
                 continue;
             }
-            ways.push((port.vlan.egress(vlan, tag), id));
+            outputs.push((port.vlan.egress(vlan, tag), id));
         }
         // The bridge itself listens to ARP and neighbour discovery only.
         if bridge.is_underlay()
@@ -152,8 +153,8 @@ impl<'w> Translator<'w> {
             self.local(bridge);
         }
         // In the order of the ports, which matters to mirrors; neighbours with one tag share its ops.
-        let patch = |id: PortId| world.port(id).is_some_and(|p| matches!(p.kind, PortKind::Patch(_)));
-        for same in ways.chunk_by(|a, b| a.0 == b.0 && patch(a.1) == patch(b.1)) {
+        let patch = |id: PortId| state.port(id).is_some_and(|p| matches!(p.kind, PortKind::Patch(_)));
+        for same in outputs.chunk_by(|a, b| a.0 == b.0 && patch(a.1) == patch(b.1)) {
             let to: Vec<_> = same.iter().map(|(_, id)| (*id, None)).collect();
             self.output_tagged(&to, same[0].0);
         }
@@ -163,7 +164,7 @@ impl<'w> Translator<'w> {
 /// Whether a tunnel keeps to the split horizon (the default).
 fn splits(port: &Port) -> bool {
     match &port.kind {
-        PortKind::Vxlan(vxlan) => vxlan.options.split_horizon,
+        PortKind::Tunnel(vxlan) => vxlan.options.split_horizon,
         PortKind::Local | PortKind::Device | PortKind::Patch(_) => false,
     }
 }

@@ -1,8 +1,10 @@
 //! The rule tables of a bridge.
 
 use super::BridgePorts;
+use super::stats::SharedStats;
 use flow::classifier::Table;
-use flow::ofp::{FlowFilter, FlowMod, FlowSpec, Match, MatchKey, format_flow};
+use flow::ofp::{FlowFilter, FlowMod, FlowSpec, Match, MatchKey, PortNames, format_flow};
+use flow::stats::PacketStats;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -15,32 +17,24 @@ pub struct Rule {
     pub spec: FlowSpec,
     /// When it was added.
     pub created: Instant,
-    packets: AtomicU64,
-    bytes: AtomicU64,
+    stats: SharedStats,
     /// Milliseconds between `created` and the last packet seen.
     used: AtomicU64,
 }
 
 impl Rule {
     fn new(spec: &FlowSpec, now: Instant) -> Rule {
-        Rule {
-            spec: spec.clone(),
-            created: now,
-            packets: AtomicU64::new(0),
-            bytes: AtomicU64::new(0),
-            used: AtomicU64::new(0),
-        }
+        Rule { spec: spec.clone(), created: now, stats: SharedStats::default(), used: AtomicU64::new(0) }
     }
 
     /// Packets and bytes of the megaflows made from it, as of their last collection.
-    pub fn stats(&self) -> (u64, u64) {
-        (self.packets.load(Relaxed), self.bytes.load(Relaxed))
+    pub fn stats(&self) -> PacketStats {
+        self.stats.get()
     }
 
     /// Adds what a megaflow counted.
-    pub fn count(&self, packets: u64, bytes: u64, now: Instant) {
-        self.packets.fetch_add(packets, Relaxed);
-        self.bytes.fetch_add(bytes, Relaxed);
+    pub fn count(&self, new: PacketStats, now: Instant) {
+        self.stats.add(new);
         self.used.store(now.saturating_duration_since(self.created).as_millis() as u64, Relaxed);
     }
 
@@ -138,12 +132,10 @@ impl RuleTables {
             spec.cookie = change.new_cookie.unwrap_or(spec.cookie);
             let (table, priority, matches) = (spec.table, spec.priority, spec.matches);
             self.changes.add(table, &matches);
-            let (packets, bytes) = rule.stats();
             let rule = Rule {
                 spec,
                 created: rule.created,
-                packets: packets.into(),
-                bytes: bytes.into(),
+                stats: rule.stats().into(),
                 used: rule.used.load(Relaxed).into(),
             };
             self.tables.entry(table).or_default().insert(priority, &matches, Arc::new(rule));
@@ -242,6 +234,18 @@ impl RuleTables {
     }
 }
 
+/// A flow as people write it and documents hold it: [`format_flow`] without what says nothing.
+pub fn canonical(spec: &FlowSpec, names: &dyn PortNames) -> String {
+    let text = format_flow(spec, None, names);
+    let text = text.trim_start();
+    let text = text.strip_prefix("cookie=0x0,").unwrap_or(text).trim_start();
+    match text.split_once(" actions=") {
+        Some((what, actions)) => format!("{what},actions={actions}"),
+        // Nothing to match on and the default priority: only actions.
+        None => text.to_owned(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -257,14 +261,14 @@ mod tests {
         }
         let all = FlowFilter::default();
         for rule in tables.select(&all, false) {
-            rule.count(3, 180, now + Duration::from_secs(1));
+            rule.count(PacketStats::new(3, 180), now + Duration::from_secs(1));
         }
         let change = |text| parse_flow_mod(text, &()).unwrap();
         assert_eq!(tables.modify(&change("tcp,cookie=9,actions=2"), false), 2);
         let rules = tables.select(&all, false);
         assert_eq!(rules.len(), 3);
         for rule in &rules {
-            assert_eq!((rule.stats(), rule.created), ((3, 180), now), "{:?}", rule.spec);
+            assert_eq!((rule.stats(), rule.created), (PacketStats::new(3, 180), now), "{:?}", rule.spec);
             assert_eq!(rule.idle_age(now + Duration::from_secs(3)), Duration::from_secs(2));
         }
         let cookies: Vec<u64> = rules.iter().map(|rule| rule.spec.cookie).collect();

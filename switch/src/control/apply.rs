@@ -262,7 +262,7 @@ impl Switch {
                 tracing::error!(%error, "a port that worked before does not come back");
             }
         }
-        let running = match self.handle.call(|slow| rules::names_of_all(&slow.world)).await {
+        let running = match self.handle.call(|slow| rules::names_of_all(&slow.state)).await {
             Ok(running) => running,
             Err(error) => {
                 close_all(opened);
@@ -359,10 +359,10 @@ pub fn vxlan_options(port: &config::Port) -> Option<VxlanOptions> {
 
 fn remotes_in_use(slow: &SlowPath) -> usize {
     let remotes = |kind: &PortKind| match kind {
-        PortKind::Vxlan(vxlan) => vxlan.remotes.len(),
+        PortKind::Tunnel(vxlan) => vxlan.remotes.len(),
         _ => 0,
     };
-    slow.world.ports().map(|(_, port)| remotes(&port.kind)).sum()
+    slow.state.ports().map(|(_, port)| remotes(&port.kind)).sum()
 }
 
 /// The plan, on the slow path's thread.
@@ -377,8 +377,8 @@ fn run(
     let mut outcome =
         Outcome { added: Vec::new(), returned: BTreeMap::new(), ofports: Ofports::new(), result: Ok(()) };
     for name in &plan.remove_ports {
-        let Some(id) = slow.world.port_named(name) else { continue };
-        let Some(port) = slow.world.port(id) else { continue };
+        let Some(id) = slow.state.port_named(name) else { continue };
+        let Some(port) = slow.state.port(id) else { continue };
         // A port that comes back changed keeps its number, by which rules and users know it.
         ofports.insert(name.clone(), port.ofport as u16);
         if matches!(port.kind, PortKind::Device) {
@@ -390,13 +390,13 @@ fn run(
         forget_mirrors(slow, id);
     }
     for name in &plan.remove_bridges {
-        if let Some(id) = slow.world.bridge_named(name) {
+        if let Some(id) = slow.state.bridge_named(name) {
             slow.remove_bridge(id);
         }
     }
     outcome.result = build(slow, plan, old, new, &mut queues, &ofports, &mut outcome.added);
     for (name, mtu) in mtus {
-        if let Some(id) = slow.world.port_named(name) {
+        if let Some(id) = slow.state.port_named(name) {
             slow.set_mtu(id, *mtu);
         }
     }
@@ -409,7 +409,7 @@ fn run(
 
 /// Takes a port that goes out of mirrors: its number may be another's soon.
 fn forget_mirrors(slow: &mut SlowPath, port: PortId) {
-    for (_, bridge) in slow.world.bridges_mut() {
+    for (_, bridge) in slow.state.bridges_mut() {
         bridge.mirrors.retain(|mirror| mirror.output != MirrorOutput::Port(port));
         for mirror in &mut bridge.mirrors {
             mirror.src.retain(|other| *other != port);
@@ -430,21 +430,21 @@ fn build(
 ) -> Result<(), ChangeError> {
     for bridge in plan.add_bridges.iter().filter_map(|name| new.bridge(name)) {
         let id = slow.add_bridge(bridge, bridge_mac(bridge))?;
-        if let Some(local) = slow.world.bridge(id).map(|b| b.local) {
+        if let Some(local) = slow.state.bridge(id).map(|b| b.local) {
             added.push((bridge.name.clone(), local, Totals::of(slow, local)));
         }
     }
     for bridge in plan.configure.iter().filter_map(|name| new.bridge(name)) {
-        let Some(id) = slow.world.bridge_named(&bridge.name) else { continue };
+        let Some(id) = slow.state.bridge_named(&bridge.name) else { continue };
         let derived = old.bridge(&bridge.name).is_some_and(|b| b.mac().is_none());
-        let running = slow.world.bridge(id).map(|b| b.mac).filter(|_| derived);
+        let running = slow.state.bridge(id).map(|b| b.mac).filter(|_| derived);
         // A derived address stays: others know it by now.
         let mac = bridge.mac().or(running).unwrap_or_else(|| bridge_mac(bridge));
         slow.configure_bridge(id, bridge, old.bridge(&bridge.name), mac);
     }
     for (bridge, name) in &plan.add_ports {
         let Some((_, port)) = new.port(name) else { continue };
-        let Some(bridge) = slow.world.bridge_named(bridge) else { continue };
+        let Some(bridge) = slow.state.bridge_named(bridge) else { continue };
         let mut port = port.clone();
         port.ofport_request = port.ofport_request.or_else(|| ofports.get(name).copied());
         let id = match (queues.remove(name), vxlan_options(&port)) {
@@ -459,7 +459,7 @@ fn build(
         added.push((name.clone(), id, Totals::of(slow, id)));
     }
     for port in plan.set_vlan.iter().filter_map(|name| new.port(name)).map(|(_, port)| port) {
-        if let Some(id) = slow.world.port_named(&port.name) {
+        if let Some(id) = slow.state.port_named(&port.name) {
             slow.set_vlan(id, VlanConfig::of(port));
         }
     }

@@ -39,7 +39,7 @@ pub async fn watch(app: Arc<App>) {
         let told = app.handle.call(move |slow| {
             for (name, id, up) in changed {
                 // It may have gone meanwhile, and the number be another's.
-                if slow.world.port_named(&name) == Some(id) {
+                if slow.state.port_named(&name) == Some(id) {
                     tracing::info!(port = %name, up, "link");
                     slow.set_alive(id, up);
                 }

@@ -5,15 +5,14 @@
 use super::app::App;
 use super::apply::Switch;
 use super::handlers::views::drop_rows;
-
 use super::totals::Totals;
-use crate::slowpath::settings::Sum;
 use crate::slowpath::show::TableView;
 use axum::Router;
 use axum::extract::State;
 use axum::http::{StatusCode, header::CONTENT_TYPE};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use flow::stats::PacketStats;
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::MetricFamily;
 use prometheus::{Encoder, GaugeVec, IntCounterVec, Opts, Registry, TextEncoder};
@@ -41,7 +40,7 @@ struct Sample {
     /// Bridge, number, packets, bytes.
     groups: Vec<(String, String, u64, u64)>,
     /// Bridge, number, and what passed and what was dropped.
-    meters: Vec<(String, String, Sum, Sum)>,
+    meters: Vec<(String, String, PacketStats, PacketStats)>,
     captures_lost: u64,
     controller: u64,
     tables: Vec<TableView>,
@@ -131,7 +130,7 @@ async fn take_sample(app: &App, switch: &Switch) -> Result<Sample, crate::slowpa
     let mut sample = app
         .handle
         .call(|slow| {
-            let bridges = || slow.world.bridges().map(|(_, bridge)| bridge);
+            let bridges = || slow.state.bridges().map(|(_, bridge)| bridge);
             Sample {
                 fdb: bridges().map(|b| (b.name.clone(), b.fdb.len())).collect(),
                 rules: bridges().map(|b| (b.name.clone(), b.tables.len())).collect(),
@@ -139,7 +138,7 @@ async fn take_sample(app: &App, switch: &Switch) -> Result<Sample, crate::slowpa
                     .flat_map(|b| {
                         b.groups.iter().map(|(id, group)| (b.name.clone(), id.to_string(), group.stats()))
                     })
-                    .map(|(bridge, id, (packets, bytes))| (bridge, id, packets, bytes))
+                    .map(|(bridge, id, stats)| (bridge, id, stats.packets, stats.bytes))
                     .collect(),
                 meters: bridges()
                     .flat_map(|b| {
@@ -312,7 +311,7 @@ fn groups(out: &mut Families, sample: &Sample) {
 }
 
 fn meters(out: &mut Families, sample: &Sample) {
-    type Count = fn(&(String, String, Sum, Sum)) -> u64;
+    type Count = fn(&(String, String, PacketStats, PacketStats)) -> u64;
     let families: [(&str, &str, Count); 4] = [
         ("passed_packets", "Packets that a meter let through.", |meter| meter.2.packets),
         ("passed_bytes", "Bytes that a meter let through.", |meter| meter.2.bytes),

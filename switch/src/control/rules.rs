@@ -1,26 +1,27 @@
 //! Flows, groups and meters as text: checked before anything is changed, parsed when the ports have their numbers.
 
 use crate::bridge::mirror::{Mirror, MirrorOutput};
-use crate::bridge::{BridgeId, BridgePorts, World};
+pub use crate::bridge::rules::canonical;
+use crate::bridge::{BridgeId, BridgePorts, SwitchState};
 use crate::slowpath::SlowPath;
 use crate::slowpath::settings::NoMeter;
 use config::{Bridge, Document};
 use config::{CheckRules, Rules};
 use flow::ofp::{
-    Action, FlowFilter, FlowSpec, GroupSpec, Match, MeterSpec, PortMap, PortNames, format_flow, format_group,
-    parse_flow, parse_group, parse_meter,
+    Action, FlowFilter, FlowSpec, GroupSpec, Match, MeterSpec, PortMap, PortNames, format_group, parse_flow,
+    parse_group, parse_meter,
 };
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 /// PortMap and OpenFlow numbers of a bridge's running ports, to take to another thread.
-pub fn names_of(world: &World, bridge: BridgeId) -> PortMap {
-    let ports = world.bridge(bridge).into_iter().flat_map(|bridge| &bridge.ports);
-    ports.filter_map(|(number, port)| Some((world.port(*port)?.name.clone(), *number))).collect()
+pub fn names_of(state: &SwitchState, bridge: BridgeId) -> PortMap {
+    let ports = state.bridge(bridge).into_iter().flat_map(|bridge| &bridge.ports);
+    ports.filter_map(|(number, port)| Some((state.port(*port)?.name.clone(), *number))).collect()
 }
 
 /// The ports of all bridges, by bridge.
-pub fn names_of_all(world: &World) -> BTreeMap<String, PortMap> {
-    world.bridges().map(|(id, bridge)| (bridge.name.clone(), names_of(world, id))).collect()
+pub fn names_of_all(state: &SwitchState) -> BTreeMap<String, PortMap> {
+    state.bridges().map(|(id, bridge)| (bridge.name.clone(), names_of(state, id))).collect()
 }
 
 /// A bridge that does not run (yet), and the numbers of ports that it had: its own ports have names, and those that
@@ -168,18 +169,6 @@ pub fn by_number(bridge: &mut Bridge, before: &PortMap) {
     bridge.flows = flows;
 }
 
-/// A flow as people write it and documents hold it: [`format_flow`] without what says nothing.
-pub fn canonical(spec: &FlowSpec, names: &dyn PortNames) -> String {
-    let text = format_flow(spec, None, names);
-    let text = text.trim_start();
-    let text = text.strip_prefix("cookie=0x0,").unwrap_or(text).trim_start();
-    match text.split_once(" actions=") {
-        Some((what, actions)) => format!("{what},actions={actions}"),
-        // Nothing to match on and the default priority: only actions.
-        None => text.to_owned(),
-    }
-}
-
 /// Whether the rule goes by itself.
 pub fn is_timed(spec: &FlowSpec) -> bool {
     spec.idle_timeout != 0 || spec.hard_timeout != 0
@@ -202,8 +191,8 @@ impl Place {
 /// # Errors
 /// Which token of a rule is wrong and what was expected; nothing is changed then.
 pub fn read(slow: &mut SlowPath, bridge: &Bridge, old: Option<&Bridge>) -> Result<(), String> {
-    let Some(id) = slow.world.bridge_named(&bridge.name) else { return Ok(()) };
-    let names = BridgePorts { world: &slow.world, bridge: id };
+    let Some(id) = slow.state.bridge_named(&bridge.name) else { return Ok(()) };
+    let names = BridgePorts { state: &slow.state, bridge: id };
     // Sets, as there may be a hundred thousand rules, and no upcall is answered meanwhile.
     let before: HashSet<&String> = old.into_iter().flat_map(|b| &b.flows).collect();
     let now: HashSet<&String> = bridge.flows.iter().collect();
@@ -219,7 +208,7 @@ pub fn read(slow: &mut SlowPath, bridge: &Bridge, old: Option<&Bridge>) -> Resul
     for spec in before.difference(&now).filter_map(|text| parse(text, &names).ok()).filter(is_timed) {
         removed.entry(Place::of(&spec)).or_default().push(spec);
     }
-    if let Some(running) = slow.world.bridge(id) {
+    if let Some(running) = slow.state.bridge(id) {
         let places: HashSet<Place> = specs.iter().map(Place::of).collect();
         let stays = |spec: &&FlowSpec| {
             let place = Place::of(spec);
@@ -249,18 +238,18 @@ pub enum PolicyError {
 /// # Errors
 /// What is wrong; nothing is changed then.
 pub fn read_policy(slow: &mut SlowPath, bridge: &Bridge) -> Result<(), PolicyError> {
-    let Some(id) = slow.world.bridge_named(&bridge.name) else { return Ok(()) };
+    let Some(id) = slow.state.bridge_named(&bridge.name) else { return Ok(()) };
     let text = |error: flow::ofp::ParseError| PolicyError::Text(error.to_string());
     let meters: Vec<MeterSpec> =
         bridge.meters.iter().map(|meter| parse_meter(meter)).collect::<Result<_, _>>().map_err(text)?;
-    let names = BridgePorts { world: &slow.world, bridge: id };
+    let names = BridgePorts { state: &slow.state, bridge: id };
     let groups: Vec<GroupSpec> = bridge
         .groups
         .iter()
         .map(|group| parse_group(group, &names))
         .collect::<Result<_, _>>()
         .map_err(text)?;
-    let port = |name: &String| slow.world.port_named(name);
+    let port = |name: &String| slow.state.port_named(name);
     let mirrors = bridge.mirrors.iter().filter_map(|mirror| {
         // A port that did not come back: it was said so.
         let output = match (&mirror.output_port, mirror.output_vlan) {

@@ -90,8 +90,8 @@ impl SlowPath {
             self.captures.listeners.iter().filter_map(|(_, filter, _)| of_port(filter)).collect();
         ports.sort_unstable();
         ports.dedup();
-        if ports != self.world.captures {
-            self.world.captures = ports;
+        if ports != self.state.captures {
+            self.state.captures = ports;
             self.everything_changed();
             self.revalidate_changed();
         }
@@ -105,7 +105,7 @@ impl SlowPath {
             PuntReason::CaptureTx(port) => (CaptureFilter::Port(port), port, true, usize::MAX),
             PuntReason::Controller { max_len } => {
                 self.captures.controller += 1;
-                let Some(bridge) = self.world.port(buffer.in_port).map(|port| port.bridge) else { return };
+                let Some(bridge) = self.state.port(buffer.in_port).map(|port| port.bridge) else { return };
                 // As in OpenFlow, 65535 is "all of it" (OFPCML_NO_BUFFER).
                 let most = if max_len == u16::MAX { usize::MAX } else { max_len.into() };
                 (CaptureFilter::Controller(bridge), buffer.in_port, false, most)

@@ -1,8 +1,8 @@
 //! Programs as text, in the words of `ovs-dpctl`, with port names.
 
 use super::SlowPath;
-use super::adjacencies::ReachSpec;
 use crate::bridge::PortKind;
+use crate::tunnel::adjacency::ReachSpec;
 use config::Inheritable;
 use flow::program::{AdjacencyId, Op, Policy, PortId, Program, PuntReason, Side};
 use std::fmt::Write;
@@ -24,7 +24,7 @@ impl SlowPath {
     }
 
     fn port_name(&self, id: PortId) -> String {
-        self.world.port(id).map_or_else(|| id.to_string(), |port| port.name.clone())
+        self.state.port(id).map_or_else(|| id.to_string(), |port| port.name.clone())
     }
 
     fn describe_op(&self, op: &Op) -> String {
@@ -102,12 +102,12 @@ impl SlowPath {
     }
 
     fn header(&self, adjacency: AdjacencyId, vni: u32, policy: Policy) -> String {
-        let Some(remote) = self.adjacencies.get(adjacency) else { return "no such tunnel".into() };
-        let Some(PortKind::Vxlan(vxlan)) = self.world.port(remote.port).map(|p| &p.kind) else {
+        let Some(remote) = self.tunnels.remote(adjacency) else { return "no such tunnel".into() };
+        let Some(PortKind::Tunnel(vxlan)) = self.state.port(remote.port).map(|p| &p.kind) else {
             return "no such tunnel".into();
         };
         let to = format!("{} to {}", self.port_name(remote.port), remote.ip);
-        let (spec, egress) = match &remote.told {
+        let (spec, egress) = match &remote.installed {
             Some(ReachSpec::Ready(spec, egress)) => (spec, egress),
             Some(ReachSpec::Resolving(_, hop)) => {
                 return format!("{to}: packets wait for the MAC address of the next hop, {hop}");
@@ -142,9 +142,9 @@ impl SlowPath {
     }
 
     fn describe_encap(&self, adjacency: AdjacencyId, vni: u32, policy: Policy) -> String {
-        let Some(remote) = self.adjacencies.get(adjacency) else { return format!("encap(vni={vni})") };
-        let dst_port = match self.world.port(remote.port).map(|p| &p.kind) {
-            Some(PortKind::Vxlan(vxlan)) => vxlan.options.dst_port,
+        let Some(remote) = self.tunnels.remote(adjacency) else { return format!("encap(vni={vni})") };
+        let dst_port = match self.state.port(remote.port).map(|p| &p.kind) {
+            Some(PortKind::Tunnel(vxlan)) => vxlan.options.dst_port,
             _ => 0,
         };
         let gbp = if policy == Policy::default() {

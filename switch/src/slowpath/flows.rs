@@ -3,9 +3,10 @@
 
 use crate::bridge::group::Group;
 use crate::bridge::rules::Rule;
-use crate::bridge::translate::{Dependency, Learn, Learns, Looked, Translation};
+use crate::bridge::translate::{Dependency, Learn, Learns, TableDep, Translation};
 use flow::megaflow::Slab;
 use flow::program::ProgramId;
+use flow::stats::PacketStats;
 use foldhash::fast::RandomState;
 use hashbrown::HashTable;
 use rustc_hash::{FxHashMap, FxHashSet};
@@ -33,33 +34,31 @@ pub struct Megaflow {
     /// Groups whose statistics its packets count for.
     pub groups: Vec<Arc<Group>>,
     /// Tables that its translation looked into.
-    pub looked: SmallVec<[Looked; 2]>,
-    /// What it has to be looked at again for.
-    pub dependencies: Vec<Dependency>,
+    pub tables: SmallVec<[TableDep; 2]>,
+    /// What else it depends on.
+    pub deps: Vec<Dependency>,
     /// When it was installed.
     pub created: Instant,
     /// When it was last seen to have matched a packet.
     pub used: Instant,
-    /// Packets counted so far.
-    pub packets: u64,
-    /// Bytes counted so far.
-    pub bytes: u64,
+    /// What was counted so far.
+    pub stats: PacketStats,
 }
 
 impl Megaflow {
     /// Takes over what the worker has counted, and gives it to the rules. Says whether there was anything new.
-    fn count(&mut self, (packets, bytes): (u64, u64), now: Instant) -> bool {
-        let new = packets.wrapping_sub(self.packets);
-        if new == 0 {
+    fn count(&mut self, stats: PacketStats, now: Instant) -> bool {
+        let new = stats - self.stats;
+        if new.packets == 0 {
             return false;
         }
         for rule in &self.rules {
-            rule.count(new, bytes.wrapping_sub(self.bytes), now);
+            rule.count(new, now);
         }
         for group in &self.groups {
-            group.count(new, bytes.wrapping_sub(self.bytes));
+            group.count(new);
         }
-        (self.packets, self.bytes, self.used) = (packets, bytes, now);
+        (self.stats, self.used) = (stats, now);
         true
     }
 }
@@ -164,7 +163,7 @@ impl FlowStore {
     #[allow(clippy::result_large_err, reason = "it comes back when the table is full, and goes no further")]
     pub fn insert(&mut self, Place(place): Place, flow: Megaflow) -> Result<u32, Megaflow> {
         let Some(slot) = self.free.pop() else { return Err(flow) };
-        self.depend(slot, &flow.dependencies);
+        self.depend(slot, &flow.deps);
         *self.masks.entry(*flow.mask.words()).or_default() += 1;
         let flow = match self.spare.pop() {
             Some(mut spare) => {
@@ -208,7 +207,7 @@ impl FlowStore {
 
     /// Gives a megaflow what a new translation says besides its mask.
     pub fn update(&mut self, slot: u32, program: ProgramId, translation: Translation, now: Instant) {
-        let stats = self.slab.stats(slot);
+        let stats = self.stats(slot);
         let Some(Slot::Live(flow)) = self.slots.get_mut(slot as usize) else { return };
         // What was counted until now belongs to the rules until now.
         flow.count(stats, now);
@@ -216,10 +215,10 @@ impl FlowStore {
         flow.learn = translation.learn;
         flow.rules = translation.rules;
         flow.groups = translation.groups;
-        flow.looked = translation.looked;
-        if flow.dependencies != translation.tags {
-            let new = translation.tags.clone();
-            let old = std::mem::replace(&mut flow.dependencies, translation.tags);
+        flow.tables = translation.tables;
+        if flow.deps != translation.deps {
+            let new = translation.deps.clone();
+            let old = std::mem::replace(&mut flow.deps, translation.deps);
             self.independ(slot, &old);
             self.depend(slot, &new);
         }
@@ -236,7 +235,7 @@ impl FlowStore {
         if let Ok(entry) = self.by_key.find_entry(self.hashes[slot as usize], |other| *other == slot) {
             entry.remove();
         }
-        self.independ(slot, &flow.dependencies);
+        self.independ(slot, &flow.deps);
         if let Entry::Occupied(mut users) = self.masks.entry(*flow.mask.words()) {
             *users.get_mut() -= 1;
             if *users.get() == 0 {
@@ -251,18 +250,24 @@ impl FlowStore {
     }
 
     /// The worker has removed it, with these final statistics: no packet that it matched is lost to its rules.
-    pub fn removed(&mut self, slot: u32, packets: u64, bytes: u64, now: Instant) {
+    pub fn removed(&mut self, slot: u32, stats: PacketStats, now: Instant) {
         let Some(place) = self.slots.get_mut(slot as usize) else { return };
         if let Slot::Leaving(mut flow) = std::mem::replace(place, Slot::Free) {
-            flow.count((packets, bytes), now);
+            flow.count(stats, now);
             // What it refers to must not live on in a spare box.
             flow.rules.clear();
             flow.groups.clear();
-            flow.dependencies.clear();
+            flow.deps.clear();
             self.spare.push(flow);
             self.free.push(slot);
             self.leaving -= 1;
         }
+    }
+
+    /// What the worker has counted for a slot.
+    fn stats(&self, slot: u32) -> PacketStats {
+        let (packets, bytes) = self.slab.stats(slot);
+        PacketStats::new(packets, bytes)
     }
 
     /// Slots of the megaflows that depend on this.
@@ -288,7 +293,8 @@ impl FlowStore {
         let range = range.start.min(self.slots.len())..range.end.min(self.slots.len());
         for slot in range {
             if let Slot::Live(flow) = &mut self.slots[slot] {
-                if flow.count(self.slab.stats(slot as u32), now) {
+                let (packets, bytes) = self.slab.stats(slot as u32);
+                if flow.count(PacketStats::new(packets, bytes), now) {
                     flow.learn.iter().for_each(&mut active);
                 } else if now.saturating_duration_since(flow.used) >= max_idle {
                     idle.push(slot as u32);
@@ -308,9 +314,9 @@ impl FlowStore {
             .map(|i| ((from + i) % total) as u32)
             .filter_map(|slot| {
                 let flow = self.get(slot)?;
-                let new = self.slab.stats(slot).0.wrapping_sub(flow.packets);
+                let new = self.slab.stats(slot).0.wrapping_sub(flow.stats.packets);
                 // The packet that a megaflow was made for was counted when it was let go.
-                let used_since = new > u64::from(flow.packets == 0);
+                let used_since = new > u64::from(flow.stats.packets == 0);
                 Some((if used_since { now } else { flow.used }, new, slot))
             })
             .collect();
@@ -338,12 +344,11 @@ mod tests {
             learn: Learns::new(),
             rules: Vec::new(),
             groups: Vec::new(),
-            looked: SmallVec::new(),
-            dependencies: Vec::new(),
+            tables: SmallVec::new(),
+            deps: Vec::new(),
             created: now,
             used: now,
-            packets: 0,
-            bytes: 0,
+            stats: PacketStats::default(),
         }
     }
 
@@ -361,7 +366,7 @@ mod tests {
             } else {
                 let (slot, _) = here.swap_remove(n as usize * 31 % here.len());
                 assert!(store.leave(slot).is_some());
-                store.removed(slot, 0, 0, Instant::now());
+                store.removed(slot, PacketStats::default(), Instant::now());
             }
             let kinds: FxHashSet<u32> = here.iter().map(|(_, kind)| *kind).collect();
             assert_eq!(store.masks(), kinds.len());
@@ -398,8 +403,8 @@ mod tests {
         // Removed by us while its installation is under way, which then fails: the worker answers both.
         assert!(store.leave(slot).is_some());
         assert!(store.leave(slot).is_none(), "it is leaving already");
-        store.removed(slot, 0, 0, Instant::now());
-        store.removed(slot, 0, 0, Instant::now());
+        store.removed(slot, PacketStats::default(), Instant::now());
+        store.removed(slot, PacketStats::default(), Instant::now());
         assert_eq!(store.room(), 4);
         assert_eq!((2..10).filter(|n| put(&mut store, megaflow(*n)).is_some()).count(), 4);
         assert_eq!(store.room(), 0);

@@ -3,8 +3,8 @@
 //!
 //! Control reaches it with [`Handle::call`]: a closure that runs here, between two rounds of upcalls.
 
-pub mod adjacencies;
 pub mod capture;
+pub mod clock;
 mod describe;
 pub mod flows;
 pub mod handle;
@@ -15,19 +15,18 @@ mod punt;
 mod revalidate;
 pub mod settings;
 pub mod show;
+mod tunnels;
 mod upcall;
-pub mod ways;
 pub mod workers;
 
-use crate::bridge::{BridgeId, World};
-use crate::tunnel::neighbour::Neighbours;
-use adjacencies::Adjacencies;
+use crate::bridge::SwitchState;
+use crate::tunnel::Tunnels;
+use clock::Clock;
 use datapath::message::PortIo;
 use datapath::meter::Meters;
 use flow::program::{AdjacencyId, PortId};
 pub use handle::Handle;
 use programs::Programs;
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use workers::WorkerSide;
@@ -57,13 +56,13 @@ pub struct SlowPathConfig {
 /// All switching state.
 pub struct SlowPath {
     /// Bridges and ports.
-    pub world: World,
+    pub state: SwitchState,
     /// Workers.
     pub workers: Vec<WorkerSide>,
-    neighbours: BTreeMap<BridgeId, Neighbours>,
-    adjacencies: Adjacencies,
+    tunnels: Tunnels<SwitchState>,
     programs: Programs,
     config: SlowPathConfig,
+    clock: Clock,
     /// Meters, shared with all workers.
     pub meters: Arc<Meters>,
     /// Something that tunnel headers depend on has changed.
@@ -99,14 +98,14 @@ pub struct SlowPath {
 impl SlowPath {
     /// A slow path without bridges.
     pub fn new(config: SlowPathConfig, workers: Vec<WorkerSide>, meters: Arc<Meters>) -> SlowPath {
-        let now = Instant::now();
+        let now = Clock::system().now();
         SlowPath {
-            world: World::default(),
+            state: SwitchState::default(),
             workers,
-            neighbours: BTreeMap::new(),
-            adjacencies: Adjacencies::default(),
+            tunnels: Tunnels::default(),
             programs: Programs::new(config.programs),
             config,
+            clock: Clock::system(),
             meters,
             underlay_changed: false,
             changes: revalidate::Changes::default(),
@@ -126,9 +125,23 @@ impl SlowPath {
         }
     }
 
+    /// The same by another clock.
+    #[must_use]
+    pub fn with_clock(mut self, clock: Clock) -> SlowPath {
+        let now = clock.now();
+        (self.collecting_since, self.timers_due) = (now, now);
+        self.clock = clock;
+        self
+    }
+
+    /// The time.
+    pub(crate) fn now(&self) -> Instant {
+        self.clock.now()
+    }
+
     /// One turn: what came back, upcalls, statistics, timers. Says whether there was anything to do.
     pub fn turn(&mut self) -> bool {
-        let now = Instant::now();
+        let now = self.now();
         let mut busy = false;
         for worker in 0..self.workers.len() {
             busy |= self.returns(worker, now);
@@ -139,7 +152,7 @@ impl SlowPath {
             self.timers_due = now + TIMERS_EVERY;
             self.timers(now);
         }
-        self.settle_underlay(now);
+        self.settle_underlay();
         busy
     }
 
@@ -181,9 +194,9 @@ impl SlowPath {
 
     fn collect_range(&mut self, range: std::ops::Range<usize>, now: Instant) {
         for at in 0..self.workers.len() {
-            let world = &mut self.world;
+            let state = &mut self.state;
             let idle = self.workers[at].flows.collect(range.clone(), self.config.max_idle, now, |learn| {
-                if let Some(bridge) = world.bridge_mut(learn.bridge) {
+                if let Some(bridge) = state.bridge_mut(learn.bridge) {
                     bridge.fdb.refresh(learn.vlan, learn.mac, learn.at, now);
                 }
             });
@@ -195,12 +208,13 @@ impl SlowPath {
 
     /// Reads the statistics of all megaflows, so that what rules show is what was forwarded until now.
     pub fn collect_all(&mut self) {
-        self.collect_range(0..usize::MAX, Instant::now());
+        let now = self.now();
+        self.collect_range(0..usize::MAX, now);
     }
 
     fn timers(&mut self, now: Instant) {
         let mut gone = Vec::new();
-        for (id, bridge) in self.world.bridges_mut() {
+        for (id, bridge) in self.state.bridges_mut() {
             gone.extend(bridge.fdb.expire(now).into_iter().map(|key| (id, key)));
         }
         let any_gone = !gone.is_empty();
@@ -212,15 +226,14 @@ impl SlowPath {
         }
         if self.rule_timeouts {
             let mut changed = false;
-            for (_, bridge) in self.world.bridges_mut() {
+            for (_, bridge) in self.state.bridges_mut() {
                 changed |= bridge.tables.expire(now);
             }
             if changed {
                 self.rules_changed();
             }
         }
-        self.poll_neighbours(now);
-        self.expire_ways(now);
+        self.tunnel_timers(now);
     }
 
     /// Waits until every worker has carried out every command so far.

@@ -5,18 +5,18 @@ use super::SlowPath;
 use crate::bridge::fdb::Fdb;
 use crate::bridge::rules::RuleTables;
 use crate::bridge::vlan::VlanConfig;
-use crate::bridge::{Bridge, BridgeId, Port, PortKind, VxlanPort};
+use crate::bridge::{Bridge, BridgeId, Port, PortKind};
+use crate::tunnel::port::TunnelPort;
 use crate::tunnel::route::Route;
-use config::{Ext, LocalIp, RemoteIp, TunnelKey, VxlanOptions};
+use config::VxlanOptions;
 use datapath::message::{Command, PortIo};
-use datapath::termination::{Termination, TunnelMatch};
+use datapath::termination::Termination;
 use datapath::tx::PortTx;
 use flow::ofp::FlowSpec;
 use flow::program::PortId;
 use std::net::IpAddr;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use wire::addr::MacAddr;
-use wire::encap::EncapExt;
 
 /// The switch has no room for it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -49,7 +49,7 @@ pub struct WorkerQueues {
 impl SlowPath {
     /// Makes a bridge.
     pub fn add_bridge(&mut self, bridge: &config::Bridge, mac: MacAddr) -> Result<BridgeId, ApplyError> {
-        let id = self.world.add_bridge(|local| Bridge {
+        let id = self.state.add_bridge(|local| Bridge {
             name: bridge.name.clone(),
             mac,
             fail_mode: bridge.fail_mode,
@@ -79,9 +79,9 @@ impl SlowPath {
         old: Option<&config::Bridge>,
         mac: MacAddr,
     ) {
-        let now = Instant::now();
+        let now = self.now();
         self.everything_changed();
-        if let Some(running) = self.world.bridge_mut(id) {
+        if let Some(running) = self.state.bridge_mut(id) {
             running.mac = mac;
             running.fail_mode = bridge.fail_mode;
             running.addresses.clone_from(&bridge.address);
@@ -90,28 +90,27 @@ impl SlowPath {
             let ageing = Duration::from_secs(bridge.mac_aging_time().into());
             running.fdb.configure(ageing, bridge.mac_table_size() as usize);
         }
-        let table = self.neighbours.entry(id).or_default();
         for gone in old.iter().flat_map(|o| &o.neighbours).filter(|n| !bridge.neighbours.contains(n)) {
-            table.remove(gone.ip);
+            self.tunnels.remove_neighbour(id, gone.ip);
         }
         for neighbour in &bridge.neighbours {
-            table.set(neighbour.ip, neighbour.mac, now);
+            self.tunnels.set_neighbour(id, neighbour.ip, neighbour.mac, now);
         }
         self.underlay_changed = true;
     }
 
     /// Removes a bridge whose ports are gone.
     pub fn remove_bridge(&mut self, id: BridgeId) {
-        self.neighbours.remove(&id);
-        self.world.remove_bridge(id);
+        self.tunnels.remove_bridge(id);
+        self.state.remove_bridge(id);
         self.everything_changed();
         self.underlay_changed = true;
     }
 
     /// Makes a bridge's rules exactly these; rules that stay keep their statistics.
     pub fn replace_rules(&mut self, id: BridgeId, specs: &[FlowSpec]) -> bool {
-        let now = Instant::now();
-        self.world.bridge_mut(id).is_some_and(|bridge| bridge.tables.replace(specs, now))
+        let now = self.now();
+        self.state.bridge_mut(id).is_some_and(|bridge| bridge.tables.replace(specs, now))
     }
 
     /// Adds a device port; `queues` has one entry a worker. Workers get them with the next
@@ -143,17 +142,10 @@ impl SlowPath {
         port: &config::Port,
         options: VxlanOptions,
     ) -> Result<PortId, ApplyError> {
-        let remotes = options.remotes().to_vec();
-        let vxlan = VxlanPort { options, remotes: Vec::new(), ways: rustc_hash::FxHashMap::default() };
-        let id = self.new_port(bridge, port, PortKind::Vxlan(Box::new(vxlan)))?;
-        for ip in remotes {
-            let Some(adjacency) = self.adjacencies.add(id, ip, None, &self.programs.ways) else {
-                self.remove_tunnel(id);
-                return Err(ApplyError::NoAdjacency(port.name.clone()));
-            };
-            if let Some(Port { kind: PortKind::Vxlan(vxlan), .. }) = self.world.port_mut(id) {
-                vxlan.remotes.push((ip, adjacency));
-            }
+        let id = self.new_port(bridge, port, PortKind::Tunnel(Box::new(TunnelPort::new(options))))?;
+        if !self.with_tunnels(|tunnels, state, uses| tunnels.add_remotes(state, uses, id)) {
+            self.remove_tunnel(id);
+            return Err(ApplyError::NoAdjacency(port.name.clone()));
         }
         self.underlay_changed = true;
         Ok(id)
@@ -175,11 +167,11 @@ impl SlowPath {
         port: &config::Port,
         kind: PortKind,
     ) -> Result<PortId, ApplyError> {
-        let id = self.world.free_port().ok_or_else(|| ApplyError::NoPortNumber(port.name.clone()))?;
-        let ofport = self.world.free_ofport(bridge, port.ofport_request);
+        let id = self.state.free_port().ok_or_else(|| ApplyError::NoPortNumber(port.name.clone()))?;
+        let ofport = self.state.free_ofport(bridge, port.ofport_request);
         let port =
             Port { name: port.name.clone(), bridge, ofport, vlan: VlanConfig::of(port), alive: true, kind };
-        self.world.add_port(id, port);
+        self.state.add_port(id, port);
         self.everything_changed();
         Ok(id)
     }
@@ -187,11 +179,11 @@ impl SlowPath {
     /// Gives a port other VLANs.
     pub fn set_vlan(&mut self, id: PortId, vlan: VlanConfig) {
         self.everything_changed();
-        let Some(port) = self.world.port_mut(id) else { return };
+        let Some(port) = self.state.port_mut(id) else { return };
         port.vlan = vlan;
         let bridge = port.bridge;
         // What was learned in the old VLANs may be elsewhere by now.
-        if let Some(bridge) = self.world.bridge_mut(bridge) {
+        if let Some(bridge) = self.state.bridge_mut(bridge) {
             bridge.fdb.flush_learned(id);
         }
     }
@@ -223,7 +215,7 @@ impl SlowPath {
             self.barrier();
         }
         self.hands_over.retain(|(port, _)| *port != id);
-        let now = Instant::now();
+        let now = self.now();
         for worker in 0..self.workers.len() {
             self.returns(worker, now);
         }
@@ -232,14 +224,13 @@ impl SlowPath {
         std::mem::take(&mut self.returned_ports)
     }
 
-    /// Takes a port without a device out of the world; the next [`SlowPath::commit`] takes it from the workers.
+    /// Takes a port without a device out of the switch state; the next [`SlowPath::commit`] takes it from the workers.
     pub fn forget_port(&mut self, id: PortId) {
-        let Some(port) = self.world.remove_port(id) else { return };
+        let Some(port) = self.state.remove_port(id) else { return };
         self.everything_changed();
         self.end_captures_of(id);
-        if let PortKind::Vxlan(vxlan) = &port.kind {
-            self.leaving_adjacencies.extend(vxlan.remotes.iter().map(|(_, adjacency)| *adjacency));
-            self.leaving_adjacencies.extend(vxlan.ways.values());
+        if let PortKind::Tunnel(tunnel) = &port.kind {
+            self.leaving_adjacencies.extend(tunnel.adjacencies());
         }
     }
 
@@ -257,7 +248,7 @@ impl SlowPath {
 
     /// The same without waiting: workers are told everything, and carry it out in their next loops.
     pub fn settle(&mut self) {
-        self.rule_timeouts = self.world.bridges().any(|(_, b)| b.tables.has_timeouts());
+        self.rule_timeouts = self.state.bridges().any(|(_, b)| b.tables.has_timeouts());
         self.rebuild_adjacencies();
         self.underlay_changed = false;
         self.send_termination();
@@ -266,22 +257,21 @@ impl SlowPath {
         }
         self.revalidate_changed();
         for adjacency in std::mem::take(&mut self.leaving_adjacencies) {
-            self.drop_adjacency(adjacency);
+            self.with_tunnels(|tunnels, _, _| tunnels.drop_adjacency(adjacency));
         }
     }
 
     /// The tables by which workers know tunnel packets.
     pub fn termination(&self) -> Termination {
         let mut termination = Termination::default();
-        for (_, bridge) in self.world.bridges().filter(|(_, b)| b.is_underlay()) {
+        for (_, bridge) in self.state.bridges().filter(|(_, b)| b.is_underlay()) {
             let addresses: Vec<IpAddr> = bridge.addresses.iter().map(ipnet::IpNet::addr).collect();
             termination.add_underlay(bridge.mac, addresses, bridge.ports.values().copied());
         }
-        for (id, port) in self.world.ports() {
-            if let PortKind::Vxlan(vxlan) = &port.kind {
-                let ext = extension(&vxlan.options);
-                for of in tunnel_matches(&vxlan.options) {
-                    if let Err(other) = termination.add_tunnel(of, ext, id) {
+        for (id, port) in self.state.ports() {
+            if let PortKind::Tunnel(tunnel) = &port.kind {
+                for of in tunnel.matches() {
+                    if let Err(other) = termination.add_tunnel(of, tunnel.extension(), id) {
                         // Validation refuses such documents; the first port keeps the packets.
                         tracing::error!(port = %port.name, %other, "two vxlan ports take the same packets");
                     }
@@ -296,31 +286,5 @@ impl SlowPath {
         for worker in &mut self.workers {
             worker.send(Command::SetTermination(Box::new(termination.clone())));
         }
-    }
-}
-
-/// The extension that a port sends and receives.
-pub(super) fn extension(options: &VxlanOptions) -> EncapExt {
-    match options.ext {
-        None => EncapExt::None,
-        Some(Ext::Gbp) => EncapExt::Gbp,
-        Some(Ext::Gpe) => EncapExt::Gpe,
-    }
-}
-
-/// What a port receives: one entry a remote.
-fn tunnel_matches(options: &VxlanOptions) -> Vec<TunnelMatch> {
-    let vni = match options.in_key {
-        TunnelKey::Vni(vni) => Some(vni),
-        TunnelKey::Flow => None,
-    };
-    let local = match options.local_ip {
-        LocalIp::Addr(ip) => Some(ip),
-        LocalIp::Any | LocalIp::Flow => None,
-    };
-    let of = |remote| TunnelMatch { vni, remote, local, dst_port: options.dst_port };
-    match &options.remote_ip {
-        RemoteIp::Flow => vec![of(None)],
-        RemoteIp::Addrs(addrs) => addrs.iter().map(|ip| of(Some(*ip))).collect(),
     }
 }

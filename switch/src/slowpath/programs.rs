@@ -1,6 +1,6 @@
 //! Programs by number: equal programs share one, whichever worker and megaflow uses it.
 
-use super::ways::WayUse;
+use crate::tunnel::next_hop::ProgramUse;
 use flow::program::{Program, ProgramId};
 use rustc_hash::FxHashMap;
 
@@ -13,7 +13,7 @@ pub struct Programs {
     free: Vec<ProgramId>,
     limit: usize,
     /// Which adjacencies the programs name.
-    pub(super) ways: WayUse,
+    pub(super) uses: ProgramUse,
 }
 
 impl Programs {
@@ -24,7 +24,7 @@ impl Programs {
             entries: Vec::new(),
             free: Vec::new(),
             limit,
-            ways: WayUse::default(),
+            uses: ProgramUse::default(),
         }
     }
 
@@ -45,7 +45,7 @@ impl Programs {
         };
         self.entries[id.0 as usize] = (Some(program.clone()), 1);
         self.ids.insert(program.clone(), id);
-        self.ways.hold(program);
+        self.uses.hold(program);
         Some((id, true))
     }
 
@@ -58,7 +58,7 @@ impl Programs {
             && let Some(program) = program.take()
         {
             self.ids.remove(&program);
-            self.ways.release(&program);
+            self.uses.release(&program);
             self.free.push(id);
         }
     }

@@ -1,9 +1,8 @@
-//! What the switch says and hears itself: ARP, neighbour discovery, ICMP and ICMPv6 echo.
+//! What the switch sends and receives itself: ARP, neighbour discovery, ICMP and ICMPv6 echo.
 
 use super::SlowPath;
 use crate::bridge::translate::translate;
 use crate::bridge::{Bridge, BridgeId};
-use crate::tunnel::neighbour::{Event, State};
 use datapath::message::{Command, Link, PacketBuffer};
 use flow::program::PortId;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -21,7 +20,7 @@ use wire::view::{
 impl SlowPath {
     /// A packet for the switch itself. Whatever is not understood is ignored: these bytes come off a wire.
     pub(super) fn punted(&mut self, buffer: &PacketBuffer, now: Instant) {
-        let Some(bridge) = self.world.port(buffer.in_port).map(|port| port.bridge) else { return };
+        let Some(bridge) = self.state.port(buffer.in_port).map(|port| port.bridge) else { return };
         let Ok((eth, payload)) = EthernetRepr::parse(buffer.bytes()) else { return };
         match eth.ethertype {
             ETH_ARP => {
@@ -36,7 +35,7 @@ impl SlowPath {
     }
 
     fn arp(&mut self, bridge: BridgeId, eth: &EthernetRepr, arp: &ArpRepr, now: Instant) {
-        let Some(target) = self.world.bridge(bridge) else { return };
+        let Some(target) = self.state.bridge(bridge) else { return };
         let on_link = target.addresses.iter().any(|net| net.contains(&IpAddr::V4(arp.spa)));
         let (own_mac, for_us) = (target.mac, target.owns(IpAddr::V4(arp.tpa)));
         // Somebody else claims one of our addresses: not a neighbour to learn.
@@ -66,9 +65,9 @@ impl SlowPath {
     }
 
     fn icmp(&mut self, bridge: BridgeId, eth: &EthernetRepr, payload: &[u8]) {
-        let Some(own_mac) = self.world.bridge(bridge).map(|b| b.mac) else { return };
+        let Some(own_mac) = self.state.bridge(bridge).map(|b| b.mac) else { return };
         let Ok((ip, payload)) = Ipv4Repr::parse(payload) else { return };
-        if ip.proto != IP_ICMP || !self.world.bridge(bridge).is_some_and(|b| b.owns(IpAddr::V4(ip.dst))) {
+        if ip.proto != IP_ICMP || !self.state.bridge(bridge).is_some_and(|b| b.owns(IpAddr::V4(ip.dst))) {
             return;
         }
         if let Ok(Icmpv4Repr::EchoRequest { id, seq, data }) = Icmpv4Repr::parse(payload) {
@@ -80,7 +79,7 @@ impl SlowPath {
     }
 
     fn icmpv6(&mut self, bridge: BridgeId, eth: &EthernetRepr, payload: &[u8], now: Instant) {
-        let Some(own_mac) = self.world.bridge(bridge).map(|b| b.mac) else { return };
+        let Some(own_mac) = self.state.bridge(bridge).map(|b| b.mac) else { return };
         let Ok((ip, payload)) = Ipv6Repr::parse(payload) else { return };
         if ip.next_header != IP_ICMPV6 {
             return;
@@ -102,7 +101,7 @@ impl SlowPath {
     }
 
     fn owns(&self, bridge: BridgeId, ip: Ipv6Addr) -> bool {
-        self.world.bridge(bridge).is_some_and(|b| b.owns(ip.into()))
+        self.state.bridge(bridge).is_some_and(|b| b.owns(ip.into()))
     }
 
     /// Somebody asks for an address: who is on the link and asks for one of ours is a neighbour to learn.
@@ -115,7 +114,7 @@ impl SlowPath {
         sll: Option<MacAddr>,
         now: Instant,
     ) {
-        let Some(running) = self.world.bridge(bridge) else { return };
+        let Some(running) = self.state.bridge(bridge) else { return };
         let own_mac = running.mac;
         let src = IpAddr::V6(ip.src);
         let for_us = running.owns(target.into()) && (ip.dst == target || ip.dst == solicited_node(target));
@@ -156,7 +155,7 @@ impl SlowPath {
         now: Instant,
     ) {
         let target_ip = IpAddr::V6(target);
-        let known = self.neighbours.get(&bridge).and_then(|n| n.state(target_ip)).and_then(State::mac);
+        let known = self.tunnels.neighbour_mac(bridge, target_ip);
         if self.owns(bridge, target) {
             return self.address_conflict(target_ip, tll.unwrap_or(MacAddr::ZERO), now);
         }
@@ -169,27 +168,11 @@ impl SlowPath {
         }
     }
 
-    fn learn_neighbour(
-        &mut self,
-        bridge: BridgeId,
-        ip: IpAddr,
-        mac: MacAddr,
-        makes_entry: bool,
-        now: Instant,
-    ) {
-        let table = self.neighbours.entry(bridge).or_default();
-        if let Some(event) = table.learn(ip, mac, makes_entry, now) {
-            self.neighbour_event(bridge, event);
-        }
-    }
-
-    /// Does what the neighbour table says.
-    pub(super) fn neighbour_event(&mut self, bridge: BridgeId, event: Event) {
-        match event {
-            // Headers are made for next hops only; other neighbours have merely asked for us.
-            Event::Changed(ip) => self.rebuild_towards(bridge, ip),
-            Event::Solicit(IpAddr::V4(ip), known) => self.send_arp_request(bridge, ip, known),
-            Event::Solicit(IpAddr::V6(ip), known) => self.send_solicitation(bridge, ip, known),
+    /// Asks on a bridge for an address: at the MAC address if one is given, else all.
+    pub(super) fn solicit(&mut self, bridge: BridgeId, ip: IpAddr, known: Option<MacAddr>) {
+        match ip {
+            IpAddr::V4(ip) => self.send_arp_request(bridge, ip, known),
+            IpAddr::V6(ip) => self.send_solicitation(bridge, ip, known),
         }
     }
 
@@ -200,7 +183,7 @@ impl SlowPath {
     }
 
     fn send_solicitation(&mut self, id: BridgeId, target: Ipv6Addr, known: Option<MacAddr>) {
-        let Some(bridge) = self.world.bridge(id) else { return };
+        let Some(bridge) = self.state.bridge(id) else { return };
         let Some(IpAddr::V6(src)) = Self::source_towards(bridge, target.into()) else { return };
         let group = solicited_node(target);
         let (to, dst) = known.map_or((group, multicast_mac(group)), |mac| (target, mac));
@@ -210,7 +193,7 @@ impl SlowPath {
     }
 
     fn send_arp_request(&mut self, id: BridgeId, ip: Ipv4Addr, known: Option<MacAddr>) {
-        let Some(bridge) = self.world.bridge(id) else { return };
+        let Some(bridge) = self.state.bridge(id) else { return };
         let Some(IpAddr::V4(spa)) = Self::source_towards(bridge, ip.into()) else { return };
         let arp = ArpRepr { op: ArpOp::Request, sha: bridge.mac, spa, tha: MacAddr::ZERO, tpa: ip };
         let head = EthernetRepr {
@@ -222,22 +205,9 @@ impl SlowPath {
         self.send_from(id, |out| build_arp(out, &head, &arp).ok());
     }
 
-    /// Asks for and forgets neighbours as time passes.
-    pub(super) fn poll_neighbours(&mut self, now: Instant) {
-        let bridges: Vec<BridgeId> = self.neighbours.keys().copied().collect();
-        for bridge in bridges {
-            let Some(mut table) = self.neighbours.remove(&bridge) else { continue };
-            let events = table.poll(now, |ip| self.need(bridge, ip));
-            self.neighbours.insert(bridge, table);
-            for event in events {
-                self.neighbour_event(bridge, event);
-            }
-        }
-    }
-
     /// Sends a frame out of a bridge's LOCAL port, through the bridge's rules.
     fn send_from(&mut self, bridge: BridgeId, build: impl FnOnce(&mut [u8]) -> Option<usize>) {
-        let Some(local) = self.world.bridge(bridge).map(|b| b.local) else { return };
+        let Some(local) = self.state.bridge(bridge).map(|b| b.local) else { return };
         let mut bytes = [0; PacketBuffer::SIZE];
         if let Some(frame) = build(&mut bytes).and_then(|len| bytes.get(..len)) {
             self.packet_out(local, frame);
@@ -251,7 +221,7 @@ impl SlowPath {
         if extract(frame, &mut key).is_err() || self.workers.is_empty() {
             return;
         }
-        let Some(program) = self.acquire(&translate(&self.world, &key).program) else { return };
+        let Some(program) = self.acquire(&translate(&self.state, &key).program) else { return };
         let mut buffer = PacketBuffer::new();
         buffer.in_port = in_port;
         if buffer.set(frame) {

@@ -4,8 +4,8 @@
 use super::SlowPath;
 use super::flows::Megaflow;
 use crate::bridge::rules::RuleChanges;
-use crate::bridge::translate::{Dependency, Looked, Translation};
-use crate::bridge::{BridgeId, World};
+use crate::bridge::translate::{Dependency, TableDep, Translation};
+use crate::bridge::{BridgeId, SwitchState};
 use datapath::message::Command;
 use flow::ofp::Match;
 use flow::program::{PortId, ProgramId};
@@ -58,17 +58,17 @@ impl SlowPath {
 
     /// Rules have changed: makes megaflows true at once.
     pub fn rules_changed(&mut self) {
-        self.rule_timeouts = self.world.bridges().any(|(_, b)| b.tables.has_timeouts());
+        self.rule_timeouts = self.state.bridges().any(|(_, b)| b.tables.has_timeouts());
         self.underlay_changed = true;
         self.revalidate_changed();
     }
 
     /// Makes every megaflow true that what has changed concerns.
     pub(super) fn revalidate_changed(&mut self) {
-        let start = Instant::now();
+        let start = self.now();
         let changes = std::mem::take(&mut self.changes);
         let mut rules: Vec<(BridgeId, RuleChanges)> = Vec::new();
-        for (id, bridge) in self.world.bridges_mut() {
+        for (id, bridge) in self.state.bridges_mut() {
             let changed = bridge.tables.take_changes();
             if !changed.is_empty() {
                 rules.push((id, changed));
@@ -78,12 +78,12 @@ impl SlowPath {
         if changes.everything || !rules.is_empty() {
             for worker in 0..self.workers.len() {
                 let flows = &self.workers[worker].flows;
-                let world = &self.world;
+                let state = &self.state;
                 let is_concerned = |slot: &u32| {
                     changes.everything
                         || flows
                             .get(*slot)
-                            .is_some_and(|flow| rules.iter().any(|r| rules_concern(world, r, flow)))
+                            .is_some_and(|flow| rules.iter().any(|r| rules_concern(state, r, flow)))
                 };
                 concerned.extend(flows.slots().filter(is_concerned).map(|slot| (worker, slot)));
             }
@@ -92,7 +92,7 @@ impl SlowPath {
         concerned.dedup();
         for (at, (worker, slot)) in concerned.iter().enumerate() {
             let rest = u32::try_from(concerned.len() - at).unwrap_or(u32::MAX);
-            if at % LOOK_EVERY == 0 && start.elapsed() + REMOVAL * rest > BUDGET {
+            if at % LOOK_EVERY == 0 && self.now() - start + REMOVAL * rest > BUDGET {
                 for (worker, slot) in &concerned[at..] {
                     self.remove_flow(*worker, *slot);
                 }
@@ -113,13 +113,13 @@ impl SlowPath {
         both.or(&mask);
         // And its packets must teach nothing that is not known: a megaflow cannot learn.
         let settled = translation.learn.iter().all(|learn| {
-            self.world.bridge(learn.bridge).is_some_and(|b| b.fdb.is_settled(learn.vlan, learn.mac, learn.at))
+            self.state.bridge(learn.bridge).is_some_and(|b| b.fdb.is_settled(learn.vlan, learn.mac, learn.at))
         });
         if both != mask || !settled {
             return self.remove_flow(worker, slot);
         }
         match self.acquire(&translation.program) {
-            Some(program) => self.set_program(worker, slot, program, translation, Instant::now()),
+            Some(program) => self.set_program(worker, slot, program, translation, self.now()),
             None => self.remove_flow(worker, slot),
         }
     }
@@ -178,24 +178,24 @@ impl SlowPath {
 }
 
 /// Whether changed rules of a bridge can concern a megaflow.
-fn rules_concern(world: &World, (bridge, changed): &(BridgeId, RuleChanges), flow: &Megaflow) -> bool {
-    flow.looked.iter().filter(|looked| looked.bridge == *bridge).any(|looked| {
+fn rules_concern(state: &SwitchState, (bridge, changed): &(BridgeId, RuleChanges), flow: &Megaflow) -> bool {
+    flow.tables.iter().filter(|dep| dep.bridge == *bridge).any(|dep| {
         changed.many
             || changed
                 .rules
                 .iter()
-                .any(|(table, what)| *table == looked.table && can_match(world, *looked, what, flow))
+                .any(|(table, what)| *table == dep.table && can_match(state, *dep, what, flow))
     })
 }
 
-/// Whether some packet of the megaflow could match a rule at this look into its table. A packet that actions had
+/// Whether some packet of the megaflow could match a rule when it was looked up in this table. A packet that actions had
 /// changed by then can match anything, for all that is known.
-fn can_match(world: &World, looked: Looked, what: &Match, flow: &Megaflow) -> bool {
-    if !looked.pristine {
+fn can_match(state: &SwitchState, dep: TableDep, what: &Match, flow: &Megaflow) -> bool {
+    if !dep.pristine {
         return true;
     }
     let (key, mask) = (&what.key().flow, &what.mask().flow);
-    let ofport = world.port(PortId(flow.key.in_port as u16)).map(|port| port.ofport);
+    let ofport = state.port(PortId(flow.key.in_port as u16)).map(|port| port.ofport);
     if ofport.is_some_and(|ofport| (ofport ^ key.in_port) & mask.in_port != 0) {
         return false;
     }

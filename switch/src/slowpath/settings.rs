@@ -8,29 +8,20 @@ use crate::bridge::mirror::Mirror;
 use datapath::meter::MAX_METERS;
 use flow::ofp::{GroupSpec, MeterSpec};
 use flow::program::{MeterId, PortId};
+use flow::stats::PacketStats;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Instant;
 
 /// All meters are in use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("all {MAX_METERS} meters are in use")]
 pub struct NoMeter;
 
-/// Packets and bytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Sum {
-    /// Packets.
-    pub packets: u64,
-    /// Bytes.
-    pub bytes: u64,
-}
-
 impl SlowPath {
     /// Makes a bridge's groups exactly these; groups that stay the same keep their statistics. The caller commits.
     pub fn set_groups(&mut self, bridge: BridgeId, specs: &[GroupSpec]) {
-        let now = Instant::now();
-        let Some(running) = self.world.bridge_mut(bridge) else { return };
+        let now = self.now();
+        let Some(running) = self.state.bridge_mut(bridge) else { return };
         let mut before = std::mem::take(&mut running.groups);
         let mut changed = Vec::new();
         for spec in specs {
@@ -53,13 +44,13 @@ impl SlowPath {
     /// # Errors
     /// When there are not enough meters; nothing is changed then.
     pub fn set_meters(&mut self, bridge: BridgeId, specs: &[MeterSpec]) -> Result<(), NoMeter> {
-        let now = Instant::now();
+        let now = self.now();
         let others: usize =
-            self.world.bridges().filter(|(id, _)| *id != bridge).map(|(_, b)| b.meters.len()).sum();
+            self.state.bridges().filter(|(id, _)| *id != bridge).map(|(_, b)| b.meters.len()).sum();
         if others + specs.len() > MAX_METERS {
             return Err(NoMeter);
         }
-        let Some(running) = self.world.bridge_mut(bridge) else { return Ok(()) };
+        let Some(running) = self.state.bridge_mut(bridge) else { return Ok(()) };
         let mut before = std::mem::take(&mut running.meters);
         let wanted = |meter: &Meter| specs.contains(&meter.spec);
         let gone: Vec<MeterId> = before.values().filter(|m| !wanted(m)).map(|m| m.id).collect();
@@ -68,7 +59,7 @@ impl SlowPath {
             self.meters.clear(id);
         }
         let mut taken: Vec<bool> = vec![false; MAX_METERS];
-        for meter in self.world.bridges().flat_map(|(_, b)| b.meters.values()).chain(before.values()) {
+        for meter in self.state.bridges().flat_map(|(_, b)| b.meters.values()).chain(before.values()) {
             taken[usize::from(meter.id.0)] = true;
         }
         let mut free = (0..MAX_METERS).filter(|at| !taken[*at]);
@@ -83,7 +74,7 @@ impl SlowPath {
             };
             meters.insert(spec.id, meter);
         }
-        if let Some(running) = self.world.bridge_mut(bridge) {
+        if let Some(running) = self.state.bridge_mut(bridge) {
             running.meters = meters;
         }
         self.everything_changed();
@@ -91,30 +82,24 @@ impl SlowPath {
     }
 
     /// What a meter has let through and dropped since it was added.
-    pub fn meter_stats(&self, meter: &Meter) -> (Sum, Sum) {
+    pub fn meter_stats(&self, meter: &Meter) -> (PacketStats, PacketStats) {
         let (passed, dropped) = self.meter_totals(meter.id);
-        let since = |now: Sum, then: Sum| Sum {
-            packets: now.packets.wrapping_sub(then.packets),
-            bytes: now.bytes.wrapping_sub(then.bytes),
-        };
-        (since(passed, meter.before.0), since(dropped, meter.before.1))
+        (passed - meter.before.0, dropped - meter.before.1)
     }
 
-    fn meter_totals(&self, id: MeterId) -> (Sum, Sum) {
-        let (mut passed, mut dropped) = (Sum::default(), Sum::default());
+    fn meter_totals(&self, id: MeterId) -> (PacketStats, PacketStats) {
+        let (mut passed, mut dropped) = (PacketStats::default(), PacketStats::default());
         for worker in &self.workers {
             let counters = &worker.counters.meters[usize::from(id.0)];
-            passed.packets += counters.passed_packets.get();
-            passed.bytes += counters.passed_bytes.get();
-            dropped.packets += counters.dropped_packets.get();
-            dropped.bytes += counters.dropped_bytes.get();
+            passed += PacketStats::new(counters.passed_packets.get(), counters.passed_bytes.get());
+            dropped += PacketStats::new(counters.dropped_packets.get(), counters.dropped_bytes.get());
         }
         (passed, dropped)
     }
 
     /// Makes a bridge's mirrors exactly these. The caller commits.
     pub fn set_mirrors(&mut self, bridge: BridgeId, mirrors: Vec<Mirror>) {
-        if let Some(running) = self.world.bridge_mut(bridge) {
+        if let Some(running) = self.state.bridge_mut(bridge) {
             running.mirrors = mirrors;
         }
         self.everything_changed();
@@ -122,17 +107,17 @@ impl SlowPath {
 
     /// Says whether a port's link is up; megaflows that were chosen by it follow at once.
     pub fn set_alive(&mut self, port: PortId, alive: bool) {
-        let Some(running) = self.world.port_mut(port) else { return };
+        let Some(running) = self.state.port_mut(port) else { return };
         if running.alive == alive {
             return;
         }
         running.alive = alive;
         let id = running.bridge;
-        let groups = self.world.bridge(id).map(|bridge| bridge.groups.keys().copied().collect::<Vec<_>>());
+        let groups = self.state.bridge(id).map(|bridge| bridge.groups.keys().copied().collect::<Vec<_>>());
         for group in groups.unwrap_or_default() {
             self.group_changed(id, group);
         }
         self.revalidate_changed();
-        self.settle_underlay(Instant::now());
+        self.settle_underlay();
     }
 }

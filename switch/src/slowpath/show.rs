@@ -1,10 +1,10 @@
 //! Read-only views of the slow path's state, as the rows that the control API shows.
 
 use super::SlowPath;
-use super::adjacencies::ReachSpec;
+use crate::bridge::rules::canonical;
 use crate::bridge::translate::{Traced, trace};
 use crate::bridge::{BridgeId, BridgePorts, PortKind};
-use crate::control::rules::canonical;
+use crate::tunnel::adjacency::ReachSpec;
 use api::{
     FdbEntry, FlowRow, MegaflowRow, NeighbourEntry, RemoteRow, RouteEntry, Trace, TraceDrop, UpcallStats,
 };
@@ -12,7 +12,8 @@ use flow::ofp::{
     FlowFilter, FlowStats, MatchKey, PORT_LOCAL, PortNames, format_flow, format_key, format_megaflow,
 };
 use flow::program::{AdjacencyId, PortId};
-use std::time::{Duration, Instant};
+use flow::stats::PacketStats;
+use std::time::Duration;
 use wire::encap::EncapAddrs;
 
 /// A running port.
@@ -59,11 +60,11 @@ struct DatapathNames<'a>(&'a SlowPath);
 
 impl PortNames for DatapathNames<'_> {
     fn number(&self, name: &str) -> Option<u32> {
-        self.0.world.port_named(name).map(|id| id.0.into())
+        self.0.state.port_named(name).map(|id| id.0.into())
     }
 
     fn name(&self, number: u32) -> Option<String> {
-        self.0.world.port(PortId(number as u16)).map(|port| port.name.clone())
+        self.0.state.port(PortId(number as u16)).map(|port| port.name.clone())
     }
 }
 
@@ -75,14 +76,16 @@ impl SlowPath {
     /// All bridges with their ports.
     pub fn bridge_views(&self) -> Vec<BridgeView> {
         let view = |id: PortId| {
-            let port = self.world.port(id)?;
+            let port = self.state.port(id)?;
             let remotes = match &port.kind {
-                PortKind::Vxlan(vxlan) => vxlan.remotes.iter().filter_map(|(_, a)| self.remote(*a)).collect(),
+                PortKind::Tunnel(vxlan) => {
+                    vxlan.remotes.iter().filter_map(|(_, a)| self.remote(*a)).collect()
+                }
                 PortKind::Local | PortKind::Device | PortKind::Patch(_) => Vec::new(),
             };
             Some(PortView { id, name: port.name.clone(), ofport: port.ofport, remotes })
         };
-        self.world
+        self.state
             .bridges()
             .map(|(_, bridge)| BridgeView {
                 name: bridge.name.clone(),
@@ -95,7 +98,7 @@ impl SlowPath {
     }
 
     fn remote(&self, id: AdjacencyId) -> Option<RemoteRow> {
-        let remote = self.adjacencies.get(id)?;
+        let remote = self.tunnels.remote(id)?;
         let mut row = RemoteRow {
             ip: remote.ip.to_string(),
             state: "resolving".into(),
@@ -103,7 +106,7 @@ impl SlowPath {
             next_hop_mac: None,
             next_hop: None,
         };
-        match &remote.told {
+        match &remote.installed {
             Some(ReachSpec::Ready(header, _)) => {
                 row.state = "ready".into();
                 row.next_hop_mac = Some(header.eth_dst.to_string());
@@ -121,11 +124,11 @@ impl SlowPath {
 
     /// A bridge's FDB, by VLAN and address.
     pub fn fdb_view(&self, bridge: BridgeId) -> Vec<FdbEntry> {
-        let Some(bridge) = self.world.bridge(bridge) else { return Vec::new() };
-        let rows = bridge.fdb.rows(Instant::now());
+        let Some(bridge) = self.state.bridge(bridge) else { return Vec::new() };
+        let rows = bridge.fdb.rows(self.now());
         rows.into_iter()
             .filter_map(|row| {
-                let port = self.world.port(row.at.port)?;
+                let port = self.state.port(row.at.port)?;
                 Some(FdbEntry {
                     port: port.name.clone(),
                     ofport: port.ofport,
@@ -141,26 +144,24 @@ impl SlowPath {
 
     /// The neighbours of all bridges, or of one.
     pub fn neighbour_view(&self, only: Option<BridgeId>) -> Vec<NeighbourEntry> {
-        let now = Instant::now();
-        let tables = self.neighbours.iter().filter(|(id, _)| only.is_none_or(|o| o == **id));
-        tables
-            .filter_map(|(id, table)| Some((self.world.bridge(*id)?, table)))
-            .flat_map(|(bridge, table)| {
-                table.rows(now).into_iter().map(|row| NeighbourEntry {
-                    bridge: bridge.name.clone(),
-                    ip: row.ip.to_string(),
-                    mac: row.state.mac().map(|mac| mac.to_string()),
-                    state: row.state.name().into(),
-                    age: row.age.as_secs(),
-                })
+        let now = self.now();
+        let rows = self.tunnels.neighbours(only, now).into_iter();
+        rows.filter_map(|(id, row)| {
+            Some(NeighbourEntry {
+                bridge: self.state.bridge(id)?.name.clone(),
+                ip: row.ip.to_string(),
+                mac: row.state.mac().map(|mac| mac.to_string()),
+                state: row.state.name().into(),
+                age: row.age.as_secs(),
             })
-            .collect()
+        })
+        .collect()
     }
 
     /// The routes of all bridges: connected ones first.
     pub fn route_view(&self) -> Vec<RouteEntry> {
         let mut rows = Vec::new();
-        for (_, bridge) in self.world.bridges() {
+        for (_, bridge) in self.state.bridges() {
             let connected = bridge.addresses.iter().map(|net| (net.trunc().to_string(), None, true));
             let routes =
                 bridge.routes.iter().map(|r| (r.to.to_string(), r.via.map(|ip| ip.to_string()), false));
@@ -174,14 +175,15 @@ impl SlowPath {
     /// The rules of a bridge that a filter selects, with statistics up to now.
     pub fn flow_view(&mut self, bridge: BridgeId, filter: &FlowFilter, strict: bool) -> Vec<FlowRow> {
         self.collect_all();
-        let Some(running) = self.world.bridge(bridge) else { return Vec::new() };
-        let names = BridgePorts { world: &self.world, bridge };
+        let now = self.now();
+        let Some(running) = self.state.bridge(bridge) else { return Vec::new() };
+        let names = BridgePorts { state: &self.state, bridge };
         let rows = running.tables.select(filter, strict);
         rows.iter()
             .map(|rule| {
-                let (packets, bytes) = rule.stats();
-                let duration = rule.created.elapsed();
-                let idle_age = Some(rule.idle_age(Instant::now()));
+                let PacketStats { packets, bytes } = rule.stats();
+                let duration = now.saturating_duration_since(rule.created);
+                let idle_age = Some(rule.idle_age(now));
                 let stats = FlowStats { duration, packets, bytes, idle_age };
                 FlowRow {
                     flow: canonical(&rule.spec, &names),
@@ -197,12 +199,12 @@ impl SlowPath {
     /// Megaflows of all workers, those of one bridge's ports if it is given, at most `limit`.
     pub fn megaflow_view(&mut self, only: Option<BridgeId>, limit: usize) -> Vec<MegaflowRow> {
         self.collect_all();
-        let now = Instant::now();
+        let now = self.now();
         let names = DatapathNames(self);
         let mut rows = Vec::new();
         for worker in &self.workers {
             for flow in worker.flows.slots().filter_map(|slot| worker.flows.get(slot)) {
-                let in_port = self.world.port(PortId(flow.key.in_port as u16));
+                let in_port = self.state.port(PortId(flow.key.in_port as u16));
                 if only.is_some() && in_port.map(|p| p.bridge) != only {
                     continue;
                 }
@@ -211,11 +213,11 @@ impl SlowPath {
                 }
                 rows.push(MegaflowRow {
                     lcore: worker.lcore,
-                    bridge: in_port.and_then(|p| self.world.bridge(p.bridge)).map(|b| b.name.clone()),
+                    bridge: in_port.and_then(|p| self.state.bridge(p.bridge)).map(|b| b.name.clone()),
                     flow: format_megaflow(&flow.key, &flow.mask, &names),
-                    packets: flow.packets,
-                    bytes: flow.bytes,
-                    used: (flow.packets > 0).then(|| seconds(now.saturating_duration_since(flow.used))),
+                    packets: flow.stats.packets,
+                    bytes: flow.stats.bytes,
+                    used: (flow.stats.packets > 0).then(|| seconds(now.saturating_duration_since(flow.used))),
                     actions: self.programs.get(flow.program).map_or_else(String::new, |p| self.describe(p)),
                 });
             }
@@ -250,17 +252,17 @@ impl SlowPath {
     /// What would become of a packet on a bridge; `key` has an OpenFlow `in_port`. `None` when the bridge has no
     /// such port.
     pub fn trace_view(&mut self, bridge: BridgeId, key: &MatchKey) -> Option<Trace> {
-        let running = self.world.bridge(bridge)?;
+        let running = self.state.bridge(bridge)?;
         let id = match key.flow.in_port {
             PORT_LOCAL => running.local,
             ofport => *running.ports.get(&ofport)?,
         };
         let mut packet = key.flow;
         packet.in_port = id.0.into();
-        // As for a packet: ways to remotes that actions choose are made when they are first wanted.
+        // As for a packet: adjacencies to remotes that actions choose are made when they are first wanted.
         let _ = self.translate(&packet);
-        let Traced { translation, steps, last } = trace(&self.world, &packet);
-        let names = BridgePorts { world: &self.world, bridge };
+        let Traced { translation, steps, last } = trace(&self.state, &packet);
+        let names = BridgePorts { state: &self.state, bridge };
         Some(Trace {
             flow: format_key(key, &names),
             steps,

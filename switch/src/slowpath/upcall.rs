@@ -7,6 +7,7 @@ use crate::bridge::translate::{Learn, Translation, translate};
 use datapath::message::{Command, PendingId, Return, Upcall};
 use flow::megaflow::InsertError;
 use flow::program::{Program, ProgramId, PuntReason};
+use flow::stats::PacketStats;
 use std::time::Instant;
 use wire::key::FlowKey;
 
@@ -18,14 +19,14 @@ impl SlowPath {
             any = true;
             match item {
                 Return::Removed { slot, packets, bytes } => {
-                    self.workers[worker].flows.removed(slot, packets, bytes, now);
+                    self.workers[worker].flows.removed(slot, PacketStats::new(packets, bytes), now);
                 }
                 Return::NotInstalled { slot, error } => {
                     tracing::debug!(slot, %error, "megaflow not installed");
                     // A slot that is leaving already is freed by the answer to its removal.
                     if let Some(program) = self.workers[worker].flows.leave(slot) {
                         self.programs.release(program);
-                        self.workers[worker].flows.removed(slot, 0, 0, now);
+                        self.workers[worker].flows.removed(slot, PacketStats::default(), now);
                     }
                     // There is no room for another mask: masks go with their megaflows.
                     if error == InsertError::SubtablesFull {
@@ -47,7 +48,7 @@ impl SlowPath {
             let Some(upcall) = self.workers[worker].link.upcalls.pop() else { return n > 0 };
             match upcall {
                 Upcall::Miss { pending, key } => self.miss(worker, pending, &key, now),
-                Upcall::Neighbour(adjacency) => self.neighbour_wanted(adjacency, now),
+                Upcall::Neighbour(adjacency) => self.packet_waits(adjacency, now),
                 Upcall::Punt(buffer) => {
                     match buffer.reason {
                         PuntReason::Local => self.punted(&buffer, now),
@@ -95,12 +96,11 @@ impl SlowPath {
             learn: translation.learn,
             rules: translation.rules,
             groups: translation.groups,
-            looked: translation.looked,
-            dependencies: translation.tags,
+            tables: translation.tables,
+            deps: translation.deps,
             created: now,
             used: now,
-            packets: 0,
-            bytes: 0,
+            stats: PacketStats::default(),
         };
         let (key, mask) = (flow.key, flow.mask);
         match self.workers[worker].flows.insert(place, flow) {
@@ -112,7 +112,7 @@ impl SlowPath {
                 // The table is full: this packet goes its way, and the least used megaflows make room.
                 self.flow_limit_hits += 1;
                 for rule in &flow.rules {
-                    rule.count(1, 0, now);
+                    rule.count(PacketStats::new(1, 0), now);
                 }
                 self.workers[worker].send(Command::Resolve { pending, program });
                 self.programs.release(program);
@@ -121,16 +121,10 @@ impl SlowPath {
         self.make_room(worker, now);
     }
 
-    /// Translates a key, and makes the ways to remotes that actions chose for it.
+    /// Translates a key, and makes the adjacencies to remotes that actions chose for it.
     pub(super) fn translate(&mut self, key: &FlowKey) -> Translation {
-        let translation = translate(&self.world, key);
-        if translation.wanted.is_empty() {
-            return translation;
-        }
-        let wanted = translation.wanted.iter();
-        let made = wanted.filter(|way| self.want_way(way.port, way.remote, way.local).is_some()).count();
-        // With none, there is no room for more.
-        if made > 0 { translate(&self.world, key) } else { translation }
+        let translation = translate(&self.state, key);
+        if self.resolve_missing(&translation.missing) { translate(&self.state, key) } else { translation }
     }
 
     /// The number of a program, which the workers know from here on.
@@ -147,7 +141,7 @@ impl SlowPath {
     /// Notes where an address is. Says whether that was news: then the caller brings megaflows up to date that
     /// believed otherwise.
     pub(super) fn learn(&mut self, learn: &Learn, now: Instant) -> bool {
-        let Some(bridge) = self.world.bridge_mut(learn.bridge) else { return false };
+        let Some(bridge) = self.state.bridge_mut(learn.bridge) else { return false };
         match bridge.fdb.learn(learn.vlan, learn.mac, learn.at, now) {
             Learned::Refreshed | Learned::Fixed => return false,
             Learned::New { evicted } => {

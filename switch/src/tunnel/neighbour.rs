@@ -70,8 +70,8 @@ pub enum Need {
     Nothing,
     /// Its MAC address.
     Address,
-    /// A sign of life besides: the bridge floods what is for it, because it has not heard of that MAC address.
-    Sign,
+    /// A probe besides: the bridge floods what is for it, because it has not learned that MAC address.
+    Probe,
 }
 
 /// What the owner of the table is to do.
@@ -175,7 +175,7 @@ impl Neighbours {
             }
             match entry.state {
                 State::Permanent(mac) => {
-                    let asks = need(ip) == Need::Sign;
+                    let asks = need(ip) == Need::Probe;
                     entry.due = now + if asks { REACHABLE } else { RETRANSMIT };
                     if asks {
                         events.push(Event::Solicit(ip, Some(mac)));
@@ -298,9 +298,9 @@ mod tests {
         table.set(ip(), MAC, t0);
         assert_eq!(table.poll(at(1), |_| Need::Address), []);
         let ask = [Event::Solicit(ip(), Some(MAC))];
-        assert_eq!(table.poll(at(2), |_| Need::Sign), ask);
-        assert_eq!(table.poll(at(31), |_| Need::Sign), [], "not more often than a learned one");
-        assert_eq!(table.poll(at(32), |_| Need::Sign), ask);
+        assert_eq!(table.poll(at(2), |_| Need::Probe), ask);
+        assert_eq!(table.poll(at(31), |_| Need::Probe), [], "not more often than a learned one");
+        assert_eq!(table.poll(at(32), |_| Need::Probe), ask);
         assert_eq!(table.state(ip()), Some(State::Permanent(MAC)), "and never given up");
         assert_eq!(table.poll(at(62), |_| Need::Address), []);
     }

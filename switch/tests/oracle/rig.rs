@@ -44,7 +44,7 @@ pub fn run(plan: &Plan) -> Result<usize, String> {
     }
     let mut net = Net::new(&toml(&early));
     for bridge in &plan.world.bridges {
-        let id = net.slow.world.bridge_named(&bridge.name).expect("bridge");
+        let id = net.slow.state.bridge_named(&bridge.name).expect("bridge");
         for port in &bridge.ports {
             if let Kind::Patch(peer) = &port.kind {
                 net.slow.add_patch(id, &text::port(port), peer).expect("patch port");
@@ -107,7 +107,7 @@ pub fn bucket_action(action: &Action) -> Option<OfAction> {
 
 impl Rig<'_> {
     fn id(&self, bridge: usize) -> BridgeId {
-        self.net.slow.world.bridge_named(&self.world.bridges[bridge].name).expect("bridge")
+        self.net.slow.state.bridge_named(&self.world.bridges[bridge].name).expect("bridge")
     }
 
     fn spec(rule: &Rule) -> Result<FlowSpec, String> {
@@ -158,7 +158,7 @@ impl Rig<'_> {
                     ..FlowFilter::default()
                 };
                 let id = self.id(*bridge);
-                let gone = self.net.slow.world.bridge_mut(id).expect("bridge").tables.delete(&filter, true);
+                let gone = self.net.slow.state.bridge_mut(id).expect("bridge").tables.delete(&filter, true);
                 if gone != 1 {
                     return Err(format!("{gone} rules deleted, not one"));
                 }
@@ -303,7 +303,7 @@ impl Rig<'_> {
         let spec = Self::spec(&rule)?;
         insert(&mut self.world.bridges[bridge].rules, rule);
         let id = self.id(bridge);
-        self.net.slow.world.bridge_mut(id).expect("bridge").tables.add(&spec, Instant::now());
+        self.net.slow.state.bridge_mut(id).expect("bridge").tables.add(&spec, Instant::now());
         self.net.slow.rules_changed();
         Ok(())
     }

@@ -188,15 +188,15 @@ impl Net {
 
     /// Parses a rule of a bridge.
     pub fn flow(&self, bridge: &str, text: &str) -> FlowSpec {
-        let bridge = self.slow.world.bridge_named(bridge).expect("bridge");
-        parse_flow(text, &BridgePorts { world: &self.slow.world, bridge })
+        let bridge = self.slow.state.bridge_named(bridge).expect("bridge");
+        parse_flow(text, &BridgePorts { state: &self.slow.state, bridge })
             .unwrap_or_else(|e| panic!("{text}: {e}"))
     }
 
     /// Makes a bridge's rules these, and tells the worker.
     pub fn set_rules(&mut self, bridge: &str, rules: &[&str]) {
         let specs: Vec<FlowSpec> = rules.iter().map(|text| self.flow(bridge, text)).collect();
-        let id = self.slow.world.bridge_named(bridge).expect("bridge");
+        let id = self.slow.state.bridge_named(bridge).expect("bridge");
         self.slow.replace_rules(id, &specs);
         self.slow.settle();
         self.run();
@@ -204,7 +204,7 @@ impl Net {
 
     /// A port's datapath number.
     pub fn port(&self, name: &str) -> PortId {
-        self.slow.world.port_named(name).unwrap_or_else(|| panic!("no port {name}"))
+        self.slow.state.port_named(name).unwrap_or_else(|| panic!("no port {name}"))
     }
 
     /// Puts a frame into a port, without letting the switch run.

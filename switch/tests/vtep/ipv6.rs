@@ -191,7 +191,7 @@ fn what_the_bridge_hears_is_told_by_the_masks() {
 #[test]
 fn neighbours_are_learned_as_with_arp() {
     let mut net = Net::new(&config(&[TUNNEL], "", &["up"]));
-    let bridge = net.slow.world.bridge_named("br-phy");
+    let bridge = net.slow.state.bridge_named("br-phy");
     let known = |net: &Net| {
         let rows = net.slow.neighbour_view(bridge);
         rows.iter().filter_map(|row| Some((row.ip.clone(), row.mac.clone()?))).collect::<Vec<_>>()

@@ -6,8 +6,8 @@ mod rings;
 
 mod extensions;
 mod ipv6;
+mod next_hops;
 mod uplinks;
-mod ways;
 
 use datapath::message::{Command, PacketBuffer};
 use flow::program::{AdjacencyId, Program, ProgramId};
@@ -71,8 +71,8 @@ fn from_peer(src: &str, dst: &str, csum: bool, patch: &EncapPatch, ext: EncapExt
 
 /// The way to the first remote of a vxlan port.
 fn adjacency(net: &Net, port: &str) -> AdjacencyId {
-    match &net.slow.world.port(net.port(port)).expect("a port").kind {
-        PortKind::Vxlan(vxlan) => vxlan.remotes[0].1,
+    match &net.slow.state.port(net.port(port)).expect("a port").kind {
+        PortKind::Tunnel(tunnel) => tunnel.remotes[0].1,
         other => panic!("{other:?} is no vxlan port"),
     }
 }

@@ -78,7 +78,7 @@ fn rules_of_the_underlay_do_to_tunnel_packets_what_they_say() {
 fn a_group_of_the_underlay_spreads_tunnel_packets_by_their_inner_flow() {
     let options = [r#"remote_ip = "192.168.1.2", key = 100"#];
     let mut net = Net::new(&config(&options, NEIGHBOURS, &["up", "up2"]));
-    let bridge = net.slow.world.bridge_named("br-phy").expect("a bridge");
+    let bridge = net.slow.state.bridge_named("br-phy").expect("a bridge");
     let bucket = |id, port| Bucket {
         id,
         weight: 1,

@@ -9,7 +9,7 @@ use std::sync::Arc;
 impl<'w> Translator<'w> {
     /// Sends the packet to a group.
     pub(super) fn group(&mut self, bridge: &'w Bridge, port: &'w Port, id: u32) {
-        self.tags.push(Dependency::Group(port.bridge, id));
+        self.deps.push(Dependency::Group(port.bridge, id));
         self.resubmits += 1;
         if self.depth >= MAX_DEPTH || self.resubmits > super::MAX_RESUBMITS {
             return self.abort(|| format!("groups and tables over {MAX_DEPTH} deep"));
@@ -56,7 +56,7 @@ impl<'w> Translator<'w> {
     /// buckets is: so it is looked for a live port among all groups that can be reached.
     fn is_alive(&mut self, bridge: &'w Bridge, id: BridgeId, bucket: &'w Bucket) -> bool {
         let port_is_up = |number: u32| {
-            let port = bridge.ports.get(&number).and_then(|id| self.world.port(*id));
+            let port = bridge.ports.get(&number).and_then(|id| self.state.port(*id));
             port.is_some_and(|port| port.alive)
         };
         let lives = |bucket: &Bucket| match (bucket.watch_port, bucket.watch_group) {
@@ -71,7 +71,7 @@ impl<'w> Translator<'w> {
             }
             let Some(group) = bucket.watch_group.filter(|group| !watched.contains(group)) else { continue };
             watched.push(group);
-            self.tags.push(Dependency::Group(id, group));
+            self.deps.push(Dependency::Group(id, group));
             buckets.extend(bridge.groups.get(&group).into_iter().flat_map(|group| &group.spec.buckets));
         }
         false

@@ -15,8 +15,8 @@ impl<'w> Translator<'w> {
 
     /// Copies for the mirrors that select what leaves by this port, as it leaves.
     pub(super) fn mirror_egress(&mut self, id: PortId, port: &'w Port) {
-        let world = self.world;
-        if let Some(bridge) = world.bridge(port.bridge) {
+        let state = self.state;
+        if let Some(bridge) = state.bridge(port.bridge) {
             self.mirror(bridge, port, |mirror| mirror.all || mirror.dst.contains(&id));
         }
     }
@@ -38,7 +38,7 @@ impl<'w> Translator<'w> {
             let (delivered, drop) = (self.delivered, self.drop);
             match mirror.output {
                 MirrorOutput::Port(to) => {
-                    if let Some(out) = self.world.port(to) {
+                    if let Some(out) = self.state.port(to) {
                         self.output_tagged(&[(to, None)], out.vlan.egress(vlan, tag));
                     }
                 }
@@ -49,7 +49,7 @@ impl<'w> Translator<'w> {
                         if bridge.is_mirror_output(id) {
                             continue;
                         }
-                        if let Some(out) = self.world.port(id).filter(|out| out.vlan.carries(to)) {
+                        if let Some(out) = self.state.port(id).filter(|out| out.vlan.carries(to)) {
                             self.output_tagged(&[(id, None)], out.vlan.egress(to, tag));
                         }
                     }

@@ -1,6 +1,6 @@
 //! Translation: what the rules, groups, FDBs and tunnels of the moment make of one packet.
 //!
-//! It reads the [`World`] and changes nothing. On the way it records every bit of the packet that it looked
+//! It reads the [`SwitchState`] and changes nothing. On the way it records every bit of the packet that it looked
 //! at; packets that agree on these bits would be treated the same, so the result is a megaflow: a mask, a
 //! program, and beside them what the packet teaches, whom its statistics belong to and what it depends on.
 //!
@@ -18,7 +18,7 @@ use super::fdb::Location;
 use super::group::Group;
 use super::rules::Rule;
 use super::vlan::{Tag, tag_of};
-use super::{Bridge, BridgeId, BridgePorts, Port, World};
+use super::{Bridge, BridgeId, BridgePorts, Port, SwitchState};
 use commit::Tags;
 use config::FailMode;
 use flow::drop::DropReason;
@@ -62,9 +62,9 @@ pub enum Dependency {
     Group(BridgeId, u32),
 }
 
-/// A table that a translation looked into.
+/// A table that a translation looked a packet up in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Looked {
+pub struct TableDep {
     /// Whose table.
     pub bridge: BridgeId,
     /// Its number.
@@ -75,8 +75,8 @@ pub struct Looked {
 
 /// A tunnel's remote that actions have chosen and that no adjacency leads to yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Way {
-    /// The vxlan port.
+pub struct TunnelNextHop {
+    /// The tunnel port.
     pub port: PortId,
     /// The remote VTEP.
     pub remote: IpAddr,
@@ -98,18 +98,18 @@ pub struct Translation {
     /// Groups that the packet came to.
     pub groups: Vec<Arc<Group>>,
     /// Tables that were looked into.
-    pub looked: SmallVec<[Looked; 2]>,
+    pub tables: SmallVec<[TableDep; 2]>,
     /// What else the result depends on.
-    pub tags: Vec<Dependency>,
-    /// Ways that are missing. With any, the program lacks what would go there: make them, and translate again.
-    pub wanted: Vec<Way>,
+    pub deps: Vec<Dependency>,
+    /// Adjacencies that are missing. With any, the program lacks what would go there: resolve them, and translate again.
+    pub missing: Vec<TunnelNextHop>,
 }
 
 /// The packet as the actions have made it so far.
 ///
 /// Every bit of `key` that is not in `set` is the packet's own bit of the same place.
 #[derive(Clone)]
-pub(super) struct State {
+pub(super) struct PacketState {
     /// Its fields; `in_port` is the OpenFlow number in the bridge that it is in.
     pub key: MatchKey,
     /// Bits of `key` that are the same for every packet of the megaflow, because an action wrote them or because they
@@ -132,8 +132,8 @@ pub(super) struct State {
 
 /// One translation under way.
 pub struct Translator<'w> {
-    pub(super) world: &'w World,
-    pub(super) at: State,
+    pub(super) state: &'w SwitchState,
+    pub(super) at: PacketState,
     /// Datapath number of the input port of the bridge that the packet is in.
     pub(super) in_port: PortId,
     /// Bits of the packet that were looked at.
@@ -150,9 +150,9 @@ pub struct Translator<'w> {
     pub(super) learn: Learns,
     rules: Vec<Arc<Rule>>,
     groups: Vec<Arc<Group>>,
-    looked: SmallVec<[Looked; 2]>,
-    pub(super) tags: Vec<Dependency>,
-    wanted: Vec<Way>,
+    tables: SmallVec<[TableDep; 2]>,
+    pub(super) deps: Vec<Dependency>,
+    missing: Vec<TunnelNextHop>,
     /// Mirrors that have their copy: each takes a packet once.
     mirrored: Vec<(BridgeId, usize)>,
     depth: usize,
@@ -163,8 +163,8 @@ pub struct Translator<'w> {
 }
 
 /// Translates a packet with this key, whose `in_port` is a datapath port number.
-pub fn translate(world: &World, key: &FlowKey) -> Translation {
-    let mut translator = Translator::new(world, key);
+pub fn translate(state: &SwitchState, key: &FlowKey) -> Translation {
+    let mut translator = Translator::new(state, key);
     translator.start();
     translator.result()
 }
@@ -181,8 +181,8 @@ pub struct Traced {
 }
 
 /// The same with an account of every step.
-pub fn trace(world: &World, key: &FlowKey) -> Traced {
-    let mut translator = Translator::new(world, key);
+pub fn trace(state: &SwitchState, key: &FlowKey) -> Traced {
+    let mut translator = Translator::new(state, key);
     translator.trace = Some(Vec::new());
     translator.start();
     let steps = translator.trace.take().unwrap_or_default();
@@ -191,14 +191,14 @@ pub fn trace(world: &World, key: &FlowKey) -> Traced {
 }
 
 impl<'w> Translator<'w> {
-    fn new(world: &'w World, key: &FlowKey) -> Translator<'w> {
+    fn new(state: &'w SwitchState, key: &FlowKey) -> Translator<'w> {
         let mut wc = MatchKey::ZERO;
         wc.flow.in_port = u32::MAX;
         let mut set = MatchKey { metadata: u64::MAX, reg: [u32::MAX; 8], ..MatchKey::ZERO };
         set.flow.in_port = u32::MAX;
         Translator {
-            world,
-            at: State {
+            state,
+            at: PacketState {
                 key: MatchKey { flow: *key, ..MatchKey::ZERO },
                 set,
                 dirty: MatchKey::ZERO,
@@ -219,9 +219,9 @@ impl<'w> Translator<'w> {
             learn: Learns::new(),
             rules: Vec::new(),
             groups: Vec::new(),
-            looked: SmallVec::new(),
-            tags: Vec::new(),
-            wanted: Vec::new(),
+            tables: SmallVec::new(),
+            deps: Vec::new(),
+            missing: Vec::new(),
             mirrored: Vec::new(),
             depth: 0,
             resubmits: 0,
@@ -249,9 +249,9 @@ impl<'w> Translator<'w> {
             learn: self.learn,
             rules: self.rules,
             groups: self.groups,
-            looked: self.looked,
-            tags: self.tags,
-            wanted: self.wanted,
+            tables: self.tables,
+            deps: self.deps,
+            missing: self.missing,
         }
     }
 
@@ -264,9 +264,9 @@ impl<'w> Translator<'w> {
             self.drop = DropReason::TunnelUnknown;
             return;
         }
-        let world = self.world;
+        let state = self.state;
         let Some((port, bridge)) =
-            world.port(self.in_port).and_then(|port| Some((port, world.bridge(port.bridge)?)))
+            state.port(self.in_port).and_then(|port| Some((port, state.bridge(port.bridge)?)))
         else {
             self.drop = DropReason::NotInBridge;
             return;
@@ -304,7 +304,7 @@ impl<'w> Translator<'w> {
     fn enter(&mut self, bridge: &'w Bridge, port: &'w Port) {
         self.at.key.flow.in_port = port.ofport;
         self.note(|| format!("bridge(\"{}\")", bridge.name));
-        if self.world.captures.contains(&self.in_port) {
+        if self.state.captures.contains(&self.in_port) {
             self.push(Op::Punt(PuntReason::CaptureRx(self.in_port)));
         }
         self.mirror_ingress(bridge, port);
@@ -370,9 +370,9 @@ impl<'w> Translator<'w> {
     /// The same with a key that differs from the packet's in the input port alone.
     fn table_as(&mut self, bridge: &'w Bridge, port: &'w Port, table: u8, key: &MatchKey) {
         let pristine = !self.at.changed && key.flow.in_port == port.ofport;
-        let looked = Looked { bridge: port.bridge, table, pristine };
-        if !self.looked.contains(&looked) {
-            self.looked.push(looked);
+        let dep = TableDep { bridge: port.bridge, table, pristine };
+        if !self.tables.contains(&dep) {
+            self.tables.push(dep);
         }
         // Rules see no ports in any fragment, as only the first has them (`ovs-ofctl set-frags`, mode `normal`).
         let mut key = *key;
@@ -392,7 +392,7 @@ impl<'w> Translator<'w> {
         let Some(rule) = rule else { return self.no_rule(bridge, port, table) };
         let rule = Arc::clone(rule);
         self.note(|| {
-            format!("{table:2}. {}", rule.describe(&BridgePorts { world: self.world, bridge: port.bridge }))
+            format!("{table:2}. {}", rule.describe(&BridgePorts { state: self.state, bridge: port.bridge }))
         });
         self.rules.push(Arc::clone(&rule));
         self.depth += 1;
@@ -421,7 +421,7 @@ impl<'w> Translator<'w> {
             self.note(|| {
                 format_actions(
                     std::slice::from_ref(action),
-                    &BridgePorts { world: self.world, bridge: port.bridge },
+                    &BridgePorts { state: self.state, bridge: port.bridge },
                 )
             });
             match action {

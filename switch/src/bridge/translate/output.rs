@@ -1,9 +1,10 @@
 //! Where a packet is sent: ports by number and name, tunnels, patches, the bridge itself.
 
-use super::{Bridge, MAX_DEPTH, MatchKey, Op, Port, Translator, Way};
-use crate::bridge::local::Heard;
+use super::{Bridge, MAX_DEPTH, MatchKey, Op, Port, Translator, TunnelNextHop};
+use crate::bridge::PortKind;
+use crate::bridge::local::Disposition;
 use crate::bridge::vlan::{PRIORITY, Tag};
-use crate::bridge::{PortKind, VxlanPort};
+use crate::tunnel::port::TunnelPort;
 use config::{Ext, LocalIp, RemoteIp, TunnelKey};
 use flow::drop::DropReason;
 use flow::ofp::{
@@ -82,8 +83,8 @@ impl<'w> Translator<'w> {
 
     /// Sends the packet as it is.
     pub(in crate::bridge) fn output(&mut self, (to, remote): To) {
-        let world = self.world;
-        let Some(port) = world.port(to) else {
+        let state = self.state;
+        let Some(port) = state.port(to) else {
             self.drop = DropReason::NoBridgePort;
             return;
         };
@@ -96,10 +97,10 @@ impl<'w> Translator<'w> {
                 self.push(Op::Output(to));
                 self.delivered = true;
             }
-            PortKind::Vxlan(vxlan) => self.encapsulate(to, port, vxlan, remote),
+            PortKind::Tunnel(vxlan) => self.encapsulate(to, port, vxlan, remote),
             PortKind::Patch(peer) => self.patch(port, peer),
             PortKind::Local => {
-                if let Some(bridge) = world.bridge(port.bridge) {
+                if let Some(bridge) = state.bridge(port.bridge) {
                     self.local(bridge);
                 }
             }
@@ -109,7 +110,7 @@ impl<'w> Translator<'w> {
     /// Everything that comes before the packet leaves by a port.
     fn before_output(&mut self, to: PortId) {
         self.commit();
-        if self.world.captures.contains(&to) {
+        if self.state.captures.contains(&to) {
             self.push(Op::Punt(PuntReason::CaptureTx(to)));
         }
     }
@@ -127,13 +128,13 @@ impl<'w> Translator<'w> {
         if tag.is_some() && now.is_some() {
             self.look_flow(&FlowMask { vlan_tci: PRIORITY.into(), ..FlowMask::ZERO });
         }
-        let world = self.world;
+        let state = self.state;
         // Another bridge looks at the tags; a device does not, and what it does not look at stays out of the mask.
         // A mirror looks at them too, and copies the packet as it leaves.
         let is_patch = |id: PortId| {
-            world.port(id).is_some_and(|p| {
+            state.port(id).is_some_and(|p| {
                 matches!(p.kind, PortKind::Patch(_))
-                    || world.bridge(p.bridge).is_some_and(|b| !b.mirrors.is_empty())
+                    || state.bridge(p.bridge).is_some_and(|b| !b.mirrors.is_empty())
             })
         };
         self.nested(|t| {
@@ -171,17 +172,17 @@ impl<'w> Translator<'w> {
         if self.depth >= MAX_DEPTH || self.resubmits > super::MAX_RESUBMITS {
             return self.abort(|| format!("patches and tables over {MAX_DEPTH} deep"));
         }
-        let world = self.world;
-        let there = world
+        let state = self.state;
+        let there = state
             .port_named(peer)
-            .and_then(|id| Some((id, world.port(id)?)))
+            .and_then(|id| Some((id, state.port(id)?)))
             .filter(|(_, there)| matches!(&there.kind, PortKind::Patch(back) if *back == port.name));
         let Some((id, there)) = there else {
             self.note(|| format!("patch {}: no port {peer} that names it as its peer", port.name));
             self.drop = DropReason::PatchPeer;
             return;
         };
-        let Some(bridge) = world.bridge(there.bridge) else { return };
+        let Some(bridge) = state.bridge(there.bridge) else { return };
         self.nested(|t| {
             t.in_port = id;
             let state = &mut t.at;
@@ -198,7 +199,7 @@ impl<'w> Translator<'w> {
         });
     }
 
-    fn encapsulate(&mut self, id: PortId, port: &'w Port, vxlan: &'w VxlanPort, remote: Option<IpAddr>) {
+    fn encapsulate(&mut self, id: PortId, port: &'w Port, vxlan: &'w TunnelPort, remote: Option<IpAddr>) {
         let options = &vxlan.options;
         let vni = match options.out_key {
             TunnelKey::Vni(vni) => vni,
@@ -244,14 +245,14 @@ impl<'w> Translator<'w> {
             };
             for ip in remotes {
                 self.note(|| format!("tunnel {}: VNI {vni} to {ip}:{dst_port}", port.name));
-                if let Some(adjacency) = vxlan.ways.get(&(ip, local)) {
+                if let Some(adjacency) = vxlan.next_hops.get(&(ip, local)) {
                     self.before_output(id);
                     self.push(Op::Encap { adjacency: *adjacency, vni, policy });
                     self.delivered = true;
                 } else {
-                    self.wanted.push(Way { port: id, remote: ip, local });
-                    // Said when there is no room for another way.
-                    self.drop = DropReason::NoWay;
+                    self.missing.push(TunnelNextHop { port: id, remote: ip, local });
+                    // Counted when there is no room for another one.
+                    self.drop = DropReason::NoTunnelNextHop;
                 }
             }
             return;
@@ -303,11 +304,11 @@ impl<'w> Translator<'w> {
                 key.nw_proto == IP_ICMP && bridge.owns(IpAddr::V4(Ipv4Addr::from(key.nw_dst.get())))
             }
             ETH_IPV6 => match self.local_v6(bridge) {
-                Heard::TunnelFragment => {
+                Disposition::TunnelFragment => {
                     self.drop = DropReason::TunnelFragment;
                     return;
                 }
-                heard => heard == Heard::Taken,
+                disposition => disposition == Disposition::Taken,
             },
             _ => false,
         };

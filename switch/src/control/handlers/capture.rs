@@ -56,10 +56,10 @@ impl Watched {
     }
 
     /// Whether it is still there: the number may be another's by now.
-    fn is_there(&self, world: &crate::bridge::World) -> bool {
+    fn is_there(&self, state: &crate::bridge::SwitchState) -> bool {
         match self {
-            Watched::Port(name, id) => world.port_named(name) == Some(*id),
-            Watched::Controller(name, id) => world.bridge_named(name) == Some(*id),
+            Watched::Port(name, id) => state.port_named(name) == Some(*id),
+            Watched::Controller(name, id) => state.bridge_named(name) == Some(*id),
         }
     }
 
@@ -77,7 +77,7 @@ pub(in crate::control) async fn port(
     Path(name): Path<String>,
     Query(query): Query<CaptureQuery>,
 ) -> Result<Response, Refused> {
-    let found = app.handle.call(move |slow| match slow.world.port_named(&name) {
+    let found = app.handle.call(move |slow| match slow.state.port_named(&name) {
         Some(id) => Ok(Watched::Port(name, id)),
         None => Err(Refused::not_found(format!("no port named {name}"))),
     });
@@ -188,7 +188,7 @@ impl Pump {
                     return None;
                 }
                 let watched = self.watched.clone();
-                match self.handle.call_blocking(move |slow| watched.is_there(&slow.world)) {
+                match self.handle.call_blocking(move |slow| watched.is_there(&slow.state)) {
                     Ok(true) => {}
                     Ok(false) => return Some(self.watched.gone()),
                     Err(error) => return Some(error.to_string()),

@@ -33,7 +33,7 @@ pub(in crate::control) async fn transaction(
     let mut document = switch.document.clone();
     // Rules that name a port are no reason to keep it: they go on by its number.
     let before = if commands.iter().any(|command| matches!(command, Command::DelPort { .. })) {
-        app.handle.call(|slow| rules::names_of_all(&slow.world)).await?
+        app.handle.call(|slow| rules::names_of_all(&slow.state)).await?
     } else {
         BTreeMap::new()
     };

@@ -20,12 +20,12 @@ use wire::parse::extract;
 
 /// The bridge, or 404.
 pub(in crate::control) fn bridge_id(slow: &SlowPath, name: &str) -> Result<BridgeId, Refused> {
-    slow.world.bridge_named(name).ok_or_else(|| Refused::not_found(format!("no bridge named {name}")))
+    slow.state.bridge_named(name).ok_or_else(|| Refused::not_found(format!("no bridge named {name}")))
 }
 
 /// Parses all rules, or says which one is wrong.
 fn parse_all(slow: &SlowPath, id: BridgeId, texts: &[String]) -> Result<Vec<FlowSpec>, Refused> {
-    let names = BridgePorts { world: &slow.world, bridge: id };
+    let names = BridgePorts { state: &slow.state, bridge: id };
     let parse = |(at, text): (usize, &String)| {
         rules::parse(text, &names).map_err(|error| {
             let which = if texts.len() > 1 { format!("flow {}: ", at + 1) } else { String::new() };
@@ -44,7 +44,7 @@ fn parse_all(slow: &SlowPath, id: BridgeId, texts: &[String]) -> Result<Vec<Flow
 
 /// Refuses a rule that names a meter or group that the bridge does not have.
 fn refers(slow: &SlowPath, id: BridgeId, spec: &FlowSpec) -> Result<(), String> {
-    let bridge = slow.world.bridge(id);
+    let bridge = slow.state.bridge(id);
     let meter = |id| bridge.is_some_and(|bridge| bridge.meters.contains_key(&id));
     let group = |id| bridge.is_some_and(|bridge| bridge.groups.contains_key(&id));
     rules::check_references(spec, meter, group)
@@ -78,7 +78,7 @@ pub(in crate::control) async fn dump(
 }
 
 fn filter(slow: &SlowPath, bridge: BridgeId, text: &str) -> Result<FlowFilter, Refused> {
-    parse_flow_match(text, &BridgePorts { world: &slow.world, bridge })
+    parse_flow_match(text, &BridgePorts { state: &slow.state, bridge })
         .map_err(|error| Refused::bad(error.to_string()))
 }
 
@@ -100,7 +100,7 @@ pub(in crate::control) async fn add(
                 specs.iter().enumerate().map(|(at, spec)| (Place::of(spec), at)).collect();
             let now = Instant::now();
             let mut replaces = false;
-            if let Some(running) = slow.world.bridge_mut(id) {
+            if let Some(running) = slow.state.bridge_mut(id) {
                 let before = running.tables.len();
                 for spec in &specs {
                     running.tables.add(spec, now);
@@ -108,7 +108,7 @@ pub(in crate::control) async fn add(
                 replaces = running.tables.len() < before + places.len();
             }
             commit(slow)?;
-            Ok::<_, Refused>((specs, places, replaces, rules::names_of(&slow.world, id)))
+            Ok::<_, Refused>((specs, places, replaces, rules::names_of(&slow.state, id)))
         })
         .await??;
     if let Some(bridge) = switch.document.bridge_mut(&bridge) {
@@ -145,11 +145,11 @@ pub(in crate::control) async fn delete(
             let filter = filter(slow, id, &body.matches)?;
             // Statistics of what goes are complete before it goes.
             slow.collect_all();
-            let gone = slow.world.bridge_mut(id).map_or(0, |b| b.tables.delete(&filter, strict));
+            let gone = slow.state.bridge_mut(id).map_or(0, |b| b.tables.delete(&filter, strict));
             if gone > 0 {
                 commit(slow)?;
             }
-            Ok::<_, Refused>((gone, filter, rules::names_of(&slow.world, id)))
+            Ok::<_, Refused>((gone, filter, rules::names_of(&slow.state, id)))
         })
         .await??;
     if let Some(bridge) = switch.document.bridge_mut(&bridge) {
@@ -174,13 +174,13 @@ pub(in crate::control) async fn modify(
         .handle
         .call(move |slow| {
             let id = bridge_id(slow, &name)?;
-            let names = rules::names_of(&slow.world, id);
+            let names = rules::names_of(&slow.state, id);
             let change =
                 parse_flow_mod(&body.flow, &names).map_err(|error| Refused::bad(error.to_string()))?;
             // Counts of before are the rules' before they get new actions.
             slow.collect_all();
             let selected = slow
-                .world
+                .state
                 .bridge(id)
                 .map(|bridge| bridge.tables.select(&change.filter, strict))
                 .unwrap_or_default();
@@ -200,7 +200,7 @@ pub(in crate::control) async fn modify(
             if let Some(new) = &new {
                 refers(slow, id, new).map_err(Refused::bad)?;
             }
-            if let Some(running) = slow.world.bridge_mut(id) {
+            if let Some(running) = slow.state.bridge_mut(id) {
                 match &new {
                     Some(new) => running.tables.add(new, Instant::now()),
                     None => drop(running.tables.modify(&change, strict)),
@@ -277,7 +277,7 @@ pub(in crate::control) async fn replace(
             if slow.replace_rules(id, &specs) {
                 commit(slow)?;
             }
-            Ok::<_, Refused>((specs, rules::names_of(&slow.world, id)))
+            Ok::<_, Refused>((specs, rules::names_of(&slow.state, id)))
         })
         .await??;
     if let Some(bridge) = switch.document.bridge_mut(&bridge) {
@@ -309,7 +309,7 @@ pub(in crate::control) async fn trace(
 ) -> Answer<Trace> {
     let answer = app.handle.call(move |slow| {
         let id = bridge_id(slow, &bridge)?;
-        let mut key = parse_key(&body.flow, &BridgePorts { world: &slow.world, bridge: id })
+        let mut key = parse_key(&body.flow, &BridgePorts { state: &slow.state, bridge: id })
             .map_err(|error| Refused::bad(error.to_string()))?;
         if let Some(packet) = &body.packet {
             let bytes = hexadecimal(packet).ok_or_else(|| {

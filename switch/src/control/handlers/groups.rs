@@ -16,6 +16,7 @@ use flow::ofp::{
     FlowFilter, FlowSpec, GroupSpec, MeterSpec, ParseError, format_group, format_meter, parse_group,
     parse_group_filter, parse_meter, parse_meter_filter,
 };
+use flow::stats::PacketStats;
 use serde::Deserialize;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -94,7 +95,7 @@ fn bad(error: &impl ToString) -> Refused {
 /// The names of a bridge's ports, as its entries may use them.
 async fn names_of(app: &App, bridge: &str) -> Result<PortMap, Refused> {
     let name = bridge.to_owned();
-    app.handle.call(move |slow| Ok(rules::names_of(&slow.world, bridge_id(slow, &name)?))).await?
+    app.handle.call(move |slow| Ok(rules::names_of(&slow.state, bridge_id(slow, &name)?))).await?
 }
 
 fn bridge_of<'d>(document: &'d mut Document, bridge: &str) -> Result<&'d mut Bridge, Refused> {
@@ -180,7 +181,7 @@ async fn delete<E: Entry>(app: &App, bridge: &str, which: Option<u32>) -> Answer
         slow.collect_all();
         let condemned =
             |flow: &FlowSpec| rules::is_timed(flow) && gone.iter().any(|id| E::used_by(*id, flow));
-        if slow.world.bridge_mut(id).map_or(0, |bridge| bridge.tables.delete_where(condemned)) > 0 {
+        if slow.state.bridge_mut(id).map_or(0, |bridge| bridge.tables.delete_where(condemned)) > 0 {
             commit(slow)?;
         }
         Ok::<_, Refused>(())
@@ -192,7 +193,7 @@ async fn delete<E: Entry>(app: &App, bridge: &str, which: Option<u32>) -> Answer
 
 /// Rules that name an entry.
 fn users<E: Entry>(slow: &SlowPath, bridge: BridgeId, id: u32) -> usize {
-    let rules = slow.world.bridge(bridge).map(|bridge| bridge.tables.select(&FlowFilter::default(), false));
+    let rules = slow.state.bridge(bridge).map(|bridge| bridge.tables.select(&FlowFilter::default(), false));
     rules.iter().flatten().filter(|rule| E::used_by(id, &rule.spec)).count()
 }
 
@@ -210,10 +211,10 @@ pub(in crate::control) async fn groups(
     let rows = app.handle.call(move |slow| {
         let id = bridge_id(slow, &bridge)?;
         slow.collect_all();
-        let (now, names) = (Instant::now(), BridgePorts { world: &slow.world, bridge: id });
-        let groups = slow.world.bridge(id).into_iter().flat_map(|bridge| bridge.groups.values());
+        let (now, names) = (Instant::now(), BridgePorts { state: &slow.state, bridge: id });
+        let groups = slow.state.bridge(id).into_iter().flat_map(|bridge| bridge.groups.values());
         let rows = groups.filter(|group| which.is_none_or(|id| id == group.spec.id)).map(|group| {
-            let (packets, bytes) = group.stats();
+            let PacketStats { packets, bytes } = group.stats();
             GroupRow {
                 id: group.spec.id,
                 group: format_group(&group.spec, &names),
@@ -267,7 +268,7 @@ pub(in crate::control) async fn meters(
     let rows = app.handle.call(move |slow| {
         let id = bridge_id(slow, &bridge)?;
         let now = Instant::now();
-        let meters = slow.world.bridge(id).into_iter().flat_map(|bridge| bridge.meters.values());
+        let meters = slow.state.bridge(id).into_iter().flat_map(|bridge| bridge.meters.values());
         let rows = meters.filter(|meter| which.is_none_or(|id| id == meter.spec.id)).map(|meter| {
             let (passed, dropped) = slow.meter_stats(meter);
             MeterRow {

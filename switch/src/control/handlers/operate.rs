@@ -52,14 +52,14 @@ pub(in crate::control) async fn fdb_add(
     let remote = body.remote.as_deref().map(|text| ip("remote", text)).transpose()?;
     let added = app.handle.call(move |slow| {
         let id = bridge_id(slow, &bridge)?;
-        let port = slow.world.port_named(&body.port).and_then(|port| Some((port, slow.world.port(port)?)));
+        let port = slow.state.port_named(&body.port).and_then(|port| Some((port, slow.state.port(port)?)));
         let Some((number, port)) = port.filter(|(_, port)| port.bridge == id) else {
             return Err(Refused::not_found(format!("bridge {bridge} has no port named {}", body.port)));
         };
         let remote = match (&port.kind, remote) {
-            (PortKind::Vxlan(vxlan), Some(ip)) if vxlan.remotes.iter().any(|(r, _)| *r == ip) => remote,
-            (PortKind::Vxlan(vxlan), None) if vxlan.remotes.len() == 1 => Some(vxlan.remotes[0].0),
-            (PortKind::Vxlan(_), _) => {
+            (PortKind::Tunnel(vxlan), Some(ip)) if vxlan.remotes.iter().any(|(r, _)| *r == ip) => remote,
+            (PortKind::Tunnel(vxlan), None) if vxlan.remotes.len() == 1 => Some(vxlan.remotes[0].0),
+            (PortKind::Tunnel(_), _) => {
                 return Err(Refused::bad("remote: expected one of the vxlan port's remote_ip"));
             }
             (_, None) => None,

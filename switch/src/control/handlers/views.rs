@@ -237,7 +237,7 @@ pub(in crate::control) async fn megaflows(
     let limit = query.limit.unwrap_or(MEGAFLOWS);
     let rows = app.handle.call(move |slow| {
         let Some(name) = query.bridge else { return Ok(slow.megaflow_view(None, limit)) };
-        match slow.world.bridge_named(&name) {
+        match slow.state.bridge_named(&name) {
             Some(id) => Ok(slow.megaflow_view(Some(id), limit)),
             None => Err(Refused::not_found(format!("no bridge named {name}"))),
         }

@@ -1,4 +1,4 @@
-//! Ways that rules ask for, on a worker.
+//! Tunnel next hops that rules ask for, on a worker.
 
 use crate::rings::{Net, udp};
 use crate::{NEIGHBOURS, PEER, config, from_peer, ip, run_program};
@@ -9,11 +9,11 @@ use wire::encap::{EncapExt, EncapPatch};
 use wire::outer::parse_outer;
 
 #[test]
-fn a_way_follows_routes_and_neighbours_like_a_fixed_remote() {
+fn a_next_hop_follows_routes_and_neighbours_like_a_fixed_remote() {
     let mut net = Net::new(&config(&[r#"remote_ip = "flow", key = "flow""#], NEIGHBOURS, &["up"]));
     let vx = net.port("vx0");
     let send = |net: &mut Net, remote: &str, local: Option<&str>| {
-        let adjacency = net.slow.want_way(vx, ip(remote), local.map(ip)).expect("room");
+        let adjacency = net.slow.resolve_next_hop(vx, ip(remote), local.map(ip)).expect("room");
         let ops = [Op::Encap { adjacency, vni: 7, policy: Policy::default() }];
         run_program(net, "p1", &udp(2, 1, 1, 2, 0), &Program { ops: ops.into(), drop: DropReason::Rule })
     };
@@ -36,7 +36,7 @@ fn a_way_follows_routes_and_neighbours_like_a_fixed_remote() {
         assert!(send(&mut net, remote, local).is_empty(), "{remote} {local:?}");
     }
     assert_eq!(net.drops(DropReason::NoRoute), nowhere.len() as u64);
-    assert_eq!(net.slow.ways(), 3 + nowhere.len());
+    assert_eq!(net.slow.next_hops(), 3 + nowhere.len());
     // The neighbour is given up, and the packet with it.
     let start = std::time::Instant::now();
     while net.drops(DropReason::NeighbourFailed) == 0 {
@@ -78,7 +78,7 @@ fn rules_choose_remote_and_vni() {
     assert_eq!(header(tunnel[0]), (own6, peer6, 13));
     assert_eq!(net.drops(DropReason::TunnelRemoteUnset), 1);
     assert_eq!(net.drops(DropReason::TunnelKeyUnset), 1);
-    assert_eq!(net.slow.ways(), 3);
+    assert_eq!(net.slow.next_hops(), 3);
     let start = std::time::Instant::now();
     while net.drops(DropReason::NeighbourFailed) == 0 {
         net.run();
@@ -139,18 +139,18 @@ fn normal_learns_the_remote_behind_a_port_that_has_none_of_its_own() {
 }
 
 #[test]
-fn a_way_that_megaflows_use_stays_and_counts_no_packet_twice() {
+fn a_next_hop_that_megaflows_use_stays_and_counts_no_packet_twice() {
     let mut net = Net::new(&config(&[r#"remote_ip = "flow", key = 1"#], NEIGHBOURS, &["up"]));
     let rule = "in_port=p1,actions=set_field:192.168.1.2->tun_dst,output:vx0";
     net.set_rules("br0", &[rule]);
     assert_eq!(net.send("p1", &[udp(2, 1, 9, 1, 0)])["up"].len(), 1);
-    assert_eq!(net.slow.ways(), 1);
-    // Other rules: the megaflow goes by another way at once, and what it was told before is gone with its program.
+    assert_eq!(net.slow.next_hops(), 1);
+    // Other rules: the megaflow has another remote at once, and its old program is gone.
     net.set_rules("br0", &["in_port=p1,actions=set_field:2001:db8::2->tun_ipv6_dst,output:vx0"]);
     assert_eq!(header(&net.send("p1", &[udp(2, 1, 9, 1, 0)])["up"][0]).1, ip("2001:db8::2"));
-    assert_eq!(net.slow.ways(), 2);
+    assert_eq!(net.slow.next_hops(), 2);
     net.set_rules("br0", &[rule]);
     assert_eq!(header(&net.send("p1", &[udp(2, 1, 9, 1, 0)])["up"][0]).1, ip("192.168.1.2"));
-    assert_eq!(net.slow.ways(), 2, "and comes back to the one of before");
+    assert_eq!(net.slow.next_hops(), 2, "and comes back to the one of before");
     net.finish();
 }

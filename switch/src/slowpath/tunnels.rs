@@ -1,0 +1,104 @@
+//! The slow path's dealings with tunnels: what they ask for is done here, and what they depend on is told to them.
+
+use super::SlowPath;
+use crate::bridge::SwitchState;
+use crate::bridge::translate::{Dependency, TunnelNextHop};
+use crate::tunnel::next_hop::ProgramUse;
+use crate::tunnel::{Event, Tunnels};
+use datapath::message::Command;
+use flow::program::{AdjacencyId, BridgeId, PortId};
+use std::net::IpAddr;
+use std::time::Instant;
+use wire::addr::MacAddr;
+
+impl SlowPath {
+    /// Does something to the tunnels, and then what they want done.
+    pub(super) fn with_tunnels<R>(
+        &mut self,
+        work: impl FnOnce(&mut Tunnels<SwitchState>, &mut SwitchState, &mut ProgramUse) -> R,
+    ) -> R {
+        let result = work(&mut self.tunnels, &mut self.state, &mut self.programs.uses);
+        for event in self.tunnels.take_events() {
+            match event {
+                Event::Install(id, spec) => {
+                    for worker in &mut self.workers {
+                        worker.send(Command::DefineAdjacency(id, Box::new(spec.adjacency())));
+                    }
+                }
+                Event::Solicit(bridge, ip, known) => self.solicit(bridge, ip, known),
+            }
+        }
+        result
+    }
+
+    /// Brings everything that depends on the underlay up to date, if that has changed.
+    pub(super) fn settle_underlay(&mut self) {
+        if std::mem::take(&mut self.underlay_changed) {
+            self.rebuild_adjacencies();
+        }
+    }
+
+    /// Computes every adjacency anew, and tells workers about those that are different.
+    pub(super) fn rebuild_adjacencies(&mut self) {
+        let now = self.now();
+        self.with_tunnels(|tunnels, state, _| tunnels.rebuild_all(state, now));
+    }
+
+    /// The same for those whose packets an underlay bridge would treat differently.
+    pub(super) fn rebuild_dependents(&mut self, dependency: &Dependency) {
+        let now = self.now();
+        self.with_tunnels(|tunnels, state, _| tunnels.rebuild_dependents(state, dependency, now));
+    }
+
+    /// A worker holds packets for this adjacency.
+    pub(super) fn packet_waits(&mut self, id: AdjacencyId, now: Instant) {
+        self.with_tunnels(|tunnels, state, _| tunnels.packet_waits(state, id, now));
+    }
+
+    /// ARP or neighbour discovery says where an address is; `makes_entry` if it may be one that nobody asked for.
+    pub(super) fn learn_neighbour(
+        &mut self,
+        bridge: BridgeId,
+        ip: IpAddr,
+        mac: MacAddr,
+        makes_entry: bool,
+        now: Instant,
+    ) {
+        self.with_tunnels(|tunnels, state, _| {
+            tunnels.learn_neighbour(state, bridge, (ip, mac), makes_entry, now);
+        });
+    }
+
+    /// The adjacency of a tunnel port to a remote that rules have set, from the local address if they set that too; workers know it from here on. See [`Tunnels::resolve_next_hop`].
+    pub fn resolve_next_hop(
+        &mut self,
+        port: PortId,
+        remote: IpAddr,
+        local: Option<IpAddr>,
+    ) -> Option<AdjacencyId> {
+        let now = self.now();
+        self.with_tunnels(|tunnels, state, uses| {
+            tunnels.resolve_next_hop(state, uses, (port, remote, local), now)
+        })
+    }
+
+    /// Makes the adjacencies that a translation lacks; says whether there is one more.
+    pub(super) fn resolve_missing(&mut self, missing: &[TunnelNextHop]) -> bool {
+        let resolved = missing.iter().filter(|m| self.resolve_next_hop(m.port, m.remote, m.local).is_some());
+        // With none, there is no room for more.
+        resolved.count() > 0
+    }
+
+    /// Asks neighbours, and forgets them and next hops that nobody uses.
+    pub(super) fn tunnel_timers(&mut self, now: Instant) {
+        self.with_tunnels(|tunnels, state, uses| {
+            tunnels.poll_neighbours(state, now);
+            tunnels.expire_next_hops(state, uses, now);
+        });
+    }
+
+    /// Adjacencies that rules have asked for and that are still known.
+    pub fn next_hops(&self) -> usize {
+        self.tunnels.dynamic()
+    }
+}

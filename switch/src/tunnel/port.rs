@@ -1,0 +1,84 @@
+//! Tunnel ports: their options, their remotes, and what of both the datapath needs.
+
+use config::{Ext, Inheritable, LocalIp, RemoteIp, TunnelKey, VxlanOptions};
+use datapath::adjacency::Inherit;
+use datapath::termination::TunnelMatch;
+use flow::program::AdjacencyId;
+use rustc_hash::FxHashMap;
+use std::net::IpAddr;
+use wire::encap::EncapExt;
+
+/// TTL of an outer header with `ttl=inherit` when the inner frame is not IP, as in Open vSwitch.
+const DEFAULT_TTL: u8 = 64;
+
+/// A tunnel port.
+#[derive(Debug)]
+pub struct TunnelPort {
+    /// Its options.
+    pub options: VxlanOptions,
+    /// The adjacency of each of its fixed remotes.
+    pub remotes: Vec<(IpAddr, AdjacencyId)>,
+    /// Adjacencies that rules have asked for, of a port with `remote_ip=flow` or `local_ip=flow`: by remote and, where
+    /// rules set that, local address.
+    pub next_hops: FxHashMap<(IpAddr, Option<IpAddr>), AdjacencyId>,
+}
+
+impl TunnelPort {
+    /// A port that has no adjacency yet.
+    pub fn new(options: VxlanOptions) -> TunnelPort {
+        TunnelPort { options, remotes: Vec::new(), next_hops: FxHashMap::default() }
+    }
+
+    /// Whether rules choose a remote or a local address of it.
+    pub fn by_rules(&self) -> bool {
+        self.options.remote_ip == RemoteIp::Flow || self.options.local_ip == LocalIp::Flow
+    }
+
+    /// All its adjacencies.
+    pub fn adjacencies(&self) -> impl Iterator<Item = AdjacencyId> + '_ {
+        self.remotes.iter().map(|(_, id)| *id).chain(self.next_hops.values().copied())
+    }
+
+    /// The extension that it sends and receives.
+    pub fn extension(&self) -> EncapExt {
+        match self.options.ext {
+            None => EncapExt::None,
+            Some(Ext::Gbp) => EncapExt::Gbp,
+            Some(Ext::Gpe) => EncapExt::Gpe,
+        }
+    }
+
+    /// What it receives: one entry a remote.
+    pub fn matches(&self) -> Vec<TunnelMatch> {
+        let options = &self.options;
+        let vni = match options.in_key {
+            TunnelKey::Vni(vni) => Some(vni),
+            TunnelKey::Flow => None,
+        };
+        let local = match options.local_ip {
+            LocalIp::Addr(ip) => Some(ip),
+            LocalIp::Any | LocalIp::Flow => None,
+        };
+        let of = |remote| TunnelMatch { vni, remote, local, dst_port: options.dst_port };
+        match &options.remote_ip {
+            RemoteIp::Flow => vec![of(None)],
+            RemoteIp::Addrs(addrs) => addrs.iter().map(|ip| of(Some(*ip))).collect(),
+        }
+    }
+
+    /// Where outer TOS comes from.
+    pub fn tos(&self) -> Inherit {
+        match self.options.tos {
+            Inheritable::Value(tos) => Inherit::Fixed(tos),
+            Inheritable::Inherit => Inherit::FromInner(0),
+        }
+    }
+
+    /// Where outer TTL comes from.
+    pub fn ttl(&self) -> Inherit {
+        match self.options.ttl {
+            Inheritable::Value(ttl) => Inherit::Fixed(ttl),
+            Inheritable::Inherit => Inherit::FromInner(DEFAULT_TTL),
+        }
+    }
+}

@@ -1,0 +1,327 @@
+//! Adjacencies kept true: each is rebuilt whenever a route, a neighbour, an address or the underlay's forwarding
+//! changes.
+
+use super::adjacency::{Adjacencies, AdjacencySpec, ReachSpec, Remote, outputs, without_tunnels};
+use super::neighbour::{self, Need, NeighbourRow, Neighbours, State};
+use super::next_hop::ProgramUse;
+use super::port::TunnelPort;
+use super::route;
+use super::underlay::{Egress, Underlay};
+use config::{LocalIp, RemoteIp};
+use datapath::adjacency::Inherit;
+use flow::drop::DropReason;
+use flow::program::{AdjacencyId, BridgeId, PortId};
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::time::Instant;
+use wire::addr::MacAddr;
+use wire::encap::{EncapAddrs, EncapSpec};
+use wire::key::FlowKey;
+use wire::proto::{ETH_IPV4, ETH_IPV6, IP_UDP};
+
+/// What the owner of the tunnels has to do.
+#[derive(Debug, Clone)]
+pub enum Event {
+    /// Give every worker this adjacency.
+    Install(AdjacencyId, AdjacencySpec),
+    /// Ask on a bridge for an address, by ARP or neighbour discovery: at the MAC address when one is given, else all.
+    Solicit(BridgeId, IpAddr, Option<MacAddr>),
+}
+
+/// Everything about tunnels that changes by itself: adjacencies, neighbours, next hops that rules have asked for.
+#[derive(Debug)]
+pub struct Tunnels<U: Underlay> {
+    pub(super) adjacencies: Adjacencies<U::Dep>,
+    neighbours: BTreeMap<BridgeId, Neighbours>,
+    events: Vec<Event>,
+}
+
+impl<U: Underlay> Default for Tunnels<U> {
+    fn default() -> Self {
+        Tunnels { adjacencies: Adjacencies::default(), neighbours: BTreeMap::new(), events: Vec::new() }
+    }
+}
+
+/// The path to a remote over an underlay bridge.
+#[derive(Debug, Clone, Copy)]
+struct Path {
+    bridge: BridgeId,
+    addrs: EncapAddrs,
+    next_hop: IpAddr,
+}
+
+/// What was found out about a remote.
+struct Reached<Dep> {
+    spec: ReachSpec,
+    hop: Option<(BridgeId, IpAddr)>,
+    deps: Vec<Dep>,
+}
+
+impl<U: Underlay> Tunnels<U> {
+    /// What is to be done since the last call, in order.
+    pub fn take_events(&mut self) -> Vec<Event> {
+        std::mem::take(&mut self.events)
+    }
+
+    /// A remote.
+    pub fn remote(&self, id: AdjacencyId) -> Option<&Remote<U::Dep>> {
+        self.adjacencies.get(id)
+    }
+
+    /// Makes adjacencies for the fixed remotes of a tunnel port; false when there is no room for all of them.
+    /// The owner rebuilds them.
+    pub fn add_remotes(&mut self, underlay: &mut U, uses: &ProgramUse, id: PortId) -> bool {
+        let Some(port) = underlay.tunnel_port_mut(id) else { return false };
+        let remotes = port.options.remotes().to_vec();
+        remotes.into_iter().all(|ip| {
+            let adjacency = self.adjacencies.add(id, ip, None, uses);
+            port.remotes.extend(adjacency.map(|adjacency| (ip, adjacency)));
+            adjacency.is_some()
+        })
+    }
+
+    /// Computes every adjacency anew, and installs those that are different.
+    pub fn rebuild_all(&mut self, underlay: &U, now: Instant) {
+        for id in self.adjacencies.ids() {
+            self.rebuild(underlay, id, now);
+        }
+    }
+
+    /// The same for those whose packets go to this next hop.
+    pub fn rebuild_towards(&mut self, underlay: &U, bridge: BridgeId, ip: IpAddr, now: Instant) {
+        let concerned: Vec<AdjacencyId> = self.adjacencies.towards(bridge, ip).collect();
+        for id in concerned {
+            self.rebuild(underlay, id, now);
+        }
+    }
+
+    /// The same for those whose packets an underlay bridge would treat differently.
+    pub fn rebuild_dependents(&mut self, underlay: &U, dep: &U::Dep, now: Instant) {
+        for id in self.adjacencies.dependents(dep) {
+            self.rebuild(underlay, id, now);
+        }
+    }
+
+    /// The same for one.
+    pub(super) fn rebuild(&mut self, underlay: &U, id: AdjacencyId, now: Instant) {
+        let Some(remote) = self.adjacencies.get(id) else { return };
+        let Some(port) = underlay.tunnel_port(remote.port) else { return };
+        let Reached { spec, hop, deps } = self.reach(underlay, port, remote);
+        let changed = remote.installed.as_ref() != Some(&spec);
+        let was_resolving = matches!(remote.installed, Some(ReachSpec::Resolving(..)));
+        if changed {
+            let (tos, ttl) = (port.tos(), port.ttl());
+            let adjacency = AdjacencySpec { port: remote.port, reach: spec.clone(), tos, ttl };
+            self.events.push(Event::Install(id, adjacency));
+        }
+        self.adjacencies.set_hop(id, hop, deps);
+        if !changed {
+            return;
+        }
+        // Packets may already wait for the next hop of before; nobody but us knows that there is another now.
+        if let ReachSpec::Resolving(bridge, next_hop) = spec
+            && was_resolving
+        {
+            self.request(underlay, bridge, next_hop, now);
+        }
+        if let Some(remote) = self.adjacencies.get_mut(id) {
+            remote.installed = Some(spec);
+        }
+    }
+
+    /// Drops what packets still come for an adjacency, and gives its number back.
+    pub fn drop_adjacency(&mut self, id: AdjacencyId) {
+        let Some(remote) = self.adjacencies.get(id) else { return };
+        let reach = ReachSpec::Unreachable(DropReason::PortGone);
+        let (tos, ttl) = (Inherit::Fixed(0), Inherit::Fixed(0));
+        self.events.push(Event::Install(id, AdjacencySpec { port: remote.port, reach, tos, ttl }));
+        self.adjacencies.remove(id);
+    }
+
+    /// How packets get to a remote at this moment.
+    fn reach(&self, underlay: &U, port: &TunnelPort, remote: &Remote<U::Dep>) -> Reached<U::Dep> {
+        let options = &port.options;
+        let none = |spec| Reached { spec, hop: None, deps: Vec::new() };
+        let Some(path) = path(underlay, port, remote.ip, remote.local) else {
+            return none(ReachSpec::Unreachable(DropReason::NoRoute));
+        };
+        let hop = Some((path.bridge, path.next_hop));
+        let state = self.neighbours.get(&path.bridge).and_then(|n| n.state(path.next_hop));
+        let mac = match state {
+            Some(State::Permanent(mac) | State::Reachable(mac)) => mac,
+            Some(State::Failed) => {
+                return Reached { hop, ..none(ReachSpec::Unreachable(DropReason::NeighbourFailed)) };
+            }
+            Some(State::Incomplete) | None => {
+                return Reached { hop, ..none(ReachSpec::Resolving(path.bridge, path.next_hop)) };
+            }
+        };
+        let Some(network) = underlay.network(path.bridge) else {
+            return none(ReachSpec::Unreachable(DropReason::NoRoute));
+        };
+        let header = EncapSpec {
+            eth_src: network.mac,
+            eth_dst: mac,
+            vlan_tci: None,
+            addrs: path.addrs,
+            df: options.df_default,
+            udp_dst: options.dst_port,
+            // A port without a remote of its own does not say whether it runs over IPv6, where 0 is refused.
+            csum: options.csum
+                || matches!(path.addrs, EncapAddrs::V6(..)) && options.remote_ip == RemoteIp::Flow,
+            ext: port.extension(),
+        };
+        let Egress { program, deps } = underlay.egress(&outer_key(network.local, &header));
+        let ops = without_tunnels(&program.ops);
+        let spec = if outputs(&ops) > 0 {
+            ReachSpec::Ready(header, ops)
+        } else {
+            ReachSpec::Unreachable(program.ends_in().unwrap_or(program.drop))
+        };
+        Reached { spec, hop, deps }
+    }
+
+    /// A worker holds packets for this adjacency: finds out where its next hop is.
+    pub fn packet_waits(&mut self, underlay: &U, id: AdjacencyId, now: Instant) {
+        let Some((bridge, next_hop)) = self.adjacencies.get(id).and_then(|remote| remote.hop) else { return };
+        self.request(underlay, bridge, next_hop, now);
+        // The answer may have come between the worker's question and now.
+        self.rebuild(underlay, id, now);
+    }
+
+    fn request(&mut self, underlay: &U, bridge: BridgeId, next_hop: IpAddr, now: Instant) {
+        if let Some(event) = self.neighbours.entry(bridge).or_default().request(next_hop, now) {
+            self.neighbour_event(underlay, bridge, event, now);
+        }
+    }
+
+    /// ARP or neighbour discovery on a bridge says where an address is; see [`Neighbours::learn`].
+    pub fn learn_neighbour(
+        &mut self,
+        underlay: &U,
+        bridge: BridgeId,
+        (ip, mac): (IpAddr, MacAddr),
+        solicited: bool,
+        now: Instant,
+    ) {
+        let table = self.neighbours.entry(bridge).or_default();
+        if let Some(event) = table.learn(ip, mac, solicited, now) {
+            self.neighbour_event(underlay, bridge, event, now);
+        }
+    }
+
+    fn neighbour_event(&mut self, underlay: &U, bridge: BridgeId, event: neighbour::Event, now: Instant) {
+        match event {
+            // Headers are made for next hops only; other neighbours have merely asked for us.
+            neighbour::Event::Changed(ip) => self.rebuild_towards(underlay, bridge, ip, now),
+            neighbour::Event::Solicit(ip, known) => self.events.push(Event::Solicit(bridge, ip, known)),
+        }
+    }
+
+    /// The MAC address of a neighbour, if it is known.
+    pub fn neighbour_mac(&self, bridge: BridgeId, ip: IpAddr) -> Option<MacAddr> {
+        self.neighbours.get(&bridge)?.state(ip)?.mac()
+    }
+
+    /// Sets a static neighbour. The owner rebuilds what leads there.
+    pub fn set_neighbour(&mut self, bridge: BridgeId, ip: IpAddr, mac: MacAddr, now: Instant) {
+        self.neighbours.entry(bridge).or_default().set(ip, mac, now);
+    }
+
+    /// Forgets a neighbour, static or not. The owner rebuilds what leads there.
+    pub fn remove_neighbour(&mut self, bridge: BridgeId, ip: IpAddr) {
+        if let Some(table) = self.neighbours.get_mut(&bridge) {
+            table.remove(ip);
+        }
+    }
+
+    /// Forgets what a bridge (or every one) has resolved; returns how many those were. The owner rebuilds.
+    pub fn flush_neighbours(&mut self, bridge: Option<BridgeId>) -> usize {
+        let tables = self.neighbours.iter_mut().filter(|(id, _)| bridge.is_none_or(|b| b == **id));
+        tables.map(|(_, table)| table.flush().len()).sum()
+    }
+
+    /// Forgets a bridge that goes.
+    pub fn remove_bridge(&mut self, bridge: BridgeId) {
+        self.neighbours.remove(&bridge);
+    }
+
+    /// The neighbours of all bridges, or of one.
+    pub fn neighbours(&self, only: Option<BridgeId>, now: Instant) -> Vec<(BridgeId, NeighbourRow)> {
+        let tables = self.neighbours.iter().filter(|(id, _)| only.is_none_or(|o| o == **id));
+        tables.flat_map(|(id, table)| table.rows(now).into_iter().map(|row| (*id, row))).collect()
+    }
+
+    /// Asks for and forgets neighbours as time passes.
+    pub fn poll_neighbours(&mut self, underlay: &U, now: Instant) {
+        let bridges: Vec<BridgeId> = self.neighbours.keys().copied().collect();
+        for bridge in bridges {
+            let Some(mut table) = self.neighbours.remove(&bridge) else { continue };
+            let events = table.poll(now, |ip| self.need(bridge, ip));
+            self.neighbours.insert(bridge, table);
+            for event in events {
+                self.neighbour_event(underlay, bridge, event, now);
+            }
+        }
+    }
+
+    /// What tunnels want of the neighbour `ip` on this bridge.
+    fn need(&self, bridge: BridgeId, ip: IpAddr) -> Need {
+        let mut need = Need::Nothing;
+        for id in self.adjacencies.towards(bridge, ip) {
+            need = Need::Address;
+            let installed = self.adjacencies.get(id).and_then(|remote| remote.installed.as_ref());
+            // More than one output: the bridge does not know behind which of its ports the next hop is.
+            if matches!(installed, Some(ReachSpec::Ready(_, ops)) if outputs(ops) > 1) {
+                return Need::Probe;
+            }
+        }
+        need
+    }
+}
+
+/// Route and source address to a remote, over whichever underlay has one. One of our own addresses is
+/// no remote: a packet to it would come back for ever. Nor is a group: rules can ask for one.
+fn path<U: Underlay>(underlay: &U, port: &TunnelPort, to: IpAddr, local: Option<IpAddr>) -> Option<Path> {
+    let broadcast = matches!(to, IpAddr::V4(ip) if ip.is_broadcast());
+    if to.is_multicast() || to.is_unspecified() || broadcast {
+        return None;
+    }
+    let local = match port.options.local_ip {
+        LocalIp::Addr(local) => Some(local),
+        LocalIp::Any | LocalIp::Flow => local,
+    };
+    underlay.networks().filter(|network| !network.owns(to)).find_map(|network| {
+        let hop = route::lookup(network.addresses, network.routes, to)?;
+        let source = match local {
+            Some(local) if !network.owns(local) => return None,
+            Some(local) => local,
+            None => hop.source,
+        };
+        let addrs = EncapAddrs::new(source, to)?;
+        Some(Path { bridge: network.bridge, addrs, next_hop: hop.next_hop })
+    })
+}
+
+/// The key of a tunnel packet that leaves by an underlay bridge's LOCAL port.
+fn outer_key(local: PortId, header: &EncapSpec) -> FlowKey {
+    let mut key = FlowKey {
+        in_port: local.0.into(),
+        dl_src: header.eth_src,
+        dl_dst: header.eth_dst,
+        nw_proto: IP_UDP,
+        tp_dst: header.udp_dst.into(),
+        ..FlowKey::ZERO
+    };
+    match header.addrs {
+        EncapAddrs::V4(src, dst) => {
+            key.dl_type = ETH_IPV4.into();
+            (key.nw_src, key.nw_dst) = (u32::from(src).into(), u32::from(dst).into());
+        }
+        EncapAddrs::V6(src, dst) => {
+            key.dl_type = ETH_IPV6.into();
+            (key.ipv6_src, key.ipv6_dst) = (src.octets(), dst.octets());
+        }
+    }
+    key
+}
