@@ -38,6 +38,11 @@ uint16_t vxs_pktmbuf_data_room(struct rte_mempool *pool)
 	return rte_pktmbuf_data_room_size(pool);
 }
 
+unsigned int vxs_mempool_common_count(const struct rte_mempool *pool)
+{
+	return rte_mempool_get_ops(pool->ops_index)->get_count(pool);
+}
+
 unsigned int vxs_ring_enqueue_burst(struct rte_ring *ring, void *const *objects, unsigned int count)
 {
 	return rte_ring_enqueue_burst(ring, objects, count, NULL);

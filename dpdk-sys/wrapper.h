@@ -27,6 +27,9 @@ void vxs_pktmbuf_free(struct rte_mbuf *mbuf);
 int vxs_pktmbuf_linearize(struct rte_mbuf *mbuf);
 uint16_t vxs_pktmbuf_data_room(struct rte_mempool *pool);
 
+/* Mbufs in the pool's common store, past the lcores' caches. */
+unsigned int vxs_mempool_common_count(const struct rte_mempool *pool);
+
 unsigned int vxs_ring_enqueue_burst(struct rte_ring *ring, void *const *objects, unsigned int count);
 unsigned int vxs_ring_dequeue_burst(struct rte_ring *ring, void **objects, unsigned int count);
 unsigned int vxs_ring_count(const struct rte_ring *ring);

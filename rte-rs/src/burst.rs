@@ -73,6 +73,17 @@ impl<const N: usize> Burst<N> {
         unsafe { self.mbufs[last].assume_init_read() }
     }
 
+    /// Takes the mbuf at `index`; those behind it move up.
+    ///
+    /// # Panics
+    /// When `index` is not below the length, as slice indexing does.
+    pub fn remove(&mut self, index: usize) -> Mbuf {
+        self[index..].rotate_left(1);
+        self.len -= 1;
+        // SAFETY: it was below the length, hence initialised, and is now above it: read once.
+        unsafe { self.mbufs[self.len].assume_init_read() }
+    }
+
     /// Takes all mbufs, in order, by value. Those that the iterator did not yet give out are freed with it.
     #[inline(always)]
     pub fn drain(&mut self) -> Drain<'_> {

@@ -1,53 +1,14 @@
 //! The environment abstraction layer: DPDK's start and end.
 
+use crate::alive::{Alive, Phase, state};
 use crate::error::{Errno, Error};
 use crate::lcore::{self, Lcore};
+use crate::mempool;
 use dpdk_sys as sys;
 use std::ffi::{CString, c_char};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// Where EAL is in its life, and how many objects live in its memory.
-struct State {
-    phase: Phase,
-    live: usize,
-}
-
-#[derive(PartialEq, Eq)]
-enum Phase {
-    Before,
-    Running,
-    After,
-}
-
-static STATE: Mutex<State> = Mutex::new(State { phase: Phase::Before, live: 0 });
 static EAL: Eal = Eal { lcores_taken: AtomicBool::new(false) };
-
-fn state() -> MutexGuard<'static, State> {
-    // The state is consistent after every statement, so a panic elsewhere does not spoil it.
-    STATE.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Proof that EAL runs, held by whatever lives in its memory: [`Eal::cleanup`] unmaps that.
-pub(crate) struct Alive(());
-
-impl Alive {
-    /// Fails before [`Eal::init`] and after [`Eal::cleanup`].
-    pub(crate) fn new() -> Result<Alive, Error> {
-        let mut state = state();
-        if state.phase != Phase::Running {
-            return Err(Error::NotInitialised);
-        }
-        state.live += 1;
-        Ok(Alive(()))
-    }
-}
-
-impl Drop for Alive {
-    fn drop(&mut self) {
-        state().live -= 1;
-    }
-}
 
 /// The running EAL. There is one a process; every other object of this crate needs it to run.
 pub struct Eal {
@@ -130,6 +91,7 @@ impl Eal {
     /// [`Error::StillInUse`] while a pool, port, ring or running lcore exists: their memory would vanish under
     /// them. A pool that was leaked because mbufs were missing counts. [`Error::NotInitialised`] the second time.
     pub fn cleanup(&self) -> Result<(), Error> {
+        mempool::free_parked();
         let mut state = state();
         if state.phase != Phase::Running {
             return Err(Error::NotInitialised);

@@ -1,10 +1,11 @@
 //! Lcores: EAL's threads, each pinned to its CPUs.
 
-use crate::eal::Alive;
+use crate::alive::Alive;
 use dpdk_sys as sys;
 use std::any::Any;
 use std::ffi::{c_int, c_void};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{Ordering, fence};
 use std::sync::mpsc::{Receiver, sync_channel};
 
 /// A worker lcore on which nothing runs: the sole right to launch something there. Not `Clone`.
@@ -37,6 +38,23 @@ pub fn lcore_id() -> Option<u32> {
     // SAFETY: reads a thread-local integer; needs no EAL.
     let id = unsafe { sys::vxs_lcore_id() };
     (id < sys::RTE_MAX_LCORE).then_some(id)
+}
+
+/// Whether no function runs on an lcore, or it is this thread. What it wrote before is seen then. EAL does not know
+/// what the main lcore does.
+pub(crate) fn is_idle(lcore: u32) -> bool {
+    if lcore_id() == Some(lcore) {
+        return true;
+    }
+    // SAFETY: reads EAL's tables, which are there before EAL runs and after; the id is below RTE_MAX_LCORE.
+    let idle = unsafe {
+        lcore < sys::RTE_MAX_LCORE
+            && lcore != sys::rte_get_main_lcore()
+            && sys::rte_eal_get_lcore_state(lcore) == sys::WAIT
+    };
+    // EAL stores the state after the function with release order, and reads it here without an order.
+    fence(Ordering::Acquire);
+    idle
 }
 
 pub(crate) fn socket(lcore: u32) -> u32 {

@@ -55,15 +55,20 @@
 //! }
 //! ```
 
+mod alive;
 pub mod burst;
+mod device;
 pub mod eal;
 pub mod error;
+mod ethdev;
 pub mod lcore;
 pub mod mbuf;
 pub mod mempool;
 pub mod port;
 pub mod queue;
 pub mod ring;
+#[cfg(test)]
+mod testing;
 pub mod time;
 
 pub use burst::Burst;

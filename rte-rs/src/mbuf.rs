@@ -5,10 +5,10 @@
 //! `pkt_len` is the sum of all `data_len`, `nb_segs` counts the chain.
 
 use crate::error::Error;
-use crate::mempool::Mempool;
 use crate::time;
 use dpdk_sys as sys;
 use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU16, Ordering};
 
 /// [`Mbuf::ol_flags`]: [`Mbuf::rss_hash`] holds.
 pub const RX_RSS_HASH: u64 = sys::VXS_MBUF_F_RX_RSS_HASH;
@@ -16,8 +16,8 @@ pub const RX_RSS_HASH: u64 = sys::VXS_MBUF_F_RX_RSS_HASH;
 /// A packet, exclusively owned. Dropping it gives it back to its pool; free many at once through
 /// [`crate::Burst`], which is cheaper.
 ///
-/// Exclusive means that nothing else reads or writes the buffer: nothing in this crate raises reference counts, and
-/// drivers hand over mbufs for good.
+/// Exclusive means that nothing else reads or writes the buffer: nothing in this crate raises reference counts, drivers
+/// hand over mbufs for good, and what a driver may have handed to several ports is copied when it is received.
 #[repr(transparent)]
 pub struct Mbuf {
     raw: NonNull<sys::rte_mbuf>,
@@ -43,6 +43,12 @@ impl Mbuf {
         let raw = self.raw;
         std::mem::forget(self);
         raw
+    }
+
+    /// For DPDK's functions that only read it.
+    #[inline(always)]
+    pub(crate) fn as_ptr(&self) -> *const sys::rte_mbuf {
+        self.raw.as_ptr()
     }
 
     #[inline(always)]
@@ -93,9 +99,14 @@ impl Mbuf {
     /// The bytes segment by segment; their lengths add up to [`Mbuf::len`].
     #[inline]
     pub fn segments(&self) -> impl Iterator<Item = &[u8]> {
+        self.headers().map(segment_data)
+    }
+
+    /// The segments' headers.
+    #[inline]
+    fn headers(&self) -> impl Iterator<Item = &sys::rte_mbuf> {
         // SAFETY: `next` is null or a segment of the chain, which lives as long as the first one.
         std::iter::successors(Some(self.header()), |segment| unsafe { segment.next.as_ref() })
-            .map(segment_data)
     }
 
     /// Number of segments, 1 for all but large packets on ports that scatter.
@@ -203,6 +214,28 @@ impl Mbuf {
         }
     }
 
+    /// Adds the segments of `tail` behind its own. What `tail` says of its packet (port, offloads) is forgotten.
+    ///
+    /// # Errors
+    /// Gives `tail` back when the chain would have more than 65,535 segments or more than 4 GiB.
+    pub fn chain(&mut self, tail: Mbuf) -> Result<(), Mbuf> {
+        let (count, len) = (tail.segment_count(), tail.len());
+        let header = self.header();
+        let (Some(count), Some(len)) = (header.nb_segs.checked_add(count), header.pkt_len.checked_add(len))
+        else {
+            return Err(tail);
+        };
+        let mut last = self.last();
+        let tail = tail.into_raw();
+        // SAFETY: `last` is a segment of this chain, exclusively ours, and the last: it has no next one. `tail` is
+        // owned by nobody but this chain from here on.
+        unsafe { last.as_mut().next = tail.as_ptr() };
+        let header = self.header_mut();
+        header.nb_segs = count;
+        header.pkt_len = len;
+        Ok(())
+    }
+
     /// Removes `n` bytes from the start; false, and nothing done, when the first segment has fewer.
     #[inline(always)]
     #[must_use = "false means that nothing was removed"]
@@ -258,25 +291,18 @@ impl Mbuf {
         (header.ol_flags & RX_RSS_HASH != 0).then_some(unsafe { header.__bindgen_anon_2.hash.rss })
     }
 
-    /// Whether the first segment's buffer is its own and has one reference. True for everything that came from
-    /// [`Mempool::alloc`]; a driver may deliver otherwise.
-    #[inline(always)]
-    pub fn is_direct_and_unshared(&self) -> bool {
-        let header = self.header();
-        header.refcnt == 1 && header.ol_flags & (sys::VXS_MBUF_F_INDIRECT | sys::VXS_MBUF_F_EXTERNAL) == 0
-    }
-
-    /// A copy of bytes and metadata out of `pool`, in as many segments as it takes; `None` when the pool is
-    /// exhausted or its buffers are shorter than this packet's headroom.
-    pub fn copy_to(&self, pool: &Mempool) -> Option<Mbuf> {
-        // rte_pktmbuf_copy keeps the headroom and does not check it against a smaller buffer.
-        if self.headroom() >= usize::from(pool.data_room()) {
-            return None;
-        }
-        // SAFETY: a valid mbuf, only read, and a pool that exists.
-        let copy = unsafe { sys::rte_pktmbuf_copy(self.raw.as_ptr(), pool.raw(), 0, u32::MAX) };
-        // SAFETY: a fresh mbuf that nobody else has.
-        NonNull::new(copy).map(|copy| unsafe { Mbuf::from_raw(copy) })
+    /// Whether nobody else has any of the packet's segments or their buffers. Always so for an [`Mbuf`]; asked of what
+    /// a driver delivers.
+    pub(crate) fn is_unshared(&self) -> bool {
+        self.headers().all(|segment| {
+            let external = segment.ol_flags & sys::VXS_MBUF_F_EXTERNAL != 0;
+            // SAFETY: a segment with an external buffer has the count of those that use it.
+            let alone =
+                || unsafe { segment.shinfo.as_ref() }.is_some_and(|shared| users(&shared.refcnt) == 1);
+            users(&segment.refcnt) == 1
+                && segment.ol_flags & sys::VXS_MBUF_F_INDIRECT == 0
+                && (!external || alone())
+        })
     }
 
     /// Fetches the header's first cache line, which everything but `tailroom` of a chain needs.
@@ -336,6 +362,12 @@ fn segment_data(segment: &sys::rte_mbuf) -> &[u8] {
     // SAFETY: data_off + data_len <= buf_len, so the range lies in the buffer, which is mapped, initialised (EAL
     // zeroes its memory) and lives as long as the segment.
     unsafe { std::slice::from_raw_parts(data_start(segment), segment.data_len.into()) }
+}
+
+/// A reference count, which others may lower meanwhile. When it is 1, what they did before is seen.
+fn users(count: &u16) -> u16 {
+    // SAFETY: DPDK, too, reads and writes the count as an atomic integer; it lives as long as the reference.
+    unsafe { AtomicU16::from_ptr(std::ptr::from_ref(count).cast_mut()) }.load(Ordering::Acquire)
 }
 
 #[inline(always)]

@@ -1,15 +1,15 @@
 //! Mempools: where mbufs come from and go back to.
 
+use crate::alive::Alive;
 use crate::burst::Burst;
-use crate::eal::Alive;
 use crate::error::{Errno, Error, c_string};
+use crate::lcore;
 use crate::mbuf::Mbuf;
 use dpdk_sys as sys;
 use std::mem::ManuallyDrop;
 use std::ptr::NonNull;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Bytes in front of the data of a fresh mbuf (`RTE_PKTMBUF_HEADROOM`).
 pub const HEADROOM: u16 = sys::RTE_PKTMBUF_HEADROOM as u16;
@@ -29,28 +29,39 @@ pub fn leaked() -> u64 {
     LEAKED.load(Ordering::Relaxed)
 }
 
+/// Pools without a handle that could not be freed yet, see [`Pool::at_rest`]. They are tried again whenever a pool is
+/// made or goes, and by [`crate::Eal::cleanup`].
+static PARKED: Mutex<Vec<Pool>> = Mutex::new(Vec::new());
+
 /// A handle of a pool of mbufs; clones are handles of the same pool. Every port that receives into the pool
 /// holds one too.
 ///
-/// When the last handle goes, the pool is freed if it is full. Otherwise somebody still holds its mbufs: it is
-/// leaked, counted in [`leaked`] and reported on stderr.
+/// After the last handle went, the pool is freed as soon as every mbuf is in it and no lcore can still be putting one
+/// back. If mbufs are missing when the last handle goes, somebody still holds them: they are counted in [`leaked`] and
+/// reported on stderr, and the pool stays until they came back.
 #[derive(Clone)]
 pub struct Mempool {
     inner: Arc<Inner>,
 }
 
+/// What [`Mempool`]'s handles share.
 struct Inner {
+    pool: ManuallyDrop<Pool>,
+    data_room: u16,
+}
+
+/// A pool that exists. Freed by hand: it must outlive its mbufs, and EAL must outlive it.
+struct Pool {
     raw: NonNull<sys::rte_mempool>,
     name: String,
-    data_room: u16,
-    alive: ManuallyDrop<Alive>,
+    _alive: Alive,
 }
 
 // SAFETY: a pool made with flags 0 takes multi-producer, multi-consumer access; per-lcore caches are indexed by
 // the calling thread's own lcore id, and threads that are no lcores go past them.
-unsafe impl Send for Inner {}
+unsafe impl Send for Pool {}
 // SAFETY: as for Send.
-unsafe impl Sync for Inner {}
+unsafe impl Sync for Pool {}
 
 impl Mempool {
     /// Makes a pool of `count` mbufs (best 2^n - 1) with `data_room` bytes each, [`HEADROOM`] included, and a cache
@@ -68,6 +79,7 @@ impl Mempool {
         socket: i32,
     ) -> Result<Mempool, Error> {
         let text = c_string("mempool name", name, MAX_NAME)?;
+        free_parked();
         let alive = Alive::new()?;
         let refused = |reason| Error::Create { what: "mempool", name: name.to_owned(), reason };
         if data_room <= HEADROOM {
@@ -77,13 +89,13 @@ impl Mempool {
         let raw =
             unsafe { sys::rte_pktmbuf_pool_create(text.as_ptr(), count, cache_size, 0, data_room, socket) };
         let raw = NonNull::new(raw).ok_or_else(|| refused(Errno::last()))?;
-        let alive = ManuallyDrop::new(alive);
-        Ok(Mempool { inner: Arc::new(Inner { raw, name: name.to_owned(), data_room, alive }) })
+        let pool = ManuallyDrop::new(Pool { raw, name: name.to_owned(), _alive: alive });
+        Ok(Mempool { inner: Arc::new(Inner { pool, data_room }) })
     }
 
     /// The pool's name.
     pub fn name(&self) -> &str {
-        &self.inner.name
+        &self.inner.pool.name
     }
 
     /// An empty mbuf with [`HEADROOM`] bytes of headroom, or `None` when the pool is exhausted.
@@ -121,13 +133,12 @@ impl Mempool {
 
     /// Mbufs in the pool when it is full.
     pub fn capacity(&self) -> u32 {
-        // SAFETY: the pool exists, and its size does not change.
-        unsafe { (*self.raw()).size }
+        self.inner.pool.size()
     }
 
     /// Mbufs that are in the pool now, those in lcores' caches included. Exact when no thread allocates or frees.
     pub fn available(&self) -> u32 {
-        self.inner.available()
+        self.inner.pool.available()
     }
 
     /// Mbufs that are out of the pool now. Exact when no thread allocates or frees.
@@ -141,37 +152,92 @@ impl Mempool {
     }
 
     pub(crate) fn raw(&self) -> *mut sys::rte_mempool {
-        self.inner.raw.as_ptr()
+        self.inner.pool.raw.as_ptr()
     }
 }
 
-impl Inner {
+impl Pool {
+    fn size(&self) -> u32 {
+        // SAFETY: the pool exists, and its size does not change.
+        unsafe { self.raw.as_ref() }.size
+    }
+
     fn available(&self) -> u32 {
         // SAFETY: the pool exists; the function only reads counts.
         unsafe { sys::rte_mempool_avail_count(self.raw.as_ptr()) }
     }
+
+    /// Whether every mbuf is in the pool and nobody is still busy putting it there. With all of them at home and no
+    /// handle to take one out, nothing touches the pool again.
+    ///
+    /// The common store counts an mbuf by the last write of a put. The cache of an lcore counts it before the mbuf is
+    /// stored, so it is believed only when that lcore runs nothing, or is this thread.
+    fn at_rest(&self) -> bool {
+        // SAFETY: the pool exists; the function only reads counts.
+        let common = unsafe { sys::vxs_mempool_common_count(self.raw.as_ptr()) };
+        let cached = |id: u32| {
+            // SAFETY: a pool has a cache for each possible lcore, or of size 0 and none; an idle lcore does not write.
+            unsafe {
+                let pool = self.raw.as_ref();
+                if pool.cache_size == 0 { 0 } else { (*pool.local_cache.add(id as usize)).len }
+            }
+        };
+        let idle = (0..sys::RTE_MAX_LCORE).filter(|id| lcore::is_idle(*id));
+        common + idle.map(cached).sum::<u32>() == self.size()
+    }
+
+    /// Frees the pool, or gives it back when it is not at rest.
+    fn free(self) -> Result<(), Pool> {
+        if !self.at_rest() {
+            return Err(self);
+        }
+        // SAFETY: there is no handle, and nothing touches a pool at rest any more.
+        unsafe { sys::rte_mempool_free(self.raw.as_ptr()) };
+        Ok(())
+    }
+}
+
+fn parked() -> MutexGuard<'static, Vec<Pool>> {
+    // Consistent after every statement, so a panic elsewhere does not spoil it.
+    PARKED.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Frees the pools without a handle that have come to rest.
+pub(crate) fn free_parked() {
+    let mut parked = parked();
+    let waiting = std::mem::take(&mut *parked);
+    parked.extend(waiting.into_iter().filter_map(|pool| pool.free().err()));
 }
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        // SAFETY: the pool exists, and its size does not change.
-        let size = unsafe { self.raw.as_ref() }.size;
-        let mut missing = size.saturating_sub(self.available());
-        if missing == 0 && size > 0 {
-            // The count is read from other lcores' caches, which raise it a moment before they store the pointer.
-            // With no handle left nothing allocates, so after a pause long against that a full pool is at rest.
-            std::thread::sleep(Duration::from_millis(1));
-            missing = size.saturating_sub(self.available());
-        }
-        if missing == 0 {
-            // SAFETY: the last handle is going and every mbuf is in the pool, so nothing refers to it any more.
-            unsafe { sys::rte_mempool_free(self.raw.as_ptr()) };
-            // SAFETY: dropped once, here. In the other case it stays, as the pool does: EAL must not be unmapped.
-            unsafe { ManuallyDrop::drop(&mut self.alive) };
-        } else {
+        // SAFETY: taken once, here.
+        let pool = unsafe { ManuallyDrop::take(&mut self.pool) };
+        let Err(pool) = pool.free() else { return };
+        let size = pool.size();
+        // Zero when the mbufs are in the cache of an lcore that runs.
+        let missing = size.saturating_sub(pool.available());
+        if missing > 0 {
             LEAKED.fetch_add(u64::from(missing), Ordering::Relaxed);
-            eprintln!("mempool {:?} is leaked: {missing} of its {size} mbufs did not come back", self.name);
+            eprintln!("mempool {:?} is leaked: {missing} of its {size} mbufs did not come back", pool.name);
         }
+        parked().push(pool);
+        free_parked();
+    }
+}
+
+impl Mbuf {
+    /// A copy of bytes and metadata out of `pool`, in as many segments as it takes; `None` when the pool is
+    /// exhausted or its buffers are shorter than this packet's headroom.
+    pub fn copy_to(&self, pool: &Mempool) -> Option<Mbuf> {
+        // rte_pktmbuf_copy keeps the headroom and does not check it against a smaller buffer.
+        if self.headroom() >= usize::from(pool.data_room()) {
+            return None;
+        }
+        // SAFETY: a valid mbuf, only read, and a pool that exists.
+        let copy = unsafe { sys::rte_pktmbuf_copy(self.as_ptr(), pool.raw(), 0, u32::MAX) };
+        // SAFETY: a fresh mbuf that nobody else has.
+        NonNull::new(copy).map(|copy| unsafe { Mbuf::from_raw(copy) })
     }
 }
 

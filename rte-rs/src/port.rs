@@ -1,27 +1,20 @@
 //! Ethernet ports: finding and starting them.
 
-mod device;
 mod handle;
 
+pub use crate::device::Release;
+pub use crate::ethdev::{MAX_PORTS, PortId, by_name, list};
 pub use handle::{Link, PortHandle, Stats};
 
+use crate::alive::Alive;
+use crate::device::{Device, registry};
 use crate::error::{Errno, Error, c_string};
+use crate::ethdev::check;
 use crate::mempool::Mempool;
-use crate::queue::{RxQueue, TxQueue};
-use crate::ring::Ring;
-use crate::time;
-pub(crate) use device::{Device, registry};
-use device::{Registry, check};
+use crate::queue::{self, RxQueue, TxQueue};
 use dpdk_sys as sys;
 use std::ffi::CStr;
 use std::sync::Arc;
-
-/// Largest number of ports in a process (`RTE_MAX_ETHPORTS`).
-pub const MAX_PORTS: usize = sys::RTE_MAX_ETHPORTS as usize;
-
-/// The number of an ethdev. Numbers are reused after a device is removed; the name tells devices apart.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub struct PortId(pub(crate) u16);
 
 /// What a device is and can do (`rte_eth_dev_info`).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,19 +37,6 @@ pub struct PortInfo {
     pub rx_offloads: u64,
     /// TX offloads (`RTE_ETH_TX_OFFLOAD_*`).
     pub tx_offloads: u64,
-}
-
-/// What happens to a port when its handle and all its queues are gone. It is stopped in every case: `net_pcap`
-/// writes its files then.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub enum Release {
-    /// Stop, close, and remove the device, so that its name can be probed again.
-    #[default]
-    Remove,
-    /// Stop and close. The ethdev is gone; its device stays known to EAL.
-    Close,
-    /// Only stop: the port can be started again.
-    Stop,
 }
 
 /// How to run a port. Nothing that a device lacks is required of it.
@@ -116,7 +96,7 @@ impl PortConfig {
 pub fn probe(devargs: &str) -> Result<Vec<PortId>, Error> {
     let text = c_string("device arguments", devargs, 4096)?;
     let registry = registry();
-    let alive = crate::eal::Alive::new()?;
+    let alive = Alive::new()?;
     let before = list();
     // SAFETY: EAL runs (`alive`), the text is copied, and the lock keeps other probes and removals out.
     let code = unsafe { sys::rte_dev_probe(text.as_ptr()) };
@@ -138,64 +118,18 @@ pub fn probe(devargs: &str) -> Result<Vec<PortId>, Error> {
     Ok(ports)
 }
 
-/// The port of this name, whether EAL (`--vdev`, `-a`) or [`probe`] made it.
-///
-/// # Errors
-/// [`Error::UnknownPort`]; [`Error::BadString`]; [`Error::NotInitialised`].
-pub fn by_name(name: &str) -> Result<PortId, Error> {
-    let text = c_string("port name", name, sys::RTE_ETH_NAME_MAX_LEN as usize - 1)?;
-    let _alive = crate::eal::Alive::new()?;
-    let mut id = 0;
-    // SAFETY: EAL runs (`_alive`); `id` is written on success only.
-    match unsafe { sys::rte_eth_dev_get_port_by_name(text.as_ptr(), &raw mut id) } {
-        0 => Ok(PortId(id)),
-        _ => Err(Error::UnknownPort { name: name.to_owned() }),
-    }
-}
-
-/// All ports there are, in order of number; none before EAL runs.
-pub fn list() -> Vec<PortId> {
-    let Ok(_alive) = crate::eal::Alive::new() else { return Vec::new() };
-    // SAFETY: EAL runs (`_alive`); reads the table of ethdevs.
-    let next = |id: u16| unsafe { sys::rte_eth_find_next(id) };
-    std::iter::successors(Some(next(0)), |&id| Some(next(id + 1)))
-        .take_while(|&id| usize::from(id) < MAX_PORTS)
-        .map(PortId)
-        .collect()
-}
-
 impl PortId {
-    /// The number, as in [`crate::Mbuf::port`].
-    #[inline(always)]
-    pub fn number(self) -> u16 {
-        self.0
-    }
-
-    /// The ethdev's name, for example `net_tap0`; `port N` when there is none (any more).
-    pub fn name(self) -> String {
-        let mut name = [0; sys::RTE_ETH_NAME_MAX_LEN as usize];
-        // SAFETY: writes at most RTE_ETH_NAME_MAX_LEN bytes with the NUL, the buffer's size; checks the number.
-        let code = unsafe { sys::rte_eth_dev_get_name_by_port(self.0, name.as_mut_ptr()) };
-        if code != 0 {
-            return format!("port {}", self.0);
-        }
-        // SAFETY: written above, with its NUL.
-        unsafe { CStr::from_ptr(name.as_ptr()) }.to_string_lossy().into_owned()
-    }
-
     /// What the device is and can do.
     ///
     /// # Errors
     /// [`Error::Port`] when there is no such port; [`Error::NotInitialised`].
     pub fn info(self) -> Result<PortInfo, Error> {
-        let _alive = crate::eal::Alive::new()?;
+        let _alive = Alive::new()?;
         // Keeps the device from being removed meanwhile.
         let _registry = registry();
         let info = self.dev_info()?;
-        // SAFETY: a driver's name is a static string.
-        let driver = unsafe { CStr::from_ptr(info.driver_name) };
         Ok(PortInfo {
-            driver: driver.to_string_lossy().into_owned(),
+            driver: driver_name(&info),
             if_index: (info.if_index != 0).then_some(info.if_index),
             max_rx_queues: info.max_rx_queues,
             max_tx_queues: info.max_tx_queues,
@@ -205,13 +139,6 @@ impl PortId {
             rx_offloads: info.rx_offload_capa,
             tx_offloads: info.tx_offload_capa,
         })
-    }
-
-    fn dev_info(self) -> Result<sys::rte_eth_dev_info, Error> {
-        let mut info = sys::rte_eth_dev_info::default();
-        // SAFETY: writes the structure; checks the number.
-        check(self, "device information", unsafe { sys::rte_eth_dev_info_get(self.0, &raw mut info) })?;
-        Ok(info)
     }
 
     /// Removes the device of a port that is not in use, with all its ports, so that its name can be probed again.
@@ -236,6 +163,7 @@ impl PortId {
         let mut device = Device::claim(self)?;
         let info = self.dev_info()?;
         self.check_config(config, &info)?;
+        queue::note_driver(&driver_name(&info));
         device.keep_pools(&config.pools);
         self.configure(config, &info)?;
         self.set_up_queues(config)?;
@@ -259,7 +187,9 @@ impl PortId {
         device.set_release(config.release);
         let device = Arc::new(device);
         // SAFETY: queues 0 to rx_queues - 1 are set up and started; each gets one owner, here.
-        let rx = (0..config.rx_queues).map(|q| unsafe { RxQueue::new(q, device.clone()) }).collect();
+        let rx = (0..config.rx_queues)
+            .map(|q| unsafe { RxQueue::new(q, device.clone(), config.pool(q).clone()) })
+            .collect();
         // SAFETY: the same for the TX queues.
         let tx = (0..config.tx_queues).map(|q| unsafe { TxQueue::new(q, device.clone()) }).collect();
         Ok((PortHandle::new(device), rx, tx))
@@ -330,23 +260,7 @@ impl PortId {
     }
 }
 
-impl std::fmt::Display for PortId {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.name())
-    }
-}
-
-/// Address of a port's entry in DPDK's table of burst functions, fetched ahead.
-pub(crate) fn fast_path(port: PortId) -> *const sys::rte_eth_fp_ops {
-    // SAFETY: the number of a port that exists is below RTE_MAX_ETHPORTS, the table's length; only the address is
-    // taken.
-    let entry = unsafe { (&raw const sys::rte_eth_fp_ops).cast::<sys::rte_eth_fp_ops>().add(port.0.into()) };
-    time::prefetch(entry);
-    entry
-}
-
-/// Notes a ring port's rings, to be kept until it is closed.
-pub(crate) fn keep_rings(registry: &mut Registry, number: u16, rings: Vec<Ring>) -> PortId {
-    registry.keep_rings(PortId(number), rings);
-    PortId(number)
+fn driver_name(info: &sys::rte_eth_dev_info) -> String {
+    // SAFETY: a driver's name is a static string.
+    unsafe { CStr::from_ptr(info.driver_name) }.to_string_lossy().into_owned()
 }

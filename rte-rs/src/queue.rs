@@ -1,17 +1,76 @@
 //! Queues: the only way of packets in and out of a port.
+//!
+//! A driver's word is checked as far as it can be: how many packets it says it received or sent, and, in a process
+//! where some device may hand out the same buffer twice, that each received packet is alone with its bytes.
 
 use crate::burst::Burst;
-use crate::port::{Device, PortId, fast_path};
+use crate::device::{Device, fast_path};
+use crate::ethdev::PortId;
+use crate::mempool::Mempool;
 use dpdk_sys as sys;
 use std::ffi::c_void;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicPtr, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
+
+/// Drivers that receive into mbufs from the queue's pool, or pass on what another port of this process was given to
+/// send: nobody else has such an mbuf. Not among them is `net_bonding`, which in broadcast mode gives one buffer to
+/// several ports at once.
+const EXCLUSIVE: [&str; 35] = [
+    "mlx5_pci",
+    "net_af_packet",
+    "net_af_xdp",
+    "net_atlantic",
+    "net_avp",
+    "net_bnxt",
+    "net_cxgbe",
+    "net_e1000_em",
+    "net_e1000_igb",
+    "net_e1000_igb_vf",
+    "net_ena",
+    "net_enic",
+    "net_fm10k",
+    "net_hinic",
+    "net_i40e",
+    "net_i40e_vf",
+    "net_iavf",
+    "net_ice",
+    "net_ice_dcf",
+    "net_igc",
+    "net_ixgbe",
+    "net_ixgbe_vf",
+    "net_memif",
+    "net_mlx4",
+    "net_netvsc",
+    "net_null",
+    "net_pcap",
+    "net_qede",
+    "net_ring",
+    "net_sfc_efx",
+    "net_tap",
+    "net_vhost",
+    "net_virtio",
+    "net_virtio_user",
+    "net_vmxnet3",
+];
+
+/// Whether there is, or was, a port of a driver that is not [`EXCLUSIVE`]: what it was given to send, any other port
+/// may receive. Then every received packet is looked at.
+static SHARED: AtomicBool = AtomicBool::new(false);
+
+/// To be told of the driver of every port before it can send.
+pub(crate) fn note_driver(name: &str) {
+    if !EXCLUSIVE.contains(&name) {
+        SHARED.store(true, Ordering::Relaxed);
+    }
+}
 
 /// An RX queue of a running port, which it keeps running. One owner polls it.
 pub struct RxQueue {
     ops: *const sys::rte_eth_fp_ops,
     queue: u16,
     device: Arc<Device>,
+    /// Where its packets come from.
+    pool: Mempool,
 }
 
 /// A TX queue of a running port, which it keeps running. One owner sends on it.
@@ -29,8 +88,8 @@ unsafe impl Send for TxQueue {}
 impl RxQueue {
     /// # Safety
     /// The queue is set up and started, and there is no other `RxQueue` for it.
-    pub(crate) unsafe fn new(queue: u16, device: Arc<Device>) -> RxQueue {
-        RxQueue { ops: fast_path(device.id()), queue, device }
+    pub(crate) unsafe fn new(queue: u16, device: Arc<Device>, pool: Mempool) -> RxQueue {
+        RxQueue { ops: fast_path(device.id()), queue, device, pool }
     }
 
     /// Receives packets into the free room of the burst, behind what it holds, and returns how many came. Does not
@@ -51,9 +110,35 @@ impl RxQueue {
             if !callback.is_null() {
                 received = self.callbacks(burst.spare_raw(), received, room, callback);
             }
-            burst.set_len(burst.len() + usize::from(received));
+            if received > room {
+                too_many(received, room);
+            }
+            let before = burst.len();
+            burst.set_len(before + usize::from(received));
+            if SHARED.load(Ordering::Relaxed) {
+                return self.unshare(burst, before);
+            }
             received.into()
         }
+    }
+
+    /// Replaces packets from `first` on whose buffers others may have, too, with copies; frees those for which the
+    /// pool has no room, and counts them in [`crate::port::Stats::rx_nombuf`]. Returns how many packets are left.
+    #[cold]
+    fn unshare<const N: usize>(&mut self, burst: &mut Burst<N>, first: usize) -> usize {
+        let mut at = first;
+        while let Some(mbuf) = burst.get_mut(at) {
+            if !mbuf.is_unshared() {
+                let Some(copy) = mbuf.copy_to(&self.pool) else {
+                    drop(burst.remove(at));
+                    self.device.count_nombuf();
+                    continue;
+                };
+                *mbuf = copy;
+            }
+            at += 1;
+        }
+        at - first
     }
 
     /// What others hooked into the queue, `dpdk-dumpcap` for one.
@@ -113,10 +198,12 @@ impl TxQueue {
             let queue = usize::from(self.queue);
             let callback = callback(ops.txq.clbk, queue);
             if !callback.is_null() {
-                count = self.callbacks(burst.start_raw(), count, callback);
+                count = self.callbacks(burst.start_raw(), count, callback).min(count);
             }
             let send = ops.tx_pkt_burst.unwrap_unchecked();
             let sent = usize::from(send(*ops.txq.data.add(queue), burst.start_raw(), count));
+            // A driver that says more has them all.
+            let sent = sent.min(burst.len());
             burst.forget_front(sent);
             sent
         }
@@ -144,6 +231,12 @@ impl TxQueue {
     }
 }
 
+/// A driver that received more than there was room for has written over what lies behind the burst.
+#[cold]
+fn too_many(received: u16, room: u16) -> ! {
+    panic!("a driver says that it received {received} packets where it was asked for at most {room}")
+}
+
 /// The head of a queue's list of callbacks, null for none.
 ///
 /// # Safety
@@ -164,5 +257,121 @@ impl std::fmt::Debug for RxQueue {
 impl std::fmt::Debug for TxQueue {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "TxQueue({:?}, {})", self.device.name(), self.queue)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mempool::ANY_SOCKET;
+    use crate::{Mbuf, PortConfig, ring};
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+
+    /// A driver that says one more than it was asked for, and does nothing.
+    unsafe extern "C" fn one_more(_: *mut c_void, _: *mut *mut sys::rte_mbuf, count: u16) -> u16 {
+        count + 1
+    }
+
+    /// A driver whose queue is a list of mbufs to receive.
+    unsafe extern "C" fn deliver(queue: *mut c_void, mbufs: *mut *mut sys::rte_mbuf, count: u16) -> u16 {
+        // SAFETY: the test made the queue, and there is room for `count` pointers.
+        unsafe {
+            let list = &mut *queue.cast::<Vec<*mut sys::rte_mbuf>>();
+            let given = list.len().min(count.into());
+            list.drain(..given).enumerate().for_each(|(at, mbuf)| *mbufs.add(at) = mbuf);
+            given as u16
+        }
+    }
+
+    fn fake(
+        data: &mut [*mut c_void; 1],
+        clbk: &mut [*mut c_void; 1],
+        burst: unsafe extern "C" fn(*mut c_void, *mut *mut sys::rte_mbuf, u16) -> u16,
+    ) -> sys::rte_eth_fp_ops {
+        let queues = sys::rte_ethdev_qdata { data: data.as_mut_ptr(), clbk: clbk.as_mut_ptr() };
+        sys::rte_eth_fp_ops {
+            rx_pkt_burst: Some(burst),
+            tx_pkt_burst: Some(burst),
+            rxq: queues,
+            txq: queues,
+            ..sys::rte_eth_fp_ops::default()
+        }
+    }
+
+    #[test]
+    fn a_buffer_that_somebody_else_has_is_copied() {
+        crate::testing::eal();
+        let make = |name, count| Mempool::create(name, count, 0, 256, ANY_SOCKET).expect("a pool");
+        let (pool, copies) = (make("shared", 15), make("copies", 3));
+        let (a, _b) = ring::pair("shared_a", "shared_b", 64, 1).expect("ports");
+        let (port, mut rx, _tx) = a.configure_and_start(&PortConfig::new(copies.clone())).expect("it starts");
+        // Packets 0 to 4: 0 is alone, the second segment of 1 and 2, 3 and 4 themselves are held by somebody else.
+        let mut received: Vec<*mut sys::rte_mbuf> = Vec::new();
+        for number in 0..5 {
+            let mut mbuf = pool.alloc_with(&[number; 4]).expect("an mbuf");
+            if number == 1 {
+                mbuf.chain(pool.alloc_with(&[10]).expect("an mbuf")).expect("one more segment");
+            }
+            received.push(mbuf.into_raw().as_ptr());
+        }
+        // SAFETY: the test has all of them.
+        unsafe {
+            (*(*received[1]).next).refcnt = 2;
+            (2..5).for_each(|number: usize| (*received[number]).refcnt = 2);
+        }
+        let others = received.clone();
+        let (mut clbk, mut data) = ([std::ptr::null_mut::<c_void>(); 1], [(&raw mut received).cast(); 1]);
+        let ops = fake(&mut data, &mut clbk, deliver);
+        rx[0].ops = &raw const ops;
+
+        note_driver("net_bonding");
+        let mut burst = Burst::<8>::new();
+        // Of four copies the pool has room for three.
+        assert_eq!(rx[0].rx_burst(&mut burst), 4);
+        assert_eq!(port.stats().expect("statistics").rx_nombuf, 1);
+        let first: Vec<u8> = burst.iter().map(|mbuf| mbuf.data()[0]).collect();
+        assert_eq!(first, [0, 1, 2, 3]);
+        assert_eq!(burst[1].segments().flatten().copied().collect::<Vec<_>>(), [1, 1, 1, 1, 10]);
+        assert_eq!(burst[0].as_ptr(), others[0].cast_const(), "it was alone");
+        assert!(burst.iter().all(Mbuf::is_unshared));
+        burst.iter_mut().for_each(|mbuf| mbuf.data_mut()[0] = 99);
+        for (number, other) in others.iter().enumerate().skip(2) {
+            // SAFETY: a reference is left, the last one now.
+            let other = unsafe { Mbuf::from_raw(std::ptr::NonNull::new_unchecked(*other)) };
+            assert!(other.is_unshared());
+            assert_eq!(other.data(), [number as u8; 4]);
+        }
+        burst.clear();
+        // The segment that somebody else has is left.
+        assert_eq!((pool.in_use(), copies.in_use()), (1, 0));
+    }
+
+    #[test]
+    fn a_driver_that_cannot_count_is_not_believed() {
+        crate::testing::eal();
+        let pool = Mempool::create("count", 255, 0, 256, ANY_SOCKET).expect("a pool");
+        let (a, _b) = ring::pair("count_a", "count_b", 64, 1).expect("ports");
+        let (_port, mut rx, mut tx) =
+            a.configure_and_start(&PortConfig::new(pool.clone())).expect("it starts");
+        let (mut clbk, mut data) = ([std::ptr::null_mut::<c_void>(); 1], [std::ptr::null_mut::<c_void>(); 1]);
+        let ops = fake(&mut data, &mut clbk, one_more);
+        (rx[0].ops, tx[0].ops) = (&raw const ops, &raw const ops);
+
+        let mut burst = Burst::<4>::new();
+        let received = catch_unwind(AssertUnwindSafe(|| rx[0].rx_burst(&mut burst)));
+        let message = *received.expect_err("it is noticed").downcast::<String>().expect("a message");
+        assert_eq!(message, "a driver says that it received 5 packets where it was asked for at most 4");
+        assert!(burst.is_empty(), "nothing is taken for a packet");
+
+        let before = pool.in_use();
+        assert!(pool.alloc_bulk(&mut burst, 3));
+        let kept: Vec<_> = burst.iter().map(|mbuf| mbuf.as_ptr()).collect();
+        assert_eq!(tx[0].tx_burst(&mut burst), 3);
+        assert!(burst.is_empty());
+        assert_eq!(pool.in_use(), before + 3, "they are the driver's");
+        for mbuf in kept {
+            // SAFETY: the driver did nothing with them, and nobody else has them.
+            drop(unsafe { Mbuf::from_raw(std::ptr::NonNull::new_unchecked(mbuf.cast_mut())) });
+        }
     }
 }

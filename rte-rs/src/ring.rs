@@ -1,10 +1,11 @@
 //! Ports made of rings (`net_ring`), so that tests put packets in and take them out in one process.
 
-use crate::eal::Alive;
+use crate::alive::Alive;
+use crate::device::{Device, Release, registry};
 use crate::error::{Errno, Error, c_string};
+use crate::ethdev::PortId;
 use crate::mbuf::Mbuf;
 use crate::mempool::ANY_SOCKET;
-use crate::port::{PortId, keep_rings, registry};
 use dpdk_sys as sys;
 use std::ptr::NonNull;
 use std::sync::Arc;
@@ -125,7 +126,7 @@ pub fn port(name: &str, rx: &[Ring], tx: &[Ring]) -> Result<PortId, Error> {
     let raw = |rings: &[Ring]| rings.iter().map(Ring::raw).collect::<Vec<_>>();
     let (rx_raw, tx_raw) = (raw(rx), raw(tx));
     // SAFETY: EAL runs (`_alive`), the lock keeps other probes out, the name and the arrays are copied (DPDK checks
-    // their lengths), and the rings live until the port is closed (`keep_rings`).
+    // their lengths), and the rings live until the port is closed (`Registry::keep_rings`).
     let code = unsafe {
         sys::rte_eth_from_rings(
             text.as_ptr(),
@@ -140,7 +141,9 @@ pub fn port(name: &str, rx: &[Ring], tx: &[Ring]) -> Result<PortId, Error> {
         let reason = Errno::from_code(code);
         return Err(Error::Create { what: "ring port", name: name.to_owned(), reason });
     };
-    Ok(keep_rings(&mut registry, id, rx.iter().chain(tx).cloned().collect()))
+    let rings: Vec<Ring> = rx.iter().chain(tx).cloned().collect();
+    registry.keep_rings(PortId(id), Box::new(rings));
+    Ok(PortId(id))
 }
 
 /// Makes two ethdevs, each of which receives what the other sends, with `queues` queues a side and rings for `size - 1`
@@ -160,7 +163,7 @@ pub fn pair(name_a: &str, name_b: &str, size: u32, queues: u16) -> Result<(PortI
     match port(name_b, &a_to_b, &b_to_a) {
         Ok(b) => Ok((a, b)),
         Err(error) => {
-            a.remove()?;
+            Device::claim(a)?.release(Release::Remove)?;
             Err(error)
         }
     }

@@ -3,7 +3,7 @@
 mod common;
 
 use common::{eal, pool};
-use rte::{Burst, lcore_id};
+use rte::{Burst, Mempool, lcore_id};
 
 #[test]
 fn an_lcore_runs_panics_and_runs_again() {
@@ -38,11 +38,32 @@ fn an_lcore_runs_panics_and_runs_again() {
     drop(burst);
     assert_eq!(pool.in_use(), 0);
 
+    // The lcore may be in the middle of filling its cache, for all that others can see.
+    let cached = pool.alloc().expect("an mbuf");
+    let (put, is_put) = std::sync::mpsc::channel::<()>();
+    let (send, wait) = std::sync::mpsc::channel::<()>();
+    let running = lcore.launch(move || {
+        drop(cached);
+        put.send(()).expect("somebody waits for it");
+        wait.recv().is_err()
+    });
+    is_put.recv().expect("the lcore runs");
+    assert_eq!(pool.in_use(), 0);
+    drop(pool);
+    let again =
+        || Mempool::create("lcore", 255, 32, rte::mempool::DEFAULT_DATA_ROOM, rte::mempool::ANY_SOCKET);
+    assert!(again().is_err(), "the pool is there as long as the lcore runs");
+    drop(send);
+    let (lcore, result) = running.join();
+    assert_eq!(result, Ok(true));
+    let pool = again().expect("the pool is freed when the lcore is idle");
+    assert_eq!(rte::mempool::leaked(), 0);
+
     let (send, wait) = std::sync::mpsc::channel::<()>();
     let running = lcore.launch(move || wait.recv().is_err());
     assert!(!running.is_finished());
     assert_eq!(eal.cleanup(), Err(rte::Error::StillInUse { live: 2 }), "the pool and the lcore");
-    drop(send);
+    drop((send, pool));
     let (_lcore, result) = running.join();
     assert_eq!(result, Ok(true));
 }

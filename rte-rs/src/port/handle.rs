@@ -1,8 +1,9 @@
 //! The control side of a running port.
 
-use super::device::{Device, check};
 use super::{PortId, PortInfo};
+use crate::device::Device;
 use crate::error::Error;
+use crate::ethdev::check;
 use crate::queue::{RxQueue, TxQueue};
 use dpdk_sys as sys;
 use std::ffi::CStr;
@@ -170,7 +171,7 @@ impl PortHandle {
             rx_bytes: stats.ibytes,
             rx_missed: stats.imissed,
             rx_errors: stats.ierrors,
-            rx_nombuf: stats.rx_nombuf,
+            rx_nombuf: stats.rx_nombuf + self.device.nombuf(),
             tx_packets: stats.opackets,
             tx_bytes: stats.obytes,
             tx_errors: stats.oerrors,

@@ -33,12 +33,17 @@ pub fn set_affinity(cpus: &[usize]) -> io::Result<()> {
 /// Runs `f` such that files made meanwhile are for their owner only. The mask is the process's: for the start,
 /// before there are other threads.
 pub fn owner_only<R>(f: impl FnOnce() -> R) -> R {
-    // SAFETY: umask cannot fail and touches no memory.
-    let old = unsafe { libc::umask(0o177) };
-    let result = f();
+    /// The mask before; set again also when `f` panics.
+    struct Restore(libc::mode_t);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            // SAFETY: umask cannot fail and touches no memory.
+            unsafe { libc::umask(self.0) };
+        }
+    }
     // SAFETY: as above.
-    unsafe { libc::umask(old) };
-    result
+    let _restore = Restore(unsafe { libc::umask(0o177) });
+    f()
 }
 
 /// Asks for huge pages under a large array, and for its memory now: a lookup then needs few TLB entries, and no
@@ -81,6 +86,29 @@ mod tests {
         });
         assert_eq!(narrowed.join().unwrap(), [first]);
         assert_eq!(affinity().unwrap(), all);
+    }
+
+    #[test]
+    fn the_umask_is_as_before_also_after_a_panic() {
+        let mask = || {
+            let status = std::fs::read_to_string("/proc/self/status").unwrap();
+            status.lines().find_map(|line| line.strip_prefix("Umask:")).unwrap().trim().to_owned()
+        };
+        // The mask is the process's, and other tests make files: a process of its own.
+        const ALONE: &str = "VXSWITCH_TEST_UMASK";
+        if std::env::var_os(ALONE).is_none() {
+            let test = "control::sys::tests::the_umask_is_as_before_also_after_a_panic";
+            let mut alone = std::process::Command::new(std::env::current_exe().unwrap());
+            let output = alone.env(ALONE, "").args(["--exact", test]).output().unwrap();
+            let said = String::from_utf8_lossy(&output.stdout).into_owned();
+            assert!(output.status.success() && said.contains("1 passed"), "{said}");
+            return;
+        }
+        let before = mask();
+        assert_eq!(owner_only(mask), "0177");
+        assert_eq!(mask(), before);
+        assert!(std::panic::catch_unwind(|| owner_only(|| panic!("on purpose"))).is_err());
+        assert_eq!(mask(), before);
     }
 
     #[test]

@@ -9,8 +9,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::{Acquire, Relaxed};
 use std::time::{Duration, Instant};
 
-/// How long a worker may take to pass a barrier before it counts as dead: a loop is microseconds.
-const BARRIER_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a worker may take to pass a barrier, or to take a command, before it counts as dead: a loop is microseconds.
+const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// One worker, seen from the slow path.
 pub struct WorkerSide {
@@ -25,6 +25,10 @@ pub struct WorkerSide {
     /// What came back while a command waited for room.
     backlog: VecDeque<Return>,
     barrier: u64,
+    timeout: Duration,
+    /// It took no command for too long. Commands that it did not get make everything later wrong, so it gets none,
+    /// and no barrier is passed, until the switch is started anew.
+    given_up: bool,
 }
 
 impl WorkerSide {
@@ -37,20 +41,36 @@ impl WorkerSide {
             flows: FlowStore::new(slab),
             backlog: VecDeque::new(),
             barrier: 0,
+            timeout: TIMEOUT,
+            given_up: false,
         }
     }
 
-    /// Sends a command, unless the worker has ended. Waits while the queue is full: the worker drains it and waits for nobody, except
-    /// for room for what it gives back, which is therefore taken meanwhile.
+    /// Sends a command, unless the worker has ended. Waits while the queue is full: the worker drains it and waits for
+    /// nobody, except for room for what it gives back, which is therefore taken meanwhile. A worker that drains nothing
+    /// for too long is given up and named in the log.
     pub fn send(&mut self, command: Command) {
-        let mut command = command;
-        while let Err(refused) = self.link.commands.push(command) {
-            if self.link.closed.load(Relaxed) {
-                return;
-            }
-            command = refused;
+        if self.given_up {
+            return;
+        }
+        let Err(mut command) = self.link.commands.push(command) else { return };
+        let start = Instant::now();
+        while !self.link.closed.load(Relaxed) {
             self.take_returns();
             std::thread::yield_now();
+            match self.link.commands.push(command) {
+                Ok(()) => return,
+                Err(refused) => command = refused,
+            }
+            if start.elapsed() > self.timeout {
+                self.given_up = true;
+                let seconds = self.timeout.as_secs();
+                tracing::error!(
+                    lcore = self.lcore,
+                    "the worker has taken no command for {seconds} s: it stands still and gets none any more"
+                );
+                return;
+            }
         }
     }
 
@@ -77,11 +97,72 @@ impl WorkerSide {
         let start = Instant::now();
         while self.link.acknowledged.load(Acquire) < self.barrier {
             self.take_returns();
-            if self.link.closed.load(Relaxed) || start.elapsed() > BARRIER_TIMEOUT {
+            if self.given_up || self.link.closed.load(Relaxed) {
+                return false;
+            }
+            if start.elapsed() > self.timeout {
+                let seconds = self.timeout.as_secs();
+                tracing::error!(lcore = self.lcore, "the worker has not answered for {seconds} s");
                 return false;
             }
             std::thread::yield_now();
         }
         true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn side() -> WorkerSide {
+        let slab = Arc::new(Slab::new(16));
+        WorkerSide::new(7, Link::new(16), slab, Arc::new(WorkerCounters::default()))
+    }
+
+    #[test]
+    fn a_worker_that_takes_no_command_is_given_up() {
+        let mut side = side();
+        side.timeout = Duration::from_millis(1);
+        while !side.link.commands.is_full() {
+            side.send(Command::Barrier(0));
+        }
+        assert!(!side.given_up);
+        side.send(Command::Barrier(1));
+        assert!(side.given_up);
+        // What it may do later is too late: it lacks a command.
+        assert!(side.link.commands.pop().is_some());
+        side.start_barrier();
+        assert!(!side.link.commands.is_full());
+        assert!(!side.wait_barrier());
+    }
+
+    #[test]
+    fn a_worker_that_takes_its_time_gets_everything() {
+        let mut side = side();
+        let link = Arc::clone(&side.link);
+        let worker = std::thread::spawn(move || {
+            let mut got = 0_u64;
+            while got < 10_000 {
+                match link.commands.pop() {
+                    // It waits for room for what it gives back, which `send` makes.
+                    Some(_) => got += 1,
+                    None => std::thread::yield_now(),
+                }
+            }
+            got
+        });
+        (0..10_000).for_each(|number| side.send(Command::Barrier(number)));
+        assert_eq!(worker.join().unwrap(), 10_000);
+        assert!(!side.given_up);
+    }
+
+    #[test]
+    fn nothing_waits_for_a_worker_that_ended() {
+        let mut side = side();
+        side.link.closed.store(true, Relaxed);
+        (0..5000).for_each(|number| side.send(Command::Barrier(number)));
+        side.start_barrier();
+        assert!(!side.wait_barrier());
     }
 }
