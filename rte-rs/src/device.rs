@@ -222,7 +222,8 @@ mod tests {
         crate::testing::eal();
         let pool = |name| Mempool::create(name, 255, 0, 256, crate::mempool::ANY_SOCKET);
         let ring = Ring::create("kept", 64).expect("a ring");
-        let id = ring::port("kept", std::slice::from_ref(&ring), &[ring.clone()]).expect("a port");
+        let id =
+            ring::port("kept", std::slice::from_ref(&ring), std::slice::from_ref(&ring)).expect("a port");
         let config =
             crate::PortConfig { release: Release::Stop, ..crate::PortConfig::new(pool("kept").unwrap()) };
         drop(id.configure_and_start(&config).expect("it starts"));

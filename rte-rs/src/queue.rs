@@ -365,7 +365,7 @@ mod tests {
 
         let before = pool.in_use();
         assert!(pool.alloc_bulk(&mut burst, 3));
-        let kept: Vec<_> = burst.iter().map(|mbuf| mbuf.as_ptr()).collect();
+        let kept: Vec<_> = burst.iter().map(Mbuf::as_ptr).collect();
         assert_eq!(tx[0].tx_burst(&mut burst), 3);
         assert!(burst.is_empty());
         assert_eq!(pool.in_use(), before + 3, "they are the driver's");
