@@ -1,6 +1,7 @@
 //! Bursts: arrays of mbufs, what queues give and take.
 
 use crate::mbuf::Mbuf;
+use crate::sanitize;
 use dpdk_sys as sys;
 use std::mem::MaybeUninit;
 use std::ops::{Deref, DerefMut};
@@ -112,7 +113,9 @@ impl<const N: usize> Burst<N> {
         if len < self.len {
             let count = self.len - len;
             self.len = len;
-            // SAFETY: `count` initialised mbufs that lie above the length now: DPDK frees them, once.
+            // SAFETY: `count` initialised mbufs of ours.
+            unsafe { sanitize::given(self.spare_raw(), count) };
+            // SAFETY: they lie above the length now: DPDK frees them, once.
             unsafe { sys::rte_pktmbuf_free_bulk(self.spare_raw(), count as u32) };
         }
     }

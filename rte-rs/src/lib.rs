@@ -67,6 +67,7 @@ pub mod mempool;
 pub mod port;
 pub mod queue;
 pub mod ring;
+mod sanitize;
 #[cfg(test)]
 mod testing;
 pub mod time;

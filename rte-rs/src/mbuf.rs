@@ -5,6 +5,7 @@
 //! `pkt_len` is the sum of all `data_len`, `nb_segs` counts the chain.
 
 use crate::error::Error;
+use crate::sanitize;
 use crate::time;
 use dpdk_sys as sys;
 use std::ptr::NonNull;
@@ -34,6 +35,8 @@ impl Mbuf {
     /// `raw` is a valid packet mbuf that nothing else owns, refers to or frees.
     #[inline(always)]
     pub unsafe fn from_raw(raw: NonNull<sys::rte_mbuf>) -> Mbuf {
+        // SAFETY: one valid mbuf that is ours.
+        unsafe { sanitize::taken((&raw const raw).cast(), 1) };
         Mbuf { raw }
     }
 
@@ -42,6 +45,8 @@ impl Mbuf {
     pub fn into_raw(self) -> NonNull<sys::rte_mbuf> {
         let raw = self.raw;
         std::mem::forget(self);
+        // SAFETY: one valid mbuf that was ours.
+        unsafe { sanitize::given((&raw const raw).cast(), 1) };
         raw
     }
 
@@ -226,7 +231,8 @@ impl Mbuf {
             return Err(tail);
         };
         let mut last = self.last();
-        let tail = tail.into_raw();
+        // Not given away: it stays ours, as a part.
+        let tail = std::mem::ManuallyDrop::new(tail).raw;
         // SAFETY: `last` is a segment of this chain, exclusively ours, and the last: it has no next one. `tail` is
         // owned by nobody but this chain from here on.
         unsafe { last.as_mut().next = tail.as_ptr() };
@@ -337,6 +343,8 @@ impl Drop for Mbuf {
     #[inline]
     fn drop(&mut self) {
         // SAFETY: owned, hence freed once; the chain goes with it.
+        unsafe { sanitize::given((&raw const self.raw).cast(), 1) };
+        // SAFETY: as above.
         unsafe { sys::vxs_pktmbuf_free(self.raw.as_ptr()) };
     }
 }

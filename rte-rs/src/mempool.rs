@@ -5,6 +5,7 @@ use crate::burst::Burst;
 use crate::error::{Errno, Error, c_string};
 use crate::lcore;
 use crate::mbuf::Mbuf;
+use crate::sanitize;
 use dpdk_sys as sys;
 use std::mem::ManuallyDrop;
 use std::ptr::NonNull;
@@ -89,6 +90,11 @@ impl Mempool {
         let raw =
             unsafe { sys::rte_pktmbuf_pool_create(text.as_ptr(), count, cache_size, 0, data_room, socket) };
         let raw = NonNull::new(raw).ok_or_else(|| refused(Errno::last()))?;
+        // SAFETY: the pool's own memory: its header and the caches that follow.
+        unsafe {
+            let caches = sys::RTE_MAX_LCORE as usize * size_of::<sys::rte_mempool_cache>();
+            sanitize::readable(raw.as_ptr(), size_of::<sys::rte_mempool>() + caches);
+        }
         let pool = ManuallyDrop::new(Pool { raw, name: name.to_owned(), _alive: alive });
         Ok(Mempool { inner: Arc::new(Inner { pool, data_room }) })
     }
@@ -125,6 +131,7 @@ impl Mempool {
         unsafe {
             let ok = sys::vxs_pktmbuf_alloc_bulk(self.raw(), burst.spare_raw(), n as u32) == 0;
             if ok {
+                sanitize::taken(burst.spare_raw(), n);
                 burst.set_len(burst.len() + n);
             }
             ok

@@ -7,6 +7,7 @@ use crate::burst::Burst;
 use crate::device::{Device, fast_path};
 use crate::ethdev::PortId;
 use crate::mempool::Mempool;
+use crate::sanitize;
 use dpdk_sys as sys;
 use std::ffi::c_void;
 use std::sync::Arc;
@@ -114,6 +115,7 @@ impl RxQueue {
                 too_many(received, room);
             }
             let before = burst.len();
+            sanitize::taken(burst.spare_raw(), received.into());
             burst.set_len(before + usize::from(received));
             if SHARED.load(Ordering::Relaxed) {
                 return self.unshare(burst, before);
@@ -201,10 +203,12 @@ impl TxQueue {
                 count = self.callbacks(burst.start_raw(), count, callback).min(count);
             }
             let send = ops.tx_pkt_burst.unwrap_unchecked();
+            sanitize::given(burst.start_raw(), burst.len());
             let sent = usize::from(send(*ops.txq.data.add(queue), burst.start_raw(), count));
             // A driver that says more has them all.
             let sent = sent.min(burst.len());
             burst.forget_front(sent);
+            sanitize::taken(burst.start_raw(), burst.len());
             sent
         }
     }
@@ -306,19 +310,22 @@ mod tests {
         let (a, _b) = ring::pair("shared_a", "shared_b", 64, 1).expect("ports");
         let (port, mut rx, _tx) = a.configure_and_start(&PortConfig::new(copies.clone())).expect("it starts");
         // Packets 0 to 4: 0 is alone, the second segment of 1 and 2, 3 and 4 themselves are held by somebody else.
-        let mut received: Vec<*mut sys::rte_mbuf> = Vec::new();
-        for number in 0..5 {
+        // SAFETY: the packet is the test's.
+        let share = |mbuf: &Mbuf| unsafe { (*mbuf.as_ptr().cast_mut()).refcnt = 2 };
+        let make = |number| {
             let mut mbuf = pool.alloc_with(&[number; 4]).expect("an mbuf");
-            if number == 1 {
-                mbuf.chain(pool.alloc_with(&[10]).expect("an mbuf")).expect("one more segment");
+            match number {
+                0 => {}
+                1 => {
+                    let tail = pool.alloc_with(&[10]).expect("an mbuf");
+                    share(&tail);
+                    mbuf.chain(tail).expect("one more segment");
+                }
+                _ => share(&mbuf),
             }
-            received.push(mbuf.into_raw().as_ptr());
-        }
-        // SAFETY: the test has all of them.
-        unsafe {
-            (*(*received[1]).next).refcnt = 2;
-            (2..5).for_each(|number: usize| (*received[number]).refcnt = 2);
-        }
+            mbuf.into_raw().as_ptr()
+        };
+        let mut received: Vec<*mut sys::rte_mbuf> = (0..5).map(make).collect();
         let others = received.clone();
         let (mut clbk, mut data) = ([std::ptr::null_mut::<c_void>(); 1], [(&raw mut received).cast(); 1]);
         let ops = fake(&mut data, &mut clbk, deliver);
