@@ -1,8 +1,13 @@
-//! The fields that rules match, set and move: one table for the parser, the printer and the translator.
+//! Match fields: what a row of the [table](super::table) says, and how values stand in a [`MatchKey`].
 
 use super::key::MatchKey;
 use super::prerequisite::Prerequisite;
+pub use super::table::Field;
+use super::table::TABLE;
+use crate::program::Op;
+use std::collections::HashMap;
 use std::mem::offset_of;
+use std::sync::LazyLock;
 use wire::key::FlowKey;
 use zerocopy::IntoBytes;
 
@@ -29,191 +34,255 @@ pub enum Format {
     TunnelFlags,
 }
 
+/// The header or the part of the pipeline that a field belongs to.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Layer {
+    /// Written by rules alone: zero when a packet enters the pipeline.
+    Register,
+    /// The port that the packet came in by.
+    Port,
+    /// The header of the tunnel that the packet came out of, or shall go into.
+    Tunnel,
+    /// Ethernet header.
+    Ethernet,
+    /// 802.1Q tag.
+    Vlan,
+    /// ARP message.
+    Arp,
+    /// IPv4 header.
+    Ipv4,
+    /// IPv6 header.
+    Ipv6,
+    /// What the headers of both IP versions have.
+    Ip,
+    /// TCP, UDP or SCTP header.
+    Transport,
+    /// ICMP or ICMPv6 message.
+    Icmp,
+    /// Neighbour solicitation or advertisement.
+    Nd,
+}
+
+/// The stages in which the classifier looks at a packet, the cheapest to agree on first.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Stage {
+    /// Where the packet came from, the tunnel, registers.
+    Metadata,
+    /// Ethernet and VLAN.
+    L2,
+    /// IP and ARP.
+    L3,
+    /// What IP carries.
+    L4,
+}
+
+impl Stage {
+    /// Number of stages.
+    pub const COUNT: usize = 4;
+}
+
+/// A name of a field in `load` and `move`, with its number in OpenFlow's extensible match (OXM, and NXM before it).
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Oxm {
+    /// `NXM_OF_ETH_DST` and the like. It begins with its class.
+    pub name: &'static str,
+    /// `oxm_field`, 7 bits.
+    pub number: u8,
+    /// Bytes of a value without a mask.
+    pub length: u8,
+}
+
+/// What names begin with, class, experimenter (`ovs-fields(7)`, "NXM and OXM TLV"). The first that fits.
+const CLASSES: &[(&str, u16, u32)] = &[
+    ("NXM_OF_", 0x0000, 0),
+    ("NXM_NX_", 0x0001, 0),
+    ("OXM_OF_PKT_REG", 0x8001, 0),
+    ("OXM_OF_", 0x8000, 0),
+    ("ONFOXM_ET_", 0xffff, 0x4f4e_4600),
+];
+
+impl Oxm {
+    /// `oxm_class`, and the experimenter of class 0xffff (0 in the others).
+    pub fn class(&self) -> (u16, u32) {
+        let class = CLASSES.iter().find(|(prefix, ..)| self.name.starts_with(prefix));
+        class.map_or((u16::MAX, 0), |(_, class, experimenter)| (*class, *experimenter))
+    }
+}
+
 /// A row of the table of fields.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub struct FieldInfo {
-    /// The field.
-    pub field: Field,
     /// OVS's own name first, then what else it is called in matches and `set_field`.
     pub names: &'static [&'static str],
-    /// Names in `load` and `move`; the first one is printed.
-    pub nxm: &'static [&'static str],
+    /// Name in a printed match; `None` where another field of the same bits is printed instead.
+    pub match_name: Option<&'static str>,
+    /// Name in a printed megaflow, within its header's parentheses.
+    pub megaflow_name: Option<&'static str>,
+    /// OpenFlow's names and numbers, empty for a field that OpenFlow has none for. The first is what is printed.
+    pub oxm: &'static [Oxm],
     /// Width in bits as OpenFlow has it.
     pub bits: u8,
     /// How values are written.
     pub format: Format,
+    /// Whether matches take a mask (`ovs-fields(7)`, "Masking"). `ip_frag` has words for that instead.
+    pub maskable: bool,
+    /// Where it belongs.
+    pub layer: Layer,
+    /// When the classifier looks at it.
+    pub stage: Stage,
     /// What the field needs before an action may touch it.
     pub prerequisite: Prerequisite,
+    /// What a match on it needs: where OpenFlow 1.0 knew no better, less than actions do.
+    pub match_prerequisite: Prerequisite,
     /// Whether actions may change it.
     pub writable: bool,
-    /// Byte offset in a [`MatchKey`].
-    offset: usize,
-    /// Length in bytes there.
-    size: usize,
-    /// How far left the value stands within those bytes.
+    /// The datapath's op that gives all bits of the field's storage a value; `None` for a field that is not in
+    /// the packet, or that is set by another one's op.
+    pub setter: Option<fn(u128) -> Op>,
+    place: Place,
+    /// How far left the value stands within its bytes.
     shift: u32,
     /// Bits of the value that the key has room for, or that belong to this field and not to a neighbour.
     stored: u128,
-    /// Host byte order.
-    host: bool,
 }
 
-/// Declares [`Field`] and its table. A row is: variant, names, NXM names, OpenFlow bits, format,
-/// prerequisite, `rw` or `ro`, storage (member, byte order, shift, stored bits).
-macro_rules! fields {
-    ($($(#[$doc:meta])* $variant:ident $names:expr, $nxm:expr, $bits:literal $format:ident $prereq:ident
-        $access:ident @ $($member:ident).+ $([$index:literal])? : $ty:ty, $order:ident, $shift:literal, $stored:expr;)*) => {
-        /// A field by its OVS meaning. Several may share storage (`tcp_src`, `udp_src`, `icmp_type`).
-        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-        pub enum Field { $($(#[$doc])* $variant,)* }
-
-        static TABLE: &[FieldInfo] = &[$(FieldInfo {
-            field: Field::$variant,
-            names: &$names,
-            nxm: &$nxm,
-            bits: $bits,
-            format: Format::$format,
-            prerequisite: Prerequisite::$prereq,
-            writable: fields!(@access $access),
-            offset: offset_of!(MatchKey, $($member).+) $(+ $index * size_of::<$ty>())?,
-            size: size_of::<$ty>(),
-            shift: $shift,
-            stored: $stored,
-            host: fields!(@order $order),
-        },)*];
-    };
-    (@access rw) => { true };
-    (@access ro) => { false };
-    (@order host) => { true };
-    (@order net) => { false };
+/// Bytes of a [`MatchKey`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Place {
+    /// Offset of the first byte.
+    pub offset: usize,
+    /// Number of bytes.
+    pub size: usize,
+    /// How they make a number.
+    pub order: Order,
 }
 
-const M2: u128 = 3;
-const M12: u128 = 0xfff;
-const M16: u128 = 0xffff;
-const M32: u128 = 0xffff_ffff;
-const M48: u128 = 0xffff_ffff_ffff;
+/// Byte order of a member of [`MatchKey`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Order {
+    /// As on the wire.
+    Network,
+    /// A native integer, or several native `u32` with the most significant one first.
+    Host {
+        /// Bytes of one integer.
+        word: usize,
+    },
+}
 
-fields! {
-    /// OpenFlow port the packet came in by.
-    InPort ["in_port"], ["NXM_OF_IN_PORT", "OXM_OF_IN_PORT"], 16 Port None rw @ flow.in_port: u32, host, 0, M32;
-    /// VNI. OpenFlow gives it 64 bits, VXLAN 24.
-    TunId ["tun_id", "tunnel_id"], ["NXM_NX_TUN_ID", "OXM_OF_TUNNEL_ID"], 64 Hexadecimal None rw @ flow.tun_id: u32, host, 0, M32;
-    /// Outer IPv4 source.
-    TunSrc ["tun_src"], ["NXM_NX_TUN_IPV4_SRC"], 32 Ipv4 None rw @ flow.tun_src: u32, net, 0, M32;
-    /// Outer IPv4 destination.
-    TunDst ["tun_dst"], ["NXM_NX_TUN_IPV4_DST"], 32 Ipv4 None rw @ flow.tun_dst: u32, net, 0, M32;
-    /// Outer IPv6 source.
-    TunIpv6Src ["tun_ipv6_src"], ["NXM_NX_TUN_IPV6_SRC"], 128 Ipv6 None rw @ flow.tun_ipv6_src: u128, net, 0, u128::MAX;
-    /// Outer IPv6 destination.
-    TunIpv6Dst ["tun_ipv6_dst"], ["NXM_NX_TUN_IPV6_DST"], 128 Ipv6 None rw @ flow.tun_ipv6_dst: u128, net, 0, u128::MAX;
-    /// VXLAN-GBP group policy ID.
-    TunGbpId ["tun_gbp_id"], ["NXM_NX_TUN_GBP_ID"], 16 Decimal None rw @ flow.tun_gbp_id: u16, net, 0, M16;
-    /// VXLAN-GBP flags.
-    TunGbpFlags ["tun_gbp_flags"], ["NXM_NX_TUN_GBP_FLAGS"], 8 Hexadecimal None rw @ flow.tun_gbp_flags: u8, net, 0, 0xff;
-    /// Outer TOS.
-    TunTos ["tun_tos"], [], 8 Hexadecimal None ro @ flow.tun_tos: u8, net, 0, 0xff;
-    /// Outer TTL.
-    TunTtl ["tun_ttl"], [], 8 Decimal None ro @ flow.tun_ttl: u8, net, 0, 0xff;
-    /// `wire::key::TUN_*`.
-    TunFlags ["tun_flags"], ["NXM_NX_TUN_FLAGS"], 16 TunnelFlags None ro @ flow.tun_flags: u16, host, 0, M16;
-    /// Pipeline metadata.
-    Metadata ["metadata"], ["OXM_OF_METADATA"], 64 Hexadecimal None rw @ metadata: u64, host, 0, u64::MAX as u128;
-    /// Register 0.
-    Reg0 ["reg0"], ["NXM_NX_REG0"], 32 Hexadecimal None rw @ reg[0]: u32, host, 0, M32;
-    /// Register 1.
-    Reg1 ["reg1"], ["NXM_NX_REG1"], 32 Hexadecimal None rw @ reg[1]: u32, host, 0, M32;
-    /// Register 2.
-    Reg2 ["reg2"], ["NXM_NX_REG2"], 32 Hexadecimal None rw @ reg[2]: u32, host, 0, M32;
-    /// Register 3.
-    Reg3 ["reg3"], ["NXM_NX_REG3"], 32 Hexadecimal None rw @ reg[3]: u32, host, 0, M32;
-    /// Register 4.
-    Reg4 ["reg4"], ["NXM_NX_REG4"], 32 Hexadecimal None rw @ reg[4]: u32, host, 0, M32;
-    /// Register 5.
-    Reg5 ["reg5"], ["NXM_NX_REG5"], 32 Hexadecimal None rw @ reg[5]: u32, host, 0, M32;
-    /// Register 6.
-    Reg6 ["reg6"], ["NXM_NX_REG6"], 32 Hexadecimal None rw @ reg[6]: u32, host, 0, M32;
-    /// Register 7.
-    Reg7 ["reg7"], ["NXM_NX_REG7"], 32 Hexadecimal None rw @ reg[7]: u32, host, 0, M32;
-    /// Ethernet source.
-    EthSrc ["eth_src", "dl_src"], ["NXM_OF_ETH_SRC", "OXM_OF_ETH_SRC"], 48 Mac None rw @ flow.dl_src: [u8; 6], net, 0, M48;
-    /// Ethernet destination.
-    EthDst ["eth_dst", "dl_dst"], ["NXM_OF_ETH_DST", "OXM_OF_ETH_DST"], 48 Mac None rw @ flow.dl_dst: [u8; 6], net, 0, M48;
-    /// EtherType.
-    EthType ["eth_type", "dl_type"], ["NXM_OF_ETH_TYPE", "OXM_OF_ETH_TYPE"], 16 Hexadecimal None ro @ flow.dl_type: u16, net, 0, M16;
-    /// The whole 802.1Q tag, with `VLAN_PRESENT` in the place of the DEI bit.
-    VlanTci ["vlan_tci"], ["NXM_OF_VLAN_TCI"], 16 Hexadecimal None rw @ flow.vlan_tci: u16, net, 0, M16;
-    /// VLAN ID.
-    VlanVid ["vlan_vid", "dl_vlan"], ["OXM_OF_VLAN_VID"], 12 Decimal Vlan rw @ flow.vlan_tci: u16, net, 0, M12;
-    /// VLAN priority.
-    VlanPcp ["vlan_pcp", "dl_vlan_pcp"], ["OXM_OF_VLAN_PCP"], 3 Decimal Vlan rw @ flow.vlan_tci: u16, net, 13, 7;
-    /// IPv4 source.
-    IpSrc ["ip_src", "nw_src"], ["NXM_OF_IP_SRC", "OXM_OF_IPV4_SRC"], 32 Ipv4 Ipv4 rw @ flow.nw_src: u32, net, 0, M32;
-    /// IPv4 destination.
-    IpDst ["ip_dst", "nw_dst"], ["NXM_OF_IP_DST", "OXM_OF_IPV4_DST"], 32 Ipv4 Ipv4 rw @ flow.nw_dst: u32, net, 0, M32;
-    /// IPv6 source.
-    Ipv6Src ["ipv6_src"], ["NXM_NX_IPV6_SRC", "OXM_OF_IPV6_SRC"], 128 Ipv6 Ipv6 rw @ flow.ipv6_src: u128, net, 0, u128::MAX;
-    /// IPv6 destination.
-    Ipv6Dst ["ipv6_dst"], ["NXM_NX_IPV6_DST", "OXM_OF_IPV6_DST"], 128 Ipv6 Ipv6 rw @ flow.ipv6_dst: u128, net, 0, u128::MAX;
-    /// IPv6 flow label.
-    Ipv6Label ["ipv6_label"], ["NXM_NX_IPV6_LABEL", "OXM_OF_IPV6_FLABEL"], 20 Hexadecimal Ipv6 rw @ flow.ipv6_label: u32, net, 0, 0xf_ffff;
-    /// IP protocol.
-    IpProto ["nw_proto", "ip_proto"], ["NXM_OF_IP_PROTO", "OXM_OF_IP_PROTO"], 8 Decimal Ip ro @ flow.nw_proto: u8, net, 0, 0xff;
-    /// DSCP in the upper six bits of eight, as it stands in the packet.
-    NwTos ["nw_tos"], ["NXM_OF_IP_TOS"], 8 Decimal Ip rw @ flow.nw_tos: u8, net, 0, 0xfc;
-    /// DSCP as a six bit number.
-    IpDscp ["ip_dscp"], ["OXM_OF_IP_DSCP"], 6 Decimal Ip rw @ flow.nw_tos: u8, net, 2, 0x3f;
-    /// ECN.
-    NwEcn ["nw_ecn", "ip_ecn"], ["NXM_NX_IP_ECN", "OXM_OF_IP_ECN"], 2 Decimal Ip rw @ flow.nw_tos: u8, net, 0, M2;
-    /// IPv4 TTL, IPv6 hop limit.
-    NwTtl ["nw_ttl"], ["NXM_NX_IP_TTL"], 8 Decimal Ip rw @ flow.nw_ttl: u8, net, 0, 0xff;
-    /// Whether, and which part of, a fragment.
-    IpFrag ["ip_frag", "nw_frag"], ["NXM_NX_IP_FRAG"], 8 Fragment Ip ro @ flow.nw_frag: u8, net, 0, M2;
-    /// Transport source port of whatever protocol; ICMP type.
-    TpSrc ["tp_src"], [], 16 Decimal Transport rw @ flow.tp_src: u16, net, 0, M16;
-    /// Transport destination port of whatever protocol; ICMP code.
-    TpDst ["tp_dst"], [], 16 Decimal Transport rw @ flow.tp_dst: u16, net, 0, M16;
-    /// TCP source port.
-    TcpSrc ["tcp_src"], ["NXM_OF_TCP_SRC", "OXM_OF_TCP_SRC"], 16 Decimal Tcp rw @ flow.tp_src: u16, net, 0, M16;
-    /// TCP destination port.
-    TcpDst ["tcp_dst"], ["NXM_OF_TCP_DST", "OXM_OF_TCP_DST"], 16 Decimal Tcp rw @ flow.tp_dst: u16, net, 0, M16;
-    /// TCP flags.
-    TcpFlags ["tcp_flags"], ["NXM_NX_TCP_FLAGS", "OXM_OF_TCP_FLAGS"], 12 TcpFlags Tcp ro @ flow.tcp_flags: u16, net, 0, M12;
-    /// UDP source port.
-    UdpSrc ["udp_src"], ["NXM_OF_UDP_SRC", "OXM_OF_UDP_SRC"], 16 Decimal Udp rw @ flow.tp_src: u16, net, 0, M16;
-    /// UDP destination port.
-    UdpDst ["udp_dst"], ["NXM_OF_UDP_DST", "OXM_OF_UDP_DST"], 16 Decimal Udp rw @ flow.tp_dst: u16, net, 0, M16;
-    /// SCTP source port.
-    SctpSrc ["sctp_src"], ["OXM_OF_SCTP_SRC"], 16 Decimal Sctp rw @ flow.tp_src: u16, net, 0, M16;
-    /// SCTP destination port.
-    SctpDst ["sctp_dst"], ["OXM_OF_SCTP_DST"], 16 Decimal Sctp rw @ flow.tp_dst: u16, net, 0, M16;
-    /// ICMP type.
-    IcmpType ["icmp_type"], ["NXM_OF_ICMP_TYPE", "OXM_OF_ICMPV4_TYPE"], 8 Decimal Icmpv4 rw @ flow.tp_src: u16, net, 0, M16;
-    /// ICMP code.
-    IcmpCode ["icmp_code"], ["NXM_OF_ICMP_CODE", "OXM_OF_ICMPV4_CODE"], 8 Decimal Icmpv4 rw @ flow.tp_dst: u16, net, 0, M16;
-    /// ICMPv6 type.
-    Icmpv6Type ["icmpv6_type"], ["NXM_NX_ICMPV6_TYPE", "OXM_OF_ICMPV6_TYPE"], 8 Decimal Icmpv6 rw @ flow.tp_src: u16, net, 0, M16;
-    /// ICMPv6 code.
-    Icmpv6Code ["icmpv6_code"], ["NXM_NX_ICMPV6_CODE", "OXM_OF_ICMPV6_CODE"], 8 Decimal Icmpv6 rw @ flow.tp_dst: u16, net, 0, M16;
-    /// Target of a neighbour solicitation or advertisement.
-    NdTarget ["nd_target"], ["NXM_NX_ND_TARGET", "OXM_OF_IPV6_ND_TARGET"], 128 Ipv6 Nd rw @ flow.nd_target: u128, net, 0, u128::MAX;
-    /// Source link-layer address of a neighbour solicitation.
-    NdSll ["nd_sll"], ["NXM_NX_ND_SLL", "OXM_OF_IPV6_ND_SLL"], 48 Mac NdSolicit rw @ flow.arp_sha: [u8; 6], net, 0, M48;
-    /// Target link-layer address of a neighbour advertisement.
-    NdTll ["nd_tll"], ["NXM_NX_ND_TLL", "OXM_OF_IPV6_ND_TLL"], 48 Mac NdAdvert rw @ flow.arp_tha: [u8; 6], net, 0, M48;
-    /// ARP opcode (its low byte, as in OVS).
-    ArpOp ["arp_op"], ["NXM_OF_ARP_OP", "OXM_OF_ARP_OP"], 16 Decimal Arp rw @ flow.nw_proto: u8, net, 0, 0xff;
-    /// ARP sender IPv4 address.
-    ArpSpa ["arp_spa"], ["NXM_OF_ARP_SPA", "OXM_OF_ARP_SPA"], 32 Ipv4 Arp rw @ flow.nw_src: u32, net, 0, M32;
-    /// ARP target IPv4 address.
-    ArpTpa ["arp_tpa"], ["NXM_OF_ARP_TPA", "OXM_OF_ARP_TPA"], 32 Ipv4 Arp rw @ flow.nw_dst: u32, net, 0, M32;
-    /// ARP sender hardware address.
-    ArpSha ["arp_sha"], ["NXM_NX_ARP_SHA", "OXM_OF_ARP_SHA"], 48 Mac Arp rw @ flow.arp_sha: [u8; 6], net, 0, M48;
-    /// ARP target hardware address.
-    ArpTha ["arp_tha"], ["NXM_NX_ARP_THA", "OXM_OF_ARP_THA"], 48 Mac Arp rw @ flow.arp_tha: [u8; 6], net, 0, M48;
+const fn ones(bits: usize) -> u128 {
+    u128::MAX >> (128 - bits)
+}
+
+/// A row: everything that a field must say. What it does not say afterwards is: no OpenFlow number, printed in
+/// matches under its first name and not in megaflows, no prerequisite, neither masked nor written.
+pub(super) const fn row(
+    names: &'static [&'static str],
+    bits: u8,
+    format: Format,
+    layer: Layer,
+    place: Place,
+) -> FieldInfo {
+    let room = if place.size * 8 < bits as usize { place.size * 8 } else { bits as usize };
+    FieldInfo {
+        names,
+        match_name: Some(names[0]),
+        megaflow_name: None,
+        oxm: &[],
+        bits,
+        format,
+        maskable: false,
+        layer,
+        stage: match layer {
+            Layer::Register | Layer::Port | Layer::Tunnel => Stage::Metadata,
+            Layer::Ethernet | Layer::Vlan => Stage::L2,
+            Layer::Arp | Layer::Ipv4 | Layer::Ipv6 | Layer::Ip => Stage::L3,
+            Layer::Transport | Layer::Icmp | Layer::Nd => Stage::L4,
+        },
+        prerequisite: Prerequisite::None,
+        match_prerequisite: Prerequisite::None,
+        writable: false,
+        setter: None,
+        place,
+        shift: 0,
+        stored: ones(room),
+    }
 }
 
 impl FieldInfo {
+    /// OpenFlow's names and numbers.
+    pub(super) const fn oxm(mut self, oxm: &'static [Oxm]) -> Self {
+        self.oxm = oxm;
+        self
+    }
+
+    /// Printed in matches under this name.
+    pub(super) const fn shown(mut self, name: &'static str) -> Self {
+        self.match_name = Some(name);
+        self
+    }
+
+    /// Another name for bits of a field that is printed in its place.
+    pub(super) const fn alias(mut self) -> Self {
+        self.match_name = None;
+        self
+    }
+
+    /// Printed in megaflows under this name.
+    pub(super) const fn megaflow(mut self, name: &'static str) -> Self {
+        self.megaflow_name = Some(name);
+        self
+    }
+
+    /// Takes a mask in matches.
+    pub(super) const fn masked(mut self) -> Self {
+        self.maskable = true;
+        self
+    }
+
+    /// Actions may write it.
+    pub(super) const fn writable(mut self) -> Self {
+        self.writable = true;
+        self
+    }
+
+    /// Actions may write it, which this op does to the packet.
+    pub(super) const fn set(mut self, setter: fn(u128) -> Op) -> Self {
+        self.writable = true;
+        self.setter = Some(setter);
+        self
+    }
+
+    /// What the packet must be.
+    pub(super) const fn needs(mut self, prerequisite: Prerequisite) -> Self {
+        self.prerequisite = prerequisite;
+        self.match_prerequisite = prerequisite;
+        self
+    }
+
+    /// What the packet must be for a match on the field, where that differs from what actions need.
+    pub(super) const fn match_needs(mut self, prerequisite: Prerequisite) -> Self {
+        self.match_prerequisite = prerequisite;
+        self
+    }
+
+    /// The classifier looks at it then, and not when it looks at the rest of its layer.
+    pub(super) const fn at_stage(mut self, stage: Stage) -> Self {
+        self.stage = stage;
+        self
+    }
+
+    /// Its value stands that many bits to the left.
+    pub(super) const fn shift(mut self, shift: u32) -> Self {
+        self.shift = shift;
+        self
+    }
+
+    /// The bits of its value that mean anything, where that is not all for which OpenFlow and the key have room.
+    pub(super) const fn stored(mut self, bits: u128) -> Self {
+        self.stored = bits;
+        self
+    }
+
     /// The bits of a value that mean anything to the field: what an exact match's mask is. Narrower than
     /// [`bits`](Self::bits) for `tun_id` and `nw_tos`, wider for what shares a wider field's storage.
     pub fn exact(&self) -> u128 {
@@ -222,14 +291,103 @@ impl FieldInfo {
 
     /// Largest value that may be written, from [`bits`](Self::bits).
     pub fn max(&self) -> u128 {
-        u128::MAX >> (128 - u32::from(self.bits))
+        ones(self.bits as usize)
+    }
+
+    /// The storage as a number.
+    fn raw(&self, key: &MatchKey) -> u128 {
+        let Place { offset, size, order } = self.place;
+        let bytes = &key.as_bytes()[offset..offset + size];
+        let fold = |value: u128, byte: &u8| value << 8 | u128::from(*byte);
+        match order {
+            Order::Host { word } if cfg!(target_endian = "little") => {
+                bytes.chunks_exact(word).fold(0, |value, word| word.iter().rev().fold(value, fold))
+            }
+            _ => bytes.iter().fold(0, fold),
+        }
+    }
+
+    /// Replaces the storage.
+    fn set_raw(&self, key: &mut MatchKey, mut raw: u128) {
+        let Place { offset, size, order } = self.place;
+        let bytes = &mut key.as_mut_bytes()[offset..offset + size];
+        let mut put = |byte: &mut u8| {
+            *byte = raw as u8;
+            raw >>= 8;
+        };
+        match order {
+            Order::Host { word } if cfg!(target_endian = "little") => {
+                bytes.chunks_exact_mut(word).rev().for_each(|word| word.iter_mut().for_each(&mut put));
+            }
+            _ => bytes.iter_mut().rev().for_each(&mut put),
+        }
     }
 }
+
+/// An op that sets fields, and what it sets.
+#[derive(Debug, Clone, Copy)]
+pub struct Setter {
+    /// Whose header it is.
+    pub layer: Layer,
+    /// All bits that the op sets, of several fields where they share a byte of the packet.
+    pub bits: u128,
+    row: &'static FieldInfo,
+    op: fn(u128) -> Op,
+}
+
+impl Setter {
+    /// What `key` has in the place that the op sets.
+    pub fn get(&self, key: &MatchKey) -> u128 {
+        self.row.raw(key) & self.bits
+    }
+
+    /// ORs all bits that the op sets into `mask`.
+    pub fn mark(&self, mask: &mut MatchKey) {
+        self.row.set_raw(mask, self.row.raw(mask) | self.bits);
+    }
+
+    /// The op that gives the packet this value.
+    pub fn op(&self, value: u128) -> Op {
+        (self.op)(value)
+    }
+}
+
+/// All names: OVS's, aliases, NXM and OXM.
+static BY_NAME: LazyLock<HashMap<&'static str, Field>> = LazyLock::new(|| {
+    let names =
+        |field: Field| field.info().names.iter().copied().chain(field.info().oxm.iter().map(|o| o.name));
+    Field::all().flat_map(|field| names(field).map(move |name| (name, field))).collect()
+});
+
+/// OpenFlow's numbers: class, experimenter, field.
+static BY_OXM: LazyLock<HashMap<(u16, u32, u8), (Field, Oxm)>> = LazyLock::new(|| {
+    let numbers = |field: Field| field.info().oxm.iter().map(move |oxm| (field, *oxm));
+    let all = Field::all().flat_map(numbers);
+    let keyed = all.map(|(field, oxm)| {
+        let (class, experimenter) = oxm.class();
+        ((class, experimenter, oxm.number), (field, oxm))
+    });
+    keyed.collect()
+});
+
+static SETTERS: LazyLock<Vec<Setter>> = LazyLock::new(|| {
+    let sharing = |row: &FieldInfo| {
+        let same = TABLE.iter().filter(|other| other.place == row.place);
+        same.fold(0, |bits, other| bits | other.stored << other.shift)
+    };
+    let mut all: Vec<Setter> = TABLE
+        .iter()
+        .filter_map(|row| Some(Setter { layer: row.layer, bits: sharing(row), row, op: row.setter? }))
+        .collect();
+    // The options of neighbour discovery are found by the message's type, so that changes last.
+    all.sort_by_key(|setter| setter.layer == Layer::Icmp);
+    all
+});
 
 impl Field {
     /// Every field.
     pub fn all() -> impl Iterator<Item = Field> {
-        TABLE.iter().map(|info| info.field)
+        Field::ALL.iter().copied()
     }
 
     /// The field's row of the table.
@@ -238,25 +396,9 @@ impl Field {
         &TABLE[self as usize]
     }
 
-    /// Whether the field takes a mask (`ovs-fields(7)`, "Masking"). `ip_frag` has words for that instead.
+    /// Whether the field takes a mask.
     pub fn is_maskable(self) -> bool {
-        !matches!(
-            self,
-            Field::InPort
-                | Field::EthType
-                | Field::VlanPcp
-                | Field::IpProto
-                | Field::NwTos
-                | Field::IpDscp
-                | Field::NwEcn
-                | Field::NwTtl
-                | Field::IpFrag
-                | Field::IcmpType
-                | Field::IcmpCode
-                | Field::Icmpv6Type
-                | Field::Icmpv6Code
-                | Field::ArpOp
-        )
+        self.info().maskable
     }
 
     /// OVS's name of the field.
@@ -266,41 +408,48 @@ impl Field {
 
     /// The field with this name, alias or NXM/OXM name.
     pub fn from_name(name: &str) -> Option<Field> {
-        let row = TABLE.iter().find(|row| row.names.contains(&name) || row.nxm.contains(&name));
-        row.map(|row| row.field)
+        BY_NAME.get(name).copied()
     }
 
-    /// The storage as a big-endian number.
-    fn raw(self, key: &MatchKey) -> u128 {
-        let info = self.info();
-        let bytes = &key.as_bytes()[info.offset..info.offset + info.size];
-        let fold = |value: u128, byte: &u8| value << 8 | u128::from(*byte);
-        if info.host && cfg!(target_endian = "little") {
-            bytes.iter().rev().fold(0, fold)
-        } else {
-            bytes.iter().fold(0, fold)
+    /// The field with this number in OpenFlow's extensible match; `experimenter` is 0 but for class 0xffff.
+    pub fn from_oxm(class: u16, experimenter: u32, number: u8) -> Option<(Field, Oxm)> {
+        BY_OXM.get(&(class, experimenter, number)).copied()
+    }
+
+    /// The ops that set fields of a packet, in the order in which they must be done.
+    pub fn setters() -> &'static [Setter] {
+        &SETTERS
+    }
+
+    /// A mask of all fields of which `wanted` is true.
+    pub fn mask_of(wanted: impl Fn(&FieldInfo) -> bool) -> MatchKey {
+        let mut mask = MatchKey::ZERO;
+        for field in Field::all().filter(|field| wanted(field.info())) {
+            field.set(&mut mask, field.info().exact());
         }
+        mask
+    }
+
+    /// A mask of all bytes in which fields are that the classifier looks at in this stage.
+    pub(crate) fn bytes_of(stage: Stage) -> MatchKey {
+        let mut mask = MatchKey::ZERO;
+        for row in TABLE.iter().filter(|row| row.stage == stage) {
+            row.set_raw(&mut mask, u128::MAX);
+        }
+        mask
     }
 
     /// The field's value in `key`, right-aligned. Of a mask, its mask.
     pub fn get(self, key: &MatchKey) -> u128 {
-        self.raw(key) >> self.info().shift & self.info().stored
+        let info = self.info();
+        info.raw(key) >> info.shift & info.stored
     }
 
     /// Sets the field. Bits that the field has no room for are lost: see [`FieldInfo::exact`].
     pub fn set(self, key: &mut MatchKey, value: u128) {
         let info = self.info();
-        let mut raw = self.raw(key) & !(info.stored << info.shift) | (value & info.stored) << info.shift;
-        let bytes = &mut key.as_mut_bytes()[info.offset..info.offset + info.size];
-        let mut put = |byte: &mut u8| {
-            *byte = raw as u8;
-            raw >>= 8;
-        };
-        if info.host && cfg!(target_endian = "little") {
-            bytes.iter_mut().for_each(&mut put);
-        } else {
-            bytes.iter_mut().rev().for_each(&mut put);
-        }
+        let raw = info.raw(key) & !(info.stored << info.shift) | (value & info.stored) << info.shift;
+        info.set_raw(key, raw);
     }
 
     /// Sets the bits of `mask` to those of `value`.
@@ -328,7 +477,7 @@ impl Subfield {
 
     /// Largest value.
     pub fn max(self) -> u128 {
-        u128::MAX >> (128 - u32::from(self.bits))
+        ones(self.bits as usize)
     }
 
     /// The bits' value in `key`, right-aligned.
@@ -350,15 +499,56 @@ mod tests {
 
     #[test]
     fn table_is_consistent() {
-        for (i, row) in TABLE.iter().enumerate() {
-            assert_eq!(row.field as usize, i);
+        for (i, field) in Field::all().enumerate() {
+            let row = field.info();
+            assert_eq!(field as usize, i);
             assert!(row.stored << row.shift >> row.shift == row.stored);
-            assert!(row.size == 16 || row.stored << row.shift >> (row.size * 8) == 0, "{:?}", row.field);
-            for name in row.names.iter().chain(row.nxm) {
-                assert_eq!(Field::from_name(name), Some(row.field), "{name} is ambiguous");
+            assert!(
+                row.place.size == 16 || row.stored << row.shift >> (row.place.size * 8) == 0,
+                "{field:?}"
+            );
+            for name in row.names.iter().copied().chain(row.oxm.iter().map(|oxm| oxm.name)) {
+                assert_eq!(Field::from_name(name), Some(field), "{name} is ambiguous");
+            }
+            for oxm in row.oxm {
+                let (class, experimenter) = oxm.class();
+                assert_eq!(Field::from_oxm(class, experimenter, oxm.number), Some((field, *oxm)));
+                assert!(class != u16::MAX || experimenter != 0, "{} is of no class", oxm.name);
+                assert!(usize::from(oxm.length) * 8 >= usize::from(row.bits), "{}", oxm.name);
+                assert!(oxm.number < 128, "{}", oxm.name);
             }
         }
         assert_eq!(Field::from_name("nw_source"), None);
+        assert_eq!(Field::from_oxm(0x8000, 0, 34).map(|(field, _)| field), None, "there is no MPLS");
+    }
+
+    /// A field that another one writes over, or that another one is looked at with, is in the same stage.
+    #[test]
+    fn fields_that_share_bits_share_a_stage_and_are_printed_once() {
+        for a in Field::all() {
+            let mut bits = MatchKey::ZERO;
+            a.set(&mut bits, a.info().exact());
+            for b in Field::all().filter(|b| *b != a && b.get(&bits) != 0) {
+                assert_eq!(a.info().stage, b.info().stage, "{a:?} {b:?}");
+                let both_printed = a.info().match_name.is_some() && b.info().match_name.is_some();
+                assert!(!both_printed || a.info().layer != b.info().layer, "{a:?} {b:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_a_row_can_be_set_by_sets_all_of_it() {
+        for field in Field::all().filter(|field| field.info().setter.is_some()) {
+            assert!(field.info().writable, "{field:?}");
+        }
+        let of = |field: Field| {
+            Field::setters().iter().find(|setter| std::ptr::eq(setter.row, field.info())).expect("a setter")
+        };
+        assert_eq!(of(Field::NwTos).bits, 0xff, "with the ECN bits, which have no op of their own");
+        assert_eq!(of(Field::Ipv6Label).bits, 0xf_ffff);
+        let mut mask = MatchKey::ZERO;
+        of(Field::NwTos).mark(&mut mask);
+        assert_eq!(mask.flow.nw_tos, 0xff);
     }
 
     #[test]
@@ -384,6 +574,18 @@ mod tests {
         assert_eq!(key.flow.nw_tos, 0xff);
         Field::NwTos.set(&mut key, 0);
         assert_eq!(key.flow.nw_tos, 3, "ECN is another field");
+    }
+
+    /// As `ovs-fields(7)` has it: the first register is the most significant one.
+    #[test]
+    fn wide_registers_are_registers() {
+        let mut key = MatchKey::ZERO;
+        Field::Xxreg1.set(&mut key, 0x0000_0004_0000_0005_0000_0006_0000_0007);
+        assert_eq!(key.reg, [0, 0, 0, 0, 4, 5, 6, 7, 0, 0, 0, 0, 0, 0, 0, 0]);
+        assert_eq!(Field::Xreg3.get(&key), 0x0000_0006_0000_0007);
+        Field::Xreg7.set(&mut key, 0x0000_000e_0000_000f);
+        assert_eq!((Field::Reg14.get(&key), Field::Reg15.get(&key)), (14, 15));
+        assert_eq!(Field::Xxreg3.get(&key), 0x0000_000e_0000_000f);
     }
 
     #[test]

@@ -3,9 +3,9 @@
 use wire::key::FlowKey;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-/// Number of 64-bit words in a [`MatchKey`]. The last three are always zero: they fill the block up to
+/// Number of 64-bit words in a [`MatchKey`]. The last two are always zero: they fill the block up to
 /// [`FlowKey`]'s alignment.
-pub const MATCH_WORDS: usize = 28;
+pub const MATCH_WORDS: usize = 32;
 
 /// A [`FlowKey`] with OpenFlow's pipeline fields, or (as a mask) which bits of them matter.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, FromBytes, IntoBytes, Immutable, KnownLayout, Debug)]
@@ -15,10 +15,14 @@ pub struct MatchKey {
     pub flow: FlowKey,
     /// OpenFlow `metadata`. Host order.
     pub metadata: u64,
-    /// OVS `reg0` to `reg7`. Host order.
-    pub reg: [u32; 8],
+    /// OVS `reg0` to `reg15`. Host order.
+    pub reg: [u32; 16],
+    /// OVS `pkt_mark`. Host order.
+    pub pkt_mark: u32,
+    /// OVS `conj_id`: which conjunction of rules a lookup is for. Host order.
+    pub conj_id: u32,
     /// Always 0.
-    pub reserved: [u64; 3],
+    pub reserved: [u64; 2],
 }
 
 impl MatchKey {
@@ -146,7 +150,11 @@ mod tests {
         key.reg[7] = 9;
         let narrow = Match::new(
             &key,
-            &MatchKey { metadata: 0xff, reg: [0, 0, 0, 0, 0, 0, 0, 0xff], ..MatchKey::ZERO },
+            &MatchKey {
+                metadata: 0xff,
+                reg: std::array::from_fn(|i| if i == 7 { 0xff } else { 0 }),
+                ..MatchKey::ZERO
+            },
         );
         let wide = Match::new(&key, &MatchKey { metadata: 0xf0, ..MatchKey::ZERO });
         assert!(narrow.is_within(&wide) && narrow.is_within(&Match::ANY) && narrow.is_within(&narrow));

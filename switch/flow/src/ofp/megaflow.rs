@@ -1,6 +1,6 @@
 //! Megaflows as `ovs-appctl dpctl/dump-flows` prints them.
 
-use super::field::Field;
+use super::field::{Field, Layer};
 use super::key::MatchKey;
 use super::port::PortNames;
 use super::print::port_name;
@@ -15,25 +15,25 @@ struct Printer<'a> {
 }
 
 impl Printer<'_> {
-    /// The fields with a mask, as `name=value` joined by commas.
-    fn fields(&self, list: &[(&str, Field)]) -> String {
+    /// The fields of some layers that have a mask, as `name=value` joined by commas.
+    fn fields(&self, layers: &[Layer]) -> String {
         let mut out = String::new();
-        for (name, field) in list {
-            let mask = field.get(&self.mask);
+        for field in Field::all().filter(|field| layers.contains(&field.info().layer)) {
+            let (Some(name), mask) = (field.info().megaflow_name, field.get(&self.mask)) else { continue };
             if mask != 0 {
                 if !out.is_empty() {
                     out.push(',');
                 }
                 let _ = write!(out, "{name}=");
-                value::format(&mut out, *field, field.get(&self.key) & mask, mask, self.names);
+                value::format(&mut out, field, field.get(&self.key) & mask, mask, self.names);
             }
         }
         out
     }
 
     /// `name(fields)`, if any of them has a mask.
-    fn group(&self, name: &str, list: &[(&str, Field)]) -> Option<String> {
-        let inner = self.fields(list);
+    fn group(&self, name: &str, layers: &[Layer]) -> Option<String> {
+        let inner = self.fields(layers);
         (!inner.is_empty()).then(|| format!("{name}({inner})"))
     }
 
@@ -65,43 +65,36 @@ impl Printer<'_> {
 
     /// From the EtherType upwards.
     fn network(&self) -> Vec<Option<String>> {
-        use Field::{
-            ArpOp, ArpSha, ArpSpa, ArpTha, ArpTpa, IcmpCode, IcmpType, IpDst, IpFrag, IpProto, IpSrc,
-            Ipv6Dst, Ipv6Label, Ipv6Src, NdSll, NdTarget, NdTll, NwEcn, NwTos, NwTtl, TcpFlags, TpDst, TpSrc,
-        };
         let known = self.mask.flow.dl_type.get() == u16::MAX;
         let dl_type = if known { self.key.flow.dl_type.get() } else { 0 };
-        let tail = [("proto", IpProto), ("tos", NwTos), ("ecn", NwEcn), ("ttl", NwTtl), ("frag", IpFrag)];
         let mut parts = vec![self.eth_type()];
         match dl_type {
             0x0806 | 0x8035 => {
-                let fields =
-                    [("sip", ArpSpa), ("tip", ArpTpa), ("op", ArpOp), ("sha", ArpSha), ("tha", ArpTha)];
-                parts.push(self.group("arp", &fields));
+                parts.push(self.group("arp", &[Layer::Arp]));
                 return parts;
             }
-            0x86dd => {
-                let head = [("src", Ipv6Src), ("dst", Ipv6Dst), ("label", Ipv6Label)];
-                parts.push(self.group("ipv6", &[&head[..], &tail[..]].concat()));
-            }
-            _ => parts.push(self.group("ipv4", &[&[("src", IpSrc), ("dst", IpDst)][..], &tail[..]].concat())),
+            0x86dd => parts.push(self.group("ipv6", &[Layer::Ipv6, Layer::Ip])),
+            _ => parts.push(self.group("ipv4", &[Layer::Ipv4, Layer::Ip])),
         }
         let proto = if self.mask.flow.nw_proto == u8::MAX { self.key.flow.nw_proto } else { 0 };
-        let ports = [("src", TpSrc), ("dst", TpDst)];
-        let icmp = [("type", IcmpType), ("code", IcmpCode)];
         match proto {
-            1 => parts.push(self.group("icmp", &icmp)),
+            1 => parts.push(self.group("icmp", &[Layer::Icmp])),
             58 => {
-                parts.push(self.group("icmpv6", &icmp));
-                parts.push(self.group("nd", &[("target", NdTarget), ("sll", NdSll), ("tll", NdTll)]));
+                parts.push(self.group("icmpv6", &[Layer::Icmp]));
+                parts.push(self.group("nd", &[Layer::Nd]));
             }
-            17 => parts.push(self.group("udp", &ports)),
-            132 => parts.push(self.group("sctp", &ports)),
-            6 => parts.push(self.group("tcp", &ports)),
-            _ => parts.push(self.group("tp", &ports)),
+            17 => parts.push(self.group("udp", &[Layer::Transport])),
+            132 => parts.push(self.group("sctp", &[Layer::Transport])),
+            6 => parts.push(self.group("tcp", &[Layer::Transport])),
+            _ => parts.push(self.group("tp", &[Layer::Transport])),
         }
-        let flags = self.fields(&[("", TcpFlags)]);
-        parts.push((!flags.is_empty()).then(|| format!("tcp_flags({})", &flags[1..])));
+        let mask = Field::TcpFlags.get(&self.mask);
+        parts.push((mask != 0).then(|| {
+            let mut flags = String::new();
+            let value = Field::TcpFlags.get(&self.key) & mask;
+            value::format(&mut flags, Field::TcpFlags, value, mask, self.names);
+            format!("tcp_flags({flags})")
+        }));
         parts
     }
 }
@@ -115,30 +108,13 @@ fn join(parts: impl IntoIterator<Item = Option<String>>) -> String {
 ///
 /// A tagged packet's upper layers stand in `encap(...)`. `tun_id` and the outer addresses stand in `tunnel(...)`.
 pub fn format_megaflow(key: &FlowKey, mask: &FlowMask, names: &dyn PortNames) -> String {
-    use Field::{
-        EthDst, EthSrc, TunDst, TunFlags, TunGbpFlags, TunGbpId, TunId, TunIpv6Dst, TunIpv6Src, TunSrc,
-        TunTos, TunTtl,
-    };
     let p = Printer { key: key.masked(mask).into(), mask: (*mask).into(), names };
-    let tunnel = [
-        ("tun_id", TunId),
-        ("src", TunSrc),
-        ("dst", TunDst),
-        ("ipv6_src", TunIpv6Src),
-        ("ipv6_dst", TunIpv6Dst),
-        ("gbp_id", TunGbpId),
-        ("gbp_flags", TunGbpFlags),
-        ("tos", TunTos),
-        ("ttl", TunTtl),
-        ("flags", TunFlags),
-    ];
     let in_port = match mask.in_port {
         0 => None,
         u32::MAX => Some(format!("in_port({})", port_name(key.in_port, names))),
         bits => Some(format!("in_port({:#x}/{bits:#x})", key.in_port & bits)),
     };
-    let mut parts =
-        vec![p.group("tunnel", &tunnel), in_port, p.group("eth", &[("src", EthSrc), ("dst", EthDst)])];
+    let mut parts = vec![p.group("tunnel", &[Layer::Tunnel]), in_port, p.group("eth", &[Layer::Ethernet])];
     let upper = p.network();
     let tags = [(key.vlan_tci.get(), mask.vlan_tci.get()), (key.vlan_tci2.get(), mask.vlan_tci2.get())];
     let mut depth = 0;

@@ -18,12 +18,13 @@ mod parse_match;
 mod port;
 mod prerequisite;
 mod print;
+mod table;
 mod token;
 mod value;
 
 pub use action::{Action, PortRef};
 pub use error::ParseError;
-pub use field::{Field, FieldInfo, Format, Subfield};
+pub use field::{Field, FieldInfo, Format, Layer, Oxm, Setter, Stage, Subfield};
 pub use flow::{
     DEFAULT_PRIORITY, FlowFilter, FlowMod, FlowSpec, parse_flow, parse_flow_match, parse_flow_mod, parse_key,
 };

@@ -38,18 +38,6 @@ pub(super) struct MatchBuilder<'a> {
     needs: Vec<(Prerequisite, Token<'a>)>,
 }
 
-/// What a field in a match needs. OpenFlow 1.0 had no ARP fields and read `nw_src` as `arp_spa`, and
-/// `ovs-ofctl` prints ICMPv6 types as `icmp_type`.
-fn prerequisite(field: Field) -> Prerequisite {
-    match field {
-        Field::IpSrc | Field::IpDst => Prerequisite::Ipv4OrArp,
-        Field::IpProto => Prerequisite::IpOrArp,
-        Field::IcmpType | Field::IcmpCode => Prerequisite::Icmp,
-        Field::VlanPcp | Field::VlanVid => Prerequisite::None,
-        _ => field.info().prerequisite,
-    }
-}
-
 impl<'a> MatchBuilder<'a> {
     /// Adds a token. `Ok(false)`: it is none of a match's.
     pub fn add(&mut self, token: &Token<'a>, names: &dyn PortNames) -> Result<bool, ParseError> {
@@ -77,7 +65,7 @@ impl<'a> MatchBuilder<'a> {
             return Ok(true);
         }
         let (value, mask) = value::parse(field, text, names).map_err(|expected| token.error(expected))?;
-        self.needs.push((prerequisite(field), *token));
+        self.needs.push((field.info().match_prerequisite, *token));
         self.merge(token, field, value, mask)?;
         Ok(true)
     }

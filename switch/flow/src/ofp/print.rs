@@ -1,10 +1,11 @@
 //! Flows, matches and actions as `ovs-ofctl dump-flows` prints them.
 
 use super::action::{Action, PortRef};
-use super::field::{Field, Subfield};
+use super::field::{Field, Layer, Subfield};
 use super::flow::{DEFAULT_PRIORITY, FlowSpec};
 use super::key::{Match, MatchKey};
 use super::parse_action::MODS;
+use super::parse_match::PROTOCOLS;
 use super::port::{PORT_LOCAL, PortNames, format_port};
 use super::value;
 use std::fmt::Write;
@@ -52,9 +53,14 @@ impl Printer<'_> {
         }
     }
 
-    fn fields(&mut self, list: &[(&str, Field)]) {
-        for (name, field) in list {
-            self.field_as(name, *field);
+    fn eth_type(&mut self, named: bool) {
+        let (key, mask) = (self.what.key().flow.dl_type.get(), self.what.mask().flow.dl_type.get());
+        if !named && mask != 0 {
+            self.word("dl_type=");
+            let _ = write!(self.out, "{key:#06x}");
+            if mask != u16::MAX {
+                let _ = write!(self.out, "/{mask:#06x}");
+            }
         }
     }
 
@@ -81,11 +87,6 @@ impl Printer<'_> {
     }
 }
 
-/// A field under the name it goes by in matches.
-macro_rules! named {
-    ($($name:literal $field:ident),* $(,)?) => { &[$(($name, Field::$field)),*] };
-}
-
 /// Prints a match as `match_format()` of OVS does, `priority=` first unless it is the default one or
 /// `None`. Empty for a match of everything.
 pub fn format_match(what: &Match, priority: Option<u16>, names: &dyn PortNames) -> String {
@@ -96,66 +97,46 @@ pub fn format_match(what: &Match, priority: Option<u16>, names: &dyn PortNames) 
     let (key, mask) = (&what.key().flow, &what.mask().flow);
     let dl_type = if mask.dl_type.get() == u16::MAX { key.dl_type.get() } else { 0 };
     let proto = if mask.nw_proto == u8::MAX { Some(key.nw_proto) } else { None };
-    let (mut type_named, mut proto_named) = (true, false);
-    match dl_type {
-        0x0800 | 0x86dd => {
-            let name = match (dl_type, proto) {
-                (0x0800, Some(1)) => Some("icmp"),
-                (0x0800, Some(2)) => Some("igmp"),
-                (0x0800, Some(6)) => Some("tcp"),
-                (0x0800, Some(17)) => Some("udp"),
-                (0x0800, Some(132)) => Some("sctp"),
-                (0x86dd, Some(58)) => Some("icmp6"),
-                (0x86dd, Some(6)) => Some("tcp6"),
-                (0x86dd, Some(17)) => Some("udp6"),
-                (0x86dd, Some(132)) => Some("sctp6"),
-                _ => None,
-            };
-            proto_named = name.is_some();
-            p.word(name.unwrap_or(if dl_type == 0x0800 { "ip" } else { "ipv6" }));
-        }
-        0x0806 => p.word("arp"),
-        0x8035 => p.word("rarp"),
-        _ => type_named = false,
-    }
-    p.fields(named!["reg0" Reg0, "reg1" Reg1, "reg2" Reg2, "reg3" Reg3, "reg4" Reg4, "reg5" Reg5, "reg6" Reg6, "reg7" Reg7]);
-    p.fields(named!["tun_id" TunId, "tun_src" TunSrc, "tun_dst" TunDst, "tun_ipv6_src" TunIpv6Src, "tun_ipv6_dst" TunIpv6Dst]);
-    p.fields(named!["tun_gbp_id" TunGbpId, "tun_gbp_flags" TunGbpFlags, "tun_tos" TunTos, "tun_ttl" TunTtl, "tun_flags" TunFlags]);
-    p.fields(named!["metadata" Metadata, "in_port" InPort]);
-    p.vlan();
-    p.fields(named!["dl_src" EthSrc, "dl_dst" EthDst]);
-    if !type_named && mask.dl_type.get() != 0 {
-        p.word("dl_type=");
-        let _ = write!(p.out, "{:#06x}", key.dl_type.get());
-        if mask.dl_type.get() != u16::MAX {
-            let _ = write!(p.out, "/{:#06x}", mask.dl_type.get());
-        }
-    }
+    let (word, proto_named) = protocol(dl_type, proto);
     let arp = dl_type == 0x0806 || dl_type == 0x8035;
-    if arp {
-        p.fields(
-            named!["arp_spa" ArpSpa, "arp_tpa" ArpTpa, "arp_op" ArpOp, "arp_sha" ArpSha, "arp_tha" ArpTha],
-        );
-    } else {
-        p.fields(named!["nw_src" IpSrc, "nw_dst" IpDst]);
-        p.fields(named!["ipv6_src" Ipv6Src, "ipv6_dst" Ipv6Dst, "ipv6_label" Ipv6Label]);
-        if !proto_named {
-            p.field_as("nw_proto", Field::IpProto);
+    let icmp = matches!((dl_type, proto), (0x0800, Some(1)) | (0x86dd, Some(58)));
+    for field in Field::all() {
+        let info = field.info();
+        // The protocol stands before the registers.
+        if field == Field::Reg0
+            && let Some(word) = word
+        {
+            p.word(word);
+        }
+        let Some(name) = info.match_name else { continue };
+        match info.layer {
+            Layer::Vlan => p.vlan(),
+            Layer::Ethernet if field == Field::EthType => p.eth_type(word.is_some()),
+            Layer::Ip if field == Field::IpProto => {
+                if !arp && !proto_named {
+                    p.field_as(name, field);
+                }
+            }
+            // Other fields' bits: ARP's addresses are IPv4's, ICMP's type is a port.
+            Layer::Arp if !arp => {}
+            Layer::Ipv4 | Layer::Ipv6 | Layer::Nd if arp => {}
+            Layer::Icmp if !icmp => {}
+            Layer::Transport if icmp => {}
+            _ => p.field_as(name, field),
         }
     }
-    p.fields(named!["nw_tos" NwTos, "nw_ecn" NwEcn, "nw_ttl" NwTtl, "nw_frag" IpFrag]);
-    match (dl_type, proto) {
-        (0x0800, Some(1)) | (0x86dd, Some(58)) => {
-            p.fields(named!["icmp_type" IcmpType, "icmp_code" IcmpCode]);
-        }
-        _ => p.fields(named!["tp_src" TpSrc, "tp_dst" TpDst]),
-    }
-    p.field_as("nd_target", Field::NdTarget);
-    if !arp {
-        p.fields(named!["nd_sll" NdSll, "nd_tll" NdTll]);
-    }
-    p.field_as("tcp_flags", Field::TcpFlags);
     p.out
+}
+
+/// The word for an EtherType and an IP protocol, and whether it says the protocol.
+fn protocol(dl_type: u16, proto: Option<u8>) -> (Option<&'static str>, bool) {
+    let names = |wanted: Option<u8>| {
+        PROTOCOLS.iter().find(|(_, t, p)| *t == dl_type && *p == wanted).map(|(name, ..)| *name)
+    };
+    match proto.and_then(|proto| names(Some(proto))) {
+        Some(name) => (Some(name), true),
+        None => (names(None), false),
+    }
 }
 
 /// Prints one packet's key as a flow that [`parse_key`](super::parse_key) reads: the fields that are not zero.
@@ -172,7 +153,7 @@ pub fn format_key(key: &MatchKey, names: &dyn PortNames) -> String {
 
 fn format_subfield(out: &mut String, bits: Subfield) {
     let info = bits.field.info();
-    out.push_str(info.nxm.first().unwrap_or(&info.names[0]));
+    out.push_str(info.oxm.first().map_or(info.names[0], |oxm| oxm.name));
     let _ = match (bits.start, bits.bits) {
         (0, n) if n == info.bits => write!(out, "[]"),
         (start, 1) => write!(out, "[{start}]"),

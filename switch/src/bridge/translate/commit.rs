@@ -2,10 +2,7 @@
 //! time is set in it.
 
 use super::{Op, Translator};
-use flow::ofp::{Field, MatchKey};
-use flow::program::Side;
-use std::net::{Ipv4Addr, Ipv6Addr};
-use wire::addr::MacAddr;
+use flow::ofp::{Field, Layer, MatchKey};
 use wire::proto::{ETH_IPV4, ETH_IPV6, IP_ICMP, IP_ICMPV6};
 
 /// A tag.
@@ -81,18 +78,6 @@ impl Tags {
     }
 }
 
-/// The op that sets a field to a value.
-type Make = fn(u128) -> Op;
-
-fn ipv4(value: u128) -> Ipv4Addr {
-    Ipv4Addr::from(value as u32)
-}
-
-fn mac(value: u128) -> MacAddr {
-    let [_, _, a, b, c, d, e, f] = (value as u64).to_be_bytes();
-    MacAddr([a, b, c, d, e, f])
-}
-
 impl Translator<'_> {
     /// Makes the packet what actions have made of it so far.
     pub(super) fn commit(&mut self) {
@@ -114,74 +99,31 @@ impl Translator<'_> {
         }
     }
 
+    /// Sets those fields of which a bit has changed; the other bits that the op sets are looked at.
     fn commit_fields(&mut self) {
-        let always: [(Field, Make); 2] = [
-            (Field::EthSrc, |v| Op::SetMac(Side::Src, mac(v))),
-            (Field::EthDst, |v| Op::SetMac(Side::Dst, mac(v))),
-        ];
-        let v4: [(Field, Make); 2] = [
-            (Field::IpSrc, |v| Op::SetIpv4(Side::Src, ipv4(v))),
-            (Field::IpDst, |v| Op::SetIpv4(Side::Dst, ipv4(v))),
-        ];
-        let v6: [(Field, Make); 3] = [
-            (Field::Ipv6Src, |v| Op::SetIpv6(Side::Src, Ipv6Addr::from(v))),
-            (Field::Ipv6Dst, |v| Op::SetIpv6(Side::Dst, Ipv6Addr::from(v))),
-            (Field::Ipv6Label, |v| Op::SetIpv6Label(v as u32)),
-        ];
-        let ip: [(Field, Make); 1] = [(Field::NwTtl, |v| Op::SetTtl(v as u8))];
-        let ports: [(Field, Make); 2] = [
-            (Field::TpSrc, |v| Op::SetPort(Side::Src, v as u16)),
-            (Field::TpDst, |v| Op::SetPort(Side::Dst, v as u16)),
-        ];
-        let icmp: [(Field, Make); 2] =
-            [(Field::TpSrc, |v| Op::SetIcmpType(v as u8)), (Field::TpDst, |v| Op::SetIcmpCode(v as u8))];
-        let nd: [(Field, Make); 3] = [
-            (Field::NdTarget, |v| Op::SetNdTarget(Ipv6Addr::from(v))),
-            (Field::NdSll, |v| Op::SetNdLink(Side::Src, mac(v))),
-            (Field::NdTll, |v| Op::SetNdLink(Side::Dst, mac(v))),
-        ];
-        let arp: [(Field, Make); 5] = [
-            (Field::ArpOp, |v| Op::SetArpOp(v as u16)),
-            (Field::ArpSpa, |v| Op::SetArpIp(Side::Src, ipv4(v))),
-            (Field::ArpTpa, |v| Op::SetArpIp(Side::Dst, ipv4(v))),
-            (Field::ArpSha, |v| Op::SetArpMac(Side::Src, mac(v))),
-            (Field::ArpTha, |v| Op::SetArpMac(Side::Dst, mac(v))),
-        ];
-        self.commit_each(&always);
+        let (dl_type, nw_proto) = (self.at.key.flow.dl_type.get(), self.at.key.flow.nw_proto);
+        let (v4, v6) = (dl_type == ETH_IPV4, dl_type == ETH_IPV6);
+        let (ip, icmp) = (v4 || v6, matches!(nw_proto, IP_ICMP | IP_ICMPV6));
         let dirty = self.at.dirty;
-        let beyond = |field: &Field| field.get(&dirty) != 0;
-        // What the fields mean depends on the protocol, which whoever set one has looked at.
-        let dl_type = self.at.key.flow.dl_type.get();
-        if dl_type == ETH_IPV4 || dl_type == ETH_IPV6 {
-            if dl_type == ETH_IPV4 {
-                self.commit_each(&v4);
-            } else {
-                self.commit_each(&v6);
-            }
-            if dirty.flow.nw_tos != 0 {
-                // DSCP and ECN are two fields of one byte.
-                self.look_flow(&wire::key::FlowMask { nw_tos: u8::MAX, ..wire::key::FlowMask::ZERO });
-                self.at.set.flow.nw_tos = u8::MAX;
-                self.push_edit(Op::SetTos(self.at.key.flow.nw_tos));
-            }
-            self.commit_each(&ip);
-            let is_icmp = matches!(self.at.key.flow.nw_proto, IP_ICMP | IP_ICMPV6);
-            // ND options are found by the message's type, so that changes last.
-            self.commit_each(&nd);
-            if is_icmp { self.commit_each(&icmp) } else { self.commit_each(&ports) }
-        } else if arp.iter().any(|(field, _)| beyond(field)) {
-            self.commit_each(&arp);
-        }
-    }
-
-    /// Sets those of the fields of which a bit has changed; the field's other bits are looked at.
-    fn commit_each(&mut self, fields: &[(Field, Make)]) {
-        for (field, make) in fields {
-            if field.get(&self.at.dirty) != 0 {
-                let value = self.read_field(*field);
+        for setter in Field::setters().iter().filter(|setter| setter.get(&dirty) != 0) {
+            // What the bits mean depends on the protocol, which whoever set one has looked at.
+            let there = match setter.layer {
+                Layer::Ethernet => true,
+                Layer::Arp => !ip,
+                Layer::Ipv4 => v4,
+                Layer::Ipv6 => v6,
+                Layer::Ip | Layer::Nd => ip,
+                Layer::Icmp => ip && icmp,
+                Layer::Transport => ip && !icmp,
+                Layer::Register | Layer::Port | Layer::Tunnel | Layer::Vlan => false,
+            };
+            if there {
+                let mut bits = MatchKey::ZERO;
+                setter.mark(&mut bits);
+                self.look(&bits);
                 // All bits are the same for every packet now.
-                field.set(&mut self.at.set, field.info().exact());
-                self.push_edit(make(value));
+                self.at.set.or(&bits);
+                self.push_edit(setter.op(setter.get(&self.at.key)));
             }
         }
     }

@@ -3,7 +3,7 @@
 
 use super::{Op, Translator};
 use flow::drop::DropReason;
-use flow::ofp::{Field, MatchKey, Prerequisite, Subfield};
+use flow::ofp::{Field, Layer, MatchKey, Prerequisite, Subfield};
 use wire::key::{FRAG_LATER, FlowMask, VLAN_PRESENT};
 use wire::proto::{ETH_ARP, ETH_IPV4, ETH_IPV6, IP_ICMP, IP_ICMPV6, IP_SCTP, IP_TCP, IP_UDP};
 
@@ -94,15 +94,7 @@ impl Translator<'_> {
             Field::VlanTci => return self.set_tci(value as u16, mask as u16),
             Field::VlanVid => return self.edit_tag(value as u16, mask as u16 & 0xfff),
             Field::VlanPcp => return self.edit_tag((value as u16) << 13, (mask as u16) << 13),
-            Field::Metadata
-            | Field::Reg0
-            | Field::Reg1
-            | Field::Reg2
-            | Field::Reg3
-            | Field::Reg4
-            | Field::Reg5
-            | Field::Reg6
-            | Field::Reg7 => return self.put(field, value, mask),
+            _ if field.info().layer == Layer::Register => return self.put(field, value, mask),
             Field::TunId => self.at.has_tun_id = true,
             Field::TunDst | Field::TunIpv6Dst => self.at.has_tun_dst = true,
             Field::TunSrc | Field::TunIpv6Src => self.at.has_tun_src = true,

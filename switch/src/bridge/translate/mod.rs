@@ -22,11 +22,11 @@ use super::{Bridge, BridgeId, BridgePorts, Port, SwitchState};
 use commit::Tags;
 use config::FailMode;
 use flow::drop::DropReason;
-use flow::ofp::{Action, Field, MatchKey, format_actions};
+use flow::ofp::{Action, Field, Layer, MatchKey, format_actions};
 use flow::program::{Op, PortId, Program, PuntReason};
 use smallvec::SmallVec;
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use wire::addr::MacAddr;
 use wire::key::{FRAG_ANY, FlowKey, FlowMask};
 
@@ -36,6 +36,11 @@ const MAX_DEPTH: usize = 64;
 const MAX_RESUBMITS: usize = 4096;
 /// Ops of one program: more is an amplifier, not a switch.
 const MAX_OPS: usize = 4096;
+
+/// Every bit of the fields that only rules write.
+static REGISTERS: LazyLock<MatchKey> = LazyLock::new(|| Field::mask_of(|info| info.layer == Layer::Register));
+/// Every bit of the fields of a tunnel's header.
+static TUNNEL: LazyLock<MatchKey> = LazyLock::new(|| Field::mask_of(|info| info.layer == Layer::Tunnel));
 
 /// A MAC address that a packet shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -194,7 +199,7 @@ impl<'w> Translator<'w> {
     fn new(state: &'w SwitchState, key: &FlowKey) -> Translator<'w> {
         let mut wc = MatchKey::ZERO;
         wc.flow.in_port = u32::MAX;
-        let mut set = MatchKey { metadata: u64::MAX, reg: [u32::MAX; 8], ..MatchKey::ZERO };
+        let mut set = *REGISTERS;
         set.flow.in_port = u32::MAX;
         Translator {
             state,
@@ -282,22 +287,10 @@ impl<'w> Translator<'w> {
 
     /// What a packet that came out of no tunnel has in its tunnel fields is nothing, whatever the packet.
     fn no_tunnel(&mut self) {
-        let fields = [
-            Field::TunId,
-            Field::TunSrc,
-            Field::TunDst,
-            Field::TunIpv6Src,
-            Field::TunIpv6Dst,
-            Field::TunGbpId,
-            Field::TunGbpFlags,
-            Field::TunTos,
-            Field::TunTtl,
-            Field::TunFlags,
-        ];
-        for field in fields {
-            field.set(&mut self.at.set, field.info().exact());
-            field.set(&mut self.at.key, 0);
+        for (word, tunnel) in self.at.key.words_mut().iter_mut().zip(TUNNEL.words()) {
+            *word &= !tunnel;
         }
+        self.at.set.or(&TUNNEL);
     }
 
     /// The packet enters a bridge by a port of it.

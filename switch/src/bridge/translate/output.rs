@@ -187,9 +187,9 @@ impl<'w> Translator<'w> {
             t.in_port = id;
             let state = &mut t.at;
             state.changed = true;
-            state.key = MatchKey { metadata: 0, reg: [0; 8], ..state.key };
+            state.key = MatchKey { metadata: 0, reg: [0; 16], ..state.key };
             state.set.metadata = u64::MAX;
-            state.set.reg = [u32::MAX; 8];
+            state.set.reg = [u32::MAX; 16];
             // As in Open vSwitch, what a tunnel said stays on this side.
             (state.has_tun_id, state.has_tun_dst, state.has_tun_src) = (false, false, false);
             t.no_tunnel();

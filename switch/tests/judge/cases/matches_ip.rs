@@ -43,6 +43,15 @@ pub fn cases() -> Vec<Case> {
             .flow("table=4,actions=output:2")
             .rx("p1", [tcp(""), udp("")])
             .tx("p2", 2),
+        case("registers 8 to 15, two and four as one, and the mark")
+            .flow("priority=10,in_port=1,tcp,actions=set_field:0x1122334455667788->xreg4,load:7->NXM_NX_REG15[],set_field:0x5->pkt_mark,resubmit(,3)")
+            .flow("priority=9,in_port=1,actions=set_field:0x000000010000000200000003000000a4->xxreg2,move:NXM_NX_XXREG2[4..7]->OXM_OF_PKT_REG7[60..63],resubmit(,4)")
+            .flow("table=3,priority=5,reg8=0x11223344,reg9=0x55667788,xxreg3=7,pkt_mark=0x4/0x6,actions=output:2")
+            .flow("table=3,priority=1,actions=output:3")
+            .flow("table=4,priority=3,xreg5=0x3000000a4,reg14=0xa0000000,actions=output:2")
+            .flow("table=4,priority=1,actions=output:3")
+            .rx("p1", [tcp(""), udp("")])
+            .tx("p2", 2),
         case("registers 3 to 6 compared one by one")
             .flow("in_port=1,actions=move:OXM_OF_IN_PORT[0..15]->NXM_NX_REG3[0..15],move:NXM_OF_IP_SRC[]->NXM_NX_REG4[],\
                    move:NXM_OF_TCP_DST[]->NXM_NX_REG5[16..31],load:1->NXM_NX_REG6[31],resubmit(,1)".replace("OXM_OF_IN_PORT[0..15]", "NXM_OF_IN_PORT[]").replacen("in_port=1", "in_port=1,tcp", 1).as_str())

@@ -106,6 +106,9 @@ fn matches_print_as_in_ovs() {
         ("tun_gbp_id=7,tun_gbp_flags=0x8,tun_flags=+csum", "tun_gbp_id=7,tun_gbp_flags=0x8,tun_flags=+csum"),
         ("metadata=0x5/0xf,reg0=1,reg7=0x10/0xfff0", "reg0=0x1,reg7=0x10/0xfff0,metadata=0x5/0xf"),
         ("sctp,sctp_src=5", "sctp,tp_src=5"),
+        ("reg15=1,pkt_mark=0x10/0xf0,tcp,conj_id=9", "pkt_mark=0x10/0xf0,conj_id=9,tcp,reg15=0x1"),
+        ("xreg4=0x100000002", "reg8=0x1,reg9=0x2"),
+        ("xxreg3=0x5/0xffff", "reg15=0x5/0xffff"),
     ] {
         let filter = parse_flow_match(text, &Names).unwrap_or_else(|error| panic!("{text}: {error}"));
         assert_eq!(format_match(&filter.matches, None, &Names), printed, "{text}");
@@ -203,6 +206,11 @@ fn actions_print_as_in_ovs() {
             "move:NXM_OF_ETH_SRC[]->NXM_OF_ETH_DST[],move:NXM_NX_ARP_SHA[]->NXM_NX_ARP_THA[],load:0x2->NXM_OF_ARP_OP[]",
         ),
         ("", "meter:1,group:5", "meter:1,group:5"),
+        (
+            "",
+            "load:5->xreg7,load:1->NXM_NX_XXREG1[127],move:OXM_OF_PKT_REG0[0..31]->reg8[],set_field:1->reg9",
+            "load:0x5->OXM_OF_PKT_REG7[],load:0x1->NXM_NX_XXREG1[127],move:OXM_OF_PKT_REG0[0..31]->NXM_NX_REG8[],set_field:0x1->reg9",
+        ),
         (
             "",
             "clone(set_field:1->reg0,clone(output:1,2)),3",

@@ -17,11 +17,11 @@ fn piece() -> impl Strategy<Value = String> {
          tun_flags=+df dl_vlan=0xffff vlan_vid=0x1000/0x1000",
     );
     let numbered = one_of(
-        "priority table cookie idle_timeout hard_timeout reg0 reg5 metadata tun_id tp_src tp_dst \
+        "priority table cookie idle_timeout hard_timeout reg0 reg5 reg13 xreg3 xxreg1 pkt_mark conj_id metadata tun_id tp_src tp_dst \
          tcp_dst udp_src icmp_code nw_ttl nw_tos nw_proto ip_dscp nw_ecn dl_vlan dl_vlan_pcp \
          vlan_tci dl_type tun_gbp_id tun_gbp_flags ipv6_label tcp_flags",
     );
-    let masked = one_of("reg1 metadata tun_id tp_src tp_dst vlan_tci tcp_flags");
+    let masked = one_of("reg1 reg15 xreg7 xxreg0 pkt_mark metadata tun_id tp_src tp_dst vlan_tci tcp_flags");
     let ipv4 = one_of("nw_src nw_dst arp_spa arp_tpa tun_src tun_dst");
     let ipv6 = one_of("ipv6_src ipv6_dst nd_target tun_ipv6_src");
     let mac = one_of("dl_src dl_dst arp_sha arp_tha nd_sll");
@@ -56,7 +56,7 @@ fn action_piece() -> impl Strategy<Value = String> {
     let numbered = one_of(
         "output:{} goto_table:{} mod_tp_src:{} mod_nw_ttl:{} mod_vlan_vid:{} mod_vlan_pcp:{} \
          set_tunnel:{} group:{} meter:{} load:{}->NXM_NX_REG2[3..11] load:{}->tun_id \
-         set_field:{}->tcp_dst set_field:{}->vlan_vid set_field:{}/0x3->metadata \
+         set_field:{}->tcp_dst set_field:{}->vlan_vid set_field:{}/0x3->metadata set_field:{}/0x7->xxreg2 load:{}->xreg5[3..40] load:{}->pkt_mark \
          set_field:{}->ip_dscp set_field:{}->icmpv6_code mod_nw_tos:{}",
     );
     prop_oneof![
