@@ -22,11 +22,6 @@ impl Refused {
         Refused(StatusCode::NOT_FOUND, message.into())
     }
 
-    /// There is no room for it now.
-    pub fn busy(message: impl Into<String>) -> Refused {
-        Refused(StatusCode::SERVICE_UNAVAILABLE, message.into())
-    }
-
     /// A worker or the slow path does not do its part.
     pub fn broken(message: impl Into<String>) -> Refused {
         Refused(StatusCode::INTERNAL_SERVER_ERROR, message.into())

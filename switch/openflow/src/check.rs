@@ -1,0 +1,130 @@
+//! What a list of actions must fulfil beyond being readable: the same that the rule language asks of text.
+
+use crate::error::{Code, Error};
+use flow::ofp::{Action, Field, Match, Subfield};
+use wire::key::VLAN_PRESENT;
+
+/// Checks the actions of a flow of `table` with `matches`: fields need what they need, can be set, tables go up, a
+/// meter comes first.
+pub fn flow_actions(actions: &[Action], matches: &Match, table: u8) -> Result<(), Error> {
+    Checker { known: *matches, table: Some(table) }.list(actions, 0)
+}
+
+/// Checks the actions of a bucket or a packet-out: as a flow's, but for instructions, which there are none.
+pub fn free_actions(actions: &[Action]) -> Result<(), Error> {
+    Checker { known: Match::ANY, table: None }.list(actions, 0)
+}
+
+struct Checker {
+    /// What every packet has that gets here.
+    known: Match,
+    /// The flow's table; `None` outside of flows.
+    table: Option<u8>,
+}
+
+impl Checker {
+    fn list(&mut self, actions: &[Action], depth: usize) -> Result<(), Error> {
+        for (at, action) in actions.iter().enumerate() {
+            match action {
+                Action::GotoTable(to) => match self.table {
+                    Some(table) if depth == 0 && at + 1 == actions.len() && *to > table => {}
+                    Some(_) => {
+                        let why = format!("goto_table:{to} in a flow of table {:?}", self.table);
+                        return Err(Error::new(Code::OfpbicBadTableId, why));
+                    }
+                    None => return Err(Error::new(Code::OfpbicUnsupInst, "goto_table outside of a flow")),
+                },
+                Action::Meter(id) if at > 0 || depth > 0 || self.table.is_none() => {
+                    let why = format!("meter:{id} behind other actions");
+                    return Err(Error::new(Code::OfpbacUnsupportedOrder, why));
+                }
+                Action::Meter(0) => return Err(Error::new(Code::OfpmmfcInvalidMeter, "meter:0")),
+                Action::SetTunnel(vni) if *vni > 0xff_ffff => {
+                    return Err(Error::new(Code::OfpbacBadArgument, format!("VNI {vni:#x} has no 24 bits")));
+                }
+                Action::SetField { field, value, mask } => {
+                    // OpenFlow 1.0's actions leave packets without the field alone; so does set_field of these.
+                    let lenient = is_legacy(*field) && *mask == field.info().exact();
+                    self.writable(*field, lenient)?;
+                    self.learn(*field, *value, *mask);
+                }
+                Action::Load { value, to } => {
+                    self.writable(to.field, false)?;
+                    self.learn(to.field, u128::from(*value) << to.start, to.max() << to.start);
+                }
+                Action::Move { from, to } => {
+                    self.require(from.field)?;
+                    self.writable(to.field, false)?;
+                    self.forget(*to);
+                }
+                Action::OutputField(from) => self.require(from.field)?,
+                Action::PushVlan(_) | Action::ModVlanVid(_) | Action::ModVlanPcp(_) => {
+                    self.vlan(VLAN_PRESENT, VLAN_PRESENT);
+                }
+                Action::PopVlan => self.vlan(0, 0),
+                Action::Clone(inner) => {
+                    let before = self.known;
+                    self.list(inner, depth + 1)?;
+                    self.known = before;
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn vlan(&mut self, tci: u16, bits: u16) {
+        let (mut key, mut mask) = (*self.known.key(), *self.known.mask());
+        (key.flow.vlan_tci, mask.flow.vlan_tci) = (tci.into(), bits.into());
+        self.known = Match::new(&key, &mask);
+    }
+
+    fn learn(&mut self, field: Field, value: u128, mask: u128) {
+        let (mut key, mut known) = (*self.known.key(), *self.known.mask());
+        field.set_masked(&mut key, value, mask);
+        field.set_masked(&mut known, mask, mask);
+        self.known = Match::new(&key, &known);
+    }
+
+    fn forget(&mut self, bits: Subfield) {
+        let (key, mut known) = (*self.known.key(), *self.known.mask());
+        bits.set(&mut known, 0);
+        self.known = Match::new(&key, &known);
+    }
+
+    fn require(&self, field: Field) -> Result<(), Error> {
+        let needed = field.info().prerequisite;
+        if needed.is_met(&self.known) {
+            return Ok(());
+        }
+        let why = format!("{} needs {}", field.name(), needed.needs());
+        Err(Error::new(Code::OfpbacMatchInconsistent, why))
+    }
+
+    fn writable(&self, field: Field, lenient: bool) -> Result<(), Error> {
+        if !field.info().writable {
+            return Err(Error::new(Code::OfpbacBadSetArgument, format!("{} cannot be set", field.name())));
+        }
+        if lenient { Ok(()) } else { self.require(field) }
+    }
+}
+
+/// The fields that OpenFlow 1.0 has actions for.
+fn is_legacy(field: Field) -> bool {
+    matches!(
+        field,
+        Field::IpSrc
+            | Field::IpDst
+            | Field::NwTos
+            | Field::NwEcn
+            | Field::NwTtl
+            | Field::TpSrc
+            | Field::TpDst
+            | Field::TcpSrc
+            | Field::TcpDst
+            | Field::UdpSrc
+            | Field::UdpDst
+            | Field::SctpSrc
+            | Field::SctpDst
+    )
+}

@@ -1,0 +1,152 @@
+//! What happens to a bridge, as connections hear it.
+
+use super::{Connection, Origin, PacketInFormat};
+use crate::{
+    Dialect, FlowRemoved, FlowUpdate, Message, PacketIn, PortStatus, RemovedReason, Role, UpdateEvent,
+    Version, encode, monitor_flags,
+};
+use flow::ofp::{Action, FlowFilter, FlowSpec};
+
+/// What happened.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Event {
+    /// A packet for controllers. `max_len`: bytes of it that an action asked for; `None`: no flow matched, and the
+    /// connection's configuration says how many.
+    Packet {
+        /// The packet.
+        packet: Box<PacketIn>,
+        /// Bytes.
+        max_len: Option<u16>,
+        /// Which controllers: their number.
+        controller: u16,
+    },
+    /// A port changed.
+    Port(Box<PortStatus>),
+    /// A flow that wanted it told is gone.
+    Removed(Box<FlowRemoved>),
+    /// A flow came, went, or changed.
+    Flow {
+        /// What happened.
+        event: UpdateEvent,
+        /// The flow, as it is now, or was.
+        spec: Box<FlowSpec>,
+        /// Why it went.
+        reason: RemovedReason,
+        /// Who did it; `None`: time, or another than a connection.
+        origin: Option<Origin>,
+    },
+}
+
+/// An entry of a monitor's reply.
+pub(super) fn update(event: UpdateEvent, spec: FlowSpec, with_actions: bool) -> FlowUpdate {
+    FlowUpdate {
+        event,
+        reason: RemovedReason::default(),
+        priority: spec.priority,
+        idle_timeout: spec.idle_timeout,
+        hard_timeout: spec.hard_timeout,
+        table: spec.table,
+        cookie: spec.cookie,
+        matches: spec.matches,
+        actions: if with_actions { spec.actions } else { vec![Action::Drop] },
+        xid: 0,
+    }
+}
+
+impl Connection {
+    /// What an event says to this connection, if it hears of it.
+    pub fn event(&mut self, event: &Event) -> Vec<u8> {
+        let Some(dialect) = self.dialect else { return Vec::new() };
+        let masks = self.masks[usize::from(self.role == Role::Secondary)];
+        let message = match event {
+            Event::Packet { packet, max_len, controller } => {
+                let hears = masks.packet_in >> packet.reason as u32 & 1 != 0;
+                // A tool hears packets once it has said how many bytes, or how.
+                let listens = self.controller
+                    || self.config.miss_send_len > 0
+                    || self.packet_in_format != PacketInFormat::Standard;
+                if !hears || !listens || *controller != self.controller_id {
+                    return Vec::new();
+                }
+                self.packet_in(packet, *max_len)
+            }
+            Event::Port(status) if masks.port_status >> status.reason as u32 & 1 != 0 && self.listens() => {
+                Message::PortStatus(PortStatus::clone(status))
+            }
+            Event::Removed(removed)
+                if masks.flow_removed >> removed.reason as u32 & 1 != 0 && self.listens() =>
+            {
+                Message::FlowRemoved(FlowRemoved::clone(removed))
+            }
+            Event::Flow { event, spec, reason, origin } => {
+                return self.flow_event(*event, spec, *reason, *origin, dialect);
+            }
+            _ => return Vec::new(),
+        };
+        // OpenFlow 1.0 tells more with NXM, where that is spoken.
+        let nicira =
+            matches!(message, Message::FlowRemoved(_)) && self.nxm && dialect.version == Version::V10;
+        encode(message, 0, Dialect { nicira, ..dialect }, Vec::new()).unwrap_or_default()
+    }
+
+    /// Whether it wants to hear of events that it did not ask for one by one.
+    fn listens(&self) -> bool {
+        self.controller || self.config.miss_send_len > 0 || self.packet_in_format != PacketInFormat::Standard
+    }
+
+    fn packet_in(&self, packet: &PacketIn, max_len: Option<u16>) -> Message {
+        let most = usize::from(max_len.unwrap_or(self.config.miss_send_len));
+        let mut packet = packet.clone();
+        packet.data.truncate(most);
+        match self.packet_in_format {
+            PacketInFormat::Standard => Message::PacketIn(packet),
+            PacketInFormat::Nxm => Message::NxPacketIn(packet),
+            PacketInFormat::Nxm2 => Message::NxPacketIn2(packet),
+        }
+    }
+
+    fn flow_event(
+        &self,
+        event: UpdateEvent,
+        spec: &FlowSpec,
+        reason: RemovedReason,
+        origin: Option<Origin>,
+        dialect: Dialect,
+    ) -> Vec<u8> {
+        let wanted = match event {
+            UpdateEvent::Added => monitor_flags::ADD,
+            UpdateEvent::Removed => monitor_flags::DELETE,
+            UpdateEvent::Modified => monitor_flags::MODIFY,
+            _ => return Vec::new(),
+        };
+        let hears = |monitor: &&crate::MonitorRequest| {
+            let filter = FlowFilter {
+                table: monitor.table,
+                out_port: monitor.out_port,
+                out_group: monitor.out_group,
+                matches: monitor.matches,
+                ..FlowFilter::default()
+            };
+            monitor.flags & wanted != 0 && filter.selects(spec, false)
+        };
+        let flags = self.monitors.iter().filter(hears).fold(0, |flags, monitor| flags | monitor.flags);
+        if flags == 0 {
+            return Vec::new();
+        }
+        let own = origin.filter(|origin| origin.connection == self.id && flags & monitor_flags::OWN == 0);
+        let update = match own {
+            Some(origin) => {
+                FlowUpdate { event: UpdateEvent::Abbreviated, xid: origin.xid, ..FlowUpdate::default() }
+            }
+            None => FlowUpdate {
+                reason,
+                ..update(
+                    event,
+                    spec.clone(),
+                    flags & monitor_flags::ACTIONS != 0 && event != UpdateEvent::Removed,
+                )
+            },
+        };
+        encode(Message::FlowMonitorReply(vec![update]), 0, dialect, Vec::new()).unwrap_or_default()
+    }
+}

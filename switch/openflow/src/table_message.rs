@@ -1,0 +1,169 @@
+//! Messages about flow tables.
+
+use crate::Version;
+use crate::coder::{Coder, Step};
+use crate::field::{self, fields, name_of};
+use crate::property;
+
+/// Counters of a table.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct TableStats {
+    /// Number.
+    pub table: u8,
+    /// Name (before OpenFlow 1.3).
+    pub name: String,
+    /// Flows that it has room for (before OpenFlow 1.3).
+    pub max_entries: u32,
+    /// Flows.
+    pub active: u32,
+    /// Packets looked up.
+    pub lookups: u64,
+    /// Packets that matched.
+    pub matched: u64,
+}
+
+impl TableStats {
+    fn one<C: Coder>(&mut self, c: &mut C) -> Step {
+        c.u8(&mut self.table)?;
+        c.pad(3)?;
+        if c.version() == Version::V10 {
+            c.text(&mut self.name, 32)?;
+            // OFPFW10_ALL: every field can be wild.
+            c.u32(&mut { (1 << 22) - 1 })?;
+            c.u32(&mut self.max_entries)?;
+        }
+        c.u32(&mut self.active)?;
+        c.u64(&mut self.lookups)?;
+        c.u64(&mut self.matched)
+    }
+
+    pub(crate) fn list<C: Coder>(all: &mut Vec<TableStats>, c: &mut C) -> Step {
+        c.entries(all, |c, one| one.one(c))
+    }
+}
+
+/// What a table can (since OpenFlow 1.3).
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct TableFeatures {
+    /// Number.
+    pub table: u8,
+    /// Name, at most 31 bytes of it.
+    pub name: String,
+    /// Metadata bits that it matches.
+    pub metadata_match: u64,
+    /// Metadata bits that it writes.
+    pub metadata_write: u64,
+    /// Flows that it has room for.
+    pub max_entries: u32,
+    /// Properties as they stand: type and content.
+    pub properties: Vec<(u16, Vec<u8>)>,
+}
+
+impl TableFeatures {
+    /// What the switch's tables can, all the same: every instruction, action and field, and every higher table next.
+    pub fn of_switch(table: u8, tables: u8, version: Version) -> TableFeatures {
+        let headers = |numbers: &[u16]| -> Vec<u8> {
+            numbers.iter().flat_map(|number| [number.to_be_bytes(), 4_u16.to_be_bytes()].concat()).collect()
+        };
+        let oxm = |wanted: &dyn Fn(flow::ofp::Field) -> bool, masked: bool| -> Vec<u8> {
+            let mut out = crate::coder::Writer::new(Vec::new(), &[], crate::Dialect::new(version));
+            for field in fields().filter(|field| wanted(*field)) {
+                if let Some(mut name) = name_of(field, true, version).filter(|name| !name.is_only_nxm()) {
+                    // A writer takes everything.
+                    let _ = field::header(&mut out, &mut name, &mut { masked && field.is_maskable() });
+                }
+            }
+            out.into_bytes()
+        };
+        let goto: &[u16] = if table + 1 < tables { &[1] } else { &[] };
+        let meter: &[u16] = if version < Version::V15 { &[6] } else { &[] };
+        let instructions = headers(&[goto, &[2, 4], meter].concat());
+        let next: Vec<u8> = (table + 1..tables).collect();
+        let mut actions = vec![0, 17, 18, 22, 23, 24, 25];
+        actions.extend(if version >= Version::V15 { &[28, 29][..] } else { &[] });
+        let (actions, all, set) =
+            (headers(&actions), oxm(&|_| true, true), oxm(&|field| field.info().writable, false));
+        let wild = oxm(&|_| true, false);
+        let mut properties = Vec::new();
+        for miss in [0, 1] {
+            properties.push((miss, instructions.clone()));
+            properties.push((2 + miss, next.clone()));
+            // No write_actions, so none of its actions and fields either; yet they must be said.
+            properties.push((4 + miss, Vec::new()));
+            properties.push((6 + miss, actions.clone()));
+            properties.push((12 + miss, Vec::new()));
+            properties.push((14 + miss, set.clone()));
+        }
+        properties.push((8, all));
+        properties.push((10, wild));
+        TableFeatures {
+            table,
+            name: format!("table{table}"),
+            metadata_match: u64::MAX,
+            metadata_write: u64::MAX,
+            max_entries: 1_000_000,
+            properties,
+        }
+    }
+
+    fn one<C: Coder>(&mut self, c: &mut C) -> Step {
+        let start = c.offset();
+        let length = c.length16()?;
+        c.counted_from(start, length, |c| {
+            c.u8(&mut self.table)?;
+            c.pad(5)?;
+            c.text(&mut self.name, 32)?;
+            c.u64(&mut self.metadata_match)?;
+            c.u64(&mut self.metadata_write)?;
+            c.pad(4)?;
+            c.u32(&mut self.max_entries)?;
+            c.list(&mut self.properties, |c, (kind, content)| {
+                let start = c.offset();
+                c.u16(kind)?;
+                let length = c.length16()?;
+                c.counted_from(start, length, |c| c.rest(content))?;
+                c.align(start)
+            })
+        })
+    }
+
+    pub(crate) fn list<C: Coder>(all: &mut Vec<TableFeatures>, c: &mut C) -> Step {
+        c.entries(all, |c, one| one.one(c))
+    }
+}
+
+/// `OFPTC14_EVICTION`: flows may go to make room.
+pub const EVICTION: u32 = 1 << 2;
+
+/// How a table is configured (since OpenFlow 1.4), and `OFPT_TABLE_MOD`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct TableConfig {
+    /// `None`: all tables, in a change.
+    pub table: Option<u8>,
+    /// `OFPTC_*`.
+    pub config: u32,
+}
+
+impl TableConfig {
+    pub(crate) fn code<C: Coder>(&mut self, c: &mut C) -> Step {
+        c.any_table(&mut self.table)?;
+        c.pad(3)?;
+        c.u32(&mut self.config)?;
+        property::each(c, &[], |c, kind| property::unknown(c, kind))
+    }
+
+    fn one<C: Coder>(&mut self, c: &mut C) -> Step {
+        let start = c.offset();
+        let length = c.length16()?;
+        c.counted_from(start, length, |c| {
+            c.any_table(&mut self.table)?;
+            c.pad(1)?;
+            c.u32(&mut self.config)?;
+            property::each(c, &[], |c, kind| property::unknown(c, kind))
+        })
+    }
+
+    pub(crate) fn list<C: Coder>(all: &mut Vec<TableConfig>, c: &mut C) -> Step {
+        c.entries(all, |c, one| one.one(c))
+    }
+}
