@@ -309,7 +309,7 @@ fn captures_see_what_enters_leaves_and_is_sent_to_the_controller() {
         seen.iter().map(|c| (c.port, c.outgoing, c.length)).collect::<Vec<_>>(),
         [(p1, false, 64), (p2, true, 68), (p1, false, 64), (p2, true, 68)]
     );
-    assert_eq!(seen[0].bytes, sent);
+    assert_eq!(*seen[0].bytes, *sent);
     assert!(twice(&mut net, "p3", &sent).is_empty());
     let seen: Vec<_> = captured.try_iter().collect();
     assert_eq!((seen.len(), seen[0].length, &seen[0].bytes[..]), (2, 64, &sent[..20]));

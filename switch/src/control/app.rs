@@ -1,6 +1,7 @@
 //! What the API's handlers, the metrics endpoint and the watchers share: the switch, and the workers' counters.
 
 use super::apply::Switch;
+use super::pulse::Pulses;
 use crate::slowpath::Handle;
 use datapath::counters::WorkerCounters;
 use std::sync::Arc;
@@ -32,14 +33,16 @@ pub struct App {
     /// The way to the slow path.
     pub handle: Handle,
     /// Everything in the file has been applied.
-    pub ready: AtomicBool,
+    pub ready: Arc<AtomicBool>,
+    /// Whether the threads move.
+    pub pulses: Arc<Pulses>,
 }
 
 impl App {
     /// For this switch and its workers.
-    pub fn new(switch: Switch, workers: Vec<WorkerInfo>) -> Arc<App> {
+    pub fn new(switch: Switch, workers: Vec<WorkerInfo>, pulses: Arc<Pulses>) -> Arc<App> {
         let handle = switch.handle().clone();
         let counters = workers.iter().map(|w| Arc::clone(&w.counters)).collect();
-        Arc::new(App { switch: Mutex::new(switch), workers, counters, handle, ready: AtomicBool::new(false) })
+        Arc::new(App { switch: Mutex::new(switch), workers, counters, handle, ready: Arc::default(), pulses })
     }
 }

@@ -5,6 +5,7 @@
 use super::app::App;
 use super::apply::Switch;
 use super::handlers::views::drop_rows;
+use super::serving;
 use super::totals::Totals;
 use crate::slowpath::show::TableView;
 use axum::Router;
@@ -19,7 +20,13 @@ use prometheus::{Encoder, GaugeVec, IntCounterVec, Opts, Registry, TextEncoder};
 use rte::port::Stats;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 use wire::parse::Anomaly;
+
+/// Scrapers and browsers at a time.
+const CONNECTIONS: usize = 64;
+/// How long a scrape waits for the slow path, or for a change that is being made.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// A port at one moment.
 struct PortSample {
@@ -65,58 +72,67 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    fn new(app: Arc<App>) -> Result<Metrics, prometheus::Error> {
+    /// Of this switch.
+    ///
+    /// # Errors
+    /// The registry's, which would be a bug.
+    pub fn new(app: Arc<App>) -> Result<Metrics, prometheus::Error> {
         let source = Arc::new(Source { app, sample: Mutex::default() });
         let registry = Registry::new();
         registry.register(Box::new(SwitchCollector(Arc::clone(&source))))?;
         Ok(Metrics { registry, source })
     }
 
+    /// Does everything once that a scrape does, so that nothing is done for the first time when packets come.
+    pub async fn use_once(&self) {
+        let answer = scrape(State(self.clone())).await;
+        if !answer.status().is_success() {
+            tracing::warn!(status = %answer.status(), "the first scrape fails");
+        }
+    }
+
     /// Serves the endpoint until the task is aborted.
-    pub async fn serve(listener: tokio::net::TcpListener, app: Arc<App>) {
-        let metrics = match Metrics::new(app) {
-            Ok(metrics) => metrics,
-            Err(error) => return tracing::error!(%error, "metrics are not served"),
-        };
+    pub async fn serve(self, listener: tokio::net::TcpListener) {
         let router = Router::new()
             .route("/metrics", get(scrape))
             .route("/healthz", get(health))
             .route("/readyz", get(ready))
-            .with_state(metrics);
-        if let Err(error) = axum::serve(listener, router).await {
-            tracing::error!(%error, "the metrics endpoint ended");
-        }
+            .with_state(self);
+        serving::serve(listener, router, CONNECTIONS).await;
     }
 }
 
-/// Alive: the slow path answers.
+fn unavailable(text: &str) -> Response {
+    (StatusCode::SERVICE_UNAVAILABLE, format!("{text}\n")).into_response()
+}
+
+/// Alive: every thread moves. Answered from what the watching thread saw last, so that nothing can hold it up.
 async fn health(State(metrics): State<Metrics>) -> Response {
-    match metrics.source.app.handle.call(|_| ()).await {
-        Ok(()) => "ok\n".into_response(),
-        Err(error) => (StatusCode::SERVICE_UNAVAILABLE, format!("{error}\n")).into_response(),
+    let still = metrics.source.app.pulses.still(Instant::now());
+    if still.is_empty() {
+        "ok\n".into_response()
+    } else {
+        unavailable(&format!("{} stands still", still.join(", ")))
     }
 }
 
 /// Ready: the whole file has been applied.
 async fn ready(State(metrics): State<Metrics>) -> Response {
-    if metrics.source.app.ready.load(Relaxed) {
-        "ready\n".into_response()
-    } else {
-        (StatusCode::SERVICE_UNAVAILABLE, "starting\n").into_response()
-    }
+    if metrics.source.app.ready.load(Relaxed) { "ready\n".into_response() } else { unavailable("starting") }
 }
 
 async fn scrape(State(metrics): State<Metrics>) -> Response {
     let app = &metrics.source.app;
-    let sample = {
+    let sample = async {
         let switch = app.switch.lock().await;
         take_sample(app, &switch).await
     };
-    match sample {
-        Ok(sample) => {
+    match tokio::time::timeout(PATIENCE, sample).await {
+        Ok(Ok(sample)) => {
             *metrics.source.sample.lock().unwrap_or_else(PoisonError::into_inner) = sample;
         }
-        Err(error) => return (StatusCode::SERVICE_UNAVAILABLE, format!("{error}\n")).into_response(),
+        Ok(Err(error)) => return unavailable(&error.to_string()),
+        Err(_) => return unavailable("the switch does not answer: see /healthz"),
     }
     let encoder = TextEncoder::new();
     let mut text = Vec::new();

@@ -3,9 +3,11 @@
 //! - [`options`], [`machine`], [`hugepages`], [`socket`], [`sys`]: what the daemon is told, and what it runs on.
 //! - [`plan`]: the difference of two documents. [`rules`]: flows, groups and meters as text, checked and parsed.
 //!   [`device`]: DPDK ports. [`totals`]: what all workers counted. [`apply`], on these: makes the difference so.
+//! - [`pulse`]: whether the threads move. [`ending`]: how they tell each other to end.
 //! - [`app`]: the switch and its counters, for all that serve users. `handlers`, on it: what the API does.
-//! - [`server`]: the API's paths. [`metrics`]: Prometheus. [`links`]: which devices have a link.
-//! - [`daemon`], on everything: start and stop, and the threads between.
+//! - [`serving`]: sockets, bounded in what clients may take. [`server`]: the API's paths. [`metrics`]: Prometheus,
+//!   and whether all is well. [`links`]: which devices have a link. [`watch`]: the thread that watches the others.
+//! - [`threads`]: all of them, from start to end. [`daemon`], on everything: command line, file, memory, exit status.
 //!
 //! Each imports only from those above it; `tests/rooms.rs` keeps it so.
 
@@ -13,6 +15,7 @@ pub mod app;
 pub mod apply;
 pub mod daemon;
 pub mod device;
+pub mod ending;
 mod handlers;
 pub mod hugepages;
 pub mod links;
@@ -20,8 +23,13 @@ pub mod machine;
 pub mod metrics;
 pub mod options;
 pub mod plan;
+pub mod pulse;
 pub mod rules;
+mod say;
 pub mod server;
+pub mod serving;
 pub mod socket;
 pub mod sys;
+pub mod threads;
 pub mod totals;
+pub mod watch;

@@ -37,6 +37,9 @@ pub struct Options {
     /// Descriptors of a TX ring, instead of [dpdk] txd
     #[arg(long, value_name = "N", value_parser = descriptors)]
     pub txd: Option<u32>,
+    /// Seconds that the end may take after SIGTERM, before it is forced
+    #[arg(long, value_name = "SECONDS", default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=3600))]
+    pub stop_timeout: u32,
     /// Check the file and exit: 0 if it is good, 2 if it is not
     #[arg(long)]
     pub check: bool,

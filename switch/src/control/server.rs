@@ -20,15 +20,24 @@
 use super::app::App;
 use super::handlers::refused::Refused;
 use super::handlers::{capture, configure, flows, groups, operate, views};
+use super::serving::{
+    self,
+    bodies::{Room, bounded},
+};
 use axum::Router;
+use axum::body::Body;
 use axum::extract::{DefaultBodyLimit, Request};
-use axum::middleware::{Next, from_fn};
+use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
+use hyper_util::service::TowerToHyperService;
 use std::sync::Arc;
+use std::time::Duration;
 
-/// Largest request: a document or a list of rules as long as a file may be.
-const MAX_BODY: usize = 64 << 20;
+/// How long who only looks waits for an answer.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Clients at a time.
+const CONNECTIONS: usize = 128;
 
 /// All routes.
 pub fn router(app: Arc<App>) -> Router {
@@ -69,8 +78,10 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/v1/route/{bridge}/add", post(operate::route_add))
         .route("/v1/route/{bridge}/delete", post(operate::route_delete))
         .fallback(|| async { Refused::not_found("no such path") })
-        .layer(DefaultBodyLimit::max(MAX_BODY))
+        // Bodies are read, and bounded, by the layer below.
+        .layer(DefaultBodyLimit::disable())
         .layer(from_fn(to_the_end))
+        .layer(from_fn_with_state(Room::default(), bounded))
         .with_state(app)
 }
 
@@ -78,16 +89,31 @@ pub fn router(app: Arc<App>) -> Router {
 /// up, wherever it stands: the slow path would have made a change that the document does not have.
 async fn to_the_end(request: Request, next: Next) -> Response {
     if request.method().is_safe() {
-        return next.run(request).await;
+        // Who only looks waits for no thread that stands still.
+        return tokio::time::timeout(PATIENCE, next.run(request)).await.unwrap_or_else(|_| {
+            Refused::busy("the switch does not answer: see /healthz of the metrics address").into_response()
+        });
     }
     tokio::spawn(next.run(request)).await.unwrap_or_else(|error| {
         Refused::broken(format!("the request was not carried out: {error}")).into_response()
     })
 }
 
-/// Serves the control API until the task is aborted.
-pub async fn serve(listener: tokio::net::UnixListener, app: Arc<App>) {
-    if let Err(error) = axum::serve(listener, router(app)).await {
-        tracing::error!(%error, "the control API ended");
+/// Asks once what users ask first, so that nothing is done for the first time when packets come.
+pub async fn use_once(router: &Router) {
+    use hyper::service::Service;
+    let service = TowerToHyperService::new(router.clone());
+    for path in ["/v1/show", "/v1/interfaces", "/v1/drops", "/v1/document"] {
+        let Ok(request) = Request::get(path).body(Body::empty()) else { continue };
+        match service.call(request).await {
+            Ok(answer) if answer.status().is_success() => {}
+            Ok(answer) => tracing::warn!(path, status = %answer.status(), "the API refuses itself"),
+            Err(never) => match never {},
+        }
     }
+}
+
+/// Serves the control API until the task is aborted.
+pub async fn serve(listener: tokio::net::UnixListener, router: Router) {
+    serving::serve(listener, router, CONNECTIONS).await;
 }

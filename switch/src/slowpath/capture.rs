@@ -8,8 +8,16 @@ use super::SlowPath;
 use crate::bridge::BridgeId;
 use datapath::message::PacketBuffer;
 use flow::program::{PortId, PuntReason};
+use std::ops::Deref;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::mpsc::{SyncSender, TrySendError};
 use std::time::SystemTime;
+
+/// Bytes of copies that wait for all listeners together; what comes beyond is lost to them.
+const MOST_WAITING: usize = 32 << 20;
+/// What a copy takes besides its bytes.
+const COPY: usize = 128;
 
 /// What somebody listens to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,8 +40,62 @@ pub struct Captured {
     /// Length of the packet in bytes.
     pub length: usize,
     /// Its bytes, or as many of them as were asked for.
-    pub bytes: Vec<u8>,
+    pub bytes: Copied,
 }
+
+/// Bytes of a packet, shared by its listeners and counted among what waits as long as one of them has it.
+#[derive(Debug, Clone)]
+pub struct Copied(Arc<Counted>);
+
+#[derive(Debug)]
+struct Counted {
+    bytes: Box<[u8]>,
+    /// Where they are counted, if anywhere.
+    waiting: Option<Arc<AtomicUsize>>,
+}
+
+impl Copied {
+    /// A copy, if it is not too much with all those that wait.
+    fn new(bytes: &[u8], waiting: &Arc<AtomicUsize>) -> Option<Copied> {
+        let cost = bytes.len() + COPY;
+        if waiting.fetch_add(cost, Relaxed) + cost > MOST_WAITING {
+            waiting.fetch_sub(cost, Relaxed);
+            return None;
+        }
+        Some(Copied(Arc::new(Counted { bytes: bytes.into(), waiting: Some(Arc::clone(waiting)) })))
+    }
+}
+
+impl From<&[u8]> for Copied {
+    /// A copy that is counted nowhere.
+    fn from(bytes: &[u8]) -> Copied {
+        Copied(Arc::new(Counted { bytes: bytes.into(), waiting: None }))
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        if let Some(waiting) = &self.waiting {
+            waiting.fetch_sub(self.bytes.len() + COPY, Relaxed);
+        }
+    }
+}
+
+impl Deref for Copied {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.0.bytes
+    }
+}
+
+impl PartialEq for Copied {
+    fn eq(&self, other: &Copied) -> bool {
+        **self == **other
+    }
+}
+
+impl Eq for Copied {}
 
 /// Number of a capture.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -45,6 +107,8 @@ pub(super) struct Captures {
     listeners: Vec<(CaptureId, CaptureFilter, SyncSender<Captured>)>,
     last: u64,
     lost: u64,
+    /// Bytes of copies that listeners have not taken yet.
+    waiting: Arc<AtomicUsize>,
     /// Packets that rules have sent to CONTROLLER.
     controller: u64,
 }
@@ -69,6 +133,11 @@ impl SlowPath {
     pub(super) fn end_captures_of(&mut self, port: PortId) {
         self.captures.listeners.retain(|(_, filter, _)| *filter != CaptureFilter::Port(port));
         self.captures_changed();
+    }
+
+    /// Captures that run.
+    pub fn captures(&self) -> usize {
+        self.captures.listeners.len()
     }
 
     /// Copies that listeners did not take in time.
@@ -112,17 +181,26 @@ impl SlowPath {
             }
         };
         let mut gone = Vec::new();
+        let mut copy = None;
         for (id, wanted, sink) in &self.captures.listeners {
             if *wanted != filter {
                 continue;
             }
             let bytes = buffer.bytes();
+            // One copy for all who listen.
+            if copy.is_none() {
+                copy = Copied::new(&bytes[..bytes.len().min(most)], &self.captures.waiting);
+            }
+            let Some(bytes_of_it) = &copy else {
+                self.captures.lost += 1;
+                continue;
+            };
             let copy = Captured {
                 timestamp: SystemTime::now(),
                 port,
                 outgoing,
                 length: bytes.len(),
-                bytes: bytes[..bytes.len().min(most)].to_vec(),
+                bytes: bytes_of_it.clone(),
             };
             match sink.try_send(copy) {
                 Ok(()) => {}
@@ -133,5 +211,27 @@ impl SlowPath {
         for id in gone {
             self.end_capture(id);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn copies_that_wait_are_bounded_together() {
+        let waiting = Arc::default();
+        let mut kept = Vec::new();
+        while let Some(copy) = Copied::new(&[0; 9000], &waiting) {
+            kept.extend([copy.clone(), copy]);
+        }
+        let bytes = kept.len() / 2 * (9000 + COPY);
+        assert!(bytes <= MOST_WAITING && bytes + 9000 + COPY > MOST_WAITING, "{bytes}");
+        kept.pop();
+        assert!(Copied::new(&[0; 9000], &waiting).is_none(), "one of the two who share a copy still has it");
+        kept.pop();
+        assert!(Copied::new(&[0; 9000], &waiting).is_some());
+        drop(kept);
+        assert_eq!(waiting.load(Relaxed), 0);
     }
 }

@@ -3,7 +3,9 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod bounded;
 mod changes;
+mod health;
 mod lifecycle;
 mod looking;
 mod rules;

@@ -45,10 +45,36 @@ impl Daemon {
 
     pub fn start_on(eal: &str, dir: TempDir, config: &str) -> Daemon {
         fs::write(dir.path().join("config.toml"), config).unwrap();
-        let mut child = command_on(eal, dir.path(), &["--config", "config.toml"])
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("vxswitch starts");
+        let command = command_on(eal, dir.path(), &["--config", "config.toml"]);
+        Daemon::launch(command, dir)
+    }
+
+    /// Starts with more options of its own. Its errors go to a file.
+    pub fn start_with(eal: &str, config: &str, own: &[&str]) -> Daemon {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("config.toml"), config).unwrap();
+        let mut command = command_on(eal, dir.path(), &["--config", "config.toml"]);
+        command.args(own).stderr(fs::File::create(dir.path().join("errors")).unwrap());
+        Daemon::launch(command, dir)
+    }
+
+    /// Starts with so many file descriptors at most.
+    pub fn start_limited(eal: &str, dir: TempDir, config: &str, descriptors: u32) -> Daemon {
+        fs::write(dir.path().join("config.toml"), config).unwrap();
+        let plain = command_on(eal, dir.path(), &["--config", "config.toml"]);
+        let mut command = Command::new("sh");
+        command.arg("-c").arg(format!("ulimit -n {descriptors}; exec \"$0\" \"$@\""));
+        command.arg(plain.get_program()).args(plain.get_args()).current_dir(dir.path());
+        Daemon::launch(command, dir)
+    }
+
+    /// What a daemon of [`Daemon::start_with`] wrote to stderr.
+    pub fn errors(&self) -> String {
+        fs::read_to_string(self.dir.path().join("errors")).unwrap()
+    }
+
+    fn launch(mut command: Command, dir: TempDir) -> Daemon {
+        let mut child = command.stdout(Stdio::piped()).spawn().expect("vxswitch starts");
         let mut lines = Vec::new();
         for line in BufReader::new(child.stdout.take().unwrap()).lines() {
             let line = line.unwrap();

@@ -23,9 +23,11 @@ use std::time::{Duration, Instant, UNIX_EPOCH};
 use tokio::sync::mpsc;
 
 /// Packets that wait for the client before more are lost.
-const WAITING: usize = 4096;
+const WAITING: usize = 2048;
+/// Captures at a time: each is a thread, and buffers.
+const CAPTURES: usize = 64;
 /// Pieces of the stream that wait for the client.
-const PIECES: usize = 16;
+const PIECES: usize = 4;
 /// A piece is sent when it is so long, or when nothing more waits.
 const PIECE: usize = 64 << 10;
 /// How often a stream without packets looks whether client and port are still there.
@@ -109,7 +111,11 @@ async fn stream(handle: Handle, watched: Watched, query: CaptureQuery) -> Result
     };
     let (sink, packets) = sync_channel(WAITING);
     let filter = watched.filter();
-    let id = handle.call(move |slow| slow.capture(filter, sink)).await?;
+    let started =
+        handle.call(move |slow| (slow.captures() < CAPTURES).then(|| slow.capture(filter, sink))).await?;
+    let Some(id) = started else {
+        return Err(Refused::busy(format!("{CAPTURES} captures run already: end one first")));
+    };
     let (to_client, pieces) = mpsc::channel(PIECES);
     let limits =
         Limits { count: query.count.unwrap_or(u64::MAX), until: seconds.map(|s| Instant::now() + s) };
@@ -278,7 +284,7 @@ mod tests {
             port: PortId(1),
             outgoing: false,
             length: 60,
-            bytes: vec![9; 14],
+            bytes: [9; 14][..].into(),
         };
         record(&mut out, &packet);
         assert_eq!(out[..16], [5, 0, 0, 0, 7, 0, 0, 0, 14, 0, 0, 0, 60, 0, 0, 0]);

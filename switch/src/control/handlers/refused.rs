@@ -22,6 +22,11 @@ impl Refused {
         Refused(StatusCode::NOT_FOUND, message.into())
     }
 
+    /// There is no room for it now.
+    pub fn busy(message: impl Into<String>) -> Refused {
+        Refused(StatusCode::SERVICE_UNAVAILABLE, message.into())
+    }
+
     /// A worker or the slow path does not do its part.
     pub fn broken(message: impl Into<String>) -> Refused {
         Refused(StatusCode::INTERNAL_SERVER_ERROR, message.into())
