@@ -44,41 +44,93 @@ pub struct DatapathSettings {
     pub max_idle: u32,
     /// Upcalls that wait for the slow path before more are dropped and counted. Default 4096.
     pub upcall_queue: u32,
+    /// Secret of the hashes that choose the UDP source port of a tunnel packet and the bucket of a `select` group. 0, the
+    /// default: one is drawn when the switch starts, and is part of the running document, so that a saved one keeps it.
+    pub hash_seed: u64,
 }
 
 impl Default for DatapathSettings {
     fn default() -> Self {
-        Self { flow_limit: 200_000, cache_entries: 65_536, max_idle: 10_000, upcall_queue: 4096 }
+        Self {
+            flow_limit: 200_000,
+            cache_entries: 65_536,
+            max_idle: 10_000,
+            upcall_queue: 4096,
+            hash_seed: 0,
+        }
     }
 }
 
 /// A setting: its name in the file, its value, and its smallest and largest value.
-pub(crate) type Field<'a> = (&'static str, &'a mut u32, (u32, u32));
+pub(crate) type Field = (&'static str, u64, (u64, u64));
 
 /// The settings of one global table, for whoever reads, checks or writes them all.
 pub(crate) trait Fields {
     /// Every setting of the table.
-    fn fields(&mut self) -> [Field<'_>; 4];
+    fn fields(&self) -> Vec<Field>;
+
+    /// Sets the setting of this name to a value within its range.
+    fn set(&mut self, name: &str, value: u64);
 }
 
 impl Fields for DpdkSettings {
-    fn fields(&mut self) -> [Field<'_>; 4] {
-        [
-            ("mbufs", &mut self.mbufs, (512, 1 << 24)),
-            ("mbuf-size", &mut self.mbuf_size, (1664, 16_384)),
-            ("rxd", &mut self.rxd, (32, 32_768)),
-            ("txd", &mut self.txd, (32, 32_768)),
+    fn fields(&self) -> Vec<Field> {
+        vec![
+            ("mbufs", self.mbufs.into(), (512, 1 << 24)),
+            ("mbuf-size", self.mbuf_size.into(), (1664, 16_384)),
+            ("rxd", self.rxd.into(), (32, 32_768)),
+            ("txd", self.txd.into(), (32, 32_768)),
         ]
+    }
+
+    fn set(&mut self, name: &str, value: u64) {
+        match name {
+            "mbufs" => self.mbufs = value as u32,
+            "mbuf-size" => self.mbuf_size = value as u32,
+            "rxd" => self.rxd = value as u32,
+            "txd" => self.txd = value as u32,
+            _ => {}
+        }
     }
 }
 
 impl Fields for DatapathSettings {
-    fn fields(&mut self) -> [Field<'_>; 4] {
-        [
-            ("flow-limit", &mut self.flow_limit, (1, 1 << 24)),
-            ("cache-entries", &mut self.cache_entries, (64, 1 << 26)),
-            ("max-idle", &mut self.max_idle, (100, 3_600_000)),
-            ("upcall-queue", &mut self.upcall_queue, (16, 1 << 20)),
+    fn fields(&self) -> Vec<Field> {
+        vec![
+            ("flow-limit", self.flow_limit.into(), (1, 1 << 24)),
+            ("cache-entries", self.cache_entries.into(), (64, 1 << 26)),
+            ("max-idle", self.max_idle.into(), (100, 3_600_000)),
+            ("upcall-queue", self.upcall_queue.into(), (16, 1 << 20)),
+            ("hash-seed", self.hash_seed, (0, i64::MAX as u64)),
         ]
+    }
+
+    fn set(&mut self, name: &str, value: u64) {
+        match name {
+            "flow-limit" => self.flow_limit = value as u32,
+            "cache-entries" => self.cache_entries = value as u32,
+            "max-idle" => self.max_idle = value as u32,
+            "upcall-queue" => self.upcall_queue = value as u32,
+            "hash-seed" => self.hash_seed = value,
+            _ => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_setting_can_be_set() {
+        fn check(mut settings: impl Fields) {
+            for (name, value, (low, high)) in settings.fields() {
+                assert!((low..=high).contains(&value), "{name}: the default is within the range");
+                settings.set(name, high);
+                assert!(settings.fields().contains(&(name, high, (low, high))), "{name}");
+            }
+        }
+        check(DpdkSettings::default());
+        check(DatapathSettings::default());
     }
 }

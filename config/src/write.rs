@@ -10,9 +10,8 @@ impl Document {
     #[must_use]
     pub fn to_toml(&self) -> String {
         let mut out = String::new();
-        let (mut dpdk, mut datapath) = (self.dpdk, self.datapath);
-        settings(&mut out, "dpdk", &mut dpdk);
-        settings(&mut out, "datapath", &mut datapath);
+        settings(&mut out, "dpdk", &self.dpdk);
+        settings(&mut out, "datapath", &self.datapath);
         for bridge in &self.bridges {
             write_bridge(&mut out, bridge);
         }
@@ -33,14 +32,13 @@ fn header(out: &mut String, text: &str) {
     out.push('\n');
 }
 
-fn settings<T: Fields + Default>(out: &mut String, name: &str, settings: &mut T) {
-    let mut default = T::default();
-    let changed: Vec<(&str, u32)> = settings
+fn settings<T: Fields + Default>(out: &mut String, name: &str, settings: &T) {
+    let changed: Vec<(&str, u64)> = settings
         .fields()
         .iter()
-        .zip(default.fields())
-        .filter(|((_, value, _), (_, default, _))| **value != **default)
-        .map(|((name, value, _), _)| (*name, **value))
+        .zip(T::default().fields())
+        .filter(|((_, value, _), (_, default, _))| value != default)
+        .map(|((name, value, _), _)| (*name, *value))
         .collect();
     if changed.is_empty() {
         return;

@@ -87,9 +87,9 @@ fn settings(reader: &mut Reader, root: &DeTable<'_>, key: &str, into: &mut impl 
     let fields = into.fields();
     let known: Vec<&str> = fields.iter().map(|(name, ..)| *name).collect();
     let Some(table) = reader.table(&site, value, &known) else { return };
-    for (name, field, (low, high)) in fields {
-        if let Some(number) = reader.integer(&site, table, name, (low.into(), high.into())) {
-            *field = number as u32;
+    for (name, _, range) in fields {
+        if let Some(number) = reader.integer(&site, table, name, range) {
+            into.set(name, number);
         }
     }
 }

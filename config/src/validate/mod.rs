@@ -153,11 +153,11 @@ impl Check<'_> {
     }
 
     fn settings(&mut self) {
-        let (mut dpdk, mut datapath) = (self.document.dpdk, self.document.datapath);
+        let (dpdk, datapath) = (self.document.dpdk, self.document.datapath);
         for (table, fields) in [("dpdk", dpdk.fields()), ("datapath", datapath.fields())] {
             let site = Site::default().field(table);
-            for (name, value, (low, high)) in fields {
-                self.number(&site.field(name), u64::from(*value), (low.into(), high.into()));
+            for (name, value, range) in fields {
+                self.number(&site.field(name), value, range);
                 if matches!(name, "rxd" | "txd") && !value.is_power_of_two() {
                     self.invalid(&site.field(name), format!("found {value}, expected a power of two"));
                 }

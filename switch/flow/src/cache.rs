@@ -11,13 +11,13 @@
 
 mod lookup;
 
-pub use lookup::{Lookup, LookupStats, PlainAnswer};
+pub use lookup::{Lookup, LookupStats};
 
-use crate::hash::{PlainOrigin, cache_hash, plain_cache_hash};
+use crate::hash::{FlowHasher, HotOrigin};
 use crate::megaflow::{BURST, Lines, List, MISS, MegaflowTable, View};
 use crate::prefetch::{equal_lanes, prefetch_at};
+use wire::hot::HotKey;
 use wire::key::FlowKey;
-use wire::plain::PlainWords;
 
 /// Flows that a cache holds unless the settings say otherwise.
 pub const DEFAULT_FLOWS: usize = 64 << 10;
@@ -36,6 +36,8 @@ pub struct FlowCache {
     mask: usize,
     /// State of the generator that picks which entry of a full bucket goes.
     random: u32,
+    /// Hashes that nobody outside can foresee: its secrets are drawn when the cache is made.
+    hasher: FlowHasher,
 }
 
 /// Signature of a hash, from its low half. Never 0, which marks a free entry.
@@ -54,7 +56,18 @@ impl FlowCache {
     /// When there is no memory for it.
     pub fn new(flows: usize) -> Self {
         let buckets = flows.saturating_mul(4).div_ceil(WAYS).next_power_of_two();
-        FlowCache { buckets: Lines::new(buckets), mask: buckets - 1, random: 0x9e37_79b9 }
+        FlowCache {
+            buckets: Lines::new(buckets),
+            mask: buckets - 1,
+            random: 0x9e37_79b9,
+            hasher: FlowHasher::random(),
+        }
+    }
+
+    /// What a flow is known by: the hash of its identity and of where it came from.
+    #[inline]
+    pub fn hash(&self, key: &FlowKey) -> u64 {
+        self.hasher.cache_hash(key)
     }
 
     /// Entries, free or not.
@@ -149,7 +162,7 @@ impl FlowCache {
     fn prepare(&self, keys: &[FlowKey], packets: impl Iterator<Item = usize>, hashes: &mut [u64; BURST]) {
         let buckets = self.buckets.records();
         for i in packets {
-            let hash = cache_hash(&keys[i]);
+            let hash = self.hasher.cache_hash(&keys[i]);
             hashes[i % BURST] = hash;
             prefetch_at(buckets, self.bucket(hash));
         }
@@ -188,38 +201,44 @@ impl FlowCache {
         missed
     }
 
-    /// The same for ordinary frames, all of one origin, without their keys, and their programs with it.
-    /// False when one is not found.
+    /// The same for ordinary frames, all of one origin, by their hot keys, and their programs with it. Gives those that
+    /// are not found, as bits; they have [`MISS`].
     #[inline(never)]
-    fn find_plain(
+    fn find_hot(
         &self,
         view: View<'_>,
-        keys: &[PlainWords],
-        origin: PlainOrigin,
+        keys: &[HotKey],
+        origin: HotOrigin,
         hashes: &mut [u64; BURST],
         hits: &mut [u32],
         programs: &mut [u32],
-    ) -> bool {
+    ) -> u32 {
         // One counter for all arrays; that it stays below their length the compiler sees.
         let count = keys.len().min(BURST).min(hits.len()).min(programs.len());
         let (hits, programs) = (&mut hits[..count], &mut programs[..count]);
         let buckets = self.buckets.records();
+        let origin_hash = self.hasher.origin(origin);
         for i in 0..count {
-            hashes[i] = plain_cache_hash(&keys[i], origin);
+            hashes[i] = self.hasher.hot_cache_hash(&keys[i], origin_hash);
             prefetch_at(buckets, self.bucket(hashes[i]));
         }
         for i in 0..count {
-            let Some(bucket) = buckets.get(self.bucket(hashes[i])) else { return false };
-            let Some(lanes) = bucket.first_chunk() else { return false };
+            let Some(bucket) = buckets.get(self.bucket(hashes[i])) else { continue };
+            let Some(lanes) = bucket.first_chunk() else { continue };
             let mask = equal_lanes(lanes, signature(hashes[i]));
             hits[i] = bucket[(SLOTS + mask.trailing_zeros() as usize) % bucket.len()];
             view.prefetch(hits[i]);
         }
+        let mut missed = 0;
         for i in 0..count {
-            let Some(program) = view.matches_plain(hits[i], origin.in_port, &keys[i]) else { return false };
-            programs[i] = program;
+            if let Some(program) = view.matches_hot(hits[i], origin.in_port, &keys[i]) {
+                programs[i] = program;
+            } else {
+                hits[i] = MISS;
+                missed |= 1 << i;
+            }
         }
-        true
+        missed
     }
 }
 

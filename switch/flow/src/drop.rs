@@ -77,12 +77,13 @@ drop_reasons! {
     NoBucket "no_bucket" "the group has no live bucket, or does not exist"
     PatchPeer "patch_peer" "the patch port's peer does not exist, or does not name it as its own peer"
     NoRoute "no_route" "no route to the tunnel's remote_ip"
-    RecursionLimit "recursion_limit" "rules resubmit deeper than 64 levels"
+    RecursionLimit "recursion_limit" "rules resubmit deeper than 64 levels, or tunnels lie in each other deeper than 8"
 
     // The way out.
     NeighbourPending "neighbour_pending" "too many packets waiting for this neighbour"
     NeighbourFailed "neighbour_failed" "the next hop to the tunnel's remote did not answer ARP or neighbour discovery"
     MtuExceeded "mtu_exceeded" "frame longer than the output port's MTU; mind that VXLAN adds 50 bytes, 70 over IPv6"
+    Internal "internal_error" "something inside the switch was not as it must be, and the packet was not sent another way; please report it"
     Headroom "headroom" "no room in front of the packet for the tunnel header"
     NoMbuf "no_mbuf" "mempool empty when a copy was needed; raise mbufs"
     PortGone "port_gone" "the output port was removed"

@@ -4,37 +4,18 @@
 //! are multiplied to 128 bits, and the halves are XORed. One multiplication takes in 16 bytes where a
 //! CRC32 instruction takes in eight, it mixes into the high bits as well as the low, it needs no target
 //! feature, and the pairs are independent of each other, so nothing waits. Unlike a CRC, whose collisions
-//! are the same under every seed, it can be keyed: the megaflow table draws its secrets at random.
+//! are the same under every seed, it can be keyed, and here it always is: with known secrets a sender could make one
+//! factor zero, and all such packets would have one hash.
 
+use std::hash::{BuildHasher, RandomState};
+use wire::hot::HotKey;
 use wire::key::{FRAG_ANY, FRAG_LATER, FlowKey, TUN_IPV6};
-use wire::plain::PlainWords;
-
-/// Secrets of the two hashes below: the first hexadecimal digits of pi, any odd-looking numbers would do.
-/// They are fixed, so that a flow keeps its source port and its select bucket over a restart.
-const SECRET: [u64; 14] = [
-    0x243f6a8885a308d3,
-    0x13198a2e03707344,
-    0xa4093822299f31d0,
-    0x082efa98ec4e6c89,
-    0x452821e638d01377,
-    0xbe5466cf34e90c6c,
-    0xc0ac29b7c97c50dd,
-    0x3f84d5b5b5470917,
-    0x9216d5d98979fb1b,
-    0xd1310ba698dfb5ac,
-    0x2ffd72dbd01adfb7,
-    0xb8e1afed6a267e96,
-    0xba7c9045f12c7f99,
-    0x24a19947b3916cf7,
-];
 
 /// EtherType of IPv6.
 const ETH_IPV6: u16 = 0x86dd;
 
 /// The bytes of key word 5 that identify a flow: `tp_src`, `tp_dst`, `nw_proto`, not TOS, TTL, fragment bits.
 const TRANSPORT: u64 = u64::from_ne_bytes([0xff, 0xff, 0xff, 0xff, 0xff, 0, 0, 0]);
-/// The same without the ports.
-const PROTOCOL: u64 = u64::from_ne_bytes([0, 0, 0, 0, 0xff, 0, 0, 0]);
 
 /// Multiplies to 128 bits and XORs the halves.
 #[inline(always)]
@@ -43,48 +24,9 @@ pub(crate) const fn fold(a: u64, b: u64) -> u64 {
     product as u64 ^ (product >> 64) as u64
 }
 
-/// What is hashed of a flow, before the last multiplication.
-#[inline(always)]
-fn flow_pairs(key: &FlowKey) -> u64 {
-    let words = key.words();
-    let transport = if key.nw_frag & (FRAG_ANY | FRAG_LATER) == 0 { TRANSPORT } else { PROTOCOL };
-    let mut pairs = fold(words[2] ^ SECRET[0], words[3] ^ SECRET[1])
-        ^ fold(words[4] ^ SECRET[2], (words[5] & transport) ^ SECRET[3]);
-    if key.dl_type.get() == ETH_IPV6 {
-        pairs ^= fold(words[8] ^ SECRET[4], words[9] ^ SECRET[5])
-            ^ fold(words[10] ^ SECRET[6], words[11] ^ SECRET[7]);
-    }
-    pairs
-}
-
-/// The last multiplication: one alone leaves a run of addresses or ports a little lumpy.
-#[inline(always)]
-fn finish(pairs: u64) -> u64 {
-    fold(pairs ^ SECRET[4], SECRET[0])
-}
-
-/// Hash of what makes a flow a flow: MAC addresses, EtherType, VLAN tag, IP addresses (IPv6 ones when
-/// the packet is IPv6), IP protocol and ports.
-///
-/// TTL, TOS, TCP flags and tunnel fields do not count, so all packets of a connection hash alike. No
-/// fragment counts its ports: only the first has them, and all fragments of a datagram must go one way.
-/// All 32 bits are well mixed.
-#[inline]
-pub fn flow_hash(key: &FlowKey) -> u32 {
-    let hash = finish(flow_pairs(key));
-    (hash ^ (hash >> 32)) as u32
-}
-
-/// [`flow_hash`] of an ordinary frame, without its key.
-#[inline(always)]
-pub fn plain_flow_hash(words: &PlainWords) -> u32 {
-    let hash = finish(plain_pairs(words));
-    (hash ^ (hash >> 32)) as u32
-}
-
 /// Where the ordinary frames of a burst came from, all of them.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct PlainOrigin {
+pub struct HotOrigin {
     /// [`FlowKey::in_port`].
     pub in_port: u32,
     /// [`FlowKey::tun_id`]: 0 out of no tunnel.
@@ -93,42 +35,117 @@ pub struct PlainOrigin {
     pub addresses: u64,
 }
 
-impl PlainOrigin {
-    /// What [`cache_hash`] has in it of the origin.
-    #[inline(always)]
-    fn hash(&self) -> u64 {
-        let key = FlowKey { in_port: self.in_port, tun_id: self.tun_id, ..FlowKey::ZERO };
-        fold(key.words()[0] ^ SECRET[8], self.addresses ^ SECRET[9])
-    }
-}
-
-/// [`cache_hash`] of an ordinary frame, without its key.
-#[inline(always)]
-pub(crate) fn plain_cache_hash(words: &PlainWords, origin: PlainOrigin) -> u64 {
-    finish(plain_pairs(words) ^ origin.hash())
-}
-
-/// [`flow_pairs`] of an ordinary frame.
-#[inline(always)]
-fn plain_pairs(words: &PlainWords) -> u64 {
-    fold(words[0] ^ SECRET[0], words[1] ^ SECRET[1])
-        ^ fold(words[2] ^ SECRET[2], (words[3] & TRANSPORT) ^ SECRET[3])
-}
-
-/// Hash for the flow cache: what [`flow_hash`] counts, and where the packet came from (`in_port`, `tun_id`,
-/// outer addresses). Made of the key and not of a flow hash: that is one multiplication less to wait for.
+/// Hashes of flows under secrets.
 ///
-/// The low 32 bits and the high 32 bits are both well mixed: one half is the signature, the other one
-/// chooses the bucket.
-#[inline]
-pub fn cache_hash(key: &FlowKey) -> u64 {
-    let words = key.words();
-    let mut pairs = flow_pairs(key) ^ fold(words[0] ^ SECRET[8], words[1] ^ SECRET[9]);
-    if key.tun_flags & TUN_IPV6 != 0 {
-        pairs ^= fold(words[12] ^ SECRET[10], words[13] ^ SECRET[11])
-            ^ fold(words[14] ^ SECRET[12], words[15] ^ SECRET[13]);
+/// The flow cache draws its own ([`FlowHasher::random`]). Source ports and select buckets are hashed under those of a
+/// seed ([`FlowHasher::new`]), so that a flow keeps them over a restart; whoever does not know the seed cannot choose
+/// packets that collide.
+#[derive(Clone, Debug)]
+pub struct FlowHasher {
+    secrets: [u64; 14],
+}
+
+impl FlowHasher {
+    /// The hashes of a seed.
+    pub fn new(seed: u64) -> FlowHasher {
+        // SplitMix64 (Steele, Lea, Flood 2014): every seed gives well mixed words.
+        let mut state = seed;
+        let secrets = std::array::from_fn(|_| {
+            state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+            let z = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+            z ^ (z >> 31)
+        });
+        FlowHasher { secrets }
     }
-    finish(pairs)
+
+    /// Hashes under secrets that are drawn now.
+    pub fn random() -> FlowHasher {
+        // Each RandomState has keys of its own, which the standard library draws from the operating system.
+        let state = RandomState::new();
+        let mut hasher = FlowHasher::new(0);
+        for (n, secret) in hasher.secrets.iter_mut().enumerate() {
+            *secret = state.hash_one(n);
+        }
+        hasher
+    }
+
+    /// What is hashed of a flow, before the last multiplication.
+    #[inline(always)]
+    fn flow_pairs(&self, key: &FlowKey) -> u64 {
+        let (words, secrets) = (key.words(), &self.secrets);
+        let transport = if key.nw_frag & (FRAG_ANY | FRAG_LATER) == 0 { TRANSPORT } else { 0 };
+        let mut pairs = fold(words[2] ^ secrets[0], words[3] ^ secrets[1])
+            ^ fold(words[4] ^ secrets[2], (words[5] & transport) ^ secrets[3]);
+        if key.dl_type.get() == ETH_IPV6 {
+            pairs ^= fold(words[8] ^ secrets[4], words[9] ^ secrets[5])
+                ^ fold(words[10] ^ secrets[6], words[11] ^ secrets[7]);
+        }
+        pairs
+    }
+
+    /// [`FlowHasher::flow_pairs`] of an ordinary frame.
+    #[inline(always)]
+    fn hot_pairs(&self, hot: &HotKey) -> u64 {
+        let secrets = &self.secrets;
+        fold(hot[0] ^ secrets[0], hot[1] ^ secrets[1])
+            ^ fold(hot[2] ^ secrets[2], (hot[3] & TRANSPORT) ^ secrets[3])
+    }
+
+    /// The last multiplication: one alone leaves a run of addresses or ports a little lumpy.
+    #[inline(always)]
+    fn finish(&self, pairs: u64) -> u64 {
+        fold(pairs ^ self.secrets[4], self.secrets[0])
+    }
+
+    /// Hash of what makes a flow a flow: MAC addresses, EtherType, VLAN tag, IP addresses (IPv6 ones when
+    /// the packet is IPv6), IP protocol and ports.
+    ///
+    /// TTL, TOS, TCP flags and tunnel fields do not count, so all packets of a connection hash alike. No
+    /// fragment counts its ports or protocol: only the first has ports, a later one of IPv6 has protocol 44, and all
+    /// fragments of a datagram must go one way.
+    /// All 32 bits are well mixed.
+    #[inline]
+    pub fn flow_hash(&self, key: &FlowKey) -> u32 {
+        let hash = self.finish(self.flow_pairs(key));
+        (hash ^ (hash >> 32)) as u32
+    }
+
+    /// [`FlowHasher::flow_hash`] of an ordinary frame, by its hot key.
+    #[inline(always)]
+    pub fn hot_flow_hash(&self, hot: &HotKey) -> u32 {
+        let hash = self.finish(self.hot_pairs(hot));
+        (hash ^ (hash >> 32)) as u32
+    }
+
+    /// Hash for the flow cache: what [`FlowHasher::flow_hash`] counts, and where the packet came from (`in_port`,
+    /// `tun_id`, outer addresses). Made of the key and not of a flow hash: that is one multiplication less to wait for.
+    ///
+    /// The low 32 bits and the high 32 bits are both well mixed: one half is the signature, the other one
+    /// chooses the bucket.
+    #[inline]
+    pub fn cache_hash(&self, key: &FlowKey) -> u64 {
+        let (words, secrets) = (key.words(), &self.secrets);
+        let mut pairs = self.flow_pairs(key) ^ fold(words[0] ^ secrets[8], words[1] ^ secrets[9]);
+        if key.tun_flags & TUN_IPV6 != 0 {
+            pairs ^= fold(words[12] ^ secrets[10], words[13] ^ secrets[11])
+                ^ fold(words[14] ^ secrets[12], words[15] ^ secrets[13]);
+        }
+        self.finish(pairs)
+    }
+
+    /// What [`FlowHasher::cache_hash`] has in it of the origin.
+    #[inline(always)]
+    pub(crate) fn origin(&self, origin: HotOrigin) -> u64 {
+        let key = FlowKey { in_port: origin.in_port, tun_id: origin.tun_id, ..FlowKey::ZERO };
+        fold(key.words()[0] ^ self.secrets[8], origin.addresses ^ self.secrets[9])
+    }
+
+    /// [`FlowHasher::cache_hash`] of an ordinary frame, by its hot key and [`FlowHasher::origin`].
+    #[inline(always)]
+    pub(crate) fn hot_cache_hash(&self, hot: &HotKey, origin: u64) -> u64 {
+        self.finish(self.hot_pairs(hot) ^ origin)
+    }
 }
 
 #[cfg(test)]
@@ -137,6 +154,18 @@ mod tests {
     use proptest::prelude::*;
     use wire::encap::source_port;
     use wire::key::KEY_WORDS;
+
+    fn hasher() -> FlowHasher {
+        FlowHasher::new(7)
+    }
+
+    fn flow_hash(key: &FlowKey) -> u32 {
+        hasher().flow_hash(key)
+    }
+
+    fn cache_hash(key: &FlowKey) -> u64 {
+        hasher().cache_hash(key)
+    }
 
     fn key(words: [u64; KEY_WORDS]) -> FlowKey {
         let mut key = FlowKey::ZERO;
@@ -162,7 +191,7 @@ mod tests {
             }
         }
 
-        /// An ordinary frame hashes alike with and without its key, whatever its bytes; others have no short way.
+        /// An ordinary frame hashes alike by its hot key and by its whole key, whatever its bytes; others have no hot key.
         #[test]
         fn a_frame_hashes_as_its_key(
             bytes in prop::collection::vec(any::<u8>(), 0..90), proto in prop::sample::select(vec![6u8, 17, 1, 132]),
@@ -177,13 +206,13 @@ mod tests {
             }
             let mut key = FlowKey::ZERO;
             let parsed = wire::parse::extract_general(&frame, &mut key);
-            let inner = wire::plain::plain_words(&frame);
+            let inner = wire::hot::hot_key(&frame);
             if let Some(words) = inner {
-                prop_assert_eq!(plain_flow_hash(&words), flow_hash(&key));
+                prop_assert_eq!(hasher().hot_flow_hash(&words), flow_hash(&key));
                 (key.in_port, key.tun_id, key.tun_dst) = (u32::from(len) + 3, u32::from(proto), 77.into());
                 let origin =
-                    PlainOrigin { in_port: key.in_port, tun_id: key.tun_id, addresses: key.words()[1] };
-                prop_assert_eq!(plain_cache_hash(&words, origin), cache_hash(&key));
+                    HotOrigin { in_port: key.in_port, tun_id: key.tun_id, addresses: key.words()[1] };
+                prop_assert_eq!(hasher().hot_cache_hash(&words, hasher().origin(origin)), cache_hash(&key));
             }
             let tcp_or_udp = matches!(proto, 6 | 17) && parsed.is_ok_and(|p| p.l4 == 34 && p.anomaly.is_none());
             prop_assert_eq!(inner.is_some(), tcp_or_udp && frame.len() >= 54 && key.nw_frag == 0);
@@ -195,7 +224,7 @@ mod tests {
             first.nw_frag = FRAG_ANY;
             let mut later = first;
             later.nw_frag = FRAG_ANY | FRAG_LATER;
-            (later.tp_src, later.tp_dst) = (0.into(), 0.into());
+            (later.tp_src, later.tp_dst, later.nw_proto) = (0.into(), 0.into(), 44);
             prop_assert_eq!(flow_hash(&first), flow_hash(&later));
         }
 
@@ -281,5 +310,24 @@ mod tests {
                 assert!(deviations < 8.0, "{name}, {which}: {deviations} standard deviations");
             }
         }
+    }
+
+    /// These addresses made a factor zero under the secrets that were once fixed and public: whatever the ports, the hash
+    /// was the same. Under a seed of its own each pair of ports has its hash.
+    #[test]
+    fn nobody_can_aim_at_a_hash() {
+        let mut aimed = FlowKey { nw_proto: 17, in_port: 1, ..FlowKey::ZERO };
+        aimed.dl_type = 0x0800.into();
+        aimed.nw_src = u32::from(std::net::Ipv4Addr::new(208, 49, 159, 41)).into();
+        aimed.nw_dst = u32::from(std::net::Ipv4Addr::new(34, 56, 9, 164)).into();
+        for hasher in [FlowHasher::random(), FlowHasher::new(0), FlowHasher::new(u64::MAX)] {
+            let keys = (0..10_000u16).map(|n| FlowKey { tp_src: n.into(), tp_dst: (!n).into(), ..aimed });
+            let hashes = |of: &dyn Fn(&FlowKey) -> u64| {
+                keys.clone().map(|key| of(&key)).collect::<std::collections::HashSet<_>>().len()
+            };
+            assert!(hashes(&|key| hasher.flow_hash(key).into()) > 9_990);
+            assert_eq!(hashes(&|key| hasher.cache_hash(key)), 10_000);
+        }
+        assert_ne!(FlowHasher::random().secrets, FlowHasher::random().secrets);
     }
 }

@@ -137,6 +137,9 @@ pub enum Op {
     Punt(PuntReason),
     /// Take tokens from a meter; a packet that finds none is dropped.
     Meter(MeterId),
+    /// Hand the packet to the VTEP behind a bridge's LOCAL port: its outer headers come off, and the inner frame is
+    /// looked up as one of its tunnel port.
+    Terminate(PortId),
     /// Free the packet and count why.
     Drop(DropReason),
     /// Run these ops on a copy.

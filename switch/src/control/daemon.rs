@@ -80,6 +80,11 @@ fn settings(document: &Document, options: &Options) -> Settings {
     dpdk.mbuf_size = options.mbuf_size.unwrap_or(dpdk.mbuf_size);
     dpdk.rxd = options.rxd.unwrap_or(dpdk.rxd);
     dpdk.txd = options.txd.unwrap_or(dpdk.txd);
+    if settings.datapath.hash_seed == 0 {
+        // The standard library draws the keys of each from the operating system.
+        let drawn = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), 0);
+        settings.datapath.hash_seed = (drawn >> 1).max(1);
+    }
     settings
 }
 

@@ -366,10 +366,12 @@ fn workers(out: &mut Families, app: &App) {
         ("worker_rx_packets", "Packets received from devices.", |c| &c.rx),
         ("worker_tx_packets", "Packets that devices took.", |c| &c.tx),
         ("worker_dropped_packets", "Packets freed instead of sent.", |c| &c.dropped),
-        ("worker_handed_out_packets", "Packets given to the worker with the TX queue.", |c| &c.handed_out),
+        ("worker_tx_handoff_packets", "Packets given to the worker with the TX queue.", |c| {
+            &c.tx_handoff_sent
+        }),
         ("cache_hits", "Lookups that the flow cache answered.", |c| &c.cache_hits),
         ("megaflow_hits", "Lookups that the megaflow table answered.", |c| &c.megaflow_hits),
-        ("keyless_hits", "Lookups, of cache or table, that needed no key of the packet.", |c| &c.keyless),
+        ("no_key_hits", "Lookups, of cache or table, that needed no key of the packet.", |c| &c.no_key_hits),
         ("misses", "Lookups that nothing answered.", |c| &c.misses),
         ("upcalls", "Keys sent to the slow path.", |c| &c.upcalls),
         ("punts_lost", "Packets for the switch itself that were lost.", |c| &c.punts_lost),

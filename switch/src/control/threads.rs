@@ -61,7 +61,8 @@ fn make_worker(
     let config = WorkerConfig {
         cache_entries: datapath.cache_entries as usize,
         hold: hold(settings),
-        shortcuts: true,
+        hash_seed: datapath.hash_seed,
+        fast_paths: true,
         programs: programs(settings),
     };
     let worker =

@@ -41,6 +41,13 @@ impl Sum {
         Sum(u64::from(u16::from_be(fold_native(acc))))
     }
 
+    /// This sum and that over more bytes of the same packet, which come behind an `odd` number of bytes or an even one.
+    #[must_use]
+    pub fn append(self, bytes: &[u8], odd: bool) -> Sum {
+        let part = Sum::of(bytes).fold();
+        self + Sum::of_u16(if odd { part.swap_bytes() } else { part })
+    }
+
     /// Sum of one 16-bit value in host order.
     #[inline]
     pub const fn of_u16(value: u16) -> Sum {

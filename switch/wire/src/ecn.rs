@@ -29,31 +29,39 @@ pub const fn ecn_encap(inner_tos: u8) -> u8 {
 pub enum EcnDecap {
     /// Leave it as it is.
     Keep,
-    /// Set its ECN field to CE ([`set_ce`]).
-    SetCe,
+    /// Set its ECN field to this ([`set_ecn`]).
+    Set(u8),
     /// Drop and count it: congestion was marked on a packet whose sender does not know ECN.
     Drop,
 }
 
-/// Decides by the outer and inner TOS. For an inner frame that is not IP the answer does not apply: keep it.
+/// Whether an outer TOS may change the inner packet's ECN field: ECT(1) and CE do.
+#[inline(always)]
+pub const fn has_ecn_to_decap(outer_tos: u8) -> bool {
+    outer_tos & ECN_ECT1 != 0
+}
+
+/// Decides by the outer and inner TOS (RFC 6040, figure 4). For an inner frame that is not IP the answer does not apply:
+/// keep it.
 #[inline]
 pub const fn ecn_decap(outer_tos: u8, inner_tos: u8) -> EcnDecap {
     match (outer_tos & ECN_MASK, inner_tos & ECN_MASK) {
         (ECN_CE, ECN_NOT_ECT) => EcnDecap::Drop,
-        (ECN_CE, ECN_ECT0 | ECN_ECT1) => EcnDecap::SetCe,
+        (ECN_CE, ECN_ECT0 | ECN_ECT1) => EcnDecap::Set(ECN_CE),
+        (ECN_ECT1, ECN_ECT0) => EcnDecap::Set(ECN_ECT1),
         _ => EcnDecap::Keep,
     }
 }
 
-/// Sets CE in the IPv4 (checksum updated) or IPv6 header at offset `l3` of `frame`. False, with nothing
+/// Sets the ECN field in the IPv4 (checksum updated) or IPv6 header at offset `l3` of `frame`. False, with nothing
 /// changed, when no whole IP header is there.
-pub fn set_ce(frame: &mut [u8], l3: usize) -> bool {
+pub fn set_ecn(frame: &mut [u8], l3: usize, ecn: u8) -> bool {
     let Some(packet) = frame.get_mut(l3..) else { return false };
     match packet.first().map(|byte| byte >> 4) {
         Some(4) => {
             let Some(header) = packet.first_chunk_mut::<IPV4_LEN>() else { return false };
             let old = u16::from_be_bytes([header[0], header[1]]);
-            let new = old | u16::from(ECN_CE);
+            let new = old & !u16::from(ECN_MASK) | u16::from(ecn & ECN_MASK);
             let sum = checksum::update_u16(u16::from_be_bytes([header[10], header[11]]), old, new);
             header[1] = new as u8;
             header[10..12].copy_from_slice(&sum.to_be_bytes());
@@ -61,7 +69,7 @@ pub fn set_ce(frame: &mut [u8], l3: usize) -> bool {
         }
         Some(6) if array::<40>(packet, 0).is_some() => {
             // The traffic class straddles the first two bytes; ECN is bits 5 and 4 of the second.
-            packet[1] |= ECN_CE << 4;
+            packet[1] = packet[1] & !(ECN_MASK << 4) | (ecn & ECN_MASK) << 4;
             true
         }
         _ => false,
@@ -81,34 +89,39 @@ mod tests {
 
     #[test]
     fn decap_table() {
-        use EcnDecap::{Drop, Keep, SetCe};
-        let table = [[Keep, Keep, Keep, Keep], [Keep; 4], [Keep; 4], [Drop, SetCe, SetCe, Keep]];
+        use EcnDecap::{Drop, Keep, Set};
+        let table =
+            [[Keep; 4], [Keep, Keep, Set(ECN_ECT1), Keep], [Keep; 4], [Drop, Set(ECN_CE), Set(ECN_CE), Keep]];
         for outer in 0..4u8 {
             for inner in 0..4u8 {
-                assert_eq!(ecn_decap(0xb8 | outer, inner), table[usize::from(outer)][usize::from(inner)]);
+                let decided = ecn_decap(0xb8 | outer, inner);
+                assert_eq!(decided, table[usize::from(outer)][usize::from(inner)]);
+                assert!(decided == Keep || has_ecn_to_decap(outer));
             }
         }
     }
 
     #[test]
-    fn ce_is_set_and_checksum_kept() {
-        for tos in 0..=255u8 {
+    fn ecn_is_set_and_checksum_kept() {
+        for (tos, ecn) in (0..=255u8).flat_map(|tos| (0..4u8).map(move |ecn| (tos, ecn))) {
             let mut frame = [0u8; 34];
             frame[14..].copy_from_slice(&[
                 0x45, tos, 0, 0x73, 0, 0, 0x40, 0, 0x40, 0x11, 0, 0, 0xc0, 0xa8, 0, 1, 0xc0, 0xa8, 0, 0xc7,
             ]);
             let sum = checksum::ipv4_header(&frame[14..]);
             frame[24..26].copy_from_slice(&sum.to_be_bytes());
-            assert!(set_ce(&mut frame, 14));
-            assert_eq!(frame[15], tos | 3);
+            assert!(set_ecn(&mut frame, 14, ecn));
+            assert_eq!(frame[15], tos & 0xfc | ecn);
             assert!(ipv4_header_is_valid(&frame[14..]));
         }
         let mut v6 = [0u8; 40];
         v6[..2].copy_from_slice(&[0x6b, 0x81]);
-        assert!(set_ce(&mut v6, 0));
+        assert!(set_ecn(&mut v6, 0, ECN_CE));
         assert_eq!(v6[..2], [0x6b, 0xb1]);
+        assert!(set_ecn(&mut v6, 0, ECN_ECT1));
+        assert_eq!(v6[..2], [0x6b, 0x91]);
         let before = v6;
-        assert!(!set_ce(&mut v6[..39], 0) && !set_ce(&mut v6, 1) && !set_ce(&mut v6, 41));
+        assert!(!set_ecn(&mut v6[..39], 0, 3) && !set_ecn(&mut v6, 1, 3) && !set_ecn(&mut v6, 41, 3));
         assert_eq!(v6, before);
     }
 }

@@ -287,19 +287,46 @@ impl EncapTemplate {
     /// # Errors
     /// [`EncapError::PacketLen`] when `packet` is shorter than its UDP length says.
     pub fn fill_udp_checksum(&self, packet: &mut [u8]) -> Result<(), EncapError> {
+        self.fill_udp_checksum_chain(packet, core::iter::empty())
+    }
+
+    /// [`Self::fill_udp_checksum`] for a packet of several segments: `packet` is the first, which has all outer headers,
+    /// and `rest` are the others.
+    ///
+    /// # Errors
+    /// [`EncapError::PacketLen`] when all together are shorter than the UDP length says.
+    pub fn fill_udp_checksum_chain<'a>(
+        &self,
+        packet: &mut [u8],
+        rest: impl Iterator<Item = &'a [u8]>,
+    ) -> Result<(), EncapError> {
         let l4 = self.header_len() - VXLAN_LEN - UDP_LEN;
         let length = array(packet, l4 + 4).map_or(0, u16::from_be_bytes);
         let end = l4 + usize::from(length).max(UDP_LEN);
-        let datagram = packet.get_mut(l4..end).ok_or(EncapError::PacketLen(end))?;
-        datagram[6..8].fill(0);
+        let first_end = end.min(packet.len());
+        let first = packet.get_mut(l4..first_end).ok_or(EncapError::PacketLen(end))?;
+        first.get_mut(6..8).ok_or(EncapError::PacketLen(end))?.fill(0);
         let pseudo = match self.addrs {
             EncapAddrs::V4(src, dst) => checksum::pseudo_v4(src.octets(), dst.octets(), IP_UDP, length),
             EncapAddrs::V6(src, dst) => {
                 checksum::pseudo_v6(&src.octets(), &dst.octets(), IP_UDP, length.into())
             }
         };
-        let sum = checksum::udp(pseudo, datagram);
-        datagram[6..8].copy_from_slice(&sum.to_be_bytes());
+        let (mut sum, mut at) = (pseudo + Sum::of(first), first_end - l4);
+        for segment in rest {
+            let part = &segment[..segment.len().min(end - l4 - at)];
+            sum = sum.append(part, at % 2 == 1);
+            at += part.len();
+        }
+        if at < end - l4 {
+            return Err(EncapError::PacketLen(end));
+        }
+        // A computed zero is sent as all ones (RFC 768).
+        let sum = match sum.checksum() {
+            0 => 0xffff,
+            sum => sum,
+        };
+        packet[l4 + 6..l4 + 8].copy_from_slice(&sum.to_be_bytes());
         Ok(())
     }
 }

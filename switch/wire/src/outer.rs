@@ -79,6 +79,35 @@ pub struct Outer {
     pub inner_len: u16,
     /// Bytes of the frame beyond the UDP datagram (padding), to be trimmed with the outer headers.
     pub trailing: u16,
+    /// The UDP datagram goes on in other segments and has a checksum: what its bytes have to sum up with,
+    /// for [`UdpChecksum::is_valid`].
+    pub unverified: Option<UdpChecksum>,
+}
+
+/// A UDP checksum that is still to be verified.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct UdpChecksum {
+    pseudo: checksum::Sum,
+    /// Offset of the UDP header in the packet, in bytes.
+    l4: usize,
+    /// Bytes of the datagram.
+    len: usize,
+}
+
+impl UdpChecksum {
+    /// Whether the checksum is right; `segments` are all bytes of the packet.
+    pub fn is_valid<'a>(&self, segments: impl Iterator<Item = &'a [u8]>) -> bool {
+        let (mut sum, mut skip, mut left, mut odd) = (self.pseudo, self.l4, self.len, false);
+        for segment in segments {
+            let start = skip.min(segment.len());
+            skip -= start;
+            let part = &segment[start..(start + left).min(segment.len())];
+            left -= part.len();
+            sum = sum.append(part, odd);
+            odd ^= part.len() % 2 == 1;
+        }
+        left == 0 && sum.fold() == 0xffff
+    }
 }
 
 impl Outer {
@@ -192,12 +221,23 @@ pub fn peek_general(frame: &[u8]) -> Option<Peek> {
 /// The first [`OuterError`] that applies.
 #[inline]
 pub fn parse_outer(frame: &[u8], allow_zero_csum6: bool) -> Result<Outer, OuterError> {
-    if let Some(head) = frame.first_chunk::<FAST_LEN>()
+    parse_outer_chain(frame, 0, allow_zero_csum6)
+}
+
+/// [`parse_outer`] for a packet of several segments: `frame` is the first, which has all outer headers, and `more` bytes
+/// are in the others.
+///
+/// # Errors
+/// The first [`OuterError`] that applies; a UDP checksum is left to [`Outer::unverified`].
+#[inline]
+pub fn parse_outer_chain(frame: &[u8], more: usize, allow_zero_csum6: bool) -> Result<Outer, OuterError> {
+    if more == 0
+        && let Some(head) = frame.first_chunk::<FAST_LEN>()
         && let Some(outer) = fast(head, frame.len())
     {
         return Ok(outer);
     }
-    parse_outer_general(frame, allow_zero_csum6)
+    general(frame, more, allow_zero_csum6)
 }
 
 /// The straight line for IPv4 without options, tag or UDP checksum. `None` when something is out of the
@@ -230,12 +270,17 @@ fn fast(head: &[u8; FAST_LEN], len: usize) -> Option<Outer> {
         inner_offset: (PEEK_LEN + VXLAN_LEN) as u16,
         inner_len: (udp_len - UDP_LEN - VXLAN_LEN) as u16,
         trailing: saturate(len - ETHERNET_LEN - IPV4_LEN - udp_len),
+        unverified: None,
     })
 }
 
-/// [`parse_outer`] without its fast way: public so that tests can compare the two.
+/// [`parse_outer`] without its fast path: public so that tests can compare the two.
 #[inline(never)]
 pub fn parse_outer_general(frame: &[u8], allow_zero_csum6: bool) -> Result<Outer, OuterError> {
+    general(frame, 0, allow_zero_csum6)
+}
+
+fn general(frame: &[u8], more: usize, allow_zero_csum6: bool) -> Result<Outer, OuterError> {
     let Located { l3, l4, src, dst, .. } = locate(frame)?;
     let ip = frame.get(l3..).unwrap_or(&[]);
     let is_v6 = src.is_ipv6();
@@ -244,7 +289,7 @@ pub fn parse_outer_general(frame: &[u8], allow_zero_csum6: bool) -> Result<Outer
     let (end, tos, ttl, df) = if is_v6 {
         let tail = array::<4>(ip, 4).ok_or(OuterError::Ipv6Header)?;
         let end = IPV6_LEN + usize::from(u16::from_be_bytes([tail[0], tail[1]]));
-        if end > ip.len() || end < IPV6_LEN + UDP_LEN {
+        if end > ip.len() + more || end < IPV6_LEN + UDP_LEN {
             return Err(OuterError::Ipv6Length);
         }
         (end, (u16::from_be_bytes([first[0], first[1]]) >> 4) as u8, tail[3], false)
@@ -254,17 +299,22 @@ pub fn parse_outer_general(frame: &[u8], allow_zero_csum6: bool) -> Result<Outer
             return Err(OuterError::Ipv4Checksum);
         }
         let end = usize::from(u16::from_be_bytes([first[2], first[3]]));
-        if end > ip.len() || end < l4 - l3 + UDP_LEN {
+        if end > ip.len() + more || end < l4 - l3 + UDP_LEN {
             return Err(OuterError::Ipv4Length);
         }
         (end, first[1], tail[4], u16::from_be_bytes([tail[2], tail[3]]) & IPV4_DF != 0)
     };
-    let packet = ip.get(l4 - l3..end).unwrap_or(&[]);
+    let packet = ip.get(l4 - l3..end.min(ip.len())).unwrap_or(&[]);
     let udp = array::<UDP_LEN>(packet, 0).ok_or(OuterError::UdpLength)?;
     let udp_len = u16::from_be_bytes([udp[4], udp[5]]);
-    let datagram =
-        packet.get(..usize::from(udp_len)).filter(|d| d.len() >= UDP_LEN).ok_or(OuterError::UdpLength)?;
+    let datagram_len = usize::from(udp_len);
+    if datagram_len < UDP_LEN || datagram_len > end - (l4 - l3) {
+        return Err(OuterError::UdpLength);
+    }
+    // As far as it is in this segment.
+    let datagram = packet.get(..datagram_len.min(packet.len())).unwrap_or(&[]);
     let has_csum = udp[6..] != [0, 0];
+    let mut unverified = None;
     if has_csum {
         let pseudo = match (src, dst) {
             (IpAddr::V4(src), IpAddr::V4(dst)) => {
@@ -275,7 +325,9 @@ pub fn parse_outer_general(frame: &[u8], allow_zero_csum6: bool) -> Result<Outer
             }
             _ => checksum::Sum::ZERO,
         };
-        if !checksum::l4_is_valid(pseudo, datagram) {
+        if datagram.len() < datagram_len {
+            unverified = Some(UdpChecksum { pseudo, l4, len: datagram_len });
+        } else if !checksum::l4_is_valid(pseudo, datagram) {
             return Err(OuterError::UdpChecksum);
         }
     } else if is_v6 && !allow_zero_csum6 {
@@ -285,8 +337,8 @@ pub fn parse_outer_general(frame: &[u8], allow_zero_csum6: bool) -> Result<Outer
     if !vxlan.has_vni() {
         return Err(OuterError::VxlanNoVniFlag);
     }
-    let inner = datagram.get(UDP_LEN + VXLAN_LEN..).unwrap_or(&[]);
-    if inner.len() < ETHERNET_LEN {
+    let inner_len = datagram_len - (UDP_LEN + VXLAN_LEN);
+    if inner_len < ETHERNET_LEN || datagram.len() < UDP_LEN + VXLAN_LEN + ETHERNET_LEN {
         return Err(OuterError::InnerTruncated);
     }
     Ok(Outer {
@@ -298,8 +350,9 @@ pub fn parse_outer_general(frame: &[u8], allow_zero_csum6: bool) -> Result<Outer
         ttl,
         flags: tun_flags(df, has_csum, vxlan) | if is_v6 { TUN_IPV6 } else { 0 },
         inner_offset: (l4 + UDP_LEN + VXLAN_LEN) as u16,
-        inner_len: inner.len() as u16,
-        trailing: saturate(frame.len() - l4 - datagram.len()),
+        inner_len: inner_len as u16,
+        trailing: saturate(frame.len() + more - l4 - datagram_len),
+        unverified,
     })
 }
 

@@ -5,7 +5,7 @@
 //! what is known of it. What was wrong is reported as an [`Anomaly`], for a counter.
 //! Two differences, both stricter: the IP version field must agree with the EtherType.
 //!
-//! A frame takes one of two ways. An untagged, unfragmented IPv4 frame without options that carries TCP or
+//! There is a fast path and a general one. An untagged, unfragmented IPv4 frame without options that carries TCP or
 //! UDP is extracted by straight-line code with a handful of wide loads and stores and one branch; everything
 //! else goes through [`extract_general`], which can do all and is tested equal.
 
@@ -264,15 +264,21 @@ pub fn extract_l2(frame: &[u8], key: &mut FlowKey) -> Result<Parsed, EthernetTru
     Ok(Parsed { l3: at as u16, l4: 0, anomaly })
 }
 
-/// [`extract`] for every kind of frame, without the fast way: public so that tests can compare the two.
+/// [`extract`] for every kind of frame, without the fast path: public so that tests can compare the two.
 #[inline(never)]
 pub fn extract_general(frame: &[u8], key: &mut FlowKey) -> Result<Parsed, EthernetTruncated> {
+    extract_chain(frame, 0, key)
+}
+
+/// [`extract_general`] for a packet of several segments: `frame` is the first, which has all headers, and `more` bytes
+/// are in the others.
+pub fn extract_chain(frame: &[u8], more: usize, key: &mut FlowKey) -> Result<Parsed, EthernetTruncated> {
     let mut parsed = extract_l2(frame, key)?;
     let l3 = usize::from(parsed.l3);
     let data = frame.get(l3..).unwrap_or(&[]);
     let found = match key.dl_type.get() {
-        ETH_IPV4 => ipv4(data, key),
-        ETH_IPV6 => ipv6(data, key),
+        ETH_IPV4 => ipv4(data, more, key),
+        ETH_IPV6 => ipv6(data, more, key),
         ETH_ARP | ETH_RARP => arp(data, key).map(|()| None),
         _ => Ok(None),
     };
@@ -285,8 +291,15 @@ pub fn extract_general(frame: &[u8], key: &mut FlowKey) -> Result<Parsed, Ethern
     Ok(parsed)
 }
 
-/// `data` starts with an IPv4 header. The L4 header's offset in `data`, if there is one.
-fn ipv4(data: &[u8], key: &mut FlowKey) -> Result<Option<usize>, Anomaly> {
+/// The bytes from `start` to before `end`, as far as they are in `data`; `None` if `end` is before `start`, or beyond
+/// `data` and the `more` bytes behind it.
+fn packet(data: &[u8], more: usize, start: usize, end: usize) -> Option<&[u8]> {
+    if end > data.len() + more { None } else { data.get(start..end.min(data.len())) }
+}
+
+/// `data` starts with an IPv4 header, and `more` bytes follow it elsewhere. The L4 header's offset in `data`, if there
+/// is one.
+fn ipv4(data: &[u8], more: usize, key: &mut FlowKey) -> Result<Option<usize>, Anomaly> {
     let header = data.first_chunk::<IPV4_LEN>().ok_or(Anomaly::Ipv4Header)?;
     let header_len = usize::from(header[0] & 0x0f) * 4;
     if header[0] >> 4 != 4 || header_len < IPV4_LEN || header_len > data.len() {
@@ -294,7 +307,7 @@ fn ipv4(data: &[u8], key: &mut FlowKey) -> Result<Option<usize>, Anomaly> {
     }
     let total_len = usize::from(u16::from_be_bytes(part::<2, 2, 20>(header)));
     // What lies beyond the total length is padding, not payload.
-    let Some(payload) = data.get(header_len..total_len) else {
+    let Some(payload) = packet(data, more, header_len, total_len) else {
         return Err(Anomaly::Ipv4Length);
     };
     let fragment = u16::from_be_bytes(part::<6, 2, 20>(header));
@@ -314,15 +327,15 @@ fn ipv4(data: &[u8], key: &mut FlowKey) -> Result<Option<usize>, Anomaly> {
     Ok(Some(header_len))
 }
 
-/// `data` starts with an IPv6 header. The L4 header's offset in `data`, if there is one.
-fn ipv6(data: &[u8], key: &mut FlowKey) -> Result<Option<usize>, Anomaly> {
+/// The same for an IPv6 header.
+fn ipv6(data: &[u8], more: usize, key: &mut FlowKey) -> Result<Option<usize>, Anomaly> {
     let header = data.first_chunk::<IPV6_LEN>().ok_or(Anomaly::Ipv6Header)?;
     if header[0] >> 4 != 6 {
         return Err(Anomaly::Ipv6Header);
     }
     let payload_len = usize::from(u16::from_be_bytes(part::<4, 2, 40>(header)));
     let end = IPV6_LEN + payload_len;
-    let packet = data.get(..end).ok_or(Anomaly::Ipv6Length)?;
+    let packet = packet(data, more, 0, end).ok_or(Anomaly::Ipv6Length)?;
     key.ipv6_src = part::<8, 16, 40>(header);
     key.ipv6_dst = part::<24, 16, 40>(header);
     let chain = ipv6_extensions(packet, header[6]).ok_or(Anomaly::Ipv6Extension)?;

@@ -4,12 +4,12 @@ mod common;
 
 use common::{Rng, corpus, ethernet, ipv4, ipv6, mutate, naive, tcp, udp};
 use proptest::prelude::*;
+use wire::hot::{hot_key, hot_tos, hot_ttl};
 use wire::key::{FRAG_ANY, FRAG_LATER, FlowKey, KEY_WORDS};
 use wire::parse::{
     Anomaly, EthernetTruncated, Origin, Parsed, extract, extract_from, extract_general, extract_l2,
 };
-use wire::pattern::FramePattern;
-use wire::plain::{plain_tos, plain_ttl, plain_words};
+use wire::same_header::InnerHeader;
 
 /// A key full of leftovers, to see what is zeroed and what is not touched.
 fn dirty() -> FlowKey {
@@ -50,9 +50,9 @@ fn agreed(frame: &[u8]) -> (FlowKey, Result<Parsed, EthernetTruncated>) {
     assert_eq!((apart.in_port, apart.tun_id, apart.tun_flags), (7, 0, 0));
     let _ = extract_general(frame, &mut apart);
     assert_eq!(whole, apart, "{frame:02x?}");
-    if let Some(words) = plain_words(frame) {
+    if let Some(words) = hot_key(frame) {
         assert_eq!(words[..], whole.words()[2..6], "{frame:02x?}");
-        assert_eq!((plain_tos(&words), plain_ttl(&words)), (whole.nw_tos, whole.nw_ttl), "{frame:02x?}");
+        assert_eq!((hot_tos(&words), hot_ttl(&words)), (whole.nw_tos, whole.nw_ttl), "{frame:02x?}");
         assert_eq!(parsed.map(|parsed| (parsed.l3, parsed.l4, parsed.anomaly)), Ok((14, 34, None)));
     }
     let expected = match naive::extract(frame) {
@@ -245,8 +245,8 @@ fn fuzz_mutated_frames() {
 }
 
 /// What the pattern of `first` should say of `frame`.
-fn alike(first: &[u8], frame: &[u8]) -> Option<wire::plain::PlainWords> {
-    plain_words(frame).filter(|_| first[12..16] == frame[12..16] && first[20..24] == frame[20..24])
+fn alike(first: &[u8], frame: &[u8]) -> Option<wire::hot::HotKey> {
+    hot_key(frame).filter(|_| first[12..16] == frame[12..16] && first[20..24] == frame[20..24])
 }
 
 #[test]
@@ -260,10 +260,10 @@ fn a_pattern_takes_the_next_frame_of_a_sender() {
     };
     for (proto, min_len) in [(6, 40), (17, 28)] {
         let first = one(7, proto, 60);
-        let pattern = FramePattern::new(&first).expect("ordinary");
+        let pattern = InnerHeader::new(&first).expect("ordinary");
         for frame in [one(7, proto, 60), one(9, proto, 1400), one(0, proto, min_len)] {
             assert!(pattern.read(&frame).is_some());
-            assert_eq!(pattern.read(&frame), plain_words(&frame));
+            assert_eq!(pattern.read(&frame), hot_key(&frame));
         }
         assert_eq!(pattern.read(&one(7, 23 - proto, 60)), None, "another protocol");
     }
@@ -279,7 +279,7 @@ proptest! {
     ) {
         let mut first = vec![0x5a; 120];
         first[12..24].copy_from_slice(&[8, 0, 0x45, 0, 0, 90, 0, 0, 0x40, 0, 64, if tcp { 6 } else { 17 }]);
-        let pattern = FramePattern::new(&first).expect("ordinary");
+        let pattern = InnerHeader::new(&first).expect("ordinary");
         let mut frame = first.clone();
         frame[16..18].copy_from_slice(&len.to_be_bytes());
         for (at, value) in edits.into_iter().chain(shown) {

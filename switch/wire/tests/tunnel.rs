@@ -15,9 +15,9 @@ use wire::key::{FlowKey, TUN_CSUM, TUN_DF, TUN_GBP, TUN_IPV6, TUN_PRESENT};
 use wire::outer::{
     Outer, OuterError, Peek, clear_tunnel, parse_outer, parse_outer_general, peek, peek_general,
 };
-use wire::pattern::{Lengths, OuterPattern};
-use wire::plain::{PLAIN_HEADERS, PlainOuter, PlainTunnel, plain_ipv4, plain_mac, plain_port};
+use wire::same_header::{Lengths, OuterHeader};
 use wire::vxlan::{FLAG_VNI, VxlanHeader};
+use wire::vxlan4::{VXLAN4_LEN, Vxlan4Outer, Vxlan4Tunnel, ipv4_word, mac_word, port_word};
 
 const SRC4: Ipv4Addr = Ipv4Addr::new(192, 168, 1, 1);
 const DST4: Ipv4Addr = Ipv4Addr::new(192, 168, 1, 2);
@@ -50,7 +50,7 @@ fn agreed(frame: &[u8]) -> (Option<Peek>, Result<Outer, OuterError>) {
         assert!(outer.inner_len >= 14 && outer.vxlan.flags & FLAG_VNI != 0);
     }
     // The straight line takes only what the checks take, and reads the same.
-    if let Some(plain) = PlainOuter::read(frame) {
+    if let Some(plain) = Vxlan4Outer::read(frame) {
         let outer = outer.expect("checked");
         let peeked = peeked.expect("checked");
         assert_eq!(
@@ -60,10 +60,10 @@ fn agreed(frame: &[u8]) -> (Option<Peek>, Result<Outer, OuterError>) {
         assert_eq!((plain.tunnel().vni(), plain.tunnel().udp_dst()), (outer.vni(), outer.udp_dst));
         assert_eq!((plain.tos, plain.ttl), (outer.tos, outer.ttl));
         assert_eq!((plain.inner_len, plain.trailing), (outer.inner_len, outer.trailing));
-        assert_eq!(usize::from(outer.inner_offset), PLAIN_HEADERS);
-        assert_eq!(plain.dl_dst, plain_mac(peeked.dl_dst));
-        assert_eq!((plain.addresses >> 32) as u32, plain_ipv4(plain.tunnel().dst()));
-        assert_eq!(plain.port_and_vni as u16, plain_port(plain.tunnel().udp_dst()));
+        assert_eq!(usize::from(outer.inner_offset), VXLAN4_LEN);
+        assert_eq!(plain.dl_dst, mac_word(peeked.dl_dst));
+        assert_eq!((plain.addresses >> 32) as u32, ipv4_word(plain.tunnel().dst()));
+        assert_eq!(plain.port_and_vni as u16, port_word(plain.tunnel().udp_dst()));
         let mut fast = FlowKey::ZERO;
         fast.words_mut().fill(u64::MAX);
         let mut slow = fast;
@@ -80,22 +80,22 @@ fn agreed(frame: &[u8]) -> (Option<Peek>, Result<Outer, OuterError>) {
 #[test]
 fn the_straight_line_is_taken() {
     let packet = encapsulate(&SPEC, &EncapPatch { vni: 0x12_3456, ..EncapPatch::default() }, &[0x5a; 60]);
-    let plain = PlainOuter::read(&packet).expect("an ordinary tunnel packet");
+    let plain = Vxlan4Outer::read(&packet).expect("an ordinary tunnel packet");
     assert_eq!((plain.tunnel().vni(), plain.inner_len), (0x12_3456, 60));
 }
 
 /// What the pattern of `first` should say of `frame`: what reading it on its own says, where that is alike.
-fn alike(first: &PlainOuter, frame: &[u8]) -> Option<Lengths> {
+fn alike(first: &Vxlan4Outer, frame: &[u8]) -> Option<Lengths> {
     // The first has DF, and the flag beside it that nobody may set is not.
-    let mut outer = PlainOuter::read(frame).filter(|_| frame[20] & 0x80 == 0)?;
+    let mut outer = Vxlan4Outer::read(frame).filter(|_| frame[20] & 0x80 == 0)?;
     let lengths = Lengths { inner: outer.inner_len, trailing: outer.trailing };
     (outer.inner_len, outer.trailing) = (first.inner_len, first.trailing);
     (outer == *first).then_some(lengths)
 }
 
 /// The same for a packet from wherever to the same VTEP.
-fn alike_but_tunnel(first: &PlainOuter, frame: &[u8]) -> Option<(Lengths, PlainTunnel)> {
-    let tunnel = PlainOuter::read(frame)?.tunnel();
+fn alike_but_tunnel(first: &Vxlan4Outer, frame: &[u8]) -> Option<(Lengths, Vxlan4Tunnel)> {
+    let tunnel = Vxlan4Outer::read(frame)?.tunnel();
     let mut here = *first;
     here.addresses = here.addresses >> 32 << 32 | tunnel.addresses & 0xffff_ffff;
     here.port_and_vni = here.port_and_vni & 0xffff | tunnel.port_and_vni >> 16 << 16;
@@ -115,7 +115,7 @@ fn a_pattern_takes_the_next_packet_of_a_tunnel() {
         let patch = EncapPatch { vni: 5, ttl: 64, src_port, ip_id, ..EncapPatch::default() };
         encapsulate(&SPEC, &patch, &[0x5a; 1400][..len])
     };
-    let (first, pattern) = OuterPattern::new(&one(0xc000, 1, 60)).expect("an ordinary tunnel packet");
+    let (first, pattern) = OuterHeader::new(&one(0xc000, 1, 60)).expect("an ordinary tunnel packet");
     assert_eq!((first.tunnel().vni(), first.inner_len), (5, 60));
     for (src_port, ip_id, len) in
         [(0xc000, 1, 60), (0xffff, 0xffff, 14), (0xc123, 0, 1400), (0xc123, 0x7fff, 61)]
@@ -127,7 +127,7 @@ fn a_pattern_takes_the_next_packet_of_a_tunnel() {
     let mut reserved = one(0xc000, 1, 60);
     reserved[20] |= 0x80;
     correct(&mut reserved);
-    assert_eq!((pattern.read(&reserved), PlainOuter::read(&reserved).is_some()), (None, true));
+    assert_eq!((pattern.read(&reserved), Vxlan4Outer::read(&reserved).is_some()), (None, true));
     let patch = EncapPatch { vni: 0xff_0001, ttl: 64, ip_id: 9, ..EncapPatch::default() };
     let other = encapsulate(
         &EncapSpec { addrs: EncapAddrs::V4(Ipv4Addr::BROADCAST, DST4), ..SPEC },
@@ -454,7 +454,7 @@ proptest! {
             ip_id,
             ..usual
         };
-        let (first, pattern) = OuterPattern::new(&encapsulate(&SPEC, &usual, &[0x5a; 60])).unwrap();
+        let (first, pattern) = OuterHeader::new(&encapsulate(&SPEC, &usual, &[0x5a; 60])).unwrap();
         let mut packet = encapsulate(&spec, &patch, &[0x66; 200][..inner]);
         packet.resize(packet.len() + padding, 0x99);
         for (at, value, right) in edits {
@@ -492,6 +492,7 @@ proptest! {
             (true, TUN_PRESENT), (spec.csum, TUN_CSUM), (spec.df && !v6, TUN_DF), (policy, TUN_GBP), (v6, TUN_IPV6),
         ];
         let expected = Outer {
+            unverified: None,
             vxlan: VxlanHeader {
                 flags: FLAG_VNI | if policy { 0x80 } else { 0 } | if gpe { 4 } else { 0 },
                 gbp_flags: if policy { patch.gbp_flags } else { 0 },
@@ -520,5 +521,46 @@ proptest! {
     #[test]
     fn arbitrary_bytes(frame in prop::collection::vec(any::<u8>(), 0..120)) {
         let _ = agreed(&frame);
+    }
+}
+
+/// A packet in pieces is read, verified and given a checksum as the same packet in one.
+#[test]
+fn packets_of_several_segments_are_as_those_of_one() {
+    use wire::outer::parse_outer_chain;
+    let addrs =
+        EncapAddrs::new(std::net::IpAddr::from([192, 168, 1, 1]), std::net::IpAddr::from([192, 168, 1, 2]));
+    for len in [14, 15, 200, 1501] {
+        let template = EncapTemplate::new(&EncapSpec {
+            eth_src: wire::addr::MacAddr::ZERO,
+            eth_dst: wire::addr::MacAddr::ZERO,
+            vlan_tci: None,
+            addrs: addrs.unwrap(),
+            df: true,
+            udp_dst: 4789,
+            csum: true,
+            ext: EncapExt::None,
+        });
+        let mut packet = vec![0; template.header_len()];
+        template.write(&mut packet, len, &EncapPatch { vni: 7, ttl: 64, ..EncapPatch::default() }).unwrap();
+        packet.extend((0..len).map(|n| (n * 31) as u8));
+        let mut whole = packet.clone();
+        template.fill_udp_checksum(&mut whole).unwrap();
+        let expected = parse_outer(&whole, false).unwrap();
+        for cut in [64, 65, 66, 100, 131].into_iter().filter(|cut| *cut < whole.len()) {
+            let (head, tail) = packet.split_at(cut);
+            let (one, two) = tail.split_at(tail.len() / 2);
+            let mut head = head.to_vec();
+            template.fill_udp_checksum_chain(&mut head, [one, two].into_iter()).unwrap();
+            assert_eq!(head, whole[..cut], "{len} bytes cut at {cut}");
+            let read = parse_outer_chain(&head, tail.len(), false).unwrap();
+            let unverified = read.unverified.expect("its bytes are not all here");
+            assert_eq!(wire::outer::Outer { unverified: None, ..read }, expected);
+            assert!(unverified.is_valid([&head[..], one, two].into_iter()));
+            assert!(!unverified.is_valid([&head[..], one].into_iter()), "cut off");
+            let mut wrong = two.to_vec();
+            wrong[0] ^= 1;
+            assert!(!unverified.is_valid([&head[..], one, &wrong].into_iter()));
+        }
     }
 }

@@ -1,10 +1,10 @@
 //! The front of the lookup: which packets ask the flow cache first.
 
 use super::FlowCache;
-use crate::hash::PlainOrigin;
+use crate::hash::HotOrigin;
 use crate::megaflow::{BURST, List, MISS, MegaflowTable};
+use wire::hot::HotKey;
 use wire::key::FlowKey;
-use wire::plain::PlainWords;
 
 /// Masks of an in-port up to which a lookup in the megaflow table costs less than one in the cache.
 const CACHE_ABOVE: u16 = 2;
@@ -22,20 +22,15 @@ pub struct LookupStats {
     pub misses: u64,
 }
 
-/// What has answered a lookup without keys.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum PlainAnswer {
-    /// The megaflow table.
-    Table,
-    /// The flow cache.
-    Cache,
-}
-
 /// A worker's flow cache and megaflow table, and the choice between them.
 ///
-/// An in-port with one or two masks asks the table straight away: that takes one or two bucket lines and
-/// the megaflow's own, where the cache takes a hash of the whole flow, a line that is the flow's alone and
-/// the megaflow's own. An in-port of more masks asks the cache first, and the table about what is left.
+/// The cheapest sufficient way answers. An in-port whose traffic is all one megaflow needs no look at the packet. One
+/// with one or two masks asks the table straight away: that takes one or two bucket lines and the megaflow's own, where
+/// the cache takes a hash of the whole flow, a line that is the flow's alone and the megaflow's own. An in-port of more
+/// masks asks the cache first, and the table about what is left.
+///
+/// Ordinary frames are looked up by their hot keys ([`Lookup::classify_hot`]), others, and what that does not find, by
+/// their whole keys ([`Lookup::classify`]): both find the same.
 pub struct Lookup {
     /// The megaflows.
     pub table: MegaflowTable,
@@ -83,9 +78,10 @@ impl Lookup {
     pub fn classify_port(&mut self, keys: &[FlowKey], in_port: u32, hits: &mut [u32]) {
         assert!(keys.len() == hits.len() && keys.len() <= BURST, "one result a key");
         debug_assert!(keys.iter().all(|key| key.in_port == in_port));
-        let (wild, subtables) = self.table.way(in_port);
-        hits.fill(wild);
-        if wild != MISS {
+        let match_all = self.table.match_all(in_port).unwrap_or(MISS);
+        let subtables = self.table.subtables(in_port);
+        hits.fill(match_all);
+        if match_all != MISS {
             self.stats.megaflow_hits += keys.len() as u64;
             return;
         }
@@ -101,47 +97,73 @@ impl Lookup {
         }
     }
 
-    /// Whether [`Lookup::classify_plain`] is worth a try for frames from `in_port`.
-    #[inline(always)]
-    pub fn takes_plain(&self, in_port: u32) -> bool {
-        let (wild, subtables) = self.table.way(in_port);
-        wild == MISS && subtables > 0
-    }
-
-    /// Looks up a burst of ordinary frames, all of one origin, without their keys: slots go to `hits` and programs to `programs`, of which there are as many as `keys`, [`BURST`] at most. Says which way
-    /// has answered: the cache, if the in-port asks that first, or the table.
+    /// Looks up ordinary frames of a burst, all of one origin, by their hot keys: those of the set `ordinary`, by number; of
+    /// the others `hot` is not looked at. Slots go to `hits` and programs to `programs`, of which there are as many as
+    /// `hot`, [`BURST`] at most. Gives all packets that are not found, and the others: they have to be looked up by their
+    /// whole keys. Whatever is found matches the packet.
     ///
-    /// `None` when that is not possible for all of them, because a packet has no megaflow, or one that looks at other
-    /// words, or is not in the cache. What is in `hits` and `programs` then means nothing.
+    /// Not for an in-port whose packets all go by one megaflow.
     #[inline]
-    pub fn classify_plain(
+    pub fn classify_hot(
         &mut self,
-        keys: &[PlainWords],
-        origin: PlainOrigin,
+        hot: &[HotKey],
+        ordinary: u32,
+        origin: HotOrigin,
         hits: &mut [u32],
         programs: &mut [u32],
-    ) -> Option<PlainAnswer> {
-        let packets = keys.len() as u64;
-        let (_, subtables) = self.table.way(origin.in_port);
-        if subtables <= CACHE_ABOVE {
-            let all = self.table.lookup_plain(keys, origin.in_port, hits, programs);
-            self.stats.megaflow_hits += if all { packets } else { 0 };
-            all.then_some(PlainAnswer::Table)
+    ) -> u32 {
+        let all = ((1u64 << hot.len().min(BURST)) - 1) as u32;
+        let others = all & !ordinary;
+        if self.table.subtables(origin.in_port) <= CACHE_ABOVE {
+            let missed = others | self.table.lookup_hot(hot, origin.in_port, hits, programs);
+            self.stats.megaflow_hits += u64::from((all & !missed).count_ones());
+            missed
         } else {
-            let all =
-                self.cache.find_plain(self.table.view(), keys, origin, &mut self.hashes, hits, programs);
-            self.stats.cache_hits += if all { packets } else { 0 };
-            all.then_some(PlainAnswer::Cache)
+            let missed = others
+                | self.cache.find_hot(self.table.view(), hot, origin, &mut self.hashes, hits, programs);
+            self.stats.cache_hits += u64::from((all & !missed).count_ones());
+            missed
         }
+    }
+
+    /// [`Lookup::classify`] for the packets of the set `packets`, by number: gives those that no megaflow matches.
+    pub fn classify_some(&mut self, keys: &[FlowKey; BURST], packets: u32, hits: &mut [u32; BURST]) -> u32 {
+        let (mut cached, mut direct) = (List::default(), List::default());
+        let mut rest = packets;
+        let (mut in_port, mut one_port) = (None, true);
+        while rest != 0 {
+            let i = rest.trailing_zeros() as usize % BURST;
+            rest &= rest - 1;
+            let port = keys[i].in_port;
+            one_port &= *in_port.get_or_insert(port) == port;
+            hits[i] = self.table.match_all(port).unwrap_or(MISS);
+            let pending = hits[i] == MISS;
+            self.stats.megaflow_hits += u64::from(!pending);
+            let is_cached = self.table.subtables(port) > CACHE_ABOVE;
+            cached.push_if(i as u8, pending && is_cached);
+            direct.push_if(i as u8, pending && !is_cached);
+        }
+        let missed = self.ask_cache(keys, cached.as_slice().iter().map(|&i| i as usize), &mut hits[..]);
+        for &i in missed.as_slice() {
+            direct.push_if(i, true);
+        }
+        match in_port {
+            Some(port) if one_port => self.table.lookup_port(keys, port, direct, &mut hits[..]),
+            _ => self.table.lookup_mixed(keys, direct, &mut hits[..]),
+        }
+        self.learn(&missed, &hits[..]);
+        self.count(&direct, &hits[..]);
+        direct.as_slice().iter().fold(0, |set, &i| set | u32::from(hits[i as usize] == MISS) << i)
     }
 
     /// A burst from several in-ports: each packet goes its own port's way.
     fn classify_mixed(&mut self, keys: &[FlowKey], hits: &mut [u32]) {
         let (mut cached, mut direct) = (List::default(), List::default());
         for (i, (key, hit)) in keys.iter().zip(&mut *hits).enumerate() {
-            let (wild, subtables) = self.table.way(key.in_port);
-            *hit = wild;
-            let pending = wild == MISS;
+            let match_all = self.table.match_all(key.in_port).unwrap_or(MISS);
+            let subtables = self.table.subtables(key.in_port);
+            *hit = match_all;
+            let pending = match_all == MISS;
             self.stats.megaflow_hits += u64::from(!pending);
             cached.push_if(i as u8, pending && subtables > CACHE_ABOVE);
             direct.push_if(i as u8, pending && subtables <= CACHE_ABOVE);
@@ -252,10 +274,10 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(200))]
 
-        /// What ordinary frames find without keys, in table or cache, matches them; and they find it, where the long
-        /// way has just found it.
+        /// What ordinary frames find by their hot keys, in table or cache, matches them; and they find it, where a lookup
+        /// by their whole keys has just found it and no mask looks at other words.
         #[test]
-        fn ordinary_frames_find_the_same_without_keys(
+        fn ordinary_frames_find_the_same_by_hot_keys(
             masks in prop::collection::vec(prop::array::uniform4(0u64..4), 1..6),
             values in prop::collection::vec(prop::array::uniform4(0u64..3), 0..40),
             frames in prop::collection::vec(prop::array::uniform4(0u64..3), 1..32),
@@ -263,7 +285,7 @@ mod tests {
         ) {
             let table = MegaflowTable::new(Arc::new(Slab::new(512)), 2);
             let mut lookup = Lookup::new(table, FlowCache::new(4096));
-            let key = |words: &PlainWords| {
+            let key = |words: &HotKey| {
                 let mut key = FlowKey { in_port: 1, ..FlowKey::ZERO };
                 key.words_mut()[2..6].copy_from_slice(words);
                 key
@@ -285,19 +307,22 @@ mod tests {
             }
             let long: Vec<u32> = hits.clone();
             let before = lookup.stats();
-            let short = lookup.classify_plain(&frames, PlainOrigin { in_port: 1, tun_id: 0, addresses: 0 }, &mut hits, &mut programs);
-            if short.is_some() {
-                for ((key, slot), program) in keys.iter().zip(&hits).zip(&programs) {
+            let origin = HotOrigin { in_port: 1, tun_id: 0, addresses: 0 };
+            let matches_all = lookup.table.match_all(1).is_some();
+            let all = ((1u64 << frames.len()) - 1) as u32;
+            let missed = lookup.classify_hot(&frames, all, origin, &mut hits, &mut programs);
+            for (at, (key, slot)) in keys.iter().zip(&hits).enumerate() {
+                if missed & 1 << at == 0 {
                     prop_assert!(lookup.table.matches(*slot, key));
-                    prop_assert_eq!(lookup.table.program(*slot), *program);
+                    prop_assert_eq!(lookup.table.program(*slot), programs[at]);
+                } else {
+                    prop_assert_eq!(*slot, MISS);
+                    prop_assert!(elsewhere || long[at] == MISS || matches_all, "{:?}", key);
                 }
-                let now = lookup.stats();
-                let packets = now.cache_hits + now.megaflow_hits - before.cache_hits - before.megaflow_hits;
-                prop_assert_eq!(packets, keys.len() as u64);
-            } else {
-                prop_assert_eq!(lookup.stats(), before);
-                prop_assert!(elsewhere || long.contains(&MISS) || !lookup.takes_plain(1));
             }
+            let now = lookup.stats();
+            let packets = now.cache_hits + now.megaflow_hits - before.cache_hits - before.megaflow_hits;
+            prop_assert_eq!(packets, keys.len() as u64 - u64::from(missed.count_ones()));
         }
     }
 

@@ -11,13 +11,13 @@
 
 use super::index::{self, Bucket, LANES, OVERFLOW, SLOTS};
 use super::slab::STATE;
-use super::subtable::{INLINE, NONE, PLAIN, Words};
+use super::subtable::{HOT, INLINE, NONE, Words};
 use super::view::{View, state_tag};
 use super::{BURST, MISS, MegaflowTable};
 use crate::prefetch::prefetch_at;
 use core::sync::atomic::Ordering::Relaxed;
+use wire::hot::HotKey;
 use wire::key::FlowKey;
-use wire::plain::PlainWords;
 
 /// Megaflows of a table whose lines stay in the nearer caches: with their buckets 256 KiB.
 pub(super) const SMALL: usize = 2048;
@@ -71,15 +71,15 @@ impl MegaflowTable {
         for (keys, hits) in keys.chunks(BURST).zip(hits.chunks_mut(BURST)) {
             let in_port = keys[0].in_port;
             if keys.iter().all(|key| key.in_port == in_port) {
-                let (wild, _) = self.way(in_port);
-                hits.fill(wild);
-                if wild == MISS {
+                let match_all = self.port(in_port).match_all;
+                hits.fill(match_all);
+                if match_all == MISS {
                     self.lookup_port(keys, in_port, List::first(keys.len()), hits);
                 }
             } else {
                 let mut list = List::default();
                 for (i, (key, hit)) in keys.iter().zip(&mut *hits).enumerate() {
-                    (*hit, _) = self.way(key.in_port);
+                    *hit = self.port(key.in_port).match_all;
                     list.push_if(i as u8, *hit == MISS);
                 }
                 self.lookup_mixed(keys, list, hits);
@@ -112,41 +112,40 @@ impl MegaflowTable {
         }
     }
 
-    /// Looks up a burst of ordinary frames, all from `in_port`, without their keys: slots go to
-    /// `hits` and programs to `programs`, of which there are as many as `keys`, [`BURST`] at most.
+    /// Looks up a burst of ordinary frames, all from `in_port`, by their hot keys: slots go to `hits` and programs to
+    /// `programs`, of which there are as many as `keys`, [`BURST`] at most. Gives those that are not found, as bits;
+    /// they have [`MISS`].
     ///
-    /// False when that is not possible for all of them: the in-port has more than two masks, or one that looks
-    /// at other words, or a packet has no megaflow. What is in `hits` and `programs` then means nothing.
+    /// The in-port is one for which [`MegaflowTable::is_hot`]; for another one nothing is found.
     #[inline]
-    pub fn lookup_plain(
+    pub fn lookup_hot(
         &mut self,
-        keys: &[PlainWords],
+        keys: &[HotKey],
         in_port: u32,
         hits: &mut [u32],
         programs: &mut [u32],
-    ) -> bool {
-        let Some(ids) = self.plain(in_port) else { return false };
+    ) -> u32 {
+        let Some(ids) = self.hot_subtables(in_port) else { return none(hits) };
         let is_small = self.len <= self.small;
         let (view, scratch, heat) = self.split();
-        let by_second = match (view.subtables[ids.0 as usize].len, is_small) {
-            (1, true) => small_plain::<1>(view, ids, keys, hits, programs),
-            (2, true) => small_plain::<2>(view, ids, keys, hits, programs),
-            (3, true) => small_plain::<3>(view, ids, keys, hits, programs),
-            (4, true) => small_plain::<4>(view, ids, keys, hits, programs),
-            (1, _) => whole_plain::<1>(view, ids, keys, scratch, hits, programs),
-            (2, _) => whole_plain::<2>(view, ids, keys, scratch, hits, programs),
-            (3, _) => whole_plain::<3>(view, ids, keys, scratch, hits, programs),
-            (4, _) => whole_plain::<4>(view, ids, keys, scratch, hits, programs),
-            _ => None,
+        let found = match (view.subtables[ids.0 as usize].len, is_small) {
+            (1, true) => hot_small::<1>(view, ids, keys, hits, programs),
+            (2, true) => hot_small::<2>(view, ids, keys, hits, programs),
+            (3, true) => hot_small::<3>(view, ids, keys, hits, programs),
+            (4, true) => hot_small::<4>(view, ids, keys, hits, programs),
+            (1, _) => hot_whole::<1>(view, ids, keys, scratch, hits, programs),
+            (2, _) => hot_whole::<2>(view, ids, keys, scratch, hits, programs),
+            (3, _) => hot_whole::<3>(view, ids, keys, scratch, hits, programs),
+            (4, _) => hot_whole::<4>(view, ids, keys, scratch, hits, programs),
+            _ => return none(hits),
         };
-        let Some(by_second) = by_second else { return false };
         if ids.1 != NONE {
             let (first, second) = (&heat[ids.0 as usize], &heat[ids.1 as usize]);
-            let by_first = keys.len() as u32 - by_second;
-            let (first, second) = (first.saturating_add(by_first), second.saturating_add(by_second));
+            let by_first = keys.len() as u32 - found.by_second - found.missed.count_ones();
+            let (first, second) = (first.saturating_add(by_first), second.saturating_add(found.by_second));
             (heat[ids.0 as usize], heat[ids.1 as usize]) = (first, second);
         }
-        true
+        found.missed
     }
 
     /// Looks up the packets of `list`, from any in-ports; what matches gets its slot in `hits`.
@@ -253,56 +252,70 @@ fn whole<const N: usize>(
     *list = missed;
 }
 
-/// [`whole`] for ordinary frames, of which the keys were not made: gives the programs too. The few that the first
-/// subtable does not have are looked for in the second, if there is one. Says how many were found there; `None` when
-/// one has no megaflow.
+/// None is found.
+#[cold]
+fn none(hits: &mut [u32]) -> u32 {
+    hits.fill(MISS);
+    ((1u64 << hits.len().min(BURST)) - 1) as u32
+}
+
+/// What a lookup by hot keys found.
+struct Found {
+    /// Packets that the second subtable had.
+    by_second: u32,
+    /// Those that neither has, as bits.
+    missed: u32,
+}
+
+/// [`whole`] for ordinary frames, by their hot keys: gives the programs too. The few that the first subtable does not
+/// have are looked for in the second, if there is one.
 #[inline(never)]
-fn whole_plain<const N: usize>(
+fn hot_whole<const N: usize>(
     view: View<'_>,
     (id, second): (u16, u16),
-    keys: &[PlainWords],
+    keys: &[HotKey],
     scratch: &mut Scratch,
     hits: &mut [u32],
     programs: &mut [u32],
-) -> Option<u32> {
+) -> Found {
     candidates::<N, _>(view, id, keys, scratch, hits);
     let words = &scratch.words;
-    verify_plain::<N, _>(view, (id, second), keys, hits, programs, |packet, _| &words[packet % BURST][..N])
+    verify_hot::<N, _>(view, (id, second), keys, hits, programs, |packet, _| &words[packet % BURST][..N])
 }
 
-/// [`whole_plain`] for a table so small that its lines are near anyway: asking for them ahead costs more than it saves.
+/// [`hot_whole`] for a table so small that its lines are near anyway: asking for them ahead costs more than it saves.
 /// Still two passes, so that no packet waits for two lines in turn.
 #[inline(never)]
-fn small_plain<const N: usize>(
+fn hot_small<const N: usize>(
     view: View<'_>,
     (id, second): (u16, u16),
-    keys: &[PlainWords],
+    keys: &[HotKey],
     hits: &mut [u32],
     programs: &mut [u32],
-) -> Option<u32> {
-    let pick = Pick::<N>::new::<PlainWords>(view, id);
+) -> Found {
+    let pick = Pick::<N>::new::<HotKey>(view, id);
     let count = keys.len().min(hits.len()).min(BURST);
     let (keys, hits) = (&keys[..count], &mut hits[..count]);
     for i in 0..count {
         let hash = view.secrets.hash_n(&pick.words(&keys[i]), pick.seed);
-        let bucket = view.buckets.get(index::home(hash, view.buckets.len()) as usize)?;
+        let Some(bucket) = view.buckets.get(index::home(hash, view.buckets.len()) as usize) else { continue };
         hits[i] = candidate(bucket, index::candidates(bucket, index::signature(hash)));
     }
-    verify_plain::<N, _>(view, (id, second), keys, hits, programs, |_, key| pick.words(key))
+    verify_hot::<N, _>(view, (id, second), keys, hits, programs, |_, key| pick.words(key))
 }
 
 /// Stage 3 for ordinary frames: replaces the candidates in `hits` that are not the megaflow, and gives the programs.
 #[inline(always)]
-fn verify_plain<const N: usize, W: AsRef<[u64]>>(
+fn verify_hot<const N: usize, W: AsRef<[u64]>>(
     view: View<'_>,
     (id, second): (u16, u16),
-    keys: &[PlainWords],
+    keys: &[HotKey],
     hits: &mut [u32],
     programs: &mut [u32],
-    words: impl Fn(usize, &PlainWords) -> W,
-) -> Option<u32> {
+    words: impl Fn(usize, &HotKey) -> W,
+) -> Found {
     let tag = state_tag(id);
-    let mut by_second = 0;
+    let mut found = Found { by_second: 0, missed: 0 };
     let count = keys.len().min(hits.len()).min(programs.len()).min(BURST);
     let (keys, hits, programs) = (&keys[..count], &mut hits[..count], &mut programs[..count]);
     for i in 0..count {
@@ -310,11 +323,15 @@ fn verify_plain<const N: usize, W: AsRef<[u64]>>(
             programs[i] = program;
             continue;
         }
-        let again = retry_plain(view, (id, second), &keys[i])?;
-        (hits[i], programs[i]) = (again.slot, again.program);
-        by_second += u32::from(again.by_second);
+        if let Some(again) = retry_hot(view, (id, second), &keys[i]) {
+            (hits[i], programs[i]) = (again.slot, again.program);
+            found.by_second += u32::from(again.by_second);
+        } else {
+            hits[i] = MISS;
+            found.missed |= 1 << i;
+        }
     }
-    Some(by_second)
+    found
 }
 
 /// What a second look found.
@@ -325,12 +342,12 @@ struct Again {
     by_second: bool,
 }
 
-/// [`retry`] by the words of an ordinary frame's key, in the second subtable too if there is one.
+/// [`retry`] by a hot key, in the second subtable too if there is one.
 #[cold]
 #[inline(never)]
-fn retry_plain(view: View<'_>, (id, second): (u16, u16), words: &PlainWords) -> Option<Again> {
+fn retry_hot(view: View<'_>, (id, second): (u16, u16), hot: &HotKey) -> Option<Again> {
     let mut key = FlowKey::ZERO;
-    for (word, value) in PLAIN.into_iter().zip(words) {
+    for (word, value) in HOT.into_iter().zip(hot) {
         key.words_mut()[word as usize] = *value;
     }
     let mut slot = retry(view, id, &key);

@@ -91,15 +91,15 @@ pub enum InsertError {
 #[derive(Clone, Copy)]
 struct PortEntry {
     /// Slot of the megaflow that matches everything from this port, or [`MISS`].
-    wild: u32,
+    match_all: u32,
     /// First subtable, or [`NONE`].
     head: u16,
-    /// Subtables, without the one of `wild`.
+    /// Subtables, without the one of `match_all`.
     subtables: u16,
 }
 
 impl PortEntry {
-    const EMPTY: PortEntry = PortEntry { wild: MISS, head: NONE, subtables: 0 };
+    const EMPTY: PortEntry = PortEntry { match_all: MISS, head: NONE, subtables: 0 };
 }
 
 /// A worker's megaflows; see the [module](self).
@@ -212,7 +212,7 @@ impl MegaflowTable {
         let shape = Shape::new(mask);
         let known = if shape.len == 0 { None } else { self.subtable(port, &shape) };
         let twin = if shape.len == 0 {
-            Some(port.wild).filter(|&wild| wild != MISS)
+            Some(port.match_all).filter(|&match_all| match_all != MISS)
         } else {
             known.and_then(|id| self.view().find(id, key))
         };
@@ -228,7 +228,7 @@ impl MegaflowTable {
         let words = subtable.compress(key);
         let extra = subtable.extra();
         if shape.len == 0 {
-            self.ports[key.in_port as usize].wild = slot;
+            self.ports[key.in_port as usize].match_all = slot;
         } else {
             let hash = self.view().hash(id, &words, key);
             if extra > 0 {
@@ -259,7 +259,7 @@ impl MegaflowTable {
         let id = (state >> 32) as u16;
         let subtable = &self.subtables[id as usize];
         if subtable.len == 0 {
-            self.ports[subtable.in_port as usize].wild = MISS;
+            self.ports[subtable.in_port as usize].match_all = MISS;
         } else {
             // The key as far as the mask shows it: all that the hash looks at.
             let mut key = FlowKey::ZERO;
@@ -352,8 +352,8 @@ impl MegaflowTable {
     /// The slot of a megaflow that matches `key`: the plain way, without bursts and without counting hits.
     pub fn lookup(&self, key: &FlowKey) -> Option<u32> {
         let port = self.ports.get(key.in_port as usize)?;
-        if port.wild != MISS {
-            return Some(port.wild);
+        if port.match_all != MISS {
+            return Some(port.match_all);
         }
         let view = self.view();
         let mut id = port.head;
@@ -371,8 +371,8 @@ impl MegaflowTable {
         let lines = self.slab.lines();
         self.index.drain(|slot| lines[slot as usize][STATE].store(0, Relaxed));
         for port in &mut self.ports {
-            if port.wild != MISS {
-                lines[port.wild as usize][STATE].store(0, Relaxed);
+            if port.match_all != MISS {
+                lines[port.match_all as usize][STATE].store(0, Relaxed);
             }
             *port = PortEntry::EMPTY;
         }
@@ -398,22 +398,56 @@ impl MegaflowTable {
     /// The megaflow that matches everything from `in_port`, if there is one: then no packet from there
     /// needs a key to be looked up.
     #[inline(always)]
-    pub fn wild(&self, in_port: u32) -> Option<u32> {
-        self.ports.get(in_port as usize).map(|port| port.wild).filter(|slot| *slot != MISS)
+    pub fn match_all(&self, in_port: u32) -> Option<u32> {
+        self.ports.get(in_port as usize).map(|port| port.match_all).filter(|slot| *slot != MISS)
     }
 
-    /// The one or two subtables of an in-port whose ordinary frames can be looked up without keys, as they look at
-    /// nothing but [`PlainWords`](wire::plain::PlainWords); [`NONE`] instead of a second.
+    /// [`MegaflowTable::match_all`] for packets of several in-ports: slots go to `hits` and programs to `programs`. Gives
+    /// the packets without such a megaflow, as bits; they have [`MISS`].
+    #[inline]
+    pub fn match_all_burst(
+        &self,
+        in_ports: impl Iterator<Item = u32>,
+        hits: &mut [u32],
+        programs: &mut [u32],
+    ) -> u32 {
+        let (ports, lines) = (&self.ports[..], self.slab.lines());
+        let mut missed = 0;
+        for (at, ((in_port, hit), program)) in in_ports.zip(hits).zip(programs).enumerate().take(BURST) {
+            let slot = ports.get(in_port as usize).map_or(MISS, |port| port.match_all);
+            *hit = slot;
+            match lines.get(slot as usize) {
+                Some(line) => *program = line[STATE].load(Relaxed) as u32,
+                None => missed |= 1 << at,
+            }
+        }
+        missed
+    }
+
+    /// Whether all ordinary frames of an in-port can be looked up here by their hot keys: it has one or two masks, which
+    /// look at nothing else.
     #[inline(always)]
-    fn plain(&self, in_port: u32) -> Option<(u16, u16)> {
+    pub fn is_hot(&self, in_port: u32) -> bool {
+        self.hot_subtables(in_port).is_some()
+    }
+
+    /// The subtables of an in-port for which [`MegaflowTable::is_hot`]; [`NONE`] instead of a second.
+    #[inline(always)]
+    fn hot_subtables(&self, in_port: u32) -> Option<(u16, u16)> {
         let port = self.port(in_port);
         let first = self.subtables.get(port.head as usize)?;
-        let ours = port.wild == MISS && first.is_plain;
+        let ours = port.match_all == MISS && first.is_hot;
         if first.next == NONE {
             return ours.then_some((port.head, NONE));
         }
         let second = self.subtables.get(first.next as usize)?;
-        (ours && second.is_plain && second.next == NONE).then_some((port.head, first.next))
+        (ours && second.is_hot && second.next == NONE).then_some((port.head, first.next))
+    }
+
+    /// Masks of an in-port besides that of the megaflow that matches everything.
+    #[inline(always)]
+    pub fn subtables(&self, in_port: u32) -> u16 {
+        self.port(in_port).subtables
     }
 
     /// Different masks among the megaflows of `in_port`: what a lookup may have to try.
@@ -421,7 +455,7 @@ impl MegaflowTable {
     pub fn masks(&self, in_port: u32) -> usize {
         self.ports
             .get(in_port as usize)
-            .map_or(0, |port| port.subtables as usize + usize::from(port.wild != MISS))
+            .map_or(0, |port| port.subtables as usize + usize::from(port.match_all != MISS))
     }
 
     /// Bytes that one megaflow costs in a full table: its line and its share of the index. A mask of more
@@ -465,13 +499,6 @@ impl MegaflowTable {
     #[inline(always)]
     fn port(&self, in_port: u32) -> PortEntry {
         self.ports.get(in_port as usize).copied().unwrap_or(PortEntry::EMPTY)
-    }
-
-    /// How lookups of an in-port go: the slot that everything from it hits or [`MISS`], and its subtables.
-    #[inline(always)]
-    pub(crate) fn way(&self, in_port: u32) -> (u32, u16) {
-        let port = self.port(in_port);
-        (port.wild, port.subtables)
     }
 
     /// Whether `slot` holds a megaflow.

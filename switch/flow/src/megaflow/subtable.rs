@@ -3,8 +3,8 @@
 use crate::hash::fold;
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
+use wire::hot::HotKey;
 use wire::key::{FlowKey, FlowMask, KEY_WORDS};
-use wire::plain::PlainWords;
 
 /// Masked key words that a megaflow's own cache line holds.
 pub(super) const INLINE: usize = 5;
@@ -44,8 +44,8 @@ use Word::{W0, W1, W2, W3, W4, W5, W6, W7, W8, W9, W10, W11, W12, W13, W14, W15,
 const ALL_WORDS: [Word; KEY_WORDS] =
     [W0, W1, W2, W3, W4, W5, W6, W7, W8, W9, W10, W11, W12, W13, W14, W15, W16, W17, W18, W19];
 
-/// The words that ordinary frames of one in-port differ in: see [`PlainWords`].
-pub(super) const PLAIN: [Word; 4] = [W2, W3, W4, W5];
+/// The words that ordinary frames of one in-port differ in: see [`HotKey`].
+pub(super) const HOT: [Word; 4] = [W2, W3, W4, W5];
 
 /// What words can be taken from.
 pub(super) trait Words {
@@ -67,15 +67,15 @@ impl Words for FlowKey {
     }
 }
 
-impl Words for PlainWords {
+impl Words for HotKey {
     #[inline(always)]
     fn place(word: Word) -> usize {
-        (word as usize).wrapping_sub(PLAIN[0] as usize)
+        (word as usize).wrapping_sub(HOT[0] as usize)
     }
 
     #[inline(always)]
     fn at(&self, place: usize) -> u64 {
-        self[place % PLAIN.len()]
+        self[place % HOT.len()]
     }
 }
 
@@ -119,8 +119,8 @@ pub(super) struct Subtable {
     pub(super) len: u8,
     /// Where the first [`INLINE`] words are in the key.
     pub(super) words: [Word; INLINE],
-    /// All words are among [`PLAIN`].
-    pub(super) is_plain: bool,
+    /// All words are among [`HOT`].
+    pub(super) is_hot: bool,
 }
 
 const _: () = assert!(size_of::<Subtable>() == 64);
@@ -141,7 +141,7 @@ impl Subtable {
         next: NONE,
         len: 0,
         words: [W0; INLINE],
-        is_plain: false,
+        is_hot: false,
     };
 
     /// An unlinked subtable.
@@ -152,8 +152,8 @@ impl Subtable {
         words.copy_from_slice(&shape.words[..INLINE]);
         wide.masks.copy_from_slice(&shape.masks[INLINE..]);
         wide.words.copy_from_slice(&shape.words[INLINE..]);
-        let is_plain = shape.words[..usize::from(shape.len)].iter().all(|word| PLAIN.contains(word));
-        (Subtable { masks, seed, in_port, next: NONE, len: shape.len, words, is_plain }, wide)
+        let is_hot = shape.words[..usize::from(shape.len)].iter().all(|word| HOT.contains(word));
+        (Subtable { masks, seed, in_port, next: NONE, len: shape.len, words, is_hot }, wide)
     }
 
     /// Whether this is the subtable of `shape`.

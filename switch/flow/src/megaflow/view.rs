@@ -2,11 +2,11 @@
 
 use super::index::{self, Bucket};
 use super::slab::{Line, STATE, VALID, WORDS};
-use super::subtable::{INLINE, PLAIN, Secrets, Subtable, Wide, Words};
+use super::subtable::{HOT, INLINE, Secrets, Subtable, Wide, Words};
 use crate::prefetch::prefetch_at;
 use core::sync::atomic::Ordering::Relaxed;
+use wire::hot::HotKey;
 use wire::key::FlowKey;
-use wire::plain::PlainWords;
 
 /// The parts of the table that a lookup reads, as slices: made once a burst.
 #[derive(Clone, Copy)]
@@ -73,14 +73,14 @@ impl View<'_> {
     /// [`View::matches`] for an ordinary frame, by its words: the program, if it does. A megaflow that
     /// looks at other words does not.
     #[inline(always)]
-    pub(crate) fn matches_plain(&self, slot: u32, in_port: u32, words: &PlainWords) -> Option<u32> {
+    pub(crate) fn matches_hot(&self, slot: u32, in_port: u32, words: &HotKey) -> Option<u32> {
         let line = self.lines.get(slot as usize)?;
         let state = line[STATE].load(Relaxed);
         let subtable = self.subtables.get((state >> 32) as u16 as usize)?;
         let mut difference =
-            (state & VALID ^ VALID) | u64::from(subtable.in_port ^ in_port) | u64::from(!subtable.is_plain);
-        for i in 0..PLAIN.len() {
-            let word = words.at(PlainWords::place(subtable.words[i])) & subtable.masks[i];
+            (state & VALID ^ VALID) | u64::from(subtable.in_port ^ in_port) | u64::from(!subtable.is_hot);
+        for i in 0..HOT.len() {
+            let word = words.at(HotKey::place(subtable.words[i])) & subtable.masks[i];
             difference |= word ^ line[WORDS + i].load(Relaxed);
         }
         (difference == 0).then_some(state as u32)

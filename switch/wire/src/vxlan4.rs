@@ -1,19 +1,19 @@
-//! The straight line through tunnel termination: VXLAN over untagged IPv4 without options, fragments or UDP
-//! checksum, which is nearly every tunnel packet. What it reads stays as it stands in the packet, so that
-//! addresses and ports are compared without being converted. Everything else goes by [`crate::outer`].
+//! The fast path of tunnel termination: VXLAN over untagged IPv4 without options, fragments or UDP checksum, which is
+//! nearly every tunnel packet. What it reads stays as it stands in the packet, so that addresses and ports are
+//! compared without being converted. [`crate::outer`] reads everything else.
 
 use crate::bytes::{le64, part};
 use crate::checksum::ipv4_header20_is_valid;
 use crate::key::{TUN_DF, TUN_PRESENT};
-use crate::parse::{Common, Origin};
+use crate::parse::Origin;
 use crate::proto::{ETHERNET_LEN, IPV4_LEN, UDP_LEN};
 use crate::vxlan::VXLAN_LEN;
 use core::net::Ipv4Addr;
 
 /// Bytes in front of the inner frame.
-pub const PLAIN_HEADERS: usize = ETHERNET_LEN + IPV4_LEN + UDP_LEN + VXLAN_LEN;
+pub const VXLAN4_LEN: usize = ETHERNET_LEN + IPV4_LEN + UDP_LEN + VXLAN_LEN;
 /// The same with the shortest inner frame.
-pub(crate) const LEN: usize = PLAIN_HEADERS + ETHERNET_LEN;
+pub(crate) const LEN: usize = VXLAN4_LEN + ETHERNET_LEN;
 
 const MAC: u64 = 0xffff_ffff_ffff;
 /// EtherType IPv4, version 4, IHL 5: bytes 12 to 14.
@@ -29,7 +29,7 @@ const VNI: u64 = 0x00ff_ffff_0000_0000;
 
 /// The outer headers of a common tunnel packet, all checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct PlainOuter {
+pub struct Vxlan4Outer {
     /// Ethernet destination: its first byte is the lowest of the 48 bits.
     pub dl_dst: u64,
     /// Source and destination address, as word 1 of a [`FlowKey`](crate::key::FlowKey) has them.
@@ -50,19 +50,19 @@ pub struct PlainOuter {
 
 /// What tells tunnels apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct PlainTunnel {
-    /// [`PlainOuter::addresses`].
+pub struct Vxlan4Tunnel {
+    /// [`Vxlan4Outer::addresses`].
     pub addresses: u64,
-    /// [`PlainOuter::port_and_vni`].
+    /// [`Vxlan4Outer::port_and_vni`].
     pub port_and_vni: u64,
 }
 
-impl PlainTunnel {
+impl Vxlan4Tunnel {
     /// Of a packet with ordinary outer headers.
     #[inline(always)]
-    pub(crate) fn of(head: &[u8; LEN]) -> PlainTunnel {
+    pub(crate) fn of(head: &[u8; LEN]) -> Vxlan4Tunnel {
         let (udp, vxlan) = (le64::<34, LEN>(head), le64::<42, LEN>(head));
-        PlainTunnel { addresses: le64::<26, LEN>(head), port_and_vni: (udp >> 16) & 0xffff | vxlan & VNI }
+        Vxlan4Tunnel { addresses: le64::<26, LEN>(head), port_and_vni: (udp >> 16) & 0xffff | vxlan & VNI }
     }
 
     /// VNI, 24 bits.
@@ -90,11 +90,11 @@ impl PlainTunnel {
     }
 }
 
-impl PlainOuter {
+impl Vxlan4Outer {
     /// Reads and checks the outer headers. `None` when anything is out of the ordinary, right or wrong:
     /// [`crate::outer`] says which.
     #[inline(always)]
-    pub fn read(frame: &[u8]) -> Option<PlainOuter> {
+    pub fn read(frame: &[u8]) -> Option<Vxlan4Outer> {
         let head = frame.first_chunk::<LEN>()?;
         let (type_to_id, fragment_to_ttl) = (le64::<12, LEN>(head), le64::<20, LEN>(head));
         let (udp, vxlan) = (le64::<34, LEN>(head), le64::<42, LEN>(head));
@@ -114,8 +114,8 @@ impl PlainOuter {
         }
         // More than 65,535 bytes come from no device: that is the general way's.
         let trailing = u16::try_from(frame.len()).ok()? - (ETHERNET_LEN + IPV4_LEN + udp_len) as u16;
-        let PlainTunnel { addresses, port_and_vni } = PlainTunnel::of(head);
-        Some(PlainOuter {
+        let Vxlan4Tunnel { addresses, port_and_vni } = Vxlan4Tunnel::of(head);
+        Some(Vxlan4Outer {
             dl_dst: le64::<0, LEN>(head) & MAC,
             addresses,
             port_and_vni,
@@ -129,8 +129,8 @@ impl PlainOuter {
 
     /// What tells its tunnel apart.
     #[inline(always)]
-    pub const fn tunnel(&self) -> PlainTunnel {
-        PlainTunnel { addresses: self.addresses, port_and_vni: self.port_and_vni }
+    pub const fn tunnel(&self) -> Vxlan4Tunnel {
+        Vxlan4Tunnel { addresses: self.addresses, port_and_vni: self.port_and_vni }
     }
 
     /// `in_port` and the `tun_*` fields of the inner frame's key, as [`crate::outer::Outer::fill_key`] writes them.
@@ -141,40 +141,18 @@ impl PlainOuter {
     }
 }
 
-/// Words 2 to 5 of the [`FlowKey`](crate::key::FlowKey) of an ordinary frame (untagged IPv4 without options or fragments,
-/// TCP or UDP): addresses, EtherType, protocol, TOS, TTL and ports. What lookups and encapsulation want of it without a key.
-pub type PlainWords = [u64; 4];
-
-/// Reads a frame; `None` when it is not an ordinary one, and [`crate::parse::extract`] is to be asked.
-#[inline(always)]
-pub fn plain_words(frame: &[u8]) -> Option<PlainWords> {
-    Some(Common::read(frame)?.words)
-}
-
-/// TOS of an ordinary frame.
-#[inline(always)]
-pub const fn plain_tos(words: &PlainWords) -> u8 {
-    words[3].to_le_bytes()[5]
-}
-
-/// TTL of an ordinary frame.
-#[inline(always)]
-pub const fn plain_ttl(words: &PlainWords) -> u8 {
-    words[3].to_le_bytes()[6]
-}
-
-/// A MAC address as [`PlainOuter::dl_dst`] has it.
-pub const fn plain_mac(mac: crate::addr::MacAddr) -> u64 {
+/// A MAC address as [`Vxlan4Outer::dl_dst`] has it.
+pub const fn mac_word(mac: crate::addr::MacAddr) -> u64 {
     let [a, b, c, d, e, f] = mac.0;
     u64::from_le_bytes([a, b, c, d, e, f, 0, 0])
 }
 
-/// An address as the upper half of [`PlainOuter::addresses`] has it.
-pub const fn plain_ipv4(ip: Ipv4Addr) -> u32 {
+/// An address as the upper half of [`Vxlan4Outer::addresses`] has it.
+pub const fn ipv4_word(ip: Ipv4Addr) -> u32 {
     u32::from_le_bytes(ip.octets())
 }
 
-/// A UDP port as the lowest bytes of [`PlainOuter::port_and_vni`] have it.
-pub const fn plain_port(port: u16) -> u16 {
+/// A UDP port as the lowest bytes of [`Vxlan4Outer::port_and_vni`] have it.
+pub const fn port_word(port: u16) -> u16 {
     u16::from_le_bytes(port.to_be_bytes())
 }

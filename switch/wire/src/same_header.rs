@@ -2,10 +2,11 @@
 //! with the first of its burst as a whole, instead of being read field by field.
 
 use crate::bytes::{le64, part};
+use crate::hot::HotKey;
 use crate::parse::{Common, FAST_LEN, MASK48};
-use crate::plain::{LEN, PlainOuter, PlainTunnel, PlainWords};
 use crate::proto::{ETHERNET_LEN, IPV4_LEN, UDP_LEN};
 use crate::vxlan::{FLAG_VNI, VXLAN_LEN};
+use crate::vxlan4::{LEN, Vxlan4Outer, Vxlan4Tunnel};
 
 /// The bits of the first [`LEN`] bytes that tell the packets to one VTEP from all others. Left out are source address and
 /// VNI, what differs within a tunnel (lengths, identification, checksum, UDP source port), what nobody looks at (source
@@ -43,24 +44,24 @@ pub struct Lengths {
 
 /// What the next packets of a tunnel look like, and those of other tunnels to the same VTEP.
 #[derive(Debug, Clone, Copy)]
-pub struct OuterPattern {
+pub struct OuterHeader {
     head: [u8; LEN],
     /// Sum of the words of the IPv4 header that all packets to the VTEP have in common.
     sum: u64,
 }
 
-impl OuterPattern {
-    /// [`PlainOuter::read`], and the pattern for packets like this one.
+impl OuterHeader {
+    /// [`Vxlan4Outer::read`], and the pattern for packets like this one.
     #[inline(always)]
-    pub fn new(frame: &[u8]) -> Option<(PlainOuter, OuterPattern)> {
-        let outer = PlainOuter::read(frame)?;
+    pub fn new(frame: &[u8]) -> Option<(Vxlan4Outer, OuterHeader)> {
+        let outer = Vxlan4Outer::read(frame)?;
         let head = *frame.first_chunk::<LEN>()?;
         let common = [14, 20, 22, 30, 32];
         let sum = common.iter().map(|at| u64::from(u16::from_le_bytes([head[*at], head[*at + 1]]))).sum();
-        Some((outer, OuterPattern { head, sum }))
+        Some((outer, OuterHeader { head, sum }))
     }
 
-    /// The lengths of a packet for which [`PlainOuter::read`] would say the same as for the first one but for lengths, and
+    /// The lengths of a packet for which [`Vxlan4Outer::read`] would say the same as for the first one but for lengths, and
     /// which has the same reserved IPv4 flag; `None` for all others.
     #[inline(always)]
     pub fn read(&self, frame: &[u8]) -> Option<Lengths> {
@@ -70,11 +71,11 @@ impl OuterPattern {
 
     /// [`Self::read`] for a packet that may be of another source address and VNI: with its tunnel.
     #[inline(always)]
-    pub fn read_other(&self, frame: &[u8]) -> Option<(Lengths, PlainTunnel)> {
+    pub fn read_other(&self, frame: &[u8]) -> Option<(Lengths, Vxlan4Tunnel)> {
         let head = frame.first_chunk::<LEN>()?;
         let lengths =
             if self.is_alike(head, &SAME_VTEP) { self.lengths(head, frame.len())? } else { return None };
-        Some((lengths, PlainTunnel::of(head)))
+        Some((lengths, Vxlan4Tunnel::of(head)))
     }
 
     /// Whether all bits of the mask are the same: by bytes, which the compiler turns into two vectors.
@@ -114,7 +115,7 @@ impl OuterPattern {
 /// What the next ordinary frames look like: in one of the same protocol, TOS, TTL and DF there is nothing to find out but
 /// addresses, ports and length.
 #[derive(Debug, Clone, Copy)]
-pub struct FramePattern {
+pub struct InnerHeader {
     /// EtherType, version, IHL, TOS: bytes 12 to 15.
     type_to_tos: u32,
     /// Fragment, TTL, protocol: bytes 20 to 23.
@@ -125,13 +126,13 @@ pub struct FramePattern {
     rest: u64,
 }
 
-impl FramePattern {
-    /// The pattern for frames like this one; `None` if [`plain_words`](crate::plain::plain_words) has nothing for it.
+impl InnerHeader {
+    /// The pattern for frames like this one; `None` if [`hot_key`](crate::hot::hot_key) has nothing for it.
     #[inline(always)]
-    pub fn new(frame: &[u8]) -> Option<FramePattern> {
+    pub fn new(frame: &[u8]) -> Option<InnerHeader> {
         let common = Common::read(frame)?;
         let head = frame.first_chunk::<FAST_LEN>()?;
-        Some(FramePattern {
+        Some(InnerHeader {
             type_to_tos: u32::from_le_bytes(part::<12, 4, FAST_LEN>(head)),
             fragment_to_protocol: u32::from_le_bytes(part::<20, 4, FAST_LEN>(head)),
             min_len: common.min_len(),
@@ -141,7 +142,7 @@ impl FramePattern {
 
     /// The words of a frame that differs from the first one in addresses, ports and lengths only; `None` for all others.
     #[inline(always)]
-    pub fn read(&self, frame: &[u8]) -> Option<PlainWords> {
+    pub fn read(&self, frame: &[u8]) -> Option<HotKey> {
         let head = frame.first_chunk::<FAST_LEN>()?;
         if u32::from_le_bytes(part::<12, 4, FAST_LEN>(head)) != self.type_to_tos
             || u32::from_le_bytes(part::<20, 4, FAST_LEN>(head)) != self.fragment_to_protocol
