@@ -5,16 +5,17 @@
 use crate::traffic::{self, Flow};
 use datapath::termination::{Termination, TunnelMatch};
 use flow::cache::FlowCache;
-use flow::hash::{cache_hash, flow_hash, plain_flow_hash};
+use flow::hash::FlowHasher;
 use flow::megaflow::{BURST, MegaflowTable, Slab};
 use flow::program::PortId;
 use std::hint::black_box;
 use std::sync::Arc;
 use wire::addr::MacAddr;
 use wire::encap::{ENCAP_V4_LEN, EncapAddrs, EncapExt, EncapPatch, EncapSpec, EncapTemplate};
+use wire::hot::hot_key;
 use wire::key::{FlowKey, FlowMask};
 use wire::parse::{Origin, extract_from};
-use wire::plain::{PlainOuter, plain_words};
+use wire::vxlan4::Vxlan4Outer;
 
 /// Different flows: their megaflows fit into the second-level cache.
 const FLOWS: usize = 1024;
@@ -37,7 +38,7 @@ impl Step {
 
 /// All steps, in the order of a packet's way.
 pub fn all() -> Vec<Step> {
-    let mut steps = vec![extraction(), plain_hash()];
+    let mut steps = vec![extraction(), hot_hash()];
     steps.extend(hashes());
     steps.push(cache_hit());
     steps.extend(
@@ -76,27 +77,29 @@ fn extraction() -> Step {
     })
 }
 
-fn plain_hash() -> Step {
+fn hot_hash() -> Step {
+    let hasher = FlowHasher::new(1);
     let frames = frames(BURST);
     Step::new("flow hash of a frame", BURST, move || {
         for frame in &frames {
-            black_box(plain_words(black_box(frame)).map(|words| plain_flow_hash(&words)));
+            black_box(hot_key(black_box(frame)).map(|words| hasher.hot_flow_hash(&words)));
         }
     })
 }
 
 fn hashes() -> [Step; 2] {
+    let (hasher, cache_hasher) = (FlowHasher::new(1), FlowHasher::new(2));
     let of_flow = keys(BURST);
     let of_cache = of_flow.clone();
     [
         Step::new("flow hash of a key", BURST, move || {
             for key in &of_flow {
-                black_box(flow_hash(black_box(key)));
+                black_box(hasher.flow_hash(black_box(key)));
             }
         }),
         Step::new("cache hash", BURST, move || {
             for key in &of_cache {
-                black_box(cache_hash(black_box(key)));
+                black_box(cache_hasher.cache_hash(black_box(key)));
             }
         }),
     ]
@@ -140,13 +143,14 @@ fn cache_hit() -> Step {
     let table = table(&keys, 20);
     let mut cache = FlowCache::new(65_536);
     for (n, key) in keys.iter().enumerate() {
-        cache.insert(cache_hash(key), n as u32);
+        let hash = cache.hash(key);
+        cache.insert(hash, n as u32);
     }
     let (mut hashes, mut hits) = ([0; BURST], [0; BURST]);
     Step::new("cache hit", FLOWS, move || {
         for burst in keys.chunks(BURST) {
             for (hash, key) in hashes.iter_mut().zip(burst) {
-                *hash = cache_hash(black_box(key));
+                *hash = cache.hash(black_box(key));
             }
             let missed = cache.lookup_burst(&table, burst, &hashes, &mut hits);
             assert_eq!(missed, 0, "every key is in the cache");
@@ -190,11 +194,11 @@ fn decapsulation() -> Step {
         .map(|n| traffic::vxlan_frame(&traffic::frame(&Flow::numbered(n), 60), 0, traffic::entropy_port(n)))
         .collect();
     Step::new("decapsulation", BURST, move || {
-        let mut intake = termination.intake(port).expect("an underlay's port");
+        let mut view = termination.view(port).expect("an underlay's port");
         for frame in &frames {
-            let outer = PlainOuter::read(black_box(frame.as_slice())).expect("the frames are good");
-            assert!(intake.takes(&outer), "the frames are for this VTEP");
-            black_box(intake.recall(&outer.tunnel()));
+            let outer = Vxlan4Outer::read(black_box(frame.as_slice())).expect("the frames are good");
+            assert!(view.takes(&outer), "the frames are for this VTEP");
+            black_box(view.find_cached(&outer.tunnel()));
         }
     })
 }

@@ -258,6 +258,17 @@ impl Drain<'_> {
         unsafe { std::slice::from_raw_parts_mut(rest.as_mut_ptr().cast(), rest.len()) }
     }
 
+    /// Takes the next `n` mbufs, or as many as there are, out of this iterator. Those that the result does not give out
+    /// are freed with it: none of them comes back here.
+    #[inline(always)]
+    pub fn front(&mut self, n: usize) -> Drain<'_> {
+        let start = self.at;
+        let end = start + n.min(self.mbufs.len() - start);
+        self.at = end;
+        // These slots belong to the result from now on: this iterator goes on behind them.
+        Drain { mbufs: &mut self.mbufs[start..end], at: 0 }
+    }
+
     /// Moves the next `n` mbufs to the end of `to`, or as many as there are and as fit; returns how many.
     #[inline(always)]
     pub fn move_to<const M: usize>(&mut self, to: &mut Burst<M>, n: usize) -> usize {

@@ -101,6 +101,21 @@ impl Mbuf {
         unsafe { std::slice::from_raw_parts_mut(data_start(header), header.data_len.into()) }
     }
 
+    /// The bytes of the first segment, to change, and those of the others.
+    #[inline]
+    pub fn data_and_segments(&mut self) -> (&mut [u8], impl Iterator<Item = &[u8]>) {
+        let header = self.header();
+        let next = header.next;
+        // SAFETY: as for `data_mut`.
+        let first =
+            unsafe { std::slice::from_raw_parts_mut(data_start(header), usize::from(header.data_len)) };
+        // SAFETY: `next` is null or a segment of the chain, which lives as long as the first one; segments do not share
+        // buffers, so nothing here overlaps with `first`.
+        let rest =
+            std::iter::successors(unsafe { next.as_ref() }, |segment| unsafe { segment.next.as_ref() });
+        (first, rest.map(segment_data))
+    }
+
     /// The bytes segment by segment; their lengths add up to [`Mbuf::len`].
     #[inline]
     pub fn segments(&self) -> impl Iterator<Item = &[u8]> {

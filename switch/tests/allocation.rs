@@ -118,7 +118,7 @@ options = { dpdk-devargs = "net_ring3" }
             net.take_all(port);
         }
     }
-    let keyless = net.counters.keyless.get();
+    let keyless = net.counters.no_key_hits.get();
     assert!(keyless > 400, "{keyless} packets went a short way");
     let (upcalls, sent) = (net.counters.upcalls.get(), net.counters.tx.get());
     assert!(upcalls > 400 && sent > 400, "the test did exercise the worker: {upcalls} upcalls, {sent} sent");

@@ -314,7 +314,7 @@ fn congestion_marks_cross_the_tunnel_as_rfc_6040_says() {
 }
 
 #[test]
-fn a_burst_with_and_without_shortcuts_is_treated_packet_by_packet() {
+fn a_burst_for_several_tunnels_is_treated_packet_by_packet() {
     let both = [r#"remote_ip = "192.168.1.2", key = 100"#, r#"remote_ip = "192.168.1.3", key = 100"#];
     let mut net = Net::new(&config(&both, true));
     net.set_rules("br0", &["priority=10,in_port=vx0,actions=output:p1", "priority=1,actions=NORMAL"]);

@@ -178,7 +178,13 @@ impl Switch {
         let link = Link::new(1024);
         let counters = Arc::new(WorkerCounters::default());
         let meters = Arc::<Meters>::default();
-        let config = WorkerConfig { cache_entries: 65_536, hold: 2048, programs: 8192, shortcuts: true };
+        let config = WorkerConfig {
+            cache_entries: 65_536,
+            hold: 2048,
+            programs: 8192,
+            hash_seed: 1,
+            fast_paths: true,
+        };
         let worker = Worker::new(
             &config,
             Arc::clone(&slab),

@@ -408,7 +408,7 @@ pub struct LcoreRow {
     /// Lookups that the megaflow table answered.
     pub megaflow_hits: u64,
     /// Those of `cache_hits` and `megaflow_hits` that needed no key of the packet.
-    pub keyless_hits: u64,
+    pub no_key_hits: u64,
     /// Lookups that nothing answered.
     pub misses: u64,
     /// Keys sent to the slow path.
@@ -422,9 +422,9 @@ pub struct LcoreRow {
     /// Packets whose only destination was the slow path.
     pub punted: u64,
     /// Packets given to other workers.
-    pub handed_out: u64,
+    pub tx_handoff_sent: u64,
     /// Packets taken over from other workers.
-    pub handed_in: u64,
+    pub tx_handoff_received: u64,
     /// Megaflows.
     pub megaflows: usize,
     /// Different masks among them.

@@ -3,14 +3,13 @@
 //! Flows name an adjacency by number; when the next hop's MAC address or port changes, the adjacency
 //! changes and no flow does.
 
+use crate::batch::InnerIp;
 use crate::hold::List;
 use flow::drop::DropReason;
 use flow::program::{AdjacencyId, Op, PortId};
 use wire::ecn::ecn_encap;
 use wire::encap::{ENCAP_V4_LEN, EncapPatch, EncapTemplate, EncapV4, EncapV4Ready, source_port};
 use wire::key::FlowKey;
-use wire::plain::{PlainWords, plain_tos, plain_ttl};
-use wire::proto::{ETH_IPV4, ETH_IPV6};
 
 /// Packets that may wait for one neighbour.
 pub const MAX_HELD: usize = 256;
@@ -35,6 +34,15 @@ impl Inherit {
     }
 }
 
+/// How packets with their outer headers go through the underlay bridge.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Egress {
+    /// By these ops, which its rules say for all packets of the adjacency: mostly one output.
+    Ops(Box<[Op]>),
+    /// Each is looked up, as one that comes in by the bridge's LOCAL port: its rules look at what differs between them.
+    Lookup(PortId),
+}
+
 /// Whether packets can be sent to the remote.
 #[derive(Debug)]
 pub enum Reach {
@@ -44,8 +52,8 @@ pub enum Reach {
         template: EncapTemplate,
         /// The same, specialised, when they are untagged IPv4.
         fixed: Option<EncapV4>,
-        /// Ops that send the encapsulated packet through the underlay bridge: mostly one output.
-        egress: Box<[Op]>,
+        /// How the encapsulated packet goes through the underlay bridge.
+        egress: Egress,
     },
     /// The next hop's MAC address is being asked for: packets wait.
     Resolving,
@@ -53,12 +61,12 @@ pub enum Reach {
     Unreachable(DropReason),
 }
 
-/// Header and way to one remote VTEP, as workers use it.
+/// CachedHeader and way to one remote VTEP, as workers use it.
 #[derive(Debug)]
 pub struct Adjacency {
     /// The vxlan port.
     pub tunnel: PortId,
-    /// Header and way out, or why there is none.
+    /// CachedHeader and way out, or why there is none.
     pub reach: Reach,
     /// Outer DSCP: the `tos` option. ECN is always inherited (RFC 6040).
     pub tos: Inherit,
@@ -70,46 +78,15 @@ pub struct Adjacency {
     pub asked: bool,
 }
 
-/// What an outer header may take from the packet inside.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct InnerIp {
-    /// Whether it is IP at all; the others are zero if not.
-    pub is_ip: bool,
-    /// TOS or traffic class.
-    pub tos: u8,
-    /// TTL or hop limit.
-    pub ttl: u8,
-}
-
-impl InnerIp {
-    /// Of the packet of this key.
-    #[inline(always)]
-    pub fn of(key: &FlowKey) -> InnerIp {
-        let dl_type = key.dl_type.get();
-        let is_ip = dl_type == ETH_IPV4 || dl_type == ETH_IPV6;
-        if is_ip {
-            InnerIp { is_ip, tos: key.nw_tos, ttl: key.nw_ttl }
-        } else {
-            InnerIp { is_ip, tos: 0, ttl: 0 }
-        }
-    }
-
-    /// Of an ordinary packet, which is IPv4.
-    #[inline(always)]
-    pub fn plain(words: &PlainWords) -> InnerIp {
-        InnerIp { is_ip: true, tos: plain_tos(words), ttl: plain_ttl(words) }
-    }
-}
-
-/// The header of a program whose packets get it in one go: untagged IPv4 with DF and without UDP checksum, out of
-/// one port, for one VNI. It is one cache line, and those of all programs lie side by side: with many
-/// remotes in turn it is the lines and pages that cost.
+/// The cached encapsulation header of a program: untagged IPv4 with DF and without UDP checksum, out of one port, for one
+/// VNI, written in one go. It is one cache line, and those of all programs lie side by side: with many remotes in turn it
+/// is the lines and pages that cost.
 #[derive(Debug, Clone, Copy)]
 #[repr(C, align(64))]
-pub struct Header {
+pub struct CachedHeader {
     /// For an inner packet that asks for nothing special.
     ready: EncapV4Ready,
-    /// Version of the adjacencies that it was made from, with [`Header::INHERITS`]; 0 where there is no header.
+    /// Version of the adjacencies that it was made from, with [`CachedHeader::INHERITS`]; 0 where there is no header.
     pub version: u32,
     /// The port that the packets leave by.
     pub egress: PortId,
@@ -117,26 +94,25 @@ pub struct Header {
     pub tunnel: PortId,
 }
 
-const _: () = assert!(size_of::<Header>() == 64, "one cache line");
+const _: () = assert!(size_of::<CachedHeader>() == 64, "one cache line");
 
-impl Header {
+impl CachedHeader {
     /// Added to the version: TOS or TTL are the inner packet's, so `ready` is of no use.
     pub const INHERITS: u32 = 1 << 31;
 
     /// No header.
-    pub const NONE: Header =
-        Header { ready: EncapV4Ready::ZERO, version: 0, egress: PortId(0), tunnel: PortId(0) };
+    pub const NONE: CachedHeader =
+        CachedHeader { ready: EncapV4Ready::ZERO, version: 0, egress: PortId(0), tunnel: PortId(0) };
 
-    /// Version, the port that the packets leave by, and the vxlan port, from the lowest bits up: what tells headers
-    /// apart besides their bytes, in one word.
+    /// Version, the port that the packets leave by, and the tunnel port, from the lowest bits up: one word, as they lie.
     #[inline(always)]
-    pub fn way(&self) -> u64 {
+    pub fn word(&self) -> u64 {
         u64::from(self.version) | u64::from(self.egress.0) << 32 | u64::from(self.tunnel.0) << 48
     }
 
-    /// Writes the outer headers for a packet inside that has no congestion mark, on a header that does not inherit.
+    /// Writes the outer headers for a packet inside without ECN bits; the header does not inherit.
     #[inline(always)]
-    pub fn write_plain(&self, room: &mut [u8; ENCAP_V4_LEN], inner_len: u16, flow_hash: u32) {
+    pub fn write_ready(&self, room: &mut [u8; ENCAP_V4_LEN], inner_len: u16, flow_hash: u32) {
         self.ready.write(room, inner_len, source_port(flow_hash));
     }
 
@@ -202,30 +178,35 @@ impl Adjacency {
     }
 
     /// The header for a VNI, if packets get it in one go; it is of `version`.
-    pub fn make_header(&self, vni: u32, version: u32) -> Option<Header> {
-        let Reach::Ready { fixed: Some(plain), template, egress } = &self.reach else { return None };
-        let [Op::Output(egress)] = **egress else { return None };
+    pub fn make_header(&self, vni: u32, version: u32) -> Option<CachedHeader> {
+        let Reach::Ready { fixed: Some(fixed), template, egress: Egress::Ops(ops) } = &self.reach else {
+            return None;
+        };
+        let [Op::Output(egress)] = **ops else { return None };
         // Without DF each packet needs an identification of its own.
         if template.wants_udp_checksum() || !template.df() {
             return None;
         }
         let (tos, ttl) = (self.tos, self.ttl);
-        let inherits =
-            if matches!((tos, ttl), (Inherit::Fixed(_), Inherit::Fixed(_))) { 0 } else { Header::INHERITS };
-        let ready = plain.ready(&patch(tos, ttl, InnerIp::of(&FlowKey::ZERO), 0, vni, 0));
-        Some(Header { ready, version: version | inherits, egress, tunnel: self.tunnel })
+        let inherits = if matches!((tos, ttl), (Inherit::Fixed(_), Inherit::Fixed(_))) {
+            0
+        } else {
+            CachedHeader::INHERITS
+        };
+        let ready = fixed.ready(&patch(tos, ttl, InnerIp::of(&FlowKey::ZERO), 0, vni, 0));
+        Some(CachedHeader { ready, version: version | inherits, egress, tunnel: self.tunnel })
     }
 
-    /// [`Header::write`] for a packet that the header was not made for.
+    /// [`CachedHeader::write`] for a packet that the header was not made for.
     #[inline(never)]
     fn write(&self, room: &mut [u8; ENCAP_V4_LEN], inner_len: u16, flow_hash: u32, inner: InnerIp, vni: u32) {
-        if let Reach::Ready { fixed: Some(plain), .. } = &self.reach {
-            plain.write(room, inner_len, &patch(self.tos, self.ttl, inner, flow_hash, vni, 0));
+        if let Reach::Ready { fixed: Some(fixed), .. } = &self.reach {
+            fixed.write(room, inner_len, &patch(self.tos, self.ttl, inner, flow_hash, vni, 0));
         }
     }
 
     /// What this packet's outer header has of its own.
-    #[inline(always)]
+    #[inline]
     pub fn patch(&self, key: &FlowKey, flow_hash: u32, vni: u32, ip_id: u16) -> EncapPatch {
         patch(self.tos, self.ttl, InnerIp::of(key), flow_hash, vni, ip_id)
     }
@@ -248,7 +229,7 @@ fn patch(tos: Inherit, ttl: Inherit, inner: InnerIp, flow_hash: u32, vni: u32, i
 #[cfg(test)]
 mod tests {
     use super::*;
-    use wire::key::FlowKey;
+    use wire::proto::ETH_IPV4;
     use zerocopy::byteorder::network_endian::U16;
 
     #[test]

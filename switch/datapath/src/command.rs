@@ -1,12 +1,13 @@
 //! What the slow path tells a worker to do, carried out between two bursts.
 
+use crate::MAX_ADJACENCIES;
 use crate::adjacency::{Adjacency, Reach};
 use crate::hold::List;
-use crate::key::extract_made;
-use crate::message::{Command, PacketBuffer, PendingId, PortIo, Return};
-use crate::plain::Tries;
+use crate::message::{Command, PacketBuffer, PendingId, PortIo, Return, Upcall};
+use crate::parse::inner;
+use crate::pipeline::Pipeline;
 use crate::programs::Compiled;
-use crate::{MAX_ADJACENCIES, Path, Source, Worker};
+use crate::worker::{Source, Worker};
 use flow::drop::DropReason;
 use flow::program::{AdjacencyId, PortId, Program, ProgramId};
 use std::sync::atomic::Ordering::Release;
@@ -25,8 +26,8 @@ const RETURNS_PER_COMMAND: usize = 3;
 impl Worker {
     /// Carries out a bounded number of commands; says whether there were any.
     #[inline]
-    pub(super) fn commands(&mut self) -> bool {
-        if self.path.link.commands.is_empty() {
+    pub(crate) fn commands(&mut self) -> bool {
+        if self.pipeline.link.commands.is_empty() {
             return false;
         }
         self.some_commands()
@@ -36,18 +37,19 @@ impl Worker {
     #[inline(never)]
     fn some_commands(&mut self) -> bool {
         let mut any = false;
-        // What was found out by what the commands may change is not true any more.
-        self.path.epoch += 1;
-        let many = self.path.link.commands.len() > MANY_COMMANDS;
+        let many = self.pipeline.link.commands.len() > MANY_COMMANDS;
         let most = if many { COMMANDS_PER_BUSY_LOOP } else { COMMANDS_PER_LOOP };
         for _ in 0..most {
-            let returns = &self.path.link.returns;
+            let returns = &self.pipeline.link.returns;
             if returns.capacity() - returns.len() < RETURNS_PER_COMMAND {
                 break;
             }
-            let Some(command) = self.path.link.commands.pop() else { break };
+            let Some(command) = self.pipeline.link.commands.pop() else { break };
             any = true;
             self.command(command);
+            if !self.pipeline.recirculation.is_empty() {
+                self.recirculate();
+            }
         }
         any
     }
@@ -55,38 +57,38 @@ impl Worker {
     fn command(&mut self, command: Command) {
         match command {
             Command::Install { slot, key, mask, program, pending } => {
-                let result = self.path.lookup.table.insert(slot, &key, &mask, program.0);
+                let result = self.pipeline.lookup.table.insert(slot, &key, &mask, program.0);
                 match (result, pending) {
-                    (Ok(()), Some(pending)) => self.path.release(pending),
+                    (Ok(()), Some(pending)) => self.pipeline.release(pending),
                     (Ok(()), None) => {}
                     (Err(error), pending) => {
-                        self.path.give_back(Return::NotInstalled { slot, error });
+                        self.pipeline.give_back(Return::NotInstalled { slot, error });
                         if let Some(pending) = pending {
-                            self.path.resolve(pending, program);
+                            self.pipeline.resolve(pending, program);
                         }
                     }
                 }
             }
-            Command::Resolve { pending, program } => self.path.resolve(pending, program),
-            Command::Retry { pending } => self.path.release(pending),
+            Command::Resolve { pending, program } => self.pipeline.resolve(pending, program),
+            Command::Retry { pending } => self.pipeline.release(pending),
             Command::SetProgram { slot, program } => {
-                self.path.lookup.table.set_program(slot, program.0);
+                self.pipeline.lookup.table.set_program(slot, program.0);
             }
             Command::Remove { slot } => {
-                let (packets, bytes) = self.path.lookup.table.remove(slot).unwrap_or((0, 0));
-                self.path.give_back(Return::Removed { slot, packets, bytes });
+                let (packets, bytes) = self.pipeline.lookup.table.remove(slot).unwrap_or((0, 0));
+                self.pipeline.give_back(Return::Removed { slot, packets, bytes });
             }
-            Command::DefineProgram(id, program) => self.path.define_program(id, program),
-            Command::DefineAdjacency(id, adjacency) => self.path.define_adjacency(id, adjacency),
+            Command::DefineProgram(id, program) => self.pipeline.define_program(id, program),
+            Command::DefineAdjacency(id, adjacency) => self.pipeline.define_adjacency(id, adjacency),
             Command::SetTermination(termination) => {
                 let old = std::mem::replace(&mut self.termination, termination);
-                self.path.give_back(Return::Termination(old));
+                self.pipeline.give_back(Return::Termination(old));
             }
             Command::AddPort(io) => self.add_port(io),
             Command::RemovePort(port) => self.remove_port(port),
-            Command::SetMtu(port, mtu) => self.path.tx.set_mtu(port, u32::from(mtu)),
-            Command::PacketOut(buffer, program) => self.path.packet_out(buffer, program),
-            Command::Barrier(number) => self.path.link.acknowledged.store(number, Release),
+            Command::SetMtu(port, mtu) => self.pipeline.tx.set_mtu(port, u32::from(mtu)),
+            Command::PacketOut(buffer, program) => self.pipeline.packet_out(buffer, program),
+            Command::Barrier(number) => self.pipeline.link.acknowledged.store(number, Release),
         }
     }
 
@@ -94,10 +96,10 @@ impl Worker {
         let port = io.port;
         // The vectors were made with room for all ports and queues.
         for queue in io.rx.drain(..) {
-            self.rx.push(Source { port, queue, tries: Tries::default() });
+            self.rx.push(Source { port, queue });
         }
         if let Some(tx) = io.tx.take() {
-            self.path.tx.add(port, tx);
+            self.pipeline.tx.add(port, tx);
         }
         self.spare_io[port.index()] = Some(io);
     }
@@ -114,12 +116,12 @@ impl Worker {
                 at += 1;
             }
         }
-        io.tx = self.path.tx.remove(port, &self.path.counters);
-        self.path.give_back(Return::Port(io));
+        io.tx = self.pipeline.tx.remove(port, &self.pipeline.counters);
+        self.pipeline.give_back(Return::Port(io));
     }
 }
 
-impl Path {
+impl Pipeline {
     /// Room was checked before the command was taken.
     fn give_back(&self, what: Return) {
         let full = self.link.returns.push(what).is_err();
@@ -142,6 +144,34 @@ impl Path {
         }
         *self.pending.list(pending) = list;
         self.release(pending);
+    }
+
+    /// The slow path has decided: the flow's packets go, in order. A packet behind the first that still
+    /// matches nothing (same flow hash, other fields) starts an upcall of its own, and those behind it wait on.
+    fn release(&mut self, pending: PendingId) {
+        let mut list = std::mem::replace(self.pending.list(pending), List::EMPTY);
+        while let Some(front) = self.cells.front(&list) {
+            let key = front.key;
+            let Some(slot) = self.lookup.table.lookup(&key) else {
+                if self.link.upcalls.push(Upcall::Miss { pending, key }).is_ok() {
+                    self.counters.upcalls.add(1);
+                    *self.pending.list(pending) = list;
+                    return;
+                }
+                if let Some(held) = self.cells.pop(&mut list) {
+                    self.unhold();
+                    self.free(&held.key, DropReason::UpcallQueueFull, held.mbuf);
+                }
+                continue;
+            };
+            if let Some(held) = self.cells.pop(&mut list) {
+                self.unhold();
+                self.lookup.table.account(slot, 1, u64::from(held.info.len));
+                let program = ProgramId(self.lookup.table.program(slot));
+                self.run(program, held.mbuf, &held.key, &held.info);
+            }
+        }
+        self.pending.remove(pending);
     }
 
     fn define_program(&mut self, id: ProgramId, program: Box<Program>) {
@@ -174,7 +204,7 @@ impl Path {
         }
         while let Some(waiting) = self.cells.pop(&mut held) {
             self.unhold();
-            self.encap(id, waiting.vni, waiting.policy, waiting.mbuf, &waiting.key, &waiting.info);
+            self.encap((id, waiting.vni, waiting.policy), waiting.mbuf, &waiting.key, &waiting.info);
         }
     }
 
@@ -185,7 +215,7 @@ impl Path {
         let room = mbuf.as_mut().and_then(|m| m.append(buffer.bytes().len()));
         let filled = room.map(|room| room.copy_from_slice(buffer.bytes())).is_some();
         self.counters.injected.add(1);
-        match (mbuf, extract_made(buffer.bytes(), buffer.in_port, &mut key)) {
+        match (mbuf, inner::made(buffer.bytes(), buffer.in_port, &mut key)) {
             (Some(mbuf), Some(info)) if filled => self.run(program, mbuf, &key, &info),
             _ => self.counters.count_drop(buffer.in_port, DropReason::NoMbuf, 1),
         }
@@ -193,7 +223,7 @@ impl Path {
     }
 
     /// Drops all that waits; for the end.
-    pub(super) fn drop_held(&mut self) {
+    pub(crate) fn drop_held(&mut self) {
         while let Some(pending) = self.pending.any() {
             let mut list = std::mem::replace(self.pending.list(pending), List::EMPTY);
             self.drop_list(&mut list);

@@ -28,14 +28,14 @@ impl Counter {
 
 /// Packets and their bytes.
 #[derive(Debug, Default)]
-pub struct Traffic {
+pub struct PacketStats {
     /// Packets.
     pub packets: Counter,
     /// Their bytes, without FCS.
     pub bytes: Counter,
 }
 
-impl Traffic {
+impl PacketStats {
     /// Adds some; see [`Counter::add`].
     #[inline(always)]
     pub fn add(&self, packets: u64, bytes: u64) {
@@ -48,9 +48,9 @@ impl Traffic {
 #[derive(Debug)]
 pub struct PortCounters<'a> {
     /// Received.
-    pub rx: &'a Traffic,
+    pub rx: &'a PacketStats,
     /// Taken by the device.
-    pub tx: &'a Traffic,
+    pub tx: &'a PacketStats,
     /// Packets that were for this port and were not sent (MTU, full queue, no copy).
     pub tx_dropped: &'a Counter,
 }
@@ -89,8 +89,8 @@ impl MeterCounters {
 pub struct WorkerCounters {
     /// By datapath port number, as are the next two. Apart from each other, because bursts to many tunnels count in one
     /// of them only, four ports a cache line.
-    port_rx: Box<[Traffic; MAX_PORTS]>,
-    port_tx: Box<[Traffic; MAX_PORTS]>,
+    port_rx: Box<[PacketStats; MAX_PORTS]>,
+    port_tx: Box<[PacketStats; MAX_PORTS]>,
     port_tx_dropped: Box<[Counter; MAX_PORTS]>,
     /// By input port and [`DropReason`].
     drops: Box<[Counter]>,
@@ -111,9 +111,9 @@ pub struct WorkerCounters {
     /// Packets whose only destination was the slow path.
     pub punted: Counter,
     /// Packets given to the worker that owns the TX queue.
-    pub handed_out: Counter,
+    pub tx_handoff_sent: Counter,
     /// Packets taken from other workers for a TX queue of this one.
-    pub handed_in: Counter,
+    pub tx_handoff_received: Counter,
     /// Packets waiting for a decision or a neighbour; goes up and down.
     pub held: Counter,
     /// Loops.
@@ -127,7 +127,7 @@ pub struct WorkerCounters {
     /// Lookups that the megaflow table answered.
     pub megaflow_hits: Counter,
     /// Packets among `cache_hits` and `megaflow_hits` that were forwarded without a key of their own.
-    pub keyless: Counter,
+    pub no_key_hits: Counter,
     /// Lookups that nothing answered.
     pub misses: Counter,
     /// Keys sent to the slow path.
@@ -139,8 +139,8 @@ pub struct WorkerCounters {
 impl Default for WorkerCounters {
     fn default() -> Self {
         WorkerCounters {
-            port_rx: Box::new(std::array::from_fn(|_| Traffic::default())),
-            port_tx: Box::new(std::array::from_fn(|_| Traffic::default())),
+            port_rx: Box::new(std::array::from_fn(|_| PacketStats::default())),
+            port_tx: Box::new(std::array::from_fn(|_| PacketStats::default())),
             port_tx_dropped: Box::new(std::array::from_fn(|_| Counter::default())),
             drops: (0..MAX_PORTS * DropReason::COUNT).map(|_| Counter::default()).collect(),
             anomalies: std::array::from_fn(|_| Counter::default()),
@@ -151,20 +151,26 @@ impl Default for WorkerCounters {
             copied: Counter::default(),
             injected: Counter::default(),
             punted: Counter::default(),
-            handed_out: Counter::default(),
-            handed_in: Counter::default(),
+            tx_handoff_sent: Counter::default(),
+            tx_handoff_received: Counter::default(),
             held: Counter::default(),
             iterations: Counter::default(),
             busy_cycles: Counter::default(),
             idle_cycles: Counter::default(),
             cache_hits: Counter::default(),
             megaflow_hits: Counter::default(),
-            keyless: Counter::default(),
+            no_key_hits: Counter::default(),
             misses: Counter::default(),
             upcalls: Counter::default(),
             punts_lost: Counter::default(),
         }
     }
+}
+
+/// Where drops are counted; a port number out of range counts as one within.
+#[inline(always)]
+fn drop_index(in_port: PortId, reason: DropReason) -> usize {
+    in_port.index() % MAX_PORTS * DropReason::COUNT + reason as usize
 }
 
 impl WorkerCounters {
@@ -179,12 +185,12 @@ impl WorkerCounters {
     #[inline]
     pub fn count_drop(&self, in_port: PortId, reason: DropReason, n: u64) {
         self.dropped.add(n);
-        self.drops[in_port.index() * DropReason::COUNT + reason as usize].add(n);
+        self.drops[drop_index(in_port, reason)].add(n);
     }
 
     /// Drops of packets from `in_port` for `reason`.
     pub fn drops(&self, in_port: PortId, reason: DropReason) -> u64 {
-        self.drops[in_port.index() * DropReason::COUNT + reason as usize].get()
+        self.drops[drop_index(in_port, reason)].get()
     }
 
     /// Drops for `reason`, from all ports.
@@ -208,7 +214,7 @@ impl WorkerCounters {
     /// Exact only while the worker is quiet. A test that finds `balance() != held` found a lost or doubled packet.
     pub fn balance(&self) -> i128 {
         let sum = |counters: &[&Counter]| counters.iter().map(|c| i128::from(c.get())).sum::<i128>();
-        sum(&[&self.rx, &self.injected, &self.copied, &self.handed_in])
-            - sum(&[&self.tx, &self.dropped, &self.punted, &self.handed_out])
+        sum(&[&self.rx, &self.injected, &self.copied, &self.tx_handoff_received])
+            - sum(&[&self.tx, &self.dropped, &self.punted, &self.tx_handoff_sent])
     }
 }

@@ -5,7 +5,7 @@
 //! gets all of them: the fuller the table, the less may wait of whoever has most (dynamic thresholds, Choudhury and
 //! Hahne 1998), so that a flood of new flows leaves room for the others.
 
-use crate::key::PacketInfo;
+use crate::batch::PacketInfo;
 use crate::message::PendingId;
 use flow::program::{MAX_PORTS, Policy};
 use rte::Mbuf;
@@ -17,7 +17,7 @@ const SHARE: usize = 7;
 
 /// Whether a port with so many places of a table has its share, when so many are free.
 #[inline]
-pub(super) fn over_share(of_port: u32, free: usize) -> bool {
+pub(crate) fn over_share(of_port: u32, free: usize) -> bool {
     of_port as usize > SHARE * free
 }
 

@@ -1,76 +1,192 @@
-//! Stage 3, **lookup**: flow cache, then megaflow table. What nothing matches is held, in order, and asked for.
+//! Stage 3, **lookup**: a megaflow for each packet. What nothing matches is held, in order, and asked for.
 
+use crate::batch::{Batch, Known, PacketInfo, Packets, first, numbers};
 use crate::hold::{Held, over_share};
-use crate::key::PacketInfo;
 use crate::message::{PendingId, Upcall};
-use crate::{Batch, Path};
+use crate::parse::inner;
+use crate::pipeline::Pipeline;
 use flow::drop::DropReason;
-use flow::hash::cache_hash;
+use flow::hash::HotOrigin;
 use flow::megaflow::MISS;
-use flow::program::Policy;
-use rte::{Burst, Mbuf};
+use flow::program::{Policy, PortId};
+use rte::Mbuf;
 use wire::key::FlowKey;
 
 /// Packets of one flow that may wait for its decision.
 const MAX_HELD_PER_FLOW: usize = 1024;
 
-/// What the pending table knows a flow by: its identity and where it came from. Fields that differ within
-/// a flow (TTL, TCP flags) are left out, so that its packets stay behind each other.
-#[inline]
-fn pending_hash(key: &FlowKey) -> u32 {
-    cache_hash(key) as u32
-}
-
-impl Path {
-    /// Finds the megaflow of each packet of the batch. Afterwards all packets in the batch have one.
+impl Pipeline {
+    /// Finds the megaflow of each packet of the batch and reads the frames as far as that takes it. Afterwards all packets
+    /// in the batch have a megaflow.
+    ///
+    /// The in-port alone may say it. Else hot keys are looked up, and packets without one, or which are not found by it,
+    /// are holes in the burst: these are looked up by their whole keys.
     #[inline]
-    pub(super) fn lookup(&mut self, batch: &mut Batch) {
+    pub(crate) fn lookup(&mut self, batch: &mut Batch) {
         let count = batch.mbufs.len();
-        let before = self.lookup.stats();
-        let (keys, hits) = (&batch.keys[..count], &mut batch.hits[..count]);
-        match batch.in_port {
-            Some(port) => self.lookup.classify_port(keys, port.0.into(), hits),
-            None => self.lookup.classify(keys, hits),
-        }
-        let after = self.lookup.stats();
-        self.counters.cache_hits.add(after.cache_hits - before.cache_hits);
-        self.counters.megaflow_hits.add(after.megaflow_hits - before.megaflow_hits);
-        let misses = after.misses - before.misses;
-        let held =
-            !self.pending.is_empty() && batch.in_port.is_none_or(|port| self.pending.holds(port.0.into()));
-        if misses > 0 || held {
-            self.counters.misses.add(misses);
+        let missed = match batch.known.in_port.map(|port| (port, self.match_all(port))) {
+            Some((_, Some(slot))) => {
+                self.one_hit(slot, count, &mut batch.known);
+                0
+            }
+            Some((port, None)) => self.lookup_frames(batch, port),
+            None => self.lookup_mixed(batch),
+        };
+        if missed != 0 || !self.pending.is_empty() && self.any_waits(batch) {
             self.hold_back(batch);
         }
     }
 
-    /// Takes out of the batch what has no megaflow, and what has one but must stay behind held packets of
-    /// its own flow.
+    #[inline(always)]
+    fn match_all(&self, port: PortId) -> Option<u32> {
+        if self.fast_paths { self.lookup.table.match_all(port.0.into()) } else { None }
+    }
+
+    /// All packets go by the megaflow in `slot`.
+    #[inline(always)]
+    fn one_hit(&mut self, slot: u32, count: usize, known: &mut Known) {
+        let program = self.lookup.table.program(slot);
+        known.hits[..count].fill(slot);
+        known.programs[..count].fill(program);
+        known.one_hit = true;
+        self.counters.megaflow_hits.add(count as u64);
+        self.counters.no_key_hits.add(count as u64);
+    }
+
+    /// Looks up packets that are mostly from `port`, whose megaflows look at the frames. Gives those without a megaflow.
+    #[inline]
+    fn lookup_frames(&mut self, batch: &mut Batch, port: PortId) -> Packets {
+        self.read_frames(batch);
+        let count = batch.mbufs.len();
+        let all = first(count);
+        let before = self.lookup.stats();
+        let Batch { mbufs, known } = batch;
+        let mut holes = all;
+        if self.fast_paths
+            && let Some(origin) = self.hot_origin(port, known)
+        {
+            let mut ordinary = all & !known.keyed;
+            if known.in_port.is_none() {
+                let of_port = |at: &usize| known.in_ports[*at] == port;
+                ordinary &= numbers(all).filter(of_port).fold(0, |set, at| set | 1 << at);
+            }
+            let (hot, hits) = (&known.hot[..count], &mut known.hits[..count]);
+            holes = self.lookup.classify_hot(hot, ordinary, origin, hits, &mut known.programs[..count]);
+        }
+        let mut missed = 0;
+        if holes != 0 {
+            missed = self.lookup_holes(mbufs, holes, known);
+        }
+        let after = self.lookup.stats();
+        self.counters.cache_hits.add(after.cache_hits - before.cache_hits);
+        self.counters.megaflow_hits.add(after.megaflow_hits - before.megaflow_hits);
+        self.counters.no_key_hits.add((count - holes.count_ones() as usize) as u64);
+        missed
+    }
+
+    /// Where ordinary frames of `port` come from; `None` where a lookup by hot keys finds nothing, or frames of several
+    /// tunnels would need several answers.
+    #[inline(always)]
+    fn hot_origin(&self, port: PortId, known: &Known) -> Option<HotOrigin> {
+        let in_port = u32::from(port.0);
+        match (known.tunnel, known.encapsulated) {
+            (Some(tunnel), _) => {
+                Some(HotOrigin { in_port, tun_id: tunnel.vni(), addresses: tunnel.addresses })
+            }
+            (None, false) => Some(HotOrigin { in_port, tun_id: 0, addresses: 0 }),
+            // One or two masks that look at nothing but hot keys: the origin does not matter.
+            (None, true) => {
+                self.lookup.table.is_hot(in_port).then_some(HotOrigin { in_port, tun_id: 0, addresses: 0 })
+            }
+        }
+    }
+
+    /// Looks up some packets by their whole keys, and gives those without a megaflow.
+    #[inline(never)]
+    fn lookup_holes(&mut self, mbufs: &[Mbuf], holes: Packets, known: &mut Known) -> Packets {
+        inner::make_keys(mbufs, holes, known, &self.counters);
+        let missed = self.lookup.classify_some(&known.keys, holes, &mut known.hits);
+        for at in numbers(holes & !missed) {
+            known.programs[at] = self.lookup.table.program(known.hits[at]);
+        }
+        self.counters.misses.add(missed.count_ones().into());
+        missed
+    }
+
+    /// Packets from several ports, mostly out of tunnels: some may have a port whose traffic is all one megaflow.
+    fn lookup_mixed(&mut self, batch: &mut Batch) -> Packets {
+        let count = batch.mbufs.len();
+        let Known { in_ports, hits, programs, .. } = &mut batch.known;
+        let looked_at = if self.fast_paths {
+            let in_ports = in_ports[..count].iter().map(|port| port.0.into());
+            self.lookup.table.match_all_burst(in_ports, &mut hits[..count], &mut programs[..count])
+        } else {
+            first(count)
+        };
+        if looked_at != 0 {
+            // Each by its own port's megaflows; the first port of a burst is mostly that of all.
+            let port = batch.known.in_ports[0];
+            return self.lookup_frames(batch, port);
+        }
+        self.counters.megaflow_hits.add(count as u64);
+        self.counters.no_key_hits.add(count as u64);
+        0
+    }
+
+    /// Reads the frames of the batch. Those that cannot be read are freed; they are counted already.
+    #[inline(always)]
+    fn read_frames(&mut self, batch: &mut Batch) {
+        let Batch { mbufs, known } = batch;
+        let failed = inner::read(mbufs, 0..mbufs.len(), known, &self.counters);
+        known.read = true;
+        if failed != 0 {
+            batch.drop_packets(failed);
+        }
+    }
+
+    /// Whether a packet of the batch may have to stay behind others of its flow.
+    #[cold]
+    fn any_waits(&self, batch: &Batch) -> bool {
+        match batch.known.in_port {
+            Some(port) => self.pending.holds(port.0.into()),
+            None => (0..batch.mbufs.len()).any(|at| self.pending.holds(batch.known.in_port(at).0.into())),
+        }
+    }
+
+    /// Takes out of the batch what has no megaflow, and what has one but must stay behind held packets of its own flow.
     #[cold]
     #[inline(never)]
     fn hold_back(&mut self, batch: &mut Batch) {
-        let mut kept = Burst::new();
-        for (at, mbuf) in batch.mbufs.drain().enumerate() {
-            let hash = pending_hash(&batch.keys[at]);
-            let waiting = self.pending.find(hash);
-            if waiting.is_some() || batch.hits[at] == MISS {
-                self.hold(mbuf, batch.keys[at], batch.infos[at], hash, waiting);
-                continue;
-            }
-            let to = kept.len();
-            batch.keys[to] = batch.keys[at];
-            batch.infos[to] = batch.infos[at];
-            batch.lens[to] = batch.lens[at];
-            batch.hits[to] = batch.hits[at];
-            // Cannot fail: as long as the burst that it came from.
-            let _ = kept.push(mbuf);
+        if !batch.known.read {
+            self.read_frames(batch);
         }
-        batch.mbufs = kept;
+        let all = first(batch.mbufs.len());
+        inner::make_keys(&batch.mbufs, all, &mut batch.known, &self.counters);
+        batch.retain(|at, mut mbuf, known| {
+            let hash = self.pending_hash(&known.keys[at]);
+            let waiting = self.pending.find(hash);
+            if waiting.is_none() && known.hits[at] != MISS {
+                return Some(mbuf);
+            }
+            // What waits keeps nothing behind the frame that its key describes.
+            let trailing = known.outer(at).trailing;
+            if trailing > 0 && !mbuf.trim(trailing.into()) {
+                self.free(&known.keys[at], DropReason::VxlanInnerTruncated, mbuf);
+            } else {
+                self.hold(mbuf, known.keys[at], known.infos[at], hash, waiting);
+            }
+            None
+        });
+    }
+
+    /// What the pending table knows a flow by: its identity and where it came from. Fields that differ within
+    /// a flow (TTL, TCP flags) are left out, so that its packets stay behind each other.
+    #[inline]
+    fn pending_hash(&self, key: &FlowKey) -> u32 {
+        self.lookup.cache.hash(key) as u32
     }
 
     fn hold(&mut self, mbuf: Mbuf, key: FlowKey, info: PacketInfo, hash: u32, waiting: Option<PendingId>) {
-        // From now on packets of this port have to look for what waits.
-        self.epoch += 1;
         let id = match waiting {
             Some(id) => {
                 self.pending.join(id, key.in_port);
@@ -105,38 +221,5 @@ impl Path {
         }
         self.counters.upcalls.add(1);
         Ok(pending)
-    }
-
-    /// The slow path has decided: the flow's packets go, in order. A packet behind the first that still
-    /// matches nothing (same flow hash, other fields) starts an upcall of its own, and those behind it wait on.
-    pub(super) fn release(&mut self, pending: PendingId) {
-        let mut list = std::mem::replace(self.pending.list(pending), super::hold::List::EMPTY);
-        while let Some(front) = self.cells.front(&list) {
-            let key = front.key;
-            let Some(slot) = self.lookup.table.lookup(&key) else {
-                if self.link.upcalls.push(Upcall::Miss { pending, key }).is_ok() {
-                    self.counters.upcalls.add(1);
-                    *self.pending.list(pending) = list;
-                    return;
-                }
-                if let Some(held) = self.cells.pop(&mut list) {
-                    self.unhold();
-                    self.free(&held.key, DropReason::UpcallQueueFull, held.mbuf);
-                }
-                continue;
-            };
-            if let Some(held) = self.cells.pop(&mut list) {
-                self.unhold();
-                self.lookup.table.account(slot, 1, u64::from(held.info.len));
-                let program = flow::program::ProgramId(self.lookup.table.program(slot));
-                self.run(program, held.mbuf, &held.key, &held.info);
-            }
-        }
-        self.pending.remove(pending);
-    }
-
-    /// Counts one held packet less.
-    pub(super) fn unhold(&self) {
-        self.counters.held.add(1u64.wrapping_neg());
     }
 }

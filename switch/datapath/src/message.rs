@@ -49,11 +49,16 @@ impl PacketBuffer {
         &self.bytes[..self.len]
     }
 
-    /// Copies `packet` in; false (and nothing copied) when it is too long.
-    pub fn set(&mut self, packet: &[u8]) -> bool {
-        let Some(room) = self.bytes.get_mut(..packet.len()) else { return false };
-        room.copy_from_slice(packet);
-        self.len = packet.len();
+    /// Copies a packet in, segment by segment; false, with no packet in it, when it is too long.
+    pub fn set<'a>(&mut self, packet: impl IntoIterator<Item = &'a [u8]>) -> bool {
+        self.len = 0;
+        let mut len = 0;
+        for segment in packet {
+            let Some(room) = self.bytes.get_mut(len..len + segment.len()) else { return false };
+            room.copy_from_slice(segment);
+            len += segment.len();
+        }
+        self.len = len;
         true
     }
 }

@@ -1,17 +1,19 @@
 //! What a worker keeps by program number: the programs, and the headers that they put in front of packets.
 
 use crate::BURST;
-use crate::adjacency::{Adjacencies, Header};
+use crate::adjacency::{Adjacencies, CachedHeader};
 use flow::drop::DropReason;
 use flow::program::{AdjacencyId, Op, Policy, PortId, Program};
 
 /// A program as a worker keeps it: the common ones are single operations.
 #[derive(Debug)]
-pub(super) enum Compiled {
+pub(crate) enum Compiled {
     /// One output.
     Output(PortId),
     /// One encapsulation.
     Encap(Encap),
+    /// To the VTEP behind this LOCAL port.
+    Terminate(PortId),
     /// A drop.
     Drop(DropReason),
     /// Anything else.
@@ -20,8 +22,8 @@ pub(super) enum Compiled {
 
 /// An encapsulation without a policy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Encap {
-    /// Header and way.
+pub(crate) struct Encap {
+    /// CachedHeader and way.
     pub adjacency: AdjacencyId,
     /// VNI.
     pub vni: u32,
@@ -29,10 +31,11 @@ pub(super) struct Encap {
 
 impl Compiled {
     /// Compiles a program; gives the box back where it is not needed any more.
-    pub(super) fn new(program: Box<Program>) -> (Compiled, Option<Box<Program>>) {
+    pub(crate) fn new(program: Box<Program>) -> (Compiled, Option<Box<Program>>) {
         let single = match *program.ops {
             [] => Compiled::Drop(program.drop),
             [Op::Output(port)] => Compiled::Output(port),
+            [Op::Terminate(port)] => Compiled::Terminate(port),
             [Op::Encap { adjacency, vni, policy }] if policy == Policy::default() => {
                 Compiled::Encap(Encap { adjacency, vni })
             }
@@ -42,65 +45,65 @@ impl Compiled {
     }
 }
 
-/// Programs, the first ones, that have a header of their own: 4 MiB. Packets of others get theirs the long way.
+/// Programs, the first ones, that have a cached header: 4 MiB. Packets of others get theirs from the template.
 const MAX_HEADERS: usize = 65_536;
 
 /// The programs of one worker, by number, each beside the header that it writes: a packet's megaflow names the
 /// program, and one line further on is all that sending it takes.
-pub(super) struct Programs {
+pub(crate) struct Programs {
     all: Box<[Option<Compiled>]>,
     /// Made when they are first asked for, and again when adjacencies have changed since.
-    headers: Box<[Header]>,
+    headers: Box<[CachedHeader]>,
     /// Version of the adjacencies: what headers have to be of.
     version: u32,
 }
 
 impl Programs {
     /// Room for so many. All of it is written here: a worker that meets a page for the first time waits for the kernel.
-    pub(super) fn new(count: usize) -> Programs {
-        let headers = vec![Header::NONE; count.min(MAX_HEADERS)].into();
+    pub(crate) fn new(count: usize) -> Programs {
+        let headers = vec![CachedHeader::NONE; count.min(MAX_HEADERS)].into();
         Programs { all: (0..count).map(|_| None).collect(), headers, version: 1 }
     }
 
     /// The program of a number.
     #[inline(always)]
-    pub(super) fn get(&self, program: u32) -> Option<&Compiled> {
+    pub(crate) fn get(&self, program: u32) -> Option<&Compiled> {
         self.all.get(program as usize)?.as_ref()
     }
 
     /// Takes a program out of its place, to run it.
     #[inline(always)]
-    pub(super) fn take(&mut self, program: u32) -> Option<Compiled> {
+    pub(crate) fn take(&mut self, program: u32) -> Option<Compiled> {
         self.all.get_mut(program as usize)?.take()
     }
 
     /// Gives a number another program, and the old one back. What has no place is dropped.
-    pub(super) fn define(&mut self, program: u32, compiled: Compiled) -> Option<Compiled> {
+    pub(crate) fn define(&mut self, program: u32, compiled: Compiled) -> Option<Compiled> {
         if let Some(header) = self.headers.get_mut(program as usize) {
-            *header = Header::NONE;
+            *header = CachedHeader::NONE;
         }
         self.all.get_mut(program as usize)?.replace(compiled)
     }
 
     /// Puts back what [`Programs::take`] took.
-    pub(super) fn put_back(&mut self, program: u32, compiled: Compiled) {
+    pub(crate) fn put_back(&mut self, program: u32, compiled: Compiled) {
         if let Some(place) = self.all.get_mut(program as usize) {
             *place = Some(compiled);
         }
     }
 
     /// An adjacency that headers may have been made of has changed: none is what it was made from any more.
-    pub(super) fn adjacencies_changed(&mut self) {
+    pub(crate) fn adjacencies_changed(&mut self) {
         self.version += 1;
-        if self.version == Header::INHERITS {
-            self.headers.fill(Header::NONE);
+        if self.version == CachedHeader::INHERITS {
+            self.headers.fill(CachedHeader::NONE);
             self.version = 1;
         }
     }
 
     /// The header that a program writes in one go, if it does that; made if need be.
     #[inline(always)]
-    pub(super) fn header(&mut self, program: u32, adjacencies: &Adjacencies) -> Option<&Header> {
+    pub(crate) fn header(&mut self, program: u32, adjacencies: &Adjacencies) -> Option<&CachedHeader> {
         if self.made(program).is_none() {
             self.make_header(program, adjacencies)?;
         }
@@ -118,33 +121,40 @@ impl Programs {
 
     /// The header that a program writes, where it has been made.
     #[inline(always)]
-    pub(super) fn made(&self, program: u32) -> Option<&Header> {
-        self.headers.get(program as usize).filter(|header| header.version & !Header::INHERITS == self.version)
+    pub(crate) fn made(&self, program: u32) -> Option<&CachedHeader> {
+        self.headers
+            .get(program as usize)
+            .filter(|header| header.version & !CachedHeader::INHERITS == self.version)
     }
 
-    /// The headers of some programs, if all have been made and their packets leave by one port. With
-    /// [`Header::INHERITS`] if TOS or TTL of some packets are to go into them.
+    /// The headers of the first of some programs, as many as have been made and send their packets out of one port: how
+    /// many, and [`CachedHeader::INHERITS`] if TOS or TTL of some packets are to go into them. The first program's header
+    /// is `first`.
     #[inline(always)]
-    pub(super) fn made_for_one_port<'a>(
+    pub(crate) fn made_for_one_port<'a>(
         &'a self,
+        first: &'a CachedHeader,
         programs: &[u32],
-        headers: &mut [&'a Header; BURST],
-    ) -> Option<u32> {
-        let first = self.made(*programs.first()?)?;
-        let (mut differs, mut inherits) = (0, first.version);
-        for (program, header) in programs.iter().zip(headers) {
-            *header = self.headers.get(*program as usize)?;
-            // Version, egress and tunnel are one word; of the tunnel each packet may have its own.
-            differs |= header.way() ^ first.way();
+        headers: &mut [&'a CachedHeader; BURST],
+    ) -> (usize, u32) {
+        // The tunnel may differ.
+        const COMMON: u64 = CachedHeader::INHERITS.wrapping_sub(1) as u64 | 0xffff << 32;
+        let (mut count, mut inherits) = (0, 0);
+        for (program, place) in programs.iter().zip(headers) {
+            let Some(header) = self.headers.get(*program as usize) else { break };
+            if (header.word() ^ first.word()) & COMMON != 0 {
+                break;
+            }
+            *place = header;
             inherits |= header.version;
+            count += 1;
         }
-        let one_port = Header::INHERITS.wrapping_sub(1) as u64 | 0xffff << 32;
-        (differs & one_port == 0).then_some(inherits & Header::INHERITS)
+        (count, inherits & CachedHeader::INHERITS)
     }
 
     /// Asks for what [`Programs::made`] gives.
     #[inline(always)]
-    pub(super) fn prefetch(&self, program: u32) {
+    pub(crate) fn prefetch(&self, program: u32) {
         if let Some(header) = self.headers.get(program as usize) {
             rte::prefetch(header);
         }
@@ -154,7 +164,7 @@ impl Programs {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::adjacency::{Adjacency, Inherit, Reach};
+    use crate::adjacency::{Adjacency, Egress, Inherit, Reach};
     use std::net::{IpAddr, Ipv4Addr};
     use wire::addr::MacAddr;
     use wire::encap::{EncapAddrs, EncapExt, EncapSpec, EncapTemplate};
@@ -177,16 +187,17 @@ mod tests {
             ext: EncapExt::None,
         });
         let fixed = template.fixed_v4();
-        let reach = Reach::Ready { template, fixed, egress: Box::new([Op::Output(PortId(7))]) };
+        let egress = Egress::Ops(Box::new([Op::Output(PortId(7))]));
+        let reach = Reach::Ready { template, fixed, egress };
         let adjacency = Adjacency::new(PortId(3), reach, Inherit::Fixed(0), Inherit::Fixed(64));
         let mut all = Adjacencies::new(1);
         assert!(all.define(AdjacencyId(0), Box::new(adjacency)).is_none());
         all
     }
 
-    fn vni(header: Option<&Header>) -> Option<u8> {
+    fn vni(header: Option<&CachedHeader>) -> Option<u8> {
         let mut room = [0; 50];
-        header?.write_plain(&mut room, 60, 0);
+        header?.write_ready(&mut room, 60, 0);
         Some(room[48])
     }
 
@@ -226,7 +237,7 @@ mod tests {
         assert_eq!(vni(programs.header(0, &adjacencies)), Some(5));
         programs.adjacencies_changed();
         assert_eq!(vni(programs.made(0)), None);
-        programs.version = Header::INHERITS - 1;
+        programs.version = CachedHeader::INHERITS - 1;
         assert_eq!(vni(programs.header(1, &adjacencies)), Some(6));
         programs.adjacencies_changed();
         assert_eq!(programs.version, 1, "what the first program's header was made of");
@@ -242,16 +253,17 @@ mod tests {
             assert!(programs.header(number, &adjacencies).is_some());
         }
         let of = |programs: &Programs, numbers: &[u32]| {
-            programs.made_for_one_port(numbers, &mut [&Header::NONE; BURST])
+            let first = programs.made(numbers[0]).expect("it has been made");
+            programs.made_for_one_port(first, numbers, &mut [&CachedHeader::NONE; BURST])
         };
-        assert_eq!(of(&programs, &[0, 1, 2, 0]), Some(0));
+        assert_eq!(of(&programs, &[0, 1, 2, 0]), (4, 0));
         programs.headers[1].tunnel = PortId(9);
-        assert_eq!(of(&programs, &[0, 1, 2]), Some(0), "tunnels may differ");
-        programs.headers[2].version |= Header::INHERITS;
-        assert_eq!(of(&programs, &[0, 1, 2]), Some(Header::INHERITS));
+        assert_eq!(of(&programs, &[0, 1, 2]), (3, 0), "tunnels may differ");
+        programs.headers[2].version |= CachedHeader::INHERITS;
+        assert_eq!(of(&programs, &[0, 1, 2]), (3, CachedHeader::INHERITS));
+        assert_eq!(of(&programs, &[0, 1]), (2, 0));
         programs.headers[1].egress = PortId(8);
-        assert_eq!(of(&programs, &[0, 1, 2]), None);
-        assert_eq!(of(&programs, &[0, 3]), None, "not made");
-        assert_eq!(of(&programs, &[]), None);
+        assert_eq!(of(&programs, &[0, 0, 1, 2]), (2, 0));
+        assert_eq!(of(&programs, &[0, 3]), (1, 0), "not made");
     }
 }

@@ -10,7 +10,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use wire::addr::MacAddr;
 use wire::encap::EncapExt;
 use wire::outer::Peek;
-use wire::plain::{PlainOuter, PlainTunnel, plain_ipv4, plain_mac, plain_port};
+use wire::vxlan4::{Vxlan4Outer, Vxlan4Tunnel, ipv4_word, mac_word, port_word};
 
 /// How a vxlan port is told apart on receive; `None` takes any value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -107,9 +107,9 @@ impl<A: Copy + Default + Eq + Hash> Tunnels<A> {
 struct Underlay {
     mac: MacAddr,
     addresses: Vec<IpAddr>,
-    /// The same as [`PlainOuter`] has them; IPv4 ones only.
-    plain_mac: u64,
-    plain_addresses: Vec<u32>,
+    /// The same as [`Vxlan4Outer`] has them; IPv4 ones only.
+    mac_word: u64,
+    v4_words: Vec<u32>,
 }
 
 /// A UDP port of the VTEP's, of both address families.
@@ -122,25 +122,21 @@ struct Socket {
     tunnel: PortId,
 }
 
-/// An answer of the tunnel table, remembered with all that it was asked by.
+/// An answer of the tunnel table, with all that it was asked by.
 #[derive(Debug, Clone, Copy, Default)]
-struct Memo {
-    of: PlainTunnel,
-    /// The slot of the megaflow that all packets of the tunnel go by, as of `epoch`.
-    slot: u32,
-    /// 0 for an empty entry: number 0 is no vxlan port's.
+struct TunnelCacheEntry {
+    of: Vxlan4Tunnel,
+    /// 0 for an empty entry: number 0 is no tunnel port's.
     tunnel: u16,
-    /// Of when `slot` is; 0 for no slot.
-    epoch: u64,
 }
 
-/// Sets of answers remembered: 250 tunnels nearly never find three of them in one set.
+/// Sets of the tunnel cache: 250 tunnels nearly never find three of them in one set.
 const SETS: usize = 1024;
 
 /// A set of them: one cache line.
 #[derive(Debug, Clone, Copy, Default)]
 #[repr(align(64))]
-struct Set([Memo; 2]);
+struct Set([TunnelCacheEntry; 2]);
 
 /// The termination tables of one worker.
 #[derive(Debug, Clone)]
@@ -149,12 +145,12 @@ pub struct Termination {
     by_port: Box<[u8]>,
     underlays: Vec<Underlay>,
     sockets: Vec<Socket>,
-    /// Those without an extension, as [`PlainOuter`] has them.
-    plain_sockets: Vec<u16>,
+    /// Those without an extension, as [`Vxlan4Outer`] has them.
+    port_words: Vec<u16>,
     v4: Tunnels<u32>,
     v6: Tunnels<u128>,
     /// In front of `v4`.
-    memos: Box<[Set; SETS]>,
+    cache: Box<[Set; SETS]>,
 }
 
 impl Default for Termination {
@@ -163,10 +159,10 @@ impl Default for Termination {
             by_port: vec![0; MAX_PORTS].into(),
             underlays: Vec::new(),
             sockets: Vec::new(),
-            plain_sockets: Vec::new(),
+            port_words: Vec::new(),
             v4: Tunnels::default(),
             v6: Tunnels::default(),
-            memos: Box::new(std::array::from_fn(|_| Set::default())),
+            cache: Box::new(std::array::from_fn(|_| Set::default())),
         }
     }
 }
@@ -185,9 +181,9 @@ impl Termination {
         if self.underlays.len() == Self::MAX_UNDERLAYS {
             return;
         }
-        let plain = |ip: &IpAddr| if let IpAddr::V4(ip) = ip { Some(plain_ipv4(*ip)) } else { None };
-        let plain_addresses = addresses.iter().filter_map(plain).collect();
-        self.underlays.push(Underlay { mac, addresses, plain_mac: plain_mac(mac), plain_addresses });
+        let word = |ip: &IpAddr| if let IpAddr::V4(ip) = ip { Some(ipv4_word(*ip)) } else { None };
+        let v4_words = addresses.iter().filter_map(word).collect();
+        self.underlays.push(Underlay { mac, addresses, mac_word: mac_word(mac), v4_words });
         for port in ports {
             self.by_port[port.index()] = self.underlays.len() as u8;
         }
@@ -217,7 +213,7 @@ impl Termination {
         if socket.is_none() {
             self.sockets.push(Socket { port: of.dst_port, ext, tunnel: port });
             if ext == EncapExt::None {
-                self.plain_sockets.push(plain_port(of.dst_port));
+                self.port_words.push(port_word(of.dst_port));
             }
         }
         Ok(())
@@ -229,22 +225,21 @@ impl Termination {
         self.by_port[port.index()] != 0
     }
 
-    /// What a burst from `port` is compared with; `None` for a port of a bridge without addresses.
+    /// The tables as a burst from `port` needs them; `None` for a port of a bridge without addresses.
     #[inline(always)]
-    pub fn intake(&mut self, port: PortId) -> Option<Intake<'_>> {
+    pub fn view(&mut self, port: PortId) -> Option<TerminationView<'_>> {
         let underlay = self.underlays.get(usize::from(self.by_port[port.index()]).wrapping_sub(1))?;
-        let plain_sockets: &[u16] =
-            if underlay.plain_addresses.is_empty() { &[] } else { &self.plain_sockets };
-        Some(Intake {
-            mac: underlay.plain_mac,
-            address: underlay.plain_addresses.first().copied().unwrap_or(0),
-            socket: plain_sockets.first().map_or(NO_SOCKET, |socket| u32::from(*socket)),
+        let port_words: &[u16] = if underlay.v4_words.is_empty() { &[] } else { &self.port_words };
+        Some(TerminationView {
+            mac: underlay.mac_word,
+            address: underlay.v4_words.first().copied().unwrap_or(0),
+            socket: port_words.first().map_or(NO_SOCKET, |socket| u32::from(*socket)),
             underlay,
-            plain_sockets,
+            port_words,
             sockets: &self.sockets,
             v4: &self.v4,
             v6: &self.v6,
-            memos: &mut self.memos,
+            cache: &mut self.cache,
         })
     }
 }
@@ -254,37 +249,37 @@ const NO_SOCKET: u32 = u32::MAX;
 
 /// The termination tables as one burst from one port needs them.
 #[derive(Debug)]
-pub struct Intake<'a> {
+pub struct TerminationView<'a> {
     mac: u64,
     /// The first address and the first socket: mostly the only ones. With [`NO_SOCKET`], all packets are unusual.
     address: u32,
     socket: u32,
     underlay: &'a Underlay,
-    plain_sockets: &'a [u16],
+    port_words: &'a [u16],
     sockets: &'a [Socket],
     v4: &'a Tunnels<u32>,
     v6: &'a Tunnels<u128>,
-    memos: &'a mut [Set; SETS],
+    cache: &'a mut [Set; SETS],
 }
 
-impl Intake<'_> {
+impl TerminationView<'_> {
     /// Whether a UDP packet goes to one of our VTEP sockets, and to one with which extension.
     #[inline]
     pub fn is_ours(&self, peek: &Peek) -> Option<EncapExt> {
         let socket = self.sockets.iter().find(|socket| socket.port == peek.udp_dst)?;
         let ours = peek.dl_dst == self.underlay.mac
-            && peek.vid.is_none()
+            && peek.vid.is_none_or(|vid| vid == 0)
             && self.underlay.addresses.contains(&peek.dst);
         ours.then_some(socket.ext)
     }
 
-    /// [`Intake::is_ours`] for a packet that was read in one go, and a socket without an extension.
+    /// [`TerminationView::is_ours`] for a packet that was read in one go, and a socket without an extension.
     #[inline(always)]
-    pub fn takes(&self, outer: &PlainOuter) -> bool {
+    pub fn takes(&self, outer: &Vxlan4Outer) -> bool {
         let (address, socket) = ((outer.addresses >> 32) as u32, outer.port_and_vni as u16);
         outer.dl_dst == self.mac
-            && (address == self.address || self.underlay.plain_addresses.contains(&address))
-            && (u32::from(socket) == self.socket || self.plain_sockets.contains(&socket))
+            && (address == self.address || self.underlay.v4_words.contains(&address))
+            && (u32::from(socket) == self.socket || self.port_words.contains(&socket))
     }
 
     /// The vxlan port that takes a packet with this VNI from `remote` to `local`.
@@ -302,61 +297,37 @@ impl Intake<'_> {
         self.v4.find(vni, remote.into(), local.into(), dst_port)
     }
 
-    /// [`Intake::find`] with a memory. Everything that tells tunnels apart is compared, so that no packet gets
-    /// another one's answer.
+    /// [`TerminationView::find`] through the tunnel cache. Everything that tells tunnels apart is compared, so that no
+    /// packet gets another one's answer.
     #[inline(always)]
-    pub fn recall(&mut self, of: &PlainTunnel) -> Option<PortId> {
-        self.memo(of).map(|memo| PortId(memo.tunnel))
-    }
-
-    /// [`Intake::recall`], and the slot of the megaflow that all packets of that tunnel go by, if there is one. `slot`
-    /// says which; its answer is remembered until `epoch`, which is above 0, changes.
-    #[inline(always)]
-    pub fn recall_slot(
-        &mut self,
-        of: &PlainTunnel,
-        epoch: u64,
-        slot: impl FnOnce(PortId) -> Option<u32>,
-    ) -> Option<(PortId, Option<u32>)> {
-        let memo = self.memo(of)?;
-        let port = PortId(memo.tunnel);
-        if memo.epoch != epoch {
-            let Some(slot) = slot(port) else { return Some((port, None)) };
-            (memo.slot, memo.epoch) = (slot, epoch);
-        }
-        Some((port, Some(memo.slot)))
-    }
-
-    /// The memo for a packet; `None` if no port takes it.
-    #[inline(always)]
-    fn memo(&mut self, of: &PlainTunnel) -> Option<&mut Memo> {
+    pub fn find_cached(&mut self, of: &Vxlan4Tunnel) -> Option<PortId> {
         let at = set(of);
-        let [first, second] = &self.memos[at].0;
+        let [first, second] = &self.cache[at].0;
         if first.of == *of && first.tunnel != 0 {
-            return Some(&mut self.memos[at].0[0]);
+            return Some(PortId(first.tunnel));
         }
         if second.of == *of && second.tunnel != 0 {
-            return Some(&mut self.memos[at].0[1]);
+            return Some(PortId(second.tunnel));
         }
-        self.remember(at, of)
+        self.fill(at, of)
     }
 
-    /// Asks the table, and remembers the answer instead of the older of the set's. That nobody takes a packet is not
-    /// remembered: who sends chooses the VNI, and would drive others out.
+    /// Asks the table, and puts the answer in place of the older of the set's. That nobody takes a packet is not
+    /// cached: who sends chooses the VNI, and would drive others out.
     #[cold]
     #[inline(never)]
-    fn remember(&mut self, at: usize, of: &PlainTunnel) -> Option<&mut Memo> {
+    fn fill(&mut self, at: usize, of: &Vxlan4Tunnel) -> Option<PortId> {
         let found = self.find_v4(of.vni(), of.src(), of.dst(), of.udp_dst())?;
-        let set = &mut self.memos[at].0;
+        let set = &mut self.cache[at].0;
         set[1] = set[0];
-        set[0] = Memo { of: *of, tunnel: found.0, slot: 0, epoch: 0 };
-        Some(&mut set[0])
+        set[0] = TunnelCacheEntry { of: *of, tunnel: found.0 };
+        Some(found)
     }
 }
 
-/// The set of the answers for a tunnel.
+/// The set of the tunnel cache for a tunnel.
 #[inline(always)]
-fn set(of: &PlainTunnel) -> usize {
+fn set(of: &Vxlan4Tunnel) -> usize {
     ((of.port_and_vni ^ of.addresses << 8).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 48) as usize % SETS
 }
 
@@ -454,16 +425,16 @@ mod tests {
                     .map(|(.., port)| *port);
                 let socket = accepted.iter().find(|(of, ..)| of.dst_port == dst_port).map(|(_, ext, _)| *ext);
                 let socket = socket.filter(|_| own().contains(&local));
-                let mut intake = termination.intake(PortId(1)).expect("an underlay's port");
-                prop_assert_eq!(intake.find(vni, remote, local, dst_port), expected);
-                prop_assert_eq!(intake.is_ours(&peek(&bytes).expect("UDP")), socket);
-                let Some(outer) = PlainOuter::read(&bytes) else {
+                let mut view = termination.view(PortId(1)).expect("an underlay's port");
+                prop_assert_eq!(view.find(vni, remote, local, dst_port), expected);
+                prop_assert_eq!(view.is_ours(&peek(&bytes).expect("UDP")), socket);
+                let Some(outer) = Vxlan4Outer::read(&bytes) else {
                     prop_assert!(local.is_ipv6());
                     continue;
                 };
-                prop_assert_eq!(intake.takes(&outer), socket == Some(EncapExt::None));
-                prop_assert_eq!(intake.recall(&outer.tunnel()), expected);
-                prop_assert_eq!(intake.recall(&outer.tunnel()), expected, "remembered");
+                prop_assert_eq!(view.takes(&outer), socket == Some(EncapExt::None));
+                prop_assert_eq!(view.find_cached(&outer.tunnel()), expected);
+                prop_assert_eq!(view.find_cached(&outer.tunnel()), expected, "cached");
             }
         }
     }
@@ -474,31 +445,32 @@ mod tests {
         termination.add_underlay(MacAddr::ZERO, vec![IpAddr::V4(0.into())], [PortId(1)]);
         let of = TunnelMatch { vni: Some(7), remote: None, local: None, dst_port: 4789 };
         termination.add_tunnel(of, EncapExt::None, PortId(2)).unwrap();
-        let tunnel = |vni: u32| PlainTunnel {
+        let tunnel = |vni: u32| Vxlan4Tunnel {
             addresses: 0,
-            port_and_vni: u64::from(plain_port(4789)) | u64::from((vni << 8).swap_bytes()) << 32,
+            port_and_vni: u64::from(port_word(4789)) | u64::from((vni << 8).swap_bytes()) << 32,
         };
-        let mut intake = termination.intake(PortId(1)).unwrap();
-        assert_eq!(intake.recall(&tunnel(7)), Some(PortId(2)));
+        let mut view = termination.view(PortId(1)).unwrap();
+        assert_eq!(view.find_cached(&tunnel(7)), Some(PortId(2)));
         for vni in (0..20_000).filter(|vni| *vni != 7) {
-            assert_eq!(intake.recall(&tunnel(vni)), None);
+            assert_eq!(view.find_cached(&tunnel(vni)), None);
         }
-        let left = termination.memos.iter().flat_map(|set| set.0).filter(|memo| memo.of == tunnel(7)).count();
+        let left =
+            termination.cache.iter().flat_map(|set| set.0).filter(|entry| entry.of == tunnel(7)).count();
         assert_eq!(left, 1);
     }
 
     #[test]
-    fn an_underlay_without_ipv4_addresses_or_sockets_takes_no_plain_packet() {
+    fn an_underlay_without_ipv4_addresses_or_sockets_takes_no_packet_by_the_fast_path() {
         let zero = IpAddr::V4(0.into());
         let outer =
-            |port| PlainOuter::read(&packet(0, zero, zero, port).unwrap()).expect("an ordinary packet");
+            |port| Vxlan4Outer::read(&packet(0, zero, zero, port).unwrap()).expect("an ordinary packet");
         let mut termination = Termination::default();
         termination.add_underlay(MacAddr::ZERO, vec![zero], [PortId(1)]);
-        assert!(!termination.intake(PortId(1)).unwrap().takes(&outer(0)), "no socket");
+        assert!(!termination.view(PortId(1)).unwrap().takes(&outer(0)), "no socket");
         let mut termination = Termination::default();
         termination.add_underlay(MacAddr::ZERO, vec![ipv6(1)], [PortId(1)]);
         let of = TunnelMatch { vni: None, remote: None, local: None, dst_port: 4789 };
         termination.add_tunnel(of, EncapExt::None, PortId(2)).unwrap();
-        assert!(!termination.intake(PortId(1)).unwrap().takes(&outer(4789)), "no IPv4 address");
+        assert!(!termination.view(PortId(1)).unwrap().takes(&outer(4789)), "no IPv4 address");
     }
 }

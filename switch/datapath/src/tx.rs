@@ -11,7 +11,7 @@ use std::sync::Arc;
 /// Packets staged for a port before they go out ahead of the end of the loop.
 pub const TX_BURST: usize = 32;
 /// Packets of other workers taken for a TX queue a loop.
-const HANDOVER_BURST: usize = 32;
+const HANDOFF_BURST: usize = 32;
 /// Bytes of an Ethernet header.
 const ETHERNET: u32 = 14;
 /// Bytes of an 802.1Q tag.
@@ -39,12 +39,34 @@ pub struct PortTx {
     staged_bytes: u64,
     /// Bytes of the longest untagged frame.
     max_len: u32,
+    /// Whether the device takes packets of several segments.
+    multi_segs: bool,
 }
 
 impl PortTx {
     /// Nothing staged; frames with more than `mtu` bytes behind Ethernet header and tag are refused.
     pub fn new(path: TxPath, mtu: u16) -> PortTx {
-        PortTx { path, staged: Burst::new(), staged_bytes: 0, max_len: u32::from(mtu) + ETHERNET }
+        PortTx {
+            path,
+            staged: Burst::new(),
+            staged_bytes: 0,
+            max_len: u32::from(mtu) + ETHERNET,
+            multi_segs: false,
+        }
+    }
+
+    /// Says whether the device takes packets of several segments (`RTE_ETH_TX_OFFLOAD_MULTI_SEGS`); without it they are
+    /// put into one segment first.
+    #[must_use]
+    pub fn with_multi_segs(mut self, multi_segs: bool) -> PortTx {
+        self.multi_segs = multi_segs;
+        self
+    }
+
+    /// Whether packets of a burst can be staged without a look at their segments.
+    #[inline(always)]
+    fn takes(&self, linear: bool) -> bool {
+        linear || self.multi_segs
     }
 
     /// Whether the frame is longer than the MTU allows. One 802.1Q tag does not count.
@@ -94,7 +116,7 @@ impl PortTx {
                         refused += 1;
                     }
                 }
-                counters.handed_out.add(offered - refused);
+                counters.tx_handoff_sent.add(offered - refused);
                 if refused > 0 {
                     counts.tx_dropped.add(refused);
                     counters.count_drop(port, DropReason::HandoverFull, refused);
@@ -171,7 +193,7 @@ impl TxStage {
     /// Sends what is staged for a port and gives its way out back.
     pub fn remove(&mut self, port: PortId, counters: &WorkerCounters) -> Option<PortTx> {
         let mut tx = self.ports[port.index()].take()?;
-        while take_over(&mut tx, port, counters) {}
+        while take_handed_off(&mut tx, port, counters) {}
         tx.flush(port, counters);
         self.dirty.retain(|p| *p != port);
         self.shared.retain(|p| *p != port);
@@ -185,10 +207,10 @@ impl TxStage {
         }
     }
 
-    /// Stages a packet for a port; false when it was freed and counted instead.
+    /// Stages a packet from `in_port` for a port; false when it was freed and counted instead.
     #[inline(always)]
-    pub fn stage(&mut self, port: PortId, mbuf: Mbuf, counters: &WorkerCounters) -> bool {
-        self.to(port, counters).stage(mbuf)
+    pub fn stage(&mut self, port: PortId, mbuf: Mbuf, in_port: PortId, counters: &WorkerCounters) -> bool {
+        self.to(port, counters).stage(mbuf, in_port)
     }
 
     /// The way to stage several packets for a port.
@@ -219,7 +241,7 @@ impl TxStage {
         for &port in &self.shared {
             if let Some(tx) = &mut self.ports[port.index()] {
                 let was_empty = tx.staged.is_empty();
-                if take_over(tx, port, counters) {
+                if take_handed_off(tx, port, counters) {
                     any = true;
                     if was_empty {
                         self.dirty.push(port);
@@ -239,17 +261,20 @@ pub struct Out<'a> {
 }
 
 impl Out<'_> {
-    /// Whether so many packets, the longest of `longest` bytes, can be staged without a closer look.
+    /// Whether so many packets, the longest of `longest` bytes, all of one segment if `linear`, can be staged without a
+    /// closer look.
     #[inline(always)]
-    pub fn has_room(&self, packets: usize, longest: u32) -> bool {
-        self.tx.as_ref().is_some_and(|tx| longest <= tx.max_len && tx.staged.len() + packets <= TX_BURST)
+    pub fn has_room(&self, packets: usize, longest: u32, linear: bool) -> bool {
+        self.tx.as_ref().is_some_and(|tx| {
+            longest <= tx.max_len && tx.takes(linear) && tx.staged.len() + packets <= TX_BURST
+        })
     }
 
     /// The same, but sends what is staged if it is in the way.
     #[inline(always)]
-    pub fn make_room(&mut self, packets: usize, longest: u32) -> bool {
+    pub fn make_room(&mut self, packets: usize, longest: u32, linear: bool) -> bool {
         match &mut self.tx {
-            Some(tx) if longest <= tx.max_len => {
+            Some(tx) if longest <= tx.max_len && tx.takes(linear) => {
                 if tx.staged.len() + packets > TX_BURST {
                     tx.flush(self.port, self.counters);
                 }
@@ -268,35 +293,43 @@ impl Out<'_> {
         }
     }
 
-    /// Stages a packet; one that is too long or whose port is gone is freed and counted, and the answer false.
+    /// Stages a packet from `in_port`; one that is too long, in too many pieces or whose port is gone is freed and counted,
+    /// and the answer false.
     #[inline(always)]
-    pub fn stage(&mut self, mbuf: Mbuf) -> bool {
-        match &mut self.tx {
-            Some(tx) if !tx.too_long(&mbuf) => {
+    pub fn stage(&mut self, mut mbuf: Mbuf, in_port: PortId) -> bool {
+        let reason = match &mut self.tx {
+            Some(tx) if tx.too_long(&mbuf) => DropReason::MtuExceeded,
+            Some(tx) if tx.takes(mbuf.segment_count() == 1) || mbuf.linearize().is_ok() => {
                 tx.push(self.port, mbuf, self.counters);
                 return true;
             }
-            Some(_) => {
-                self.counters.port(self.port).tx_dropped.add(1);
-                self.counters.count_drop(self.port, DropReason::MtuExceeded, 1);
-            }
-            None => self.counters.count_drop(self.port, DropReason::PortGone, 1),
-        }
+            Some(_) => DropReason::Segments,
+            None => DropReason::PortGone,
+        };
+        self.refuse(reason, in_port);
         false
+    }
+
+    #[cold]
+    fn refuse(&self, reason: DropReason, in_port: PortId) {
+        if reason != DropReason::PortGone {
+            self.counters.port(self.port).tx_dropped.add(1);
+        }
+        self.counters.count_drop(in_port, reason, 1);
     }
 }
 
 /// Stages packets that other workers handed over; says whether there were any.
-fn take_over(tx: &mut PortTx, port: PortId, counters: &WorkerCounters) -> bool {
+fn take_handed_off(tx: &mut PortTx, port: PortId, counters: &WorkerCounters) -> bool {
     let TxPath::Queue { from_others: Some(queue), .. } = &tx.path else { return false };
     let queue = Arc::clone(queue);
     let mut taken = 0;
-    while taken < HANDOVER_BURST
+    while taken < HANDOFF_BURST
         && let Some(mbuf) = queue.pop()
     {
         tx.push(port, mbuf, counters);
         taken += 1;
     }
-    counters.handed_in.add(taken as u64);
+    counters.tx_handoff_received.add(taken as u64);
     taken > 0
 }

@@ -65,6 +65,7 @@ impl SlowPath {
             Op::Punt(PuntReason::CaptureTx(port)) => {
                 format!("userspace(capture(tx {}))", self.port_name(*port))
             }
+            Op::Terminate(port) => format!("tnl_pop({})", self.port_name(*port)),
             Op::Drop(reason) => format!("drop({})", reason.name()),
             Op::Meter(id) => format!("meter({})", id.0),
             Op::Clone(ops) => format!("clone({})", self.describe_ops(ops)),

@@ -224,7 +224,7 @@ impl SlowPath {
         let Some(program) = self.acquire(&translate(&self.state, &key).program) else { return };
         let mut buffer = PacketBuffer::new();
         buffer.in_port = in_port;
-        if buffer.set(frame) {
+        if buffer.set([frame]) {
             self.workers[0].send(Command::PacketOut(buffer, program));
         }
         self.programs.release(program);

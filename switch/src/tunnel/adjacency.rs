@@ -3,7 +3,7 @@
 
 use super::next_hop::{Idle, ProgramUse};
 use datapath::MAX_ADJACENCIES;
-use datapath::adjacency::{Adjacency, Inherit, Reach};
+use datapath::adjacency::{Adjacency, Egress, Inherit, Reach};
 use flow::drop::DropReason;
 use flow::program::{AdjacencyId, BridgeId, Op, PortId, Select};
 use rustc_hash::FxHashMap;
@@ -46,7 +46,7 @@ impl AdjacencySpec {
         let reach = match &self.reach {
             ReachSpec::Ready(header, egress) => {
                 let template = EncapTemplate::new(header);
-                Reach::Ready { fixed: template.fixed_v4(), template, egress: egress.clone() }
+                Reach::Ready { fixed: template.fixed_v4(), template, egress: Egress::Ops(egress.clone()) }
             }
             ReachSpec::Resolving(..) => Reach::Resolving,
             ReachSpec::Unreachable(reason) => Reach::Unreachable(*reason),

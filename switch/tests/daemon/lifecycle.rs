@@ -102,8 +102,12 @@ fn two_workers_share_a_tx_queue_and_keep_each_flow_in_order() {
     let handed = |way: &str| -> Vec<u64> {
         lcores.as_array().unwrap().iter().map(|lcore| lcore[way].as_u64().unwrap()).collect()
     };
-    assert_eq!(handed("handed_out"), [0, u64::from(FRAMES)], "the second worker has no queue of its own");
-    assert_eq!(handed("handed_in"), [u64::from(FRAMES), 0]);
+    assert_eq!(
+        handed("tx_handoff_sent"),
+        [0, u64::from(FRAMES)],
+        "the second worker has no queue of its own"
+    );
+    assert_eq!(handed("tx_handoff_received"), [u64::from(FRAMES), 0]);
     let dir = daemon.stop();
     let sent = read_pcap(&dir.path().join("out.pcap"));
     for queue in 0..2u8 {

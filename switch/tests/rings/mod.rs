@@ -71,8 +71,8 @@ impl Net {
         Net::with_slots(toml, early, 4096)
     }
 
-    /// A switch whose packets all go the long way.
-    pub fn without_shortcuts(toml: &str) -> Net {
+    /// A switch whose stages take their general paths only.
+    pub fn with_general_paths(toml: &str) -> Net {
         Net::with(toml, &[], 4096, false)
     }
 
@@ -81,7 +81,7 @@ impl Net {
         Net::with(toml, early, slots, true)
     }
 
-    fn with(toml: &str, early: &[(&str, Vec<u8>)], slots: usize, shortcuts: bool) -> Net {
+    fn with(toml: &str, early: &[(&str, Vec<u8>)], slots: usize, fast_paths: bool) -> Net {
         let guard = turn();
         eal();
         static NUMBER: AtomicU32 = AtomicU32::new(0);
@@ -93,7 +93,8 @@ impl Net {
         let slab = Arc::new(Slab::new(slots));
         let link = Link::new(1024);
         let counters = Arc::new(WorkerCounters::default());
-        let worker_config = WorkerConfig { cache_entries: 4096, hold: 2048, programs: slots, shortcuts };
+        let worker_config =
+            WorkerConfig { cache_entries: 4096, hold: 2048, programs: slots, hash_seed: 1, fast_paths };
         let meters = Arc::<Meters>::default();
         let worker = Worker::new(
             &worker_config,
@@ -146,7 +147,7 @@ impl Net {
                 (settings.rx_queues, settings.tx_queues) = (1, 1);
                 let (handle, rx, mut tx) = device.configure_and_start(&settings).expect("start");
                 let path = TxPath::Queue { queue: tx.remove(0), from_others: None };
-                let tx = PortTx::new(path, port.mtu.unwrap_or(1500));
+                let tx = PortTx::new(path, port.mtu.unwrap_or(1500)).with_multi_segs(true);
                 self.slow
                     .add_device(id, port, vec![WorkerQueues { rx, tx, hands_over: false }])
                     .expect("device");
@@ -213,6 +214,22 @@ impl Net {
         self.ends[port].to_switch.enqueue(mbuf).unwrap_or_else(|_| panic!("ring of {port} is full"));
     }
 
+    /// Puts a frame into a port in several segments, which begin at these offsets.
+    pub fn put_chain(&mut self, port: &str, frame: &[u8], cuts: &[usize]) {
+        let mut start = 0;
+        let mut pieces = Vec::new();
+        for end in cuts.iter().copied().chain([frame.len()]) {
+            pieces.push(self.pool.alloc_with(&frame[start..end]).expect("mbuf"));
+            start = end;
+        }
+        let mut pieces = pieces.into_iter();
+        let mut chain = pieces.next().expect("a first piece");
+        for piece in pieces {
+            chain.chain(piece).expect("pieces of a packet");
+        }
+        self.ends[port].to_switch.enqueue(chain).unwrap_or_else(|_| panic!("ring of {port} is full"));
+    }
+
     /// Lets the switch run until nothing happens any more.
     pub fn run(&mut self) {
         let mut quiet = 0;
@@ -227,7 +244,7 @@ impl Net {
 
     /// Takes the next frame that left by a port.
     pub fn take(&mut self, port: &str) -> Option<Vec<u8>> {
-        self.ends[port].from_switch.dequeue().map(|mbuf| mbuf.data().to_vec())
+        self.ends[port].from_switch.dequeue().map(|mbuf| mbuf.segments().collect::<Vec<_>>().concat())
     }
 
     /// Takes all frames that left by a port.

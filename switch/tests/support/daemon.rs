@@ -167,8 +167,8 @@ impl Daemon {
         for _ in 0..100 {
             last = self.workers();
             let even = last.iter().all(|row| {
-                sum(row, &["rx_packets", "injected", "copied", "handed_in"])
-                    == sum(row, &["tx_packets", "dropped", "punted", "handed_out", "held"])
+                sum(row, &["rx_packets", "injected", "copied", "tx_handoff_received"])
+                    == sum(row, &["tx_packets", "dropped", "punted", "tx_handoff_sent", "held"])
             });
             if even {
                 return;
@@ -176,7 +176,7 @@ impl Daemon {
             std::thread::sleep(Duration::from_millis(30));
         }
         panic!(
-            "rx_packets + injected + copied + handed_in != tx_packets + dropped + punted + handed_out + held: {last:#?}"
+            "rx_packets + injected + copied + tx_handoff_received != tx_packets + dropped + punted + tx_handoff_sent + held: {last:#?}"
         );
     }
 

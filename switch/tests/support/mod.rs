@@ -27,7 +27,8 @@ pub fn vxctl() -> &'static Path {
     VXCTL.get_or_init(|| {
         let daemon = Path::new(env!("CARGO_BIN_EXE_vxswitch"));
         let mut build = Command::new(env!("CARGO"));
-        build.args(["build", "--quiet", "--package", "vxctl"]);
+        // Of the whole workspace, so that dependencies have the features that they have in its other builds.
+        build.args(["build", "--quiet", "--workspace", "--bin", "vxctl"]);
         if daemon.parent().is_some_and(|folder| folder.ends_with("release")) {
             build.arg("--release");
         }

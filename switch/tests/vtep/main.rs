@@ -83,7 +83,7 @@ fn run_program(net: &mut Net, port: &str, frame: &[u8], program: &Program) -> Ve
     let id = ProgramId(4095);
     let mut buffer = PacketBuffer::new();
     buffer.in_port = net.port(port);
-    assert!(buffer.set(frame));
+    assert!(buffer.set([frame]));
     net.slow.workers[0].send(Command::DefineProgram(id, Box::new(program.clone())));
     net.slow.workers[0].send(Command::PacketOut(buffer, id));
     net.run();

@@ -253,11 +253,11 @@ pub fn lcore(row: &LcoreRow) -> String {
         ("packets", format!("rx {}, tx {}, dropped {}", row.rx_packets, row.tx_packets, row.dropped)),
         ("cache hits", share(row.cache_hits)),
         ("megaflow hits", share(row.megaflow_hits)),
-        ("hits without a key", share(row.keyless_hits)),
+        ("no-key hits", share(row.no_key_hits)),
         ("misses", share(row.misses)),
         ("upcalls", row.upcalls.to_string()),
         ("held", row.held.to_string()),
-        ("handed over", format!("out {}, in {}", row.handed_out, row.handed_in)),
+        ("handed over", format!("out {}, in {}", row.tx_handoff_sent, row.tx_handoff_received)),
         ("megaflows", format!("{} with {} masks", row.megaflows, row.masks)),
         (
             "bytes",

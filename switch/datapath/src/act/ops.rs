@@ -1,13 +1,17 @@
-//! Stage 4 for programs of several ops: sends act on copies, edits on the packet for what comes behind them.
+//! Programs of several ops, packet by packet: sends act on copies, edits on the packet for what comes behind them.
 
-use crate::Path;
-use crate::adjacency::Reach;
-use crate::key::PacketInfo;
-use crate::programs::Compiled;
+use super::header::Next;
+use crate::adjacency::{Egress, Reach};
+use crate::batch::{Known, PacketInfo};
+use crate::parse::inner;
+use crate::pipeline::{MAX_DEPTH, Pipeline, Reentry};
+use crate::programs::{Compiled, Encap};
 use flow::drop::DropReason;
-use flow::hash::flow_hash;
-use flow::program::{AdjacencyId, Op, PortId, ProgramId, Select};
+use flow::program::{AdjacencyId, Op, Policy, PortId, Program, ProgramId, Select};
 use rte::Mbuf;
+use rte::burst::Drain;
+use std::ops::Range;
+use wire::ecn::set_ecn;
 use wire::key::FlowKey;
 use wire::proto::{IP_UDP, UDP_LEN, VLAN_LEN};
 use wire::rewrite::{self, Headers};
@@ -33,40 +37,145 @@ impl Packet {
     }
 }
 
-impl Path {
-    /// Runs a program of several ops. The packet has lost its outer headers already.
+impl Pipeline {
+    /// Packets whose program is of several ops.
     #[inline(never)]
-    pub(super) fn run_ops(&mut self, id: ProgramId, mbuf: Mbuf, key: &FlowKey, info: &PacketInfo) {
+    pub(super) fn ops_run(
+        &mut self,
+        id: ProgramId,
+        mut mbufs: Drain<'_>,
+        range: Range<usize>,
+        known: &mut Known,
+    ) -> usize {
         // Out of its place while it runs, because running one needs all of `self`; nothing looks there meanwhile.
-        let Some(program) = self.programs.take(id.0) else {
+        let program = self.programs.take(id.0);
+        self.run_each(&mut mbufs, range.clone(), known, |pipeline, mbuf, key, info| match &program {
+            Some(Compiled::Ops(program)) => pipeline.start_ops(program, mbuf, key, info),
+            _ => pipeline.free(key, DropReason::Internal, mbuf),
+        });
+        if let Some(program) = program {
+            self.programs.put_back(id.0, program);
+        }
+        self.end_run(&mbufs, range, known)
+    }
+
+    /// Gives each packet of a run, without its outer headers, and its whole key to `act`.
+    pub(super) fn run_each(
+        &mut self,
+        mbufs: &mut Drain<'_>,
+        range: Range<usize>,
+        known: &mut Known,
+        mut act: impl FnMut(&mut Pipeline, Mbuf, &FlowKey, &PacketInfo),
+    ) {
+        for (at, mut mbuf) in range.zip(mbufs) {
+            let in_port = known.in_port(at);
+            let trailing = known.outer(at).trailing;
+            let made = inner::key_of(&mbuf, at, known, &self.counters);
+            match made.and_then(|(key, info)| strip_one(&mut mbuf, trailing, key, info).map(|()| (key, info)))
+            {
+                Ok((key, info)) => act(self, mbuf, key, info),
+                Err(reason) => {
+                    self.counters.count_drop(in_port, reason, 1);
+                    drop(mbuf);
+                }
+            }
+        }
+    }
+
+    /// Runs the program of one packet that has waited, or that the slow path made.
+    pub(crate) fn run(&mut self, program: ProgramId, mut mbuf: Mbuf, key: &FlowKey, info: &PacketInfo) {
+        let Some(compiled) = self.programs.get(program.0) else {
             return self.free(key, DropReason::PortGone, mbuf);
         };
-        if let Compiled::Ops(program) = &program {
-            let packet = Packet { key: *key, info: PacketInfo { strip: 0, ..*info } };
-            self.ops(&program.ops, program.drop, mbuf, packet);
+        if let Compiled::Drop(reason) = *compiled {
+            return self.free(key, reason, mbuf);
         }
-        self.programs.put_back(id.0, program);
+        if let Err(reason) = strip_one(&mut mbuf, 0, key, info) {
+            return self.free(key, reason, mbuf);
+        }
+        match *compiled {
+            Compiled::Output(port) => {
+                let _ = self.tx.stage(port, mbuf, PortId(key.in_port as u16), &self.counters);
+            }
+            Compiled::Encap(Encap { adjacency, vni }) => {
+                self.encap((adjacency, vni, Policy::default()), mbuf, key, info);
+            }
+            Compiled::Terminate(port) => self.reenter(Reentry::Terminate(port), mbuf, key),
+            Compiled::Drop(_) => {}
+            Compiled::Ops(_) => {
+                let compiled = self.programs.take(program.0);
+                if let Some(Compiled::Ops(ops)) = &compiled {
+                    self.start_ops(ops, mbuf, key, info);
+                }
+                if let Some(compiled) = compiled {
+                    self.programs.put_back(program.0, compiled);
+                }
+            }
+        }
+    }
+
+    /// Runs a program of several ops. The packet has lost its outer headers already.
+    fn start_ops(&mut self, program: &Program, mbuf: Mbuf, key: &FlowKey, info: &PacketInfo) {
+        let packet = Packet { key: *key, info: PacketInfo { strip: 0, set_ecn: false, ..*info } };
+        self.ops(&program.ops, program.drop, mbuf, packet);
+    }
+
+    /// Encapsulates one packet and sends it through the underlay bridge; what cannot go yet is held.
+    pub(crate) fn encap(
+        &mut self,
+        (id, vni, policy): (AdjacencyId, u32, Policy),
+        mbuf: Mbuf,
+        key: &FlowKey,
+        info: &PacketInfo,
+    ) {
+        let inner_len = u64::from(mbuf.len());
+        let in_port = PortId(key.in_port as u16);
+        let Some((mbuf, next)) = self.push_header(id, (vni, policy), mbuf, key, info) else { return };
+        let tunnel = self.adjacencies.get(id).map_or(PortId(0), |adjacency| adjacency.tunnel);
+        let sent = match next {
+            Next::Output(port) => self.tx.stage(port, mbuf, in_port, &self.counters),
+            Next::Ops => {
+                self.underlay_ops(id, mbuf, key);
+                true
+            }
+            Next::Lookup(port) => {
+                self.reenter(Reentry::FromLocal(port), mbuf, key);
+                true
+            }
+        };
+        let counters = self.counters.port(tunnel);
+        if sent {
+            counters.tx.add(1, inner_len);
+        } else {
+            counters.tx_dropped.add(1);
+        }
     }
 
     /// Sends an encapsulated packet through an underlay bridge that does more with it than to output it.
     #[inline(never)]
-    pub(super) fn underlay_ops(&mut self, id: AdjacencyId, mbuf: Mbuf, key: &FlowKey) {
+    fn underlay_ops(&mut self, id: AdjacencyId, mbuf: Mbuf, key: &FlowKey) {
+        if self.depth >= MAX_DEPTH {
+            return self.free(key, DropReason::RecursionLimit, mbuf);
+        }
         let reach = self.adjacencies.get_mut(id).map(|a| &mut a.reach);
-        let Some(Reach::Ready { template, egress, .. }) = reach else {
-            return self.free(key, DropReason::PortGone, mbuf);
+        let Some(Reach::Ready { template, egress: Egress::Ops(ops), .. }) = reach else {
+            return self.free(key, DropReason::Internal, mbuf);
         };
         // The outer headers, as ops that change them find them; what chooses a bucket is still the inner flow.
         let l4 = (template.header_len() - UDP_LEN - VXLAN_LEN) as u16;
         let l3 = (template.header_len() - template.ip_overhead()) as u16;
         let info = PacketInfo { l3, l4, len: mbuf.len(), ..PacketInfo::default() };
         let packet = Packet { key: FlowKey { nw_proto: IP_UDP, ..*key }, info };
-        // Out of their place while they run, as programs are. No op among them encapsulates.
-        let ops = std::mem::take(egress);
+        // Out of their place while they run, as programs are: an underlay that leads back to its own tunnel finds none,
+        // and the packet ends there.
+        let ops = std::mem::take(ops);
+        self.depth += 1;
         self.ops(&ops, DropReason::NoFloodPort, mbuf, packet);
+        self.depth -= 1;
         if let Some(adjacency) = self.adjacencies.get_mut(id)
-            && let Reach::Ready { egress, .. } = &mut adjacency.reach
+            && let Reach::Ready { egress: Egress::Ops(place), .. } = &mut adjacency.reach
         {
-            *egress = ops;
+            *place = ops;
         }
     }
 
@@ -75,7 +184,7 @@ impl Path {
         let Some((last, before)) = ops.split_last() else { return self.free(&packet.key, drop, mbuf) };
         for op in before {
             match op {
-                Op::Output(_) | Op::Encap { .. } | Op::Clone(_) | Op::Select(_) => {
+                Op::Output(_) | Op::Encap { .. } | Op::Terminate(_) | Op::Clone(_) | Op::Select(_) => {
                     // A copy that could not be made counts as made and dropped, so that the sums hold.
                     self.counters.copied.add(1);
                     match mbuf.copy_to(&self.pool) {
@@ -105,18 +214,19 @@ impl Path {
     fn last_op(&mut self, op: &Op, mbuf: Mbuf, packet: Packet) {
         match op {
             Op::Output(port) => {
-                let _ = self.tx.stage(*port, mbuf, &self.counters);
+                let _ = self.tx.stage(*port, mbuf, port_of(&packet), &self.counters);
             }
             Op::Encap { adjacency, vni, policy } => {
-                self.encap(*adjacency, *vni, *policy, mbuf, &packet.key, &packet.info);
+                self.encap((*adjacency, *vni, *policy), mbuf, &packet.key, &packet.info);
             }
             Op::Punt(reason) => {
                 self.punt(*reason, &mbuf, &packet.key);
                 self.counters.punted.add(1);
                 drop(mbuf);
             }
+            Op::Terminate(port) => self.reenter(Reentry::Terminate(*port), mbuf, &packet.key),
             Op::Clone(ops) => self.ops(ops, DropReason::Rule, mbuf, packet),
-            Op::Select(select) => match bucket(select, &packet.key) {
+            Op::Select(select) => match bucket(select, self.hasher.flow_hash(&packet.key)) {
                 Some(ops) => self.ops(ops, DropReason::NoBucket, mbuf, packet),
                 None => self.free(&packet.key, DropReason::NoBucket, mbuf),
             },
@@ -132,9 +242,9 @@ fn port_of(packet: &Packet) -> PortId {
 }
 
 /// The ops of the bucket that the flow's hash falls to.
-fn bucket<'s>(select: &'s Select, key: &FlowKey) -> Option<&'s [Op]> {
+fn bucket(select: &Select, flow_hash: u32) -> Option<&[Op]> {
     // The low bits: the high ones are the source port of tunnel packets.
-    let slot = select.slots[flow_hash(key) as usize % Select::SLOTS];
+    let slot = select.slots[flow_hash as usize % Select::SLOTS];
     select.buckets.get(usize::from(slot)).map(|ops| &**ops)
 }
 
@@ -209,6 +319,7 @@ fn apply(op: &Op, mbuf: &mut Mbuf, packet: &mut Packet) -> bool {
         | Op::Encap { .. }
         | Op::Punt(_)
         | Op::Meter(_)
+        | Op::Terminate(_)
         | Op::Drop(_)
         | Op::Clone(_)
         | Op::Select(_) => {}
@@ -218,3 +329,18 @@ fn apply(op: &Op, mbuf: &mut Mbuf, packet: &mut Packet) -> bool {
 
 /// The bit of a TCI that keys use for "has a tag" and that is never sent.
 const CFI: u16 = 0x1000;
+
+/// Takes the outer headers off one packet, and what was behind the inner frame; carries the ECN field over (RFC 6040).
+fn strip_one(mbuf: &mut Mbuf, trailing: u16, key: &FlowKey, info: &PacketInfo) -> Result<(), DropReason> {
+    if info.strip == 0 {
+        return Ok(());
+    }
+    let trimmed = trailing == 0 || mbuf.trim(trailing.into());
+    if !(trimmed && mbuf.adj(info.strip.into())) {
+        return Err(DropReason::VxlanInnerTruncated);
+    }
+    if info.set_ecn {
+        set_ecn(mbuf.data_mut(), info.l3.into(), key.nw_tos);
+    }
+    Ok(())
+}

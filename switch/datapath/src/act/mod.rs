@@ -1,0 +1,177 @@
+//! Stage 4, **act**: the program of each packet's megaflow runs on it. At the end of a program the packet is staged for a
+//! port, held, goes through the stages again, or is freed under a reason; there is no fifth way.
+//!
+//! One loop over runs of packets of one program. A run works on its own packets: what it should leave behind is freed and
+//! counted, never sent by the run behind it.
+
+mod encap;
+mod header;
+mod ops;
+
+use crate::batch::{Batch, Known, Packets, numbers};
+use crate::pipeline::{Pipeline, Reentry};
+use crate::programs::Compiled;
+use flow::drop::DropReason;
+use flow::program::{PortId, ProgramId};
+use rte::Mbuf;
+use rte::burst::Drain;
+use std::ops::Range;
+use wire::ecn::set_ecn;
+
+/// Packets of a run from which on it is staged as a whole.
+const FEW: usize = 4;
+
+impl Pipeline {
+    /// Runs the programs of a batch, whose packets all have a megaflow.
+    #[inline]
+    pub(crate) fn act(&mut self, batch: &mut Batch) {
+        let Batch { mbufs, known } = batch;
+        let count = mbufs.len();
+        let mut one_program = known.one_hit;
+        if known.one_hit {
+            self.lookup.table.account(known.hits[0], count as u64, known.bytes);
+        } else {
+            self.lookup.table.account_burst(&known.hits[..count], &known.lens[..count]);
+            one_program = self.prefetch_headers(&known.programs[..count]);
+        }
+        let mut mbufs = mbufs.drain();
+        let mut at = 0;
+        while at < count {
+            let program = known.programs[at];
+            let rest = &known.programs[at..count];
+            let same = if one_program { count } else { rest.iter().take_while(|p| **p == program).count() };
+            let range = at..at + same;
+            at = match self.programs.get(program) {
+                Some(&Compiled::Output(port)) => self.output_run(port, mbufs.front(same), range, known),
+                Some(&Compiled::Encap(encap)) => self.encap_run((program, encap), &mut mbufs, range, known),
+                Some(&Compiled::Terminate(port)) => {
+                    self.reenter_run(Reentry::Terminate(port), mbufs.front(same), range, known)
+                }
+                Some(&Compiled::Drop(reason)) => self.drop_run(reason, mbufs.front(same), range, known),
+                Some(Compiled::Ops(_)) => self.ops_run(ProgramId(program), mbufs.front(same), range, known),
+                None => {
+                    debug_assert!(false, "megaflows name programs that are defined");
+                    self.drop_run(DropReason::Internal, mbufs.front(same), range, known)
+                }
+            };
+        }
+    }
+
+    /// Packets that all go out of one port as they are. Like every run, says where the next one begins.
+    #[inline(always)]
+    fn output_run(
+        &mut self,
+        port: PortId,
+        mut mbufs: Drain<'_>,
+        range: Range<usize>,
+        known: &Known,
+    ) -> usize {
+        let failed = if known.encapsulated { strip(mbufs.rest_mut(), range.clone(), known) } else { 0 };
+        let count = mbufs.len();
+        let mut out = self.tx.to(port, &self.counters);
+        if failed == 0 && count >= FEW && out.has_room(count, known.longest(range.clone()), known.linear) {
+            out.stage_next(&mut mbufs, count, known.bytes(range.clone(), known.one_hit));
+        } else {
+            for (at, mbuf) in range.clone().zip(mbufs.by_ref()) {
+                if failed & 1 << at == 0 {
+                    let _ = out.stage(mbuf, known.in_port(at));
+                } else {
+                    self.counters.count_drop(known.in_port(at), DropReason::VxlanInnerTruncated, 1);
+                }
+            }
+        }
+        self.end_run(&mbufs, range, known)
+    }
+
+    /// Packets that all go through the stages again.
+    fn reenter_run(
+        &mut self,
+        entry: Reentry,
+        mut mbufs: Drain<'_>,
+        range: Range<usize>,
+        known: &mut Known,
+    ) -> usize {
+        let failed = if known.encapsulated { strip(mbufs.rest_mut(), range.clone(), known) } else { 0 };
+        for (at, mbuf) in range.clone().zip(mbufs.by_ref()) {
+            let key = wire::key::FlowKey { in_port: known.in_port(at).0.into(), ..wire::key::FlowKey::ZERO };
+            if failed & 1 << at == 0 {
+                self.reenter(entry, mbuf, &key);
+            } else {
+                self.free(&key, DropReason::VxlanInnerTruncated, mbuf);
+            }
+        }
+        self.end_run(&mbufs, range, known)
+    }
+
+    /// Packets that all go nowhere.
+    fn drop_run(
+        &mut self,
+        reason: DropReason,
+        mut mbufs: Drain<'_>,
+        range: Range<usize>,
+        known: &Known,
+    ) -> usize {
+        for (at, mbuf) in range.clone().zip(mbufs.by_ref()) {
+            self.counters.count_drop(known.in_port(at), reason, 1);
+            drop(mbuf);
+        }
+        self.end_run(&mbufs, range, known)
+    }
+
+    /// What a run has left of its packets, which is none if all is well, is freed by its [`Drain`]; here it is counted.
+    #[inline(always)]
+    fn end_run(&self, left: &Drain<'_>, range: Range<usize>, known: &Known) -> usize {
+        if left.len() > 0 {
+            self.left_behind(left.len(), range.clone(), known);
+        }
+        range.end
+    }
+
+    #[cold]
+    fn left_behind(&self, left: usize, range: Range<usize>, known: &Known) {
+        debug_assert!(false, "{left} packets were left behind by a run of {}", range.len());
+        for at in range.rev().take(left) {
+            self.counters.count_drop(known.in_port(at), DropReason::Internal, 1);
+        }
+    }
+
+    /// Asks for what the programs of a burst will read, when they are several; says whether they are one.
+    #[inline(always)]
+    fn prefetch_headers(&self, programs: &[u32]) -> bool {
+        let first = programs.first().copied().unwrap_or(0);
+        if programs.iter().fold(0, |different, program| different | program ^ first) == 0 {
+            return true;
+        }
+        for program in programs {
+            self.programs.prefetch(*program);
+        }
+        false
+    }
+}
+
+/// Takes the outer headers off the packets of a run, and carries their ECN field over (RFC 6040). Gives those that were
+/// too short, which parse does not let through.
+#[inline(always)]
+fn strip(mbufs: &mut [Mbuf], range: Range<usize>, known: &Known) -> Packets {
+    let mut failed = 0;
+    for (at, (mbuf, outer)) in range.clone().zip(mbufs.iter_mut().zip(&known.outers[range.clone()])) {
+        let trimmed = outer.trailing == 0 || mbuf.trim(outer.trailing.into());
+        if !(trimmed && mbuf.adj(outer.strip.into())) {
+            failed |= 1 << at;
+        }
+    }
+    if known.keyed != 0 {
+        carry_ecn(mbufs, range, known);
+    }
+    failed
+}
+
+#[cold]
+#[inline(never)]
+fn carry_ecn(mbufs: &mut [Mbuf], range: Range<usize>, known: &Known) {
+    for at in numbers(known.keyed).filter(|at| range.contains(at) && known.infos[*at].set_ecn) {
+        if let Some(mbuf) = mbufs.get_mut(at - range.start) {
+            set_ecn(mbuf.data_mut(), known.infos[at].l3.into(), known.keys[at].nw_tos);
+        }
+    }
+}

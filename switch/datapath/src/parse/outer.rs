@@ -1,0 +1,214 @@
+//! The reader of outer headers.
+
+use crate::BURST;
+use crate::batch::{Batch, Known, OuterLen, PacketInfo, Packets};
+use crate::counters::WorkerCounters;
+use crate::parse::inner;
+use crate::termination::TerminationView;
+use flow::drop::DropReason;
+use flow::program::PortId;
+use rte::Mbuf;
+use wire::ecn::has_ecn_to_decap;
+use wire::encap::EncapExt;
+use wire::outer::{Outer, parse_outer_chain, peek};
+use wire::same_header::OuterHeader;
+use wire::vxlan4::{VXLAN4_LEN, Vxlan4Outer, Vxlan4Tunnel};
+
+/// Which packets of a port are for its bridge's VTEP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Arrival {
+    /// Tunnel packets among others, which are frames like those of any port.
+    Port,
+    /// All, or they are for nobody here: the bridge has sent them to its LOCAL port.
+    Local,
+}
+
+/// Reads the outer headers of a burst, which came in by `port`: afterwards each packet is one of its tunnel port, with
+/// the inner frame's length, or one of `port`. Packets that cannot be decapsulated are freed and counted.
+pub(crate) fn read(
+    batch: &mut Batch,
+    (port, arrival): (PortId, Arrival),
+    view: &mut TerminationView<'_>,
+    counters: &WorkerCounters,
+    fast_paths: bool,
+) {
+    let Batch { mbufs, known } = batch;
+    let count = mbufs.len();
+    let first = if fast_paths && known.linear {
+        mbufs.first().and_then(|mbuf| first_header(mbuf, view))
+    } else {
+        None
+    };
+    let mut same = 0;
+    if let Some((header, tunnel, in_port)) = &first {
+        same = read_same(header, mbufs, known);
+        if same == count {
+            (known.in_port, known.tunnel, known.encapsulated) = (Some(*in_port), Some(*tunnel), true);
+            counters.port(*in_port).rx.add(count as u64, known.bytes);
+            return;
+        }
+    }
+    let first = first.map(|(header, _, in_port)| (header, in_port));
+    let failed = read_each(batch, (port, arrival), (same, first), view, (counters, fast_paths));
+    if failed != 0 {
+        batch.drop_packets(failed);
+    }
+}
+
+/// The outer header of the first packet, if it is an ordinary tunnel packet for one of our tunnel ports.
+#[inline(always)]
+fn first_header(mbuf: &Mbuf, view: &mut TerminationView<'_>) -> Option<(OuterHeader, Vxlan4Tunnel, PortId)> {
+    let (outer, header) = OuterHeader::new(mbuf.data())?;
+    if !is_ordinary(&outer, view) {
+        return None;
+    }
+    let tunnel = outer.tunnel();
+    Some((header, tunnel, view.find_cached(&tunnel)?))
+}
+
+/// Whether a packet read by the fast path is for us, and leaves nothing to do but to take its headers off.
+#[inline(always)]
+fn is_ordinary(outer: &Vxlan4Outer, view: &TerminationView<'_>) -> bool {
+    !has_ecn_to_decap(outer.tos) && view.takes(outer)
+}
+
+/// Reads packets as long as they have the first one's header; says how many have. Where all have, the sums are theirs.
+#[inline(never)]
+fn read_same(header: &OuterHeader, mbufs: &[Mbuf], known: &mut Known) -> usize {
+    let (mut bytes, mut same) = (0, 0);
+    for ((mbuf, len), outer) in mbufs.iter().zip(&mut known.lens).zip(&mut known.outers) {
+        let Some(lengths) = header.read(mbuf.data()) else { break };
+        *len = lengths.inner.into();
+        *outer = OuterLen { strip: VXLAN4_LEN as u16, trailing: lengths.trailing };
+        bytes += u64::from(lengths.inner);
+        same += 1;
+    }
+    if same == mbufs.len() {
+        known.bytes = bytes;
+    }
+    same
+}
+
+/// Reads the packets behind those that have the `same` header as the first. Those that failed are counted, and returned.
+#[inline(never)]
+fn read_each(
+    batch: &mut Batch,
+    (port, arrival): (PortId, Arrival),
+    (same, first): (usize, Option<(OuterHeader, PortId)>),
+    view: &mut TerminationView<'_>,
+    (counters, fast_paths): (&WorkerCounters, bool),
+) -> Packets {
+    let Batch { mbufs, known } = batch;
+    let count = mbufs.len().min(BURST);
+    let mut header = None;
+    if let Some((first, in_port)) = first {
+        header = Some(first);
+        known.in_ports[..same].fill(in_port);
+        let bytes = known.lens[..same].iter().map(|len| u64::from(*len)).sum();
+        counters.port(in_port).rx.add(same as u64, bytes);
+    }
+    let (linear, mut failed, mut at) = (known.linear, 0, same);
+    while at < count {
+        if let Some(header) = header.as_ref().filter(|_| linear) {
+            at = read_same_vtep(header, at, mbufs, known, view, counters);
+            if at == count {
+                break;
+            }
+        }
+        let mbuf = &mbufs.as_slice()[at];
+        let read = if fast_paths && (linear || mbuf.segment_count() == 1) {
+            OuterHeader::new(mbuf.data()).filter(|(outer, _)| is_ordinary(outer, view))
+        } else {
+            None
+        };
+        let found = read.and_then(|(outer, this)| Some((outer, this, view.find_cached(&outer.tunnel())?)));
+        if let Some((outer, this, in_port)) = found {
+            header = Some(this);
+            known.in_ports[at] = in_port;
+            known.lens[at] = outer.inner_len.into();
+            known.outers[at] = OuterLen { strip: VXLAN4_LEN as u16, trailing: outer.trailing };
+            counters.port(in_port).rx.add(1, outer.inner_len.into());
+        } else if let Err(reason) = general_path(mbuf, (port, arrival), at, known, view, counters) {
+            counters.count_drop(port, reason, 1);
+            failed |= 1 << at;
+        }
+        at += 1;
+    }
+    known.bytes = known.lens[..count].iter().map(|len| u64::from(*len)).sum();
+    (known.in_port, known.tunnel, known.encapsulated) = (None, None, true);
+    failed
+}
+
+/// Reads packets from number `start` on as long as they have the header of one before but for tunnel and lengths, and are
+/// for one of our tunnel ports; gives the number of the first that is not.
+#[inline(never)]
+fn read_same_vtep(
+    header: &OuterHeader,
+    start: usize,
+    mbufs: &[Mbuf],
+    known: &mut Known,
+    view: &mut TerminationView<'_>,
+    counters: &WorkerCounters,
+) -> usize {
+    let count = mbufs.len().min(BURST);
+    let Known { in_ports, lens, outers, .. } = known;
+    let (mbufs, in_ports) = (&mbufs[start..count], &mut in_ports[start..count]);
+    let (lens, outers) = (&mut lens[start..count], &mut outers[start..count]);
+    for at in 0..mbufs.len() {
+        let Some((lengths, tunnel)) = header.read_other(mbufs[at].data()) else { return start + at };
+        let Some(in_port) = view.find_cached(&tunnel) else { return start + at };
+        in_ports[at] = in_port;
+        lens[at] = lengths.inner.into();
+        outers[at] = OuterLen { strip: VXLAN4_LEN as u16, trailing: lengths.trailing };
+        counters.port(in_port).rx.add(1, lengths.inner.into());
+    }
+    count
+}
+
+/// A frame that is no tunnel packet, or a tunnel packet over IPv6, for a socket with an extension, with options, a checksum
+/// or a congestion mark, for nobody, of several segments, or a wrong one.
+#[inline(never)]
+fn general_path(
+    mbuf: &Mbuf,
+    (port, arrival): (PortId, Arrival),
+    at: usize,
+    known: &mut Known,
+    view: &TerminationView<'_>,
+    counters: &WorkerCounters,
+) -> Result<(), DropReason> {
+    let Some(ext) = peek(mbuf.data()).and_then(|peeked| view.is_ours(&peeked)) else {
+        if arrival == Arrival::Local {
+            return Err(DropReason::LocalUnhandled);
+        }
+        (known.in_ports[at], known.outers[at]) = (port, OuterLen::default());
+        return Ok(());
+    };
+    let outer = parse(mbuf)?;
+    if ext == EncapExt::Gpe && !outer.vxlan.has_gpe_ethernet() {
+        return Err(DropReason::VxlanProtocol);
+    }
+    let found = view.find(outer.vni(), outer.src, outer.dst, outer.udp_dst);
+    let in_port = found.unwrap_or(PortId::TUNNEL_MISS);
+    let key = &mut known.keys[at];
+    outer.fill_key(key, ext == EncapExt::Gbp);
+    key.in_port = in_port.0.into();
+    let (offset, len) = (usize::from(outer.inner_offset), usize::from(outer.inner_len));
+    let info = inner::describe(mbuf, (offset, len), outer.tos, key, counters)?;
+    known.infos[at] = PacketInfo { strip: outer.inner_offset, ..info };
+    known.in_ports[at] = in_port;
+    known.lens[at] = outer.inner_len.into();
+    known.outers[at] = OuterLen { strip: outer.inner_offset, trailing: outer.trailing };
+    known.keyed |= 1 << at;
+    counters.port(in_port).rx.add(1, outer.inner_len.into());
+    Ok(())
+}
+
+/// Checks and reads the outer headers of a packet for us.
+fn parse(mbuf: &Mbuf) -> Result<Outer, DropReason> {
+    let more = mbuf.len() as usize - mbuf.data_len();
+    let outer = parse_outer_chain(mbuf.data(), more, false)?;
+    if outer.unverified.is_some_and(|checksum| !checksum.is_valid(mbuf.segments())) {
+        return Err(DropReason::TunnelUdpChecksum);
+    }
+    Ok(outer)
+}

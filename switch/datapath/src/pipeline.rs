@@ -1,0 +1,168 @@
+//! What the stages behind rx share: tables, the output side, packets that wait, counters.
+
+use crate::BURST;
+use crate::adjacency::Adjacencies;
+use crate::counters::WorkerCounters;
+use crate::hold::{Cells, PendingFlows};
+use crate::message::{Link, Upcall};
+use crate::meter::Meters;
+use crate::programs::Programs;
+use crate::tx::TxStage;
+use flow::cache::Lookup;
+use flow::drop::DropReason;
+use flow::hash::FlowHasher;
+use flow::program::{PortId, PuntReason};
+use rte::{Burst, Mbuf, Mempool};
+use std::sync::Arc;
+use wire::key::FlowKey;
+
+/// Tunnels that may lie in each other: a packet that enters a bridge again more often is dropped.
+pub(crate) const MAX_DEPTH: u8 = 8;
+
+/// How a packet enters a bridge a second time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reentry {
+    /// It has reached the LOCAL port of a bridge with a VTEP: its outer headers come off.
+    Terminate(PortId),
+    /// A tunnel has put outer headers on it: it comes out of the LOCAL port of the underlay bridge, whose rules look at
+    /// more than all packets of the tunnel have in common.
+    FromLocal(PortId),
+}
+
+/// Packets that go through the stages again, from parse on.
+#[derive(Debug, Default)]
+pub(crate) struct Recirculation {
+    mbufs: Burst<{ 4 * BURST }>,
+    /// How each enters, and how often it has.
+    entries: Vec<(Reentry, u8)>,
+}
+
+impl Recirculation {
+    fn new() -> Recirculation {
+        Recirculation { mbufs: Burst::new(), entries: Vec::with_capacity(4 * BURST) }
+    }
+
+    #[inline(always)]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.mbufs.is_empty()
+    }
+
+    /// Moves the first packets that enter alike to `batch`, [`BURST`] at most; says how they enter, and how often they
+    /// have.
+    pub(crate) fn take(&mut self, batch: &mut Burst<BURST>) -> Option<(Reentry, u8)> {
+        let first = *self.entries.first()?;
+        let count = self.entries.iter().take(BURST).take_while(|entry| **entry == first).count();
+        self.entries.drain(..count);
+        let mut all = std::mem::take(&mut self.mbufs);
+        for (n, mbuf) in all.drain().enumerate() {
+            // Neither can fail: `count` is at most a burst, and the others fitted before.
+            let _ = if n < count { batch.push(mbuf) } else { self.mbufs.push(mbuf) };
+        }
+        Some(first)
+    }
+}
+
+/// Everything behind rx that a decided or held packet needs.
+pub(crate) struct Pipeline {
+    pub lookup: Lookup,
+    pub programs: Programs,
+    pub adjacencies: Adjacencies,
+    pub tx: TxStage,
+    pub cells: Cells,
+    pub pending: PendingFlows,
+    pub pool: Mempool,
+    pub link: Arc<Link>,
+    pub counters: Arc<WorkerCounters>,
+    pub meters: Arc<Meters>,
+    /// Hashes that choose source ports of tunnel packets and buckets of `select` groups.
+    pub hasher: FlowHasher,
+    /// Packets that go through the stages again.
+    pub recirculation: Recirculation,
+    /// How often the packets at hand have entered a bridge again.
+    pub depth: u8,
+    /// IPv4 identification of the next tunnel packet; matters only without DF.
+    pub ip_id: u16,
+    /// Whether stages may take their fast paths; see [`crate::WorkerConfig::fast_paths`].
+    pub fast_paths: bool,
+}
+
+/// What a [`Pipeline`] is made of.
+pub(crate) struct Parts {
+    pub lookup: Lookup,
+    pub programs: Programs,
+    pub adjacencies: Adjacencies,
+    pub hold: usize,
+    pub pool: Mempool,
+    pub link: Arc<Link>,
+    pub counters: Arc<WorkerCounters>,
+    pub meters: Arc<Meters>,
+    pub hasher: FlowHasher,
+    pub fast_paths: bool,
+}
+
+impl Pipeline {
+    pub(crate) fn new(parts: Parts) -> Pipeline {
+        Pipeline {
+            lookup: parts.lookup,
+            programs: parts.programs,
+            adjacencies: parts.adjacencies,
+            tx: TxStage::default(),
+            cells: Cells::new(parts.hold),
+            pending: PendingFlows::new(parts.hold),
+            pool: parts.pool,
+            link: parts.link,
+            counters: parts.counters,
+            meters: parts.meters,
+            hasher: parts.hasher,
+            recirculation: Recirculation::new(),
+            depth: 0,
+            ip_id: 0,
+            fast_paths: parts.fast_paths,
+        }
+    }
+
+    /// Whether something waits for the slow path.
+    pub(crate) fn waits(&self) -> bool {
+        !self.pending.is_empty() || !self.link.commands.is_empty()
+    }
+
+    /// Frees a packet and counts why.
+    #[inline(never)]
+    pub(crate) fn free(&self, key: &FlowKey, reason: DropReason, mbuf: Mbuf) {
+        self.counters.count_drop(PortId(key.in_port as u16), reason, 1);
+        drop(mbuf);
+    }
+
+    /// Sends a packet through the stages again.
+    pub(crate) fn reenter(&mut self, entry: Reentry, mbuf: Mbuf, key: &FlowKey) {
+        if self.depth >= MAX_DEPTH {
+            return self.free(key, DropReason::RecursionLimit, mbuf);
+        }
+        match self.recirculation.mbufs.push(mbuf) {
+            Ok(()) => self.recirculation.entries.push((entry, self.depth + 1)),
+            Err(mbuf) => self.free(key, DropReason::RecursionLimit, mbuf),
+        }
+    }
+
+    /// Counts one held packet less.
+    pub(crate) fn unhold(&self) {
+        self.counters.held.add(1u64.wrapping_neg());
+    }
+
+    /// Copies the packet's bytes to the slow path.
+    pub(crate) fn punt(&mut self, reason: PuntReason, mbuf: &Mbuf, key: &FlowKey) {
+        if let Some(mut buffer) = self.link.buffers.pop() {
+            buffer.in_port = PortId(key.in_port as u16);
+            buffer.reason = reason;
+            if !buffer.set(mbuf.segments()) {
+                let _ = self.link.buffers.push(buffer);
+                self.counters.punts_lost.add(1);
+            } else if let Err(Upcall::Punt(buffer)) = self.link.upcalls.push(Upcall::Punt(buffer)) {
+                let _ = self.link.buffers.push(buffer);
+                self.counters.punts_lost.add(1);
+            }
+        } else {
+            self.counters.punts_lost.add(1);
+        }
+    }
+}

@@ -1,0 +1,221 @@
+//! A worker's loop, and stage 1, **rx**.
+
+use crate::adjacency::Adjacencies;
+use crate::batch::{Batch, first, numbers};
+use crate::counters::WorkerCounters;
+use crate::message::{Link, PortIo};
+use crate::meter::Meters;
+use crate::parse::outer::{self, Arrival};
+use crate::pipeline::{Parts, Pipeline, Reentry};
+use crate::programs::Programs;
+use crate::termination::Termination;
+use crate::{MAX_ADJACENCIES, MAX_RX_QUEUES};
+use flow::cache::{FlowCache, Lookup};
+use flow::drop::DropReason;
+use flow::hash::FlowHasher;
+use flow::megaflow::{MegaflowTable, Slab};
+use flow::program::{MAX_PORTS, PortId};
+use rte::{Mempool, RxQueue};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use wire::parse::Anomaly;
+use wire::proto::ETHERNET_LEN;
+
+/// Times a second that subtables are sorted by their hits.
+const RESORTS_PER_SECOND: u64 = 20;
+
+/// Sizes of a worker's tables, all of which are made at start and never grow, and how it works.
+#[derive(Debug, Clone, Copy)]
+pub struct WorkerConfig {
+    /// Flows in the flow cache.
+    pub cache_entries: usize,
+    /// Packets that may wait for a decision or a neighbour.
+    pub hold: usize,
+    /// Programs; each megaflow may have one of its own.
+    pub programs: usize,
+    /// Seed of the hashes that choose source ports and buckets: a secret that a restart does not change.
+    pub hash_seed: u64,
+    /// Whether stages may take their fast paths; without, for comparison, all packets take the general ones.
+    pub fast_paths: bool,
+}
+
+/// An RX queue that a worker polls.
+pub(crate) struct Source {
+    pub port: PortId,
+    pub queue: RxQueue,
+}
+
+/// One forwarding thread's state.
+pub struct Worker {
+    pub(crate) rx: Vec<Source>,
+    batch: Box<Batch>,
+    pub(crate) termination: Box<Termination>,
+    /// The boxes that ports came in, to send them back without allocating.
+    pub(crate) spare_io: Box<[Option<Box<PortIo>>]>,
+    pub(crate) pipeline: Pipeline,
+}
+
+impl Worker {
+    /// A worker without ports. `slab` is shared with the slow path, which decides what sits in which slot.
+    pub fn new(
+        config: &WorkerConfig,
+        slab: Arc<Slab>,
+        link: Arc<Link>,
+        counters: Arc<WorkerCounters>,
+        pool: Mempool,
+        meters: Arc<Meters>,
+    ) -> Worker {
+        let table = MegaflowTable::new(slab, MAX_PORTS);
+        Worker {
+            rx: Vec::with_capacity(MAX_RX_QUEUES),
+            batch: Batch::new(),
+            termination: Box::default(),
+            spare_io: (0..MAX_PORTS).map(|_| None).collect(),
+            pipeline: Pipeline::new(Parts {
+                lookup: Lookup::new(table, FlowCache::new(config.cache_entries)),
+                programs: Programs::new(config.programs),
+                adjacencies: Adjacencies::new(MAX_ADJACENCIES),
+                hold: config.hold,
+                pool,
+                link,
+                counters,
+                meters,
+                hasher: FlowHasher::new(config.hash_seed),
+                fast_paths: config.fast_paths,
+            }),
+        }
+    }
+
+    /// One loop: commands, then a burst from every RX queue through all stages. Says whether there was
+    /// anything to do.
+    #[inline]
+    pub fn poll(&mut self) -> bool {
+        let mut busy = self.commands();
+        for at in 0..self.rx.len() {
+            let Source { port, queue } = &mut self.rx[at];
+            if queue.rx_burst(&mut self.batch.mbufs) > 0 {
+                let port = *port;
+                busy = true;
+                self.burst(port);
+            }
+        }
+        busy |= self.pipeline.tx.serve_others(&self.pipeline.counters);
+        self.pipeline.tx.flush(&self.pipeline.counters);
+        busy
+    }
+
+    /// Takes one burst of an RX queue through the stages.
+    #[inline]
+    fn burst(&mut self, port: PortId) {
+        let shortest = self.batch.start(port);
+        let counters = &self.pipeline.counters;
+        let received = self.batch.mbufs.len() as u64;
+        counters.rx.add(received);
+        counters.port(port).rx.add(received, self.batch.known.bytes);
+        if (shortest as usize) < ETHERNET_LEN {
+            self.drop_truncated(port);
+        }
+        self.stages(port, Arrival::Port);
+        if !self.pipeline.recirculation.is_empty() {
+            self.recirculate();
+        }
+    }
+
+    /// The stages behind rx, for packets that came in by one port.
+    #[inline(always)]
+    fn stages(&mut self, port: PortId, arrival: Arrival) {
+        let Worker { batch, termination, pipeline, .. } = self;
+        if let Some(mut view) = termination.view(port) {
+            outer::read(batch, (port, arrival), &mut view, &pipeline.counters, pipeline.fast_paths);
+        }
+        pipeline.lookup(batch);
+        pipeline.act(batch);
+    }
+
+    /// Takes packets that enter a bridge again through the stages, until there are none: each may do so a few times only.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn recirculate(&mut self) {
+        while let Some((entry, depth)) = self.pipeline.recirculation.take(&mut self.batch.mbufs) {
+            self.pipeline.depth = depth;
+            let (port, arrival) = match entry {
+                Reentry::Terminate(port) => (port, Arrival::Local),
+                Reentry::FromLocal(port) => (port, Arrival::Port),
+            };
+            self.batch.start(port);
+            if arrival == Arrival::Local {
+                self.stages(port, arrival);
+            } else {
+                self.pipeline.lookup(&mut self.batch);
+                self.pipeline.act(&mut self.batch);
+            }
+        }
+        self.pipeline.depth = 0;
+    }
+
+    /// Frees frames that are shorter than an Ethernet header.
+    #[cold]
+    fn drop_truncated(&mut self, port: PortId) {
+        let short = |at: &usize| (self.batch.known.lens[*at] as usize) < ETHERNET_LEN;
+        let packets = numbers(first(self.batch.mbufs.len())).filter(short).fold(0, |set, at| set | 1 << at);
+        for _ in numbers(packets) {
+            self.pipeline.counters.anomaly(Anomaly::EthernetTruncated);
+            self.pipeline.counters.count_drop(port, DropReason::EthernetTruncated, 1);
+        }
+        self.batch.drop_packets(packets);
+    }
+
+    /// Polls until `stop`. With `share_cpu`, the slow path runs on the same CPU: then the worker yields it
+    /// while it waits for an answer.
+    pub fn run(&mut self, stop: &AtomicBool, share_cpu: bool) {
+        let mut then = rte::cycles();
+        let resort_after = rte::tsc_hz() / RESORTS_PER_SECOND;
+        let mut resorted = then;
+        while !stop.load(Relaxed) {
+            let busy = self.poll();
+            let now = rte::cycles();
+            let counters = &self.pipeline.counters;
+            counters.iterations.add(1);
+            if busy { &counters.busy_cycles } else { &counters.idle_cycles }.add(now.wrapping_sub(then));
+            then = now;
+            // By time: under a flood of masks a loop takes long, and that is when the order of subtables matters.
+            if now.wrapping_sub(resorted) > resort_after {
+                resorted = now;
+                self.pipeline.lookup.table.resort();
+            }
+            if share_cpu && (!busy || self.pipeline.waits()) {
+                std::thread::yield_now();
+            }
+        }
+    }
+
+    /// Frees all that waits, after [`Worker::run`].
+    pub fn shut_down(&mut self) {
+        self.pipeline.drop_held();
+        self.pipeline.tx.flush(&self.pipeline.counters);
+        self.pipeline.link.closed.store(true, Relaxed);
+    }
+
+    /// Packets that wait for a decision or a neighbour.
+    pub fn held(&self) -> usize {
+        self.pipeline.cells.used()
+    }
+
+    /// The arrays that lookups read at random: address and length in bytes.
+    pub fn lookup_memory(&self) -> [(*const u8, usize); 3] {
+        let [slots, index, _wide_masks] = self.pipeline.lookup.table.regions();
+        [slots, index, self.pipeline.lookup.cache.region()]
+    }
+
+    /// Bytes that one megaflow costs in this worker's tables.
+    pub fn bytes_per_megaflow(&self) -> f64 {
+        self.pipeline.lookup.table.bytes_per_megaflow()
+    }
+}
+
+impl Drop for Worker {
+    /// Also when it panics: whoever waits for it must not wait for ever.
+    fn drop(&mut self) {
+        self.pipeline.link.closed.store(true, Relaxed);
+    }
+}
