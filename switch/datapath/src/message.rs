@@ -40,7 +40,7 @@ impl PacketBuffer {
             len: 0,
             bytes: [0; Self::SIZE],
             in_port: PortId(0),
-            reason: PuntReason::Local,
+            reason: PuntReason::Local(PortId(0)),
         })
     }
 

@@ -56,8 +56,8 @@ pub struct MeterId(pub u16);
 /// Why the slow path wants the bytes of a packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum PuntReason {
-    /// For an address of the bridge itself: ARP, ND, ICMP echo.
-    Local,
+    /// For an address of the bridge with this LOCAL port: ARP, ND, ICMP echo.
+    Local(PortId),
     /// A rule's `CONTROLLER`: counted, and shown to whoever captures.
     Controller {
         /// Bytes wanted; 65535 for all.

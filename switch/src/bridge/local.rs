@@ -19,6 +19,8 @@ pub(super) enum Disposition {
     Ignored,
     /// A piece of a tunnel packet.
     TunnelFragment,
+    /// A VTEP socket takes it.
+    Socket,
 }
 
 impl Translator<'_> {
@@ -36,6 +38,7 @@ impl Translator<'_> {
         match key.nw_proto {
             // Of a later fragment nothing is known but that it is one.
             IP_UDP | IP_FRAGMENT if is_fragment => Disposition::TunnelFragment,
+            IP_UDP if is_own && self.is_for_socket() => Disposition::Socket,
             IP_ICMPV6 if !is_fragment => {
                 self.look_flow(&FlowMask { tp_src: u16::MAX.into(), ..FlowMask::ZERO });
                 let kind = key.tp_src.get() as u8;

@@ -162,6 +162,8 @@ impl SlowPath {
         if ports != self.state.captures {
             self.state.captures = ports;
             self.everything_changed();
+            // A port whose packets are captured has those looked up that were known without.
+            self.send_termination();
             self.revalidate_changed();
         }
     }
@@ -169,7 +171,7 @@ impl SlowPath {
     /// A copy has come up.
     pub(super) fn captured(&mut self, buffer: &PacketBuffer) {
         let (filter, port, outgoing, most) = match buffer.reason {
-            PuntReason::Local => return,
+            PuntReason::Local(_) => return,
             PuntReason::CaptureRx(port) => (CaptureFilter::Port(port), port, false, usize::MAX),
             PuntReason::CaptureTx(port) => (CaptureFilter::Port(port), port, true, usize::MAX),
             PuntReason::Controller { max_len } => {

@@ -8,7 +8,7 @@ use crate::bridge::vlan::VlanConfig;
 use crate::bridge::{Bridge, BridgeId, Port, PortKind};
 use crate::tunnel::port::TunnelPort;
 use crate::tunnel::route::Route;
-use config::VxlanOptions;
+use config::{FailMode, VxlanOptions};
 use datapath::message::{Command, PortIo};
 use datapath::termination::Termination;
 use datapath::tx::PortTx;
@@ -266,7 +266,9 @@ impl SlowPath {
         let mut termination = Termination::default();
         for (_, bridge) in self.state.bridges().filter(|(_, b)| b.is_underlay()) {
             let addresses: Vec<IpAddr> = bridge.addresses.iter().map(ipnet::IpNet::addr).collect();
-            termination.add_underlay(bridge.mac, addresses, bridge.ports.values().copied());
+            // What the bridge sends to its LOCAL port, and what it would send there whatever is in it.
+            let direct = bridge.ports.values().copied().filter(|port| self.terminates_all(bridge, *port));
+            termination.add_underlay(bridge.mac, addresses, direct.chain([bridge.local]));
         }
         for (id, port) in self.state.ports() {
             if let PortKind::Tunnel(tunnel) = &port.kind {
@@ -281,7 +283,20 @@ impl SlowPath {
         termination
     }
 
-    fn send_termination(&mut self) {
+    /// Whether the bridge sends every tunnel packet for its addresses that comes in by the port to LOCAL and nowhere else:
+    /// it has no rules, and no VLAN, mirror or capture concerns the port. Then no lookup of the outer headers is needed.
+    fn terminates_all(&self, bridge: &Bridge, port: PortId) -> bool {
+        let by_normal = bridge.fail_mode == FailMode::Standalone && bridge.tables.is_empty();
+        by_normal
+            && bridge.mirrors.is_empty()
+            && !self.state.captures.contains(&port)
+            && self
+                .state
+                .port(port)
+                .is_some_and(|p| matches!(p.kind, PortKind::Device) && p.vlan.ingress(None) == Some(0))
+    }
+
+    pub(super) fn send_termination(&mut self) {
         let termination = self.termination();
         for worker in &mut self.workers {
             worker.send(Command::SetTermination(Box::new(termination.clone())));

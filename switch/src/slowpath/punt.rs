@@ -18,9 +18,10 @@ use wire::view::{
 };
 
 impl SlowPath {
-    /// A packet for the switch itself. Whatever is not understood is ignored: these bytes come off a wire.
-    pub(super) fn punted(&mut self, buffer: &PacketBuffer, now: Instant) {
-        let Some(bridge) = self.state.port(buffer.in_port).map(|port| port.bridge) else { return };
+    /// A packet for the switch itself, on the bridge with this LOCAL port. Whatever is not understood is ignored: these
+    /// bytes come off a wire.
+    pub(super) fn punted(&mut self, local: PortId, buffer: &PacketBuffer, now: Instant) {
+        let Some(bridge) = self.state.port(local).map(|port| port.bridge) else { return };
         let Ok((eth, payload)) = EthernetRepr::parse(buffer.bytes()) else { return };
         match eth.ethertype {
             ETH_ARP => {

@@ -51,7 +51,7 @@ impl SlowPath {
                 Upcall::Neighbour(adjacency) => self.packet_waits(adjacency, now),
                 Upcall::Punt(buffer) => {
                     match buffer.reason {
-                        PuntReason::Local => self.punted(&buffer, now),
+                        PuntReason::Local(local) => self.punted(local, &buffer, now),
                         _ => self.captured(&buffer),
                     }
                     self.recycle(worker, buffer);

@@ -280,7 +280,8 @@ impl<'w> Translator<'w> {
         }
     }
 
-    /// For the bridge itself: the slow path answers ARP and ICMP, nothing else is taken.
+    /// For the bridge itself: a VTEP socket takes tunnel packets, the slow path answers ARP and ICMP, nothing else is
+    /// taken.
     pub(in crate::bridge) fn local(&mut self, bridge: &Bridge) {
         if !bridge.is_underlay() {
             self.drop = DropReason::LocalUnhandled;
@@ -301,13 +302,19 @@ impl<'w> Translator<'w> {
                     self.drop = DropReason::TunnelFragment;
                     return;
                 }
-                key.nw_proto == IP_ICMP && bridge.owns(IpAddr::V4(Ipv4Addr::from(key.nw_dst.get())))
+                let (proto, is_own) =
+                    (key.nw_proto, bridge.owns(IpAddr::V4(Ipv4Addr::from(key.nw_dst.get()))));
+                if proto == IP_UDP && is_own && self.is_for_socket() {
+                    return self.terminate(bridge);
+                }
+                proto == IP_ICMP && is_own
             }
             ETH_IPV6 => match self.local_v6(bridge) {
                 Disposition::TunnelFragment => {
                     self.drop = DropReason::TunnelFragment;
                     return;
                 }
+                Disposition::Socket => return self.terminate(bridge),
                 disposition => disposition == Disposition::Taken,
             },
             _ => false,
@@ -315,11 +322,29 @@ impl<'w> Translator<'w> {
         if takes {
             self.note(|| format!("for {} itself", bridge.name));
             self.commit();
-            self.push(Op::Punt(PuntReason::Local));
+            self.push(Op::Punt(PuntReason::Local(bridge.local)));
             self.delivered = true;
         } else {
             self.drop = DropReason::LocalUnhandled;
         }
+    }
+
+    /// Whether a UDP packet goes to a VTEP socket.
+    pub(in crate::bridge) fn is_for_socket(&mut self) -> bool {
+        self.look_flow(&FlowMask { tp_dst: u16::MAX.into(), ..FlowMask::ZERO });
+        let port = self.at.key.flow.tp_dst.get();
+        self.state.ports().any(|(_, p)| match &p.kind {
+            PortKind::Tunnel(tunnel) => tunnel.options.dst_port == port,
+            PortKind::Local | PortKind::Device | PortKind::Patch(_) => false,
+        })
+    }
+
+    /// A tunnel packet for the bridge's VTEP: its outer headers come off, and the inner frame is one of its tunnel port.
+    fn terminate(&mut self, bridge: &Bridge) {
+        self.note(|| format!("tunnel packet for {}: decapsulate", bridge.name));
+        self.commit();
+        self.push(Op::Terminate(bridge.local));
+        self.delivered = true;
     }
 }
 

@@ -1,0 +1,194 @@
+//! Decapsulation is a decision of the underlay bridge: what its rules, VLANs, fail mode, mirrors and patch ports say holds
+//! for tunnel packets, and a VTEP gets what the bridge sends to LOCAL.
+
+mod rings;
+
+use flow::drop::DropReason;
+use rings::{Net, arp_answer};
+use std::net::IpAddr;
+use wire::addr::MacAddr;
+use wire::encap::{EncapAddrs, EncapExt, EncapPatch, EncapSpec, EncapTemplate};
+
+/// An overlay bridge, and an underlay bridge with these lines in the table of the bridge and in that of its uplink.
+fn config(bridge: &str, uplink: &str) -> String {
+    format!(
+        r#"
+[[bridge]]
+name = "br0"
+flows = ["in_port=vx,actions=output:p0", "priority=1,actions=drop"]
+[[bridge.port]]
+name = "p0"
+type = "dpdk"
+options = {{ dpdk-devargs = "net_ring_p0" }}
+[[bridge.port]]
+name = "vx"
+type = "vxlan"
+options = {{ remote_ip = "192.168.1.2", key = 100 }}
+[[bridge.port]]
+name = "vx6"
+type = "vxlan"
+options = {{ remote_ip = "2001:db8::2", key = 101 }}
+[[bridge]]
+name = "br-phy"
+hwaddr = "02:00:00:00:0a:01"
+address = ["192.168.1.1/24", "2001:db8::1/64"]
+{bridge}
+[[bridge.port]]
+name = "uplink"
+type = "dpdk"
+{uplink}
+options = {{ dpdk-devargs = "net_ring_up" }}
+[[bridge.port]]
+name = "tap"
+type = "dpdk"
+options = {{ dpdk-devargs = "net_ring_tap" }}
+"#
+    )
+}
+
+fn inner(n: u32) -> Vec<u8> {
+    rings::udp(17, 51, 1000, 2000, n)
+}
+
+/// A tunnel packet of the peer's, with a tag where one is given.
+fn tunnelled(src: IpAddr, dst: IpAddr, vni: u32, tci: Option<u16>, n: u32) -> Vec<u8> {
+    let frame = inner(n);
+    let template = EncapTemplate::new(&EncapSpec {
+        eth_src: MacAddr([2, 0, 0, 0, 0x0a, 2]),
+        eth_dst: MacAddr([2, 0, 0, 0, 0x0a, 1]),
+        vlan_tci: tci,
+        addrs: EncapAddrs::new(src, dst).unwrap(),
+        df: true,
+        udp_dst: 4789,
+        csum: src.is_ipv6(),
+        ext: EncapExt::None,
+    });
+    let mut packet = vec![0; template.header_len()];
+    let patch = EncapPatch { vni, ttl: 64, src_port: 50_000, ..EncapPatch::default() };
+    template.write(&mut packet, frame.len(), &patch).unwrap();
+    packet.extend(&frame);
+    if src.is_ipv6() {
+        template.fill_udp_checksum(&mut packet).unwrap();
+    }
+    packet
+}
+
+fn over_v4(tci: Option<u16>, n: u32) -> Vec<u8> {
+    tunnelled([192, 168, 1, 2].into(), [192, 168, 1, 1].into(), 100, tci, n)
+}
+
+fn over_v6(n: u32) -> Vec<u8> {
+    let ip = |n: u16| IpAddr::from([0x2001, 0xdb8, 0, 0, 0, 0, 0, n]);
+    let packet = tunnelled(ip(2), ip(1), 101, None, n);
+    packet
+}
+
+/// Sends packets twice, as new flows and as known ones; how many frames came out of the overlay each time.
+fn delivered(net: &mut Net, packets: &[Vec<u8>]) -> [usize; 2] {
+    [(); 2].map(|()| net.send("uplink", packets).get("p0").map_or(0, Vec::len))
+}
+
+#[test]
+fn what_the_bridge_does_not_send_to_local_is_not_decapsulated() {
+    let packets: Vec<Vec<u8>> = (0..3).map(|n| over_v4(None, n)).collect();
+    for (bridge, uplink, reason) in [
+        (r#"flows = ["udp,tp_dst=4789,actions=drop", "priority=0,actions=NORMAL"]"#, "", DropReason::Rule),
+        (r#"flows = ["in_port=uplink,ip,actions=drop", "priority=0,actions=NORMAL"]"#, "", DropReason::Rule),
+        (r#"fail_mode = "secure""#, "", DropReason::NoMatch),
+        ("", "tag = 10", DropReason::LocalUnhandled),
+        ("", "trunks = [20]", DropReason::VlanIngress),
+    ] {
+        let mut net = Net::new(&config(bridge, uplink));
+        assert_eq!(delivered(&mut net, &packets), [0; 2], "{bridge} {uplink}");
+        assert_eq!(net.drops(reason), 6, "{bridge} {uplink}");
+        net.finish();
+    }
+}
+
+#[test]
+fn what_the_bridge_sends_to_local_is_decapsulated() {
+    let plain: Vec<Vec<u8>> = (0..40).map(|n| over_v4(None, n)).collect();
+    let tagged: Vec<Vec<u8>> = (0..40).map(|n| over_v4(Some(10), n)).collect();
+    for (bridge, packets) in [
+        ("", &plain),
+        (r#"flows = ["priority=0,actions=NORMAL"]"#, &plain),
+        (
+            r#"flows = ["udp,tp_dst=4789,nw_ttl=64,actions=LOCAL"]
+fail_mode = "secure""#,
+            &plain,
+        ),
+        (
+            r#"flows = ["in_port=uplink,dl_vlan=10,actions=strip_vlan,LOCAL", "priority=0,actions=NORMAL"]"#,
+            &tagged,
+        ),
+    ] {
+        let mut net = Net::new(&config(bridge, ""));
+        let [new, known] = [(); 2].map(|()| net.send("uplink", packets)["p0"].clone());
+        let expected: Vec<Vec<u8>> = (0..40).map(inner).collect();
+        assert!(new == expected && known == expected, "{bridge}: all, in order");
+        let rx = net.counters.port(net.port("vx")).rx.packets.get();
+        assert_eq!(rx, 80, "{bridge}: received by the tunnel port");
+        net.finish();
+    }
+    let mut net = Net::new(&config(r#"flows = ["priority=0,actions=NORMAL"]"#, ""));
+    net.set_rules("br0", &["in_port=vx6,actions=output:p0"]);
+    let packets: Vec<Vec<u8>> = (0..3).map(over_v6).collect();
+    assert_eq!(delivered(&mut net, &packets), [3; 2], "over IPv6");
+    net.finish();
+}
+
+/// A tag with VLAN ID 0 is no VLAN, on ports that are looked up and on ports that are not.
+#[test]
+fn a_priority_tag_is_no_vlan() {
+    for bridge in ["", r#"flows = ["priority=0,actions=NORMAL"]"#] {
+        let mut net = Net::new(&config(bridge, ""));
+        let packets: Vec<Vec<u8>> = (0..3).map(|n| over_v4(Some(0xa000), n)).collect();
+        assert_eq!(delivered(&mut net, &packets), [3; 2], "{bridge}");
+        net.finish();
+    }
+}
+
+/// A rule that comes and goes is obeyed at once.
+#[test]
+fn a_change_of_rules_reaches_tunnel_packets() {
+    let mut net = Net::new(&config("", ""));
+    let packets = [over_v4(None, 1)];
+    assert_eq!(delivered(&mut net, &packets), [1; 2]);
+    net.set_rules("br-phy", &["udp,tp_dst=4789,actions=drop", "priority=0,actions=NORMAL"]);
+    assert_eq!(delivered(&mut net, &packets), [0; 2]);
+    net.set_rules("br-phy", &[]);
+    assert_eq!(delivered(&mut net, &packets), [1; 2]);
+    net.finish();
+}
+
+/// An uplink on a bridge of its own, joined with the underlay by patch ports: tunnel packets, ARP and echo arrive.
+#[test]
+fn an_uplink_behind_a_patch_port_reaches_the_vtep() {
+    let mut text = config("", "").replace(
+        "name = \"uplink\"\ntype = \"dpdk\"\n\noptions = { dpdk-devargs = \"net_ring_up\" }",
+        "name = \"to-ext\"\ntype = \"patch\"\noptions = { peer = \"to-phy\" }",
+    );
+    text += r#"
+[[bridge]]
+name = "br-ext"
+[[bridge.port]]
+name = "to-phy"
+type = "patch"
+options = { peer = "to-ext" }
+[[bridge.port]]
+name = "uplink"
+type = "dpdk"
+options = { dpdk-devargs = "net_ring_up" }
+"#;
+    assert!(text.contains("to-ext"));
+    let mut net = Net::new(&text);
+    let packets: Vec<Vec<u8>> = (0..3).map(|n| over_v4(None, n)).collect();
+    assert_eq!(delivered(&mut net, &packets), [3; 2]);
+    // An ARP request for the VTEP's address is answered.
+    let mut request = arp_answer(2, 2);
+    request[21] = 1;
+    let out = net.send("uplink", &[request]);
+    assert_eq!(out["uplink"].len(), 1, "the answer");
+    assert_eq!(out["uplink"][0][20..22], [0, 2]);
+    net.finish();
+}
