@@ -192,3 +192,45 @@ options = { dpdk-devargs = "net_ring_up" }
     assert_eq!(out["uplink"][0][20..22], [0, 2]);
     net.finish();
 }
+
+/// The underlay's rules see the tunnel packets that leave: their TTL and TOS, what differs between them too.
+#[test]
+fn rules_of_the_underlay_see_what_leaves() {
+    let frames: Vec<Vec<u8>> = (0..40).map(|n| rings::udp(51, 17, 1000 + n as u16, 2000, n)).collect();
+    for (rule, options, passes) in [
+        ("udp,tp_dst=4789,nw_ttl=64,actions=output:uplink", "", true),
+        ("udp,tp_dst=4789,nw_ttl=9,actions=output:uplink", "", false),
+        ("udp,tp_dst=4789,nw_ttl=9,actions=output:uplink", ", ttl = 9", true),
+        ("udp,nw_tos=40,actions=output:uplink", ", tos = 40", true),
+        ("udp,nw_ttl=64,actions=output:uplink", ", ttl = \"inherit\"", true),
+        ("udp,nw_ecn=0,actions=output:uplink", "", true),
+        ("udp,nw_ecn=3,actions=output:uplink", "", false),
+        ("udp,tp_src=0xc000/0xc000,actions=output:uplink", "", true),
+        ("udp,tp_src=0x4000/0xc000,actions=output:uplink", "", false),
+        ("udp,tp_dst=4789,actions=dec_ttl,output:uplink", "", true),
+        ("udp,tp_dst=4789,actions=mod_vlan_vid:7,output:uplink", "", true),
+    ] {
+        let bridge =
+            "fail_mode = \"secure\"\nneighbour = [{ ip = \"192.168.1.2\", mac = \"02:00:00:00:0a:02\" }]";
+        let text = config(bridge, "").replace("key = 100 }", &format!("key = 100{options} }}"));
+        let mut net = Net::new(&text);
+        net.set_rules("br0", &["in_port=p0,actions=output:vx"]);
+        net.set_rules("br-phy", &[&format!("in_port=LOCAL,{rule}")]);
+        for _ in 0..2 {
+            let out = net.send("p0", &frames);
+            let sent = out.get("uplink").map_or(&[][..], Vec::as_slice);
+            assert_eq!(sent.len(), if passes { 40 } else { 0 }, "{rule} {options}");
+            if rule.contains("dec_ttl") {
+                assert!(sent.iter().all(|packet| packet[22] == 63), "{rule}");
+            }
+            // All that the overlay sent; new flows may overtake each other.
+            let tag = if rule.contains("mod_vlan") { 4 } else { 0 };
+            let mut inner: Vec<&[u8]> = sent.iter().map(|packet| &packet[50 + tag..]).collect();
+            let mut expected: Vec<&[u8]> = frames.iter().map(Vec::as_slice).collect();
+            inner.sort_unstable();
+            expected.sort_unstable();
+            assert!(!passes || inner == expected, "{rule}");
+        }
+        net.finish();
+    }
+}

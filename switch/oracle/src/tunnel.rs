@@ -211,13 +211,19 @@ fn unpack(world: &World, frame: &[u8], header_len: usize) -> Option<(Place, Pack
         })
         .max_by_key(|(_, _, v)| (v.in_key.is_some(), !v.remotes.is_empty(), address(v).is_some()))?;
     let mut inner = Packet::new(&datagram[16..])?;
-    // RFC 6040, section 4.2.
-    let congested = packet[1] & 3 == 3 && !inner.parsed.odd && inner.parsed.fields.has(Field::NwEcn);
-    if congested && inner.get(Field::NwEcn) == 0 {
-        return None;
-    }
-    if congested {
-        inner.set(Field::NwEcn, 3, 3);
+    // RFC 6040, figure 4: by the outer field, then the inner one; `None` drops.
+    const ECN: [[Option<u128>; 4]; 4] = [
+        [Some(0), Some(1), Some(2), Some(3)],
+        [Some(0), Some(1), Some(1), Some(3)],
+        [Some(0), Some(1), Some(2), Some(3)],
+        [None, Some(3), Some(3), Some(3)],
+    ];
+    if !inner.parsed.odd && inner.parsed.fields.has(Field::NwEcn) {
+        let before = inner.get(Field::NwEcn);
+        let after = ECN[usize::from(packet[1] & 3)][before as usize & 3]?;
+        if after != before {
+            inner.set(Field::NwEcn, after, 3);
+        }
     }
     inner.parsed.fields.put(Field::TunId, vni.into());
     inner.parsed.fields.put(Field::TunSrc, u32::from(remote).into());

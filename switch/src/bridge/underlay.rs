@@ -3,7 +3,7 @@
 use super::translate::{Dependency, translate};
 use super::{Bridge, PortKind, SwitchState};
 use crate::tunnel::port::TunnelPort;
-use crate::tunnel::{Egress, Network, Underlay};
+use crate::tunnel::{EgressDecision, Network, Underlay};
 use flow::program::{BridgeId, PortId};
 use wire::key::FlowKey;
 
@@ -18,9 +18,9 @@ impl Underlay for SwitchState {
         self.bridge(id).map(|bridge| network(id, bridge))
     }
 
-    fn egress(&self, key: &FlowKey) -> Egress<Dependency> {
+    fn egress(&self, key: &FlowKey) -> EgressDecision<Dependency> {
         let translation = translate(self, key);
-        Egress { program: translation.program, deps: translation.deps }
+        EgressDecision { program: translation.program, deps: translation.deps, mask: translation.mask }
     }
 
     fn tunnel_port(&self, id: PortId) -> Option<&TunnelPort> {

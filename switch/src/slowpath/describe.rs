@@ -4,6 +4,7 @@ use super::SlowPath;
 use crate::bridge::PortKind;
 use crate::tunnel::adjacency::ReachSpec;
 use config::Inheritable;
+use datapath::adjacency::Egress;
 use flow::program::{AdjacencyId, Op, Policy, PortId, Program, PuntReason, Side};
 use std::fmt::Write;
 use wire::encap::{EncapAddrs, EncapExt};
@@ -138,7 +139,10 @@ impl SlowPath {
             spec.eth_dst,
             spec.udp_dst,
             spec.csum,
-            self.describe_ops(egress)
+            match egress {
+                Egress::Ops(ops) => self.describe_ops(ops),
+                Egress::Lookup(local) => format!("a lookup as from {}", self.port_name(*local)),
+            }
         )
     }
 

@@ -19,8 +19,8 @@ const FREE_NUMBERS_TRIED: usize = 64;
 /// Whether and how packets get to a remote.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ReachSpec {
-    /// Packets can be sent: outer header, and the underlay bridge's ops.
-    Ready(EncapSpec, Box<[Op]>),
+    /// Packets can be sent: outer header, and how they go through the underlay bridge.
+    Ready(EncapSpec, Egress),
     /// This next hop is being asked for, or will be when a packet needs it.
     Resolving(BridgeId, IpAddr),
     /// Packets cannot be sent.
@@ -46,7 +46,7 @@ impl AdjacencySpec {
         let reach = match &self.reach {
             ReachSpec::Ready(header, egress) => {
                 let template = EncapTemplate::new(header);
-                Reach::Ready { fixed: template.fixed_v4(), template, egress: Egress::Ops(egress.clone()) }
+                Reach::Ready { fixed: template.fixed_v4(), template, egress: egress.clone() }
             }
             ReachSpec::Resolving(..) => Reach::Resolving,
             ReachSpec::Unreachable(reason) => Reach::Unreachable(*reason),
@@ -247,4 +247,14 @@ pub(super) fn outputs(ops: &[Op]) -> usize {
         _ => 0,
     };
     ops.iter().map(of).sum()
+}
+
+/// Whether ops put the packet into another tunnel.
+pub(super) fn encapsulates(ops: &[Op]) -> bool {
+    ops.iter().any(|op| match op {
+        Op::Encap { .. } => true,
+        Op::Clone(ops) => encapsulates(ops),
+        Op::Select(select) => select.buckets.iter().any(|ops| encapsulates(ops)),
+        _ => false,
+    })
 }

@@ -13,4 +13,4 @@ mod tunnels;
 pub mod underlay;
 
 pub use tunnels::{Event, Tunnels};
-pub use underlay::{Egress, Network, Underlay};
+pub use underlay::{EgressDecision, Network, Underlay};

@@ -171,7 +171,7 @@ impl<U: Underlay> Tunnels<U> {
 mod tests {
     use super::*;
     use crate::tunnel::port::TunnelPort;
-    use crate::tunnel::{Egress, Network};
+    use crate::tunnel::{EgressDecision, Network};
     use config::VxlanOptions;
     use flow::drop::DropReason;
     use flow::program::{BridgeId, Policy, Select};
@@ -201,9 +201,9 @@ mod tests {
             (bridge == BRIDGE).then_some(network)
         }
 
-        fn egress(&self, key: &FlowKey) -> Egress<MacAddr> {
+        fn egress(&self, key: &FlowKey) -> EgressDecision<MacAddr> {
             let program = Program { ops: [Op::Output(PortId(2))].into(), drop: DropReason::Rule };
-            Egress { program, deps: vec![key.dl_dst] }
+            EgressDecision { program, deps: vec![key.dl_dst], mask: FlowKey::ZERO }
         }
 
         fn tunnel_port(&self, id: PortId) -> Option<&TunnelPort> {

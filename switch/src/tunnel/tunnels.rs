@@ -1,22 +1,25 @@
 //! Adjacencies kept true: each is rebuilt whenever a route, a neighbour, an address or the underlay's forwarding
 //! changes.
 
-use super::adjacency::{Adjacencies, AdjacencySpec, ReachSpec, Remote, outputs, without_tunnels};
+use super::adjacency::{
+    Adjacencies, AdjacencySpec, ReachSpec, Remote, encapsulates, outputs, without_tunnels,
+};
 use super::neighbour::{self, Need, NeighbourRow, Neighbours, State};
 use super::next_hop::ProgramUse;
 use super::port::TunnelPort;
 use super::route;
-use super::underlay::{Egress, Underlay};
-use config::{LocalIp, RemoteIp};
-use datapath::adjacency::Inherit;
+use super::underlay::{EgressDecision, Underlay};
+use config::{Inheritable, LocalIp, RemoteIp, VxlanOptions};
+use datapath::adjacency::{Egress, Inherit};
 use flow::drop::DropReason;
 use flow::program::{AdjacencyId, BridgeId, PortId};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Instant;
 use wire::addr::MacAddr;
+use wire::ecn::ECN_MASK;
 use wire::encap::{EncapAddrs, EncapSpec};
-use wire::key::FlowKey;
+use wire::key::{FlowKey, FlowMask};
 use wire::proto::{ETH_IPV4, ETH_IPV6, IP_UDP};
 
 /// What the owner of the tunnels has to do.
@@ -171,10 +174,14 @@ impl<U: Underlay> Tunnels<U> {
                 || matches!(path.addrs, EncapAddrs::V6(..)) && options.remote_ip == RemoteIp::Flow,
             ext: port.extension(),
         };
-        let Egress { program, deps } = underlay.egress(&outer_key(network.local, &header));
+        let EgressDecision { program, deps, mask } =
+            underlay.egress(&outer_key(network.local, &header, options));
         let ops = without_tunnels(&program.ops);
-        let spec = if outputs(&ops) > 0 {
-            ReachSpec::Ready(header, ops)
+        let spec = if differs(options).intersects(&mask) || outputs(&ops) == 0 && encapsulates(&program.ops) {
+            // The bridge looks at what each packet has of its own, or sends them into another tunnel.
+            ReachSpec::Ready(header, Egress::Lookup(network.local))
+        } else if outputs(&ops) > 0 {
+            ReachSpec::Ready(header, Egress::Ops(ops))
         } else {
             ReachSpec::Unreachable(program.ends_in().unwrap_or(program.drop))
         };
@@ -272,7 +279,7 @@ impl<U: Underlay> Tunnels<U> {
             need = Need::Address;
             let installed = self.adjacencies.get(id).and_then(|remote| remote.installed.as_ref());
             // More than one output: the bridge does not know behind which of its ports the next hop is.
-            if matches!(installed, Some(ReachSpec::Ready(_, ops)) if outputs(ops) > 1) {
+            if matches!(installed, Some(ReachSpec::Ready(_, Egress::Ops(ops))) if outputs(ops) > 1) {
                 return Need::Probe;
             }
         }
@@ -304,12 +311,18 @@ fn path<U: Underlay>(underlay: &U, port: &TunnelPort, to: IpAddr, local: Option<
 }
 
 /// The key of a tunnel packet that leaves by an underlay bridge's LOCAL port.
-fn outer_key(local: PortId, header: &EncapSpec) -> FlowKey {
+fn outer_key(local: PortId, header: &EncapSpec, options: &VxlanOptions) -> FlowKey {
+    let fixed = |of: Inheritable| match of {
+        Inheritable::Value(value) => value,
+        Inheritable::Inherit => 0,
+    };
     let mut key = FlowKey {
         in_port: local.0.into(),
         dl_src: header.eth_src,
         dl_dst: header.eth_dst,
         nw_proto: IP_UDP,
+        nw_tos: fixed(options.tos),
+        nw_ttl: fixed(options.ttl),
         tp_dst: header.udp_dst.into(),
         ..FlowKey::ZERO
     };
@@ -324,4 +337,16 @@ fn outer_key(local: PortId, header: &EncapSpec) -> FlowKey {
         }
     }
     key
+}
+
+/// Bits of the outer headers in which the packets of one adjacency differ: the source port, the ECN field, and what the
+/// port takes from the packet inside.
+fn differs(options: &VxlanOptions) -> FlowMask {
+    let inherits = |of: Inheritable| matches!(of, Inheritable::Inherit);
+    FlowMask {
+        tp_src: u16::MAX.into(),
+        nw_tos: if inherits(options.tos) { u8::MAX } else { ECN_MASK },
+        nw_ttl: if inherits(options.ttl) { u8::MAX } else { 0 },
+        ..FlowMask::ZERO
+    }
 }

@@ -8,7 +8,7 @@ use std::fmt::Debug;
 use std::hash::Hash;
 use std::net::IpAddr;
 use wire::addr::MacAddr;
-use wire::key::FlowKey;
+use wire::key::{FlowKey, FlowMask};
 
 /// A bridge with addresses of the switch.
 #[derive(Debug, Clone, Copy)]
@@ -34,11 +34,13 @@ impl Network<'_> {
 
 /// What a bridge does with a packet that leaves by its LOCAL port.
 #[derive(Debug, Clone)]
-pub struct Egress<Dep> {
+pub struct EgressDecision<Dep> {
     /// What is done to it.
     pub program: Program,
     /// What this depends on besides rules, ports and options.
     pub deps: Vec<Dep>,
+    /// Bits of the packet that mattered.
+    pub mask: FlowMask,
 }
 
 /// The bridges under tunnels, and the tunnel ports themselves.
@@ -53,7 +55,7 @@ pub trait Underlay {
     fn network(&self, bridge: BridgeId) -> Option<Network<'_>>;
 
     /// What becomes of a packet with this key, whose in-port is a bridge's LOCAL port.
-    fn egress(&self, key: &FlowKey) -> Egress<Self::Dep>;
+    fn egress(&self, key: &FlowKey) -> EgressDecision<Self::Dep>;
 
     /// A tunnel port.
     fn tunnel_port(&self, id: PortId) -> Option<&TunnelPort>;

@@ -153,6 +153,12 @@ impl FlowKey {
         self.words().iter().zip(other.words()).zip(mask.words()).all(|((a, b), m)| (a ^ b) & m == 0)
     }
 
+    /// Whether `self` and `other`, both masks, have a bit in common.
+    #[inline]
+    pub fn intersects(&self, other: &FlowMask) -> bool {
+        self.words().iter().zip(other.words()).any(|(a, b)| a & b != 0)
+    }
+
     /// `self |= other`: widens a mask by the bits of another.
     #[inline]
     pub fn or(&mut self, other: &FlowMask) {

@@ -189,6 +189,8 @@ fn general_path(
     }
     let found = view.find(outer.vni(), outer.src, outer.dst, outer.udp_dst);
     let in_port = found.unwrap_or(PortId::TUNNEL_MISS);
+    // Also when it is dropped for its congestion mark: it came through this tunnel.
+    counters.port(in_port).rx.add(1, outer.inner_len.into());
     let key = &mut known.keys[at];
     outer.fill_key(key, ext == EncapExt::Gbp);
     key.in_port = in_port.0.into();
@@ -199,7 +201,6 @@ fn general_path(
     known.lens[at] = outer.inner_len.into();
     known.outers[at] = OuterLen { strip: outer.inner_offset, trailing: outer.trailing };
     known.keyed |= 1 << at;
-    counters.port(in_port).rx.add(1, outer.inner_len.into());
     Ok(())
 }
 
