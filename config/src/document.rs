@@ -114,6 +114,9 @@ pub struct Bridge {
     /// OVS `other_config`: `mac-aging-time`, `mac-table-size`, `hwaddr`, `forward-bpdu`.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub other_config: BTreeMap<String, String>,
+    /// OVS `external_ids`: for who configures the switch, which does not look at them.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub external_ids: BTreeMap<String, String>,
 }
 
 impl Bridge {
@@ -226,6 +229,12 @@ pub struct Port {
     /// `Interface` `ofport_request`: OpenFlow port number, 1 to 65279.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ofport_request: Option<u16>,
+    /// `Interface` `external_ids`: for who configures the switch, which does not look at them.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub external_ids: BTreeMap<String, String>,
+    /// `Port` `external_ids`.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub port_external_ids: BTreeMap<String, String>,
 }
 
 impl Port {

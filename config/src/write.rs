@@ -77,6 +77,7 @@ fn write_bridge(out: &mut String, bridge: &Bridge) {
     lines(out, "groups", &bridge.groups);
     lines(out, "flows", &bridge.flows);
     table(out, "other_config", &bridge.other_config);
+    table(out, "external_ids", &bridge.external_ids);
     for port in &bridge.ports {
         write_port(out, port);
     }
@@ -144,6 +145,8 @@ fn write_port(out: &mut String, port: &Port) {
     if let Some(ofport) = port.ofport_request {
         line(out, "ofport_request", ofport);
     }
+    table(out, "external_ids", &port.external_ids);
+    table(out, "port_external_ids", &port.port_external_ids);
 }
 
 fn table(out: &mut String, name: &str, entries: &std::collections::BTreeMap<String, String>) {

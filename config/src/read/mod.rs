@@ -105,7 +105,7 @@ fn name_of<'v>(value: &'v Spanned<DeValue<'_>>) -> &'v str {
 }
 
 fn bridge(reader: &mut Reader, site: &Site, value: &Spanned<DeValue<'_>>) -> Option<Bridge> {
-    const KNOWN: [&str; 12] = [
+    const KNOWN: [&str; 13] = [
         "name",
         "fail_mode",
         "hwaddr",
@@ -118,6 +118,7 @@ fn bridge(reader: &mut Reader, site: &Site, value: &Spanned<DeValue<'_>>) -> Opt
         "mirror",
         "port",
         "other_config",
+        "external_ids",
     ];
     let table = reader.table(site, value, &KNOWN)?;
     let mut bridge = Bridge {
@@ -125,6 +126,7 @@ fn bridge(reader: &mut Reader, site: &Site, value: &Spanned<DeValue<'_>>) -> Opt
         fail_mode: reader.parsed(site, table, "fail_mode", "standalone or secure").unwrap_or_default(),
         hwaddr: reader.parsed(site, table, "hwaddr", MAC),
         other_config: reader.options(site, table, "other_config"),
+        external_ids: reader.options(site, table, "external_ids"),
         ..Bridge::default()
     };
     for (site, value) in
@@ -223,8 +225,19 @@ fn mirror(reader: &mut Reader, site: &Site, value: &Spanned<DeValue<'_>>) -> Opt
 }
 
 fn port(reader: &mut Reader, site: &Site, value: &Spanned<DeValue<'_>>) -> Option<Port> {
-    const KNOWN: [&str; 9] =
-        ["name", "type", "options", "tag", "trunks", "vlan_mode", "mtu", "mac", "ofport_request"];
+    const KNOWN: [&str; 11] = [
+        "name",
+        "type",
+        "options",
+        "tag",
+        "trunks",
+        "vlan_mode",
+        "mtu",
+        "mac",
+        "ofport_request",
+        "external_ids",
+        "port_external_ids",
+    ];
     let table = reader.table(site, value, &KNOWN)?;
     let mut port = Port {
         name: reader.string(site, table, "name").unwrap_or_default(),
@@ -235,6 +248,8 @@ fn port(reader: &mut Reader, site: &Site, value: &Spanned<DeValue<'_>>) -> Optio
         mtu: reader.integer(site, table, "mtu", range::MTU).map(|mtu| mtu as u16),
         mac: reader.parsed(site, table, "mac", MAC),
         ofport_request: reader.integer(site, table, "ofport_request", range::OFPORT).map(|port| port as u16),
+        external_ids: reader.options(site, table, "external_ids"),
+        port_external_ids: reader.options(site, table, "port_external_ids"),
         trunks: Vec::new(),
     };
     for (site, value) in reader.array(site, table, "trunks", "an array of VLANs such as [10, 20]") {

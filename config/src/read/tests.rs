@@ -405,8 +405,9 @@ prop_compose! {
         trunks in prop::collection::vec(0u16..4096, 0..4), mtu in prop::option::of(68u16..9703),
         ofport_request in prop::option::of(1u16..0xff00), mac in any::<Option<[u8; 6]>>(),
         mode in prop::option::of(prop::sample::select(vec![VlanMode::Access, VlanMode::Trunk, VlanMode::NativeTagged])),
+        external_ids in map(), port_external_ids in map(),
     ) -> Port {
-        Port { name, kind, options, tag: tag.map(|tag| tag & 0xfff), trunks, vlan_mode: mode, mtu, ofport_request, mac: mac.map(wire::addr::MacAddr) }
+        Port { name, kind, options, tag: tag.map(|tag| tag & 0xfff), trunks, vlan_mode: mode, mtu, ofport_request, mac: mac.map(wire::addr::MacAddr), external_ids, port_external_ids }
     }
 }
 
@@ -430,10 +431,10 @@ prop_compose! {
         neighbours in prop::collection::vec((any::<std::net::IpAddr>(), any::<[u8; 6]>()), 0..3),
         [flows, groups, meters] in prop::array::uniform3(prop::collection::vec(any::<String>(), 0..3)),
         mirrors in prop::collection::vec(any_mirror(), 0..3),
-        ports in prop::collection::vec(any_port(), 0..3), other_config in map(),
+        ports in prop::collection::vec(any_port(), 0..3), [other_config, external_ids] in prop::array::uniform2(map()),
     ) -> Bridge {
         Bridge {
-            name, hwaddr: mac.map(wire::addr::MacAddr), address, flows, ports, other_config, groups, meters, mirrors,
+            name, hwaddr: mac.map(wire::addr::MacAddr), address, flows, ports, other_config, external_ids, groups, meters, mirrors,
             fail_mode: if secure { FailMode::Secure } else { FailMode::Standalone },
             routes: routes.into_iter().map(|(to, via)| Route { to, via }).collect(),
             neighbours: neighbours.into_iter()

@@ -36,7 +36,12 @@ impl Check<'_> {
             }
             Ok(_) => {}
             Err(_) if port.kind.is_empty() => self.missing(site, "expected dpdk, vxlan, internal or patch"),
-            Err(error) => self.invalid(site, error.to_string()),
+            Err(error) => match instead(&port.kind) {
+                Some(instead) => {
+                    self.invalid(site, format!("there is no type {:?} here: {instead}", port.kind))
+                }
+                None => self.invalid(site, error.to_string()),
+            },
         }
     }
 
@@ -70,4 +75,21 @@ impl Check<'_> {
             _ => {}
         }
     }
+}
+
+/// What to say of a type that Open vSwitch has, or had, and this switch has not.
+fn instead(kind: &str) -> Option<&'static str> {
+    Some(match kind {
+        "stt" | "lisp" => "Open vSwitch has removed it too; vxlan is the tunnel that both have",
+        "dpdkvhostuserclient" => {
+            "use type dpdk with options:dpdk-devargs=net_vhost0,iface=/PATH/TO/SOCKET,client=1"
+        }
+        "dpdkvhostuser" => "use type dpdk with options:dpdk-devargs=net_vhost0,iface=/PATH/TO/SOCKET",
+        "dpdkr" => "use type dpdk with options:dpdk-devargs=net_ring0",
+        "system" => "use type dpdk with options:dpdk-devargs=net_af_packet0,iface=DEVICE for a kernel device",
+        "afxdp" | "afxdp-nonpmd" => "use type dpdk with options:dpdk-devargs=net_af_xdp0,iface=DEVICE",
+        "tap" => "use type internal, or type dpdk with options:dpdk-devargs=net_tap0,iface=DEVICE",
+        "erspan" | "ip6erspan" | "gtpu" | "bareudp" | "srv6" => "vxlan is the tunnel that both have",
+        _ => return None,
+    })
 }

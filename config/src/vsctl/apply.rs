@@ -51,8 +51,9 @@ fn run(document: &mut Document, command: &Command, rows: &Rows<'_>) -> Result<Ou
         }
         Command::BrExists { bridge } => return Ok(Output::Exists(document.bridge(bridge).is_some())),
         Command::AddPort { bridge, port, may_exist, settings } => {
-            add_port(document, bridge, port, *may_exist)?;
-            for setting in settings {
+            let made = add_port(document, bridge, port, *may_exist)?;
+            // As in OVS, one that is there stays as it is.
+            for setting in settings.iter().filter(|_| made) {
                 let change = Edit::Set(setting.key.as_deref(), &setting.value);
                 edit(document, Table::Port, port, &setting.column, change, rows)?;
             }
@@ -105,7 +106,26 @@ fn run(document: &mut Document, command: &Command, rows: &Rows<'_>) -> Result<Ou
                 bridge.mirrors.retain(|mirror| !all && !records.contains(&mirror.name));
             }
         }
-        Command::Show | Command::Get { .. } | Command::List { .. } => {
+        Command::BrSetExternalId { bridge, key, value } => {
+            let ids = &mut bridge_named(document, bridge)?.external_ids;
+            match value {
+                Some(value) => ids.insert(key.clone(), value.clone()),
+                None => ids.remove(key),
+            };
+        }
+        Command::BrGetExternalId { bridge, key } => {
+            let ids = &document.bridge(bridge).ok_or_else(|| no_bridge(bridge))?.external_ids;
+            let lines = match key {
+                Some(key) => ids.get(key).cloned().into_iter().collect(),
+                None => ids.iter().map(|(key, value)| format!("{key}={value}")).collect(),
+            };
+            return Ok(Output::Lines(lines));
+        }
+        Command::Show
+        | Command::Get { .. }
+        | Command::List { .. }
+        | Command::Find { .. }
+        | Command::WaitUntil { .. } => {
             return Ok(Output::Query(command.clone()));
         }
     }
@@ -153,13 +173,14 @@ fn add_bridge(document: &mut Document, name: &str, may_exist: bool) -> Result<()
     Ok(())
 }
 
-fn add_port(document: &mut Document, bridge: &str, name: &str, may_exist: bool) -> Result<(), VsctlError> {
+/// Whether the port was made.
+fn add_port(document: &mut Document, bridge: &str, name: &str, may_exist: bool) -> Result<bool, VsctlError> {
     if document.bridge(bridge).is_none() {
         return Err(no_bridge(bridge));
     }
     if may_exist && let Some((owner, _)) = document.port(name) {
         if owner.name == bridge {
-            return Ok(());
+            return Ok(false);
         }
         return Err(VsctlError::Conflict(format!(
             "\"--may-exist add-port {bridge} {name}\" but {name} is actually attached to bridge {}",
@@ -168,7 +189,7 @@ fn add_port(document: &mut Document, bridge: &str, name: &str, may_exist: bool) 
     }
     free_name(document, "port", name)?;
     bridge_named(document, bridge)?.ports.push(Port { name: name.to_owned(), ..Port::default() });
-    Ok(())
+    Ok(true)
 }
 
 fn delete_port(

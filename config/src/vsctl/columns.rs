@@ -24,10 +24,11 @@ pub(super) enum Edit<'a> {
     Clear,
 }
 
-const BRIDGE: [&str; 7] =
-    ["name", "fail_mode", "hwaddr", "address", "mirrors", "other_config", "datapath_type"];
-const PORT: [&str; 4] = ["name", "tag", "trunks", "vlan_mode"];
-const INTERFACE: [&str; 6] = ["name", "type", "options", "mac", "mtu_request", "ofport_request"];
+const BRIDGE: [&str; 8] =
+    ["name", "fail_mode", "hwaddr", "address", "mirrors", "other_config", "external_ids", "datapath_type"];
+const PORT: [&str; 5] = ["name", "tag", "trunks", "vlan_mode", "external_ids"];
+const INTERFACE: [&str; 7] =
+    ["name", "type", "options", "mac", "mtu_request", "ofport_request", "external_ids"];
 const MIRROR: [&str; 7] =
     ["name", "output_port", "output_vlan", "select_all", "select_dst_port", "select_src_port", "select_vlan"];
 
@@ -85,6 +86,9 @@ pub(super) fn edit(
     let outcome = match table {
         Table::Mirror => edit_mirror(mirror(document, record)?, column, edit),
         Table::Bridge => edit_bridge(bridge(document, record)?, column, edit),
+        Table::Port if column == "external_ids" => {
+            map_column(&mut port(document, table, record)?.port_external_ids, edit)
+        }
         Table::Port | Table::Interface => edit_port(port(document, table, record)?, column, edit),
     };
     outcome.map_err(|message| VsctlError::Value(format!("{table} {record}: {column}: {message}")))
@@ -197,7 +201,8 @@ fn edit_bridge(bridge: &mut Bridge, column: &str, edit: Edit<'_>) -> Result<(), 
             }
             _ => Ok(()),
         },
-        _ => table(&mut bridge.other_config, edit),
+        "external_ids" => map_column(&mut bridge.external_ids, edit),
+        _ => map_column(&mut bridge.other_config, edit),
     }
 }
 
@@ -215,7 +220,8 @@ fn edit_port(port: &mut Port, column: &str, edit: Edit<'_>) -> Result<(), String
             port.kind = kind.unwrap_or_default();
             outcome
         }
-        _ => table(&mut port.options, edit),
+        "external_ids" => map_column(&mut port.external_ids, edit),
+        _ => options(&mut port.options, edit),
     }
 }
 
@@ -292,8 +298,53 @@ fn list<T: FromStr + PartialEq>(slot: &mut Vec<T>, edit: Edit<'_>, expected: &st
     Ok(())
 }
 
+/// Changes a port's options: as any map, but that `remote_ip` may hold several addresses, which come and go one by one.
+fn options(slot: &mut BTreeMap<String, String>, edit: Edit<'_>) -> Result<(), String> {
+    let (texts, adds) = match edit {
+        Edit::Add(texts) => (texts, true),
+        Edit::Remove(texts) => (texts, false),
+        _ => return map_column(slot, edit),
+    };
+    for text in texts {
+        let pairs = map(text).unwrap_or_default();
+        let held = slot.get("remote_ip").filter(|held| !held.trim().is_empty() && *held != "flow");
+        let [(key, value)] = pairs.as_slice() else {
+            map_column(slot, with(adds, text))?;
+            continue;
+        };
+        let Some(held) = held.filter(|_| key == "remote_ip" && value != "flow") else {
+            map_column(slot, with(adds, text))?;
+            continue;
+        };
+        let mut remotes: Vec<&str> = held.split(',').map(str::trim).collect();
+        let named = value.split(',').map(str::trim);
+        if adds {
+            for remote in named {
+                if !remotes.contains(&remote) {
+                    remotes.push(remote);
+                }
+            }
+        } else {
+            let named: Vec<&str> = named.collect();
+            remotes.retain(|remote| !named.contains(remote));
+        }
+        let left = remotes.join(",");
+        if left.is_empty() {
+            slot.remove("remote_ip");
+        } else {
+            slot.insert("remote_ip".to_owned(), left);
+        }
+    }
+    Ok(())
+}
+
+fn with(adds: bool, text: &String) -> Edit<'_> {
+    let one = std::slice::from_ref(text);
+    if adds { Edit::Add(one) } else { Edit::Remove(one) }
+}
+
 /// Changes a column that is a map.
-fn table(slot: &mut BTreeMap<String, String>, edit: Edit<'_>) -> Result<(), String> {
+fn map_column(slot: &mut BTreeMap<String, String>, edit: Edit<'_>) -> Result<(), String> {
     match edit {
         Edit::Set(Some(key), value) => {
             slot.insert(key.to_owned(), atom(value)?);
@@ -340,6 +391,7 @@ pub fn columns(
             ("hwaddr", ColumnValue::optional(bridge.hwaddr)),
             ("address", texts(&bridge.address)),
             ("other_config", ColumnValue::Map(bridge.other_config.clone())),
+            ("external_ids", ColumnValue::Map(bridge.external_ids.clone())),
             ("mirrors", texts(bridge.mirrors.iter().map(|mirror| &mirror.name))),
             ("ports", texts(bridge.ports.iter().map(|port| &port.name))),
         ]);
@@ -370,6 +422,7 @@ pub fn columns(
             ("tag", ColumnValue::optional_number(port.tag)),
             ("trunks", ColumnValue::Numbers(port.trunks.iter().map(|vlan| u64::from(*vlan)).collect())),
             ("vlan_mode", ColumnValue::optional(port.vlan_mode)),
+            ("external_ids", ColumnValue::Map(port.port_external_ids.clone())),
         ]
     } else {
         vec![
@@ -379,6 +432,7 @@ pub fn columns(
             ("mac", ColumnValue::optional(port.mac)),
             ("mtu_request", ColumnValue::optional_number(port.mtu)),
             ("ofport_request", ColumnValue::optional_number(port.ofport_request)),
+            ("external_ids", ColumnValue::Map(port.external_ids.clone())),
         ]
     })
 }

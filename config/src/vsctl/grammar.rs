@@ -1,7 +1,8 @@
 //! Command line to commands.
 
+use super::condition::cut;
 use super::value::{atom, split};
-use super::{Command, Selector, Setting, Table, VsctlError};
+use super::{Command, Condition, Selector, Setting, Table, VsctlError};
 use crate::suggest::nearest;
 
 /// A command of the grammar: name, options that it takes, least and most arguments.
@@ -20,7 +21,7 @@ const fn spec(name: &'static str, options: &'static [&'static str], least: usize
 const MAY_EXIST: &[&str] = &["--may-exist"];
 const IF_EXISTS: &[&str] = &["--if-exists"];
 
-static COMMANDS: [Spec; 24] = [
+static COMMANDS: [Spec; 27] = [
     spec("init", &[], 0, 0),
     spec("show", &[], 0, 0),
     spec("add-br", MAY_EXIST, 1, 3),
@@ -44,11 +45,14 @@ static COMMANDS: [Spec; 24] = [
     spec("create", &["--id"], 2, MANY),
     spec("destroy", &["--if-exists", "--all"], 1, MANY),
     spec("list", &["--if-exists", "--columns"], 1, MANY),
-    spec("find", &[], 1, MANY),
+    spec("find", &["--columns"], 1, MANY),
+    spec("wait-until", IF_EXISTS, 2, MANY),
+    spec("br-set-external-id", &[], 2, 3),
+    spec("br-get-external-id", &[], 1, 2),
 ];
 
 /// Commands of `ovs-vsctl` that exist there and not here.
-const ELSEWHERE: [&str; 24] = [
+const ELSEWHERE: [&str; 21] = [
     "set-controller",
     "get-controller",
     "del-controller",
@@ -63,14 +67,11 @@ const ELSEWHERE: [&str; 24] = [
     "del-bond-iface",
     "br-to-vlan",
     "br-to-parent",
-    "br-set-external-id",
-    "br-get-external-id",
     "add-zone-tp",
     "del-zone-tp",
     "list-zone-tp",
     "auto-attach",
     "emer-reset",
-    "wait-until",
     "comment",
     "add-aa-mapping",
 ];
@@ -213,7 +214,17 @@ fn command(words: &[String]) -> Result<Command, VsctlError> {
         }
         "destroy" => Command::Destroy { records: args[1..].to_vec(), all, if_exists },
         "list" => Command::List { table: table(&args[0])?, records: args[1..].to_vec(), columns, if_exists },
-        _ => return usage(format!("'{name}' is not supported; use 'list'")),
+        "wait-until" => Command::WaitUntil {
+            table: table(&args[0])?,
+            record: arg(1),
+            if_exists,
+            conditions: conditions(&args[2..])?,
+        },
+        "br-set-external-id" => {
+            Command::BrSetExternalId { bridge: arg(0), key: arg(1), value: args.get(2).cloned() }
+        }
+        "br-get-external-id" => Command::BrGetExternalId { bridge: arg(0), key: args.get(1).cloned() },
+        _ => Command::Find { table: table(&args[0])?, conditions: conditions(&args[1..])?, columns },
     })
 }
 
@@ -246,6 +257,18 @@ fn column(name: &str) -> String {
 
 fn settings(args: &[String]) -> Result<Vec<Setting>, VsctlError> {
     args.iter().map(|arg| setting(arg)).collect()
+}
+
+fn conditions(args: &[String]) -> Result<Vec<Condition>, VsctlError> {
+    let condition = |arg: &String| match cut(arg) {
+        Some((target, operator, value)) => {
+            Ok(Condition { selector: selector(target)?, operator, value: value.to_owned() })
+        }
+        None => {
+            usage(format!("{arg}: argument has no operator, expected COLUMN[:KEY]OPVALUE such as type=vxlan"))
+        }
+    };
+    args.iter().map(condition).collect()
 }
 
 /// `COLUMN[:KEY]=VALUE`.

@@ -6,6 +6,7 @@
 
 mod apply;
 mod columns;
+mod condition;
 mod grammar;
 mod rows;
 mod value;
@@ -16,6 +17,7 @@ use serde::{Deserialize, Serialize};
 
 pub use apply::{apply, apply_with};
 pub use columns::columns;
+pub use condition::Operator;
 pub use grammar::parse_transaction;
 pub use value::ColumnValue;
 
@@ -55,6 +57,18 @@ pub struct Setting {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<String>,
     /// The value as it was written.
+    pub value: String,
+}
+
+/// `COLUMN[:KEY]OPVALUE` of `find` and `wait-until`; the value is OVSDB syntax.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Condition {
+    /// What is compared.
+    #[serde(flatten)]
+    pub selector: Selector,
+    /// How.
+    pub operator: Operator,
+    /// With what, as it was written.
     pub value: String,
 }
 
@@ -237,6 +251,48 @@ pub enum Command {
         #[serde(default)]
         if_exists: bool,
     },
+    /// `br-set-external-id BRIDGE KEY [VALUE]`: without a value, the key goes.
+    BrSetExternalId {
+        /// Bridge to change.
+        bridge: String,
+        /// Key in its `external_ids`.
+        key: String,
+        /// New value.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        value: Option<String>,
+    },
+    /// `br-get-external-id BRIDGE [KEY]`.
+    BrGetExternalId {
+        /// Bridge to look at.
+        bridge: String,
+        /// One key; `None`: all.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        key: Option<String>,
+    },
+    /// `[--columns=A,B] find TABLE [COLUMN[:KEY]OPVALUE]...`.
+    Find {
+        /// Table.
+        table: Table,
+        /// All must hold.
+        #[serde(default)]
+        conditions: Vec<Condition>,
+        /// Columns; empty: all.
+        #[serde(default)]
+        columns: Vec<String>,
+    },
+    /// `[--if-exists] wait-until TABLE RECORD [COLUMN[:KEY]OPVALUE]...`: whether it is so now. Who waits asks again.
+    WaitUntil {
+        /// Table.
+        table: Table,
+        /// Name of the bridge or port.
+        record: String,
+        /// A record that is not there is as good as one for which all conditions hold.
+        #[serde(default)]
+        if_exists: bool,
+        /// All must hold.
+        #[serde(default)]
+        conditions: Vec<Condition>,
+    },
     /// `[--columns=A,B] list TABLE [RECORD]...`.
     List {
         /// Table.
@@ -263,7 +319,7 @@ pub enum Output {
     Lines(Vec<String>),
     /// `br-exists`: exit status 0 or (as `ovs-vsctl`) 2.
     Exists(bool),
-    /// `show`, `get` or `list`: the running switch answers, as it knows statistics and states. Read it against the
+    /// `show`, `get`, `list`, `find` or `wait-until`: the running switch answers, as it knows statistics and states. Read it against the
     /// document after the transaction; [`columns`] gives the configured part.
     Query(Command),
 }

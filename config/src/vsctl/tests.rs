@@ -117,6 +117,75 @@ fn options_in_front() {
 }
 
 #[test]
+fn a_port_that_may_exist_stays_as_it_is() {
+    let mut document = switch();
+    run(&mut document, "set port p0 tag=10").unwrap();
+    assert!(!run(&mut document, "--may-exist add-port br0 p0 tag=20").unwrap().changed);
+    assert_eq!(document.port("p0").unwrap().1.tag, Some(10));
+    run(
+        &mut document,
+        "--may-exist add-port br0 p1 tag=20 -- set interface p1 type=dpdk options:dpdk-devargs=net_tap1",
+    )
+    .unwrap();
+    assert_eq!(document.port("p1").unwrap().1.tag, Some(20), "it was made");
+}
+
+#[test]
+fn one_remote_of_many_comes_and_goes() {
+    let mut document = switch();
+    let remotes = |document: &Document| document.port("vxlan1").unwrap().1.options.get("remote_ip").cloned();
+    run(&mut document, "add interface vxlan1 options remote_ip=192.168.1.3").unwrap();
+    assert_eq!(remotes(&document).as_deref(), Some("192.168.1.2,192.168.1.3"));
+    assert!(!run(&mut document, "add interface vxlan1 options remote_ip=192.168.1.3").unwrap().changed);
+    run(&mut document, "add interface vxlan1 options remote_ip=192.168.1.4 -- remove interface vxlan1 options remote_ip=192.168.1.2")
+        .unwrap();
+    assert_eq!(remotes(&document).as_deref(), Some("192.168.1.3,192.168.1.4"));
+    assert!(!run(&mut document, "remove interface vxlan1 options remote_ip=192.168.1.9").unwrap().changed);
+    run(&mut document, "remove interface vxlan1 options remote_ip=192.168.1.3").unwrap();
+    let text = error(&mut document, "remove interface vxlan1 options remote_ip=192.168.1.4");
+    assert!(text.contains("remote_ip: missing"), "{text}");
+    // Another option's value stays, as in OVS, and a key alone goes whatever it has.
+    assert!(!run(&mut document, "add interface vxlan1 options key=7").unwrap().changed);
+    run(
+        &mut document,
+        "remove interface vxlan1 options remote_ip -- add interface vxlan1 options remote_ip=flow",
+    )
+    .unwrap();
+    assert_eq!(remotes(&document).as_deref(), Some("flow"));
+}
+
+#[test]
+fn external_ids_are_kept_for_their_owner() {
+    let mut document = switch();
+    run(&mut document, "set interface p0 external_ids:iface-id=a7 -- set port p0 external-ids:x=1 -- br-set-external-id br0 owner me -- set bridge br0 external_ids:more=2").unwrap();
+    let (bridge, port) = document.port("p0").unwrap();
+    assert_eq!((port.external_ids["iface-id"].as_str(), port.port_external_ids["x"].as_str()), ("a7", "1"));
+    assert_eq!(bridge.external_ids["owner"], "me");
+    let again = crate::parse_str("file", &document.to_toml(), &crate::accept_flows).unwrap();
+    assert_eq!(again, document);
+    let mut lines = |line: &str| run(&mut document, line).unwrap().outputs.remove(0);
+    assert_eq!(lines("br-get-external-id br0 owner"), Output::Lines(vec!["me".into()]));
+    assert_eq!(lines("br-get-external-id br0"), Output::Lines(vec!["more=2".into(), "owner=me".into()]));
+    run(&mut document, "br-set-external-id br0 owner -- clear interface p0 external_ids").unwrap();
+    assert!(!document.bridge("br0").unwrap().external_ids.contains_key("owner"));
+    assert!(document.port("p0").unwrap().1.external_ids.is_empty());
+}
+
+#[test]
+fn types_of_open_vswitch_say_what_to_use_instead() {
+    let mut document = switch();
+    for (kind, expected) in [
+        ("dpdkvhostuserclient", "net_vhost0,iface=/PATH/TO/SOCKET,client=1"),
+        ("stt", "Open vSwitch has removed it too"),
+        ("lisp", "Open vSwitch has removed it too"),
+        ("system", "net_af_packet0"),
+    ] {
+        let text = error(&mut document, &format!("add-port br0 x -- set interface x type={kind}"));
+        assert!(text.contains(expected), "{text}");
+    }
+}
+
+#[test]
 fn questions() {
     let mut document = switch();
     let mut lines = |line: &str| match run(&mut document, line).unwrap().outputs.remove(0) {
@@ -135,6 +204,8 @@ fn questions() {
         "list Interface p0",
         "get interface p0 statistics:rx_packets ofport",
         "--columns=name,type list int",
+        "--columns=name find interface type=vxlan options:key!=7 ofport>=1",
+        "wait-until interface p0 link_state=up",
     ] {
         let outputs = run(&mut document, line).unwrap().outputs;
         assert!(matches!(outputs.as_slice(), [Output::Query(_)]), "{line}: {outputs:?}");
@@ -155,7 +226,10 @@ fn columns_print_as_in_ovs() {
             .map(|(name, value)| format!("{name}: {value}"))
             .collect::<Vec<_>>()
     };
-    assert_eq!(print(Table::Port, "p0"), ["name: p0", "tag: 10", "trunks: []", "vlan_mode: []"]);
+    assert_eq!(
+        print(Table::Port, "p0"),
+        ["name: p0", "tag: 10", "trunks: []", "vlan_mode: []", "external_ids: {}"]
+    );
     assert_eq!(
         print(Table::Interface, "vxlan1")[2],
         "options: {dst_port=\"8472\", key=flow, remote_ip=\"192.168.1.2\"}"

@@ -1,6 +1,7 @@
 //! The difference between two documents: what has to be done so that the one becomes the other.
 
 use config::{Bridge, Document, Mirror, Port};
+use std::collections::BTreeMap;
 
 /// What to do, by names. Everything gone goes before anything new comes.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -116,6 +117,7 @@ fn settings(bridge: &Bridge) -> Bridge {
         routes: bridge.routes.clone(),
         neighbours: bridge.neighbours.clone(),
         other_config: bridge.other_config.clone(),
+        external_ids: BTreeMap::new(),
         flows: Vec::new(),
         groups: Vec::new(),
         meters: Vec::new(),

@@ -11,7 +11,7 @@
 //! | `GET /v1/meters/BRIDGE?match=` , `POST /v1/meters/BRIDGE/add`, `/modify`, `/delete` | meters |
 //! | `GET /v1/capture/port/NAME?count=&seconds=`, `/v1/capture/controller/BRIDGE` | packets, as a pcap file |
 //! | `GET /v1/fdb/BRIDGE`, `POST .../add`, `/delete`, `/flush` | MAC addresses |
-//! | `GET /v1/neigh`, `POST /v1/neigh/BRIDGE/set`, `/v1/neigh/flush` | neighbours |
+//! | `GET /v1/neigh`, `POST /v1/neigh/BRIDGE/set`, `/delete`, `/v1/neigh/flush?bridge=&all=` | neighbours |
 //! | `GET /v1/route`, `POST /v1/route/BRIDGE/add`, `/delete` | routes |
 //! | `GET /v1/megaflows?bridge=&limit=` | megaflows |
 //! | `GET /v1/lcores`, `/v1/drops`, `/v1/upcall` | counters |
@@ -74,6 +74,7 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/v1/neigh", get(operate::neighbours))
         .route("/v1/neigh/flush", post(operate::neighbours_flush))
         .route("/v1/neigh/{bridge}/set", post(operate::neighbour_set))
+        .route("/v1/neigh/{bridge}/delete", post(operate::neighbour_delete))
         .route("/v1/route", get(operate::routes))
         .route("/v1/route/{bridge}/add", post(operate::route_add))
         .route("/v1/route/{bridge}/delete", post(operate::route_delete))

@@ -3,6 +3,7 @@
 use super::SlowPath;
 use crate::bridge::BridgeId;
 use crate::bridge::fdb::Location;
+use std::net::IpAddr;
 use wire::addr::MacAddr;
 
 impl SlowPath {
@@ -44,8 +45,8 @@ impl SlowPath {
     }
 
     /// Forgets the neighbours that a bridge (or every one) has resolved; returns how many those were.
-    pub fn neighbours_flush(&mut self, bridge: Option<BridgeId>) -> usize {
-        let gone = self.tunnels.flush_neighbours(bridge);
+    pub fn neighbours_flush(&mut self, bridge: Option<BridgeId>, only: Option<IpAddr>) -> usize {
+        let gone = self.tunnels.flush_neighbours(bridge, only);
         self.underlay_changed = true;
         self.settle_underlay();
         self.barrier();

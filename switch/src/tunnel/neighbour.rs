@@ -150,12 +150,14 @@ impl Neighbours {
         self.entries.remove(&ip).is_some()
     }
 
-    /// Forgets all that was learned; returns the addresses. What is being asked for stays: packets wait for it.
-    pub fn flush(&mut self) -> Vec<IpAddr> {
+    /// Forgets what was learned, of one address or all; returns the addresses. What is being asked for stays: packets
+    /// wait for it.
+    pub fn flush(&mut self, only: Option<IpAddr>) -> Vec<IpAddr> {
         let gone: Vec<IpAddr> = self
             .entries
             .iter()
             .filter(|(_, e)| matches!(e.state, State::Reachable(_) | State::Failed))
+            .filter(|(ip, _)| only.is_none_or(|only| only == **ip))
             .map(|(ip, _)| *ip)
             .collect();
         for ip in &gone {
@@ -287,7 +289,19 @@ mod tests {
         table.set(ip(), MAC, t0);
         assert_eq!(table.learn(ip(), MacAddr([2, 0, 0, 0, 0, 66]), true, t0), None);
         assert_eq!(table.state(ip()), Some(State::Permanent(MAC)));
-        assert!(table.flush().is_empty());
+        assert!(table.flush(None).is_empty());
+    }
+
+    #[test]
+    fn one_address_is_forgotten_and_the_others_stay() {
+        let t0 = Instant::now();
+        let mut table = Neighbours::default();
+        let other = IpAddr::V4(0x0a00_0099.into());
+        table.learn(ip(), MAC, true, t0);
+        table.learn(other, MAC, true, t0);
+        assert_eq!(table.flush(Some(other)), [other]);
+        assert!(table.flush(Some(other)).is_empty());
+        assert_eq!(table.state(ip()), Some(State::Reachable(MAC)));
     }
 
     #[test]

@@ -242,10 +242,11 @@ impl<U: Underlay> Tunnels<U> {
         }
     }
 
-    /// Forgets what a bridge (or every one) has resolved; returns how many those were. The owner rebuilds.
-    pub fn flush_neighbours(&mut self, bridge: Option<BridgeId>) -> usize {
+    /// Forgets what a bridge (or every one) has resolved, of one address or all; returns how many those were. The owner
+    /// rebuilds.
+    pub fn flush_neighbours(&mut self, bridge: Option<BridgeId>, only: Option<IpAddr>) -> usize {
         let tables = self.neighbours.iter_mut().filter(|(id, _)| bridge.is_none_or(|b| b == **id));
-        tables.map(|(_, table)| table.flush().len()).sum()
+        tables.map(|(_, table)| table.flush(only).len()).sum()
     }
 
     /// Forgets a bridge that goes.

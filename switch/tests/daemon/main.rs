@@ -10,3 +10,4 @@ mod lifecycle;
 mod looking;
 mod rules;
 mod running;
+mod words;

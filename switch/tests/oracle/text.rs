@@ -171,9 +171,8 @@ pub fn port(port: &Port) -> config::Port {
         tag: (port.vlan.mode != VlanMode::Trunk).then_some(port.vlan.tag),
         trunks: port.vlan.trunks.clone(),
         vlan_mode: Some(mode(&port.vlan)),
-        mtu: None,
-        mac: None,
         ofport_request: Some(port.ofport as u16),
+        ..config::Port::default()
     }
 }
 

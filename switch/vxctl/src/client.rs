@@ -9,6 +9,7 @@ use hyper_util::rt::TokioIo;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 use tokio::net::UnixStream;
 use tokio::runtime::Runtime;
 use tokio::task::JoinHandle;
@@ -18,14 +19,15 @@ use tokio::task::JoinHandle;
 pub struct Client {
     runtime: Runtime,
     path: PathBuf,
+    timeout: Option<Duration>,
 }
 
 impl Client {
-    /// Nothing is sent yet.
-    pub fn new(path: &Path) -> Result<Client, Failure> {
+    /// Nothing is sent yet. An answer that takes longer than `timeout` is an error.
+    pub fn new(path: &Path, timeout: Option<Duration>) -> Result<Client, Failure> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(|error| Failure::Connection(format!("starting: {error}")))?;
-        Ok(Client { runtime, path: path.to_owned() })
+        Ok(Client { runtime, path: path.to_owned(), timeout })
     }
 
     /// `GET`.
@@ -45,7 +47,11 @@ impl Client {
     }
 
     fn json<T: DeserializeOwned>(&self, method: Method, path: &str, body: Vec<u8>) -> Result<T, Failure> {
-        let (ok, answer) = self.runtime.block_on(self.send(method, path, body))?;
+        let (ok, answer) = self.runtime.block_on(async {
+            let Some(limit) = self.timeout else { return self.send(method, path, body).await };
+            let answer = tokio::time::timeout(limit, self.send(method, path, body)).await;
+            answer.unwrap_or_else(|_| Err(self.lost(&format!("no answer within {limit:?} (--timeout)"))))
+        })?;
         if ok {
             return serde_json::from_slice(&answer)
                 .map_err(|error| Failure::Connection(format!("answer of the daemon: {error}")));

@@ -1,13 +1,15 @@
 //! From words to requests, and from answers to what is printed.
 
 use super::client::{Client, escape};
-use super::{Failure, Globals, flows, out, print, top};
+use super::globals::Globals;
+use super::{Failure, cli, flows, out, own, print, top};
 use api::{
     CommandOutput, DocumentBody, Done, Drops, FdbEdit, FdbEntry, LcoreRow, MegaflowRow, NeighbourEdit,
     NeighbourEntry, RouteEntry, Transaction, TransactionReply, UpcallStats,
 };
 use serde::Serialize;
 use std::process::ExitCode;
+use std::time::{Duration, Instant};
 
 /// Exit status of `br-exists` for a bridge that does not, as with `ovs-vsctl`.
 const NO_BRIDGE: u8 = 2;
@@ -20,13 +22,13 @@ pub(super) struct Session<'g> {
 
 impl Session<'_> {
     /// Prints an answer as JSON if asked to, else as `text` makes it.
-    pub fn show<T: Serialize>(&self, answer: &T, text: impl FnOnce(&T) -> String) {
+    pub fn show<T: Serialize>(&self, answer: &T, text: impl FnOnce(&T) -> String) -> Result<(), Failure> {
         if self.globals.json { out(&json(answer)) } else { out(&text(answer)) }
     }
 
     /// Prints nothing but, if asked to, JSON.
-    pub fn done(&self, done: Done) {
-        self.show(&done, |_| String::new());
+    pub fn done(&self, done: Done) -> Result<(), Failure> {
+        self.show(&done, |_| String::new())
     }
 }
 
@@ -37,10 +39,13 @@ fn json<T: Serialize>(answer: &T) -> String {
 
 /// Does a command.
 pub fn run(globals: &Globals, words: &[String]) -> Result<ExitCode, Failure> {
-    let session = Session { globals, client: Client::new(&globals.control)? };
-    let name = words.iter().find(|word| !word.starts_with("--")).map_or("", String::as_str);
+    let name = words.iter().find(|word| !word.starts_with('-')).map_or("", String::as_str);
+    if matches!(name, "completion" | "man") {
+        return own::run(words);
+    }
+    let session = Session { globals, client: Client::new(&globals.control, globals.timeout)? };
     match name {
-        name if flows::COMMANDS.contains(&name) => return flows::run(&session, name, words),
+        name if flows::does(name) => return flows::run(&session, name, words),
         "fdb" | "neigh" | "route" => tables(&session, &words.iter().map(String::as_str).collect::<Vec<_>>())?,
         "megaflow" | "lcore" | "upcall" | "drops" | "top" | "document" => {
             inside(&session, &words.iter().map(String::as_str).collect::<Vec<_>>())?;
@@ -50,9 +55,47 @@ pub fn run(globals: &Globals, words: &[String]) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// How often `wait-until` asks.
+const WAIT_STEP: Duration = Duration::from_millis(50);
+
+/// Waits for what each `wait-until` among the commands asks for. The rest of the transaction comes after it, also what
+/// stands in front.
+fn wait(session: &Session<'_>, words: &[String]) -> Result<Vec<String>, Failure> {
+    let is_wait = |words: &[String]| {
+        words.iter().find(|word| !word.starts_with("--")).is_some_and(|name| name == "wait-until")
+    };
+    let commands: Vec<&[String]> = words.split(|word| word == "--").collect();
+    let began = Instant::now();
+    for command in commands.iter().filter(|command| is_wait(command)) {
+        let request = Transaction { args: command.to_vec() };
+        loop {
+            let reply: TransactionReply = session.client.post("/v1/transaction", &request)?;
+            if matches!(reply.outputs.as_slice(), [CommandOutput::Exists(true)]) {
+                break;
+            }
+            if session.globals.timeout.is_some_and(|limit| began.elapsed() >= limit) {
+                return Err(Failure::Refused(format!(
+                    "'{}': not so within the time of -t",
+                    command.join(" ")
+                )));
+            }
+            std::thread::sleep(WAIT_STEP);
+        }
+    }
+    let rest: Vec<&[String]> = commands.into_iter().filter(|command| !is_wait(command)).collect();
+    Ok(rest.join(&"--".to_owned()))
+}
+
 /// `ovs-vsctl`'s commands.
 fn transaction(session: &Session<'_>, words: &[String]) -> Result<ExitCode, Failure> {
-    let request = Transaction { args: words.to_vec() };
+    let args = wait(session, words)?;
+    if args.iter().all(|word| word == "--")
+        && !words.is_empty()
+        && words.iter().any(|word| word == "wait-until")
+    {
+        return Ok(ExitCode::SUCCESS);
+    }
+    let request = Transaction { args };
     let reply: TransactionReply = session.client.post("/v1/transaction", &request)?;
     let status = match reply.outputs.as_slice() {
         [CommandOutput::Exists(false)] => ExitCode::from(NO_BRIDGE),
@@ -62,11 +105,11 @@ fn transaction(session: &Session<'_>, words: &[String]) -> Result<ExitCode, Fail
         let shown: Vec<serde_json::Value> = reply.outputs.iter().map(print::output_json).collect();
         // One command, one answer; several, a list of them.
         match shown.as_slice() {
-            [one] => out(&json(one)),
-            many => out(&json(&many)),
+            [one] => out(&json(one))?,
+            many => out(&json(&many))?,
         }
     } else {
-        out(&reply.outputs.iter().map(print::output).collect::<String>());
+        out(&reply.outputs.iter().map(print::output).collect::<String>())?;
     }
     Ok(status)
 }
@@ -89,7 +132,7 @@ fn tables(session: &Session<'_>, words: &[&str]) -> Result<(), Failure> {
     match words {
         ["fdb", "show", bridge] => {
             let rows: Vec<FdbEntry> = client.get(&fdb(bridge, ""))?;
-            session.show(&rows, |rows| print::fdb(rows));
+            session.show(&rows, |rows| print::fdb(rows))?;
         }
         ["fdb", "add", bridge, port, vlan, mac, remote @ ..] if remote.len() <= 1 => {
             let edit = FdbEdit {
@@ -98,54 +141,58 @@ fn tables(session: &Session<'_>, words: &[&str]) -> Result<(), Failure> {
                 mac: (*mac).into(),
                 remote: remote.first().map(|r| (*r).to_owned()),
             };
-            session.done(client.post(&fdb(bridge, "/add"), &edit)?);
+            session.done(client.post(&fdb(bridge, "/add"), &edit)?)?;
         }
         ["fdb", "del", bridge, vlan, mac] => {
             let edit = FdbEdit { vlan: number(vlan)?, mac: (*mac).into(), ..FdbEdit::default() };
-            session.done(client.post(&fdb(bridge, "/delete"), &edit)?);
+            session.done(client.post(&fdb(bridge, "/delete"), &edit)?)?;
         }
-        ["fdb", "flush", bridge] => session.done(client.post(&fdb(bridge, "/flush"), &())?),
+        ["fdb", "flush", bridge] => session.done(client.post(&fdb(bridge, "/flush"), &())?)?,
         ["neigh", "show", bridge @ ..] if bridge.len() <= 1 => {
             let rows: Vec<NeighbourEntry> = client.get(&format!("/v1/neigh{}", of(bridge)))?;
-            session.show(&rows, |rows| print::neighbours(rows));
+            session.show(&rows, |rows| print::neighbours(rows))?;
         }
         ["neigh", "set", bridge, ip, mac] => {
             let edit = NeighbourEdit { ip: (*ip).into(), mac: (*mac).into() };
-            session.done(client.post(&format!("/v1/neigh/{}/set", escape(bridge)), &edit)?);
+            session.done(client.post(&format!("/v1/neigh/{}/set", escape(bridge)), &edit)?)?;
         }
-        ["neigh", "flush", bridge @ ..] if bridge.len() <= 1 => {
-            session.done(client.post(&format!("/v1/neigh/flush{}", of(bridge)), &())?);
+        ["neigh", "del", bridge, ip] => {
+            let edit = NeighbourEdit { ip: (*ip).into(), mac: String::new() };
+            session.done(client.post(&format!("/v1/neigh/{}/delete", escape(bridge)), &edit)?)?;
+        }
+        ["neigh", "flush", rest @ ..] if rest.len() <= 2 => {
+            let (options, bridge): (Vec<&str>, Vec<&str>) =
+                rest.iter().partition(|word| word.starts_with("--"));
+            if options.iter().any(|option| *option != "--all") || bridge.len() > 1 {
+                return wrong(words);
+            }
+            let mut query = of(&bridge);
+            if !options.is_empty() {
+                query += if bridge.is_empty() { "?all=true" } else { "&all=true" };
+            }
+            session.done(client.post(&format!("/v1/neigh/flush{query}"), &())?)?;
         }
         ["route", "show"] => {
             let rows: Vec<RouteEntry> = client.get("/v1/route")?;
-            session.show(&rows, |rows| print::routes(rows));
+            session.show(&rows, |rows| print::routes(rows))?;
         }
         ["route", verb @ ("add" | "del"), bridge, to, via @ ..] if via.len() <= 1 => {
             let verb = if *verb == "add" { "add" } else { "delete" };
             let via = via.first().map(|v| (*v).to_owned());
             let edit = RouteEntry { to: (*to).into(), via, ..RouteEntry::default() };
-            session.done(client.post(&format!("/v1/route/{}/{verb}", escape(bridge)), &edit)?);
+            session.done(client.post(&format!("/v1/route/{}/{verb}", escape(bridge)), &edit)?)?;
         }
-        _ => {
-            let line = words.join(" ");
-            return Failure::usage(format!("'{line}': expected {}", expected(words.first().copied())));
-        }
+        _ => return wrong(words),
     }
     Ok(())
 }
 
-fn expected(noun: Option<&str>) -> &'static str {
-    match noun {
-        Some("fdb") => "fdb show BR, fdb add BR PORT VLAN MAC [REMOTE], fdb del BR VLAN MAC or fdb flush BR",
-        Some("neigh") => "neigh show [BR], neigh set BR IP MAC or neigh flush [BR]",
-        Some("route") => "route show, route add BR PREFIX [VIA] or route del BR PREFIX [VIA]",
-        Some("megaflow") => "megaflow show [BR]",
-        Some("lcore") => "lcore show",
-        Some("upcall") => "upcall show",
-        Some("drops") => "drops [-a]",
-        Some("document") => "document [FILE|-]",
-        _ => "top [-n COUNT] [-d SECONDS]",
-    }
+/// A line that is none of the command's.
+fn wrong<T>(words: &[&str]) -> Result<T, Failure> {
+    let line = words.join(" ");
+    let lines: Vec<String> =
+        cli::of(words.first().copied().unwrap_or_default()).map(cli::Entry::expected).collect();
+    Failure::usage(format!("'{line}': expected {}", lines.join(", or ")))
 }
 
 fn inside(session: &Session<'_>, words: &[&str]) -> Result<(), Failure> {
@@ -154,30 +201,27 @@ fn inside(session: &Session<'_>, words: &[&str]) -> Result<(), Failure> {
         ["megaflow", "show", bridge @ ..] if bridge.len() <= 1 => {
             let of = bridge.first().map_or_else(String::new, |b| format!("?bridge={}", escape(b)));
             let rows: Vec<MegaflowRow> = client.get(&format!("/v1/megaflows{of}"))?;
-            session.show(&rows, |rows| rows.iter().map(print::megaflow).collect());
+            session.show(&rows, |rows| rows.iter().map(print::megaflow).collect())?;
         }
         ["lcore", "show"] => {
             let rows: Vec<LcoreRow> = client.get("/v1/lcores")?;
-            session.show(&rows, |rows| rows.iter().map(print::lcore).collect());
+            session.show(&rows, |rows| rows.iter().map(print::lcore).collect())?;
         }
         ["upcall", "show"] => {
             let stats: UpcallStats = client.get("/v1/upcall")?;
-            session.show(&stats, print::upcalls);
+            session.show(&stats, print::upcalls)?;
         }
         ["drops"] | ["drops", "-a" | "--all"] => {
             let drops: Drops = client.get("/v1/drops")?;
-            session.show(&drops, |drops| print::drops(drops, words.len() > 1));
+            session.show(&drops, |drops| print::drops(drops, words.len() > 1))?;
         }
         ["document"] => {
             let document: DocumentBody = client.get("/v1/document")?;
-            session.show(&document, |document| document.toml.clone());
+            session.show(&document, |document| document.toml.clone())?;
         }
-        ["document", file] => session.done(client.put("/v1/document", read(file)?)?),
+        ["document", file] => session.done(client.put("/v1/document", read(file)?)?)?,
         ["top", options @ ..] => top::run(client, options, session.globals.json)?,
-        _ => {
-            let line = words.join(" ");
-            return Failure::usage(format!("'{line}': expected {}", expected(words.first().copied())));
-        }
+        _ => return wrong(words),
     }
     Ok(())
 }

@@ -1,7 +1,9 @@
 //! Flows, groups and meters, in `ovs-ofctl`'s words; `trace`.
 
+use super::cli::{self, Group};
 use super::client::escape;
 use super::commands::{Session, read};
+use super::dump::Dump;
 use super::{Failure, diff, print};
 use api::{
     FlowDelete, FlowModify, FlowRow, Flows, GroupRow, Groups, InterfaceRow, MeterRow, Meters, Trace,
@@ -10,33 +12,10 @@ use api::{
 use serde::Serialize;
 use std::process::ExitCode;
 
-/// Commands that this module does.
-pub const COMMANDS: [&str; 24] = [
-    "add-flow",
-    "add-flows",
-    "mod-flows",
-    "replace-flows",
-    "del-flows",
-    "diff-flows",
-    "dump-flows",
-    "dump-aggregate",
-    "dump-ports",
-    "add-group",
-    "add-groups",
-    "mod-group",
-    "del-groups",
-    "dump-groups",
-    "dump-group-stats",
-    "add-meter",
-    "mod-meter",
-    "del-meter",
-    "del-meters",
-    "dump-meter",
-    "dump-meters",
-    "meter-stats",
-    "trace",
-    "capture",
-];
+/// Whether this module does the command.
+pub fn does(name: &str) -> bool {
+    cli::of(name).any(|entry| entry.group == Group::Flows) || name == "capture"
+}
 
 /// Exit status of `diff-flows` when there are differences, as with `ovs-ofctl`.
 const DIFFERENT: u8 = 2;
@@ -84,12 +63,21 @@ fn send_file<T>(
 
 /// One of [`COMMANDS`].
 pub fn run(session: &Session<'_>, name: &str, words: &[String]) -> Result<ExitCode, Failure> {
-    let (mut strict, mut may_create) = (false, false);
+    let (mut strict, mut may_create, mut how) = (false, false, Dump::default());
     for option in words.iter().filter(|word| word.starts_with("--")) {
         match (option.as_str(), name) {
             ("--strict", "del-flows" | "mod-flows" | "dump-flows" | "dump-aggregate") => strict = true,
             ("--may-create", "mod-group") => may_create = true,
             ("--count" | "--seconds", "capture") => {}
+            (option, "dump-flows") if how.take(option)? => {}
+            // What a dump of something else would look like does not change, so scripts may say it.
+            ("--names" | "--no-names" | "--stats" | "--no-stats", _) if name.starts_with("dump") => {}
+            // Lines of a file are all done or none, as in a bundle.
+            (
+                "--bundle",
+                "add-flow" | "add-flows" | "replace-flows" | "del-flows" | "mod-flows" | "add-groups"
+                | "mod-group" | "del-groups",
+            ) => {}
             _ => return Failure::usage(format!("'{name}' command has no '{option}' option")),
         }
     }
@@ -105,14 +93,15 @@ pub fn run(session: &Session<'_>, name: &str, words: &[String]) -> Result<ExitCo
             dump_ports(session, bridge, port.first().copied())?;
         }
         ["trace", bridge, flow @ ..] if !flow.is_empty() => trace(session, bridge, flow)?,
-        [_, bridge, rest @ ..] => flows(session, name, bridge, rest, strict)?,
+        [_, bridge, rest @ ..] => flows(session, name, bridge, rest, strict, &how)?,
         _ => return wrong_arguments(name),
     }
     Ok(ExitCode::SUCCESS)
 }
 
 fn wrong_arguments<T>(name: &str) -> Result<T, Failure> {
-    Failure::usage(format!("'{name}': wrong number of arguments"))
+    let lines: Vec<String> = cli::of(name).map(cli::Entry::expected).collect();
+    Failure::usage(format!("'{name}': wrong number of arguments, expected {}", lines.join(", or ")))
 }
 
 fn flows(
@@ -121,6 +110,7 @@ fn flows(
     bridge: &str,
     rest: &[&str],
     strict: bool,
+    how: &Dump,
 ) -> Result<(), Failure> {
     let client = &session.client;
     let path = |verb: &str| format!("/v1/flows/{}{verb}", escape(bridge));
@@ -131,24 +121,26 @@ fn flows(
         ("add-flow", [_, ..]) => {
             // As typed without quotes: the words are one flow.
             let body = Flows { flows: vec![rest.join(" ")] };
-            session.done(client.post(&path("/add"), &body)?);
+            session.done(client.post(&path("/add"), &body)?)?;
         }
         ("add-flows" | "replace-flows", [file]) => {
             let verb = if name == "add-flows" { "/add" } else { "/replace" };
-            session.done(send_file(file, "flow", |flows| client.post(&path(verb), &Flows { flows }))?);
+            session.done(send_file(file, "flow", |flows| client.post(&path(verb), &Flows { flows }))?)?;
         }
         ("mod-flows", [_, ..]) => {
             let body = FlowModify { flow: rest.join(" "), strict };
-            session.done(client.post(&path("/modify"), &body)?);
+            session.done(client.post(&path("/modify"), &body)?)?;
         }
         ("del-flows", _) => {
             let body = FlowDelete { matches: rest.join(" "), strict };
-            session.done(client.post(&path("/delete"), &body)?);
+            session.done(client.post(&path("/delete"), &body)?)?;
         }
         ("dump-flows", _) => {
-            session.show(&dump()?, |rows| {
-                print::each_line(rows.iter().map(|row| format!(" {}", row.text.trim_start())))
-            });
+            let rows = dump()?;
+            let mut ports: Vec<InterfaceRow> =
+                if *how == Dump::default() { Vec::new() } else { client.get("/v1/interfaces")? };
+            ports.retain(|port| port.bridge == bridge);
+            session.show(&rows, |rows| how.print(rows.clone(), &ports))?;
         }
         ("dump-aggregate", _) => {
             let rows = dump()?;
@@ -160,7 +152,7 @@ fn flows(
             session.show(&sum, |sum| {
                 let Aggregate { packet_count, byte_count, flow_count } = sum;
                 format!("packet_count={packet_count} byte_count={byte_count} flow_count={flow_count}\n")
-            });
+            })?;
         }
         _ => return wrong_arguments(name),
     }
@@ -181,18 +173,21 @@ fn groups(
     };
     let body = |groups: Vec<String>| Groups { groups, may_create };
     match (name, rest) {
-        ("add-group", [_, ..]) => session.done(client.post(&path("/add"), &body(vec![rest.join(" ")]))?),
+        ("add-group", [_, ..]) => session.done(client.post(&path("/add"), &body(vec![rest.join(" ")]))?)?,
         ("add-groups", [file]) => {
-            session.done(send_file(file, "group", |groups| client.post(&path("/add"), &body(groups)))?);
+            session.done(send_file(file, "group", |groups| client.post(&path("/add"), &body(groups)))?)?;
         }
-        ("mod-group", [_, ..]) => session.done(client.post(&path("/modify"), &body(vec![rest.join(" ")]))?),
+        ("mod-group", [_, ..]) => {
+            session.done(client.post(&path("/modify"), &body(vec![rest.join(" ")]))?)?
+        }
         ("del-groups", _) => {
-            session.done(client.post(&path("/delete"), &Which { matches: rest.join(" ") })?);
+            session.done(client.post(&path("/delete"), &Which { matches: rest.join(" ") })?)?;
         }
         ("dump-groups", _) => {
-            session.show(&dump()?, |rows| print::each_line(rows.iter().map(|row| format!(" {}", row.group))));
+            session
+                .show(&dump()?, |rows| print::each_line(rows.iter().map(|row| format!(" {}", row.group))))?;
         }
-        ("dump-group-stats", _) => session.show(&dump()?, |rows| print::group_stats(rows)),
+        ("dump-group-stats", _) => session.show(&dump()?, |rows| print::group_stats(rows))?,
         _ => return wrong_arguments(name),
     }
     Ok(())
@@ -207,15 +202,15 @@ fn meters(session: &Session<'_>, name: &str, bridge: &str, rest: &[&str]) -> Res
     match (name, rest) {
         ("add-meter" | "mod-meter", [_, ..]) => {
             let verb = if name == "add-meter" { "/add" } else { "/modify" };
-            session.done(client.post(&path(verb), &Meters { meters: vec![rest.join(" ")] })?);
+            session.done(client.post(&path(verb), &Meters { meters: vec![rest.join(" ")] })?)?;
         }
         ("del-meter", [_]) | ("del-meters", _) => {
-            session.done(client.post(&path("/delete"), &Which { matches: rest.join(" ") })?);
+            session.done(client.post(&path("/delete"), &Which { matches: rest.join(" ") })?)?;
         }
         ("dump-meter", [_]) | ("dump-meters", _) => {
-            session.show(&dump()?, |rows| print::meters(rows));
+            session.show(&dump()?, |rows| print::meters(rows))?;
         }
-        ("meter-stats", _) => session.show(&dump()?, |rows| print::meter_stats(rows)),
+        ("meter-stats", _) => session.show(&dump()?, |rows| print::meter_stats(rows))?,
         _ => return wrong_arguments(name),
     }
     Ok(())
@@ -233,7 +228,7 @@ fn dump_ports(session: &Session<'_>, bridge: &str, port: Option<&str>) -> Result
             return Err(Failure::Refused(format!("bridge {bridge} has no port {port}")));
         }
     }
-    session.show(&rows, |rows| print::ports(rows));
+    session.show(&rows, |rows| print::ports(rows))?;
     Ok(())
 }
 
@@ -247,7 +242,7 @@ fn trace(session: &Session<'_>, bridge: &str, words: &[&str]) -> Result<(), Fail
     };
     let body = TraceRequest { flow: flow.join(" "), packet };
     let trace: Trace = session.client.post(&format!("/v1/trace/{}", escape(bridge)), &body)?;
-    session.show(&trace, print::trace);
+    session.show(&trace, print::trace)?;
     Ok(())
 }
 
@@ -255,6 +250,6 @@ fn trace(session: &Session<'_>, bridge: &str, words: &[&str]) -> Result<(), Fail
 fn diff_flows(session: &Session<'_>, one: &str, other: &str) -> Result<ExitCode, Failure> {
     let sources = [diff::Source::of(session, one)?, diff::Source::of(session, other)?];
     let lines = diff::diff(&sources)?;
-    session.show(&lines, |lines| print::each_line(lines));
+    session.show(&lines, |lines| print::each_line(lines))?;
     Ok(if lines.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(DIFFERENT) })
 }

@@ -140,9 +140,9 @@ pub fn run(client: &Client, options: &[&str], json: bool) -> Result<(), Failure>
         let rates = rates(&old, &new);
         if refresh {
             // Home, and clear what is below.
-            out("\x1b[H\x1b[2J");
+            out("\x1b[H\x1b[2J")?;
         }
-        out(&if json { serde_json::json!(rates).to_string() + "\n" } else { text(&rates) });
+        out(&if json { serde_json::json!(rates).to_string() + "\n" } else { text(&rates) })?;
         old = new;
     }
     Ok(())

@@ -10,7 +10,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::{HeaderMap, header::CONTENT_TYPE};
 use config::Document;
-use config::vsctl::{self, ColumnValue, Command, Output, Selector, Table, VsctlError};
+use config::vsctl::{self, ColumnValue, Command, Condition, Output, Selector, Table, VsctlError};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -70,27 +70,71 @@ async fn query(app: &App, switch: &Switch, command: Command) -> Result<CommandOu
             let values = selectors.iter().filter_map(|s| select(&columns, table, s, if_exists).transpose());
             CommandOutput::Values(values.collect::<Result<_, _>>()?)
         }
+        Command::Find { table, conditions, columns: wanted } => {
+            let mut out = Vec::new();
+            for record in all_records(document, table) {
+                let columns = columns(document, &rows, table, &record)?;
+                if all_hold(&columns, table, &conditions)? {
+                    out.push(Record { table, columns: chosen(columns, table, &wanted)? });
+                }
+            }
+            CommandOutput::Records(out)
+        }
+        Command::WaitUntil { table, record, if_exists, conditions } => {
+            CommandOutput::Exists(match columns(document, &rows, table, &record) {
+                Err(VsctlError::NotFound(_)) => if_exists,
+                columns => all_hold(&columns?, table, &conditions)?,
+            })
+        }
         Command::List { table, records, columns: wanted, if_exists } => {
             let records = if records.is_empty() { all_records(document, table) } else { records };
             let mut out = Vec::new();
             for record in records {
-                let mut columns = match columns(document, &rows, table, &record) {
+                let columns = match columns(document, &rows, table, &record) {
                     Err(VsctlError::NotFound(_)) if if_exists => continue,
                     columns => columns?,
                 };
-                if !wanted.is_empty() {
-                    let find = |name: &String| {
-                        let found = columns.iter().find(|(column, _)| column == name).cloned();
-                        found.ok_or_else(|| no_column(table, name))
-                    };
-                    columns = wanted.iter().map(find).collect::<Result<_, _>>()?;
-                }
-                out.push(Record { table, columns });
+                out.push(Record { table, columns: chosen(columns, table, &wanted)? });
             }
             CommandOutput::Records(out)
         }
         _ => CommandOutput::Show(show_all(app, switch).await?),
     })
+}
+
+/// The columns that were asked for; all if none was.
+fn chosen(columns: Columns, table: Table, wanted: &[String]) -> Result<Columns, VsctlError> {
+    if wanted.is_empty() {
+        return Ok(columns);
+    }
+    let find = |name: &String| {
+        let found = columns.iter().find(|(column, _)| column == name).cloned();
+        found.ok_or_else(|| no_column(table, name))
+    };
+    wanted.iter().map(find).collect()
+}
+
+fn all_hold(columns: &Columns, table: Table, conditions: &[Condition]) -> Result<bool, VsctlError> {
+    for condition in conditions {
+        let key = condition.selector.key.is_some();
+        let value = match select(columns, table, &condition.selector, key) {
+            // A key that is not there is no value; a column that is not there is an error.
+            Ok(None) if !columns.iter().any(|(name, _)| *name == condition.selector.column) => {
+                return Err(no_column(table, &condition.selector.column));
+            }
+            value => value?,
+        };
+        let value = value.map(|value| match value {
+            Value::Column(value) => value,
+            Value::Counters(map) => {
+                ColumnValue::Map(map.into_iter().map(|(name, count)| (name, count.to_string())).collect())
+            }
+        });
+        if !condition.holds(value.as_ref())? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 fn all_records(document: &Document, table: Table) -> Vec<String> {

@@ -108,6 +108,9 @@ pub(in crate::control) async fn fdb_flush(
 #[derive(Debug, Deserialize)]
 pub(in crate::control) struct BridgeQuery {
     bridge: Option<String>,
+    /// Static entries as well.
+    #[serde(default)]
+    all: bool,
 }
 
 /// `GET /v1/neigh`.
@@ -127,11 +130,51 @@ pub(in crate::control) async fn neighbours_flush(
     State(app): State<Arc<App>>,
     Query(query): Query<BridgeQuery>,
 ) -> Answer<Done> {
+    let mut fixed = 0;
+    if query.all {
+        let mut switch = app.switch.lock().await;
+        let mut document: Document = switch.document.clone();
+        for bridge in &mut document.bridges {
+            if query.bridge.as_ref().is_none_or(|name| *name == bridge.name) {
+                fixed += bridge.neighbours.len();
+                bridge.neighbours.clear();
+            }
+        }
+        switch.change(document).await?;
+    }
     let flushed = app.handle.call(move |slow| {
         let only = query.bridge.map(|name| bridge_id(slow, &name)).transpose()?;
-        Ok::<_, Refused>(Done { changed: slow.neighbours_flush(only) })
+        Ok::<_, Refused>(Done { changed: fixed + slow.neighbours_flush(only, None) })
     });
     flushed.await?.map(Json)
+}
+
+/// `POST /v1/neigh/BRIDGE/delete`: a neighbour, static or resolved.
+pub(in crate::control) async fn neighbour_delete(
+    State(app): State<Arc<App>>,
+    Path(bridge): Path<String>,
+    Json(body): Json<NeighbourEdit>,
+) -> Answer<Done> {
+    let gone = ip("ip", &body.ip)?;
+    let mut fixed = false;
+    let done = edit(&app, &bridge, |bridge| {
+        let before = bridge.neighbours.len();
+        bridge.neighbours.retain(|old| old.ip != gone);
+        fixed = bridge.neighbours.len() != before;
+        Ok(())
+    })
+    .await?;
+    if fixed {
+        return Ok(done);
+    }
+    let resolved = app.handle.call(move |slow| {
+        let id = bridge_id(slow, &bridge)?;
+        match slow.neighbours_flush(Some(id), Some(gone)) {
+            0 => Err(Refused::not_found(format!("bridge {bridge} has no neighbour {gone}"))),
+            changed => Ok(Done { changed }),
+        }
+    });
+    resolved.await?.map(Json)
 }
 
 /// Changes one bridge of the document, and makes it so.
