@@ -2,7 +2,7 @@
 //! that leaves by every port compared (issue 4, "The oracle").
 //!
 //! `VXSWITCH_ORACLE_SECONDS` says how long to go on (default 10), `VXSWITCH_ORACLE_SEED` where to begin, and
-//! `VXSWITCH_ORACLE_WITHOUT` what to leave out (`groups,mirrors`); a failure prints the case, shrunk, and the seed that makes it first. `scripts/fuzz` does this for hours.
+//! `VXSWITCH_ORACLE_WITHOUT` what to leave out (`groups,mirrors`); a failure prints the case, shrunk, and the seed that makes it first. `scripts/fuzz histories` does this for hours.
 
 mod found;
 mod frames;
