@@ -12,7 +12,7 @@
 //! Speed-ups are variants inside of a stage, chosen by the burst at hand and never by its history. From cheap to dear, in
 //! instructions on one machine:
 //!
-//! 1. **By the in-port alone** (40; 110 out of a tunnel; 160 into one): all traffic of the port is one megaflow. The frame
+//! 1. **By the in-port alone** (50; 120 out of a tunnel; 150 into one): all traffic of the port is one megaflow. The frame
 //!    is not read, unless a header has to be put in front of it.
 //! 2. **By the hot key** (230 and up): ordinary frames, IPv4 with TCP or UDP, in the port's one or two subtables, or in the
 //!    flow cache where it has more.
@@ -33,6 +33,8 @@
 //! | a packet is sent, held, or freed under a counted reason; after a stop the pool is full | `switch/tests/rings` (each test) |
 //! | packets of a flow stay in order, also behind held ones | `switch/tests/switching.rs`, `switch/tests/oracle` |
 //! | what does not hold as expected frees the packet ([`flow::drop::DropReason::Internal`]) and never sends it another way | `act` by sub-drains; `switch/tests/fail_closed.rs` |
+//! | packets of several segments are treated as those of one | `switch/tests/segments.rs` |
+//! | nothing is decapsulated that its bridge would not send to LOCAL | `switch/tests/underlay.rs` |
 //! | a worker does not allocate | `switch/tests/allocation.rs` |
 
 mod act;
