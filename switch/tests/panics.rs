@@ -12,6 +12,7 @@ fn panics(who: &str) -> bool {
     std::env::var(WHO).is_ok_and(|name| name == who)
 }
 
+#[allow(clippy::needless_pass_by_value, reason = "the signature is that of a probe")]
 fn probe(moment: Moment<'_>) {
     match moment {
         Moment::Worker(lcore) => assert!(!panics("worker"), "as the test wants, on lcore {lcore}"),

@@ -79,8 +79,7 @@ fn over_v4(tci: Option<u16>, n: u32) -> Vec<u8> {
 
 fn over_v6(n: u32) -> Vec<u8> {
     let ip = |n: u16| IpAddr::from([0x2001, 0xdb8, 0, 0, 0, 0, 0, n]);
-    let packet = tunnelled(ip(2), ip(1), 101, None, n);
-    packet
+    tunnelled(ip(2), ip(1), 101, None, n)
 }
 
 /// Sends packets twice, as new flows and as known ones; how many frames came out of the overlay each time.

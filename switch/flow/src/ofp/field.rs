@@ -359,8 +359,11 @@ static BY_NAME: LazyLock<HashMap<&'static str, Field>> = LazyLock::new(|| {
     Field::all().flat_map(|field| names(field).map(move |name| (name, field))).collect()
 });
 
-/// OpenFlow's numbers: class, experimenter, field.
-static BY_OXM: LazyLock<HashMap<(u16, u32, u8), (Field, Oxm)>> = LazyLock::new(|| {
+/// Class, experimenter and field number of a match field on the wire.
+type OxmKey = (u16, u32, u8);
+
+/// The fields by OpenFlow's numbers.
+static BY_OXM: LazyLock<HashMap<OxmKey, (Field, Oxm)>> = LazyLock::new(|| {
     let numbers = |field: Field| field.info().oxm.iter().map(move |oxm| (field, *oxm));
     let all = Field::all().flat_map(numbers);
     let keyed = all.map(|(field, oxm)| {

@@ -22,7 +22,7 @@ const UNIT: usize = 1 << 10;
 /// A body of which nothing comes for so long is given up.
 const SILENCE: Duration = Duration::from_secs(10);
 /// A body that is not there after so long is given up.
-const WHOLE: Duration = Duration::from_secs(120);
+const WHOLE: Duration = Duration::from_mins(2);
 
 /// Room for bodies in memory.
 #[derive(Debug, Clone)]

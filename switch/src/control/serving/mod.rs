@@ -28,7 +28,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 /// A connection without a whole request head for so long is closed, between two requests too.
 const IDLE: Duration = Duration::from_secs(30);
 /// An answer of which the client takes nothing for so long ends with its connection.
-const UNREAD: Duration = Duration::from_secs(60);
+const UNREAD: Duration = Duration::from_mins(1);
 /// Largest head of a request, bytes.
 const HEAD: usize = 64 << 10;
 /// How long a connection that has to make room may take to close.
