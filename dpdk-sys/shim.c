@@ -1,11 +1,41 @@
 /* SPDX-License-Identifier: Apache-2.0
  * What DPDK offers only as inline functions or thread-local variables. Nothing here runs per packet
  * in the datapath, except the single-packet alloc and free that tests and the slow path use. */
+#include <stdio.h>
 #include "wrapper.h"
 
 int vxs_errno(void)
 {
 	return rte_errno;
+}
+
+void vxs_set_errno(int code)
+{
+	rte_errno = code;
+}
+
+static FILE *log_next;
+static void (*log_hook)(const char *text, size_t size);
+
+static ssize_t log_write(void *cookie, const char *text, size_t size)
+{
+	(void)cookie;
+	log_hook(text, size);
+	fwrite(text, 1, size, log_next);
+	fflush(log_next);
+	return size;
+}
+
+int vxs_log_hook(void (*hook)(const char *text, size_t size))
+{
+	cookie_io_functions_t functions = {.write = log_write};
+	FILE *stream = fopencookie(NULL, "w", functions);
+
+	if (stream == NULL)
+		return -1;
+	log_next = rte_log_get_stream();
+	log_hook = hook;
+	return rte_openlog_stream(stream);
 }
 
 unsigned int vxs_lcore_id(void)

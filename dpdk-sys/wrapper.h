@@ -12,6 +12,7 @@
 #include <rte_ethdev.h>
 #include <rte_launch.h>
 #include <rte_lcore.h>
+#include <rte_log.h>
 #include <rte_mbuf.h>
 #include <rte_mempool.h>
 #include <rte_pdump.h>
@@ -19,6 +20,9 @@
 
 /* Thread-local or inline in DPDK, so without a symbol to link to. */
 int vxs_errno(void);
+void vxs_set_errno(int code);
+/* Has every log line given to the hook, on the thread that logs, before it goes where it went before. */
+int vxs_log_hook(void (*hook)(const char *text, size_t size));
 unsigned int vxs_lcore_id(void);
 
 struct rte_mbuf *vxs_pktmbuf_alloc(struct rte_mempool *pool);
@@ -40,6 +44,28 @@ uint16_t vxs_eth_tx_burst(uint16_t port, uint16_t queue, struct rte_mbuf **mbufs
 
 /* RTE_BIT64 and cast macros do not come through bindgen. */
 static const uint64_t VXS_MBUF_F_RX_RSS_HASH = RTE_MBUF_F_RX_RSS_HASH;
+static const uint64_t VXS_MBUF_F_RX_L4_CKSUM_GOOD = RTE_MBUF_F_RX_L4_CKSUM_GOOD;
+static const uint64_t VXS_MBUF_F_TX_OUTER_UDP_CKSUM = RTE_MBUF_F_TX_OUTER_UDP_CKSUM;
+static const uint64_t VXS_MBUF_F_TX_UDP_SEG = RTE_MBUF_F_TX_UDP_SEG;
+static const uint64_t VXS_MBUF_F_TX_TUNNEL_VXLAN = RTE_MBUF_F_TX_TUNNEL_VXLAN;
+static const uint64_t VXS_MBUF_F_TX_TUNNEL_GRE = RTE_MBUF_F_TX_TUNNEL_GRE;
+static const uint64_t VXS_MBUF_F_TX_TUNNEL_GENEVE = RTE_MBUF_F_TX_TUNNEL_GENEVE;
+static const uint64_t VXS_MBUF_F_TX_TUNNEL_UDP = RTE_MBUF_F_TX_TUNNEL_UDP;
+static const uint64_t VXS_MBUF_F_TX_TCP_SEG = RTE_MBUF_F_TX_TCP_SEG;
+static const uint64_t VXS_MBUF_F_TX_TCP_CKSUM = RTE_MBUF_F_TX_TCP_CKSUM;
+static const uint64_t VXS_MBUF_F_TX_UDP_CKSUM = RTE_MBUF_F_TX_UDP_CKSUM;
+static const uint64_t VXS_MBUF_F_TX_L4_MASK = RTE_MBUF_F_TX_L4_MASK;
+static const uint64_t VXS_MBUF_F_TX_IP_CKSUM = RTE_MBUF_F_TX_IP_CKSUM;
+static const uint64_t VXS_MBUF_F_TX_IPV4 = RTE_MBUF_F_TX_IPV4;
+static const uint64_t VXS_MBUF_F_TX_IPV6 = RTE_MBUF_F_TX_IPV6;
+static const uint64_t VXS_MBUF_F_TX_OUTER_IP_CKSUM = RTE_MBUF_F_TX_OUTER_IP_CKSUM;
+static const uint64_t VXS_MBUF_F_TX_OUTER_IPV4 = RTE_MBUF_F_TX_OUTER_IPV4;
+static const uint64_t VXS_MBUF_F_TX_OUTER_IPV6 = RTE_MBUF_F_TX_OUTER_IPV6;
+static const uint64_t VXS_TX_OFFLOADS =
+	RTE_ETH_TX_OFFLOAD_IPV4_CKSUM | RTE_ETH_TX_OFFLOAD_UDP_CKSUM | RTE_ETH_TX_OFFLOAD_TCP_CKSUM |
+	RTE_ETH_TX_OFFLOAD_TCP_TSO | RTE_ETH_TX_OFFLOAD_UDP_TSO | RTE_ETH_TX_OFFLOAD_OUTER_IPV4_CKSUM |
+	RTE_ETH_TX_OFFLOAD_VXLAN_TNL_TSO | RTE_ETH_TX_OFFLOAD_GRE_TNL_TSO | RTE_ETH_TX_OFFLOAD_GENEVE_TNL_TSO |
+	RTE_ETH_TX_OFFLOAD_MULTI_SEGS | RTE_ETH_TX_OFFLOAD_UDP_TNL_TSO | RTE_ETH_TX_OFFLOAD_OUTER_UDP_CKSUM;
 static const uint64_t VXS_MBUF_F_INDIRECT = RTE_MBUF_F_INDIRECT;
 static const uint64_t VXS_MBUF_F_EXTERNAL = RTE_MBUF_F_EXTERNAL;
 static const uint64_t VXS_RX_OFFLOAD_SCATTER = RTE_ETH_RX_OFFLOAD_SCATTER;

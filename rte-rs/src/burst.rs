@@ -120,6 +120,18 @@ impl<const N: usize> Burst<N> {
         }
     }
 
+    /// Frees the first `n` mbufs, in bulk, or all when there are fewer; the others move to the front.
+    #[inline]
+    pub fn free_front(&mut self, n: usize) {
+        let n = n.min(self.len);
+        // SAFETY: n initialised mbufs of ours: DPDK frees them, and the burst forgets them.
+        unsafe {
+            sanitize::given(self.start_raw(), n);
+            sys::rte_pktmbuf_free_bulk(self.start_raw(), n as u32);
+            self.forget_front(n);
+        }
+    }
+
     /// Frees all mbufs, in bulk.
     #[inline]
     pub fn clear(&mut self) {

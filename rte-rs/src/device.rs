@@ -3,6 +3,7 @@
 use crate::alive::Alive;
 use crate::error::{Errno, Error};
 use crate::ethdev::{MAX_PORTS, PortId, check, list};
+use crate::log;
 use crate::mempool::Mempool;
 use crate::time;
 use dpdk_sys as sys;
@@ -127,7 +128,7 @@ impl Device {
 
     pub(crate) fn start(&mut self) -> Result<(), Error> {
         // SAFETY: the port is claimed, configured, its queues set up, and nothing polls them yet.
-        check(self.id, "starting", unsafe { sys::rte_eth_dev_start(self.id.0) })?;
+        check(self.id, "starting", || unsafe { sys::rte_eth_dev_start(self.id.0) })?;
         self.started = true;
         Ok(())
     }
@@ -146,7 +147,7 @@ impl Device {
         let mut result = Ok(());
         if std::mem::take(&mut self.started) {
             // SAFETY: the port is ours and started.
-            result = check(self.id, "stopping", unsafe { sys::rte_eth_dev_stop(self.id.0) });
+            result = check(self.id, "stopping", || unsafe { sys::rte_eth_dev_stop(self.id.0) }).map(drop);
         }
         if release == Release::Stop || !self.claimed {
             return result;
@@ -158,15 +159,17 @@ impl Device {
         // Removing the device takes all its ports: only when no other one is in use.
         let shared = list().iter().filter(|id| siblings(id)).any(|id| registry.claimed[usize::from(id.0)]);
         // SAFETY: the port is ours and stopped.
-        let closed = check(self.id, "closing", unsafe { sys::rte_eth_dev_close(self.id.0) });
+        let closed = check(self.id, "closing", || unsafe { sys::rte_eth_dev_close(self.id.0) }).map(drop);
         let (mut removed, mut ended) = (Ok(()), closed.is_ok());
         if release == Release::Remove && !device.is_null() && !shared {
-            // SAFETY: the device outlives its ports until it is removed, here; the lock keeps others out.
-            let code = unsafe { sys::rte_dev_remove(device) };
+            let ((code, reason), said) = log::listen(|| {
+                // SAFETY: the device outlives its ports until it is removed, here; the lock keeps others out.
+                let code = unsafe { sys::rte_dev_remove(device) };
+                (code, Errno::from_code(code))
+            });
             ended |= code >= 0;
             if code < 0 {
-                let reason = Errno::from_code(code);
-                removed = Err(Error::Port { name: self.name.clone(), step: "removing", reason });
+                removed = Err(Error::Port { name: self.name.clone(), step: "removing", reason, said });
             }
         }
         let slot = usize::from(self.id.0);

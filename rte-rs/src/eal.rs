@@ -3,6 +3,7 @@
 use crate::alive::{Alive, Phase, state};
 use crate::error::{Errno, Error};
 use crate::lcore::{self, Lcore};
+use crate::log;
 use crate::mempool;
 use dpdk_sys as sys;
 use std::ffi::{CString, c_char};
@@ -46,6 +47,7 @@ impl Eal {
             return Err(Error::Init { reason: Errno::last() });
         };
         state.phase = Phase::Running;
+        log::install();
         Ok((&EAL, consumed))
     }
 
@@ -113,12 +115,13 @@ impl Eal {
 pub fn pdump_init() -> Result<(), Error> {
     let _alive = Alive::new()?;
     // SAFETY: EAL runs (`_alive`); the function registers one handler.
-    match unsafe { sys::rte_pdump_init() } {
-        0 => Ok(()),
-        code => Err(Error::Create {
+    match log::listen(|| unsafe { sys::rte_pdump_init() }) {
+        (0, _) => Ok(()),
+        (code, said) => Err(Error::Create {
             what: "packet capture",
             name: "pdump".into(),
             reason: Errno::from_code(code),
+            said,
         }),
     }
 }

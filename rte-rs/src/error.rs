@@ -22,12 +22,10 @@ impl Errno {
         Errno(unsafe { sys::vxs_errno() })
     }
 
-    /// From a DPDK return code: `-errno`, or -1 from functions that set `rte_errno` instead.
+    /// From a DPDK return code: `-errno`, or -1 from functions that set `rte_errno` instead, or set nothing: then it is
+    /// 0, if it was cleared before the call (as [`crate::log::listen`] does).
     pub(crate) fn from_code(code: i32) -> Errno {
-        match code {
-            -1 if Errno::last().0 > 0 => Errno::last(),
-            code => Errno(code.saturating_neg()),
-        }
+        if code == -1 { Errno::last() } else { Errno(code.saturating_neg()) }
     }
 
     /// DPDK's text for the number (`rte_strerror`).
@@ -83,7 +81,7 @@ pub enum Error {
         max: usize,
     },
     /// A DPDK object that is not a port (mempool, ring, packet capture) could not be made.
-    #[error("{what} {name:?} cannot be created: {reason}")]
+    #[error("{what} {name:?} cannot be created: {reason}{}{said}", if said.is_empty() { "" } else { "; " })]
     Create {
         /// What it was to be.
         what: &'static str,
@@ -91,14 +89,18 @@ pub enum Error {
         name: String,
         /// DPDK's reason.
         reason: Errno,
+        /// What DPDK and the driver logged meanwhile; empty when nothing.
+        said: String,
     },
     /// A device did not probe.
-    #[error("device {devargs:?} cannot be probed: {reason}; EAL's lines on stderr may say more")]
+    #[error("device {devargs:?} cannot be probed: {}", why(said, *reason))]
     Probe {
         /// The device arguments as given.
         devargs: String,
         /// DPDK's reason.
         reason: Errno,
+        /// What DPDK and the driver logged meanwhile; empty when nothing.
+        said: String,
     },
     /// A device probed, but is no Ethernet device.
     #[error("device {devargs:?} was probed but has no Ethernet port")]
@@ -111,6 +113,30 @@ pub enum Error {
     UnknownPort {
         /// The name asked for.
         name: String,
+    },
+    /// The text is no device that this switch probes.
+    #[error("device {devargs:?} cannot be probed: {reason}")]
+    Devargs {
+        /// The device arguments as given.
+        devargs: String,
+        /// What is wrong, and what was expected.
+        reason: &'static str,
+    },
+    /// No ethdev has this MAC address.
+    #[error("there is no DPDK port with the MAC address {}", mac_text(*mac))]
+    UnknownMac {
+        /// The address asked for.
+        mac: [u8; 6],
+    },
+    /// The buffers of a pool are too small for a port.
+    #[error("port {name}: mbufs of {room} bytes, headroom included, are too small: expected at least {min}")]
+    SmallBuffers {
+        /// The port's name.
+        name: String,
+        /// Bytes of a buffer.
+        room: usize,
+        /// Bytes needed.
+        min: usize,
     },
     /// The port, or another one of the same device, is in use.
     #[error("port {name} is in use already")]
@@ -157,7 +183,7 @@ pub enum Error {
         max: u16,
     },
     /// A step of running a port failed.
-    #[error("port {name}: {step} failed: {reason}")]
+    #[error("port {name}: {step} failed: {}", why(said, *reason))]
     Port {
         /// The port's name.
         name: String,
@@ -165,6 +191,8 @@ pub enum Error {
         step: &'static str,
         /// DPDK's reason.
         reason: Errno,
+        /// What DPDK and the driver logged meanwhile; empty when nothing.
+        said: String,
     },
     /// A packet could not be made one segment: it is longer than the room of its first one.
     #[error("a packet of {len} bytes does not fit one segment of its pool: expected at most {room} bytes")]
@@ -174,6 +202,19 @@ pub enum Error {
         /// Room from the start of the data to the end of the first segment, in bytes.
         room: usize,
     },
+}
+
+/// The reason in words: the driver's own, else DPDK's number for it.
+fn why(said: &str, reason: Errno) -> String {
+    match (said.is_empty(), reason.0) {
+        (false, _) => said.to_owned(),
+        (true, 0) => "DPDK says no reason".to_owned(),
+        (true, _) => reason.to_string(),
+    }
+}
+
+fn mac_text(mac: [u8; 6]) -> String {
+    mac.map(|byte| format!("{byte:02x}")).join(":")
 }
 
 /// A C string of at most `max` bytes, or [`Error::BadString`].

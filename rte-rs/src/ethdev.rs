@@ -2,6 +2,7 @@
 
 use crate::alive::Alive;
 use crate::error::{Errno, Error, c_string};
+use crate::log;
 use dpdk_sys as sys;
 use std::ffi::CStr;
 
@@ -25,6 +26,20 @@ pub fn by_name(name: &str) -> Result<PortId, Error> {
         0 => Ok(PortId(id)),
         _ => Err(Error::UnknownPort { name: name.to_owned() }),
     }
+}
+
+/// The port with this MAC address, as Open vSwitch's `class=eth,mac=` names it. Of several the first.
+///
+/// # Errors
+/// [`Error::UnknownMac`]; [`Error::NotInitialised`].
+pub fn by_mac(mac: [u8; 6]) -> Result<PortId, Error> {
+    let _alive = Alive::new()?;
+    let has = |id: &PortId| {
+        let mut address = sys::rte_ether_addr::default();
+        // SAFETY: EAL runs (`_alive`); writes six bytes; checks the number.
+        unsafe { sys::rte_eth_macaddr_get(id.0, &raw mut address) == 0 && address.addr_bytes == mac }
+    };
+    list().into_iter().find(has).ok_or(Error::UnknownMac { mac })
 }
 
 /// All ports there are, in order of number; none before EAL runs.
@@ -60,7 +75,7 @@ impl PortId {
     pub(crate) fn dev_info(self) -> Result<sys::rte_eth_dev_info, Error> {
         let mut info = sys::rte_eth_dev_info::default();
         // SAFETY: writes the structure; checks the number.
-        check(self, "device information", unsafe { sys::rte_eth_dev_info_get(self.0, &raw mut info) })?;
+        check(self, "device information", || unsafe { sys::rte_eth_dev_info_get(self.0, &raw mut info) })?;
         Ok(info)
     }
 }
@@ -71,10 +86,11 @@ impl std::fmt::Display for PortId {
     }
 }
 
-/// DPDK's return code as a result.
-pub(crate) fn check(port: PortId, step: &'static str, code: i32) -> Result<(), Error> {
-    if code >= 0 {
-        return Ok(());
-    }
-    Err(Error::Port { name: port.name(), step, reason: Errno::from_code(code) })
+/// Calls DPDK: what it returns as a result, with the driver's words for an error.
+pub(crate) fn check(port: PortId, step: &'static str, call: impl FnOnce() -> i32) -> Result<u32, Error> {
+    let ((code, reason), said) = log::listen(|| {
+        let code = call();
+        (code, Errno::from_code(code))
+    });
+    u32::try_from(code).map_err(|_| Error::Port { name: port.name(), step, reason, said })
 }

@@ -5,14 +5,12 @@
 //! `pkt_len` is the sum of all `data_len`, `nb_segs` counts the chain.
 
 use crate::error::Error;
+use crate::offload::TxOffload;
 use crate::sanitize;
 use crate::time;
 use dpdk_sys as sys;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU16, Ordering};
-
-/// [`Mbuf::ol_flags`]: [`Mbuf::rss_hash`] holds.
-pub const RX_RSS_HASH: u64 = sys::VXS_MBUF_F_RX_RSS_HASH;
 
 /// A packet, exclusively owned. Dropping it gives it back to its pool; free many at once through
 /// [`crate::Burst`], which is cheaper.
@@ -257,6 +255,43 @@ impl Mbuf {
         Ok(())
     }
 
+    /// Where bytes can be received into an empty mbuf, and how many.
+    #[inline]
+    pub(crate) fn room(&mut self) -> (*mut u8, usize) {
+        let header = self.header();
+        (data_start(header), usize::from(header.buf_len).saturating_sub(header.data_off.into()))
+    }
+
+    /// A packet of `len` bytes that were written into the rooms of these empty mbufs, each filled before the next;
+    /// `None` when there is no mbuf.
+    ///
+    /// # Safety
+    /// The mbufs are empty, of one segment each, and their rooms take `len` bytes.
+    pub(crate) unsafe fn from_filled(mbufs: impl Iterator<Item = Mbuf>, len: usize) -> Option<Mbuf> {
+        let (mut first, mut last): (Option<Mbuf>, Option<NonNull<sys::rte_mbuf>>) = (None, None);
+        let mut left = len;
+        let mut count = 0;
+        for mut mbuf in mbufs {
+            let filled = left.min(mbuf.room().1);
+            mbuf.header_mut().data_len = filled as u16;
+            left -= filled;
+            count += 1;
+            let raw = mbuf.raw;
+            if let Some(mut last) = last {
+                // SAFETY: the last segment of the chain that is being made, ours; the next one is its part from now on.
+                unsafe { last.as_mut().next = std::mem::ManuallyDrop::new(mbuf).raw.as_ptr() };
+            } else {
+                first = Some(mbuf);
+            }
+            last = Some(raw);
+        }
+        debug_assert_eq!(left, 0, "the rooms take all");
+        let mut packet = first?;
+        let header = packet.header_mut();
+        (header.pkt_len, header.nb_segs) = ((len - left) as u32, count);
+        Some(packet)
+    }
+
     /// Removes `n` bytes from the start; false, and nothing done, when the first segment has fewer.
     #[inline(always)]
     #[must_use = "false means that nothing was removed"]
@@ -298,10 +333,52 @@ impl Mbuf {
         self.header_mut().port = port;
     }
 
-    /// Offload flags (`RTE_MBUF_F_*`), for example [`RX_RSS_HASH`].
+    /// Offload flags (`RTE_MBUF_F_*`): what a device found out on receipt, and what is asked of the one that sends, see
+    /// [`crate::offload`].
     #[inline(always)]
     pub fn ol_flags(&self) -> u64 {
         self.header().ol_flags
+    }
+
+    /// Lengths of the headers, for what [`Mbuf::ol_flags`] asks; of no meaning when it asks nothing.
+    #[inline(always)]
+    pub fn tx_offload(&self) -> TxOffload {
+        // SAFETY: every variant of the union is plain integers, so it can be read whatever was written.
+        TxOffload::unpack(unsafe { self.header().__bindgen_anon_3.tx_offload })
+    }
+
+    /// Sets what is asked of the device that sends the packet. `flags` are those of [`crate::offload`] only; what the
+    /// mbuf says of its buffers stays.
+    #[inline(always)]
+    pub fn set_offload(&mut self, flags: u64, lengths: TxOffload) {
+        const BUFFERS: u64 = sys::VXS_MBUF_F_INDIRECT | sys::VXS_MBUF_F_EXTERNAL;
+        let header = self.header_mut();
+        header.ol_flags = header.ol_flags & BUFFERS | flags & !BUFFERS;
+        header.__bindgen_anon_3.tx_offload = lengths.pack();
+    }
+
+    /// Completes a checksum in software: the Internet checksum of the packet's bytes from `start` to its end is stored
+    /// at `field`, whose present content is part of the sum (that of a pseudo header, not complemented). False, and
+    /// nothing done, when `field` does not lie behind `start` in the first segment.
+    pub fn complete_checksum(&mut self, start: usize, field: usize) -> bool {
+        if field < start || field + 2 > self.data_len() {
+            return false;
+        }
+        let (mut sum, mut odd) = (0_u64, false);
+        for (number, segment) in self.segments().enumerate() {
+            let bytes = if number == 0 { &segment[start..] } else { segment };
+            let part = u64::from(ones_complement_sum(bytes));
+            // In a segment that begins at an odd place the bytes change their parts.
+            sum += if odd { part.swap_bytes() >> 48 } else { part };
+            odd ^= bytes.len() % 2 == 1;
+        }
+        let sum = match !fold(sum) {
+            // Zero would say that there is no checksum.
+            0 => 0xffff,
+            sum => sum,
+        };
+        self.data_mut()[field..field + 2].copy_from_slice(&sum.to_be_bytes());
+        true
     }
 
     /// The device's RSS hash of the packet, when it gave one.
@@ -309,7 +386,8 @@ impl Mbuf {
     pub fn rss_hash(&self) -> Option<u32> {
         let header = self.header();
         // SAFETY: every variant of the union is plain integers, so it can be read whatever was written.
-        (header.ol_flags & RX_RSS_HASH != 0).then_some(unsafe { header.__bindgen_anon_2.hash.rss })
+        (header.ol_flags & crate::offload::RX_RSS_HASH != 0)
+            .then_some(unsafe { header.__bindgen_anon_2.hash.rss })
     }
 
     /// Whether nobody else has any of the packet's segments or their buffers. Always so for an [`Mbuf`]; asked of what
@@ -385,6 +463,23 @@ fn segment_data(segment: &sys::rte_mbuf) -> &[u8] {
     // SAFETY: data_off + data_len <= buf_len, so the range lies in the buffer, which is mapped, initialised (EAL
     // zeroes its memory) and lives as long as the segment.
     unsafe { std::slice::from_raw_parts(data_start(segment), segment.data_len.into()) }
+}
+
+/// Sum of big-endian 16-bit words in ones' complement, folded; an odd last byte is followed by a zero.
+fn ones_complement_sum(bytes: &[u8]) -> u16 {
+    let (words, rest) = bytes.as_chunks::<4>();
+    let mut sum: u64 = words.iter().map(|word| u64::from(u32::from_be_bytes(*word))).sum();
+    let mut last = [0; 4];
+    last[..rest.len()].copy_from_slice(rest);
+    sum += u64::from(u32::from_be_bytes(last));
+    fold(sum)
+}
+
+fn fold(mut sum: u64) -> u16 {
+    while sum > 0xffff {
+        sum = (sum & 0xffff) + (sum >> 16);
+    }
+    sum as u16
 }
 
 /// A reference count, which others may lower meanwhile. When it is 1, what they did before is seen.

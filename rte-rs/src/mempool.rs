@@ -4,6 +4,7 @@ use crate::alive::Alive;
 use crate::burst::Burst;
 use crate::error::{Errno, Error, c_string};
 use crate::lcore;
+use crate::log;
 use crate::mbuf::Mbuf;
 use crate::sanitize;
 use dpdk_sys as sys;
@@ -82,14 +83,15 @@ impl Mempool {
         let text = c_string("mempool name", name, MAX_NAME)?;
         free_parked();
         let alive = Alive::new()?;
-        let refused = |reason| Error::Create { what: "mempool", name: name.to_owned(), reason };
+        let refused = |reason, said| Error::Create { what: "mempool", name: name.to_owned(), reason, said };
         if data_room <= HEADROOM {
-            return Err(refused(Errno(22)));
+            return Err(refused(Errno(22), format!("buffers of {data_room} bytes hold the headroom only")));
         }
-        // SAFETY: EAL runs (`alive`); the name is copied.
-        let raw =
-            unsafe { sys::rte_pktmbuf_pool_create(text.as_ptr(), count, cache_size, 0, data_room, socket) };
-        let raw = NonNull::new(raw).ok_or_else(|| refused(Errno::last()))?;
+        let (raw, said) = log::listen(|| {
+            // SAFETY: EAL runs (`alive`); the name is copied.
+            unsafe { sys::rte_pktmbuf_pool_create(text.as_ptr(), count, cache_size, 0, data_room, socket) }
+        });
+        let raw = NonNull::new(raw).ok_or_else(|| refused(Errno::last(), said))?;
         // SAFETY: the pool's own memory: its header and the caches that follow.
         unsafe {
             let caches = sys::RTE_MAX_LCORE as usize * size_of::<sys::rte_mempool_cache>();

@@ -1,16 +1,23 @@
 //! Ethernet ports: finding and starting them.
 
+mod devargs;
+mod follow;
 mod handle;
+mod tap;
 
 pub use crate::device::Release;
-pub use crate::ethdev::{MAX_PORTS, PortId, by_name, list};
+pub use crate::ethdev::{MAX_PORTS, PortId, by_mac, by_name, list};
+pub use follow::TapInterface;
 pub use handle::{Link, PortHandle, Stats};
+pub use tap::{MAX_NAME as MAX_TAP_NAME, MAX_QUEUES as MAX_TAP_QUEUES, TapConfig, TapPort};
 
 use crate::alive::Alive;
 use crate::device::{Device, registry};
 use crate::error::{Errno, Error, c_string};
 use crate::ethdev::check;
+use crate::log;
 use crate::mempool::Mempool;
+use crate::offload::capability;
 use crate::queue::{self, RxQueue, TxQueue};
 use dpdk_sys as sys;
 use std::ffi::CStr;
@@ -61,6 +68,9 @@ pub struct PortConfig {
     pub rss: bool,
     /// Take and send packets in several segments, where the device does; for frames longer than a pool's buffer.
     pub multi_segment: bool,
+    /// What packets may ask of the device on transmission ([`crate::offload::capability`]), as far as it can do it:
+    /// [`PortHandle::tx_offloads`] says what came of it.
+    pub tx_offloads: u64,
     /// What to do at the end.
     pub release: Release,
 }
@@ -78,8 +88,15 @@ impl PortConfig {
             promiscuous: true,
             rss: true,
             multi_segment: false,
+            tx_offloads: 0,
             release: Release::Remove,
         }
+    }
+
+    /// What the device will do of what is wanted.
+    fn tx_offloads(&self, info: &sys::rte_eth_dev_info) -> u64 {
+        let segments = if self.multi_segment { sys::VXS_TX_OFFLOAD_MULTI_SEGS } else { 0 };
+        info.tx_offload_capa & (self.tx_offloads & capability::ALL | segments)
     }
 
     fn pool(&self, queue: u16) -> &Mempool {
@@ -91,18 +108,22 @@ impl PortConfig {
 /// ports, mostly one.
 ///
 /// # Errors
-/// [`Error::Probe`] with DPDK's reason (`File exists` when it was probed already: see [`by_name`]);
+/// [`Error::Devargs`] for what is no device; [`Error::Probe`] with the driver's reason (`File exists` when it was probed already: see [`by_name`]);
 /// [`Error::NoPort`]; [`Error::BadString`]; [`Error::NotInitialised`].
 pub fn probe(devargs: &str) -> Result<Vec<PortId>, Error> {
+    devargs::check(devargs)?;
     let text = c_string("device arguments", devargs, 4096)?;
     let registry = registry();
     let alive = Alive::new()?;
     let before = list();
-    // SAFETY: EAL runs (`alive`), the text is copied, and the lock keeps other probes and removals out.
-    let code = unsafe { sys::rte_dev_probe(text.as_ptr()) };
+    let ((code, reason), said) = log::listen(|| {
+        // SAFETY: EAL runs (`alive`), the text is copied, and the lock keeps other probes and removals out.
+        let code = unsafe { sys::rte_dev_probe(text.as_ptr()) };
+        (code, Errno::from_code(code))
+    });
     drop(alive);
     if code != 0 {
-        return Err(Error::Probe { devargs: devargs.to_owned(), reason: Errno::from_code(code) });
+        return Err(Error::Probe { devargs: devargs.to_owned(), reason, said });
     }
     let mut ports = list();
     ports.retain(|port| !before.contains(port));
@@ -111,7 +132,7 @@ pub fn probe(devargs: &str) -> Result<Vec<PortId>, Error> {
         // DPDK says yes when the device is there already, and ignores the arguments: say so instead.
         let name = devargs.split(',').next().unwrap_or_default();
         return Err(match by_name(name) {
-            Ok(_) => Error::Probe { devargs: devargs.to_owned(), reason: Errno::EEXIST },
+            Ok(_) => Error::Probe { devargs: devargs.to_owned(), reason: Errno::EEXIST, said: String::new() },
             Err(_) => Error::NoPort { devargs: devargs.to_owned() },
         });
     }
@@ -169,20 +190,16 @@ impl PortId {
         self.set_up_queues(config)?;
         if let Some(mtu) = config.mtu {
             // SAFETY: the port is ours (`device`) and stopped.
-            let code = unsafe { sys::rte_eth_dev_set_mtu(self.0, mtu) };
+            let set = check(self, "setting the MTU", || unsafe { sys::rte_eth_dev_set_mtu(self.0, mtu) });
             // Without the function (net_ring, net_null) there is nothing beyond what `configure` noted.
-            if Errno::from_code(code) != Errno::ENOTSUP {
-                check(self, "setting the MTU", code)?;
-            }
+            unless_unsupported(set)?;
         }
         device.start()?;
         device.forget_earlier_pools(config.pools.len());
         if config.promiscuous {
             // SAFETY: the port is ours and started.
-            let code = unsafe { sys::rte_eth_promiscuous_enable(self.0) };
-            if Errno::from_code(code) != Errno::ENOTSUP {
-                check(self, "promiscuous mode", code)?;
-            }
+            let set = check(self, "promiscuous mode", || unsafe { sys::rte_eth_promiscuous_enable(self.0) });
+            unless_unsupported(set)?;
         }
         device.set_release(config.release);
         let device = Arc::new(device);
@@ -192,7 +209,7 @@ impl PortId {
             .collect();
         // SAFETY: the same for the TX queues.
         let tx = (0..config.tx_queues).map(|q| unsafe { TxQueue::new(q, device.clone()) }).collect();
-        Ok((PortHandle::new(device), rx, tx))
+        Ok((PortHandle::new(device, config.tx_offloads(&info)), rx, tx))
     }
 
     fn check_config(self, config: &PortConfig, info: &sys::rte_eth_dev_info) -> Result<(), Error> {
@@ -225,38 +242,46 @@ impl PortId {
         }
         if config.multi_segment {
             conf.rxmode.offloads |= info.rx_offload_capa & sys::VXS_RX_OFFLOAD_SCATTER;
-            conf.txmode.offloads |= info.tx_offload_capa & sys::VXS_TX_OFFLOAD_MULTI_SEGS;
         }
+        conf.txmode.offloads |= config.tx_offloads(info);
         // SAFETY: the caller claimed the port, which is stopped; the structure is copied.
-        check(self, "configuring", unsafe {
+        check(self, "configuring", || unsafe {
             sys::rte_eth_dev_configure(self.0, config.rx_queues, config.tx_queues, &raw const conf)
         })
+        .map(drop)
     }
 
     fn set_up_queues(self, config: &PortConfig) -> Result<(), Error> {
         let (mut rx_desc, mut tx_desc) = (config.rx_desc, config.tx_desc);
         // SAFETY: the caller claimed the port; both counts are read and written.
-        check(self, "adjusting the number of descriptors", unsafe {
+        check(self, "adjusting the number of descriptors", || unsafe {
             sys::rte_eth_dev_adjust_nb_rx_tx_desc(self.0, &raw mut rx_desc, &raw mut tx_desc)
         })?;
         // SAFETY: reads the NUMA node; -1, for any, is what the functions below take too.
         let socket = unsafe { sys::rte_eth_dev_socket_id(self.0) } as u32;
         for queue in 0..config.rx_queues {
+            let pool = config.pool(queue).raw();
             // SAFETY: the port is claimed, configured and stopped. `Device` holds a handle of every pool until the
             // port is closed or configured anew. Null stands for the driver's default configuration.
-            let code = unsafe {
-                let pool = config.pool(queue).raw();
+            check(self, "setting up an RX queue", || unsafe {
                 sys::rte_eth_rx_queue_setup(self.0, queue, rx_desc, socket, std::ptr::null(), pool)
-            };
-            check(self, "setting up an RX queue", code)?;
+            })?;
         }
         for queue in 0..config.tx_queues {
             // SAFETY: as above.
-            let code =
-                unsafe { sys::rte_eth_tx_queue_setup(self.0, queue, tx_desc, socket, std::ptr::null()) };
-            check(self, "setting up a TX queue", code)?;
+            check(self, "setting up a TX queue", || unsafe {
+                sys::rte_eth_tx_queue_setup(self.0, queue, tx_desc, socket, std::ptr::null())
+            })?;
         }
         Ok(())
+    }
+}
+
+/// What a device lacks is no error.
+fn unless_unsupported(result: Result<u32, Error>) -> Result<(), Error> {
+    match result {
+        Err(Error::Port { reason: Errno::ENOTSUP, .. }) => Ok(()),
+        other => other.map(drop),
     }
 }
 

@@ -5,9 +5,9 @@
 
 use crate::burst::Burst;
 use crate::device::{Device, fast_path};
-use crate::ethdev::PortId;
 use crate::mempool::Mempool;
 use crate::sanitize;
+use crate::tap::{TapRx, TapTx};
 use dpdk_sys as sys;
 use std::ffi::c_void;
 use std::sync::Arc;
@@ -67,18 +67,29 @@ pub(crate) fn note_driver(name: &str) {
 
 /// An RX queue of a running port, which it keeps running. One owner polls it.
 pub struct RxQueue {
-    ops: *const sys::rte_eth_fp_ops,
+    kind: Rx,
     queue: u16,
-    device: Arc<Device>,
-    /// Where its packets come from.
-    pool: Mempool,
 }
 
 /// A TX queue of a running port, which it keeps running. One owner sends on it.
 pub struct TxQueue {
-    ops: *const sys::rte_eth_fp_ops,
+    kind: Tx,
     queue: u16,
-    device: Arc<Device>,
+}
+
+enum Rx {
+    Ethdev {
+        ops: *const sys::rte_eth_fp_ops,
+        device: Arc<Device>,
+        /// Where its packets come from.
+        pool: Mempool,
+    },
+    Tap(Box<TapRx>),
+}
+
+enum Tx {
+    Ethdev { ops: *const sys::rte_eth_fp_ops, device: Arc<Device> },
+    Tap(Box<TapTx>),
 }
 
 // SAFETY: a queue may be polled from any thread, by one at a time, which `&mut` sees to; `ops` points into a static.
@@ -90,7 +101,11 @@ impl RxQueue {
     /// # Safety
     /// The queue is set up and started, and there is no other `RxQueue` for it.
     pub(crate) unsafe fn new(queue: u16, device: Arc<Device>, pool: Mempool) -> RxQueue {
-        RxQueue { ops: fast_path(device.id()), queue, device, pool }
+        RxQueue { kind: Rx::Ethdev { ops: fast_path(device.id()), device, pool }, queue }
+    }
+
+    pub(crate) fn tap(tap: TapRx, queue: u16) -> RxQueue {
+        RxQueue { kind: Rx::Tap(Box::new(tap)), queue }
     }
 
     /// Receives packets into the free room of the burst, behind what it holds, and returns how many came. Does not
@@ -98,18 +113,23 @@ impl RxQueue {
     /// they give none.
     #[inline(always)]
     pub fn rx_burst<const N: usize>(&mut self, burst: &mut Burst<N>) -> usize {
+        let (ops, device, pool) = match &mut self.kind {
+            Rx::Ethdev { ops, device, pool } => (*ops, &*device, &*pool),
+            Rx::Tap(tap) => return tap.rx_burst(burst),
+        };
         let room = (N - burst.len()) as u16;
         // SAFETY: the port runs as long as `device`, so its entry has a burst function, `data` has a pointer for
         // every queue that is set up, and nobody writes either; `&mut self` is the only poller. The driver writes at
         // most `room` pointers to mbufs that are ours from then on.
         unsafe {
-            let ops = &*self.ops;
+            let ops = &*ops;
             let receive = ops.rx_pkt_burst.unwrap_unchecked();
             let queue = usize::from(self.queue);
             let mut received = receive(*ops.rxq.data.add(queue), burst.spare_raw(), room);
             let callback = callback(ops.rxq.clbk, queue);
             if !callback.is_null() {
-                received = self.callbacks(burst.spare_raw(), received, room, callback);
+                let port = device.id().number();
+                received = rx_callbacks(port, self.queue, burst.spare_raw(), received, room, callback);
             }
             if received > room {
                 too_many(received, room);
@@ -118,59 +138,10 @@ impl RxQueue {
             sanitize::taken(burst.spare_raw(), received.into());
             burst.set_len(before + usize::from(received));
             if SHARED.load(Ordering::Relaxed) {
-                return self.unshare(burst, before);
+                return unshare(burst, before, device, pool);
             }
             received.into()
         }
-    }
-
-    /// Replaces packets from `first` on whose buffers others may have, too, with copies; frees those for which the
-    /// pool has no room, and counts them in [`crate::port::Stats::rx_nombuf`]. Returns how many packets are left.
-    #[cold]
-    fn unshare<const N: usize>(&mut self, burst: &mut Burst<N>, first: usize) -> usize {
-        let mut at = first;
-        while let Some(mbuf) = burst.get_mut(at) {
-            if !mbuf.is_unshared() {
-                let Some(copy) = mbuf.copy_to(&self.pool) else {
-                    drop(burst.remove(at));
-                    self.device.count_nombuf();
-                    continue;
-                };
-                *mbuf = copy;
-            }
-            at += 1;
-        }
-        at - first
-    }
-
-    /// What others hooked into the queue, `dpdk-dumpcap` for one.
-    ///
-    /// # Safety
-    /// `mbufs` has room for `room` pointers, the first `received` are mbufs; `callback` is this queue's.
-    #[cold]
-    unsafe fn callbacks(
-        &self,
-        mbufs: *mut *mut sys::rte_mbuf,
-        received: u16,
-        room: u16,
-        callback: *mut c_void,
-    ) -> u16 {
-        // SAFETY: as promised by the caller.
-        unsafe {
-            sys::rte_eth_call_rx_callbacks(
-                self.port_id().number(),
-                self.queue,
-                mbufs,
-                received,
-                room,
-                callback,
-            )
-        }
-    }
-
-    /// The port.
-    pub fn port_id(&self) -> PortId {
-        self.device.id()
     }
 
     /// Number of the queue in its port, from 0.
@@ -183,7 +154,27 @@ impl TxQueue {
     /// # Safety
     /// The queue is set up and started, and there is no other `TxQueue` for it.
     pub(crate) unsafe fn new(queue: u16, device: Arc<Device>) -> TxQueue {
-        TxQueue { ops: fast_path(device.id()), queue, device }
+        TxQueue { kind: Tx::Ethdev { ops: fast_path(device.id()), device }, queue }
+    }
+
+    pub(crate) fn tap(tap: TapTx, queue: u16) -> TxQueue {
+        TxQueue { kind: Tx::Tap(Box::new(tap)), queue }
+    }
+
+    /// Has the driver check what the packets ask of the device ([`crate::offload`]), and put what it wants where the
+    /// checksums will be. To be called before [`TxQueue::tx_burst`] for a burst in which a packet asks for something;
+    /// returns how many packets from the front can be sent: the one behind them asks what the device cannot do. This is
+    /// `rte_eth_tx_prepare`. A tap needs none.
+    pub fn tx_prepare<const N: usize>(&mut self, burst: &mut Burst<N>) -> usize {
+        let Tx::Ethdev { ops, .. } = &mut self.kind else { return burst.len() };
+        let count = burst.len() as u16;
+        // SAFETY: as in `tx_burst`; the driver changes packets that stay ours.
+        let prepared = unsafe {
+            let ops = &**ops;
+            let Some(prepare) = ops.tx_pkt_prepare else { return burst.len() };
+            prepare(*ops.txq.data.add(self.queue.into()), burst.start_raw(), count)
+        };
+        prepared.min(count).into()
     }
 
     /// Sends packets from the front of the burst and returns how many the device took. The others stay, moved to
@@ -191,16 +182,21 @@ impl TxQueue {
     /// This is `rte_eth_tx_burst`, inlined.
     #[inline(always)]
     pub fn tx_burst<const N: usize>(&mut self, burst: &mut Burst<N>) -> usize {
+        let (ops, device) = match &mut self.kind {
+            Tx::Ethdev { ops, device } => (*ops, &*device),
+            Tx::Tap(tap) => return tap.tx_burst(burst),
+        };
         let mut count = burst.len() as u16;
         // SAFETY: the port runs as long as `device`, so its entry has a burst function, `data` has a pointer for
         // every queue that is set up, and nobody writes either; `&mut self` is the only sender. The driver owns the
         // mbufs that it says it took, and the burst forgets exactly these.
         unsafe {
-            let ops = &*self.ops;
+            let ops = &*ops;
             let queue = usize::from(self.queue);
             let callback = callback(ops.txq.clbk, queue);
             if !callback.is_null() {
-                count = self.callbacks(burst.start_raw(), count, callback).min(count);
+                let port = device.id().number();
+                count = tx_callbacks(port, self.queue, burst.start_raw(), count, callback).min(count);
             }
             let send = ops.tx_pkt_burst.unwrap_unchecked();
             sanitize::given(burst.start_raw(), burst.len());
@@ -213,26 +209,63 @@ impl TxQueue {
         }
     }
 
-    /// What others hooked into the queue, `dpdk-dumpcap` for one. Returns how many to send: all, as the callbacks of
-    /// DPDK's own libraries do, which look but do not take.
-    ///
-    /// # Safety
-    /// `mbufs` holds `count` mbufs; `callback` is this queue's.
-    #[cold]
-    unsafe fn callbacks(&self, mbufs: *mut *mut sys::rte_mbuf, count: u16, callback: *mut c_void) -> u16 {
-        // SAFETY: as promised by the caller.
-        unsafe { sys::rte_eth_call_tx_callbacks(self.port_id().number(), self.queue, mbufs, count, callback) }
-    }
-
-    /// The port.
-    pub fn port_id(&self) -> PortId {
-        self.device.id()
-    }
-
     /// Number of the queue in its port, from 0.
     pub fn queue_id(&self) -> u16 {
         self.queue
     }
+}
+
+/// Replaces packets from `first` on whose buffers others may have, too, with copies; frees those for which the
+/// pool has no room, and counts them in [`crate::port::Stats::rx_nombuf`]. Returns how many packets are left.
+#[cold]
+fn unshare<const N: usize>(burst: &mut Burst<N>, first: usize, device: &Device, pool: &Mempool) -> usize {
+    let mut at = first;
+    while let Some(mbuf) = burst.get_mut(at) {
+        if !mbuf.is_unshared() {
+            let Some(copy) = mbuf.copy_to(pool) else {
+                drop(burst.remove(at));
+                device.count_nombuf();
+                continue;
+            };
+            *mbuf = copy;
+        }
+        at += 1;
+    }
+    at - first
+}
+
+/// What others hooked into the queue, `dpdk-dumpcap` for one.
+///
+/// # Safety
+/// `mbufs` has room for `room` pointers, the first `received` are mbufs; `callback` is this queue's.
+#[cold]
+unsafe fn rx_callbacks(
+    port: u16,
+    queue: u16,
+    mbufs: *mut *mut sys::rte_mbuf,
+    received: u16,
+    room: u16,
+    callback: *mut c_void,
+) -> u16 {
+    // SAFETY: as promised by the caller.
+    unsafe { sys::rte_eth_call_rx_callbacks(port, queue, mbufs, received, room, callback) }
+}
+
+/// What others hooked into the queue, `dpdk-dumpcap` for one. Returns how many to send: all, as the callbacks of
+/// DPDK's own libraries do, which look but do not take.
+///
+/// # Safety
+/// `mbufs` holds `count` mbufs; `callback` is this queue's.
+#[cold]
+unsafe fn tx_callbacks(
+    port: u16,
+    queue: u16,
+    mbufs: *mut *mut sys::rte_mbuf,
+    count: u16,
+    callback: *mut c_void,
+) -> u16 {
+    // SAFETY: as promised by the caller.
+    unsafe { sys::rte_eth_call_tx_callbacks(port, queue, mbufs, count, callback) }
 }
 
 /// A driver that received more than there was room for has written over what lies behind the burst.
@@ -254,13 +287,19 @@ unsafe fn callback(table: *mut *mut c_void, queue: usize) -> *mut c_void {
 
 impl std::fmt::Debug for RxQueue {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "RxQueue({:?}, {})", self.device.name(), self.queue)
+        match &self.kind {
+            Rx::Ethdev { device, .. } => write!(f, "RxQueue({:?}, {})", device.name(), self.queue),
+            Rx::Tap(_) => write!(f, "RxQueue(tap, {})", self.queue),
+        }
     }
 }
 
 impl std::fmt::Debug for TxQueue {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "TxQueue({:?}, {})", self.device.name(), self.queue)
+        match &self.kind {
+            Tx::Ethdev { device, .. } => write!(f, "TxQueue({:?}, {})", device.name(), self.queue),
+            Tx::Tap(_) => write!(f, "TxQueue(tap, {})", self.queue),
+        }
     }
 }
 
@@ -296,10 +335,19 @@ mod tests {
         sys::rte_eth_fp_ops {
             rx_pkt_burst: Some(burst),
             tx_pkt_burst: Some(burst),
+            tx_pkt_prepare: Some(burst),
             rxq: queues,
             txq: queues,
             ..sys::rte_eth_fp_ops::default()
         }
+    }
+
+    /// Makes both queues the fake driver's.
+    fn drive(rx: &mut RxQueue, tx: &mut TxQueue, fake: &sys::rte_eth_fp_ops) {
+        let (Rx::Ethdev { ops: rx, .. }, Tx::Ethdev { ops: tx, .. }) = (&mut rx.kind, &mut tx.kind) else {
+            panic!("ethdevs");
+        };
+        (*rx, *tx) = (fake, fake);
     }
 
     #[test]
@@ -308,7 +356,8 @@ mod tests {
         let make = |name, count| Mempool::create(name, count, 0, 256, ANY_SOCKET).expect("a pool");
         let (pool, copies) = (make("shared", 15), make("copies", 3));
         let (a, _b) = ring::pair("shared_a", "shared_b", 64, 1).expect("ports");
-        let (port, mut rx, _tx) = a.configure_and_start(&PortConfig::new(copies.clone())).expect("it starts");
+        let (port, mut rx, mut tx) =
+            a.configure_and_start(&PortConfig::new(copies.clone())).expect("it starts");
         // Packets 0 to 4: 0 is alone, the second segment of 1 and 2, 3 and 4 themselves are held by somebody else.
         // SAFETY: the packet is the test's.
         let share = |mbuf: &Mbuf| unsafe { (*mbuf.as_ptr().cast_mut()).refcnt = 2 };
@@ -329,7 +378,7 @@ mod tests {
         let others = received.clone();
         let (mut clbk, mut data) = ([std::ptr::null_mut::<c_void>(); 1], [(&raw mut received).cast(); 1]);
         let ops = fake(&mut data, &mut clbk, deliver);
-        rx[0].ops = &raw const ops;
+        drive(&mut rx[0], &mut tx[0], &ops);
 
         note_driver("net_bonding");
         let mut burst = Burst::<8>::new();
@@ -362,7 +411,7 @@ mod tests {
             a.configure_and_start(&PortConfig::new(pool.clone())).expect("it starts");
         let (mut clbk, mut data) = ([std::ptr::null_mut::<c_void>(); 1], [std::ptr::null_mut::<c_void>(); 1]);
         let ops = fake(&mut data, &mut clbk, one_more);
-        (rx[0].ops, tx[0].ops) = (&raw const ops, &raw const ops);
+        drive(&mut rx[0], &mut tx[0], &ops);
 
         let mut burst = Burst::<4>::new();
         let received = catch_unwind(AssertUnwindSafe(|| rx[0].rx_burst(&mut burst)));
@@ -373,6 +422,7 @@ mod tests {
         let before = pool.in_use();
         assert!(pool.alloc_bulk(&mut burst, 3));
         let kept: Vec<_> = burst.iter().map(Mbuf::as_ptr).collect();
+        assert_eq!(tx[0].tx_prepare(&mut burst), 3);
         assert_eq!(tx[0].tx_burst(&mut burst), 3);
         assert!(burst.is_empty());
         assert_eq!(pool.in_use(), before + 3, "they are the driver's");

@@ -4,6 +4,7 @@ use crate::alive::Alive;
 use crate::device::{Device, Release, registry};
 use crate::error::{Errno, Error, c_string};
 use crate::ethdev::PortId;
+use crate::log;
 use crate::mbuf::Mbuf;
 use crate::mempool::ANY_SOCKET;
 use dpdk_sys as sys;
@@ -42,12 +43,14 @@ impl Ring {
     pub fn create(name: &str, size: u32) -> Result<Ring, Error> {
         let text = c_string("ring name", name, MAX_RING_NAME)?;
         let alive = Alive::new()?;
-        // SAFETY: EAL runs (`alive`); the name is copied.
-        let raw = unsafe { sys::rte_ring_create(text.as_ptr(), size, ANY_SOCKET, 0) };
-        match NonNull::new(raw) {
-            Some(raw) => Ok(Ring { inner: Arc::new(Inner { raw, _alive: alive }) }),
-            None => Err(Error::Create { what: "ring", name: name.to_owned(), reason: Errno::last() }),
-        }
+        let (raw, said) = log::listen(|| {
+            // SAFETY: EAL runs (`alive`); the name is copied.
+            unsafe { sys::rte_ring_create(text.as_ptr(), size, ANY_SOCKET, 0) }
+        });
+        let Some(raw) = NonNull::new(raw) else {
+            return Err(Error::Create { what: "ring", name: name.to_owned(), reason: Errno::last(), said });
+        };
+        Ok(Ring { inner: Arc::new(Inner { raw, _alive: alive }) })
     }
 
     /// Puts an mbuf in, at the end.
@@ -125,21 +128,23 @@ pub fn port(name: &str, rx: &[Ring], tx: &[Ring]) -> Result<PortId, Error> {
     let _alive = Alive::new()?;
     let raw = |rings: &[Ring]| rings.iter().map(Ring::raw).collect::<Vec<_>>();
     let (rx_raw, tx_raw) = (raw(rx), raw(tx));
-    // SAFETY: EAL runs (`_alive`), the lock keeps other probes out, the name and the arrays are copied (DPDK checks
-    // their lengths), and the rings live until the port is closed (`Registry::keep_rings`).
-    let code = unsafe {
-        sys::rte_eth_from_rings(
-            text.as_ptr(),
-            rx_raw.as_ptr(),
-            rx_raw.len() as u32,
-            tx_raw.as_ptr(),
-            tx_raw.len() as u32,
-            0,
-        )
-    };
+    let (code, said) = log::listen(|| {
+        // SAFETY: EAL runs (`_alive`), the lock keeps other probes out, the name and the arrays are copied (DPDK checks
+        // their lengths), and the rings live until the port is closed (`Registry::keep_rings`).
+        unsafe {
+            sys::rte_eth_from_rings(
+                text.as_ptr(),
+                rx_raw.as_ptr(),
+                rx_raw.len() as u32,
+                tx_raw.as_ptr(),
+                tx_raw.len() as u32,
+                0,
+            )
+        }
+    });
     let Ok(id) = u16::try_from(code) else {
         let reason = Errno::from_code(code);
-        return Err(Error::Create { what: "ring port", name: name.to_owned(), reason });
+        return Err(Error::Create { what: "ring port", name: name.to_owned(), reason, said });
     };
     let rings: Vec<Ring> = rx.iter().chain(tx).cloned().collect();
     registry.keep_rings(PortId(id), Box::new(rings));

@@ -12,6 +12,7 @@ use std::sync::{Arc, MutexGuard, PoisonError};
 /// A running port, for everything but packets. May be used from any thread, also while the queues are polled.
 pub struct PortHandle {
     device: Arc<Device>,
+    tx_offloads: u64,
 }
 
 /// State of a link.
@@ -47,8 +48,14 @@ pub struct Stats {
 }
 
 impl PortHandle {
-    pub(super) fn new(device: Arc<Device>) -> PortHandle {
-        PortHandle { device }
+    pub(super) fn new(device: Arc<Device>, tx_offloads: u64) -> PortHandle {
+        PortHandle { device, tx_offloads }
+    }
+
+    /// What packets may ask of the device on transmission ([`crate::offload::capability`]): of what was wanted, what it
+    /// can do.
+    pub fn tx_offloads(&self) -> u64 {
+        self.tx_offloads
     }
 
     fn raw(&self) -> u16 {
@@ -108,7 +115,7 @@ impl PortHandle {
         let _one = self.control();
         let mut address = sys::rte_ether_addr::default();
         // SAFETY: the port exists as long as `device`; writes six bytes.
-        check(self.id(), "reading the MAC address", unsafe {
+        check(self.id(), "reading the MAC address", || unsafe {
             sys::rte_eth_macaddr_get(self.raw(), &raw mut address)
         })?;
         Ok(address.addr_bytes)
@@ -122,7 +129,9 @@ impl PortHandle {
         let _one = self.control();
         let mut mtu = 0;
         // SAFETY: the port exists as long as `device`; writes one integer.
-        check(self.id(), "reading the MTU", unsafe { sys::rte_eth_dev_get_mtu(self.raw(), &raw mut mtu) })?;
+        check(self.id(), "reading the MTU", || unsafe {
+            sys::rte_eth_dev_get_mtu(self.raw(), &raw mut mtu)
+        })?;
         Ok(mtu)
     }
 
@@ -133,7 +142,7 @@ impl PortHandle {
     pub fn set_mtu(&self, mtu: u16) -> Result<(), Error> {
         let _one = self.control();
         // SAFETY: the port exists as long as `device`; a driver that cannot do it while queues are polled refuses.
-        check(self.id(), "setting the MTU", unsafe { sys::rte_eth_dev_set_mtu(self.raw(), mtu) })
+        check(self.id(), "setting the MTU", || unsafe { sys::rte_eth_dev_set_mtu(self.raw(), mtu) }).map(drop)
     }
 
     /// The link now; does not wait for a negotiation.
@@ -144,7 +153,7 @@ impl PortHandle {
         let _one = self.control();
         let mut link = sys::rte_eth_link::default();
         // SAFETY: the port exists as long as `device`; writes the structure.
-        check(self.id(), "reading the link", unsafe {
+        check(self.id(), "reading the link", || unsafe {
             sys::rte_eth_link_get_nowait(self.raw(), &raw mut link)
         })?;
         let known = link.link_speed != 0 && link.link_speed != sys::RTE_ETH_SPEED_NUM_UNKNOWN;
@@ -163,7 +172,7 @@ impl PortHandle {
         let _one = self.control();
         let mut stats = sys::rte_eth_stats::default();
         // SAFETY: the port exists as long as `device`; writes the structure.
-        check(self.id(), "reading the statistics", unsafe {
+        check(self.id(), "reading the statistics", || unsafe {
             sys::rte_eth_stats_get(self.raw(), &raw mut stats)
         })?;
         Ok(Stats {
@@ -186,18 +195,20 @@ impl PortHandle {
         let _one = self.control();
         let step = "reading the extended statistics";
         // SAFETY: null and 0 ask for the number.
-        let count = unsafe { sys::rte_eth_xstats_get_names(self.raw(), std::ptr::null_mut(), 0) };
-        check(self.id(), step, count)?;
+        let count = check(self.id(), step, || unsafe {
+            sys::rte_eth_xstats_get_names(self.raw(), std::ptr::null_mut(), 0)
+        })?;
         let zero = sys::rte_eth_xstat_name { name: [0; 64] };
         let mut names = vec![zero; count as usize];
         let mut values = vec![sys::rte_eth_xstat::default(); count as usize];
         // SAFETY: DPDK writes at most as many entries as it is told that there are.
-        let named =
-            unsafe { sys::rte_eth_xstats_get_names(self.raw(), names.as_mut_ptr(), names.len() as u32) };
-        check(self.id(), step, named)?;
+        check(self.id(), step, || unsafe {
+            sys::rte_eth_xstats_get_names(self.raw(), names.as_mut_ptr(), count)
+        })?;
         // SAFETY: the same.
-        let valued = unsafe { sys::rte_eth_xstats_get(self.raw(), values.as_mut_ptr(), values.len() as u32) };
-        check(self.id(), step, valued)?;
+        let valued = check(self.id(), step, || unsafe {
+            sys::rte_eth_xstats_get(self.raw(), values.as_mut_ptr(), count)
+        })?;
         values.truncate(valued as usize);
         Ok(values
             .iter()

@@ -1,0 +1,254 @@
+//! A tap's queues, as a worker sees them.
+
+use super::header::{self, Header, Received};
+use super::kernel::Features;
+use super::wake::Wake;
+use crate::burst::Burst;
+use crate::mbuf::Mbuf;
+use crate::mempool::{HEADROOM, Mempool};
+use std::fs::File;
+use std::os::fd::AsRawFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+/// Longest frame that the kernel hands over in one piece: 64 KiB of packet, an Ethernet header, two VLAN tags.
+const LONGEST: usize = 65_536 + 14 + 8;
+/// Longest frame without offloads.
+const LONGEST_PLAIN: usize = 65_535 + 14 + 8;
+/// A frame has an Ethernet header.
+const ETHERNET: usize = 14;
+/// Most pieces of memory in one read or write (`UIO_MAXIOV`).
+const MAX_PIECES: usize = 1024;
+
+/// What the queues of a port count, each for itself. One writer, any reader.
+#[derive(Default)]
+pub(crate) struct Counters {
+    pub packets: AtomicU64,
+    pub bytes: AtomicU64,
+    pub errors: AtomicU64,
+    pub nombuf: AtomicU64,
+}
+
+/// Adds without a locked instruction: there is one writer.
+fn add(counter: &AtomicU64, n: u64) {
+    counter.store(counter.load(Ordering::Relaxed).wrapping_add(n), Ordering::Relaxed);
+}
+
+/// Receives what the kernel sends through the tap.
+pub(crate) struct TapRx {
+    file: Arc<File>,
+    features: Features,
+    /// Empty mbufs in which the next frame is received, as many as the longest one takes.
+    posted: Vec<Mbuf>,
+    /// After what came from it.
+    pool: Mempool,
+    wanted: usize,
+    /// Where a read goes: the header, and the room of each posted mbuf.
+    pieces: Vec<libc::iovec>,
+    wake: Wake,
+    gone: Arc<AtomicBool>,
+    pub(crate) counters: Arc<Counters>,
+}
+
+// SAFETY: the entries of `pieces` point into mbufs of `posted`, which go along, or to a local of a call.
+unsafe impl Send for TapRx {}
+
+impl TapRx {
+    pub(crate) fn new(file: Arc<File>, features: Features, pool: Mempool, gone: Arc<AtomicBool>) -> TapRx {
+        let room = usize::from(pool.data_room() - HEADROOM);
+        let longest = if features.tso { LONGEST } else { LONGEST_PLAIN };
+        let wanted = longest.div_ceil(room);
+        TapRx {
+            wake: Wake::new(file.as_raw_fd()),
+            file,
+            features,
+            pool,
+            posted: Vec::with_capacity(wanted),
+            wanted,
+            pieces: {
+                let mut pieces = Vec::with_capacity(wanted + 1);
+                pieces.push(libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 });
+                pieces
+            },
+            gone,
+            counters: Arc::default(),
+        }
+    }
+
+    /// As [`crate::RxQueue::rx_burst`]. Makes no system call when the kernel has nothing.
+    #[inline]
+    pub(crate) fn rx_burst<const N: usize>(&mut self, burst: &mut Burst<N>) -> usize {
+        if self.wake.pending() { self.receive(burst) } else { 0 }
+    }
+
+    fn receive<const N: usize>(&mut self, burst: &mut Burst<N>) -> usize {
+        let before = burst.len();
+        while !burst.is_full() {
+            if !self.post() {
+                add(&self.counters.nombuf, 1);
+                break;
+            }
+            let mut head = [0; header::LEN];
+            self.pieces[0] =
+                libc::iovec { iov_base: head.as_mut_ptr().cast(), iov_len: self.features.header_len };
+            let count = self.pieces.len() as i32;
+            // SAFETY: the descriptor is open; the first piece is `head`, the others are the data rooms of mbufs that we
+            // have, whole.
+            let read = unsafe { libc::readv(self.file.as_raw_fd(), self.pieces.as_ptr(), count) };
+            if read < 0 {
+                match std::io::Error::last_os_error().raw_os_error() {
+                    // A signal (net_tap uses one): the next turn reads on.
+                    Some(libc::EINTR) => {}
+                    Some(libc::EAGAIN) => self.wake.nothing(burst.len() > before),
+                    Some(libc::EBADFD | libc::EBADF) => {
+                        self.gone.store(true, Ordering::Relaxed);
+                        self.wake.never();
+                    }
+                    // The frame is lost (longer than any should be).
+                    _ => add(&self.counters.errors, 1),
+                }
+                break;
+            }
+            let len = (read as usize).saturating_sub(self.features.header_len);
+            if len < ETHERNET {
+                add(&self.counters.errors, 1);
+                continue;
+            }
+            let Some(mbuf) = self.take(&head, len) else {
+                add(&self.counters.errors, 1);
+                continue;
+            };
+            add(&self.counters.packets, 1);
+            add(&self.counters.bytes, len as u64);
+            // There is room: the loop asked.
+            drop(burst.push(mbuf));
+        }
+        burst.len() - before
+    }
+
+    /// Makes the posted mbufs complete; false when the pool cannot.
+    fn post(&mut self) -> bool {
+        if self.posted.len() == self.wanted {
+            return true;
+        }
+        while self.posted.len() < self.wanted {
+            let mut fresh = Burst::<64>::new();
+            let missing = (self.wanted - self.posted.len()).min(64);
+            if !self.pool.alloc_bulk(&mut fresh, missing) {
+                return false;
+            }
+            for mut mbuf in fresh.drain() {
+                let (start, len) = mbuf.room();
+                self.pieces.push(libc::iovec { iov_base: start.cast(), iov_len: len });
+                self.posted.push(mbuf);
+            }
+        }
+        true
+    }
+
+    /// The frame of `len` bytes that lies in the first posted mbufs; `None` when its header is bad.
+    fn take(&mut self, head: &[u8; header::LEN], len: usize) -> Option<Mbuf> {
+        let room = self.posted[0].room().1;
+        let count = len.div_ceil(room);
+        self.pieces.drain(1..=count);
+        // SAFETY: the kernel wrote `len` bytes into the rooms of the first `count`, each filled before the next.
+        let mut mbuf = unsafe { Mbuf::from_filled(self.posted.drain(..count), len) }?;
+        match Header::from_bytes(head).received(mbuf.data()) {
+            Ok(Received::Packet(flags, lengths)) => mbuf.set_offload(flags, lengths),
+            Ok(Received::Complete(start, field)) => mbuf.complete_checksum(start, field).then_some(())?,
+            Err(header::Bad) => return None,
+        }
+        Some(mbuf)
+    }
+}
+
+/// Sends to the kernel through the tap.
+pub(crate) struct TapTx {
+    file: Arc<File>,
+    features: Features,
+    pieces: Vec<libc::iovec>,
+    gone: Arc<AtomicBool>,
+    pub(crate) counters: Arc<Counters>,
+}
+
+// SAFETY: the entries of `pieces` are used within one call only.
+unsafe impl Send for TapTx {}
+
+/// What became of a packet.
+enum Sent {
+    Yes,
+    /// Refused for good: it is counted, and freed like those that were sent.
+    Never,
+    /// Not now.
+    Later,
+}
+
+impl TapTx {
+    pub(crate) fn new(file: Arc<File>, features: Features, gone: Arc<AtomicBool>) -> TapTx {
+        TapTx { file, features, pieces: Vec::with_capacity(MAX_PIECES), gone, counters: Arc::default() }
+    }
+
+    /// As [`crate::TxQueue::tx_burst`]. What the kernel refuses for good (a request that it cannot fulfil) is counted
+    /// as an error and taken; where it takes nothing (the interface is down) the packets stay.
+    pub(crate) fn tx_burst<const N: usize>(&mut self, burst: &mut Burst<N>) -> usize {
+        let mut taken = 0;
+        let (mut packets, mut bytes) = (0, 0);
+        for mbuf in burst.iter() {
+            match self.send(mbuf) {
+                Sent::Yes => {
+                    packets += 1;
+                    bytes += u64::from(mbuf.len());
+                }
+                Sent::Never => add(&self.counters.errors, 1),
+                Sent::Later => break,
+            }
+            taken += 1;
+        }
+        add(&self.counters.packets, packets);
+        add(&self.counters.bytes, bytes);
+        burst.free_front(taken);
+        taken
+    }
+
+    fn send(&mut self, mbuf: &Mbuf) -> Sent {
+        let Ok(header) = Header::to_send(mbuf.ol_flags(), mbuf.tx_offload(), mbuf.data()) else {
+            return Sent::Never;
+        };
+        if !self.can(mbuf.ol_flags()) || usize::from(mbuf.segment_count()) >= MAX_PIECES {
+            return Sent::Never;
+        }
+        let head = header.to_bytes();
+        self.pieces.clear();
+        self.pieces.push(libc::iovec {
+            iov_base: head.as_ptr().cast_mut().cast(),
+            iov_len: self.features.header_len,
+        });
+        self.pieces.extend(mbuf.segments().map(|segment| libc::iovec {
+            iov_base: segment.as_ptr().cast_mut().cast(),
+            iov_len: segment.len(),
+        }));
+        // SAFETY: the descriptor is open; the pieces are `head` and the packet's segments, and are only read.
+        let written =
+            unsafe { libc::writev(self.file.as_raw_fd(), self.pieces.as_ptr(), self.pieces.len() as i32) };
+        if written >= 0 {
+            return Sent::Yes;
+        }
+        match std::io::Error::last_os_error().raw_os_error() {
+            // EIO: the interface is down.
+            Some(libc::EAGAIN | libc::EINTR | libc::EIO | libc::ENOBUFS | libc::ENOMEM) => Sent::Later,
+            Some(libc::EBADFD | libc::EBADF) => {
+                self.gone.store(true, Ordering::Relaxed);
+                Sent::Later
+            }
+            _ => Sent::Never,
+        }
+    }
+
+    /// Whether the kernel can do what is asked. It takes checksums and TCP segments since there are virtio headers.
+    #[inline]
+    fn can(&self, flags: u64) -> bool {
+        use crate::offload::{TX_TCP_SEG, TX_TUNNEL_MASK, TX_UDP_SEG};
+        let tunnelled = flags & (TX_TCP_SEG | TX_UDP_SEG) != 0 && flags & TX_TUNNEL_MASK != 0;
+        (self.features.tunnel || !tunnelled) && (self.features.uso || flags & TX_UDP_SEG == 0)
+    }
+}
