@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 
 use super::{OptionError, Reader, number_in};
 use crate::document::Port;
+use wire::addr::MacAddr;
 
+/// Open vSwitch's words for a device that EAL knows already, found by its address.
+const BY_MAC: &str = "class=eth,mac=";
 const KNOWN: [&str; 5] = ["dpdk-devargs", "n_rxq", "n_txq", "n_rxq_desc", "n_txq_desc"];
 /// As many queues as the switch drives on one port.
 const MAX_QUEUES: u64 = 64;
@@ -14,7 +17,7 @@ const MAX_DESCRIPTORS: u64 = 32_768;
 /// A DPDK device, named and sized as in OVS.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DpdkOptions {
-    /// `dpdk-devargs`: `net_tap0,iface=tap0`, `0000:01:00.0`.
+    /// `dpdk-devargs`: `net_tap0,iface=tap0`, `0000:01:00.0`, or `class=eth,mac=00:11:22:33:44:55`.
     pub devargs: String,
     /// `n_rxq`: RX queues, 1 to 64. `None`: as the switch sees fit for its workers.
     pub n_rxq: Option<u16>,
@@ -55,6 +58,11 @@ impl DpdkOptions {
         Self { devargs, n_rxq: None, n_txq: None, n_rxq_desc: None, n_txq_desc: None }
     }
 
+    /// The address by which the device is to be found among those that EAL has: `class=eth,mac=`.
+    pub fn by_mac(&self) -> Option<MacAddr> {
+        self.devargs.strip_prefix(BY_MAC)?.parse().ok()
+    }
+
     /// The device's name: what stands before the first comma.
     pub fn device(&self) -> &str {
         self.devargs.split(',').next().unwrap_or_default()
@@ -63,9 +71,22 @@ impl DpdkOptions {
 
 fn devargs(text: &str) -> Result<String, String> {
     let device = text.split(',').next().unwrap_or_default();
+    if let Some(mac) = text.strip_prefix(BY_MAC) {
+        let good = mac.parse::<MacAddr>();
+        return good.map(|_| text.to_owned()).map_err(|_| {
+            format!("found {text:?}, expected a MAC address such as {BY_MAC}00:11:22:33:44:55 after {BY_MAC}")
+        });
+    }
+    let in_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.' | ':' | '@');
     if device.is_empty() || text.contains(|c: char| c.is_whitespace() || c.is_control()) {
         return Err(format!(
             "found {text:?}, expected a device name and, after commas, its arguments, without spaces"
+        ));
+    }
+    if !device.chars().all(in_name) {
+        return Err(format!(
+            "found {text:?}, expected the name of a device first, such as 0000:01:00.0 or net_tap0, or {BY_MAC} and a MAC \
+             address"
         ));
     }
     Ok(text.to_owned())
@@ -94,6 +115,19 @@ mod tests {
             parse(&[("dpdk-devargs", "net_tap0,iface=tap0"), ("n_rxq", "2"), ("n_rxq_desc", "512")]).unwrap();
         assert_eq!(options.device(), "net_tap0");
         assert_eq!((options.n_rxq, options.n_txq, options.n_rxq_desc), (Some(2), None, Some(512)));
+    }
+
+    #[test]
+    fn a_device_by_its_address() {
+        let options = parse(&[("dpdk-devargs", "class=eth,mac=00:11:22:33:44:55")]).unwrap();
+        assert_eq!(options.by_mac(), Some(MacAddr([0, 0x11, 0x22, 0x33, 0x44, 0x55])));
+        assert_eq!(parse(&[("dpdk-devargs", "net_tap0,mac=00:11:22:33:44:55")]).unwrap().by_mac(), None);
+        for bad in
+            ["class=eth", "class=eth,mac=", "class=eth,mac=1", "bus=pci,addr=0:0:0", "net_null0/class=eth"]
+        {
+            let errors = parse(&[("dpdk-devargs", bad)]).unwrap_err();
+            assert!(errors[0].contains(bad) && errors[0].contains("expected"), "{errors:?}");
+        }
     }
 
     #[test]

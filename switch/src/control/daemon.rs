@@ -133,8 +133,9 @@ fn run(
 fn start_eal(args: &[String], settings: &Settings) -> Result<&'static Eal> {
     let mounts = std::fs::read_to_string("/proc/mounts").unwrap_or_default();
     let in_memory = args.iter().any(|arg| arg == "--in-memory");
-    let lack = hugepages::available(Path::new("/sys"), &mounts, in_memory).err();
-    let memory = hugepages::fit(args, lack, settings.dpdk.mbufs, settings.dpdk.mbuf_size);
+    let (buffers, size) = (settings.dpdk.mbufs, settings.dpdk.mbuf_size);
+    let lack = hugepages::available(Path::new("/sys"), &mounts, in_memory, buffers, size).err();
+    let memory = hugepages::fit(args, lack.as_deref(), buffers, size);
     for note in &memory.notes {
         say!("memory: {note}");
     }

@@ -1,6 +1,6 @@
 //! DPDK devices: found or probed, started with as many queues as the workers can use, and shared out.
 
-use super::sys;
+use super::interface::Interface;
 use crate::slowpath::ports::WorkerQueues;
 use config::{DpdkOptions, DpdkSettings};
 use crossbeam_queue::ArrayQueue;
@@ -50,19 +50,35 @@ pub struct Device {
     pub mtu: u16,
     /// Worker of each RX queue.
     pub pollers: Vec<usize>,
-    /// Name that the kernel's side of the device had when it was started, when there is one.
-    interface: Option<String>,
+    /// The kernel's interface behind it, when there is one.
+    behind: Option<Interface>,
 }
+
+/// Drivers whose device spreads packets over all the queues that it was made with, started or not, and the device
+/// argument that says how many: what comes to a queue that nobody polls is lost.
+const SPREADS_OVER_ALL: [(&str, &str); 4] = [
+    ("net_af_packet", "qpairs"),
+    ("net_af_xdp", "queue_count"),
+    ("net_pcap", "rx_pcap"),
+    ("net_vhost", "queues"),
+];
 
 /// How many queues to start: what was asked for, else one a worker, as far as the device has them.
 fn queue_counts(options: &DpdkOptions, workers: usize, info: &PortInfo) -> Result<(u16, u16), String> {
     let workers = u16::try_from(workers).unwrap_or(u16::MAX);
+    let spread = SPREADS_OVER_ALL.iter().find(|(driver, _)| *driver == info.driver);
+    let all = info.max_rx_queues;
+    if let (Some((driver, argument)), Some(n)) = (spread, options.n_rxq.filter(|n| *n < all)) {
+        return Err(format!(
+            "n_rxq={n}: {driver} spreads packets over all its {all} queues ({argument}): say n_rxq={all}, or leave it out"
+        ));
+    }
     let count = |asked: Option<u16>, max: u16, option: &str| match asked {
         Some(n) if n > max => Err(format!("{option}={n}: the device has {max}")),
         Some(n) => Ok(n),
         None => Ok(workers.min(max).max(1)),
     };
-    let rx = count(options.n_rxq, info.max_rx_queues, "n_rxq")?;
+    let rx = count(options.n_rxq.or(spread.map(|_| all)), info.max_rx_queues, "n_rxq")?;
     let tx = count(options.n_txq, info.max_tx_queues, "n_txq")?;
     // A tap has pairs: a file descriptor that is read and written.
     if info.driver == "net_tap" { Ok((rx.max(tx), rx.max(tx))) } else { Ok((rx, tx)) }
@@ -81,7 +97,11 @@ impl Device {
         index: usize,
     ) -> Result<(Device, Vec<WorkerQueues>), DeviceError> {
         let fail = |reason: String| DeviceError { port: port.name.clone(), reason };
-        let (id, probed) = if let Ok(id) = rte::port::by_name(options.device()) {
+        let (id, probed) = if let Some(mac) = options.by_mac() {
+            let found = rte::port::by_mac(mac.0);
+            let hint = "EAL finds devices that it is told of with -a or --vdev";
+            (found.map_err(|error| fail(format!("{error}; {hint}")))?, false)
+        } else if let Ok(id) = rte::port::by_name(options.device()) {
             (id, false)
         } else {
             let ports = rte::port::probe(&options.devargs).map_err(|e| fail(e.to_string()))?;
@@ -124,8 +144,8 @@ impl Device {
         let workers = resources.workers;
         let pollers: Vec<usize> = (0..rx.len()).map(|queue| (index + queue) % workers).collect();
         let shared = share_out(rx, tx, mtu, &pollers, workers);
-        let interface = info.if_index.and_then(sys::interface_name);
-        Ok((Device { handle, info, queues, mac, mtu, pollers, interface }, shared))
+        let behind = info.if_index.and_then(|index| Interface::behind(&info.driver, index));
+        Ok((Device { handle, info, queues, mac, mtu, pollers, behind }, shared))
     }
 
     /// Stops and closes the device. `ios` are all its queues.
@@ -133,8 +153,10 @@ impl Device {
     /// # Errors
     /// DPDK's reason for the first step that failed.
     pub fn close(self, ios: Vec<PortIo>) -> Result<(), rte::Error> {
-        drop(ios);
-        self.handle.close(Vec::new(), Vec::new())
+        let Device { handle, behind, .. } = self;
+        // It keeps the interface.
+        drop((behind, ios));
+        handle.close(Vec::new(), Vec::new())
     }
 
     /// Sets the MTU while the device runs.
@@ -161,20 +183,17 @@ impl Device {
     /// The link now; `None` when the device does not say, or cannot know.
     pub fn link(&self) -> Option<Link> {
         let link = self.handle.link().ok()?;
-        let here = self.info.if_index.and_then(sys::interface_name);
-        (!blind(&self.info.driver, link.up, self.interface.as_deref(), here.as_deref())).then_some(link)
+        match &self.behind {
+            // The driver asks by the name that the interface had, or not at all.
+            Some(interface) => interface.up().map(|up| Link { up, ..link }),
+            None => Some(link),
+        }
     }
 
     /// The device's own counters; zeros when it has none.
     pub fn stats(&self) -> Stats {
         self.handle.stats().unwrap_or_default()
     }
-}
-
-/// Whether the driver takes a link for down only because it does not see the interface. `net_tap` asks the kernel by
-/// the name that the interface had; moved to another network namespace, or renamed, it works on, and looks down.
-fn blind(driver: &str, up: bool, had: Option<&str>, has: Option<&str>) -> bool {
-    driver == "net_tap" && !up && had != has
 }
 
 /// Gives each worker its queues: RX queue q to `pollers[q]`; TX queue w to worker w. Workers beyond the TX queues
@@ -233,13 +252,16 @@ mod tests {
     }
 
     #[test]
-    fn a_tap_in_another_namespace_is_not_down() {
-        assert!(blind("net_tap", false, Some("tap0"), None));
-        // The number is another interface's there.
-        assert!(blind("net_tap", false, Some("tap0"), Some("eth0")));
-        assert!(!blind("net_tap", false, Some("tap0"), Some("tap0")), "set down");
-        assert!(!blind("net_tap", true, Some("tap0"), None));
-        assert!(!blind("net_ixgbe", false, None, None));
+    fn queues_that_packets_are_spread_over_are_all_polled() {
+        let device = info("net_af_packet", 2, 2);
+        assert_eq!(queue_counts(&options(None, None), 1, &device), Ok((2, 1)));
+        assert_eq!(queue_counts(&options(None, None), 4, &device), Ok((2, 2)));
+        assert_eq!(queue_counts(&options(Some(2), Some(1)), 1, &device), Ok((2, 1)));
+        let error = queue_counts(&options(Some(1), None), 1, &device).unwrap_err();
+        assert_eq!(
+            error,
+            "n_rxq=1: net_af_packet spreads packets over all its 2 queues (qpairs): say n_rxq=2, or leave it out"
+        );
     }
 
     #[test]

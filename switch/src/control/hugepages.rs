@@ -26,15 +26,41 @@ pub struct Memory {
     pub notes: Vec<String>,
 }
 
-/// Whether EAL can have hugepages: free ones, and a hugetlbfs unless they are taken anonymously.
-pub fn available(sys: &Path, mounts: &str, in_memory: bool) -> Result<(), &'static str> {
+/// Bytes of memory that the buffers and all else need. Without hugepages DPDK counts a page for each buffer: it lets none
+/// cross a page, for all it knows when it asks for the memory.
+fn needed(buffers: u32, size: u32, page: u64) -> u64 {
+    let buffer = u64::from(size) + BUFFER_OVERHEAD;
+    let bytes = if buffer > page { buffer.next_multiple_of(page) } else { page / (page / buffer) };
+    u64::from(buffers) * bytes + (BESIDES << 20)
+}
+
+/// Whether EAL can have hugepages: enough free ones for `buffers` of `size` bytes, and a hugetlbfs unless they are taken
+/// anonymously.
+pub fn available(sys: &Path, mounts: &str, in_memory: bool, buffers: u32, size: u32) -> Result<(), String> {
     let sizes = std::fs::read_dir(sys.join("kernel/mm/hugepages")).into_iter().flatten().flatten();
-    let free = sizes.filter_map(|size| std::fs::read_to_string(size.path().join("free_hugepages")).ok());
-    if !free.into_iter().any(|text| text.trim().parse::<u64>().is_ok_and(|n| n > 0)) {
-        return Err("no free hugepages");
+    let free = sizes.filter_map(|entry| {
+        let count =
+            std::fs::read_to_string(entry.path().join("free_hugepages")).ok()?.trim().parse::<u64>().ok()?;
+        let name = entry.file_name().into_string().ok()?;
+        let kilobytes = name.strip_prefix("hugepages-")?.strip_suffix("kB")?.parse::<u64>().ok()?;
+        Some(count * kilobytes << 10)
+    });
+    let free: u64 = free.sum();
+    if free == 0 {
+        return Err("no free hugepages".to_owned());
+    }
+    // Of 2 MiB; larger ones waste less.
+    let needed = needed(buffers, size, 2 << 20);
+    if free < needed {
+        let megabytes = |bytes: u64| bytes.div_ceil(1 << 20);
+        return Err(format!(
+            "{} MiB of free hugepages, {} needed for {buffers} mbufs",
+            megabytes(free),
+            megabytes(needed)
+        ));
     }
     let mounted = mounts.lines().any(|line| line.split(' ').nth(2) == Some("hugetlbfs"));
-    if mounted || in_memory { Ok(()) } else { Err("hugetlbfs is not mounted") }
+    if mounted || in_memory { Ok(()) } else { Err("hugetlbfs is not mounted".to_owned()) }
 }
 
 /// Makes EAL's arguments fit the machine. `lack` says why there are no hugepages; `buffers` packet buffers of
@@ -51,8 +77,7 @@ pub fn fit(args: &[String], lack: Option<&str>, buffers: u32, size: u32) -> Memo
         notes.push(format!("{lack}: running with --no-huge{without}; slower, fine for tests"));
     }
     if args.iter().any(|arg| arg == "--no-huge") && !args.iter().skip(1).any(|arg| arg.starts_with("-m")) {
-        let bytes = u64::from(buffers) * (u64::from(size) + BUFFER_OVERHEAD);
-        let megabytes = (bytes >> 20) + BESIDES;
+        let megabytes = needed(buffers, size, 4096).div_ceil(1 << 20);
         args.extend(["-m".to_owned(), megabytes.to_string()]);
         notes.push(format!("-m {megabytes}, for {buffers} mbufs of {size} bytes"));
     }
@@ -97,7 +122,7 @@ mod tests {
     fn without_them_only_what_contradicts_goes() {
         let args = words("vxswitch -l 0 --in-memory --socket-mem 64 --huge-dir=/x --vdev=net_null0");
         let memory = fit(&args, Some("no free hugepages"), 32_767, 2176);
-        assert_eq!(memory.args, words("vxswitch -l 0 --vdev=net_null0 --no-huge -m 175"));
+        assert_eq!(memory.args, words("vxswitch -l 0 --vdev=net_null0 --no-huge -m 224"));
         assert!(
             memory.notes[0].contains("without --in-memory --socket-mem 64 --huge-dir=/x"),
             "{:?}",
@@ -117,14 +142,20 @@ mod tests {
     #[test]
     fn what_the_machine_has() {
         let dir = tempfile::tempdir().unwrap();
-        assert_eq!(available(dir.path(), "", true), Err("no free hugepages"));
+        let available = |mounts: &str, in_memory| available(dir.path(), mounts, in_memory, 1000, 2176);
+        let none = Err("no free hugepages".to_owned());
+        assert_eq!(available("", true), none);
         let size = dir.path().join("kernel/mm/hugepages/hugepages-2048kB");
         std::fs::create_dir_all(&size).unwrap();
-        std::fs::write(size.join("free_hugepages"), "0\n").unwrap();
-        assert_eq!(available(dir.path(), "", true), Err("no free hugepages"));
-        std::fs::write(size.join("free_hugepages"), "12\n").unwrap();
-        assert_eq!(available(dir.path(), "", true), Ok(()));
-        assert_eq!(available(dir.path(), "", false), Err("hugetlbfs is not mounted"));
-        assert_eq!(available(dir.path(), "nodev /dev/hugepages hugetlbfs rw 0 0\n", false), Ok(()));
+        let free = |count: &str| std::fs::write(size.join("free_hugepages"), count).unwrap();
+        free("0\n");
+        assert_eq!(available("", true), none);
+        free("12\n");
+        let few = Err("24 MiB of free hugepages, 99 needed for 1000 mbufs".to_owned());
+        assert_eq!(available("", true), few);
+        free("50\n");
+        assert_eq!(available("", true), Ok(()));
+        assert_eq!(available("", false), Err("hugetlbfs is not mounted".to_owned()));
+        assert_eq!(available("nodev /dev/hugepages hugetlbfs rw 0 0\n", false), Ok(()));
     }
 }

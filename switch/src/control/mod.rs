@@ -18,6 +18,7 @@ pub mod device;
 pub mod ending;
 mod handlers;
 pub mod hugepages;
+pub mod interface;
 pub mod links;
 pub mod machine;
 pub mod metrics;

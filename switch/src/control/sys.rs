@@ -86,6 +86,28 @@ pub fn interface_name(index: u32) -> Option<String> {
     if found.is_null() { None } else { String::from_utf8(bytes).ok() }
 }
 
+/// Whether the interface with this number is in this process's network namespace, up, and has a carrier.
+pub fn interface_is_up(index: u32) -> bool {
+    let Some(name) = interface_name(index) else { return false };
+    // SAFETY: all-zero is a valid value of the structure.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    for (to, from) in request.ifr_name.iter_mut().zip(name.bytes()) {
+        *to = from.cast_signed();
+    }
+    // SAFETY: no memory is involved.
+    let socket = unsafe { libc::socket(libc::AF_INET, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0) };
+    if socket < 0 {
+        return false;
+    }
+    // SAFETY: the socket is open, and closed here; the kernel reads and writes the structure, and then this variant.
+    let (code, flags) = unsafe {
+        let code = libc::ioctl(socket, libc::SIOCGIFFLAGS, &raw mut request);
+        libc::close(socket);
+        (code, i32::from(request.ifr_ifru.ifru_flags))
+    };
+    code == 0 && flags & libc::IFF_UP != 0 && flags & libc::IFF_RUNNING != 0
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -131,5 +153,6 @@ mod tests {
         // Every namespace has its loopback, and it is the first.
         assert_eq!(interface_name(1).as_deref(), Some("lo"));
         assert_eq!(interface_name(u32::MAX), None);
+        assert!(!interface_is_up(u32::MAX));
     }
 }
