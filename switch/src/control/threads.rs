@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | workers | EAL's lcores | 0 |
 //! | `slow-path` | the other CPUs | -10, where it shares no CPU with a worker |
-//! | `control`, `metrics`, captures | the other CPUs | 10 |
+//! | `control`, `metrics`, captures | the other CPUs | 3 |
 //! | `watch` | the other CPUs | 0 |
 //!
 //! On a CPU that they share the slow path goes first: a new flow's packets wait for it, and users can wait.
@@ -44,8 +44,9 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 const BEAT_EVERY: Duration = Duration::from_millis(100);
 /// Nice value of the slow path.
 const NICE_SLOW_PATH: i32 = -10;
-/// Nice value of threads that serve users.
-const NICE_CONTROL: i32 = 10;
+/// Nice value of threads that serve users. Behind the slow path, but not so far that other programs on a busy machine keep
+/// an operator waiting.
+const NICE_CONTROL: i32 = 3;
 
 /// A worker that is ready to run, and the other side of it.
 fn make_worker(
