@@ -22,6 +22,10 @@ pub mod mac_table {
     pub const SIZE_DEFAULT: u32 = 262_144;
     /// Smallest and largest number of MACs a bridge learns (`other_config:mac-table-size`).
     pub const SIZE_RANGE: (u64, u64) = (10, 4_194_304);
+    /// Default number of MACs a second that one port may teach.
+    pub const RATE_DEFAULT: u32 = 20_000;
+    /// Smallest and largest such number.
+    pub const RATE_RANGE: (u64, u64) = (1, 10_000_000);
 }
 
 /// Everything the switch shall be.
@@ -111,7 +115,8 @@ pub struct Bridge {
     /// Ports, in the order of the file.
     #[serde(rename = "port")]
     pub ports: Vec<Port>,
-    /// OVS `other_config`: `mac-aging-time`, `mac-table-size`, `hwaddr`, `forward-bpdu`.
+    /// OVS `other_config`: `mac-aging-time`, `mac-table-size`, `mac-port-limit`, `mac-learning-rate`, `hwaddr`,
+    /// `forward-bpdu`.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub other_config: BTreeMap<String, String>,
     /// OVS `external_ids`: for who configures the switch, which does not look at them.
@@ -139,6 +144,16 @@ impl Bridge {
     /// Most MACs that the bridge learns (`other_config:mac-table-size`).
     pub fn mac_table_size(&self) -> u32 {
         self.number("mac-table-size", mac_table::SIZE_DEFAULT)
+    }
+
+    /// Most MACs that one port of the bridge has learned (`other_config:mac-port-limit`, ours); all unless set.
+    pub fn mac_port_limit(&self) -> u32 {
+        self.number("mac-port-limit", self.mac_table_size())
+    }
+
+    /// Most MACs a second that one port of the bridge teaches (`other_config:mac-learning-rate`, ours).
+    pub fn mac_learning_rate(&self) -> u32 {
+        self.number("mac-learning-rate", mac_table::RATE_DEFAULT)
     }
 
     /// Whether frames to 01:80:c2:00:00:0x are forwarded (`other_config:forward-bpdu`, default no).

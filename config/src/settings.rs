@@ -47,6 +47,8 @@ pub struct DatapathSettings {
     /// Secret of the hashes that choose the UDP source port of a tunnel packet and the bucket of a `select` group. 0, the
     /// default: one is drawn when the switch starts, and is part of the running document, so that a saved one keeps it.
     pub hash_seed: u64,
+    /// Different masks that the megaflows of one in-port may have on a worker (ours). Default 64.
+    pub masks_per_port: u32,
 }
 
 impl Default for DatapathSettings {
@@ -57,6 +59,7 @@ impl Default for DatapathSettings {
             max_idle: 10_000,
             upcall_queue: 4096,
             hash_seed: 0,
+            masks_per_port: 64,
         }
     }
 }
@@ -101,6 +104,7 @@ impl Fields for DatapathSettings {
             ("cache-entries", self.cache_entries.into(), (64, 1 << 26)),
             ("max-idle", self.max_idle.into(), (100, 3_600_000)),
             ("upcall-queue", self.upcall_queue.into(), (16, 1 << 20)),
+            ("masks-per-port", self.masks_per_port.into(), (2, 4096)),
             ("hash-seed", self.hash_seed, (0, i64::MAX as u64)),
         ]
     }
@@ -111,6 +115,7 @@ impl Fields for DatapathSettings {
             "cache-entries" => self.cache_entries = value as u32,
             "max-idle" => self.max_idle = value as u32,
             "upcall-queue" => self.upcall_queue = value as u32,
+            "masks-per-port" => self.masks_per_port = value as u32,
             "hash-seed" => self.hash_seed = value,
             _ => {}
         }

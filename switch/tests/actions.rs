@@ -277,6 +277,26 @@ fn mirrors_copy_what_enters_and_leaves_once() {
 }
 
 #[test]
+fn what_comes_in_by_the_output_of_a_mirror_of_all_ports_does_not_go_back() {
+    let mut net =
+        bridge(&["in_port=1,actions=output:2", "in_port=4,actions=output:2", "in_port=2,actions=output:4"]);
+    let id = net.slow.state.bridge_named("br0").unwrap();
+    let output = MirrorOutput::Port(net.port("p4"));
+    let mirror = Mirror { name: "m".into(), all: true, src: vec![], dst: vec![], vlans: vec![], output };
+    net.slow.set_mirrors(id, vec![mirror]);
+    net.slow.settle();
+    net.run();
+    let mut ports = |from: &str| {
+        let out = net.send(from, &[frame(2, 1, None, 1)]);
+        out.into_iter().map(|(port, frames)| (port, frames.len())).collect::<Vec<_>>()
+    };
+    assert_eq!(ports("p1"), [("p2".into(), 1), ("p4".into(), 1)]);
+    assert_eq!(ports("p4"), [("p2".into(), 1), ("p4".into(), 1)], "as it leaves by p2, not as it came");
+    assert_eq!(ports("p2"), [("p4".into(), 2)], "the copy, and the packet itself");
+    net.finish();
+}
+
+#[test]
 fn every_bucket_of_a_select_group_is_mirrored() {
     let mut net = bridge(&["in_port=1,actions=group:1"]);
     let id = net.slow.state.bridge_named("br0").unwrap();
@@ -416,9 +436,8 @@ fn groups_that_watch_one_another_cost_no_more_than_their_number() {
     net.slow.set_groups(id, &specs);
     net.slow.settle();
     net.run();
-    let start = std::time::Instant::now();
+    // Four to the power of 32 looks would not end.
     assert!(twice(&mut net, "p1", &udp(2, 1, 1, 2, 3)).is_empty());
-    assert!(start.elapsed() < std::time::Duration::from_secs(5));
     assert_eq!(net.drops(DropReason::NoBucket), 2);
     net.finish();
 }

@@ -1,5 +1,5 @@
-//! Changes under a full table: which megaflows are looked at again, how long that takes, and that no packet
-//! sees the old state afterwards.
+//! Changes under a full table: which megaflows are looked at again, that this is bounded in time, and that no
+//! packet sees the old state afterwards.
 
 mod rings;
 
@@ -10,9 +10,6 @@ use vxswitch::slowpath::SlowPath;
 
 /// Megaflows of the test: what issue 4 asks for.
 const MEGAFLOWS: u32 = 200_000;
-/// How long a change may take there. Generous beyond the 100 ms of a release build on a quiet machine: this is a
-/// debug build beside other tests.
-const LIMIT: Duration = Duration::from_millis(if cfg!(debug_assertions) { 3000 } else { 100 });
 
 const BRIDGE: &str = r#"
 [[bridge]]
@@ -52,7 +49,7 @@ impl Running<'_> {
     /// Sends a packet of each flow, and returns how many left by `p2` and `p3`.
     fn one_of_each(&mut self, flows: std::ops::Range<u32>) -> (usize, usize) {
         let mut left = (0, 0);
-        for chunk in flows.collect::<Vec<_>>().chunks(1024) {
+        for chunk in flows.collect::<Vec<_>>().chunks(512) {
             for n in chunk {
                 self.net.put("p1", &frame(1, 0x10_0000 + n, None, *n));
             }
@@ -68,14 +65,15 @@ impl Running<'_> {
         left
     }
 
-    fn change(&mut self, add: &str) -> Duration {
+    /// Adds a rule, and returns how many megaflows were translated again for it.
+    fn change(&mut self, add: &str) -> u64 {
         let spec = self.net.flow("br0", add);
         let slow: &mut SlowPath = &mut self.net.slow;
         let id = slow.state.bridge_named("br0").unwrap();
-        let start = Instant::now();
-        slow.state.bridge_mut(id).unwrap().tables.add(&spec, Instant::now());
+        let before = slow.revalidated;
+        slow.state.bridge_mut(id).unwrap().tables.add(&spec, self.net.clock.now());
         assert!(slow.commit(), "the worker answers");
-        start.elapsed()
+        slow.revalidated - before
     }
 
     fn misses(&self) -> u64 {
@@ -101,8 +99,7 @@ fn a_change_reaches_what_it_concerns_in_time_and_nothing_else() {
         // One of them.
         let misses = running.misses();
         let mac = rings::mac(0x10_0000 + 77);
-        let took = running.change(&format!("priority=20,dl_src={mac},actions=output:3"));
-        assert!(took < LIMIT, "a rule for one megaflow of {MEGAFLOWS} took {took:?}");
+        assert_eq!(running.change(&format!("priority=20,dl_src={mac},actions=output:3")), 1);
         assert_eq!(running.one_of_each(77..78), (0, 1), "the acknowledged change holds");
         assert_eq!(running.one_of_each(0..5000), (4999, 1));
         assert_eq!(running.misses(), misses, "the others, and it too, went on without an upcall");
@@ -113,16 +110,22 @@ fn a_change_reaches_what_it_concerns_in_time_and_nothing_else() {
             "table=9,actions=drop",
             "priority=30,dl_src=02:ee:00:00:00:00,actions=drop",
         ] {
-            let took = running.change(rule);
-            assert!(took < LIMIT, "{rule} took {took:?}");
+            assert_eq!(running.change(rule), 0, "{rule}");
         }
         assert_eq!(running.one_of_each(0..5000), (4999, 1));
         assert_eq!(running.misses(), misses);
 
-        // All of them.
-        let took = running.change("priority=40,in_port=1,actions=output:3");
-        assert!(took < LIMIT, "a rule for all of {MEGAFLOWS} megaflows took {took:?}");
-        println!("all {MEGAFLOWS} megaflows: {took:?}; {} are left", running.net.slow.megaflows());
+        // A tenth of them, while a thousand translations take a second: some are translated, and the time that the
+        // others would have taken is saved by removing them.
+        running.net.clock.set_step(Duration::from_millis(10));
+        let again = running.change("priority=35,dl_src=02:00:00:10:00:00/ff:ff:ff:ff:c0:00,actions=output:3");
+        assert!((500..2000).contains(&again), "{again}");
+        assert_eq!(running.net.slow.megaflows(), MEGAFLOWS as usize - 16_384 + again as usize);
+        assert_eq!(running.one_of_each(0..20_000), (20_000 - 16_384, 16_384));
+
+        // All of them: there is no time to translate any.
+        assert_eq!(running.change("priority=40,in_port=1,actions=output:3"), 0);
+        assert_eq!(running.net.slow.megaflows(), 0);
         assert_eq!(running.one_of_each(0..20_000), (0, 20_000), "no packet sees the old rules");
         stop.store(true, Relaxed);
         let worker = thread.join().unwrap();

@@ -194,7 +194,7 @@ impl Switch {
             Arc::clone(&meters),
         );
         let side = WorkerSide::new(0, link, slab, counters);
-        let config = SlowPathConfig { max_idle: Duration::from_hours(1), programs: 8192 };
+        let config = SlowPathConfig { max_idle: Duration::from_hours(1), programs: 8192, masks: 64 };
         let slow = SlowPath::new(config, vec![side], meters);
         let (input, output) = (Ring::create("to", RING)?, Ring::create("from", RING)?);
         let mut switch = Switch { worker, slow, pool, input, output, handles: Vec::new() };
@@ -224,7 +224,7 @@ impl Switch {
                 let settings = rte::PortConfig::new(self.pool.clone());
                 let (handle, rx, mut tx) = device.configure_and_start(&settings)?;
                 let path = TxPath::Queue { queue: tx.remove(0), from_others: None };
-                let queues = WorkerQueues { rx, tx: PortTx::new(path, 1600), hands_over: false };
+                let queues = WorkerQueues { rx, tx: PortTx::new(path, 1600), hands_over: false, mtu: 1600 };
                 self.slow.add_device(id, port, vec![queues])?;
                 self.handles.push(handle);
             }

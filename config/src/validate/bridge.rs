@@ -12,7 +12,8 @@ use crate::options::{boolean, number_in};
 use crate::problem::{Site, one_of};
 use crate::suggest::nearest;
 
-const OTHER_CONFIG: [&str; 4] = ["mac-aging-time", "mac-table-size", "hwaddr", "forward-bpdu"];
+const OTHER_CONFIG: [&str; 6] =
+    ["mac-aging-time", "mac-table-size", "mac-port-limit", "mac-learning-rate", "hwaddr", "forward-bpdu"];
 
 impl Check<'_> {
     pub(super) fn bridge(&mut self, site: &Site, bridge: &Bridge) {
@@ -40,6 +41,8 @@ impl Check<'_> {
             let outcome = match name.as_str() {
                 "mac-aging-time" => decimal_in(value, mac_table::AGING_RANGE),
                 "mac-table-size" => decimal_in(value, mac_table::SIZE_RANGE),
+                "mac-port-limit" => decimal_in(value, (1, mac_table::SIZE_RANGE.1)),
+                "mac-learning-rate" => decimal_in(value, mac_table::RATE_RANGE),
                 "forward-bpdu" => boolean(value).map(|_| ()),
                 "hwaddr" => match value.parse::<MacAddr>() {
                     Ok(mac) => {
@@ -126,10 +129,14 @@ impl Check<'_> {
                 self.invalid(&site, format!("{via} is not of the address family of {}", route.to));
             } else if bridge.address.iter().any(|net| net.addr() == via) {
                 self.invalid(&site, format!("{via} is this bridge's own address, expected a neighbour's"));
-            } else if !on_link(bridge, &via) {
+            } else if !on_link(bridge, &via) && !bridge.neighbours.iter().any(|n| n.ip == via) {
                 self.invalid(
                     &site,
-                    format!("{via} is not on-link, expected an address in {}", networks(bridge)),
+                    format!(
+                        "{via} is not on-link, expected an address in {}, one that a route without via leads to, or \
+                         that of a static neighbour",
+                        networks(bridge)
+                    ),
                 );
             }
         }
@@ -146,10 +153,13 @@ impl Check<'_> {
                 self.invalid(&site, format!("{ip} stands twice"));
             } else if bridge.address.iter().any(|net| net.addr() == ip) {
                 self.invalid(&site, format!("{ip} is this bridge's own address, expected a neighbour's"));
-            } else if !on_link(bridge, &ip) {
+            } else if !on_link(bridge, &ip) && !bridge.routes.iter().any(|route| route.via == Some(ip)) {
                 self.invalid(
                     &site,
-                    format!("{ip} is not on-link, expected an address in {}", networks(bridge)),
+                    format!(
+                        "{ip} is not on-link, expected an address in {}, or a gateway's",
+                        networks(bridge)
+                    ),
                 );
             }
         }

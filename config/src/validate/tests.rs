@@ -252,6 +252,8 @@ fn other_config() {
     for (name, value) in [
         ("mac-aging-time", "1"),
         ("mac-table-size", "8192"),
+        ("mac-port-limit", "1"),
+        ("mac-learning-rate", "500"),
         ("forward-bpdu", "true"),
         ("hwaddr", "02:00:00:00:00:01"),
     ] {
@@ -261,6 +263,8 @@ fn other_config() {
         ("mac-aging-time", "0"),
         ("mac-aging-time", "0x10"),
         ("mac-table-size", "x"),
+        ("mac-port-limit", "0"),
+        ("mac-learning-rate", "0"),
         ("forward-bpdu", "1"),
         ("hwaddr", "01:00:00:00:00:01"),
         ("hwaddr", "x"),
@@ -274,6 +278,8 @@ fn other_config() {
         (bridge.mac_aging_time(), bridge.mac_table_size(), bridge.forward_bpdu()),
         (15, mac_table::SIZE_DEFAULT, false)
     );
+    bridge.other_config.insert("mac-table-size".into(), "100".into());
+    assert_eq!((bridge.mac_port_limit(), bridge.mac_learning_rate()), (100, mac_table::RATE_DEFAULT));
 }
 
 #[test]
@@ -321,7 +327,9 @@ fn routes_and_neighbours_are_on_link() {
     assert!(with("10.1.0.0/16", None).is_empty());
     assert_eq!(
         with("0.0.0.0/0", Some("10.0.1.254")),
-        ["bridge a: route[0].via: 10.0.1.254 is not on-link, expected an address in 10.0.0.0/24"]
+        [
+            "bridge a: route[0].via: 10.0.1.254 is not on-link, expected an address in 10.0.0.0/24, one that a route without via leads to, or that of a static neighbour"
+        ]
     );
     assert_eq!(with("0.0.0.0/0", Some("10.0.0.1")).len(), 1, "its own address");
     assert_eq!(with("::/0", Some("10.0.0.2")).len(), 1, "another family");

@@ -123,7 +123,9 @@ impl Run<'_> {
         let number = self.in_port(at).map_or(LOCAL, |port| port.ofport);
         packet.parsed.fields.put(Field::InPort, number.into());
         if let Some(port) = self.in_port(at) {
-            self.mirror(at.bridge, &port, packet, |mirror| mirror.all || mirror.src.contains(&port.name));
+            self.mirror(at.bridge, &port, packet, |mirror| {
+                mirror.selects_all(&port.name) || mirror.src.contains(&port.name)
+            });
         }
         self.table(at, 0, None, packet);
     }
@@ -290,7 +292,9 @@ impl Run<'_> {
 
     /// Sends the packet as it is by a port; by a tunnel with several remotes to `remote` alone, if that is known.
     pub fn output(&mut self, bridge: usize, port: &Port, remote: Option<Ipv4Addr>, packet: &Packet) {
-        self.mirror(bridge, port, packet, |mirror| mirror.all || mirror.dst.contains(&port.name));
+        self.mirror(bridge, port, packet, |mirror| {
+            mirror.selects_all(&port.name) || mirror.dst.contains(&port.name)
+        });
         match &port.kind {
             Kind::Device => {
                 self.out.frames.push(Output {

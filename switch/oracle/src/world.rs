@@ -145,6 +145,13 @@ pub struct Mirror {
     pub output_vlan: Option<u16>,
 }
 
+impl Mirror {
+    /// Whether `select_all` means a port: any but its own output.
+    pub(crate) fn selects_all(&self, port: &str) -> bool {
+        self.all && self.output_port.as_deref() != Some(port)
+    }
+}
+
 /// A bridge.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Bridge {

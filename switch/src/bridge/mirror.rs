@@ -27,3 +27,11 @@ pub struct Mirror {
     /// Where the copies go.
     pub output: MirrorOutput,
 }
+
+impl Mirror {
+    /// Whether `select_all` selects what enters or leaves by this port. Its own output port is no source: what is sent
+    /// there would come back to it for as long as somebody behind it answers.
+    pub fn selects_all(&self, port: PortId) -> bool {
+        self.all && self.output != MirrorOutput::Port(port)
+    }
+}

@@ -13,7 +13,7 @@ pub mod normal;
 pub mod rules;
 mod stats;
 pub mod translate;
-mod underlay;
+pub mod underlay;
 pub mod vlan;
 
 use crate::tunnel::port::TunnelPort;
@@ -98,6 +98,8 @@ pub struct Port {
     pub ofport: u32,
     /// VLANs that it carries.
     pub vlan: VlanConfig,
+    /// Bytes that its device takes behind Ethernet header and tag; `None` without a device.
+    pub mtu: Option<u16>,
     /// Whether its link is up: what `watch_port` of a group asks.
     pub alive: bool,
     /// What is behind it.
@@ -195,6 +197,7 @@ impl SwitchState {
             bridge: id,
             ofport: flow::ofp::PORT_LOCAL,
             vlan: VlanConfig::default(),
+            mtu: None,
             alive: true,
             kind: PortKind::Local,
         });

@@ -1,14 +1,41 @@
 //! What tunnels see of bridges: the addresses of the switch, and what becomes of a packet that it sends itself.
 
+use super::group::Group;
+use super::rules::Rule;
 use super::translate::{Dependency, translate};
 use super::{Bridge, PortKind, SwitchState};
 use crate::tunnel::port::TunnelPort;
 use crate::tunnel::{EgressDecision, Network, Underlay};
 use flow::program::{BridgeId, PortId};
+use flow::stats::PacketStats;
+use std::sync::Arc;
+use std::time::Instant;
 use wire::key::FlowKey;
+
+/// Whose statistics packets count for.
+#[derive(Debug, Clone, Default)]
+pub struct Counters {
+    /// Rules that they matched.
+    pub rules: Vec<Arc<Rule>>,
+    /// Groups that they came to.
+    pub groups: Vec<Arc<Group>>,
+}
+
+impl Counters {
+    /// Counts packets.
+    pub fn count(&self, new: PacketStats, now: Instant) {
+        for rule in &self.rules {
+            rule.count(new, now);
+        }
+        for group in &self.groups {
+            group.count(new);
+        }
+    }
+}
 
 impl Underlay for SwitchState {
     type Dep = Dependency;
+    type Counters = Counters;
 
     fn networks(&self) -> impl Iterator<Item = Network<'_>> {
         self.bridges().filter(|(_, bridge)| bridge.is_underlay()).map(|(id, bridge)| network(id, bridge))
@@ -18,9 +45,11 @@ impl Underlay for SwitchState {
         self.bridge(id).map(|bridge| network(id, bridge))
     }
 
-    fn egress(&self, key: &FlowKey) -> EgressDecision<Dependency> {
+    fn egress(&self, key: &FlowKey) -> EgressDecision<SwitchState> {
         let translation = translate(self, key);
-        EgressDecision { program: translation.program, deps: translation.deps, mask: translation.mask }
+        let counters = Counters { rules: translation.rules, groups: translation.groups };
+        let (program, deps, mask) = (translation.program, translation.deps, translation.mask);
+        EgressDecision { program, deps, mask, counters }
     }
 
     fn tunnel_port(&self, id: PortId) -> Option<&TunnelPort> {

@@ -221,7 +221,7 @@ fn share_out(
             },
         };
         let hands_over = matches!(path, TxPath::Handover(_));
-        shared.push(WorkerQueues { rx: Vec::new(), tx: PortTx::new(path, mtu), hands_over });
+        shared.push(WorkerQueues { rx: Vec::new(), tx: PortTx::new(path, mtu), hands_over, mtu });
     }
     for (queue, poller) in rx.into_iter().zip(pollers) {
         shared[*poller].rx.push(queue);

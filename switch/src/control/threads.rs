@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | workers | EAL's lcores | 0 |
 //! | `slow-path` | the other CPUs | -10, where it shares no CPU with a worker |
-//! | `control`, `metrics`, captures | the other CPUs | 3 |
+//! | `control`, `metrics`, captures | the other CPUs | 10 |
 //! | `watch` | the other CPUs | 0 |
 //!
 //! On a CPU that they share the slow path goes first: a new flow's packets wait for it, and users can wait.
@@ -44,9 +44,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 const BEAT_EVERY: Duration = Duration::from_millis(100);
 /// Nice value of the slow path.
 const NICE_SLOW_PATH: i32 = -10;
-/// Nice value of threads that serve users. Behind the slow path, but not so far that other programs on a busy machine keep
-/// an operator waiting.
-const NICE_CONTROL: i32 = 3;
+/// Nice value of threads that serve users.
+const NICE_CONTROL: i32 = 10;
 
 /// A worker that is ready to run, and the other side of it.
 fn make_worker(
@@ -157,6 +156,7 @@ pub fn run(eal: &'static Eal, cpus: &[usize], start: Start, pool: &Mempool) -> R
     let config = SlowPathConfig {
         max_idle: Duration::from_millis(settings.datapath.max_idle.into()),
         programs: programs(&settings),
+        masks: settings.datapath.masks_per_port as usize,
     };
     let (handle, slow_path) = start_slow_path(config, sides, meters, &others, alone, &pulses)?;
     let resources = Resources { pool: pool.clone(), workers: ids.len(), dpdk: settings.dpdk };

@@ -7,7 +7,8 @@ use config::Inheritable;
 use datapath::adjacency::Egress;
 use flow::program::{AdjacencyId, Op, Policy, PortId, Program, PuntReason, Side};
 use std::fmt::Write;
-use wire::encap::{EncapAddrs, EncapExt};
+use wire::encap::{EncapAddrs, EncapExt, EncapSpec, EncapTemplate};
+use wire::proto::ETHERNET_LEN;
 
 impl SlowPath {
     /// A program for people.
@@ -85,6 +86,26 @@ impl SlowPath {
         }
     }
 
+    /// What the MTUs of the ports that a program sends packets to mean for them, encapsulated ones apart.
+    pub(super) fn mtu_steps(&self, program: &Program) -> Vec<String> {
+        let mut ports = Vec::new();
+        outputs(&program.ops, &mut ports);
+        let mtu = |id: &PortId| Some((self.port_name(*id), self.state.port(*id)?.mtu?));
+        let step = |(name, mtu)| format!("{name}: MTU {mtu}, a longer packet is dropped (mtu_exceeded)");
+        ports.iter().filter_map(mtu).map(step).collect()
+    }
+
+    /// The longest inner frame that fits every port that an adjacency's packets leave by: bytes behind its Ethernet
+    /// header.
+    fn inner_mtu(&self, spec: &EncapSpec, egress: &Egress) -> Option<usize> {
+        let mut ports = Vec::new();
+        if let Egress::Ops(ops) = egress {
+            outputs(ops, &mut ports);
+        }
+        let mtu = ports.iter().filter_map(|id| self.state.port(*id)?.mtu).min()?;
+        usize::from(mtu).checked_sub(EncapTemplate::new(spec).ip_overhead() + ETHERNET_LEN)
+    }
+
     /// The tunnel headers that a program puts in front of packets, or why it cannot.
     pub(super) fn tunnel_headers(&self, program: &Program) -> Vec<String> {
         let mut lines = Vec::new();
@@ -133,8 +154,11 @@ impl SlowPath {
             EncapExt::Gpe => format!("vxlan-gpe(vni={vni},np=ethernet)"),
             _ => format!("vxlan(vni={vni})"),
         };
+        let inner = self.inner_mtu(spec, egress).map_or_else(String::new, |mtu| {
+            format!("; inner packets of up to {mtu} bytes fit, longer ones are dropped (mtu_exceeded)")
+        });
         format!(
-            "{to}: eth({}->{}),{ip},udp(src=49152-65535 by the flow's hash,dst={},csum={}),{vxlan}, out by {}",
+            "{to}: eth({}->{}),{ip},udp(src=49152-65535 by the flow's hash,dst={},csum={}),{vxlan}, out by {}{inner}",
             spec.eth_src,
             spec.eth_dst,
             spec.udp_dst,
@@ -159,5 +183,17 @@ impl SlowPath {
         };
         let port = self.port_name(remote.port);
         format!("encap({port}: vni={vni},remote={},dst_port={dst_port}{gbp})", remote.ip)
+    }
+}
+
+/// The ports that ops send the packet as it is to.
+fn outputs(ops: &[Op], ports: &mut Vec<PortId>) {
+    for op in ops {
+        match op {
+            Op::Output(port) if !ports.contains(port) => ports.push(*port),
+            Op::Clone(ops) => outputs(ops, ports),
+            Op::Select(select) => select.buckets.iter().for_each(|ops| outputs(ops, ports)),
+            _ => {}
+        }
     }
 }

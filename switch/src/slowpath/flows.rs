@@ -1,22 +1,22 @@
 //! The slow path's record of one worker's megaflows: which slot holds what, whose statistics it counts for,
 //! and what it depends on.
 
+use super::masks::{Fit, Masks};
 use crate::bridge::group::Group;
 use crate::bridge::rules::Rule;
 use crate::bridge::translate::{Dependency, Learn, Learns, TableDep, Translation};
 use flow::megaflow::Slab;
-use flow::program::ProgramId;
+use flow::program::{AdjacencyId, Op, ProgramId};
 use flow::stats::PacketStats;
 use foldhash::fast::RandomState;
 use hashbrown::HashTable;
 use rustc_hash::{FxHashMap, FxHashSet};
 use smallvec::SmallVec;
 use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 use std::hash::{BuildHasher, Hasher};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use wire::key::{FlowKey, FlowMask, KEY_WORDS};
+use wire::key::{FlowKey, FlowMask};
 
 /// A megaflow as the slow path knows it.
 #[derive(Debug)]
@@ -33,6 +33,8 @@ pub struct Megaflow {
     pub rules: Vec<Arc<Rule>>,
     /// Groups whose statistics its packets count for.
     pub groups: Vec<Arc<Group>>,
+    /// Adjacencies that its packets are encapsulated with: they count in underlay bridges, too.
+    pub encaps: Encaps,
     /// Tables that its translation looked into.
     pub tables: SmallVec<[TableDep; 2]>,
     /// What else it depends on.
@@ -47,7 +49,7 @@ pub struct Megaflow {
 
 impl Megaflow {
     /// Takes over what the worker has counted, and gives it to the rules. Says whether there was anything new.
-    fn count(&mut self, stats: PacketStats, now: Instant) -> bool {
+    fn count(&mut self, stats: PacketStats, encapsulated: &mut Encapsulated, now: Instant) -> bool {
         let new = stats - self.stats;
         if new.packets == 0 {
             return false;
@@ -58,9 +60,32 @@ impl Megaflow {
         for group in &self.groups {
             group.count(new);
         }
+        for id in &self.encaps {
+            *encapsulated.entry(*id).or_default() += new;
+        }
         (self.stats, self.used) = (stats, now);
         true
     }
+}
+
+/// Adjacencies that a program encapsulates every packet with.
+pub type Encaps = SmallVec<[AdjacencyId; 1]>;
+
+/// Packets by adjacency, without outer headers.
+type Encapsulated = FxHashMap<AdjacencyId, PacketStats>;
+
+/// The adjacencies that a program encapsulates every packet with; which bucket of a group a packet took is not known
+/// here.
+pub(super) fn encaps(ops: &[Op]) -> Encaps {
+    let mut found = Encaps::new();
+    for op in ops {
+        match op {
+            Op::Encap { adjacency, .. } => found.push(*adjacency),
+            Op::Clone(ops) => found.extend(encaps(ops)),
+            _ => {}
+        }
+    }
+    found
 }
 
 #[derive(Debug)]
@@ -101,8 +126,9 @@ pub struct FlowStore {
     /// Hash of each slot's key and mask: whole tables are taken out by it without a look at either.
     hashes: Vec<u64>,
     by_dependency: HashMap<Dependency, FxHashSet<u32>>,
-    /// How many megaflows have each mask, by its words: counted here, because a scrape does not look at them all.
-    masks: FxHashMap<[u64; KEY_WORDS], usize>,
+    masks: Masks,
+    /// What was counted for adjacencies and not yet for the bridges under them.
+    encapsulated: Encapsulated,
     /// Secret of the hash: packets choose the keys.
     secret: RandomState,
 }
@@ -121,7 +147,8 @@ impl FlowStore {
             by_key: HashTable::new(),
             hashes: vec![0; count],
             by_dependency: HashMap::new(),
-            masks: FxHashMap::default(),
+            masks: Masks::default(),
+            encapsulated: Encapsulated::default(),
             secret: RandomState::default(),
         }
     }
@@ -139,6 +166,26 @@ impl FlowStore {
     /// Different masks in use.
     pub fn masks(&self) -> usize {
         self.masks.len()
+    }
+
+    /// Different masks of an in-port's megaflows.
+    pub fn masks_of(&self, in_port: u32) -> usize {
+        self.masks.of_port(in_port)
+    }
+
+    /// The mask to use for a megaflow that could have `mask`, such that its in-port has at most `bound` masks; and the
+    /// slots of megaflows that have to go for that.
+    pub fn fit_mask(&mut self, in_port: u32, mask: &FlowMask, bound: usize) -> (FlowMask, Vec<u32>) {
+        match self.masks.fit(in_port, mask, bound) {
+            Fit::AsItIs => (*mask, Vec::new()),
+            Fit::Widened(mask) => (mask, Vec::new()),
+            Fit::Outgrown { mask, old } => {
+                let goes = |slot: &u32| {
+                    self.get(*slot).is_some_and(|flow| flow.key.in_port == in_port && flow.mask == old)
+                };
+                (mask, self.slots().filter(goes).collect())
+            }
+        }
     }
 
     /// Slots that the slab has.
@@ -164,7 +211,7 @@ impl FlowStore {
     pub fn insert(&mut self, Place(place): Place, flow: Megaflow) -> Result<u32, Megaflow> {
         let Some(slot) = self.free.pop() else { return Err(flow) };
         self.depend(slot, &flow.deps);
-        *self.masks.entry(*flow.mask.words()).or_default() += 1;
+        self.masks.add(flow.key.in_port, &flow.mask);
         let flow = match self.spare.pop() {
             Some(mut spare) => {
                 *spare = flow;
@@ -210,8 +257,9 @@ impl FlowStore {
         let stats = self.stats(slot);
         let Some(Slot::Live(flow)) = self.slots.get_mut(slot as usize) else { return };
         // What was counted until now belongs to the rules until now.
-        flow.count(stats, now);
+        flow.count(stats, &mut self.encapsulated, now);
         flow.program = program;
+        flow.encaps = encaps(&translation.program.ops);
         flow.learn = translation.learn;
         flow.rules = translation.rules;
         flow.groups = translation.groups;
@@ -236,12 +284,7 @@ impl FlowStore {
             entry.remove();
         }
         self.independ(slot, &flow.deps);
-        if let Entry::Occupied(mut users) = self.masks.entry(*flow.mask.words()) {
-            *users.get_mut() -= 1;
-            if *users.get() == 0 {
-                users.remove();
-            }
-        }
+        self.masks.remove(flow.key.in_port, &flow.mask);
         let program = flow.program;
         self.slots[slot as usize] = Slot::Leaving(flow);
         self.live -= 1;
@@ -253,7 +296,7 @@ impl FlowStore {
     pub fn removed(&mut self, slot: u32, stats: PacketStats, now: Instant) {
         let Some(place) = self.slots.get_mut(slot as usize) else { return };
         if let Slot::Leaving(mut flow) = std::mem::replace(place, Slot::Free) {
-            flow.count(stats, now);
+            flow.count(stats, &mut self.encapsulated, now);
             // What it refers to must not live on in a spare box.
             flow.rules.clear();
             flow.groups.clear();
@@ -262,6 +305,11 @@ impl FlowStore {
             self.free.push(slot);
             self.leaving -= 1;
         }
+    }
+
+    /// Packets that were encapsulated since the last call, by adjacency and without outer headers.
+    pub fn take_encapsulated(&mut self) -> Encapsulated {
+        std::mem::take(&mut self.encapsulated)
     }
 
     /// What the worker has counted for a slot.
@@ -294,7 +342,7 @@ impl FlowStore {
         for slot in range {
             if let Slot::Live(flow) = &mut self.slots[slot] {
                 let (packets, bytes) = self.slab.stats(slot as u32);
-                if flow.count(PacketStats::new(packets, bytes), now) {
+                if flow.count(PacketStats::new(packets, bytes), &mut self.encapsulated, now) {
                     flow.learn.iter().for_each(&mut active);
                 } else if now.saturating_duration_since(flow.used) >= max_idle {
                     idle.push(slot as u32);
@@ -344,6 +392,7 @@ mod tests {
             learn: Learns::new(),
             rules: Vec::new(),
             groups: Vec::new(),
+            encaps: Encaps::new(),
             tables: SmallVec::new(),
             deps: Vec::new(),
             created: now,

@@ -3,11 +3,13 @@
 //!
 //! Control reaches it with [`Handle::call`]: a closure that runs here, between two rounds of upcalls.
 
+mod backlog;
 pub mod capture;
 pub mod clock;
 mod describe;
 pub mod flows;
 pub mod handle;
+mod masks;
 pub mod operate;
 pub mod ports;
 pub mod programs;
@@ -31,8 +33,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use workers::WorkerSide;
 
-/// Upcalls of one worker answered before the next worker's turn.
+/// Upcalls answered in a turn.
 const UPCALLS_PER_TURN: usize = 256;
+/// Upcalls answered between two looks at what else has come up.
+const UPCALLS_AT_ONCE: usize = 32;
+/// FDB entries of a bridge looked at for their age in a turn.
+const AGED_PER_TURN: usize = 256;
 /// Megaflow slots of one worker whose statistics are read in a turn.
 const SLOTS_PER_TURN: usize = 4096;
 /// Time in which the statistics of all megaflows are read once.
@@ -51,6 +57,8 @@ pub struct SlowPathConfig {
     pub max_idle: Duration,
     /// Different programs that the workers' tables hold.
     pub programs: usize,
+    /// Different masks that the megaflows of one in-port have on a worker, at least 2.
+    pub masks: usize,
 }
 
 /// All switching state.
@@ -70,14 +78,21 @@ pub struct SlowPath {
     /// What megaflows have to be looked at again for.
     changes: revalidate::Changes,
     captures: capture::Captures,
+    backlog: backlog::Backlog,
     /// Where the reading of statistics is, as a slot number, and when it began.
     collected: usize,
     collecting_since: Instant,
     timers_due: Instant,
     /// Rules with timeouts exist.
     rule_timeouts: bool,
+    /// Addresses that were not learned because their ports had taught too many.
+    pub learning_limited: u64,
     /// Upcalls answered.
     pub upcalls: u64,
+    /// Megaflows translated again because something had changed.
+    pub revalidated: u64,
+    /// Megaflows whose masks were widened because their in-port had all that it may have.
+    pub masks_widened: u64,
     /// Megaflows not installed because the table was full.
     pub flow_limit_hits: u64,
     /// Adjacencies of removed ports, whose numbers are free once no worker uses them.
@@ -110,11 +125,15 @@ impl SlowPath {
             underlay_changed: false,
             changes: revalidate::Changes::default(),
             captures: capture::Captures::default(),
+            backlog: backlog::Backlog::default(),
             collected: 0,
             collecting_since: now,
             timers_due: now,
             rule_timeouts: false,
+            learning_limited: 0,
             upcalls: 0,
+            revalidated: 0,
+            masks_widened: 0,
             flow_limit_hits: 0,
             leaving_adjacencies: Vec::new(),
             hands_over: Vec::new(),
@@ -145,8 +164,8 @@ impl SlowPath {
         let mut busy = false;
         for worker in 0..self.workers.len() {
             busy |= self.returns(worker, now);
-            busy |= self.upcalls(worker, now);
         }
+        busy |= self.answer_upcalls(now);
         busy |= self.collect(now);
         if now >= self.timers_due {
             self.timers_due = now + TIMERS_EVERY;
@@ -204,6 +223,7 @@ impl SlowPath {
                 self.remove_flow(at, slot);
             }
         }
+        self.count_encapsulated(now);
     }
 
     /// Reads the statistics of all megaflows, so that what rules show is what was forwarded until now.
@@ -215,7 +235,12 @@ impl SlowPath {
     fn timers(&mut self, now: Instant) {
         let mut gone = Vec::new();
         for (id, bridge) in self.state.bridges_mut() {
-            gone.extend(bridge.fdb.expire(now).into_iter().map(|key| (id, key)));
+            let aged = bridge.fdb.expire(now, AGED_PER_TURN);
+            if aged.len() == AGED_PER_TURN {
+                // There may be more: in the next turn, after what waits for this one.
+                self.timers_due = now;
+            }
+            gone.extend(aged.into_iter().map(|key| (id, key)));
         }
         let any_gone = !gone.is_empty();
         for (bridge, (vlan, mac)) in gone {

@@ -11,7 +11,9 @@ impl SlowPath {
     pub fn fdb_add(&mut self, bridge: BridgeId, vlan: u16, mac: MacAddr, at: Location) -> bool {
         let now = self.now();
         let Some(running) = self.state.bridge_mut(bridge) else { return false };
-        running.fdb.add_fixed(vlan, mac, at, now);
+        if let Some((vlan, mac)) = running.fdb.add_fixed(vlan, mac, at, now) {
+            self.fdb_changed(bridge, vlan, mac);
+        }
         self.fdb_changed(bridge, vlan, mac);
         self.revalidate_changed();
         self.settle_underlay();

@@ -2,7 +2,7 @@
 //! wrong is running out of numbers.
 
 use super::SlowPath;
-use crate::bridge::fdb::Fdb;
+use crate::bridge::fdb::{Fdb, FdbSettings};
 use crate::bridge::rules::RuleTables;
 use crate::bridge::vlan::VlanConfig;
 use crate::bridge::{Bridge, BridgeId, Port, PortKind};
@@ -44,11 +44,14 @@ pub struct WorkerQueues {
     pub tx: PortTx,
     /// Whether its packets go through another worker's queue: such a worker lets go of the port first.
     pub hands_over: bool,
+    /// The device's MTU.
+    pub mtu: u16,
 }
 
 impl SlowPath {
     /// Makes a bridge.
     pub fn add_bridge(&mut self, bridge: &config::Bridge, mac: MacAddr) -> Result<BridgeId, ApplyError> {
+        let now = self.now();
         let id = self.state.add_bridge(|local| Bridge {
             name: bridge.name.clone(),
             mac,
@@ -57,7 +60,7 @@ impl SlowPath {
             routes: Vec::new(),
             local,
             ports: std::collections::BTreeMap::new(),
-            fdb: Fdb::default(),
+            fdb: Fdb::new(FdbSettings::default(), now),
             tables: RuleTables::default(),
             forward_bpdu: false,
             groups: std::collections::BTreeMap::new(),
@@ -87,8 +90,12 @@ impl SlowPath {
             running.addresses.clone_from(&bridge.address);
             running.routes = bridge.routes.iter().map(|r| Route { to: r.to, via: r.via }).collect();
             running.forward_bpdu = bridge.forward_bpdu();
-            let ageing = Duration::from_secs(bridge.mac_aging_time().into());
-            running.fdb.configure(ageing, bridge.mac_table_size() as usize);
+            running.fdb.configure(FdbSettings {
+                ageing: Duration::from_secs(bridge.mac_aging_time().into()),
+                size: bridge.mac_table_size() as usize,
+                port_limit: bridge.mac_port_limit() as usize,
+                rate: bridge.mac_learning_rate(),
+            });
         }
         for gone in old.iter().flat_map(|o| &o.neighbours).filter(|n| !bridge.neighbours.contains(n)) {
             self.tunnels.remove_neighbour(id, gone.ip);
@@ -122,10 +129,13 @@ impl SlowPath {
         queues: Vec<WorkerQueues>,
     ) -> Result<PortId, ApplyError> {
         let id = self.new_port(bridge, port, PortKind::Device)?;
+        if let Some(port) = self.state.port_mut(id) {
+            port.mtu = queues.first().map(|queues| queues.mtu);
+        }
         // Owners of queues first: nobody hands over to a worker that does not know the port.
         let mut queues: Vec<(usize, WorkerQueues)> = queues.into_iter().enumerate().collect();
         queues.sort_by_key(|(_, q)| q.hands_over);
-        for (worker, WorkerQueues { rx, tx, hands_over }) in queues {
+        for (worker, WorkerQueues { rx, tx, hands_over, .. }) in queues {
             let io = PortIo { port: id, rx, tx: Some(tx) };
             if hands_over {
                 self.hands_over.push((id, self.workers[worker].lcore));
@@ -169,8 +179,8 @@ impl SlowPath {
     ) -> Result<PortId, ApplyError> {
         let id = self.state.free_port().ok_or_else(|| ApplyError::NoPortNumber(port.name.clone()))?;
         let ofport = self.state.free_ofport(bridge, port.ofport_request);
-        let port =
-            Port { name: port.name.clone(), bridge, ofport, vlan: VlanConfig::of(port), alive: true, kind };
+        let vlan = VlanConfig::of(port);
+        let port = Port { name: port.name.clone(), bridge, ofport, vlan, mtu: None, alive: true, kind };
         self.state.add_port(id, port);
         self.everything_changed();
         Ok(id)
@@ -190,6 +200,9 @@ impl SlowPath {
 
     /// Gives a device port another MTU.
     pub fn set_mtu(&mut self, id: PortId, mtu: u16) {
+        if let Some(port) = self.state.port_mut(id) {
+            port.mtu = Some(mtu);
+        }
         for worker in &mut self.workers {
             worker.send(Command::SetMtu(id, mtu));
         }

@@ -98,15 +98,16 @@ impl SlowPath {
                 }
                 return;
             }
-            self.revalidate(*worker, *slot);
+            self.revalidate(*worker, *slot, start);
         }
     }
 
     /// Translates a megaflow again. It stays if a packet of it would be treated the same by everything that
     /// it looks at, perhaps with another program; otherwise it goes, and the next packet asks anew.
-    fn revalidate(&mut self, worker: usize, slot: u32) {
+    fn revalidate(&mut self, worker: usize, slot: u32, now: Instant) {
         let Some(flow) = self.workers[worker].flows.get(slot) else { return };
         let (key, mask) = (flow.key, flow.mask);
+        self.revalidated += 1;
         let translation = self.translate(&key);
         // A megaflow must look at everything that the decision now depends on. It may look at more.
         let mut both = translation.mask;
@@ -119,7 +120,7 @@ impl SlowPath {
             return self.remove_flow(worker, slot);
         }
         match self.acquire(&translation.program) {
-            Some(program) => self.set_program(worker, slot, program, translation, self.now()),
+            Some(program) => self.set_program(worker, slot, program, translation, now),
             None => self.remove_flow(worker, slot),
         }
     }

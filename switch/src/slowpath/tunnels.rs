@@ -7,6 +7,7 @@ use crate::tunnel::next_hop::ProgramUse;
 use crate::tunnel::{Event, Tunnels};
 use datapath::message::Command;
 use flow::program::{AdjacencyId, BridgeId, PortId};
+use flow::stats::PacketStats;
 use std::net::IpAddr;
 use std::time::Instant;
 use wire::addr::MacAddr;
@@ -69,7 +70,8 @@ impl SlowPath {
         });
     }
 
-    /// The adjacency of a tunnel port to a remote that rules have set, from the local address if they set that too; workers know it from here on. See [`Tunnels::resolve_next_hop`].
+    /// The adjacency of a tunnel port to a remote that rules have set, from the local address if they set that too;
+    /// workers know it from here on. See [`Tunnels::resolve_next_hop`].
     pub fn resolve_next_hop(
         &mut self,
         port: PortId,
@@ -95,6 +97,19 @@ impl SlowPath {
             tunnels.poll_neighbours(state, now);
             tunnels.expire_next_hops(state, uses, now);
         });
+    }
+
+    /// Counts what was encapsulated for the rules and groups of the bridges that it left through, with its outer headers.
+    pub(super) fn count_encapsulated(&mut self, now: Instant) {
+        for worker in &mut self.workers {
+            for (id, inner) in worker.flows.take_encapsulated() {
+                let Some(remote) = self.tunnels.remote(id) else { continue };
+                if let Some(overhead) = remote.overhead() {
+                    let headers = PacketStats::new(0, inner.packets * overhead as u64);
+                    remote.counters.count(inner + headers, now);
+                }
+            }
+        }
     }
 
     /// Adjacencies that rules have asked for and that are still known.

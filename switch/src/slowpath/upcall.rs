@@ -1,15 +1,29 @@
 //! Upcalls: a worker has packets that no megaflow matches.
 
-use super::flows::Megaflow;
-use super::{SlowPath, UPCALLS_PER_TURN};
+use super::backlog::Waiting;
+use super::flows::{Megaflow, encaps};
+use super::{SlowPath, UPCALLS_AT_ONCE, UPCALLS_PER_TURN};
 use crate::bridge::fdb::Learned;
+use crate::bridge::rules::Rule;
 use crate::bridge::translate::{Learn, Translation, translate};
 use datapath::message::{Command, PendingId, Return, Upcall};
 use flow::megaflow::InsertError;
 use flow::program::{Program, ProgramId, PuntReason};
 use flow::stats::PacketStats;
+use std::sync::Arc;
 use std::time::Instant;
 use wire::key::FlowKey;
+
+/// What an address that a packet shows was to the FDB.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum News {
+    /// Nothing.
+    None,
+    /// News: the caller brings megaflows up to date that believed otherwise.
+    Learned,
+    /// News that the FDB does not take now.
+    Limited,
+}
 
 impl SlowPath {
     /// Takes what a worker gave back.
@@ -42,46 +56,84 @@ impl SlowPath {
         any
     }
 
-    /// Answers a bounded number of a worker's upcalls.
-    pub(super) fn upcalls(&mut self, worker: usize, now: Instant) -> bool {
+    /// Answers a bounded number of upcalls; says whether there were any.
+    pub(super) fn answer_upcalls(&mut self, now: Instant) -> bool {
         for n in 0..UPCALLS_PER_TURN {
-            let Some(upcall) = self.workers[worker].link.upcalls.pop() else { return n > 0 };
-            match upcall {
-                Upcall::Miss { pending, key } => self.miss(worker, pending, &key, now),
-                Upcall::Neighbour(adjacency) => self.packet_waits(adjacency, now),
-                Upcall::Punt(buffer) => {
-                    match buffer.reason {
-                        PuntReason::Local(local) => self.punted(local, &buffer, now),
-                        _ => self.captured(&buffer),
-                    }
-                    self.recycle(worker, buffer);
-                }
+            // Who has just come must not wait for those whose turn is later.
+            if n % UPCALLS_AT_ONCE == 0 {
+                self.take_upcalls();
             }
+            let Some(Waiting { worker, upcall }) = self.backlog.pop() else { return n > 0 };
+            self.answer(worker, upcall, now);
         }
         true
+    }
+
+    fn take_upcalls(&mut self) {
+        for (worker, side) in self.workers.iter().enumerate() {
+            // As many as there are now: a worker may be as fast as this loop.
+            for _ in 0..side.link.upcalls.len() {
+                let Some(upcall) = side.link.upcalls.pop() else { break };
+                self.backlog.push(Waiting { worker, upcall });
+            }
+        }
+    }
+
+    fn answer(&mut self, worker: usize, upcall: Upcall, now: Instant) {
+        match upcall {
+            Upcall::Miss { pending, key } => self.miss(worker, pending, &key, now),
+            Upcall::Neighbour(adjacency) => self.packet_waits(adjacency, now),
+            Upcall::Punt(buffer) => {
+                match buffer.reason {
+                    PuntReason::Local(local) => self.punted(local, &buffer, now),
+                    _ => self.captured(&buffer),
+                }
+                self.recycle(worker, buffer);
+            }
+        }
+    }
+
+    /// Upcalls that wait for an answer here.
+    pub fn upcalls_waiting(&self) -> usize {
+        self.backlog.len()
     }
 
     /// Decides about a flow, and tells the worker.
     fn miss(&mut self, worker: usize, pending: PendingId, key: &FlowKey, now: Instant) {
         self.upcalls += 1;
         let mut translation = self.translate(key);
-        let mut news = false;
+        let (mut news, mut limited) = (false, false);
         for learn in &translation.learn {
-            news |= self.learn(learn, now);
+            match self.learn(learn, now) {
+                News::None => {}
+                News::Learned => news = true,
+                News::Limited => limited = true,
+            }
         }
         if news {
             self.revalidate_changed();
             // What the packet taught may concern itself: in a full FDB its destination may have made room.
             translation = self.translate(key);
         }
-        let masked = key.masked(&translation.mask);
         let Some(program) = self.acquire(&translation.program) else {
             // No number for the program. The packets must not wait for ever: let them look again, and ask again.
             self.flow_limit_hits += 1;
             self.evict(worker, now);
             return self.workers[worker].send(Command::Retry { pending });
         };
-        let place = match self.workers[worker].flows.find(&masked, &translation.mask) {
+        if limited {
+            // What the packet shows could not be learned now. It goes its way, and a later one may teach it: a
+            // megaflow would keep the next ones from the slow path.
+            return self.resolve(worker, pending, program, &translation.rules, now);
+        }
+        let bound = self.config.masks;
+        let (mask, outgrown) = self.workers[worker].flows.fit_mask(key.in_port, &translation.mask, bound);
+        self.masks_widened += u64::from(mask != translation.mask);
+        for slot in outgrown {
+            self.remove_flow(worker, slot);
+        }
+        let masked = key.masked(&mask);
+        let place = match self.workers[worker].flows.find(&masked, &mask) {
             Err(place) => place,
             Ok(slot) => {
                 // Another flow's upcall has brought the same megaflow meanwhile.
@@ -91,11 +143,12 @@ impl SlowPath {
         };
         let flow = Megaflow {
             key: masked,
-            mask: translation.mask,
+            mask,
             program,
             learn: translation.learn,
             rules: translation.rules,
             groups: translation.groups,
+            encaps: encaps(&translation.program.ops),
             tables: translation.tables,
             deps: translation.deps,
             created: now,
@@ -111,14 +164,26 @@ impl SlowPath {
             Err(flow) => {
                 // The table is full: this packet goes its way, and the least used megaflows make room.
                 self.flow_limit_hits += 1;
-                for rule in &flow.rules {
-                    rule.count(PacketStats::new(1, 0), now);
-                }
-                self.workers[worker].send(Command::Resolve { pending, program });
-                self.programs.release(program);
+                self.resolve(worker, pending, program, &flow.rules, now);
             }
         }
         self.make_room(worker, now);
+    }
+
+    /// Lets the packets that wait go by a program, without a megaflow. Takes over one use of the program.
+    fn resolve(
+        &mut self,
+        worker: usize,
+        pending: PendingId,
+        program: ProgramId,
+        rules: &[Arc<Rule>],
+        now: Instant,
+    ) {
+        for rule in rules {
+            rule.count(PacketStats::new(1, 0), now);
+        }
+        self.workers[worker].send(Command::Resolve { pending, program });
+        self.programs.release(program);
     }
 
     /// Translates a key, and makes the adjacencies to remotes that actions chose for it.
@@ -138,21 +203,22 @@ impl SlowPath {
         Some(id)
     }
 
-    /// Notes where an address is. Says whether that was news: then the caller brings megaflows up to date that
-    /// believed otherwise.
-    pub(super) fn learn(&mut self, learn: &Learn, now: Instant) -> bool {
-        let Some(bridge) = self.state.bridge_mut(learn.bridge) else { return false };
-        match bridge.fdb.learn(learn.vlan, learn.mac, learn.at, now) {
-            Learned::Refreshed | Learned::Fixed => return false,
-            Learned::New { evicted } => {
-                if let Some((vlan, mac)) = evicted {
-                    self.fdb_changed(learn.bridge, vlan, mac);
-                }
-                self.fdb_changed(learn.bridge, learn.vlan, learn.mac);
+    /// Notes where an address is.
+    fn learn(&mut self, learn: &Learn, now: Instant) -> News {
+        let Some(bridge) = self.state.bridge_mut(learn.bridge) else { return News::None };
+        let evicted = match bridge.fdb.learn(learn.vlan, learn.mac, learn.at, now) {
+            Learned::Refreshed | Learned::Fixed | Learned::NoRoom => return News::None,
+            Learned::Limited => {
+                self.learning_limited += 1;
+                return News::Limited;
             }
-            Learned::Moved { .. } => self.fdb_changed(learn.bridge, learn.vlan, learn.mac),
+            Learned::New { evicted } | Learned::Moved { evicted, .. } => evicted,
+        };
+        if let Some((vlan, mac)) = evicted {
+            self.fdb_changed(learn.bridge, vlan, mac);
         }
-        true
+        self.fdb_changed(learn.bridge, learn.vlan, learn.mac);
+        News::Learned
     }
 
     /// Keeps a little room in a worker's table, so that a new flow finds a slot at once.

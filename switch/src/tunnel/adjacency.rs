@@ -2,13 +2,13 @@
 //! depends on.
 
 use super::next_hop::{Idle, ProgramUse};
+use super::underlay::Underlay;
 use datapath::MAX_ADJACENCIES;
 use datapath::adjacency::{Adjacency, Egress, Inherit, Reach};
 use flow::drop::DropReason;
 use flow::program::{AdjacencyId, BridgeId, Op, PortId, Select};
 use rustc_hash::FxHashMap;
 use std::collections::{BTreeSet, VecDeque};
-use std::hash::Hash;
 use std::net::IpAddr;
 use std::time::Instant;
 use wire::encap::{EncapSpec, EncapTemplate};
@@ -40,6 +40,16 @@ pub struct AdjacencySpec {
     pub ttl: Inherit,
 }
 
+impl<U: Underlay> Remote<U> {
+    /// Bytes of the outer headers, when packets can be sent.
+    pub fn overhead(&self) -> Option<usize> {
+        match &self.installed {
+            Some(ReachSpec::Ready(header, _)) => Some(EncapTemplate::new(header).header_len()),
+            _ => None,
+        }
+    }
+}
+
 impl AdjacencySpec {
     /// One for one worker.
     pub fn adjacency(&self) -> Adjacency {
@@ -56,8 +66,8 @@ impl AdjacencySpec {
 }
 
 /// One remote of one tunnel port.
-#[derive(Debug, Clone)]
-pub struct Remote<Dep> {
+#[derive(Debug)]
+pub struct Remote<U: Underlay> {
     /// The tunnel port.
     pub port: PortId,
     /// The remote VTEP.
@@ -69,27 +79,29 @@ pub struct Remote<Dep> {
     /// The underlay bridge and the next hop on it.
     pub hop: Option<(BridgeId, IpAddr)>,
     /// What the underlay bridge's treatment of the packets depends on.
-    deps: Vec<Dep>,
+    deps: Vec<U::Dep>,
+    /// What in the underlay bridge counts its packets.
+    pub counters: U::Counters,
     /// For one that rules have asked for: since when no program has named it.
     pub(super) idle: Option<Idle>,
 }
 
 /// All adjacencies by number.
 #[derive(Debug)]
-pub struct Adjacencies<Dep> {
-    entries: Vec<Option<Remote<Dep>>>,
+pub struct Adjacencies<U: Underlay> {
+    entries: Vec<Option<Remote<U>>>,
     free: VecDeque<AdjacencyId>,
     /// Who uses a next hop.
     hops: BTreeSet<(BridgeId, IpAddr, AdjacencyId)>,
     /// How many depend on what: overlays learn all the time, and mostly nothing that an adjacency depends on.
-    deps: FxHashMap<Dep, usize>,
+    deps: FxHashMap<U::Dep, usize>,
     /// Those that rules have asked for, and that may be idle.
     pub(super) idle: VecDeque<(AdjacencyId, Instant)>,
     /// How many rules have asked for.
     pub(super) dynamic: usize,
 }
 
-impl<Dep> Default for Adjacencies<Dep> {
+impl<U: Underlay> Default for Adjacencies<U> {
     fn default() -> Self {
         Adjacencies {
             entries: Vec::new(),
@@ -102,7 +114,7 @@ impl<Dep> Default for Adjacencies<Dep> {
     }
 }
 
-impl<Dep: Copy + Eq + Hash> Adjacencies<Dep> {
+impl<U: Underlay> Adjacencies<U> {
     /// A number for a new remote; `None` when all are taken.
     pub fn add(
         &mut self,
@@ -111,7 +123,16 @@ impl<Dep: Copy + Eq + Hash> Adjacencies<Dep> {
         local: Option<IpAddr>,
         uses: &ProgramUse,
     ) -> Option<AdjacencyId> {
-        let remote = Remote { port, ip, local, installed: None, hop: None, deps: Vec::new(), idle: None };
+        let remote = Remote {
+            port,
+            ip,
+            local,
+            installed: None,
+            hop: None,
+            deps: Vec::new(),
+            counters: U::Counters::default(),
+            idle: None,
+        };
         // A number that a program still names would give the new remote the old one's packets.
         for _ in 0..self.free.len().min(FREE_NUMBERS_TRIED) {
             let id = self.free.pop_front()?;
@@ -139,12 +160,12 @@ impl<Dep: Copy + Eq + Hash> Adjacencies<Dep> {
     }
 
     /// A remote.
-    pub fn get(&self, id: AdjacencyId) -> Option<&Remote<Dep>> {
+    pub fn get(&self, id: AdjacencyId) -> Option<&Remote<U>> {
         self.entries.get(id.0 as usize)?.as_ref()
     }
 
     /// A remote, to change it.
-    pub(super) fn get_mut(&mut self, id: AdjacencyId) -> Option<&mut Remote<Dep>> {
+    pub(super) fn get_mut(&mut self, id: AdjacencyId) -> Option<&mut Remote<U>> {
         self.entries.get_mut(id.0 as usize)?.as_mut()
     }
 
@@ -155,7 +176,7 @@ impl<Dep: Copy + Eq + Hash> Adjacencies<Dep> {
     }
 
     /// Those whose egress depends on this.
-    pub fn dependents(&self, dep: &Dep) -> Vec<AdjacencyId> {
+    pub fn dependents(&self, dep: &U::Dep) -> Vec<AdjacencyId> {
         if !self.deps.contains_key(dep) {
             return Vec::new();
         }
@@ -165,7 +186,7 @@ impl<Dep: Copy + Eq + Hash> Adjacencies<Dep> {
 
     /// How many depend on this.
     #[cfg(test)]
-    pub(super) fn dependents_count(&self, dep: &Dep) -> usize {
+    pub(super) fn dependents_count(&self, dep: &U::Dep) -> usize {
         self.deps.get(dep).copied().unwrap_or(0)
     }
 
@@ -175,7 +196,7 @@ impl<Dep: Copy + Eq + Hash> Adjacencies<Dep> {
         }
     }
 
-    fn forget_deps(&mut self, deps: &[Dep]) {
+    fn forget_deps(&mut self, deps: &[U::Dep]) {
         for dep in deps {
             if let Some(count) = self.deps.get_mut(dep) {
                 *count -= 1;
@@ -187,7 +208,7 @@ impl<Dep: Copy + Eq + Hash> Adjacencies<Dep> {
     }
 
     /// Notes a remote's next hop and what the egress of its packets depends on.
-    pub(super) fn set_hop(&mut self, id: AdjacencyId, hop: Option<(BridgeId, IpAddr)>, deps: Vec<Dep>) {
+    pub(super) fn set_hop(&mut self, id: AdjacencyId, hop: Option<(BridgeId, IpAddr)>, deps: Vec<U::Dep>) {
         let Some(remote) = self.get_mut(id) else { return };
         let before = std::mem::replace(&mut remote.hop, hop);
         if remote.deps != deps {

@@ -190,6 +190,7 @@ mod tests {
 
     impl Underlay for OneBridge {
         type Dep = MacAddr;
+        type Counters = ();
 
         fn networks(&self) -> impl Iterator<Item = Network<'_>> {
             self.network(BRIDGE).into_iter()
@@ -201,9 +202,9 @@ mod tests {
             (bridge == BRIDGE).then_some(network)
         }
 
-        fn egress(&self, key: &FlowKey) -> EgressDecision<MacAddr> {
+        fn egress(&self, key: &FlowKey) -> EgressDecision<OneBridge> {
             let program = Program { ops: [Op::Output(PortId(2))].into(), drop: DropReason::Rule };
-            EgressDecision { program, deps: vec![key.dl_dst], mask: FlowKey::ZERO }
+            EgressDecision { program, deps: vec![key.dl_dst], mask: FlowKey::ZERO, counters: () }
         }
 
         fn tunnel_port(&self, id: PortId) -> Option<&TunnelPort> {

@@ -34,7 +34,7 @@ pub enum Event {
 /// Everything about tunnels that changes by itself: adjacencies, neighbours, next hops that rules have asked for.
 #[derive(Debug)]
 pub struct Tunnels<U: Underlay> {
-    pub(super) adjacencies: Adjacencies<U::Dep>,
+    pub(super) adjacencies: Adjacencies<U>,
     neighbours: BTreeMap<BridgeId, Neighbours>,
     events: Vec<Event>,
 }
@@ -54,10 +54,11 @@ struct Path {
 }
 
 /// What was found out about a remote.
-struct Reached<Dep> {
+struct Reached<U: Underlay> {
     spec: ReachSpec,
     hop: Option<(BridgeId, IpAddr)>,
-    deps: Vec<Dep>,
+    deps: Vec<U::Dep>,
+    counters: U::Counters,
 }
 
 impl<U: Underlay> Tunnels<U> {
@@ -67,7 +68,7 @@ impl<U: Underlay> Tunnels<U> {
     }
 
     /// A remote.
-    pub fn remote(&self, id: AdjacencyId) -> Option<&Remote<U::Dep>> {
+    pub fn remote(&self, id: AdjacencyId) -> Option<&Remote<U>> {
         self.adjacencies.get(id)
     }
 
@@ -109,7 +110,7 @@ impl<U: Underlay> Tunnels<U> {
     pub(super) fn rebuild(&mut self, underlay: &U, id: AdjacencyId, now: Instant) {
         let Some(remote) = self.adjacencies.get(id) else { return };
         let Some(port) = underlay.tunnel_port(remote.port) else { return };
-        let Reached { spec, hop, deps } = self.reach(underlay, port, remote);
+        let Reached { spec, hop, deps, counters } = self.reach(underlay, port, remote);
         let changed = remote.installed.as_ref() != Some(&spec);
         let was_resolving = matches!(remote.installed, Some(ReachSpec::Resolving(..)));
         if changed {
@@ -118,6 +119,9 @@ impl<U: Underlay> Tunnels<U> {
             self.events.push(Event::Install(id, adjacency));
         }
         self.adjacencies.set_hop(id, hop, deps);
+        if let Some(remote) = self.adjacencies.get_mut(id) {
+            remote.counters = counters;
+        }
         if !changed {
             return;
         }
@@ -142,10 +146,10 @@ impl<U: Underlay> Tunnels<U> {
     }
 
     /// How packets get to a remote at this moment.
-    fn reach(&self, underlay: &U, port: &TunnelPort, remote: &Remote<U::Dep>) -> Reached<U::Dep> {
+    fn reach(&self, underlay: &U, port: &TunnelPort, remote: &Remote<U>) -> Reached<U> {
         let options = &port.options;
-        let none = |spec| Reached { spec, hop: None, deps: Vec::new() };
-        let Some(path) = path(underlay, port, remote.ip, remote.local) else {
+        let none = |spec| Reached { spec, hop: None, deps: Vec::new(), counters: U::Counters::default() };
+        let Some(path) = self.path(underlay, port, remote.ip, remote.local) else {
             return none(ReachSpec::Unreachable(DropReason::NoRoute));
         };
         let hop = Some((path.bridge, path.next_hop));
@@ -174,7 +178,7 @@ impl<U: Underlay> Tunnels<U> {
                 || matches!(path.addrs, EncapAddrs::V6(..)) && options.remote_ip == RemoteIp::Flow,
             ext: port.extension(),
         };
-        let EgressDecision { program, deps, mask } =
+        let EgressDecision { program, deps, mask, counters } =
             underlay.egress(&outer_key(network.local, &header, options));
         let ops = without_tunnels(&program.ops);
         let spec = if differs(options).intersects(&mask) || outputs(&ops) == 0 && encapsulates(&program.ops) {
@@ -185,7 +189,42 @@ impl<U: Underlay> Tunnels<U> {
         } else {
             ReachSpec::Unreachable(program.ends_in().unwrap_or(program.drop))
         };
-        Reached { spec, hop, deps }
+        // What looks itself up is counted by what it finds.
+        let counts = matches!(spec, ReachSpec::Ready(_, Egress::Ops(_)));
+        Reached { spec, hop, deps, counters: if counts { counters } else { U::Counters::default() } }
+    }
+
+    /// Route and source address to a remote: the longest prefix of all underlays. One of our own addresses is
+    /// no remote: a packet to it would come back for ever. Nor is a group: rules can ask for one.
+    fn path(&self, underlay: &U, port: &TunnelPort, to: IpAddr, local: Option<IpAddr>) -> Option<Path> {
+        let broadcast = matches!(to, IpAddr::V4(ip) if ip.is_broadcast());
+        if to.is_multicast() || to.is_unspecified() || broadcast {
+            return None;
+        }
+        let local = match port.options.local_ip {
+            LocalIp::Addr(local) => Some(local),
+            LocalIp::Any | LocalIp::Flow => local,
+        };
+        let mut best: Option<(u8, Path)> = None;
+        for network in underlay.networks() {
+            if network.owns(to) {
+                return None;
+            }
+            if local.is_some_and(|local| !network.owns(local)) {
+                continue;
+            }
+            let is_static = |ip| {
+                let state = self.neighbours.get(&network.bridge).and_then(|table| table.state(ip));
+                matches!(state, Some(State::Permanent(_)))
+            };
+            let Some(hop) = route::lookup(network.addresses, network.routes, is_static, to) else { continue };
+            let Some(addrs) = EncapAddrs::new(local.unwrap_or(hop.source), to) else { continue };
+            // Of equally long ones the first bridge's.
+            if best.is_none_or(|(longest, _)| hop.prefix_len > longest) {
+                best = Some((hop.prefix_len, Path { bridge: network.bridge, addrs, next_hop: hop.next_hop }));
+            }
+        }
+        best.map(|(_, path)| path)
     }
 
     /// A worker holds packets for this adjacency: finds out where its next hop is.
@@ -286,29 +325,6 @@ impl<U: Underlay> Tunnels<U> {
         }
         need
     }
-}
-
-/// Route and source address to a remote, over whichever underlay has one. One of our own addresses is
-/// no remote: a packet to it would come back for ever. Nor is a group: rules can ask for one.
-fn path<U: Underlay>(underlay: &U, port: &TunnelPort, to: IpAddr, local: Option<IpAddr>) -> Option<Path> {
-    let broadcast = matches!(to, IpAddr::V4(ip) if ip.is_broadcast());
-    if to.is_multicast() || to.is_unspecified() || broadcast {
-        return None;
-    }
-    let local = match port.options.local_ip {
-        LocalIp::Addr(local) => Some(local),
-        LocalIp::Any | LocalIp::Flow => local,
-    };
-    underlay.networks().filter(|network| !network.owns(to)).find_map(|network| {
-        let hop = route::lookup(network.addresses, network.routes, to)?;
-        let source = match local {
-            Some(local) if !network.owns(local) => return None,
-            Some(local) => local,
-            None => hop.source,
-        };
-        let addrs = EncapAddrs::new(source, to)?;
-        Some(Path { bridge: network.bridge, addrs, next_hop: hop.next_hop })
-    })
 }
 
 /// The key of a tunnel packet that leaves by an underlay bridge's LOCAL port.

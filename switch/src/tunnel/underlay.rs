@@ -33,20 +33,25 @@ impl Network<'_> {
 }
 
 /// What a bridge does with a packet that leaves by its LOCAL port.
-#[derive(Debug, Clone)]
-pub struct EgressDecision<Dep> {
+#[derive(Debug)]
+pub struct EgressDecision<U: Underlay + ?Sized> {
     /// What is done to it.
     pub program: Program,
     /// What this depends on besides rules, ports and options.
-    pub deps: Vec<Dep>,
+    pub deps: Vec<U::Dep>,
     /// Bits of the packet that mattered.
     pub mask: FlowMask,
+    /// What counts it.
+    pub counters: U::Counters,
 }
 
 /// The bridges under tunnels, and the tunnel ports themselves.
 pub trait Underlay {
     /// Something in a bridge that the egress of a packet depends on.
     type Dep: Debug + Copy + Eq + Hash;
+
+    /// What in a bridge counts a packet.
+    type Counters: Debug + Default;
 
     /// The bridges with addresses.
     fn networks(&self) -> impl Iterator<Item = Network<'_>>;
@@ -55,7 +60,7 @@ pub trait Underlay {
     fn network(&self, bridge: BridgeId) -> Option<Network<'_>>;
 
     /// What becomes of a packet with this key, whose in-port is a bridge's LOCAL port.
-    fn egress(&self, key: &FlowKey) -> EgressDecision<Self::Dep>;
+    fn egress(&self, key: &FlowKey) -> EgressDecision<Self>;
 
     /// A tunnel port.
     fn tunnel_port(&self, id: PortId) -> Option<&TunnelPort>;

@@ -156,6 +156,23 @@ impl Daemon {
         }
     }
 
+    /// Waits until the interface's counter is so much more than now.
+    #[track_caller]
+    pub fn wait_for_more(&self, interface: &str, counter: &str, more: u64) {
+        let now = self.ctl(&format!("get interface {interface} statistics:{counter}"));
+        self.wait_for(interface, counter, now.trim().parse::<u64>().unwrap() + more);
+    }
+
+    /// Waits until something is so.
+    #[track_caller]
+    pub fn eventually(&self, what: &str, is_so: impl Fn() -> bool) {
+        let start = Instant::now();
+        while !is_so() {
+            assert!(start.elapsed() < PATIENCE, "never: {what}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
     /// Ends it by SIGTERM, which must be clean.
     #[track_caller]
     pub fn stop(mut self) -> TempDir {

@@ -1,5 +1,5 @@
 //! A whole switch in one thread: ports made of rings, one worker, the slow path. A test injects frames,
-//! lets it run until it is quiet, and reads what came out.
+//! lets it run until it is quiet, and reads what came out. The slow path's clock stands still until the test moves it.
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
 use config::{Document, VxlanOptions};
@@ -18,6 +18,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 use vxswitch::bridge::BridgePorts;
+use vxswitch::slowpath::clock::Clock;
 use vxswitch::slowpath::ports::WorkerQueues;
 use vxswitch::slowpath::workers::WorkerSide;
 use vxswitch::slowpath::{SlowPath, SlowPathConfig};
@@ -27,6 +28,8 @@ use wire::addr::MacAddr;
 const MBUFS: u32 = 8191;
 /// Frames that fit into a port's ring.
 const RING: u32 = 4096;
+/// Masks of one in-port: more than ordinary tests need.
+const MASKS: usize = 64;
 
 fn eal() {
     static EAL: OnceLock<()> = OnceLock::new();
@@ -52,6 +55,7 @@ struct FarEnd {
 /// The switch.
 pub struct Net {
     pub slow: SlowPath,
+    pub clock: Clock,
     worker: Option<Worker>,
     pub counters: Arc<WorkerCounters>,
     ends: BTreeMap<String, FarEnd>,
@@ -73,15 +77,20 @@ impl Net {
 
     /// A switch whose stages take their general paths only.
     pub fn with_general_paths(toml: &str) -> Net {
-        Net::with(toml, &[], 4096, false)
+        Net::with(toml, &[], 4096, false, MASKS)
     }
 
     /// The same with room for so many megaflows.
     pub fn with_slots(toml: &str, early: &[(&str, Vec<u8>)], slots: usize) -> Net {
-        Net::with(toml, early, slots, true)
+        Net::with(toml, early, slots, true, MASKS)
     }
 
-    fn with(toml: &str, early: &[(&str, Vec<u8>)], slots: usize, fast_paths: bool) -> Net {
+    /// The same with so many masks an in-port.
+    pub fn with_masks(toml: &str, early: &[(&str, Vec<u8>)], masks: usize) -> Net {
+        Net::with(toml, early, 4096, true, masks)
+    }
+
+    fn with(toml: &str, early: &[(&str, Vec<u8>)], slots: usize, fast_paths: bool, masks: usize) -> Net {
         let guard = turn();
         eal();
         static NUMBER: AtomicU32 = AtomicU32::new(0);
@@ -105,10 +114,12 @@ impl Net {
             Arc::clone(&meters),
         );
         let side = WorkerSide::new(0, link, slab, Arc::clone(&counters));
-        let slow_config = SlowPathConfig { max_idle: Duration::from_mins(10), programs: slots };
-        let slow = SlowPath::new(slow_config, vec![side], meters);
+        let slow_config = SlowPathConfig { max_idle: Duration::from_mins(10), programs: slots, masks };
+        let clock = Clock::manual();
+        let slow = SlowPath::new(slow_config, vec![side], meters).with_clock(clock.clone());
         let mut net = Net {
             slow,
+            clock,
             worker: Some(worker),
             counters,
             ends: BTreeMap::new(),
@@ -147,9 +158,10 @@ impl Net {
                 (settings.rx_queues, settings.tx_queues) = (1, 1);
                 let (handle, rx, mut tx) = device.configure_and_start(&settings).expect("start");
                 let path = TxPath::Queue { queue: tx.remove(0), from_others: None };
-                let tx = PortTx::new(path, port.mtu.unwrap_or(1500)).with_multi_segs(true);
+                let mtu = port.mtu.unwrap_or(1500);
+                let tx = PortTx::new(path, mtu).with_multi_segs(true);
                 self.slow
-                    .add_device(id, port, vec![WorkerQueues { rx, tx, hands_over: false }])
+                    .add_device(id, port, vec![WorkerQueues { rx, tx, hands_over: false, mtu }])
                     .expect("device");
                 self.handles.push(handle);
                 self.ends.insert(port.name.clone(), FarEnd { to_switch, from_switch });
@@ -239,6 +251,18 @@ impl Net {
             let waits =
                 self.slow.workers.iter().any(|w| !w.link.commands.is_empty() || !w.link.upcalls.is_empty());
             quiet = if worked || waits { 0 } else { quiet + 1 };
+        }
+    }
+
+    /// Lets so much of the slow path's time pass, in steps of its timers.
+    pub fn pass(&mut self, time: Duration) {
+        const STEP: Duration = Duration::from_millis(50);
+        let mut left = time;
+        while !left.is_zero() {
+            let step = left.min(STEP);
+            self.clock.advance(step);
+            self.run();
+            left -= step;
         }
     }
 

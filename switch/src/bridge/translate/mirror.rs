@@ -10,14 +10,14 @@ impl<'w> Translator<'w> {
     /// Copies for the mirrors that select what enters by this port.
     pub(super) fn mirror_ingress(&mut self, bridge: &'w Bridge, port: &'w Port) {
         let id = self.in_port;
-        self.mirror(bridge, port, |mirror| mirror.all || mirror.src.contains(&id));
+        self.mirror(bridge, port, |mirror| mirror.selects_all(id) || mirror.src.contains(&id));
     }
 
     /// Copies for the mirrors that select what leaves by this port, as it leaves.
     pub(super) fn mirror_egress(&mut self, id: PortId, port: &'w Port) {
         let state = self.state;
         if let Some(bridge) = state.bridge(port.bridge) {
-            self.mirror(bridge, port, |mirror| mirror.all || mirror.dst.contains(&id));
+            self.mirror(bridge, port, |mirror| mirror.selects_all(id) || mirror.dst.contains(&id));
         }
     }
 
