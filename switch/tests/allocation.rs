@@ -133,8 +133,9 @@ options = { dpdk-devargs = "net_ring3" }
         for (n, packet) in sent.iter().filter(|packet| packet.len() > 90).enumerate() {
             // Back from the peer: addresses swapped.
             let mut back = packet.clone();
-            (back[..6].copy_from_slice(&packet[6..12]), back[6..12].copy_from_slice(&packet[..6]));
-            (back[26..30].copy_from_slice(&packet[30..34]), back[30..34].copy_from_slice(&packet[26..30]));
+            for (to, from) in [(0..6, 6..12), (6..12, 0..6), (26..30, 30..34), (30..34, 26..30)] {
+                back[to].copy_from_slice(&packet[from]);
+            }
             if n % 3 == 0 { net.put_chain("up", &back, &[92]) } else { net.put("up", &back) }
         }
         calls += run(&mut net);

@@ -38,7 +38,7 @@ impl Check<'_> {
             Err(_) if port.kind.is_empty() => self.missing(site, "expected dpdk, vxlan, internal or patch"),
             Err(error) => match instead(&port.kind) {
                 Some(instead) => {
-                    self.invalid(site, format!("there is no type {:?} here: {instead}", port.kind))
+                    self.invalid(site, format!("there is no type {:?} here: {instead}", port.kind));
                 }
                 None => self.invalid(site, error.to_string()),
             },

@@ -48,7 +48,7 @@ fn rewritten(frame: &[u8], before: &FlowKey, headers: Headers) {
     if before.dl_type.get() == 0x0800 && headers.l4 != 0 {
         let ip = Ipv4Addr::new(192, 0, 2, 7);
         check("set_ipv4", &|f| rewrite::set_ipv4(f, headers, Side::Dst, ip), &|k| {
-            k.nw_dst = u32::from(ip).into()
+            k.nw_dst = u32::from(ip).into();
         });
         check("set_ttl", &|f| rewrite::set_ttl(f, headers, 7), &|k| k.nw_ttl = 7);
         check("set_tos", &|f| rewrite::set_tos(f, headers, 0xb9), &|k| k.nw_tos = 0xb9);

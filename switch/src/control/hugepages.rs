@@ -43,7 +43,7 @@ pub fn available(sys: &Path, mounts: &str, in_memory: bool, buffers: u32, size: 
             std::fs::read_to_string(entry.path().join("free_hugepages")).ok()?.trim().parse::<u64>().ok()?;
         let name = entry.file_name().into_string().ok()?;
         let kilobytes = name.strip_prefix("hugepages-")?.strip_suffix("kB")?.parse::<u64>().ok()?;
-        Some(count * kilobytes << 10)
+        Some((count * kilobytes) << 10)
     });
     let free: u64 = free.sum();
     if free == 0 {

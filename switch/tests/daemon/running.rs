@@ -164,6 +164,7 @@ impl Daemon {
     }
 
     /// Waits until something is so.
+    #[allow(clippy::unused_self, reason = "it is said of a daemon, as the other waits are")]
     #[track_caller]
     pub fn eventually(&self, what: &str, is_so: impl Fn() -> bool) {
         let start = Instant::now();

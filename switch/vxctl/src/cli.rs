@@ -189,14 +189,14 @@ const GLOBALS: &[(&str, &str)] = &[
 ];
 
 /// The entries whose first word is `word`.
-pub fn of<'e>(word: &'e str) -> impl Iterator<Item = &'static Entry> + 'e {
+pub fn of(word: &str) -> impl Iterator<Item = &'static Entry> {
     COMMANDS.iter().filter(move |entry| entry.name.split(' ').next() == Some(word))
 }
 
 impl Entry {
     /// Options, name and arguments as one types them.
     pub fn usage(&self) -> String {
-        let options: String = self.options.iter().map(|(option, _)| format!("[{option}] ")).collect();
+        let options = self.options.iter().fold(String::new(), |text, (option, _)| text + "[" + option + "] ");
         let line = match self.group {
             Group::Configuration => format!("{options}{} {}", self.name, self.arguments),
             _ => format!("{} {options}{}", self.name, self.arguments),

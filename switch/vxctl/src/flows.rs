@@ -65,6 +65,7 @@ fn send_file<T>(
 pub fn run(session: &Session<'_>, name: &str, words: &[String]) -> Result<ExitCode, Failure> {
     let (mut strict, mut may_create, mut how) = (false, false, Dump::default());
     for option in words.iter().filter(|word| word.starts_with("--")) {
+        #[allow(clippy::match_same_arms, reason = "each is taken for a reason of its own")]
         match (option.as_str(), name) {
             ("--strict", "del-flows" | "mod-flows" | "dump-flows" | "dump-aggregate") => strict = true,
             ("--may-create", "mod-group") => may_create = true,
@@ -178,7 +179,7 @@ fn groups(
             session.done(send_file(file, "group", |groups| client.post(&path("/add"), &body(groups)))?)?;
         }
         ("mod-group", [_, ..]) => {
-            session.done(client.post(&path("/modify"), &body(vec![rest.join(" ")]))?)?
+            session.done(client.post(&path("/modify"), &body(vec![rest.join(" ")]))?)?;
         }
         ("del-groups", _) => {
             session.done(client.post(&path("/delete"), &Which { matches: rest.join(" ") })?)?;

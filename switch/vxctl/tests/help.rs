@@ -28,7 +28,7 @@ fn each_command_has_help() {
     for command in ["add-br", "dump-flows", "neigh", "find", "capture", "trace", "document"] {
         let (status, out, err) = vxctl(&["help", command]);
         assert_eq!((status, err.as_str()), (Some(0), ""), "{command}");
-        assert!(out.contains(&format!("Usage: vxctl")), "{out}");
+        assert!(out.contains("Usage: vxctl"), "{out}");
         assert_eq!(vxctl(&[command, "--help"]).1, out);
         assert_eq!(vxctl(&[command, "-h"]).1, out);
     }
