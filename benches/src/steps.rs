@@ -11,11 +11,12 @@ use flow::program::PortId;
 use std::hint::black_box;
 use std::sync::Arc;
 use wire::addr::MacAddr;
-use wire::encap::{ENCAP_V4_LEN, EncapAddrs, EncapExt, EncapPatch, EncapSpec, EncapTemplate};
 use wire::hot::hot_key;
 use wire::key::{FlowKey, FlowMask};
 use wire::parse::{Origin, extract_from};
-use wire::vxlan4::Vxlan4Outer;
+use wire::tunnel::encap::{ENCAP_V4_LEN, EncapAddrs, EncapPatch, EncapSpec, EncapTemplate};
+use wire::tunnel::udp4::Udp4Outer;
+use wire::tunnel::{HeaderOptions, Transport, vxlan};
 
 /// Different flows: their megaflows fit into the second-level cache.
 const FLOWS: usize = 1024;
@@ -166,8 +167,8 @@ fn encapsulation() -> Step {
         addrs: EncapAddrs::V4(traffic::LOCAL_IP, traffic::vtep_ip(0)),
         udp_dst: traffic::VXLAN_PORT,
         df: true,
-        csum: false,
-        ext: EncapExt::None,
+        format: &vxlan::FORMAT,
+        options: HeaderOptions::NONE,
     };
     let fixed = EncapTemplate::new(&spec).fixed_v4().expect("untagged, IPv4, no checksum");
     let ready = fixed.ready(&EncapPatch { vni: 100, ttl: 64, ..EncapPatch::default() });
@@ -187,16 +188,16 @@ fn decapsulation() -> Step {
         vni: Some(traffic::vtep_vni(0)),
         remote: Some(traffic::vtep_ip(0).into()),
         local: None,
-        dst_port: traffic::VXLAN_PORT,
+        transport: Transport::udp(traffic::VXLAN_PORT),
     };
-    termination.add_tunnel(of, wire::encap::EncapExt::None, PortId(2)).expect("the only tunnel");
+    termination.add_tunnel(of, &vxlan::FORMAT, PortId(2)).expect("the only tunnel");
     let frames: Vec<Vec<u8>> = (0..BURST)
         .map(|n| traffic::vxlan_frame(&traffic::frame(&Flow::numbered(n), 60), 0, traffic::entropy_port(n)))
         .collect();
     Step::new("decapsulation", BURST, move || {
         let mut view = termination.view(port).expect("an underlay's port");
         for frame in &frames {
-            let outer = Vxlan4Outer::read(black_box(frame.as_slice())).expect("the frames are good");
+            let outer = Udp4Outer::read(black_box(frame.as_slice())).expect("the frames are good");
             assert!(view.takes(&outer), "the frames are for this VTEP");
             black_box(view.find_cached(&outer.tunnel()));
         }

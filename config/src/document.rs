@@ -222,7 +222,7 @@ pub struct Port {
     /// `Interface` `type`, as written; [`Port::port_kind`] is its typed form. Empty: not given.
     #[serde(rename = "type")]
     pub kind: String,
-    /// `Interface` `options`; see [`VxlanOptions`](crate::VxlanOptions), [`DpdkOptions`](crate::DpdkOptions) and
+    /// `Interface` `options`; see [`TunnelOptions`](crate::TunnelOptions), [`DpdkOptions`](crate::DpdkOptions) and
     /// [`PatchOptions`](crate::PatchOptions).
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub options: BTreeMap<String, String>,
@@ -308,15 +308,24 @@ macro_rules! named {
 
 named! {
     /// `Interface` `type`: what kind of port it is.
-    PortKind, "dpdk, vxlan, internal or patch", {
+    PortKind, "dpdk, vxlan, geneve, internal or patch", {
         /// A DPDK ethdev, by `options:dpdk-devargs`.
         Dpdk = "dpdk",
         /// A VXLAN tunnel.
         Vxlan = "vxlan",
+        /// A Geneve tunnel.
+        Geneve = "geneve",
         /// A kernel network device (a tap) named as the port.
         Internal = "internal",
         /// One end of a pair that joins two bridges, by `options:peer`.
         Patch = "patch",
+    }
+}
+
+impl PortKind {
+    /// The tunnel type, of a tunnel port.
+    pub fn tunnel_type(self) -> Option<&'static wire::tunnel::TunnelType> {
+        wire::tunnel::tunnel_type(self.as_str())
     }
 }
 

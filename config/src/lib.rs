@@ -4,7 +4,7 @@
 //! - [`parse_file`] and [`parse_str`] read TOML and report *every* problem with its line.
 //! - [`validate()`] checks a document wherever it came from (file, control API, transaction).
 //! - [`vsctl`] is `ovs-vsctl`'s command grammar as edits of a document.
-//! - [`VxlanOptions`], [`DpdkOptions`] and [`PatchOptions`] are the typed form of a port's `options`.
+//! - [`TunnelOptions`], [`DpdkOptions`] and [`PatchOptions`] are the typed form of a port's `options`.
 //!
 //! Nothing here touches DPDK, the kernel or the clock, so all of it runs in plain tests.
 #![deny(unsafe_code)]
@@ -23,7 +23,7 @@ pub use document::{
     Bridge, Document, FailMode, Mirror, Neighbour, Port, PortKind, Route, UnknownName, VlanMode, mac_table,
 };
 pub use options::{
-    DpdkOptions, Ext, Inheritable, LocalIp, OptionError, PatchOptions, RemoteIp, TunnelKey, VxlanOptions,
+    DpdkOptions, Inheritable, LocalIp, OptionError, PatchOptions, RemoteIp, TunnelKey, TunnelOptions,
 };
 pub use problem::{Errors, Kind, Problem};
 pub use read::{parse_file, parse_str};

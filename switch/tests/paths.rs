@@ -7,7 +7,8 @@ mod rings;
 use rings::{Net, arp_answer, mac, udp};
 use std::net::{IpAddr, Ipv4Addr};
 use wire::addr::MacAddr;
-use wire::encap::{EncapAddrs, EncapExt, EncapPatch, EncapSpec, EncapTemplate};
+use wire::tunnel::encap::{EncapAddrs, EncapPatch, EncapSpec, EncapTemplate};
+use wire::tunnel::{HeaderOptions, vxlan};
 
 const OWN_IP: Ipv4Addr = Ipv4Addr::new(192, 168, 1, 1);
 
@@ -160,8 +161,8 @@ fn tunnelled(vni: u32, src: IpAddr, tos: u8, trailing: usize, inner: &[u8]) -> V
         addrs: EncapAddrs::new(src, OWN_IP.into()).unwrap(),
         df: vni.is_multiple_of(2),
         udp_dst: 4789,
-        csum: false,
-        ext: EncapExt::None,
+        format: &vxlan::FORMAT,
+        options: HeaderOptions::NONE,
     };
     let template = EncapTemplate::new(&spec);
     let mut packet = vec![0; template.header_len()];

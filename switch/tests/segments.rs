@@ -8,7 +8,8 @@ use rings::{Net, udp};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use wire::addr::MacAddr;
-use wire::encap::{EncapAddrs, EncapExt, EncapPatch, EncapSpec, EncapTemplate};
+use wire::tunnel::encap::{EncapAddrs, EncapPatch, EncapSpec, EncapTemplate};
+use wire::tunnel::{HeaderOptions, vxlan};
 
 const CONFIG: &str = r#"
 [[bridge]]
@@ -70,15 +71,15 @@ fn tunnelled(vni: u32, inner: &[u8], csum: bool) -> Vec<u8> {
         addrs: EncapAddrs::new(ip(2), ip(1)).unwrap(),
         df: true,
         udp_dst: 4789,
-        csum,
-        ext: EncapExt::None,
+        format: &vxlan::FORMAT,
+        options: HeaderOptions { csum, ..HeaderOptions::NONE },
     });
     let mut packet = vec![0; template.header_len()];
     let patch = EncapPatch { vni, ttl: 64, src_port: 50_000, ..EncapPatch::default() };
     template.write(&mut packet, inner.len(), &patch).unwrap();
     packet.extend(inner);
     if csum {
-        template.fill_udp_checksum(&mut packet).unwrap();
+        template.fill_checksum(&mut packet).unwrap();
     }
     packet
 }

@@ -11,8 +11,9 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 use vxswitch::bridge::BridgePorts;
 use wire::addr::MacAddr;
-use wire::encap::{EncapAddrs, EncapExt, EncapPatch, EncapSpec, EncapTemplate};
-use wire::outer::parse_outer;
+use wire::tunnel::encap::{EncapAddrs, EncapPatch, EncapSpec, EncapTemplate};
+use wire::tunnel::outer::parse_outer;
+use wire::tunnel::{HeaderOptions, vxlan};
 use wire::view::{ArpOp, ArpRepr, EthernetRepr, Icmpv4Repr, Ipv4Repr, build_arp, build_icmpv4};
 
 const VTEP: MacAddr = MacAddr([2, 0, 0, 0, 0x0a, 1]);
@@ -46,8 +47,8 @@ fn from_peer(vni: u32, src: Ipv4Addr, tos: u8, inner: &[u8]) -> Vec<u8> {
         addrs: EncapAddrs::V4(src, OWN_IP),
         df: true,
         udp_dst: 4789,
-        csum: false,
-        ext: EncapExt::None,
+        format: &vxlan::FORMAT,
+        options: HeaderOptions::NONE,
     };
     let template = EncapTemplate::new(&spec);
     let mut packet = vec![0; template.header_len()];
@@ -72,9 +73,9 @@ fn encapsulates_towards_the_remote_and_takes_its_answers() {
     let out = net.send("p1", std::slice::from_ref(&inner));
     assert_eq!(out.keys().collect::<Vec<_>>(), ["up"]);
     let packet = &out["up"][0];
-    let outer = parse_outer(packet, false).expect("a right tunnel packet");
+    let outer = parse_outer(packet, &vxlan::FORMAT, false).expect("a right tunnel packet");
     assert_eq!((outer.src, outer.dst), (IpAddr::V4(OWN_IP), IpAddr::V4(PEER_IP)));
-    assert_eq!((outer.vni(), outer.udp_dst, outer.ttl, outer.tos), (100, 4789, 64, 0));
+    assert_eq!((outer.id, outer.transport.port, outer.ttl, outer.tos), (100, 4789, 64, 0));
     assert_eq!((&packet[..6], &packet[6..12]), (&PEER.0[..], &VTEP.0[..]));
     assert_eq!(packet[50..], inner);
     let source = u16::from_be_bytes([packet[34], packet[35]]);
@@ -168,7 +169,7 @@ fn from_tunnel_to_tunnel_by_the_flow_table_survives_a_change_of_something_else()
     ] {
         net.set_rules("br0", rules);
         let out = net.send("up", &[from_peer(7, PEER_IP, 0, &udp(1, 2, 1, 2, 0))]);
-        assert_eq!(parse_outer(&out["up"][0], false).unwrap().vni(), 7);
+        assert_eq!(parse_outer(&out["up"][0], &vxlan::FORMAT, false).unwrap().id, 7);
     }
     net.finish();
 }
@@ -205,7 +206,7 @@ fn tunnels_do_not_flood_into_each_other() {
 fn a_port_with_several_remotes_replicates_and_learns_the_remote() {
     let mut net = Net::new(&config(&[r#"remote_ip = "192.168.1.2,192.168.1.3", key = 100"#], true));
     let remotes = |packets: &[Vec<u8>]| -> Vec<IpAddr> {
-        packets.iter().map(|p| parse_outer(p, false).unwrap().dst).collect()
+        packets.iter().map(|p| parse_outer(p, &vxlan::FORMAT, false).unwrap().dst).collect()
     };
     let out = net.send("p1", &[udp(2, 1, 1, 2, 0)]);
     let (second, third) = (IpAddr::V4(PEER_IP), IpAddr::V4(Ipv4Addr::new(192, 168, 1, 3)));
@@ -411,7 +412,7 @@ fn the_flow_table_sets_and_sees_the_vni() {
     );
     for vni in [10u32, 20] {
         let out = net.send("p1", &[udp(2, 1, 5, vni as u16, 0)]);
-        assert_eq!(parse_outer(&out["up"][0], false).unwrap().vni(), vni);
+        assert_eq!(parse_outer(&out["up"][0], &vxlan::FORMAT, false).unwrap().id, vni);
     }
     let flows = &net.slow.workers[0].flows;
     let masks: Vec<u32> =

@@ -7,7 +7,8 @@ use flow::drop::DropReason;
 use rings::{Net, arp_answer};
 use std::net::IpAddr;
 use wire::addr::MacAddr;
-use wire::encap::{EncapAddrs, EncapExt, EncapPatch, EncapSpec, EncapTemplate};
+use wire::tunnel::encap::{EncapAddrs, EncapPatch, EncapSpec, EncapTemplate};
+use wire::tunnel::{HeaderOptions, vxlan};
 
 /// An overlay bridge, and an underlay bridge with these lines in the table of the bridge and in that of its uplink.
 fn config(bridge: &str, uplink: &str) -> String {
@@ -60,15 +61,15 @@ fn tunnelled(src: IpAddr, dst: IpAddr, vni: u32, tci: Option<u16>, n: u32) -> Ve
         addrs: EncapAddrs::new(src, dst).unwrap(),
         df: true,
         udp_dst: 4789,
-        csum: src.is_ipv6(),
-        ext: EncapExt::None,
+        format: &vxlan::FORMAT,
+        options: HeaderOptions { csum: src.is_ipv6(), ..HeaderOptions::NONE },
     });
     let mut packet = vec![0; template.header_len()];
     let patch = EncapPatch { vni, ttl: 64, src_port: 50_000, ..EncapPatch::default() };
     template.write(&mut packet, frame.len(), &patch).unwrap();
     packet.extend(&frame);
     if src.is_ipv6() {
-        template.fill_udp_checksum(&mut packet).unwrap();
+        template.fill_checksum(&mut packet).unwrap();
     }
     packet
 }

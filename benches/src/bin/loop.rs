@@ -208,10 +208,10 @@ impl Switch {
             let mac = bridge.mac().unwrap_or(MacAddr([2, 0, 0, 0, 0xbb, 0]));
             let id = self.slow.add_bridge(bridge, mac)?;
             for port in &bridge.ports {
-                if port.kind == "vxlan" {
-                    let options = config::VxlanOptions::parse(&port.options)
-                        .map_err(|errors| anyhow::anyhow!("port {}: {errors:?}", port.name))?;
-                    self.slow.add_vxlan(id, port, options)?;
+                if let Some(options) = config::TunnelOptions::of(port) {
+                    let options =
+                        options.map_err(|errors| anyhow::anyhow!("port {}: {errors:?}", port.name))?;
+                    self.slow.add_tunnel(id, port, options)?;
                     continue;
                 }
                 // The port `in` sends into a ring that stays empty, `out` receives from one.

@@ -2,7 +2,7 @@
 
 mod dpdk;
 mod patch;
-mod vxlan;
+mod tunnel;
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,7 @@ pub use dpdk::DpdkOptions;
 pub use patch::PatchOptions;
 pub(crate) use patch::none as no_options;
 
-pub use vxlan::{Ext, Inheritable, LocalIp, RemoteIp, TunnelKey, VxlanOptions};
+pub use tunnel::{Inheritable, LocalIp, RemoteIp, TunnelKey, TunnelOptions};
 
 use crate::problem::one_of;
 use crate::suggest::nearest;

@@ -6,9 +6,12 @@ mod port;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use wire::tunnel::Transport;
 
 use crate::document::{Bridge, Document, Port, PortKind};
-use crate::options::{DpdkOptions, OptionError, PatchOptions, RemoteIp, TunnelKey, VxlanOptions, no_options};
+use crate::options::{
+    DpdkOptions, OptionError, PatchOptions, RemoteIp, TunnelKey, TunnelOptions, no_options,
+};
 use crate::problem::{Kind, Problem, Site};
 use crate::settings::Fields;
 
@@ -116,14 +119,14 @@ struct Check<'d> {
     problems: Vec<Problem>,
 }
 
-/// What a vxlan port receives: UDP port, VNI and remote; `None` stands for `flow`.
-type ReceiveMatch = (u16, Option<u32>, Option<IpAddr>);
+/// What a tunnel port receives: transport, VNI or key, and remote; `None` stands for `flow`.
+type ReceiveMatch = (Transport, Option<u32>, Option<IpAddr>);
 
-/// A vxlan port whose options could be read.
+/// A tunnel port whose options could be read.
 struct Tunnel<'d> {
     site: Site,
     port: &'d Port,
-    options: VxlanOptions,
+    options: TunnelOptions,
 }
 
 impl Check<'_> {
@@ -205,9 +208,10 @@ impl Check<'_> {
                         Ok(_) => {}
                         Err(errors) => self.option_errors(&site, errors),
                     },
-                    Ok(PortKind::Vxlan) => match VxlanOptions::parse(&port.options) {
-                        Ok(options) => tunnels.push(Tunnel { site, port, options }),
-                        Err(errors) => self.option_errors(&site, errors),
+                    Ok(_) => match TunnelOptions::of(port) {
+                        Some(Ok(options)) => tunnels.push(Tunnel { site, port, options }),
+                        Some(Err(errors)) => self.option_errors(&site, errors),
+                        None => {}
                     },
                     Err(_) => {}
                 }
@@ -239,7 +243,7 @@ impl Check<'_> {
         // Candidates for a clash share UDP port, VNI and a remote; comparing all pairs of thousands of tunnels would
         // be felt.
         let mut candidates: BTreeMap<ReceiveMatch, Vec<&Tunnel<'_>>> = BTreeMap::new();
-        let mut sockets: BTreeMap<u16, &Tunnel<'_>> = BTreeMap::new();
+        let mut sockets: BTreeMap<Transport, &Tunnel<'_>> = BTreeMap::new();
         for tunnel in tunnels {
             let Tunnel { site, options, .. } = tunnel;
             let options_site = site.field("options");
@@ -258,7 +262,7 @@ impl Check<'_> {
             };
             let mut clashing = None;
             for remote in remotes {
-                let same = candidates.entry((options.dst_port, vni, remote)).or_default();
+                let same = candidates.entry((options.transport, vni, remote)).or_default();
                 match same.iter().find(|other| other.options.clashes_with(options)) {
                     Some(other) => clashing = clashing.or(Some((*other, remote))),
                     None => same.push(tunnel),
@@ -266,20 +270,24 @@ impl Check<'_> {
             }
             if let Some((other, remote)) = clashing {
                 let message = format!(
-                    "cannot be told apart on receive from port {}: both take {} from {} on UDP port {}; \
-                     expected another in_key, remote_ip, local_ip or dst_port",
+                    "cannot be told apart on receive from port {}: both take {} from {} on {}; \
+                     expected another in_key, remote_ip, local_ip{}",
                     other.port.name,
-                    vni.map_or_else(|| "any VNI (in_key=flow)".to_owned(), |vni| format!("VNI {vni}")),
+                    vni.map_or_else(
+                        || format!("any {} (in_key=flow)", options.key_name),
+                        |vni| format!("{} {vni}", options.key_name)
+                    ),
                     remote.map_or_else(|| "any remote".to_owned(), |remote| remote.to_string()),
-                    options.dst_port,
+                    options.transport,
+                    if options.is_udp() { " or dst_port" } else { "" },
                 );
                 self.invalid(site, message);
             }
-            let first = *sockets.entry(options.dst_port).or_insert(tunnel);
-            if first.options.ext != options.ext {
+            let first = *sockets.entry(options.transport).or_insert(tunnel);
+            if first.options.format != options.format {
                 let message = format!(
-                    "port {} uses UDP port {} with other extensions, expected the same exts on one dst_port",
-                    first.port.name, options.dst_port
+                    "port {} uses {} for {}, expected the same type and exts on one dst_port",
+                    first.port.name, options.transport, first.options.format.name
                 );
                 let name = if tunnel.port.options.contains_key("exts") { "exts" } else { "dst_port" };
                 self.invalid(&options_site.field(name), message);

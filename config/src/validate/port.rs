@@ -35,7 +35,7 @@ impl Check<'_> {
                 self.invalid(&whole.field("name"), message);
             }
             Ok(_) => {}
-            Err(_) if port.kind.is_empty() => self.missing(site, "expected dpdk, vxlan, internal or patch"),
+            Err(error) if port.kind.is_empty() => self.missing(site, format!("expected {}", error.expected)),
             Err(error) => match instead(&port.kind) {
                 Some(instead) => {
                     self.invalid(site, format!("there is no type {:?} here: {instead}", port.kind));
@@ -80,7 +80,7 @@ impl Check<'_> {
 /// What to say of a type that Open vSwitch has, or had, and this switch has not.
 fn instead(kind: &str) -> Option<&'static str> {
     Some(match kind {
-        "stt" | "lisp" => "Open vSwitch has removed it too; vxlan is the tunnel that both have",
+        "stt" | "lisp" => "Open vSwitch has removed it too; vxlan and geneve are the tunnels that both have",
         "dpdkvhostuserclient" => {
             "use type dpdk with options:dpdk-devargs=net_vhost0,iface=/PATH/TO/SOCKET,client=1"
         }
@@ -89,7 +89,9 @@ fn instead(kind: &str) -> Option<&'static str> {
         "system" => "use type dpdk with options:dpdk-devargs=net_af_packet0,iface=DEVICE for a kernel device",
         "afxdp" | "afxdp-nonpmd" => "use type dpdk with options:dpdk-devargs=net_af_xdp0,iface=DEVICE",
         "tap" => "use type internal, or type dpdk with options:dpdk-devargs=net_tap0,iface=DEVICE",
-        "erspan" | "ip6erspan" | "gtpu" | "bareudp" | "srv6" => "vxlan is the tunnel that both have",
+        "erspan" | "ip6erspan" | "gtpu" | "bareudp" | "srv6" => {
+            "vxlan and geneve are the tunnels that both have"
+        }
         _ => return None,
     })
 }

@@ -115,7 +115,7 @@ fn extensions_share_no_udp_port() {
     let gbp = vxlan("v0", &[("remote_ip", "10.0.0.1"), ("exts", "gbp")]);
     let plain = vxlan("v1", &[("remote_ip", "10.0.0.2")]);
     let problems = with_ports(vec![gbp.clone(), plain.clone()]);
-    let expected = "bridge br0, port v1: options.dst_port: port v0 uses UDP port 4789 with other extensions, expected the same exts on one dst_port";
+    let expected = "bridge br0, port v1: options.dst_port: port v0 uses UDP port 4789 for vxlan-gbp, expected the same type and exts on one dst_port";
     assert!(problems.iter().any(|p| p == expected), "{problems:?}");
     let mut other = plain;
     other.options.insert("dst_port".into(), "8472".into());

@@ -7,9 +7,11 @@ use crate::batch::InnerIp;
 use crate::hold::List;
 use flow::drop::DropReason;
 use flow::program::{AdjacencyId, Op, PortId};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use wire::ecn::ecn_encap;
-use wire::encap::{ENCAP_V4_LEN, EncapPatch, EncapTemplate, EncapV4, EncapV4Ready, source_port};
 use wire::key::FlowKey;
+use wire::tunnel::encap::{ENCAP_V4_LEN, EncapPatch, EncapTemplate, EncapV4, EncapV4Ready, source_port};
 
 /// Packets that may wait for one neighbour.
 pub const MAX_HELD: usize = 256;
@@ -61,12 +63,12 @@ pub enum Reach {
     Unreachable(DropReason),
 }
 
-/// CachedHeader and way to one remote VTEP, as workers use it.
+/// Outer headers and egress to one remote VTEP, as workers use it.
 #[derive(Debug)]
 pub struct Adjacency {
-    /// The vxlan port.
+    /// The tunnel port.
     pub tunnel: PortId,
-    /// CachedHeader and way out, or why there is none.
+    /// Outer headers and egress, or why there are none.
     pub reach: Reach,
     /// Outer DSCP: the `tos` option. ECN is always inherited (RFC 6040).
     pub tos: Inherit,
@@ -76,10 +78,12 @@ pub struct Adjacency {
     pub held: List,
     /// Whether the slow path was told that packets wait.
     pub asked: bool,
+    /// Sequence number of the tunnel's next packet, for headers that have one; all workers share it.
+    pub sequence: Option<Arc<AtomicU32>>,
 }
 
-/// The cached encapsulation header of a program: untagged IPv4 with DF and without UDP checksum, out of one port, for one
-/// VNI, written in one go. It is one cache line, and those of all programs lie side by side: with many remotes in turn it
+/// The cached encapsulation header of a program: untagged IPv4 with DF and without a checksum of UDP or GRE, out of one
+/// port, for one VNI or key, written in one go. It is one cache line, and those of all programs lie side by side: with many remotes in turn it
 /// is the lines and pages that cost.
 #[derive(Debug, Clone, Copy)]
 #[repr(C, align(64))]
@@ -90,7 +94,7 @@ pub struct CachedHeader {
     pub version: u32,
     /// The port that the packets leave by.
     pub egress: PortId,
-    /// The vxlan port.
+    /// The tunnel port.
     pub tunnel: PortId,
 }
 
@@ -99,6 +103,10 @@ const _: () = assert!(size_of::<CachedHeader>() == 64, "one cache line");
 impl CachedHeader {
     /// Added to the version: TOS or TTL are the inner packet's, so `ready` is of no use.
     pub const INHERITS: u32 = 1 << 31;
+    /// Added to the version: the header is shorter than [`ENCAP_V4_LEN`], and [`CachedHeader::write_ready`] cannot write it.
+    pub const SHORT: u32 = 1 << 30;
+    /// What is added to a version.
+    pub const MARKS: u32 = Self::INHERITS | Self::SHORT;
 
     /// No header.
     pub const NONE: CachedHeader =
@@ -110,17 +118,24 @@ impl CachedHeader {
         u64::from(self.version) | u64::from(self.egress.0) << 32 | u64::from(self.tunnel.0) << 48
     }
 
-    /// Writes the outer headers for a packet inside without ECN bits; the header does not inherit.
+    /// Writes the outer headers for a packet inside without ECN bits; the header neither inherits nor is short.
     #[inline(always)]
     pub fn write_ready(&self, room: &mut [u8; ENCAP_V4_LEN], inner_len: u16, flow_hash: u32) {
         self.ready.write(room, inner_len, source_port(flow_hash));
     }
 
-    /// Writes the outer headers; `of` gives the adjacency and the VNI that this was made for.
-    #[inline(always)]
+    /// Bytes of the outer headers.
+    #[inline]
+    pub const fn len(&self) -> usize {
+        self.ready.header_len()
+    }
+
+    /// Writes the outer headers into `room`, which has [`Self::len`] bytes; `of` gives the adjacency and the VNI that this
+    /// was made for.
+    #[inline]
     pub fn write<'a>(
         &self,
-        room: &mut [u8; ENCAP_V4_LEN],
+        room: &mut [u8],
         inner_len: u16,
         flow_hash: u32,
         inner: InnerIp,
@@ -128,7 +143,7 @@ impl CachedHeader {
     ) {
         // What `ready` was made for: TOS and TTL of the port's own, and an inner packet without ECN bits.
         if self.version & Self::INHERITS | u32::from(inner.tos) & 3 == 0 {
-            self.ready.write(room, inner_len, source_port(flow_hash));
+            self.ready.write_part(room, inner_len, source_port(flow_hash));
         } else if let Some((adjacency, vni)) = of() {
             adjacency.write(room, inner_len, flow_hash, inner, vni);
         }
@@ -174,7 +189,7 @@ impl Adjacency {
 
     /// An adjacency that cannot send yet.
     pub fn new(tunnel: PortId, reach: Reach, tos: Inherit, ttl: Inherit) -> Adjacency {
-        Adjacency { tunnel, reach, tos, ttl, held: List::EMPTY, asked: false }
+        Adjacency { tunnel, reach, tos, ttl, held: List::EMPTY, asked: false, sequence: None }
     }
 
     /// The header for a VNI, if packets get it in one go; it is of `version`.
@@ -184,22 +199,20 @@ impl Adjacency {
         };
         let [Op::Output(egress)] = **ops else { return None };
         // Without DF each packet needs an identification of its own.
-        if template.wants_udp_checksum() || !template.df() {
+        if template.wants_checksum() || !template.df() {
             return None;
         }
         let (tos, ttl) = (self.tos, self.ttl);
-        let inherits = if matches!((tos, ttl), (Inherit::Fixed(_), Inherit::Fixed(_))) {
-            0
-        } else {
-            CachedHeader::INHERITS
-        };
+        let fixed_ip = matches!((tos, ttl), (Inherit::Fixed(_), Inherit::Fixed(_)));
         let ready = fixed.ready(&patch(tos, ttl, InnerIp::of(&FlowKey::ZERO), 0, vni, 0));
-        Some(CachedHeader { ready, version: version | inherits, egress, tunnel: self.tunnel })
+        let inherits = if fixed_ip { 0 } else { CachedHeader::INHERITS };
+        let short = if ready.is_full() { 0 } else { CachedHeader::SHORT };
+        Some(CachedHeader { ready, version: version | inherits | short, egress, tunnel: self.tunnel })
     }
 
     /// [`CachedHeader::write`] for a packet that the header was not made for.
     #[inline(never)]
-    fn write(&self, room: &mut [u8; ENCAP_V4_LEN], inner_len: u16, flow_hash: u32, inner: InnerIp, vni: u32) {
+    fn write(&self, room: &mut [u8], inner_len: u16, flow_hash: u32, inner: InnerIp, vni: u32) {
         if let Reach::Ready { fixed: Some(fixed), .. } = &self.reach {
             fixed.write(room, inner_len, &patch(self.tos, self.ttl, inner, flow_hash, vni, 0));
         }
@@ -208,7 +221,11 @@ impl Adjacency {
     /// What this packet's outer header has of its own.
     #[inline]
     pub fn patch(&self, key: &FlowKey, flow_hash: u32, vni: u32, ip_id: u16) -> EncapPatch {
-        patch(self.tos, self.ttl, InnerIp::of(key), flow_hash, vni, ip_id)
+        let patch = patch(self.tos, self.ttl, InnerIp::of(key), flow_hash, vni, ip_id);
+        match &self.sequence {
+            Some(next) => EncapPatch { sequence: next.fetch_add(1, Ordering::Relaxed), ..patch },
+            None => patch,
+        }
     }
 }
 

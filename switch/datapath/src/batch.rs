@@ -7,7 +7,7 @@ use std::ops::Range;
 use wire::hot::{HotKey, hot_tos, hot_ttl};
 use wire::key::FlowKey;
 use wire::proto::{ETH_IPV4, ETH_IPV6};
-use wire::vxlan4::Vxlan4Tunnel;
+use wire::tunnel::udp4::Udp4Tunnel;
 
 /// Where things are in a packet, and what its outer headers leave to do.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -96,7 +96,7 @@ pub(crate) struct Known {
     /// The same of each, where it is not one.
     pub in_ports: [PortId; BURST],
     /// The tunnel that all packets came through, where it is one, over IPv4.
-    pub tunnel: Option<Vxlan4Tunnel>,
+    pub tunnel: Option<Udp4Tunnel>,
     /// Length in bytes of each frame, without outer headers.
     pub lens: [u32; BURST],
     /// Sum of the lengths.

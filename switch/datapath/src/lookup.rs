@@ -171,7 +171,7 @@ impl Pipeline {
             // What waits keeps nothing behind the frame that its key describes.
             let trailing = known.outer(at).trailing;
             if trailing > 0 && !mbuf.trim(trailing.into()) {
-                self.free(&known.keys[at], DropReason::VxlanInnerTruncated, mbuf);
+                self.free(&known.keys[at], DropReason::TunnelInnerTruncated, mbuf);
             } else {
                 self.hold(mbuf, known.keys[at], known.infos[at], hash, waiting);
             }

@@ -20,12 +20,12 @@ pub(crate) enum Compiled {
     Ops(Box<Program>),
 }
 
-/// An encapsulation without a policy.
+/// An encapsulation without metadata besides the VNI or key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Encap {
-    /// CachedHeader and way.
+    /// Header and egress.
     pub adjacency: AdjacencyId,
-    /// VNI.
+    /// VNI or key.
     pub vni: u32,
 }
 
@@ -95,7 +95,7 @@ impl Programs {
     /// An adjacency that headers may have been made of has changed: none is what it was made from any more.
     pub(crate) fn adjacencies_changed(&mut self) {
         self.version += 1;
-        if self.version == CachedHeader::INHERITS {
+        if self.version & CachedHeader::MARKS != 0 {
             self.headers.fill(CachedHeader::NONE);
             self.version = 1;
         }
@@ -124,12 +124,11 @@ impl Programs {
     pub(crate) fn made(&self, program: u32) -> Option<&CachedHeader> {
         self.headers
             .get(program as usize)
-            .filter(|header| header.version & !CachedHeader::INHERITS == self.version)
+            .filter(|header| header.version & !CachedHeader::MARKS == self.version)
     }
 
     /// The headers of the first of some programs, as many as have been made and send their packets out of one port: how
-    /// many, and [`CachedHeader::INHERITS`] if TOS or TTL of some packets are to go into them. The first program's header
-    /// is `first`.
+    /// many, and those of [`CachedHeader::MARKS`] that some have. The first program's header is `first`.
     #[inline(always)]
     pub(crate) fn made_for_one_port<'a>(
         &'a self,
@@ -138,18 +137,18 @@ impl Programs {
         headers: &mut [&'a CachedHeader; BURST],
     ) -> (usize, u32) {
         // The tunnel may differ.
-        const COMMON: u64 = CachedHeader::INHERITS.wrapping_sub(1) as u64 | 0xffff << 32;
-        let (mut count, mut inherits) = (0, 0);
+        const COMMON: u64 = !CachedHeader::MARKS as u64 | 0xffff << 32;
+        let (mut count, mut marks) = (0, 0);
         for (program, place) in programs.iter().zip(headers) {
             let Some(header) = self.headers.get(*program as usize) else { break };
             if (header.word() ^ first.word()) & COMMON != 0 {
                 break;
             }
             *place = header;
-            inherits |= header.version;
+            marks |= header.version;
             count += 1;
         }
-        (count, inherits & CachedHeader::INHERITS)
+        (count, marks & CachedHeader::MARKS)
     }
 
     /// Asks for what [`Programs::made`] gives.
@@ -167,7 +166,8 @@ mod tests {
     use crate::adjacency::{Adjacency, Egress, Inherit, Reach};
     use std::net::{IpAddr, Ipv4Addr};
     use wire::addr::MacAddr;
-    use wire::encap::{EncapAddrs, EncapExt, EncapSpec, EncapTemplate};
+    use wire::tunnel::encap::{EncapAddrs, EncapSpec, EncapTemplate};
+    use wire::tunnel::{HeaderOptions, vxlan};
 
     fn encap(vni: u32) -> Compiled {
         Compiled::Encap(Encap { adjacency: AdjacencyId(0), vni })
@@ -183,8 +183,8 @@ mod tests {
             addrs: EncapAddrs::new(address(1), address(2)).unwrap(),
             df: true,
             udp_dst: 4789,
-            csum: false,
-            ext: EncapExt::None,
+            format: &vxlan::FORMAT,
+            options: HeaderOptions::NONE,
         });
         let fixed = template.fixed_v4();
         let egress = Egress::Ops(Box::new([Op::Output(PortId(7))]));
@@ -237,7 +237,7 @@ mod tests {
         assert_eq!(vni(programs.header(0, &adjacencies)), Some(5));
         programs.adjacencies_changed();
         assert_eq!(vni(programs.made(0)), None);
-        programs.version = CachedHeader::INHERITS - 1;
+        programs.version = CachedHeader::SHORT - 1;
         assert_eq!(vni(programs.header(1, &adjacencies)), Some(6));
         programs.adjacencies_changed();
         assert_eq!(programs.version, 1, "what the first program's header was made of");

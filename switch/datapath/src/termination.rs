@@ -1,4 +1,4 @@
-//! Which frames are tunnel packets for this switch, and which vxlan port takes them.
+//! Which frames are tunnel packets for this switch, and which tunnel port takes them.
 //!
 //! Built whole by the slow path whenever a port, an address or a tunnel option changes, then read by
 //! workers without a lock: each worker owns a copy.
@@ -8,21 +8,21 @@ use rustc_hash::FxHashMap;
 use std::hash::Hash;
 use std::net::{IpAddr, Ipv4Addr};
 use wire::addr::MacAddr;
-use wire::encap::EncapExt;
-use wire::outer::Peek;
-use wire::vxlan4::{Vxlan4Outer, Vxlan4Tunnel, ipv4_word, mac_word, port_word};
+use wire::tunnel::outer::Peek;
+use wire::tunnel::udp4::{Udp4Outer, Udp4Tunnel, ipv4_word, mac_word, port_word};
+use wire::tunnel::{Transport, TunnelFormat};
 
-/// How a vxlan port is told apart on receive; `None` takes any value.
+/// How a tunnel port is told apart on receive; `None` takes any value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct TunnelMatch {
-    /// `in_key`: VNI, or `None` for `flow`.
+    /// `in_key`: VNI or key, or `None` for `flow`.
     pub vni: Option<u32>,
     /// `remote_ip`, or `None` for `flow`.
     pub remote: Option<IpAddr>,
     /// `local_ip`, or `None` when not given or `flow`.
     pub local: Option<IpAddr>,
-    /// UDP port that the packets come to.
-    pub dst_port: u16,
+    /// IP protocol and UDP port that the packets come by.
+    pub transport: Transport,
 }
 
 /// Which of the three are given: one lookup a shape that is in use, the most specific first.
@@ -60,7 +60,7 @@ fn v6(ip: IpAddr) -> Option<u128> {
 /// The tunnels of one address family, whose addresses are numbers of type `A`.
 #[derive(Debug, Clone, Default)]
 struct Tunnels<A> {
-    /// By UDP port, VNI and shape in one word, remote and local address; absent parts are zero.
+    /// By VNI, transport and shape in one word, remote and local address; absent parts are zero.
     ports: FxHashMap<(u64, A, A), PortId>,
     /// In the order of precedence: `in_key` before `remote_ip` before `local_ip`.
     shapes: Vec<Shape>,
@@ -68,19 +68,20 @@ struct Tunnels<A> {
 
 impl<A: Copy + Default + Eq + Hash> Tunnels<A> {
     #[inline(always)]
-    fn pack(shape: Shape, vni: u32, (remote, local): (A, A), dst_port: u16) -> (u64, A, A) {
+    fn pack(shape: Shape, vni: u32, (remote, local): (A, A), transport: Transport) -> (u64, A, A) {
         let bits =
             u64::from(shape.any_vni) | u64::from(shape.any_remote) << 1 | u64::from(shape.any_local) << 2;
         let vni = if shape.any_vni { 0 } else { u64::from(vni) };
+        let transport = u64::from(transport.protocol) << 24 | u64::from(transport.port) << 8;
         (
-            vni << 32 | u64::from(dst_port) << 8 | bits,
+            vni << 32 | transport | bits,
             if shape.any_remote { A::default() } else { remote },
             if shape.any_local { A::default() } else { local },
         )
     }
 
     fn key(of: &TunnelMatch, addresses: (A, A)) -> (u64, A, A) {
-        Self::pack(of.shape(), of.vni.unwrap_or(0), addresses, of.dst_port)
+        Self::pack(of.shape(), of.vni.unwrap_or(0), addresses, of.transport)
     }
 
     fn get(&self, of: &TunnelMatch, addresses: (A, A)) -> Option<PortId> {
@@ -97,8 +98,8 @@ impl<A: Copy + Default + Eq + Hash> Tunnels<A> {
 
     /// The most specific tunnel that takes a packet from `remote` to `local`.
     #[inline]
-    fn find(&self, vni: u32, remote: A, local: A, dst_port: u16) -> Option<PortId> {
-        let of = |shape: &Shape| Self::pack(*shape, vni, (remote, local), dst_port);
+    fn find(&self, vni: u32, remote: A, local: A, transport: Transport) -> Option<PortId> {
+        let of = |shape: &Shape| Self::pack(*shape, vni, (remote, local), transport);
         self.shapes.iter().find_map(|shape| self.ports.get(&of(shape)).copied())
     }
 }
@@ -107,17 +108,17 @@ impl<A: Copy + Default + Eq + Hash> Tunnels<A> {
 struct Underlay {
     mac: MacAddr,
     addresses: Vec<IpAddr>,
-    /// The same as [`Vxlan4Outer`] has them; IPv4 ones only.
+    /// The same as [`Udp4Outer`] has them; IPv4 ones only.
     mac_word: u64,
     v4_words: Vec<u32>,
 }
 
-/// A UDP port of the VTEP's, of both address families.
+/// A UDP port of the VTEP's, or an IP protocol, of both address families.
 #[derive(Debug, Clone, Copy)]
 struct Socket {
-    port: u16,
-    /// The extension that all tunnels of the port have.
-    ext: EncapExt,
+    transport: Transport,
+    /// The format that all its tunnels have.
+    format: &'static TunnelFormat,
     /// The first of them.
     tunnel: PortId,
 }
@@ -125,7 +126,7 @@ struct Socket {
 /// An answer of the tunnel table, with all that it was asked by.
 #[derive(Debug, Clone, Copy, Default)]
 struct TunnelCacheEntry {
-    of: Vxlan4Tunnel,
+    of: Udp4Tunnel,
     /// 0 for an empty entry: number 0 is no tunnel port's.
     tunnel: u16,
 }
@@ -145,8 +146,8 @@ pub struct Termination {
     by_port: Box<[u8]>,
     underlays: Vec<Underlay>,
     sockets: Vec<Socket>,
-    /// Those without an extension, as [`Vxlan4Outer`] has them.
-    port_words: Vec<u16>,
+    /// Those whose format has a pattern, as [`socket_word`] has them.
+    socket_words: Vec<u32>,
     v4: Tunnels<u32>,
     v6: Tunnels<u128>,
     /// In front of `v4`.
@@ -159,7 +160,7 @@ impl Default for Termination {
             by_port: vec![0; MAX_PORTS].into(),
             underlays: Vec::new(),
             sockets: Vec::new(),
-            port_words: Vec::new(),
+            socket_words: Vec::new(),
             v4: Tunnels::default(),
             v6: Tunnels::default(),
             cache: Box::new(std::array::from_fn(|_| Set::default())),
@@ -189,14 +190,19 @@ impl Termination {
         }
     }
 
-    /// Adds a vxlan port whose packets have this extension. One without addresses takes packets over IPv4 and IPv6.
+    /// Adds a tunnel port whose packets have this format. One without addresses takes packets over IPv4 and IPv6.
     ///
     /// # Errors
-    /// The port that takes the same packets already, or one with another extension on the same UDP port: a packet
-    /// does not say how its reserved bits are meant.
-    pub fn add_tunnel(&mut self, of: TunnelMatch, ext: EncapExt, port: PortId) -> Result<(), PortId> {
-        let socket = self.sockets.iter().find(|socket| socket.port == of.dst_port).copied();
-        if let Some(other) = socket.filter(|socket| socket.ext != ext) {
+    /// The port that takes the same packets already, or one with another format on the same UDP port: a packet
+    /// does not say which tunnel type it is of.
+    pub fn add_tunnel(
+        &mut self,
+        of: TunnelMatch,
+        format: &'static TunnelFormat,
+        port: PortId,
+    ) -> Result<(), PortId> {
+        let socket = self.sockets.iter().find(|socket| socket.transport == of.transport).copied();
+        if let Some(other) = socket.filter(|socket| socket.format != format) {
             return Err(other.tunnel);
         }
         let (over_v4, over_v6) = (of.addresses(v4), of.addresses(v6));
@@ -211,9 +217,9 @@ impl Termination {
             self.v6.insert(&of, addresses, port);
         }
         if socket.is_none() {
-            self.sockets.push(Socket { port: of.dst_port, ext, tunnel: port });
-            if ext == EncapExt::None {
-                self.port_words.push(port_word(of.dst_port));
+            self.sockets.push(Socket { transport: of.transport, format, tunnel: port });
+            if let Some(pattern) = format.pattern {
+                self.socket_words.push(socket_word(port_word(of.transport.port), pattern));
             }
         }
         Ok(())
@@ -229,13 +235,13 @@ impl Termination {
     #[inline(always)]
     pub fn view(&mut self, port: PortId) -> Option<TerminationView<'_>> {
         let underlay = self.underlays.get(usize::from(self.by_port[port.index()]).wrapping_sub(1))?;
-        let port_words: &[u16] = if underlay.v4_words.is_empty() { &[] } else { &self.port_words };
+        let socket_words: &[u32] = if underlay.v4_words.is_empty() { &[] } else { &self.socket_words };
         Some(TerminationView {
             mac: underlay.mac_word,
             address: underlay.v4_words.first().copied().unwrap_or(0),
-            socket: port_words.first().map_or(NO_SOCKET, |socket| u32::from(*socket)),
+            socket: socket_words.first().copied().unwrap_or(NO_SOCKET),
             underlay,
-            port_words,
+            socket_words,
             sockets: &self.sockets,
             v4: &self.v4,
             v6: &self.v6,
@@ -244,8 +250,14 @@ impl Termination {
     }
 }
 
-/// No UDP port.
+/// No socket.
 const NO_SOCKET: u32 = u32::MAX;
+
+/// A UDP port, as [`Udp4Outer`] has it, with the number of the pattern that tunnel headers there fit.
+#[inline(always)]
+const fn socket_word(port: u16, pattern: u8) -> u32 {
+    port as u32 | (pattern as u32) << 16
+}
 
 /// The termination tables as one burst from one port needs them.
 #[derive(Debug)]
@@ -255,7 +267,7 @@ pub struct TerminationView<'a> {
     address: u32,
     socket: u32,
     underlay: &'a Underlay,
-    port_words: &'a [u16],
+    socket_words: &'a [u32],
     sockets: &'a [Socket],
     v4: &'a Tunnels<u32>,
     v6: &'a Tunnels<u128>,
@@ -263,44 +275,46 @@ pub struct TerminationView<'a> {
 }
 
 impl TerminationView<'_> {
-    /// Whether a UDP packet goes to one of our VTEP sockets, and to one with which extension.
+    /// Whether a packet goes to one of our VTEP sockets, and the format of the tunnels there.
     #[inline]
-    pub fn is_ours(&self, peek: &Peek) -> Option<EncapExt> {
-        let socket = self.sockets.iter().find(|socket| socket.port == peek.udp_dst)?;
+    pub fn is_ours(&self, peek: &Peek) -> Option<&'static TunnelFormat> {
+        let socket = self.sockets.iter().find(|socket| socket.transport == peek.transport)?;
         let ours = peek.dl_dst == self.underlay.mac
             && peek.vid.is_none_or(|vid| vid == 0)
             && self.underlay.addresses.contains(&peek.dst);
-        ours.then_some(socket.ext)
+        ours.then_some(socket.format)
     }
 
-    /// [`TerminationView::is_ours`] for a packet that was read in one go, and a socket without an extension.
+    /// [`TerminationView::is_ours`] for a packet that the fast path has read, and a socket whose tunnel headers fit the
+    /// same pattern.
     #[inline(always)]
-    pub fn takes(&self, outer: &Vxlan4Outer) -> bool {
-        let (address, socket) = ((outer.addresses >> 32) as u32, outer.port_and_vni as u16);
+    pub fn takes(&self, outer: &Udp4Outer) -> bool {
+        let address = (outer.addresses >> 32) as u32;
+        let socket = socket_word(outer.port_and_vni as u16, outer.pattern);
         outer.dl_dst == self.mac
             && (address == self.address || self.underlay.v4_words.contains(&address))
-            && (u32::from(socket) == self.socket || self.port_words.contains(&socket))
+            && (socket == self.socket || self.socket_words.contains(&socket))
     }
 
-    /// The vxlan port that takes a packet with this VNI from `remote` to `local`.
-    pub fn find(&self, vni: u32, remote: IpAddr, local: IpAddr, dst_port: u16) -> Option<PortId> {
+    /// The tunnel port that takes a packet with this VNI or key from `remote` to `local`.
+    pub fn find(&self, vni: u32, remote: IpAddr, local: IpAddr, transport: Transport) -> Option<PortId> {
         match (remote, local) {
-            (IpAddr::V4(remote), IpAddr::V4(local)) => self.find_v4(vni, remote, local, dst_port),
+            (IpAddr::V4(remote), IpAddr::V4(local)) => self.find_v4(vni, remote, local, transport),
             (IpAddr::V6(remote), IpAddr::V6(local)) => {
-                self.v6.find(vni, remote.into(), local.into(), dst_port)
+                self.v6.find(vni, remote.into(), local.into(), transport)
             }
             _ => None,
         }
     }
 
-    fn find_v4(&self, vni: u32, remote: Ipv4Addr, local: Ipv4Addr, dst_port: u16) -> Option<PortId> {
-        self.v4.find(vni, remote.into(), local.into(), dst_port)
+    fn find_v4(&self, vni: u32, remote: Ipv4Addr, local: Ipv4Addr, transport: Transport) -> Option<PortId> {
+        self.v4.find(vni, remote.into(), local.into(), transport)
     }
 
     /// [`TerminationView::find`] through the tunnel cache. Everything that tells tunnels apart is compared, so that no
     /// packet gets another one's answer.
     #[inline(always)]
-    pub fn find_cached(&mut self, of: &Vxlan4Tunnel) -> Option<PortId> {
+    pub fn find_cached(&mut self, of: &Udp4Tunnel) -> Option<PortId> {
         let at = set(of);
         let [first, second] = &self.cache[at].0;
         if first.of == *of && first.tunnel != 0 {
@@ -316,8 +330,8 @@ impl TerminationView<'_> {
     /// cached: who sends chooses the VNI, and would drive others out.
     #[cold]
     #[inline(never)]
-    fn fill(&mut self, at: usize, of: &Vxlan4Tunnel) -> Option<PortId> {
-        let found = self.find_v4(of.vni(), of.src(), of.dst(), of.udp_dst())?;
+    fn fill(&mut self, at: usize, of: &Udp4Tunnel) -> Option<PortId> {
+        let found = self.find_v4(of.vni(), of.src(), of.dst(), Transport::udp(of.udp_dst()))?;
         let set = &mut self.cache[at].0;
         set[1] = set[0];
         set[0] = TunnelCacheEntry { of: *of, tunnel: found.0 };
@@ -327,7 +341,7 @@ impl TerminationView<'_> {
 
 /// The set of the tunnel cache for a tunnel.
 #[inline(always)]
-fn set(of: &Vxlan4Tunnel) -> usize {
+fn set(of: &Udp4Tunnel) -> usize {
     ((of.port_and_vni ^ of.addresses << 8).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 48) as usize % SETS
 }
 
@@ -335,8 +349,9 @@ fn set(of: &Vxlan4Tunnel) -> usize {
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use wire::encap::{EncapAddrs, EncapPatch, EncapSpec, EncapTemplate};
-    use wire::outer::peek;
+    use wire::tunnel::encap::{EncapAddrs, EncapPatch, EncapSpec, EncapTemplate};
+    use wire::tunnel::outer::peek;
+    use wire::tunnel::{HeaderOptions, geneve, vxlan};
 
     /// Addresses of either family; those with an even number are ours.
     fn addr() -> impl Strategy<Value = IpAddr> {
@@ -351,11 +366,17 @@ mod tests {
         vec![IpAddr::V4(0.into()), IpAddr::V4(2.into()), ipv6(0), ipv6(2)]
     }
 
-    fn ext(n: u8) -> EncapExt {
-        [EncapExt::None, EncapExt::Gbp, EncapExt::Gpe][usize::from(n)]
+    fn format(n: u8) -> &'static TunnelFormat {
+        [&vxlan::FORMAT, &geneve::FORMAT, &vxlan::FORMAT_GBP, &vxlan::FORMAT_GPE][usize::from(n)]
     }
 
-    fn packet(vni: u32, src: IpAddr, dst: IpAddr, udp_dst: u16) -> Option<Vec<u8>> {
+    fn packet(
+        vni: u32,
+        src: IpAddr,
+        dst: IpAddr,
+        udp_dst: u16,
+        format: &'static TunnelFormat,
+    ) -> Option<Vec<u8>> {
         let spec = EncapSpec {
             eth_src: MacAddr::ZERO,
             eth_dst: MacAddr::ZERO,
@@ -363,8 +384,8 @@ mod tests {
             addrs: EncapAddrs::new(src, dst)?,
             df: true,
             udp_dst,
-            csum: false,
-            ext: EncapExt::None,
+            format,
+            options: HeaderOptions::NONE,
         };
         let template = EncapTemplate::new(&spec);
         let mut bytes = vec![0; template.header_len() + 14];
@@ -379,41 +400,42 @@ mod tests {
             prop::option::of(addr()),
             prop::option::of(addr()),
             1u16..4,
-            prop_oneof![6 => Just(0u8), 1 => 1u8..3],
+            prop_oneof![6 => Just(0u8), 2 => 1u8..4],
         );
-        of.prop_filter_map("addresses of two families", |(vni, remote, local, dst_port, ext)| {
+        of.prop_filter_map("addresses of two families", |(vni, remote, local, port, format)| {
             // Configuration refuses a local_ip that is not of remote_ip's family.
             let of_one = remote.is_none_or(|r| local.is_none_or(|l| r.is_ipv4() == l.is_ipv4()));
-            of_one.then_some((TunnelMatch { vni, remote, local, dst_port }, ext))
+            of_one.then_some((TunnelMatch { vni, remote, local, transport: Transport::udp(port) }, format))
         })
     }
 
     proptest! {
         /// Against a scan in the order that facts-vxlan.md gives: in_key specific beats remote_ip
-        /// specific beats local_ip specific; any specific beats flow. A UDP port has one extension, that of its
+        /// specific beats local_ip specific; any specific beats flow. A UDP port has one format, that of its
         /// first tunnel.
         #[test]
         fn the_most_specific_port_takes_the_packet(
             tunnels in prop::collection::vec(tunnel(), 0..12),
-            packets in prop::collection::vec((0u32..3, addr(), addr(), 0u16..4), 1..40),
+            packets in prop::collection::vec((0u32..3, addr(), addr(), 0u16..4, 0u8..2), 1..40),
         ) {
             let mut termination = Termination::default();
             termination.add_underlay(MacAddr::ZERO, own(), [PortId(1)]);
-            let mut accepted: Vec<(TunnelMatch, EncapExt, PortId)> = Vec::new();
+            let mut accepted: Vec<(TunnelMatch, &TunnelFormat, PortId)> = Vec::new();
             for (i, (of, n)) in tunnels.iter().enumerate() {
                 let port = PortId(i as u16 + 1);
-                let other_ext = accepted.iter().find(|(o, e, _)| o.dst_port == of.dst_port && *e != ext(*n));
+                let other = accepted.iter().find(|(o, f, _)| o.transport == of.transport && *f != format(*n));
                 let same = accepted.iter().find(|(o, ..)| o == of);
-                let refused = other_ext.is_some() || same.is_some();
-                prop_assert_eq!(termination.add_tunnel(*of, ext(*n), port).is_err(), refused);
+                let refused = other.is_some() || same.is_some();
+                prop_assert_eq!(termination.add_tunnel(*of, format(*n), port).is_err(), refused);
                 if !refused {
-                    accepted.push((*of, ext(*n), port));
+                    accepted.push((*of, format(*n), port));
                 }
             }
-            for (vni, remote, local, dst_port) in packets {
-                let Some(bytes) = packet(vni, remote, local, dst_port) else { continue };
+            for (vni, remote, local, dst_port, n) in packets {
+                let Some(bytes) = packet(vni, remote, local, dst_port, format(n)) else { continue };
+                let transport = Transport::udp(dst_port);
                 let fits = |of: &TunnelMatch| {
-                    of.dst_port == dst_port
+                    of.transport == transport
                         && of.vni.is_none_or(|v| v == vni)
                         && of.remote.is_none_or(|r| r == remote)
                         && of.local.is_none_or(|l| l == local)
@@ -423,16 +445,16 @@ mod tests {
                     .filter(|(of, ..)| fits(of))
                     .max_by_key(|(of, ..)| (of.vni.is_some(), of.remote.is_some(), of.local.is_some()))
                     .map(|(.., port)| *port);
-                let socket = accepted.iter().find(|(of, ..)| of.dst_port == dst_port).map(|(_, ext, _)| *ext);
+                let socket = accepted.iter().find(|(of, ..)| of.transport == transport).map(|(_, format, _)| *format);
                 let socket = socket.filter(|_| own().contains(&local));
                 let mut view = termination.view(PortId(1)).expect("an underlay's port");
-                prop_assert_eq!(view.find(vni, remote, local, dst_port), expected);
+                prop_assert_eq!(view.find(vni, remote, local, transport), expected);
                 prop_assert_eq!(view.is_ours(&peek(&bytes).expect("UDP")), socket);
-                let Some(outer) = Vxlan4Outer::read(&bytes) else {
+                let Some(outer) = Udp4Outer::read(&bytes) else {
                     prop_assert!(local.is_ipv6());
                     continue;
                 };
-                prop_assert_eq!(view.takes(&outer), socket == Some(EncapExt::None));
+                prop_assert_eq!(view.takes(&outer), socket == Some(format(n)));
                 prop_assert_eq!(view.find_cached(&outer.tunnel()), expected);
                 prop_assert_eq!(view.find_cached(&outer.tunnel()), expected, "cached");
             }
@@ -443,9 +465,9 @@ mod tests {
     fn packets_that_nobody_takes_drive_no_answer_out() {
         let mut termination = Termination::default();
         termination.add_underlay(MacAddr::ZERO, vec![IpAddr::V4(0.into())], [PortId(1)]);
-        let of = TunnelMatch { vni: Some(7), remote: None, local: None, dst_port: 4789 };
-        termination.add_tunnel(of, EncapExt::None, PortId(2)).unwrap();
-        let tunnel = |vni: u32| Vxlan4Tunnel {
+        let of = TunnelMatch { vni: Some(7), remote: None, local: None, transport: Transport::udp(4789) };
+        termination.add_tunnel(of, &vxlan::FORMAT, PortId(2)).unwrap();
+        let tunnel = |vni: u32| Udp4Tunnel {
             addresses: 0,
             port_and_vni: u64::from(port_word(4789)) | u64::from((vni << 8).swap_bytes()) << 32,
         };
@@ -462,15 +484,17 @@ mod tests {
     #[test]
     fn an_underlay_without_ipv4_addresses_or_sockets_takes_no_packet_by_the_fast_path() {
         let zero = IpAddr::V4(0.into());
-        let outer =
-            |port| Vxlan4Outer::read(&packet(0, zero, zero, port).unwrap()).expect("an ordinary packet");
+        let outer = |port| {
+            Udp4Outer::read(&packet(0, zero, zero, port, &vxlan::FORMAT).unwrap())
+                .expect("an ordinary packet")
+        };
         let mut termination = Termination::default();
         termination.add_underlay(MacAddr::ZERO, vec![zero], [PortId(1)]);
         assert!(!termination.view(PortId(1)).unwrap().takes(&outer(0)), "no socket");
         let mut termination = Termination::default();
         termination.add_underlay(MacAddr::ZERO, vec![ipv6(1)], [PortId(1)]);
-        let of = TunnelMatch { vni: None, remote: None, local: None, dst_port: 4789 };
-        termination.add_tunnel(of, EncapExt::None, PortId(2)).unwrap();
+        let of = TunnelMatch { vni: None, remote: None, local: None, transport: Transport::udp(4789) };
+        termination.add_tunnel(of, &vxlan::FORMAT, PortId(2)).unwrap();
         assert!(!termination.view(PortId(1)).unwrap().takes(&outer(4789)), "no IPv4 address");
     }
 }

@@ -1,7 +1,7 @@
 //! Why a packet was not sent on. Every packet that a worker frees without transmitting it is counted
 //! under exactly one of these, per input port; `vxctl drops` and `vxswitch_drops_total` show them.
 
-use wire::outer::OuterError;
+use wire::tunnel::outer::OuterError;
 
 macro_rules! drop_reasons {
     ($($variant:ident $name:literal $text:literal)*) => {
@@ -35,7 +35,7 @@ drop_reasons! {
     // What arrives is not a frame, or not a tunnel packet that RFC 7348 lets through.
     EthernetTruncated "ethernet_truncated" "frame shorter than an Ethernet header"
     Segments "segments" "frame spread over more mbuf segments than fit into one; raise mbuf-size"
-    TunnelNotUdp "tunnel_not_udp" "tunnel packet that is not UDP after all"
+    TunnelTransport "tunnel_transport" "tunnel packet of another IP protocol than its tunnel's after all"
     TunnelIpv4Header "tunnel_ipv4_header" "tunnel packet whose outer IPv4 header is cut off"
     TunnelIpv4Checksum "tunnel_ipv4_checksum" "tunnel packet with a wrong outer IPv4 checksum"
     TunnelIpv4Length "tunnel_ipv4_length" "tunnel packet whose outer IPv4 length does not fit the frame"
@@ -45,11 +45,14 @@ drop_reasons! {
     TunnelUdpLength "tunnel_udp_length" "tunnel packet whose UDP length does not fit the IP length"
     TunnelUdpChecksum "tunnel_udp_checksum" "tunnel packet with a wrong UDP checksum"
     TunnelUdp6ZeroChecksum "tunnel_udp6_zero_checksum" "tunnel packet over IPv6 without a UDP checksum"
-    VxlanTruncated "vxlan_truncated" "tunnel packet without room for a VXLAN header"
+    TunnelTruncated "tunnel_truncated" "tunnel packet whose tunnel header is cut off"
+    TunnelChecksum "tunnel_checksum" "tunnel packet with a wrong checksum in its tunnel header"
+    TunnelProtocol "tunnel_protocol" "tunnel header that says that no Ethernet frame follows"
+    TunnelInnerTruncated "tunnel_inner_truncated" "tunnel packet whose inner frame is shorter than an Ethernet header"
     VxlanNoVniFlag "vxlan_no_vni_flag" "VXLAN header without the I flag: it names no VNI"
-    VxlanProtocol "vxlan_protocol" "VXLAN-GPE packet whose next protocol is not Ethernet"
-    VxlanInnerTruncated "vxlan_inner_truncated" "tunnel packet whose inner frame is shorter than an Ethernet header"
-    TunnelUnknown "tunnel_unknown" "no vxlan port takes this VNI from this remote; compare in_key, remote_ip and local_ip with vxctl megaflow show"
+    GeneveVersion "geneve_version" "Geneve header of another version than 0"
+    GeneveOptions "geneve_options" "Geneve header with an option that goes beyond the end of the options"
+    TunnelUnknown "tunnel_unknown" "no tunnel port takes this VNI or key from this remote; compare in_key, remote_ip and local_ip with vxctl megaflow show"
     EcnNotCapable "ecn_not_capable" "outer header says congestion, inner transport cannot hear it (RFC 6040)"
 
     // The way to a decision.
@@ -68,9 +71,9 @@ drop_reasons! {
     LocalUnhandled "local_unhandled" "for the bridge's own address, but nothing here takes it"
     NotInBridge "not_in_bridge" "the input port belongs to no bridge"
     NoBridgePort "no_bridge_port" "the rule's output port does not exist"
-    TunnelKeyUnset "tunnel_key_unset" "the vxlan port has out_key=flow and no action set tun_id"
-    TunnelRemoteUnset "tunnel_remote_unset" "the vxlan port has remote_ip=flow and no action set tun_dst"
-    TunnelLocalUnset "tunnel_local_unset" "the vxlan port has local_ip=flow and no action set tun_src"
+    TunnelKeyUnset "tunnel_key_unset" "the tunnel port has out_key=flow and no action set tun_id"
+    TunnelRemoteUnset "tunnel_remote_unset" "the tunnel port has remote_ip=flow and no action set tun_dst"
+    TunnelLocalUnset "tunnel_local_unset" "the tunnel port has local_ip=flow and no action set tun_src"
     Meter "meter" "a meter had no tokens left"
     MirrorPort "mirror_port" "came in by a port that carries a mirror's copies and nothing else"
     NoTunnelNextHop "no_tunnel_next_hop" "too many tunnel remotes are in use that rules chose"
@@ -96,7 +99,7 @@ drop_reasons! {
 impl From<OuterError> for DropReason {
     fn from(error: OuterError) -> DropReason {
         match error {
-            OuterError::NotUdp => DropReason::TunnelNotUdp,
+            OuterError::Transport => DropReason::TunnelTransport,
             OuterError::Ipv4Header => DropReason::TunnelIpv4Header,
             OuterError::Ipv4Checksum => DropReason::TunnelIpv4Checksum,
             OuterError::Ipv4Length => DropReason::TunnelIpv4Length,
@@ -106,9 +109,13 @@ impl From<OuterError> for DropReason {
             OuterError::UdpLength => DropReason::TunnelUdpLength,
             OuterError::UdpChecksum => DropReason::TunnelUdpChecksum,
             OuterError::UdpZeroChecksumV6 => DropReason::TunnelUdp6ZeroChecksum,
-            OuterError::VxlanTruncated => DropReason::VxlanTruncated,
+            OuterError::Truncated => DropReason::TunnelTruncated,
+            OuterError::Checksum => DropReason::TunnelChecksum,
+            OuterError::Protocol => DropReason::TunnelProtocol,
+            OuterError::InnerTruncated => DropReason::TunnelInnerTruncated,
             OuterError::VxlanNoVniFlag => DropReason::VxlanNoVniFlag,
-            OuterError::InnerTruncated => DropReason::VxlanInnerTruncated,
+            OuterError::GeneveVersion => DropReason::GeneveVersion,
+            OuterError::GeneveOptions => DropReason::GeneveOptions,
         }
     }
 }

@@ -152,8 +152,8 @@ impl FlowHasher {
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use wire::encap::source_port;
     use wire::key::KEY_WORDS;
+    use wire::tunnel::encap::source_port;
 
     fn hasher() -> FlowHasher {
         FlowHasher::new(7)

@@ -4,7 +4,8 @@ use super::Bridge;
 use super::translate::Translator;
 use std::net::{IpAddr, Ipv6Addr};
 use wire::key::{FRAG_ANY, FlowKey, FlowMask};
-use wire::proto::{ETH_IPV6, IP_FRAGMENT, IP_ICMPV6, IP_UDP, ND_ADVERT, ND_SOLICIT};
+use wire::proto::{ETH_IPV6, IP_FRAGMENT, IP_ICMPV6, ND_ADVERT, ND_SOLICIT};
+use wire::tunnel::is_transport;
 use wire::view::{ALL_NODES, multicast_mac, solicited_node};
 
 /// ICMPv6 type: echo request.
@@ -37,8 +38,10 @@ impl Translator<'_> {
         let is_fragment = key.nw_frag & FRAG_ANY != 0;
         match key.nw_proto {
             // Of a later fragment nothing is known but that it is one.
-            IP_UDP | IP_FRAGMENT if is_fragment => Disposition::TunnelFragment,
-            IP_UDP if is_own && self.is_for_socket() => Disposition::Socket,
+            protocol if is_fragment && (is_transport(protocol) || protocol == IP_FRAGMENT) => {
+                Disposition::TunnelFragment
+            }
+            protocol if is_own && self.is_for_socket(protocol) => Disposition::Socket,
             IP_ICMPV6 if !is_fragment => {
                 self.look_flow(&FlowMask { tp_src: u16::MAX.into(), ..FlowMask::ZERO });
                 let kind = key.tp_src.get() as u8;

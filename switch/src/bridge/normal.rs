@@ -84,8 +84,8 @@ impl<'w> Translator<'w> {
         }
         // Behind a tunnel with several remotes it matters which of them the packet came from.
         let remote = match &in_port.kind {
-            PortKind::Tunnel(vxlan) if vxlan.remotes.len() != 1 => Some(self.remote(vxlan)),
-            PortKind::Tunnel(vxlan) => vxlan.remotes.first().map(|(ip, _)| *ip),
+            PortKind::Tunnel(tunnel) if tunnel.remotes.len() != 1 => Some(self.remote(tunnel)),
+            PortKind::Tunnel(tunnel) => tunnel.remotes.first().map(|(ip, _)| *ip),
             PortKind::Local | PortKind::Device | PortKind::Patch(_) => None,
         };
         self.deps.push(Dependency::Fdb(in_port.bridge, vlan, src));
@@ -96,9 +96,9 @@ impl<'w> Translator<'w> {
     }
 
     /// The VTEP that the packet came from.
-    fn remote(&mut self, vxlan: &TunnelPort) -> IpAddr {
+    fn remote(&mut self, tunnel: &TunnelPort) -> IpAddr {
         // Fixed remotes are of one family, which the port knows; only others have to be asked.
-        let v6 = if let Some((first, _)) = vxlan.remotes.first() {
+        let v6 = if let Some((first, _)) = tunnel.remotes.first() {
             first.is_ipv6()
         } else {
             self.look_flow(&FlowMask { tun_flags: TUN_IPV6, ..FlowMask::ZERO });
@@ -164,7 +164,7 @@ impl<'w> Translator<'w> {
 /// Whether a tunnel keeps to the split horizon (the default).
 fn splits(port: &Port) -> bool {
     match &port.kind {
-        PortKind::Tunnel(vxlan) => vxlan.options.split_horizon,
+        PortKind::Tunnel(tunnel) => tunnel.options.split_horizon,
         PortKind::Local | PortKind::Device | PortKind::Patch(_) => false,
     }
 }

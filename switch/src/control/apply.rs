@@ -11,7 +11,7 @@ use crate::bridge::vlan::VlanConfig;
 use crate::slowpath::ports::{ApplyError, WorkerQueues};
 use crate::slowpath::settings::NoMeter;
 use crate::slowpath::{Handle, SlowPath, handle::Stopped};
-use config::{Bridge, Document, DpdkOptions, PatchOptions, PortKind as PortType, VxlanOptions};
+use config::{Bridge, Document, DpdkOptions, PatchOptions, PortKind as PortType, TunnelOptions};
 use datapath::MAX_ADJACENCIES;
 use datapath::message::PortIo;
 use datapath::meter::MAX_METERS;
@@ -174,7 +174,7 @@ impl Switch {
     async fn check_room(&self, new: &Document) -> Result<(), ChangeError> {
         let ports = new.bridges.iter().map(|b| 1 + b.ports.len()).sum::<usize>();
         let remotes: usize =
-            new.ports().filter_map(|(_, p)| vxlan_options(p)).map(|o| o.remotes().len()).sum();
+            new.ports().filter_map(|(_, p)| tunnel_options(p)).map(|o| o.remotes().len()).sum();
         // While ports are exchanged, adjacencies of old ones are not free yet.
         let leaving = self.handle.call(|slow| remotes_in_use(slow)).await?;
         let last = || new.ports().last().map_or_else(String::new, |(_, p)| p.name.clone());
@@ -352,14 +352,14 @@ pub fn patch_options(port: &config::Port) -> Option<PatchOptions> {
     if port.kind == "patch" { PatchOptions::parse(&port.options).ok() } else { None }
 }
 
-/// The typed options of a vxlan port; `None` for other ports. The document is valid.
-pub fn vxlan_options(port: &config::Port) -> Option<VxlanOptions> {
-    if port.kind == "vxlan" { VxlanOptions::parse(&port.options).ok() } else { None }
+/// The typed options of a tunnel port; `None` for other ports. The document is valid.
+pub fn tunnel_options(port: &config::Port) -> Option<TunnelOptions> {
+    TunnelOptions::of(port)?.ok()
 }
 
 fn remotes_in_use(slow: &SlowPath) -> usize {
     let remotes = |kind: &PortKind| match kind {
-        PortKind::Tunnel(vxlan) => vxlan.remotes.len(),
+        PortKind::Tunnel(tunnel) => tunnel.remotes.len(),
         _ => 0,
     };
     slow.state.ports().map(|(_, port)| remotes(&port.kind)).sum()
@@ -447,9 +447,9 @@ fn build(
         let Some(bridge) = slow.state.bridge_named(bridge) else { continue };
         let mut port = port.clone();
         port.ofport_request = port.ofport_request.or_else(|| ofports.get(name).copied());
-        let id = match (queues.remove(name), vxlan_options(&port)) {
+        let id = match (queues.remove(name), tunnel_options(&port)) {
             (Some(queues), _) => slow.add_device(bridge, &port, queues)?,
-            (None, Some(options)) => slow.add_vxlan(bridge, &port, options)?,
+            (None, Some(options)) => slow.add_tunnel(bridge, &port, options)?,
             (None, None) => match patch_options(&port) {
                 Some(options) => slow.add_patch(bridge, &port, &options.peer)?,
                 // A device that did not come back; it was said so.

@@ -290,9 +290,9 @@ fn ports(out: &mut Families, ports: &[PortSample]) {
     const LABELS: [&str; 3] = ["port", "bridge", "type"];
     type Count = fn(&PortSample) -> Option<u64>;
     let families: [(&str, &str, Count); 9] = [
-        ("rx_packets", "Packets received; for a vxlan port, inner frames.", |p| Some(p.totals.rx_packets)),
+        ("rx_packets", "Packets received; for a tunnel port, inner frames.", |p| Some(p.totals.rx_packets)),
         ("rx_bytes", "Bytes received, without FCS.", |p| Some(p.totals.rx_bytes)),
-        ("tx_packets", "Packets sent; for a vxlan port, inner frames.", |p| Some(p.totals.tx_packets)),
+        ("tx_packets", "Packets sent; for a tunnel port, inner frames.", |p| Some(p.totals.tx_packets)),
         ("tx_bytes", "Bytes sent, without FCS.", |p| Some(p.totals.tx_bytes)),
         ("tx_dropped", "Packets for the port that were not sent.", |p| Some(p.totals.tx_dropped)),
         ("rx_missed", "Packets that the device dropped because nobody fetched them in time.", |p| {

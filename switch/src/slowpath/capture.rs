@@ -22,7 +22,7 @@ const COPY: usize = 128;
 /// What somebody listens to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CaptureFilter {
-    /// Everything that enters and leaves by a port; of a vxlan port, inner frames.
+    /// Everything that enters and leaves by a port; of a tunnel port, inner frames.
     Port(PortId),
     /// Everything that rules of a bridge send to CONTROLLER.
     Controller(BridgeId),

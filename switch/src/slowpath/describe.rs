@@ -7,8 +7,9 @@ use config::Inheritable;
 use datapath::adjacency::Egress;
 use flow::program::{AdjacencyId, Op, Policy, PortId, Program, PuntReason, Side};
 use std::fmt::Write;
-use wire::encap::{EncapAddrs, EncapExt, EncapSpec, EncapTemplate};
-use wire::proto::ETHERNET_LEN;
+use wire::proto::{ETHERNET_LEN, IP_UDP};
+use wire::tunnel::HeaderText;
+use wire::tunnel::encap::{EncapAddrs, EncapPatch, EncapSpec, EncapTemplate};
 
 impl SlowPath {
     /// A program for people.
@@ -126,7 +127,7 @@ impl SlowPath {
 
     fn header(&self, adjacency: AdjacencyId, vni: u32, policy: Policy) -> String {
         let Some(remote) = self.tunnels.remote(adjacency) else { return "no such tunnel".into() };
-        let Some(PortKind::Tunnel(vxlan)) = self.state.port(remote.port).map(|p| &p.kind) else {
+        let Some(PortKind::Tunnel(tunnel_port)) = self.state.port(remote.port).map(|p| &p.kind) else {
             return "no such tunnel".into();
         };
         let to = format!("{} to {}", self.port_name(remote.port), remote.ip);
@@ -142,27 +143,26 @@ impl SlowPath {
             Inheritable::Value(value) => value.to_string(),
             Inheritable::Inherit => "inherit".into(),
         };
-        let (tos, ttl) = (inherit(vxlan.options.tos), inherit(vxlan.options.ttl));
+        let (tos, ttl) = (inherit(tunnel_port.options.tos), inherit(tunnel_port.options.ttl));
         let ip = match spec.addrs {
             EncapAddrs::V4(src, dst) => format!("ipv4({src}->{dst},tos={tos},ttl={ttl},df={})", spec.df),
             EncapAddrs::V6(src, dst) => format!("ipv6({src}->{dst},tclass={tos},hlimit={ttl})"),
         };
-        let vxlan = match spec.ext {
-            EncapExt::Gbp if policy != Policy::default() => {
-                format!("vxlan(vni={vni},gbp(id={},flags={:#x}))", policy.id, policy.flags)
-            }
-            EncapExt::Gpe => format!("vxlan-gpe(vni={vni},np=ethernet)"),
-            _ => format!("vxlan(vni={vni})"),
+        let udp = if spec.format.protocol == IP_UDP {
+            let (port, csum) = (spec.udp_dst, spec.options.csum);
+            format!("udp(src=49152-65535 by the flow's hash,dst={port},csum={csum}),")
+        } else {
+            String::new()
         };
+        let patch = patch(vni, policy);
+        let tunnel = HeaderText(spec.format, spec.options, &patch);
         let inner = self.inner_mtu(spec, egress).map_or_else(String::new, |mtu| {
             format!("; inner packets of up to {mtu} bytes fit, longer ones are dropped (mtu_exceeded)")
         });
         format!(
-            "{to}: eth({}->{}),{ip},udp(src=49152-65535 by the flow's hash,dst={},csum={}),{vxlan}, out by {}{inner}",
+            "{to}: eth({}->{}),{ip},{udp}{tunnel}, out by {}{inner}",
             spec.eth_src,
             spec.eth_dst,
-            spec.udp_dst,
-            spec.csum,
             match egress {
                 Egress::Ops(ops) => self.describe_ops(ops),
                 Egress::Lookup(local) => format!("a lookup as from {}", self.port_name(*local)),
@@ -172,18 +172,23 @@ impl SlowPath {
 
     fn describe_encap(&self, adjacency: AdjacencyId, vni: u32, policy: Policy) -> String {
         let Some(remote) = self.tunnels.remote(adjacency) else { return format!("encap(vni={vni})") };
-        let dst_port = match self.state.port(remote.port).map(|p| &p.kind) {
-            Some(PortKind::Tunnel(vxlan)) => vxlan.options.dst_port,
-            _ => 0,
-        };
-        let gbp = if policy == Policy::default() {
-            String::new()
-        } else {
-            format!(",gbp(id={},flags={:#x})", policy.id, policy.flags)
-        };
         let port = self.port_name(remote.port);
-        format!("encap({port}: vni={vni},remote={},dst_port={dst_port}{gbp})", remote.ip)
+        let Some(PortKind::Tunnel(tunnel)) = self.state.port(remote.port).map(|p| &p.kind) else {
+            return format!("encap({port}: vni={vni},remote={})", remote.ip);
+        };
+        let to = match tunnel.options.transport.port {
+            0 => String::new(),
+            port => format!(",dst_port={port}"),
+        };
+        let patch = patch(vni, policy);
+        let header = HeaderText(tunnel.options.format, tunnel.options.header, &patch);
+        format!("encap({port}: {header},remote={}{to})", remote.ip)
     }
+}
+
+/// What a tunnel header has of its own that a program says.
+fn patch(vni: u32, policy: Policy) -> EncapPatch {
+    EncapPatch { vni, gbp_id: policy.id, gbp_flags: policy.flags, ..EncapPatch::default() }
 }
 
 /// The ports that ops send the packet as it is to.

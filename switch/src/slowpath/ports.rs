@@ -8,7 +8,7 @@ use crate::bridge::vlan::VlanConfig;
 use crate::bridge::{Bridge, BridgeId, Port, PortKind};
 use crate::tunnel::port::TunnelPort;
 use crate::tunnel::route::Route;
-use config::{FailMode, VxlanOptions};
+use config::{FailMode, TunnelOptions};
 use datapath::message::{Command, PortIo};
 use datapath::termination::Termination;
 use datapath::tx::PortTx;
@@ -145,12 +145,12 @@ impl SlowPath {
         Ok(id)
     }
 
-    /// Adds a vxlan port.
-    pub fn add_vxlan(
+    /// Adds a tunnel port.
+    pub fn add_tunnel(
         &mut self,
         bridge: BridgeId,
         port: &config::Port,
-        options: VxlanOptions,
+        options: TunnelOptions,
     ) -> Result<PortId, ApplyError> {
         let id = self.new_port(bridge, port, PortKind::Tunnel(Box::new(TunnelPort::new(options))))?;
         if !self.with_tunnels(|tunnels, state, uses| tunnels.add_remotes(state, uses, id)) {
@@ -208,7 +208,7 @@ impl SlowPath {
         }
     }
 
-    /// Removes a vxlan port. Afterwards no worker knows it any more.
+    /// Removes a tunnel port. Afterwards no worker knows it any more.
     pub fn remove_tunnel(&mut self, id: PortId) {
         self.forget_port(id);
         self.commit();
@@ -286,9 +286,9 @@ impl SlowPath {
         for (id, port) in self.state.ports() {
             if let PortKind::Tunnel(tunnel) = &port.kind {
                 for of in tunnel.matches() {
-                    if let Err(other) = termination.add_tunnel(of, tunnel.extension(), id) {
+                    if let Err(other) = termination.add_tunnel(of, tunnel.options.format, id) {
                         // Validation refuses such documents; the first port keeps the packets.
-                        tracing::error!(port = %port.name, %other, "two vxlan ports take the same packets");
+                        tracing::error!(port = %port.name, %other, "two tunnel ports take the same packets");
                     }
                 }
             }

@@ -9,9 +9,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::{Duration, Instant};
 use wire::addr::MacAddr;
 use wire::key::FlowKey;
-use wire::outer::clear_tunnel;
 use wire::parse::extract;
 use wire::proto::{ETH_ARP, ETH_IPV4, ETH_IPV6, IP_ICMP, IP_ICMPV6};
+use wire::tunnel::outer::clear_tunnel;
 use wire::view::{
     ALL_NODES, ArpOp, ArpRepr, EthernetRepr, Icmpv4Repr, Icmpv6Repr, Ipv4Repr, Ipv6Repr, build_arp,
     build_icmpv4, build_icmpv6, multicast_mac, solicited_node,

@@ -16,9 +16,9 @@ use flow::program::{AdjacencyId, PortId, Program};
 use flow::stats::PacketStats;
 use std::time::Duration;
 use wire::ecn::{ECN_MASK, EcnDecap, ecn_decap};
-use wire::encap::EncapAddrs;
 use wire::key::FlowKey;
 use wire::proto::{ETH_IPV4, ETH_IPV6};
+use wire::tunnel::encap::EncapAddrs;
 
 /// A running port.
 #[derive(Debug, Clone)]
@@ -29,7 +29,7 @@ pub struct PortView {
     pub name: String,
     /// OpenFlow number.
     pub ofport: u32,
-    /// Remotes of a vxlan port.
+    /// Remotes of a tunnel port.
     pub remotes: Vec<RemoteRow>,
 }
 
@@ -82,8 +82,8 @@ impl SlowPath {
         let view = |id: PortId| {
             let port = self.state.port(id)?;
             let remotes = match &port.kind {
-                PortKind::Tunnel(vxlan) => {
-                    vxlan.remotes.iter().filter_map(|(_, a)| self.remote(*a)).collect()
+                PortKind::Tunnel(tunnel) => {
+                    tunnel.remotes.iter().filter_map(|(_, a)| self.remote(*a)).collect()
                 }
                 PortKind::Local | PortKind::Device | PortKind::Patch(_) => Vec::new(),
             };

@@ -10,8 +10,10 @@ use flow::program::{AdjacencyId, BridgeId, Op, PortId, Select};
 use rustc_hash::FxHashMap;
 use std::collections::{BTreeSet, VecDeque};
 use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
 use std::time::Instant;
-use wire::encap::{EncapSpec, EncapTemplate};
+use wire::tunnel::encap::{EncapSpec, EncapTemplate};
 
 /// Freed numbers looked at for one that no program names any more.
 const FREE_NUMBERS_TRIED: usize = 64;
@@ -38,6 +40,8 @@ pub struct AdjacencySpec {
     pub tos: Inherit,
     /// Outer TTL.
     pub ttl: Inherit,
+    /// See [`Adjacency::sequence`].
+    pub sequence: Option<Arc<AtomicU32>>,
 }
 
 impl<U: Underlay> Remote<U> {
@@ -61,7 +65,8 @@ impl AdjacencySpec {
             ReachSpec::Resolving(..) => Reach::Resolving,
             ReachSpec::Unreachable(reason) => Reach::Unreachable(*reason),
         };
-        Adjacency::new(self.port, reach, self.tos, self.ttl)
+        let sequence = self.sequence.clone();
+        Adjacency { sequence, ..Adjacency::new(self.port, reach, self.tos, self.ttl) }
     }
 }
 

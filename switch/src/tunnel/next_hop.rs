@@ -172,7 +172,7 @@ mod tests {
     use super::*;
     use crate::tunnel::port::TunnelPort;
     use crate::tunnel::{EgressDecision, Network};
-    use config::VxlanOptions;
+    use config::TunnelOptions;
     use flow::drop::DropReason;
     use flow::program::{BridgeId, Policy, Select};
     use ipnet::IpNet;
@@ -227,7 +227,8 @@ mod tests {
         /// The port has these options.
         fn new(options: &[(&str, &str)]) -> Rig {
             let options = options.iter().map(|(key, value)| ((*key).into(), (*value).into())).collect();
-            let tunnel = TunnelPort::new(VxlanOptions::parse(&options).expect("options"));
+            let tunnel =
+                TunnelPort::new(TunnelOptions::parse(&wire::tunnel::vxlan::TYPE, &options).expect("options"));
             let underlay = OneBridge { addresses: ["10.0.0.1/8".parse().unwrap()], tunnel };
             let mut rig = Rig { underlay, tunnels: Tunnels::default(), uses: ProgramUse::default() };
             assert!(rig.tunnels.add_remotes(&mut rig.underlay, &rig.uses, PORT));

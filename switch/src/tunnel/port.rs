@@ -1,12 +1,13 @@
 //! Tunnel ports: their options, their remotes, and what of both the datapath needs.
 
-use config::{Ext, Inheritable, LocalIp, RemoteIp, TunnelKey, VxlanOptions};
+use config::{Inheritable, LocalIp, RemoteIp, TunnelKey, TunnelOptions};
 use datapath::adjacency::Inherit;
 use datapath::termination::TunnelMatch;
 use flow::program::AdjacencyId;
 use rustc_hash::FxHashMap;
 use std::net::IpAddr;
-use wire::encap::EncapExt;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
 
 /// TTL of an outer header with `ttl=inherit` when the inner frame is not IP, as in Open vSwitch.
 const DEFAULT_TTL: u8 = 64;
@@ -15,18 +16,21 @@ const DEFAULT_TTL: u8 = 64;
 #[derive(Debug)]
 pub struct TunnelPort {
     /// Its options.
-    pub options: VxlanOptions,
+    pub options: TunnelOptions,
     /// The adjacency of each of its fixed remotes.
     pub remotes: Vec<(IpAddr, AdjacencyId)>,
     /// Adjacencies that rules have asked for, of a port with `remote_ip=flow` or `local_ip=flow`: by remote and, where
     /// rules set that, local address.
     pub next_hops: FxHashMap<(IpAddr, Option<IpAddr>), AdjacencyId>,
+    /// Sequence number of the next packet, of a port whose headers have one.
+    pub sequence: Option<Arc<AtomicU32>>,
 }
 
 impl TunnelPort {
     /// A port that has no adjacency yet.
-    pub fn new(options: VxlanOptions) -> TunnelPort {
-        TunnelPort { options, remotes: Vec::new(), next_hops: FxHashMap::default() }
+    pub fn new(options: TunnelOptions) -> TunnelPort {
+        let sequence = options.header.sequence.then(Arc::default);
+        TunnelPort { options, remotes: Vec::new(), next_hops: FxHashMap::default(), sequence }
     }
 
     /// Whether rules choose a remote or a local address of it.
@@ -37,15 +41,6 @@ impl TunnelPort {
     /// All its adjacencies.
     pub fn adjacencies(&self) -> impl Iterator<Item = AdjacencyId> + '_ {
         self.remotes.iter().map(|(_, id)| *id).chain(self.next_hops.values().copied())
-    }
-
-    /// The extension that it sends and receives.
-    pub fn extension(&self) -> EncapExt {
-        match self.options.ext {
-            None => EncapExt::None,
-            Some(Ext::Gbp) => EncapExt::Gbp,
-            Some(Ext::Gpe) => EncapExt::Gpe,
-        }
     }
 
     /// What it receives: one entry a remote.
@@ -59,7 +54,7 @@ impl TunnelPort {
             LocalIp::Addr(ip) => Some(ip),
             LocalIp::Any | LocalIp::Flow => None,
         };
-        let of = |remote| TunnelMatch { vni, remote, local, dst_port: options.dst_port };
+        let of = |remote| TunnelMatch { vni, remote, local, transport: options.transport };
         match &options.remote_ip {
             RemoteIp::Flow => vec![of(None)],
             RemoteIp::Addrs(addrs) => addrs.iter().map(|ip| of(Some(*ip))).collect(),

@@ -9,7 +9,7 @@ use super::next_hop::ProgramUse;
 use super::port::TunnelPort;
 use super::route;
 use super::underlay::{EgressDecision, Underlay};
-use config::{Inheritable, LocalIp, RemoteIp, VxlanOptions};
+use config::{Inheritable, LocalIp, RemoteIp, TunnelOptions};
 use datapath::adjacency::{Egress, Inherit};
 use flow::drop::DropReason;
 use flow::program::{AdjacencyId, BridgeId, PortId};
@@ -18,9 +18,10 @@ use std::net::IpAddr;
 use std::time::Instant;
 use wire::addr::MacAddr;
 use wire::ecn::ECN_MASK;
-use wire::encap::{EncapAddrs, EncapSpec};
 use wire::key::{FlowKey, FlowMask};
-use wire::proto::{ETH_IPV4, ETH_IPV6, IP_UDP};
+use wire::proto::{ETH_IPV4, ETH_IPV6};
+use wire::tunnel::HeaderOptions;
+use wire::tunnel::encap::{EncapAddrs, EncapSpec};
 
 /// What the owner of the tunnels has to do.
 #[derive(Debug, Clone)]
@@ -115,7 +116,8 @@ impl<U: Underlay> Tunnels<U> {
         let was_resolving = matches!(remote.installed, Some(ReachSpec::Resolving(..)));
         if changed {
             let (tos, ttl) = (port.tos(), port.ttl());
-            let adjacency = AdjacencySpec { port: remote.port, reach: spec.clone(), tos, ttl };
+            let (reach, sequence) = (spec.clone(), port.sequence.clone());
+            let adjacency = AdjacencySpec { port: remote.port, reach, tos, ttl, sequence };
             self.events.push(Event::Install(id, adjacency));
         }
         self.adjacencies.set_hop(id, hop, deps);
@@ -141,7 +143,8 @@ impl<U: Underlay> Tunnels<U> {
         let Some(remote) = self.adjacencies.get(id) else { return };
         let reach = ReachSpec::Unreachable(DropReason::PortGone);
         let (tos, ttl) = (Inherit::Fixed(0), Inherit::Fixed(0));
-        self.events.push(Event::Install(id, AdjacencySpec { port: remote.port, reach, tos, ttl }));
+        let adjacency = AdjacencySpec { port: remote.port, reach, tos, ttl, sequence: None };
+        self.events.push(Event::Install(id, adjacency));
         self.adjacencies.remove(id);
     }
 
@@ -172,11 +175,17 @@ impl<U: Underlay> Tunnels<U> {
             vlan_tci: None,
             addrs: path.addrs,
             df: options.df_default,
-            udp_dst: options.dst_port,
-            // A port without a remote of its own does not say whether it runs over IPv6, where 0 is refused.
-            csum: options.csum
-                || matches!(path.addrs, EncapAddrs::V6(..)) && options.remote_ip == RemoteIp::Flow,
-            ext: port.extension(),
+            format: options.format,
+            // A port without a remote of its own does not say whether it runs over IPv6, where UDP without a checksum is
+            // refused.
+            options: HeaderOptions {
+                csum: options.header.csum
+                    || options.is_udp()
+                        && matches!(path.addrs, EncapAddrs::V6(..))
+                        && options.remote_ip == RemoteIp::Flow,
+                ..options.header
+            },
+            udp_dst: options.transport.port,
         };
         let EgressDecision { program, deps, mask, counters } =
             underlay.egress(&outer_key(network.local, &header, options));
@@ -328,7 +337,7 @@ impl<U: Underlay> Tunnels<U> {
 }
 
 /// The key of a tunnel packet that leaves by an underlay bridge's LOCAL port.
-fn outer_key(local: PortId, header: &EncapSpec, options: &VxlanOptions) -> FlowKey {
+fn outer_key(local: PortId, header: &EncapSpec, options: &TunnelOptions) -> FlowKey {
     let fixed = |of: Inheritable| match of {
         Inheritable::Value(value) => value,
         Inheritable::Inherit => 0,
@@ -337,7 +346,7 @@ fn outer_key(local: PortId, header: &EncapSpec, options: &VxlanOptions) -> FlowK
         in_port: local.0.into(),
         dl_src: header.eth_src,
         dl_dst: header.eth_dst,
-        nw_proto: IP_UDP,
+        nw_proto: header.format.protocol,
         nw_tos: fixed(options.tos),
         nw_ttl: fixed(options.ttl),
         tp_dst: header.udp_dst.into(),
@@ -358,10 +367,10 @@ fn outer_key(local: PortId, header: &EncapSpec, options: &VxlanOptions) -> FlowK
 
 /// Bits of the outer headers in which the packets of one adjacency differ: the source port, the ECN field, and what the
 /// port takes from the packet inside.
-fn differs(options: &VxlanOptions) -> FlowMask {
+fn differs(options: &TunnelOptions) -> FlowMask {
     let inherits = |of: Inheritable| matches!(of, Inheritable::Inherit);
     FlowMask {
-        tp_src: u16::MAX.into(),
+        tp_src: if options.is_udp() { u16::MAX.into() } else { 0.into() },
         nw_tos: if inherits(options.tos) { u8::MAX } else { ECN_MASK },
         nw_ttl: if inherits(options.ttl) { u8::MAX } else { 0 },
         ..FlowMask::ZERO

@@ -337,10 +337,10 @@ impl Rig<'_> {
         self.world.bridges[bridge].forget(&port.name, true);
         let (id, old) = (self.id(bridge), self.net.port(&port.name));
         let document = text::port(&port);
-        let options = config::VxlanOptions::parse(&document.options).expect("options");
+        let options = config::TunnelOptions::of(&document).expect("a tunnel port").expect("options");
         self.with_worker(|slow| {
             slow.remove_tunnel(old);
-            slow.add_vxlan(id, &document, options).expect("vxlan port");
+            slow.add_tunnel(id, &document, options).expect("vxlan port");
             slow.commit();
         });
     }

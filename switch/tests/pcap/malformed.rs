@@ -80,7 +80,7 @@ fn a_tunnel_packet_that_ends_early_by_its_own_word_is_judged_by_what_is_there() 
         })
         .collect();
     let run = Run::new(&config(), &[("uplink", scapy::build(&packets)), ("p0", Vec::new())]);
-    let expected = reasons(&[("vxlan_truncated", 8), ("vxlan_inner_truncated", ETHERNET as u64)]);
+    let expected = reasons(&[("tunnel_truncated", 8), ("tunnel_inner_truncated", ETHERNET as u64)]);
     assert_eq!(run.daemon.drops(), expected);
     // From a whole Ethernet header on it is a frame, and the rules look at nothing behind it.
     let [sent] = run.output(["p0"]);
@@ -116,9 +116,9 @@ fn each_wrong_outer_field_has_its_reason() {
             format!("{}/UDP(sport=50000, dport=4789, chksum=0, len=9999)/{vxlan}", outer("")),
         ),
         ("tunnel_udp_checksum", format!("{}/UDP(sport=50000, dport=4789, chksum=0x1234)/{vxlan}", outer(""))),
-        ("vxlan_truncated", format!("{}/UDP(sport=50000, dport=4789, chksum=0, len=15)/{vxlan}", outer(""))),
+        ("tunnel_truncated", format!("{}/UDP(sport=50000, dport=4789, chksum=0, len=15)/{vxlan}", outer(""))),
         (
-            "vxlan_inner_truncated",
+            "tunnel_inner_truncated",
             format!("{}/UDP(sport=50000, dport=4789, chksum=0, len=29)/{vxlan}", outer("")),
         ),
         ("vxlan_no_vni_flag", format!("{}/{udp}/VXLAN(flags=0, vni=100)/{INNER}", outer(""))),

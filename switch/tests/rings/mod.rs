@@ -2,7 +2,7 @@
 //! lets it run until it is quiet, and reads what came out. The slow path's clock stands still until the test moves it.
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
-use config::{Document, VxlanOptions};
+use config::{Document, TunnelOptions};
 use datapath::counters::WorkerCounters;
 use datapath::message::Link;
 use datapath::meter::Meters;
@@ -136,9 +136,8 @@ impl Net {
             let mac = bridge.mac().unwrap_or(MacAddr([2, 0, 0, 0, 0xbb, 0]));
             let id = self.slow.add_bridge(bridge, mac).expect("bridge");
             for port in &bridge.ports {
-                if port.kind == "vxlan" {
-                    let options = VxlanOptions::parse(&port.options).expect("options");
-                    self.slow.add_vxlan(id, port, options).expect("vxlan port");
+                if let Some(options) = TunnelOptions::of(port) {
+                    self.slow.add_tunnel(id, port, options.expect("options")).expect("tunnel port");
                     continue;
                 }
                 if port.kind == "patch" {

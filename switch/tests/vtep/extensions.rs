@@ -4,10 +4,11 @@ use crate::rings::{Net, udp};
 use crate::{NEIGHBOURS, PEER, VTEP, adjacency, config, from_peer, run_program};
 use flow::drop::DropReason;
 use flow::program::{Op, Policy, Program};
-use wire::encap::{EncapExt, EncapPatch};
-use wire::outer::parse_outer;
+use wire::tunnel::encap::EncapPatch;
+use wire::tunnel::outer::parse_outer;
+use wire::tunnel::vxlan;
+use wire::tunnel::vxlan::{GBP_APPLIED, GBP_DONT_LEARN};
 use wire::view::{ArpOp, ArpRepr, EthernetRepr, build_arp};
-use wire::vxlan::{GBP_APPLIED, GBP_DONT_LEARN};
 
 fn net(ext: &str) -> Net {
     let options = format!(r#"remote_ip = "192.168.1.2", key = 100{ext}"#);
@@ -18,7 +19,7 @@ fn net(ext: &str) -> Net {
 fn with_header(first: [u8; 4], csum: bool) -> Vec<u8> {
     let patch = EncapPatch { vni: 100, ..EncapPatch::default() };
     let mut packet =
-        from_peer("192.168.1.2", "192.168.1.1", false, &patch, EncapExt::None, &udp(1, 2, 1, 2, 7));
+        from_peer("192.168.1.2", "192.168.1.1", false, &patch, &vxlan::FORMAT, &udp(1, 2, 1, 2, 7));
     packet[42..46].copy_from_slice(&first);
     if csum {
         // Both ways in: the straight one and the one with all checks.
@@ -87,11 +88,11 @@ fn a_gpe_socket_takes_ethernet_and_drops_other_protocols_by_name() {
         }
         // IPv4, IPv6, NSH, an OAM packet, another version.
         let others = [[0x0c, 0, 0, 1], [0x0c, 0, 0, 2], [0x0c, 0, 0, 4], [0x0d, 0, 0, 3], [0x1c, 0, 0, 3]];
-        let before = net.drops(DropReason::VxlanProtocol);
+        let before = net.drops(DropReason::TunnelProtocol);
         for first in others {
             assert!(net.send("up", &[with_header(first, csum)]).is_empty(), "{first:02x?}");
         }
-        assert_eq!(net.drops(DropReason::VxlanProtocol) - before, others.len() as u64);
+        assert_eq!(net.drops(DropReason::TunnelProtocol) - before, others.len() as u64);
     }
     let out = net.send("p1", &[udp(2, 1, 1, 2, 0)]);
     assert_eq!(out["up"][0][42..50], [0x0c, 0, 0, 3, 0, 0, 100, 0]);
@@ -121,7 +122,7 @@ fn a_policy_is_sent_by_a_gbp_port_alone() {
         ] {
             let out = with_policy(&mut gbp, policy);
             assert_eq!(out[0][42..50], header, "{policy:?}");
-            let outer = parse_outer(&out[0], false).expect("a right tunnel packet");
+            let outer = parse_outer(&out[0], &vxlan::FORMAT, false).expect("a right tunnel packet");
             assert_eq!(outer.flags & wire::key::TUN_CSUM != 0, !csum.is_empty());
         }
         gbp.finish();

@@ -5,8 +5,9 @@ use crate::{NEIGHBOURS, PEER, VTEP, config, from_peer, ip};
 use flow::drop::DropReason;
 use std::net::Ipv6Addr;
 use wire::addr::MacAddr;
-use wire::encap::{EncapExt, EncapPatch};
-use wire::outer::{Outer, parse_outer};
+use wire::tunnel::encap::EncapPatch;
+use wire::tunnel::outer::{Outer, parse_outer};
+use wire::tunnel::vxlan;
 use wire::view::{
     ALL_NODES, EthernetRepr, Icmpv6Repr, Ipv6Repr, build_icmpv6, multicast_mac, solicited_node,
 };
@@ -49,7 +50,7 @@ fn read(frame: &[u8]) -> (EthernetRepr, Ipv6Repr, Icmpv6Repr<'_>) {
 }
 
 fn outer(packet: &[u8]) -> Outer {
-    parse_outer(packet, false).expect("a right tunnel packet")
+    parse_outer(packet, &vxlan::FORMAT, false).expect("a right tunnel packet")
 }
 
 #[test]
@@ -70,26 +71,26 @@ fn packets_wait_for_discovery_and_cross_the_tunnel_both_ways() {
     let packet = &out["up"][0];
     let header = outer(packet);
     assert_eq!((header.src, header.dst), (ip("2001:db8::1"), ip("2001:db8::2")));
-    assert_eq!((header.vni(), header.udp_dst, header.ttl), (100, 4789, 64));
+    assert_eq!((header.id, header.transport.port, header.ttl), (100, 4789, 64));
     assert_ne!(header.flags & wire::key::TUN_CSUM, 0, "UDP has a checksum over IPv6 unless told otherwise");
     assert_eq!((&packet[..6], &packet[6..12]), (&PEER.0[..], &VTEP.0[..]));
 
     let back = udp(1, 2, 2000, 1000, 0);
     let patch = EncapPatch { vni: 100, ..EncapPatch::default() };
     let (src, dst) = ("2001:db8::2", "2001:db8::1");
-    let out = net.send("up", &[from_peer(src, dst, true, &patch, EncapExt::None, &back)]);
+    let out = net.send("up", &[from_peer(src, dst, true, &patch, &vxlan::FORMAT, &back)]);
     assert_eq!(out["p1"], std::slice::from_ref(&back));
     // What is not for that port: another VNI, another remote, another address.
     let others = [
-        from_peer(src, dst, true, &EncapPatch { vni: 101, ..patch }, EncapExt::None, &back),
-        from_peer("2001:db8::3", dst, true, &patch, EncapExt::None, &back),
+        from_peer(src, dst, true, &EncapPatch { vni: 101, ..patch }, &vxlan::FORMAT, &back),
+        from_peer("2001:db8::3", dst, true, &patch, &vxlan::FORMAT, &back),
     ];
     assert!(net.send("up", &others).is_empty());
     assert_eq!(net.drops(DropReason::TunnelUnknown), 2);
     // No checksum, or a wrong one.
-    assert!(net.send("up", &[from_peer(src, dst, false, &patch, EncapExt::None, &back)]).is_empty());
+    assert!(net.send("up", &[from_peer(src, dst, false, &patch, &vxlan::FORMAT, &back)]).is_empty());
     assert_eq!(net.drops(DropReason::TunnelUdp6ZeroChecksum), 1);
-    let mut wrong = from_peer(src, dst, true, &patch, EncapExt::None, &back);
+    let mut wrong = from_peer(src, dst, true, &patch, &vxlan::FORMAT, &back);
     *wrong.last_mut().unwrap() ^= 1;
     assert!(net.send("up", &[wrong]).is_empty());
     assert_eq!(net.drops(DropReason::TunnelUdpChecksum), 1);
@@ -109,10 +110,10 @@ fn a_port_without_a_remote_of_its_own_takes_packets_over_both_families() {
     );
     let patch = |vni| EncapPatch { vni, ..EncapPatch::default() };
     let v4 = |vni| {
-        from_peer("192.168.1.9", "192.168.1.1", false, &patch(vni), EncapExt::None, &udp(1, 2, 3, 4, 5))
+        from_peer("192.168.1.9", "192.168.1.1", false, &patch(vni), &vxlan::FORMAT, &udp(1, 2, 3, 4, 5))
     };
     let v6 =
-        |vni| from_peer("2001:db8::9", "2001:db8::1", true, &patch(vni), EncapExt::None, &udp(1, 2, 3, 4, 6));
+        |vni| from_peer("2001:db8::9", "2001:db8::1", true, &patch(vni), &vxlan::FORMAT, &udp(1, 2, 3, 4, 6));
     assert_eq!(net.send("up", &[v4(5), v6(6)])["p1"], [udp(1, 2, 3, 4, 5), udp(1, 2, 3, 4, 6)]);
     assert!(net.send("up", &[v4(6), v6(5)]).is_empty());
     net.finish();
@@ -220,7 +221,7 @@ fn neighbours_are_learned_as_with_arp() {
     let patch = EncapPatch { vni: 100, ..EncapPatch::default() };
     net.send(
         "up",
-        &[from_peer("2001:db8::2", "2001:db8::1", true, &patch, EncapExt::None, &udp(1, 2, 1, 2, 0))],
+        &[from_peer("2001:db8::2", "2001:db8::1", true, &patch, &vxlan::FORMAT, &udp(1, 2, 1, 2, 0))],
     );
     assert_eq!(known(&net), [("2001:db8::2".into(), other.to_string())]);
     net.finish();
@@ -261,7 +262,7 @@ fn a_gpe_header_over_ipv6_and_a_frame_too_long_for_it() {
 fn fragments_of_tunnel_packets_are_counted_as_such() {
     let mut net = Net::new(&config(&[TUNNEL], NEIGHBOURS, &["up"]));
     let patch = EncapPatch { vni: 100, ..EncapPatch::default() };
-    let whole = from_peer("2001:db8::2", "2001:db8::1", true, &patch, EncapExt::None, &udp(1, 2, 1, 2, 0));
+    let whole = from_peer("2001:db8::2", "2001:db8::1", true, &patch, &vxlan::FORMAT, &udp(1, 2, 1, 2, 0));
     // The first fragment, and the last.
     for offset_and_more in [1u16, 8] {
         let mut fragment = whole.clone();

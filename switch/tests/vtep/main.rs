@@ -15,7 +15,8 @@ use rings::Net;
 use std::net::IpAddr;
 use vxswitch::bridge::PortKind;
 use wire::addr::MacAddr;
-use wire::encap::{EncapAddrs, EncapExt, EncapPatch, EncapSpec, EncapTemplate};
+use wire::tunnel::encap::{EncapAddrs, EncapPatch, EncapSpec, EncapTemplate};
+use wire::tunnel::{HeaderOptions, TunnelFormat};
 
 const VTEP: MacAddr = MacAddr([2, 0, 0, 0, 0x0a, 1]);
 const PEER: MacAddr = MacAddr([2, 0, 0, 0, 0x0a, 2]);
@@ -48,7 +49,14 @@ fn config(vxlans: &[&str], underlay: &str, uplinks: &[&str]) -> String {
 }
 
 /// A tunnel packet from a peer to our VTEP.
-fn from_peer(src: &str, dst: &str, csum: bool, patch: &EncapPatch, ext: EncapExt, inner: &[u8]) -> Vec<u8> {
+fn from_peer(
+    src: &str,
+    dst: &str,
+    csum: bool,
+    patch: &EncapPatch,
+    format: &'static TunnelFormat,
+    inner: &[u8],
+) -> Vec<u8> {
     let spec = EncapSpec {
         eth_src: PEER,
         eth_dst: VTEP,
@@ -56,15 +64,15 @@ fn from_peer(src: &str, dst: &str, csum: bool, patch: &EncapPatch, ext: EncapExt
         addrs: EncapAddrs::new(ip(src), ip(dst)).expect("one family"),
         df: true,
         udp_dst: 4789,
-        csum,
-        ext,
+        format,
+        options: HeaderOptions { csum, ..HeaderOptions::NONE },
     };
     let template = EncapTemplate::new(&spec);
     let mut packet = vec![0; template.header_len()];
     template.write(&mut packet, inner.len(), &EncapPatch { src_port: 50_000, ttl: 64, ..*patch }).unwrap();
     packet.extend(inner);
     if csum {
-        template.fill_udp_checksum(&mut packet).expect("a whole packet");
+        template.fill_checksum(&mut packet).expect("a whole packet");
     }
     packet
 }

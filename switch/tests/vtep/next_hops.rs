@@ -6,8 +6,9 @@ use flow::drop::DropReason;
 use flow::program::{Op, Policy, Program};
 use std::net::IpAddr;
 use std::time::Duration;
-use wire::encap::{EncapExt, EncapPatch};
-use wire::outer::parse_outer;
+use wire::tunnel::encap::EncapPatch;
+use wire::tunnel::outer::parse_outer;
+use wire::tunnel::vxlan;
 
 #[test]
 fn a_next_hop_follows_routes_and_neighbours_like_a_fixed_remote() {
@@ -20,8 +21,8 @@ fn a_next_hop_follows_routes_and_neighbours_like_a_fixed_remote() {
     };
     for (remote, own) in [("192.168.1.2", "192.168.1.1"), ("2001:db8::2", "2001:db8::1")] {
         let out = send(&mut net, remote, None);
-        let outer = parse_outer(&out[0], false).expect("a right tunnel packet");
-        assert_eq!((outer.src, outer.dst, outer.vni()), (ip(own), ip(remote), 7));
+        let outer = parse_outer(&out[0], &vxlan::FORMAT, false).expect("a right tunnel packet");
+        assert_eq!((outer.src, outer.dst, outer.id), (ip(own), ip(remote), 7));
         assert_eq!(out[0][..6], PEER.0);
     }
     // Nobody knows this one yet; no route leads to that one; a group and one of our own addresses are no remotes.
@@ -46,8 +47,8 @@ fn a_next_hop_follows_routes_and_neighbours_like_a_fixed_remote() {
 
 /// Outer addresses, source first, and VNI.
 fn header(packet: &[u8]) -> (IpAddr, IpAddr, u32) {
-    let outer = parse_outer(packet, false).expect("a right tunnel packet");
-    (outer.src, outer.dst, outer.vni())
+    let outer = parse_outer(packet, &vxlan::FORMAT, false).expect("a right tunnel packet");
+    (outer.src, outer.dst, outer.id)
 }
 
 #[test]
@@ -106,7 +107,7 @@ fn rules_choose_the_local_address() {
     let patch = EncapPatch { vni: 5, ..EncapPatch::default() };
     let inner = udp(1, 2, 1, 2, 0);
     for (dst, taken) in [("192.168.1.9", true), ("192.168.1.1", false)] {
-        let out = net.send("up", &[from_peer("192.168.1.2", dst, false, &patch, EncapExt::None, &inner)]);
+        let out = net.send("up", &[from_peer("192.168.1.2", dst, false, &patch, &vxlan::FORMAT, &inner)]);
         assert_eq!(!out.is_empty(), taken, "{dst}");
     }
     net.finish();
@@ -120,8 +121,8 @@ fn normal_learns_the_remote_behind_a_port_that_has_none_of_its_own() {
     net.send(
         "up",
         &[
-            from_peer("192.168.1.2", "192.168.1.1", false, &patch, EncapExt::None, &hello(2)),
-            from_peer("2001:db8::2", "2001:db8::1", true, &patch, EncapExt::None, &hello(3)),
+            from_peer("192.168.1.2", "192.168.1.1", false, &patch, &vxlan::FORMAT, &hello(2)),
+            from_peer("2001:db8::2", "2001:db8::1", true, &patch, &vxlan::FORMAT, &hello(3)),
         ],
     );
     for (host, remote) in [(2, "192.168.1.2"), (3, "2001:db8::2")] {

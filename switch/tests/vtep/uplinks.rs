@@ -5,7 +5,8 @@ use crate::{NEIGHBOURS, PEER, VTEP, config};
 use flow::ofp::{Action, Bucket, GroupKind, GroupSpec, PortRef};
 use std::collections::BTreeMap;
 use std::time::Duration;
-use wire::outer::{parse_outer, peek};
+use wire::tunnel::outer::{parse_outer, peek};
+use wire::tunnel::vxlan;
 use wire::view::{ArpOp, ArpRepr, EthernetRepr, build_arp};
 
 #[test]
@@ -60,9 +61,9 @@ fn rules_of_the_underlay_do_to_tunnel_packets_what_they_say() {
         let at = l3 + if remote.contains(':') { 8 } else { 12 };
         assert_eq!(tagged[at..at + addresses.len()], *addresses);
         // The outer checksums followed.
-        let outer = parse_outer(tagged, false).expect("a right tunnel packet");
-        assert_eq!(outer.vni(), 100);
-        assert_eq!(parse_outer(plain, false).expect("a right tunnel packet").src, outer.src);
+        let outer = parse_outer(tagged, &vxlan::FORMAT, false).expect("a right tunnel packet");
+        assert_eq!(outer.id, 100);
+        assert_eq!(parse_outer(plain, &vxlan::FORMAT, false).expect("a right tunnel packet").src, outer.src);
         assert_eq!(plain[12..], tagged[16..]);
         net.finish();
     }

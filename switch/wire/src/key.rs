@@ -33,6 +33,8 @@ pub const TUN_DF: u16 = 4;
 pub const TUN_GBP: u16 = 8;
 /// [`FlowKey::tun_flags`]: the outer header is IPv6 (`tun_ipv6_src`, `tun_ipv6_dst` hold).
 pub const TUN_IPV6: u16 = 16;
+/// [`FlowKey::tun_flags`]: a control packet (Geneve's O bit).
+pub const TUN_OAM: u16 = 32;
 
 /// A packet's fields, or (as [`FlowMask`]) which bits of them matter.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, FromBytes, IntoBytes, Immutable, KnownLayout, Debug)]

@@ -9,7 +9,7 @@ use wire::key::{FRAG_ANY, FRAG_LATER, FlowKey, KEY_WORDS};
 use wire::parse::{
     Anomaly, EthernetTruncated, Origin, Parsed, extract, extract_from, extract_general, extract_l2,
 };
-use wire::same_header::InnerHeader;
+use wire::tunnel::same_header::InnerHeader;
 
 /// A key full of leftovers, to see what is zeroed and what is not touched.
 fn dirty() -> FlowKey {

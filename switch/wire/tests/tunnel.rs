@@ -7,17 +7,14 @@ use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use proptest::prelude::*;
 use wire::addr::MacAddr;
 use wire::checksum;
-use wire::encap::{
-    ENCAP_MAX_LEN, EncapAddrs, EncapError, EncapExt, EncapPatch, EncapSpec, EncapTemplate, INNER_MAX_LEN,
-    source_port,
+use wire::key::{FlowKey, TUN_CSUM, TUN_DF, TUN_GBP, TUN_IPV6, TUN_OAM, TUN_PRESENT};
+use wire::tunnel::encap::{
+    EncapAddrs, EncapError, EncapPatch, EncapSpec, EncapTemplate, INNER_MAX_LEN, source_port,
 };
-use wire::key::{FlowKey, TUN_CSUM, TUN_DF, TUN_GBP, TUN_IPV6, TUN_PRESENT};
-use wire::outer::{
-    Outer, OuterError, Peek, clear_tunnel, parse_outer, parse_outer_general, peek, peek_general,
-};
-use wire::same_header::{Lengths, OuterHeader};
-use wire::vxlan::{FLAG_VNI, VxlanHeader};
-use wire::vxlan4::{VXLAN4_LEN, Vxlan4Outer, Vxlan4Tunnel, ipv4_word, mac_word, port_word};
+use wire::tunnel::outer::{Outer, OuterError, Peek, clear_tunnel, parse_outer, peek, peek_general};
+use wire::tunnel::same_header::{Lengths, OuterHeader};
+use wire::tunnel::udp4::{self, UDP4_LEN, Udp4Outer, Udp4Tunnel, ipv4_word, mac_word, port_word};
+use wire::tunnel::{HeaderOptions, Transport, TunnelFormat, geneve, vxlan};
 
 const SRC4: Ipv4Addr = Ipv4Addr::new(192, 168, 1, 1);
 const DST4: Ipv4Addr = Ipv4Addr::new(192, 168, 1, 2);
@@ -30,37 +27,43 @@ const SPEC: EncapSpec = EncapSpec {
     addrs: EncapAddrs::V4(SRC4, DST4),
     df: true,
     udp_dst: 4789,
-    csum: false,
-    ext: EncapExt::None,
+    format: &vxlan::FORMAT,
+    options: HeaderOptions::NONE,
 };
 
-/// Both ways of both steps agree; what they say.
+/// Both ways of both steps agree; what they say of it as a VXLAN packet.
 fn agreed(frame: &[u8]) -> (Option<Peek>, Result<Outer, OuterError>) {
+    agreed_as(frame, &vxlan::FORMAT)
+}
+
+/// The same for a tunnel packet of any format.
+fn agreed_as(frame: &[u8], format: &'static TunnelFormat) -> (Option<Peek>, Result<Outer, OuterError>) {
     let peeked = peek(frame);
     assert_eq!(peeked, peek_general(frame), "{frame:02x?}");
-    assert_eq!(parse_outer(frame, true), parse_outer_general(frame, true), "{frame:02x?}");
-    let outer = parse_outer(frame, false);
-    assert_eq!(outer, parse_outer_general(frame, false), "{frame:02x?}");
+    let outer = parse_outer(frame, format, false);
     if let Ok(outer) = outer {
+        assert_eq!(parse_outer(frame, format, true), Ok(outer), "{frame:02x?}");
         let peeked = peeked.expect("what can be decapsulated is seen by the first step");
-        assert_eq!((peeked.dst, peeked.udp_dst), (outer.dst, outer.udp_dst));
+        assert_eq!((peeked.dst, peeked.transport), (outer.dst, outer.transport));
         let end = usize::from(outer.inner_offset) + usize::from(outer.inner_len);
         assert_eq!(end + usize::from(outer.trailing), frame.len());
-        assert_eq!(usize::from(outer.inner_offset), usize::from(peeked.l4) + 16);
-        assert!(outer.inner_len >= 14 && outer.vxlan.flags & FLAG_VNI != 0);
+        assert!(outer.inner_offset > peeked.l4 && outer.inner_len >= 14);
     }
     // The straight line takes only what the checks take, and reads the same.
-    if let Some(plain) = Vxlan4Outer::read(frame) {
-        let outer = outer.expect("checked");
+    if let Some(plain) = Udp4Outer::read(frame) {
+        let format: &TunnelFormat =
+            if plain.pattern == udp4::GENEVE { &geneve::FORMAT } else { &vxlan::FORMAT };
+        let outer = parse_outer(frame, format, false).expect("checked");
         let peeked = peeked.expect("checked");
         assert_eq!(
             (IpAddr::V4(plain.tunnel().src()), IpAddr::V4(plain.tunnel().dst())),
             (outer.src, outer.dst)
         );
-        assert_eq!((plain.tunnel().vni(), plain.tunnel().udp_dst()), (outer.vni(), outer.udp_dst));
+        assert_eq!(Transport::udp(plain.tunnel().udp_dst()), outer.transport);
+        assert_eq!(plain.tunnel().vni(), outer.id);
         assert_eq!((plain.tos, plain.ttl), (outer.tos, outer.ttl));
         assert_eq!((plain.inner_len, plain.trailing), (outer.inner_len, outer.trailing));
-        assert_eq!(usize::from(outer.inner_offset), VXLAN4_LEN);
+        assert_eq!(usize::from(outer.inner_offset), UDP4_LEN);
         assert_eq!(plain.dl_dst, mac_word(peeked.dl_dst));
         assert_eq!((plain.addresses >> 32) as u32, ipv4_word(plain.tunnel().dst()));
         assert_eq!(plain.port_and_vni as u16, port_word(plain.tunnel().udp_dst()));
@@ -68,7 +71,7 @@ fn agreed(frame: &[u8]) -> (Option<Peek>, Result<Outer, OuterError>) {
         fast.words_mut().fill(u64::MAX);
         let mut slow = fast;
         plain.origin(7).fill_key(&mut fast);
-        outer.fill_key(&mut slow, false);
+        outer.fill_key(&mut slow);
         slow.in_port = 7;
         // Packet fields that share words with the tunnel's.
         (slow.tcp_flags, slow.vlan_tci2, slow.ipv6_label, slow.reserved) = (0.into(), 0.into(), 0.into(), 0);
@@ -80,22 +83,22 @@ fn agreed(frame: &[u8]) -> (Option<Peek>, Result<Outer, OuterError>) {
 #[test]
 fn the_straight_line_is_taken() {
     let packet = encapsulate(&SPEC, &EncapPatch { vni: 0x12_3456, ..EncapPatch::default() }, &[0x5a; 60]);
-    let plain = Vxlan4Outer::read(&packet).expect("an ordinary tunnel packet");
+    let plain = Udp4Outer::read(&packet).expect("an ordinary tunnel packet");
     assert_eq!((plain.tunnel().vni(), plain.inner_len), (0x12_3456, 60));
 }
 
 /// What the pattern of `first` should say of `frame`: what reading it on its own says, where that is alike.
-fn alike(first: &Vxlan4Outer, frame: &[u8]) -> Option<Lengths> {
+fn alike(first: &Udp4Outer, frame: &[u8]) -> Option<Lengths> {
     // The first has DF, and the flag beside it that nobody may set is not.
-    let mut outer = Vxlan4Outer::read(frame).filter(|_| frame[20] & 0x80 == 0)?;
+    let mut outer = Udp4Outer::read(frame).filter(|_| frame[20] & 0x80 == 0)?;
     let lengths = Lengths { inner: outer.inner_len, trailing: outer.trailing };
     (outer.inner_len, outer.trailing) = (first.inner_len, first.trailing);
     (outer == *first).then_some(lengths)
 }
 
 /// The same for a packet from wherever to the same VTEP.
-fn alike_but_tunnel(first: &Vxlan4Outer, frame: &[u8]) -> Option<(Lengths, Vxlan4Tunnel)> {
-    let tunnel = Vxlan4Outer::read(frame)?.tunnel();
+fn alike_but_tunnel(first: &Udp4Outer, frame: &[u8]) -> Option<(Lengths, Udp4Tunnel)> {
+    let tunnel = Udp4Outer::read(frame)?.tunnel();
     let mut here = *first;
     here.addresses = here.addresses >> 32 << 32 | tunnel.addresses & 0xffff_ffff;
     here.port_and_vni = here.port_and_vni & 0xffff | tunnel.port_and_vni >> 16 << 16;
@@ -127,7 +130,7 @@ fn a_pattern_takes_the_next_packet_of_a_tunnel() {
     let mut reserved = one(0xc000, 1, 60);
     reserved[20] |= 0x80;
     correct(&mut reserved);
-    assert_eq!((pattern.read(&reserved), Vxlan4Outer::read(&reserved).is_some()), (None, true));
+    assert_eq!((pattern.read(&reserved), Udp4Outer::read(&reserved).is_some()), (None, true));
     let patch = EncapPatch { vni: 0xff_0001, ttl: 64, ip_id: 9, ..EncapPatch::default() };
     let other = encapsulate(
         &EncapSpec { addrs: EncapAddrs::V4(Ipv4Addr::BROADCAST, DST4), ..SPEC },
@@ -144,20 +147,26 @@ fn encapsulate(spec: &EncapSpec, patch: &EncapPatch, inner: &[u8]) -> Vec<u8> {
     let mut packet = vec![0xff; template.header_len()];
     template.write(&mut packet, inner.len(), patch).unwrap();
     let fixed = template.fixed_v4();
-    assert_eq!(fixed.is_some(), packet.len() == 50);
+    let untagged_v4 = matches!(spec.addrs, EncapAddrs::V4(..)) && spec.vlan_tci.is_none();
+    assert_eq!(fixed.is_some(), untagged_v4 && !spec.options.sequence);
     if let Some(fixed) = fixed {
-        let mut out = [0xaa; 50];
+        let mut out = vec![0xaa; fixed.header_len()];
         fixed.write(&mut out, inner.len() as u16, patch);
         assert_eq!(packet, out);
         let ready = fixed.ready(&EncapPatch { src_port: 9, ..*patch });
-        ready.write(&mut out, inner.len() as u16, patch.src_port);
+        assert_eq!(ready.header_len(), packet.len());
+        ready.write_part(&mut out, inner.len() as u16, patch.src_port);
         assert_eq!(packet, out);
-        assert_eq!(ready.wants_udp_checksum(), spec.csum);
-        assert_eq!(fixed.wants_udp_checksum(), spec.csum);
+        if ready.is_full() {
+            ready.write(out.first_chunk_mut().unwrap(), inner.len() as u16, patch.src_port);
+            assert_eq!(packet, out);
+        }
+        assert_eq!(ready.wants_checksum(), spec.options.csum);
+        assert_eq!(fixed.wants_checksum(), spec.options.csum);
     }
     packet.extend(inner);
-    if template.wants_udp_checksum() {
-        template.fill_udp_checksum(&mut packet).unwrap();
+    if template.wants_checksum() {
+        template.fill_checksum(&mut packet).unwrap();
     }
     packet
 }
@@ -182,24 +191,24 @@ fn known_ipv6_bytes() {
     let packet = encapsulate(&spec, &patch, &[0; 14]);
     assert_eq!(packet[12..26], [0x81, 0, 0x60, 5, 0x86, 0xdd, 0x6b, 0x80, 0, 0, 0, 30, 17, 3]);
     assert_eq!(packet[58..74], [0xff, 0xff, 0x12, 0xb5, 0, 30, 0, 0, 8, 0, 0, 0, 0xab, 0xcd, 0xef, 0]);
-    assert_eq!(packet.len(), ENCAP_MAX_LEN + 14);
+    assert_eq!(packet.len(), 74 + 14);
     assert_eq!(EncapTemplate::new(&spec).ip_overhead(), 56);
 }
 
 #[test]
 fn extensions_on_the_wire() {
     let policy = EncapPatch { vni: 1, gbp_id: 0x1234, gbp_flags: 0x48, ..EncapPatch::default() };
-    let header = |ext, patch: &EncapPatch| {
-        let packet = encapsulate(&EncapSpec { ext, ..SPEC }, patch, &[0; 14]);
+    let header = |format, patch: &EncapPatch| {
+        let packet = encapsulate(&EncapSpec { format, ..SPEC }, patch, &[0; 14]);
         packet[42..50].to_vec()
     };
-    assert_eq!(header(EncapExt::None, &policy), [8, 0, 0, 0, 0, 0, 1, 0]);
-    assert_eq!(header(EncapExt::Gbp, &policy), [0x88, 0x48, 0x12, 0x34, 0, 0, 1, 0]);
+    assert_eq!(header(&vxlan::FORMAT, &policy), [8, 0, 0, 0, 0, 0, 1, 0]);
+    assert_eq!(header(&vxlan::FORMAT_GBP, &policy), [0x88, 0x48, 0x12, 0x34, 0, 0, 1, 0]);
     assert_eq!(
-        header(EncapExt::Gbp, &EncapPatch { vni: 1, ..EncapPatch::default() }),
+        header(&vxlan::FORMAT_GBP, &EncapPatch { vni: 1, ..EncapPatch::default() }),
         [8, 0, 0, 0, 0, 0, 1, 0]
     );
-    assert_eq!(header(EncapExt::Gpe, &policy), [0x0c, 0, 0, 3, 0, 0, 1, 0]);
+    assert_eq!(header(&vxlan::FORMAT_GPE, &policy), [0x0c, 0, 0, 3, 0, 0, 1, 0]);
 }
 
 #[test]
@@ -215,8 +224,11 @@ fn write_refuses_what_does_not_fit() {
     assert_eq!(template.write(&mut [0; 50], longest + 1, &patch), Err(EncapError::InnerTooLong(longest + 1)));
     let mut packet = encapsulate(&SPEC, &patch, &[0; 20]);
     packet.pop();
-    assert_eq!(template.fill_udp_checksum(&mut packet), Err(EncapError::PacketLen(70)));
-    assert!(template.fill_udp_checksum(&mut []).is_err());
+    assert_eq!(
+        EncapTemplate::new(&EncapSpec { options: HeaderOptions::CSUM, ..SPEC }).fill_checksum(&mut packet),
+        Err(EncapError::PacketLen(70))
+    );
+    assert!(template.fill_checksum(&mut []).is_err());
 }
 
 #[test]
@@ -268,9 +280,9 @@ fn every_error() {
         frame
     };
     assert!(agreed(&plain).1.is_ok() && agreed(&csum).1.is_ok() && agreed(&six).1.is_ok());
-    assert_eq!(error_of(&with(&plain, &[(23, 6)])), OuterError::NotUdp);
-    assert_eq!(error_of(&with(&plain, &[(13, 6)])), OuterError::NotUdp);
-    assert_eq!(error_of(&[]), OuterError::NotUdp);
+    assert_eq!(error_of(&with(&plain, &[(23, 6)])), OuterError::Transport);
+    assert_eq!(error_of(&with(&plain, &[(13, 6)])), OuterError::Transport);
+    assert_eq!(error_of(&[]), OuterError::Transport);
     assert_eq!(error_of(&with(&plain, &[(14, 0x44)])), OuterError::Ipv4Header);
     assert_eq!(error_of(&plain[..33]), OuterError::Ipv4Header);
     let mut bad = plain.clone();
@@ -290,14 +302,14 @@ fn every_error() {
     assert_eq!(error_of(&with(&six, &[(90, 0x77)])), OuterError::UdpChecksum);
     let zero = with(&six, &[(60, 0), (61, 0)]);
     assert_eq!(error_of(&zero), OuterError::UdpZeroChecksumV6);
-    assert_eq!(parse_outer(&zero, true).unwrap().flags, TUN_PRESENT | TUN_IPV6);
-    assert_eq!(error_of(&with(&plain, &[(39, 15)])), OuterError::VxlanTruncated);
+    assert_eq!(parse_outer(&zero, &vxlan::FORMAT, true).unwrap().flags, TUN_PRESENT | TUN_IPV6);
+    assert_eq!(error_of(&with(&plain, &[(39, 15)])), OuterError::Truncated);
     assert_eq!(error_of(&with(&plain, &[(42, 0xf7)])), OuterError::VxlanNoVniFlag);
     assert_eq!(error_of(&with(&plain, &[(39, 29)])), OuterError::InnerTruncated);
     assert_eq!(agreed(&with(&plain, &[(39, 30)])).1.unwrap().inner_len, 14);
     // Reserved bits are ignored.
     let outer = agreed(&with(&plain, &[(42, 0x7b), (43, 0xff), (49, 0xff)])).1.unwrap();
-    assert_eq!(outer.vni(), 0x1234);
+    assert_eq!(outer.id, 0x1234);
 }
 
 #[test]
@@ -310,7 +322,7 @@ fn frames_that_are_no_tunnel() {
     assert!(peek_of(&ethernet(&[], 0x86dd, &ipv6(58, &nd(135, &[&SLL])))).is_none());
     let frame = ethernet(&[q], 0x0800, &ipv4(17, 0, &[1, 1, 1, 1], &udp(b"")));
     let peeked = peek_of(&frame).unwrap();
-    assert_eq!((peeked.l3, peeked.l4, peeked.vid, peeked.udp_dst), (18, 42, Some(5), 53));
+    assert_eq!((peeked.l3, peeked.l4, peeked.vid, peeked.transport), (18, 42, Some(5), Transport::udp(53)));
     assert_eq!(peeked.dst, IpAddr::from([192, 168, 4, 5]));
     assert!(peek_of(&frame[..frame.len() - 1]).is_none());
 }
@@ -321,9 +333,9 @@ fn key_fields() {
     *key.words_mut() = [u64::MAX; 20];
     let before = key;
     let patch = EncapPatch { vni: 77, tos: 3, ttl: 9, gbp_id: 5, gbp_flags: 8, ..EncapPatch::default() };
-    let v4 = encapsulate(&EncapSpec { ext: EncapExt::Gbp, ..SPEC }, &patch, &[0; 14]);
-    let outer = parse_outer(&v4, false).unwrap();
-    outer.fill_key(&mut key, true);
+    let v4 = encapsulate(&EncapSpec { format: &vxlan::FORMAT_GBP, ..SPEC }, &patch, &[0; 14]);
+    let outer = parse_outer(&v4, &vxlan::FORMAT_GBP, false).unwrap();
+    outer.fill_key(&mut key);
     let expected = FlowKey {
         tun_id: 77,
         tun_src: u32::from(SRC4).into(),
@@ -338,10 +350,10 @@ fn key_fields() {
         ..before
     };
     assert_eq!(key, expected);
-    outer.fill_key(&mut key, false);
+    parse_outer(&v4, &vxlan::FORMAT, false).unwrap().fill_key(&mut key);
     assert_eq!((key.tun_flags, key.tun_gbp_id.get(), key.tun_gbp_flags), (TUN_PRESENT | TUN_DF, 0, 0));
-    let spec = EncapSpec { addrs: EncapAddrs::V6(SRC6, DST6), csum: true, ..SPEC };
-    parse_outer(&encapsulate(&spec, &patch, &[0; 14]), false).unwrap().fill_key(&mut key, false);
+    let spec = EncapSpec { addrs: EncapAddrs::V6(SRC6, DST6), options: HeaderOptions::CSUM, ..SPEC };
+    parse_outer(&encapsulate(&spec, &patch, &[0; 14]), &vxlan::FORMAT, false).unwrap().fill_key(&mut key);
     assert_eq!(key.tun_flags, TUN_PRESENT | TUN_IPV6 | TUN_CSUM);
     assert_eq!((key.tun_src.get(), key.tun_ipv6_src, key.tun_ipv6_dst), (0, SRC6.octets(), DST6.octets()));
     let mut cleared = before;
@@ -393,7 +405,9 @@ fn fuzz_mutated_frames() {
 }
 
 fn any_spec() -> impl Strategy<Value = EncapSpec> {
-    let ext = prop_oneof![Just(EncapExt::None), Just(EncapExt::Gbp), Just(EncapExt::Gpe)];
+    let formats: [&'static TunnelFormat; 4] =
+        [&vxlan::FORMAT, &vxlan::FORMAT_GBP, &vxlan::FORMAT_GPE, &geneve::FORMAT];
+    let format = (0..formats.len()).prop_map(move |n| formats[n]);
     let addrs = any::<(bool, [u8; 16], [u8; 16])>().prop_map(|(v6, src, dst)| {
         if v6 {
             EncapAddrs::V6(src.into(), dst.into())
@@ -402,23 +416,24 @@ fn any_spec() -> impl Strategy<Value = EncapSpec> {
             EncapAddrs::V4(four(src), four(dst))
         }
     });
-    (any::<[u8; 12]>(), any::<Option<u16>>(), addrs, any::<(bool, u16, bool)>(), ext).prop_map(
-        |(macs, vlan_tci, addrs, (df, udp_dst, csum), ext)| EncapSpec {
+    let options = any::<(bool, bool, bool)>();
+    (any::<[u8; 12]>(), any::<Option<u16>>(), addrs, any::<(bool, u16)>(), options, format).prop_map(
+        |(macs, vlan_tci, addrs, (df, udp_dst), (key, csum, sequence), format)| EncapSpec {
             eth_src: MacAddr([macs[0], macs[1], macs[2], macs[3], macs[4], macs[5]]),
             eth_dst: MacAddr([macs[6], macs[7], macs[8], macs[9], macs[10], macs[11]]),
             vlan_tci,
             addrs,
             df,
-            udp_dst,
-            csum,
-            ext,
+            format,
+            options: HeaderOptions { key, csum, sequence },
+            udp_dst: udp_dst,
         },
     )
 }
 
 fn any_patch() -> impl Strategy<Value = EncapPatch> {
-    any::<(u16, u32, u8, u8, u16, u16, u8)>().prop_map(
-        |(src_port, vni, tos, ttl, ip_id, gbp_id, gbp_flags)| EncapPatch {
+    any::<(u16, u32, u8, u8, u16, u16, u8, bool, u32)>().prop_map(
+        |(src_port, vni, tos, ttl, ip_id, gbp_id, gbp_flags, oam, sequence)| EncapPatch {
             src_port,
             vni: vni & 0xff_ffff,
             tos,
@@ -426,6 +441,9 @@ fn any_patch() -> impl Strategy<Value = EncapPatch> {
             ip_id,
             gbp_id,
             gbp_flags,
+            oam,
+            sequence,
+            ..EncapPatch::default()
         },
     )
 }
@@ -480,28 +498,28 @@ proptest! {
         let mut packet = encapsulate(&spec, &patch, &inner);
         packet.resize(packet.len() + padding, 0x99);
         let v6 = matches!(spec.addrs, EncapAddrs::V6(..));
-        let _ = agreed(&packet);
-        let outer = parse_outer(&packet, true).unwrap();
+        let _ = agreed_as(&packet, spec.format);
+        let outer = parse_outer(&packet, spec.format, true).unwrap();
         let (src, dst): (IpAddr, IpAddr) = match spec.addrs {
             EncapAddrs::V4(src, dst) => (src.into(), dst.into()),
             EncapAddrs::V6(src, dst) => (src.into(), dst.into()),
         };
-        let policy = spec.ext == EncapExt::Gbp && (patch.gbp_id != 0 || patch.gbp_flags != 0);
-        let gpe = spec.ext == EncapExt::Gpe;
+        let policy = *spec.format == vxlan::FORMAT_GBP && (patch.gbp_id != 0 || patch.gbp_flags != 0);
+        let is_gre = spec.format.protocol != 17;
+        let oam = *spec.format == geneve::FORMAT && patch.oam;
         let flags = [
-            (true, TUN_PRESENT), (spec.csum, TUN_CSUM), (spec.df && !v6, TUN_DF), (policy, TUN_GBP), (v6, TUN_IPV6),
+            (true, TUN_PRESENT), (spec.options.csum, TUN_CSUM), (spec.df && !v6, TUN_DF), (policy, TUN_GBP),
+            (v6, TUN_IPV6), (oam, TUN_OAM),
         ];
         let expected = Outer {
             unverified: None,
-            vxlan: VxlanHeader {
-                flags: FLAG_VNI | if policy { 0x80 } else { 0 } | if gpe { 4 } else { 0 },
-                gbp_flags: if policy { patch.gbp_flags } else { 0 },
-                gbp_id: if policy { patch.gbp_id } else if gpe { 3 } else { 0 },
-                vni: patch.vni,
-            },
+            id: if is_gre && !spec.options.key { 0 } else { patch.vni },
+            gbp_flags: if policy { patch.gbp_flags } else { 0 },
+            gbp_id: if policy { patch.gbp_id } else { 0 },
+            options_len: 0,
             src,
             dst,
-            udp_dst: spec.udp_dst,
+            transport: Transport { protocol: spec.format.protocol, port: spec.udp_dst },
             tos: patch.tos,
             ttl: patch.ttl,
             flags: flags.iter().filter(|(on, _)| *on).map(|(_, flag)| flag).sum(),
@@ -512,8 +530,10 @@ proptest! {
         prop_assert_eq!(outer, expected);
         let at = usize::from(outer.inner_offset);
         prop_assert_eq!(&packet[at..at + usize::from(outer.inner_len)], &inner[..]);
-        let l4 = at - 16;
-        prop_assert_eq!(&packet[l4..l4 + 2], &patch.src_port.to_be_bytes()[..]);
+        if !is_gre {
+            let l4 = at - 16;
+            prop_assert_eq!(&packet[l4..l4 + 2], &patch.src_port.to_be_bytes()[..]);
+        }
         prop_assert_eq!(peek(&packet).unwrap().vid, spec.vlan_tci.map(|tci| tci & 0xfff));
         prop_assert_eq!(peek(&packet).unwrap().dl_dst, spec.eth_dst);
     }
@@ -527,7 +547,7 @@ proptest! {
 /// A packet in pieces is read, verified and given a checksum as the same packet in one.
 #[test]
 fn packets_of_several_segments_are_as_those_of_one() {
-    use wire::outer::parse_outer_chain;
+    use wire::tunnel::outer::parse_outer_chain;
     let addrs =
         EncapAddrs::new(std::net::IpAddr::from([192, 168, 1, 1]), std::net::IpAddr::from([192, 168, 1, 2]));
     for len in [14, 15, 200, 1501] {
@@ -538,29 +558,29 @@ fn packets_of_several_segments_are_as_those_of_one() {
             addrs: addrs.unwrap(),
             df: true,
             udp_dst: 4789,
-            csum: true,
-            ext: EncapExt::None,
+            format: &vxlan::FORMAT,
+            options: HeaderOptions::CSUM,
         });
         let mut packet = vec![0; template.header_len()];
         template.write(&mut packet, len, &EncapPatch { vni: 7, ttl: 64, ..EncapPatch::default() }).unwrap();
         packet.extend((0..len).map(|n| (n * 31) as u8));
         let mut whole = packet.clone();
-        template.fill_udp_checksum(&mut whole).unwrap();
-        let expected = parse_outer(&whole, false).unwrap();
+        template.fill_checksum(&mut whole).unwrap();
+        let expected = parse_outer(&whole, &vxlan::FORMAT, false).unwrap();
         for cut in [64, 65, 66, 100, 131].into_iter().filter(|cut| *cut < whole.len()) {
             let (head, tail) = packet.split_at(cut);
             let (one, two) = tail.split_at(tail.len() / 2);
             let mut head = head.to_vec();
-            template.fill_udp_checksum_chain(&mut head, [one, two].into_iter()).unwrap();
+            template.fill_checksum_chain(&mut head, [one, two].into_iter()).unwrap();
             assert_eq!(head, whole[..cut], "{len} bytes cut at {cut}");
-            let read = parse_outer_chain(&head, tail.len(), false).unwrap();
+            let read = parse_outer_chain(&head, tail.len(), &vxlan::FORMAT, false).unwrap();
             let unverified = read.unverified.expect("its bytes are not all here");
-            assert_eq!(wire::outer::Outer { unverified: None, ..read }, expected);
-            assert!(unverified.is_valid([&head[..], one, two].into_iter()));
-            assert!(!unverified.is_valid([&head[..], one].into_iter()), "cut off");
+            assert_eq!(wire::tunnel::outer::Outer { unverified: None, ..read }, expected);
+            assert!(unverified.verify([&head[..], one, two].into_iter()).is_ok());
+            assert!(unverified.verify([&head[..], one].into_iter()).is_err(), "cut off");
             let mut wrong = two.to_vec();
             wrong[0] ^= 1;
-            assert!(!unverified.is_valid([&head[..], one, &wrong].into_iter()));
+            assert!(unverified.verify([&head[..], one, &wrong].into_iter()).is_err());
         }
     }
 }

@@ -18,8 +18,8 @@ use rte::Mbuf;
 use rte::burst::Drain;
 use std::ops::Range;
 use wire::ecn::ECN_MASK;
-use wire::encap::{ENCAP_V4_LEN, INNER_MAX_LEN};
 use wire::hot::{HotKey, hot_tos};
+use wire::tunnel::encap::{ENCAP_V4_LEN, INNER_MAX_LEN};
 
 impl Pipeline {
     /// The packets of `range` have the program `program`; those behind it may belong to the run, too. Says where the next
@@ -37,12 +37,12 @@ impl Pipeline {
         }
         let Some(header) = self.programs.made(program) else { return range.start };
         let mut headers = [header; BURST];
-        let (mut count, mut inherits) = (range.len(), header.version & CachedHeader::INHERITS);
+        let (mut count, mut marks) = (range.len(), header.version & CachedHeader::MARKS);
         let all = mbufs.len();
         let one_program = count == all;
         if !one_program {
             let programs = &known.programs[range.start..range.start + mbufs.len()];
-            (count, inherits) = self.programs.made_for_one_port(header, programs, &mut headers);
+            (count, marks) = self.programs.made_for_one_port(header, programs, &mut headers);
         }
         let range = range.start..range.start + count;
         let (egress, tunnel) = (header.egress, header.tunnel);
@@ -54,7 +54,7 @@ impl Pipeline {
         let whole = range.start == 0 && count == all;
         let mut written = 0;
         let mut out = self.tx.to(egress, &self.counters);
-        if inherits | u32::from(has_ecn) | whole_keys | failed == 0
+        if marks | u32::from(has_ecn) | whole_keys | failed == 0
             && out.make_room(count, longest + ENCAP_V4_LEN as u32, known.linear)
         {
             let hot = &known.hot[range.clone()];
@@ -104,7 +104,7 @@ impl Pipeline {
                 self.counters.count_drop(in_port, DropReason::MtuExceeded, 1);
                 continue;
             }
-            let Some(room) = mbuf.prepend_array() else {
+            let Some(room) = mbuf.prepend(header.len()) else {
                 self.counters.count_drop(in_port, DropReason::Headroom, 1);
                 continue;
             };
@@ -151,7 +151,7 @@ fn prepare(
     if known.encapsulated {
         let short = super::strip(mbufs, range, known);
         for at in crate::batch::numbers(short & !failed) {
-            counters.count_drop(known.in_port(at), DropReason::VxlanInnerTruncated, 1);
+            counters.count_drop(known.in_port(at), DropReason::TunnelInnerTruncated, 1);
         }
         failed |= short;
     }

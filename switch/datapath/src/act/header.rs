@@ -8,8 +8,8 @@ use crate::pipeline::Pipeline;
 use flow::drop::DropReason;
 use flow::program::{AdjacencyId, Op, Policy, PortId};
 use rte::Mbuf;
-use wire::encap::{ENCAP_V4_LEN, INNER_MAX_LEN};
 use wire::key::FlowKey;
+use wire::tunnel::encap::INNER_MAX_LEN;
 
 /// Where an encapsulated packet goes.
 pub(super) enum Next {
@@ -56,17 +56,16 @@ impl Pipeline {
         (patch.gbp_id, patch.gbp_flags) = (policy.id, policy.flags);
         let written = match fixed {
             Some(fixed) => mbuf
-                .prepend(ENCAP_V4_LEN)
-                .and_then(|room| room.first_chunk_mut())
+                .prepend(fixed.header_len())
                 .map(|room| fixed.write(room, inner_len as u16, &patch))
                 .is_some(),
             None => mbuf
                 .prepend(template.header_len())
                 .is_some_and(|room| template.write(room, inner_len, &patch).is_ok()),
         };
-        let has_checksum = !template.wants_udp_checksum() || {
+        let has_checksum = !template.wants_checksum() || {
             let (first, rest) = mbuf.data_and_segments();
-            template.fill_udp_checksum_chain(first, rest).is_ok()
+            template.fill_checksum_chain(first, rest).is_ok()
         };
         if !(written && has_checksum) {
             self.free(key, DropReason::Headroom, mbuf);

@@ -76,7 +76,7 @@ impl Pipeline {
                 if failed & 1 << at == 0 {
                     let _ = out.stage(mbuf, known.in_port(at));
                 } else {
-                    self.counters.count_drop(known.in_port(at), DropReason::VxlanInnerTruncated, 1);
+                    self.counters.count_drop(known.in_port(at), DropReason::TunnelInnerTruncated, 1);
                 }
             }
         }
@@ -97,7 +97,7 @@ impl Pipeline {
             if failed & 1 << at == 0 {
                 self.reenter(entry, mbuf, &key);
             } else {
-                self.free(&key, DropReason::VxlanInnerTruncated, mbuf);
+                self.free(&key, DropReason::TunnelInnerTruncated, mbuf);
             }
         }
         self.end_run(&mbufs, range, known)

@@ -13,9 +13,8 @@ use rte::burst::Drain;
 use std::ops::Range;
 use wire::ecn::set_ecn;
 use wire::key::FlowKey;
-use wire::proto::{IP_UDP, UDP_LEN, VLAN_LEN};
+use wire::proto::VLAN_LEN;
 use wire::rewrite::{self, Headers};
-use wire::vxlan::VXLAN_LEN;
 
 /// What ops know of the packet that they work on: its key as far as tunnel headers are made of it, and where
 /// its headers are by now.
@@ -162,10 +161,10 @@ impl Pipeline {
             return self.free(key, DropReason::Internal, mbuf);
         };
         // The outer headers, as ops that change them find them; what chooses a bucket is still the inner flow.
-        let l4 = (template.header_len() - UDP_LEN - VXLAN_LEN) as u16;
+        let l4 = template.l4() as u16;
         let l3 = (template.header_len() - template.ip_overhead()) as u16;
         let info = PacketInfo { l3, l4, len: mbuf.len(), ..PacketInfo::default() };
-        let packet = Packet { key: FlowKey { nw_proto: IP_UDP, ..*key }, info };
+        let packet = Packet { key: FlowKey { nw_proto: template.protocol(), ..*key }, info };
         // Out of their place while they run, as programs are: an underlay that leads back to its own tunnel finds none,
         // and the packet ends there.
         let ops = std::mem::take(ops);
@@ -337,7 +336,7 @@ fn strip_one(mbuf: &mut Mbuf, trailing: u16, key: &FlowKey, info: &PacketInfo) -
     }
     let trimmed = trailing == 0 || mbuf.trim(trailing.into());
     if !(trimmed && mbuf.adj(info.strip.into())) {
-        return Err(DropReason::VxlanInnerTruncated);
+        return Err(DropReason::TunnelInnerTruncated);
     }
     if info.set_ecn {
         set_ecn(mbuf.data_mut(), info.l3.into(), key.nw_tos);

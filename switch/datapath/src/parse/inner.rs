@@ -10,11 +10,11 @@ use std::ops::Range;
 use wire::ecn::{ECN_MASK, EcnDecap, ecn_decap, has_ecn_to_decap};
 use wire::hot::{HotKey, hot_key};
 use wire::key::FlowKey;
-use wire::outer::clear_tunnel;
 use wire::parse::{Anomaly, Origin, extract, extract_chain};
 use wire::proto::{ETH_IPV4, ETH_IPV6};
-use wire::same_header::InnerHeader;
-use wire::vxlan4::{VXLAN4_LEN, Vxlan4Outer};
+use wire::tunnel::outer::clear_tunnel;
+use wire::tunnel::same_header::InnerHeader;
+use wire::tunnel::udp4::{UDP4_LEN, Udp4Outer};
 
 /// Reads the frames of the packets of `range`, which are `mbufs`: those that have no whole key yet get a hot key, or a
 /// whole key where they are no ordinary frames. Gives those that cannot be read; they are counted.
@@ -145,10 +145,10 @@ fn general_path(
         Origin::port(in_port.0.into()).fill_key(key);
         describe(mbuf, (0, len), 0, key, counters)?
     } else {
-        debug_assert_eq!(usize::from(outer.strip), VXLAN4_LEN);
-        let read = Vxlan4Outer::read(mbuf.data()).ok_or(DropReason::Internal)?;
+        debug_assert_eq!(usize::from(outer.strip), UDP4_LEN);
+        let read = Udp4Outer::read(mbuf.data()).ok_or(DropReason::Internal)?;
         read.origin(in_port.0.into()).fill_key(key);
-        describe(mbuf, (VXLAN4_LEN, len), read.tos, key, counters)?
+        describe(mbuf, (UDP4_LEN, len), read.tos, key, counters)?
     };
     known.infos[at] = info;
     known.keyed |= 1 << at;
@@ -164,7 +164,7 @@ pub(crate) fn describe(
     key: &mut FlowKey,
     counters: &WorkerCounters,
 ) -> Result<PacketInfo, DropReason> {
-    let head = mbuf.data().get(offset..).ok_or(DropReason::VxlanInnerTruncated)?;
+    let head = mbuf.data().get(offset..).ok_or(DropReason::TunnelInnerTruncated)?;
     let head = &head[..len.min(head.len())];
     let more = len - head.len();
     let parsed = if more == 0 { extract(head, key) } else { extract_chain(head, more, key) };

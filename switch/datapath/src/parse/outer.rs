@@ -9,10 +9,10 @@ use flow::drop::DropReason;
 use flow::program::PortId;
 use rte::Mbuf;
 use wire::ecn::has_ecn_to_decap;
-use wire::encap::EncapExt;
-use wire::outer::{Outer, parse_outer_chain, peek};
-use wire::same_header::OuterHeader;
-use wire::vxlan4::{VXLAN4_LEN, Vxlan4Outer, Vxlan4Tunnel};
+use wire::tunnel::TunnelFormat;
+use wire::tunnel::outer::{Outer, parse_outer_chain, peek};
+use wire::tunnel::same_header::OuterHeader;
+use wire::tunnel::udp4::{UDP4_LEN, Udp4Outer, Udp4Tunnel};
 
 /// Which packets of a port are for its bridge's VTEP.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,7 +57,7 @@ pub(crate) fn read(
 
 /// The outer header of the first packet, if it is an ordinary tunnel packet for one of our tunnel ports.
 #[inline(always)]
-fn first_header(mbuf: &Mbuf, view: &mut TerminationView<'_>) -> Option<(OuterHeader, Vxlan4Tunnel, PortId)> {
+fn first_header(mbuf: &Mbuf, view: &mut TerminationView<'_>) -> Option<(OuterHeader, Udp4Tunnel, PortId)> {
     let (outer, header) = OuterHeader::new(mbuf.data())?;
     if !is_ordinary(&outer, view) {
         return None;
@@ -68,7 +68,7 @@ fn first_header(mbuf: &Mbuf, view: &mut TerminationView<'_>) -> Option<(OuterHea
 
 /// Whether a packet read by the fast path is for us, and leaves nothing to do but to take its headers off.
 #[inline(always)]
-fn is_ordinary(outer: &Vxlan4Outer, view: &TerminationView<'_>) -> bool {
+fn is_ordinary(outer: &Udp4Outer, view: &TerminationView<'_>) -> bool {
     !has_ecn_to_decap(outer.tos) && view.takes(outer)
 }
 
@@ -79,7 +79,7 @@ fn read_same(header: &OuterHeader, mbufs: &[Mbuf], known: &mut Known) -> usize {
     for ((mbuf, len), outer) in mbufs.iter().zip(&mut known.lens).zip(&mut known.outers) {
         let Some(lengths) = header.read(mbuf.data()) else { break };
         *len = lengths.inner.into();
-        *outer = OuterLen { strip: VXLAN4_LEN as u16, trailing: lengths.trailing };
+        *outer = OuterLen { strip: UDP4_LEN as u16, trailing: lengths.trailing };
         bytes += u64::from(lengths.inner);
         same += 1;
     }
@@ -126,7 +126,7 @@ fn read_each(
             header = Some(this);
             known.in_ports[at] = in_port;
             known.lens[at] = outer.inner_len.into();
-            known.outers[at] = OuterLen { strip: VXLAN4_LEN as u16, trailing: outer.trailing };
+            known.outers[at] = OuterLen { strip: UDP4_LEN as u16, trailing: outer.trailing };
             counters.port(in_port).rx.add(1, outer.inner_len.into());
         } else if let Err(reason) = general_path(mbuf, (port, arrival), at, known, view, counters) {
             counters.count_drop(port, reason, 1);
@@ -159,13 +159,13 @@ fn read_same_vtep(
         let Some(in_port) = view.find_cached(&tunnel) else { return start + at };
         in_ports[at] = in_port;
         lens[at] = lengths.inner.into();
-        outers[at] = OuterLen { strip: VXLAN4_LEN as u16, trailing: lengths.trailing };
+        outers[at] = OuterLen { strip: UDP4_LEN as u16, trailing: lengths.trailing };
         counters.port(in_port).rx.add(1, lengths.inner.into());
     }
     count
 }
 
-/// A frame that is no tunnel packet, or a tunnel packet over IPv6, for a socket with an extension, with options, a checksum
+/// A frame that is no tunnel packet, or a tunnel packet over IPv6, of a format without a pattern, with options, a checksum
 /// or a congestion mark, for nobody, of several segments, or a wrong one.
 #[inline(never)]
 fn general_path(
@@ -176,23 +176,20 @@ fn general_path(
     view: &TerminationView<'_>,
     counters: &WorkerCounters,
 ) -> Result<(), DropReason> {
-    let Some(ext) = peek(mbuf.data()).and_then(|peeked| view.is_ours(&peeked)) else {
+    let Some(format) = peek(mbuf.data()).and_then(|peeked| view.is_ours(&peeked)) else {
         if arrival == Arrival::Local {
             return Err(DropReason::LocalUnhandled);
         }
         (known.in_ports[at], known.outers[at]) = (port, OuterLen::default());
         return Ok(());
     };
-    let outer = parse(mbuf)?;
-    if ext == EncapExt::Gpe && !outer.vxlan.has_gpe_ethernet() {
-        return Err(DropReason::VxlanProtocol);
-    }
-    let found = view.find(outer.vni(), outer.src, outer.dst, outer.udp_dst);
+    let outer = parse(mbuf, format)?;
+    let found = view.find(outer.id, outer.src, outer.dst, outer.transport);
     let in_port = found.unwrap_or(PortId::TUNNEL_MISS);
     // Also when it is dropped for its congestion mark: it came through this tunnel.
     counters.port(in_port).rx.add(1, outer.inner_len.into());
     let key = &mut known.keys[at];
-    outer.fill_key(key, ext == EncapExt::Gbp);
+    outer.fill_key(key);
     key.in_port = in_port.0.into();
     let (offset, len) = (usize::from(outer.inner_offset), usize::from(outer.inner_len));
     let info = inner::describe(mbuf, (offset, len), outer.tos, key, counters)?;
@@ -205,11 +202,11 @@ fn general_path(
 }
 
 /// Checks and reads the outer headers of a packet for us.
-fn parse(mbuf: &Mbuf) -> Result<Outer, DropReason> {
+fn parse(mbuf: &Mbuf, format: &TunnelFormat) -> Result<Outer, DropReason> {
     let more = mbuf.len() as usize - mbuf.data_len();
-    let outer = parse_outer_chain(mbuf.data(), more, false)?;
-    if outer.unverified.is_some_and(|checksum| !checksum.is_valid(mbuf.segments())) {
-        return Err(DropReason::TunnelUdpChecksum);
+    let outer = parse_outer_chain(mbuf.data(), more, format, false)?;
+    if let Some(checksum) = outer.unverified {
+        checksum.verify(mbuf.segments())?;
     }
     Ok(outer)
 }

@@ -5,15 +5,16 @@ use crate::bridge::PortKind;
 use crate::bridge::local::Disposition;
 use crate::bridge::vlan::{PRIORITY, Tag};
 use crate::tunnel::port::TunnelPort;
-use config::{Ext, LocalIp, RemoteIp, TunnelKey};
+use config::{LocalIp, RemoteIp, TunnelKey};
 use flow::drop::DropReason;
 use flow::ofp::{
     Field, PORT_ALL, PORT_CONTROLLER, PORT_FLOOD, PORT_IN_PORT, PORT_LOCAL, PORT_NORMAL, PortRef, Subfield,
 };
 use flow::program::{Policy, PortId, PuntReason};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use wire::key::{FRAG_ANY, FlowMask};
 use wire::proto::{ETH_ARP, ETH_IPV4, ETH_IPV6, IP_ICMP, IP_UDP};
+use wire::tunnel::{Transport, is_transport};
 
 /// A port, and the only remote to send to where it is a tunnel with several.
 pub(in crate::bridge) type To = (PortId, Option<IpAddr>);
@@ -97,7 +98,7 @@ impl<'w> Translator<'w> {
                 self.push(Op::Output(to));
                 self.delivered = true;
             }
-            PortKind::Tunnel(vxlan) => self.encapsulate(to, port, vxlan, remote),
+            PortKind::Tunnel(tunnel) => self.encapsulate(to, port, tunnel, remote),
             PortKind::Patch(peer) => self.patch(port, peer),
             PortKind::Local => {
                 if let Some(bridge) = state.bridge(port.bridge) {
@@ -199,8 +200,8 @@ impl<'w> Translator<'w> {
         });
     }
 
-    fn encapsulate(&mut self, id: PortId, port: &'w Port, vxlan: &'w TunnelPort, remote: Option<IpAddr>) {
-        let options = &vxlan.options;
+    fn encapsulate(&mut self, id: PortId, port: &'w Port, tunnel: &'w TunnelPort, remote: Option<IpAddr>) {
+        let options = &tunnel.options;
         let vni = match options.out_key {
             TunnelKey::Vni(vni) => vni,
             TunnelKey::Flow if self.at.has_tun_id => (self.read_field(Field::TunId) & 0xff_ffff) as u32,
@@ -210,7 +211,7 @@ impl<'w> Translator<'w> {
                 return;
             }
         };
-        let policy = if options.ext == Some(Ext::Gbp) {
+        let policy = if *options.format == wire::tunnel::vxlan::FORMAT_GBP {
             let id = self.read_field(Field::TunGbpId) as u16;
             Policy { id, flags: self.read_field(Field::TunGbpFlags) as u8 }
         } else {
@@ -226,7 +227,11 @@ impl<'w> Translator<'w> {
         } else {
             None
         };
-        let dst_port = options.dst_port;
+        let header = format!("{} {vni}", options.key_name);
+        let to = |ip: &IpAddr| match options.transport.port {
+            0 => format!("{header} to {ip}"),
+            port => format!("{header} to {}", SocketAddr::new(*ip, port)),
+        };
         if options.remote_ip == RemoteIp::Flow || local.is_some() {
             let remotes: Vec<IpAddr> = if options.remote_ip == RemoteIp::Flow {
                 // What the FDB knows is as good as an action's word; the packet's own tun_dst is our own address.
@@ -241,11 +246,16 @@ impl<'w> Translator<'w> {
                 };
                 vec![chosen]
             } else {
-                vxlan.remotes.iter().map(|(ip, _)| *ip).filter(|ip| remote.is_none_or(|r| r == *ip)).collect()
+                tunnel
+                    .remotes
+                    .iter()
+                    .map(|(ip, _)| *ip)
+                    .filter(|ip| remote.is_none_or(|r| r == *ip))
+                    .collect()
             };
             for ip in remotes {
-                self.note(|| format!("tunnel {}: VNI {vni} to {ip}:{dst_port}", port.name));
-                if let Some(adjacency) = vxlan.next_hops.get(&(ip, local)) {
+                self.note(|| format!("tunnel {}: {}", port.name, to(&ip)));
+                if let Some(adjacency) = tunnel.next_hops.get(&(ip, local)) {
                     self.before_output(id);
                     self.push(Op::Encap { adjacency: *adjacency, vni, policy });
                     self.delivered = true;
@@ -257,9 +267,9 @@ impl<'w> Translator<'w> {
             }
             return;
         }
-        for (ip, adjacency) in &vxlan.remotes {
+        for (ip, adjacency) in &tunnel.remotes {
             if remote.is_none_or(|remote| remote == *ip) {
-                self.note(|| format!("tunnel {}: VNI {vni} to {ip}:{dst_port}", port.name));
+                self.note(|| format!("tunnel {}: {}", port.name, to(&ip)));
                 self.before_output(id);
                 self.push(Op::Encap { adjacency: *adjacency, vni, policy });
                 self.delivered = true;
@@ -298,13 +308,13 @@ impl<'w> Translator<'w> {
                 };
                 self.look_flow(&mask);
                 let key = &self.at.key.flow;
-                if key.nw_proto == IP_UDP && key.nw_frag & FRAG_ANY != 0 {
+                if is_transport(key.nw_proto) && key.nw_frag & FRAG_ANY != 0 {
                     self.drop = DropReason::TunnelFragment;
                     return;
                 }
                 let (proto, is_own) =
                     (key.nw_proto, bridge.owns(IpAddr::V4(Ipv4Addr::from(key.nw_dst.get()))));
-                if proto == IP_UDP && is_own && self.is_for_socket() {
+                if is_own && self.is_for_socket(proto) {
                     return self.terminate(bridge);
                 }
                 proto == IP_ICMP && is_own
@@ -329,12 +339,18 @@ impl<'w> Translator<'w> {
         }
     }
 
-    /// Whether a UDP packet goes to a VTEP socket.
-    pub(in crate::bridge) fn is_for_socket(&mut self) -> bool {
-        self.look_flow(&FlowMask { tp_dst: u16::MAX.into(), ..FlowMask::ZERO });
-        let port = self.at.key.flow.tp_dst.get();
+    /// Whether a packet of this IP protocol goes to a VTEP socket.
+    pub(in crate::bridge) fn is_for_socket(&mut self, protocol: u8) -> bool {
+        if !is_transport(protocol) {
+            return false;
+        }
+        let mut port = 0;
+        if protocol == IP_UDP {
+            self.look_flow(&FlowMask { tp_dst: u16::MAX.into(), ..FlowMask::ZERO });
+            port = self.at.key.flow.tp_dst.get();
+        }
         self.state.ports().any(|(_, p)| match &p.kind {
-            PortKind::Tunnel(tunnel) => tunnel.options.dst_port == port,
+            PortKind::Tunnel(tunnel) => tunnel.options.transport == Transport { protocol, port },
             PortKind::Local | PortKind::Device | PortKind::Patch(_) => false,
         })
     }

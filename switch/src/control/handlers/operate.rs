@@ -57,13 +57,13 @@ pub(in crate::control) async fn fdb_add(
             return Err(Refused::not_found(format!("bridge {bridge} has no port named {}", body.port)));
         };
         let remote = match (&port.kind, remote) {
-            (PortKind::Tunnel(vxlan), Some(ip)) if vxlan.remotes.iter().any(|(r, _)| *r == ip) => remote,
-            (PortKind::Tunnel(vxlan), None) if vxlan.remotes.len() == 1 => Some(vxlan.remotes[0].0),
+            (PortKind::Tunnel(tunnel), Some(ip)) if tunnel.remotes.iter().any(|(r, _)| *r == ip) => remote,
+            (PortKind::Tunnel(tunnel), None) if tunnel.remotes.len() == 1 => Some(tunnel.remotes[0].0),
             (PortKind::Tunnel(_), _) => {
-                return Err(Refused::bad("remote: expected one of the vxlan port's remote_ip"));
+                return Err(Refused::bad("remote: expected one of the tunnel port's remote_ip"));
             }
             (_, None) => None,
-            (_, Some(_)) => return Err(Refused::bad("remote: only a vxlan port has remotes")),
+            (_, Some(_)) => return Err(Refused::bad("remote: only a tunnel port has remotes")),
         };
         let done = slow.fdb_add(id, body.vlan, address, Location { port: number, remote });
         if done { Ok(Done { changed: 1 }) } else { Err(Refused::broken("a worker does not answer")) }

@@ -69,7 +69,7 @@ fn interface_row(app: &App, switch: &Switch, bridge: &BridgeView, view: &PortVie
         row.queues = Some(device.queues);
         row.link_state = link.map_or_else(|| "unknown".to_owned(), |link| up(link.up));
         row.link_speed = link.and_then(|link| link.speed).map(|mbit| u64::from(mbit) * 1_000_000);
-    } else if port.kind == "vxlan" {
+    } else if port.port_kind().is_ok_and(|kind| kind.tunnel_type().is_some()) {
         // Where rules set the remote, there is none to know of.
         row.link_state = up(view.remotes.is_empty() || view.remotes.iter().any(|r| r.state == "ready"));
     }
@@ -184,7 +184,7 @@ pub(in crate::control) fn drop_rows(app: &App, switch: &Switch) -> Vec<DropRow> 
         .iter()
         .map(|(name, port)| (name.as_str(), Totals::read(&app.counters, port.id).since(&port.before)))
         .collect();
-    ports.push(("(no vxlan port)", Totals::read(&app.counters, PortId::TUNNEL_MISS).since(&none)));
+    ports.push(("(no tunnel port)", Totals::read(&app.counters, PortId::TUNNEL_MISS).since(&none)));
     DropReason::ALL
         .iter()
         .enumerate()

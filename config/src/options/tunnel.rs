@@ -1,33 +1,34 @@
-//! Options of a port of type `vxlan`, as OVS users write them (`ovs-vswitchd.conf.db(5)`, table Interface).
+//! Options of tunnel ports, as OVS users write them (`ovs-vswitchd.conf.db(5)`, table Interface). What differs between
+//! tunnel types is said by [`wire::tunnel`].
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use super::{OptionError, Reader, number, number_in};
+use crate::document::Port;
+use crate::problem::one_of;
+use wire::proto::IP_UDP;
+use wire::tunnel::{HeaderOptions, Transport, TunnelFormat, TunnelType};
 
-const KNOWN: [&str; 13] = [
+/// Options that all types have.
+const COMMON: [&str; 11] = [
     "remote_ip",
     "local_ip",
     "key",
     "in_key",
     "out_key",
-    "dst_port",
     "tos",
     "ttl",
     "df_default",
     "csum",
-    "exts",
     "egress_pkt_mark",
     "split-horizon",
 ];
-/// UDP port of VXLAN (RFC 7348 section 5).
-const VXLAN_PORT: u16 = 4789;
 const DEFAULT_TTL: u8 = 64;
-const MAX_VNI: u64 = 0xff_ffff;
 /// More remotes than this in one port's list is a mistake: each costs a copy of every flooded frame.
 const MAX_REMOTES: usize = 1024;
 
-/// Where a vxlan port sends, and from where it receives.
+/// Where a tunnel port sends, and from where it receives.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum RemoteIp {
     /// Fixed remote VTEPs, at least one and all of one family; with several, frames to many are
@@ -48,10 +49,10 @@ pub enum LocalIp {
     Flow,
 }
 
-/// A VNI, or the flow table's business.
+/// A VNI or key, or the flow table's business.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum TunnelKey {
-    /// Fixed VNI, 24 bits.
+    /// Fixed: a VNI of 24 bits, or a GRE key of 32.
     Vni(u32),
     /// `flow`: matched and set as `tun_id`.
     Flow,
@@ -66,62 +67,75 @@ pub enum Inheritable {
     Inherit,
 }
 
-/// A VXLAN extension.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Ext {
-    /// Group Based Policy (draft-smith-vxlan-group-policy).
-    Gbp,
-    /// Generic Protocol Extension (draft-ietf-nvo3-vxlan-gpe).
-    Gpe,
-}
-
-/// A vxlan port's options, typed and with defaults filled in.
+/// A tunnel port's options, typed and with defaults filled in.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct VxlanOptions {
+pub struct TunnelOptions {
+    /// The type's header, or that of its extension in `exts`. VXLAN's GBP and GPE use the same header bits, so there is at
+    /// most one.
+    pub format: &'static TunnelFormat,
+    /// What the type calls a key: VNI, key.
+    pub key_name: &'static str,
     /// `remote_ip`.
     pub remote_ip: RemoteIp,
     /// `local_ip`.
     pub local_ip: LocalIp,
-    /// `in_key`, else `key`, else VNI 0: what received packets must carry.
+    /// `in_key`, else `key`, else 0: the VNI or key that received packets must carry. A GRE header without a key has 0.
     pub in_key: TunnelKey,
-    /// `out_key`, else `key`, else VNI 0: what sent packets carry.
+    /// `out_key`, else `key`, else 0: what sent packets carry.
     pub out_key: TunnelKey,
-    /// `dst_port`: UDP port sent to and listened on. Host order. Default 4789.
-    pub dst_port: u16,
+    /// IP protocol, and `dst_port`: UDP port sent to and listened on.
+    pub transport: Transport,
     /// `tos`: outer TOS or traffic class; its ECN bits do not count, ECN is always inherited. Default 0.
     pub tos: Inheritable,
     /// `ttl`: outer TTL or hop limit, 1 to 255. Default 64.
     pub ttl: Inheritable,
     /// `df_default`: outer Don't Fragment. Default true.
     pub df_default: bool,
-    /// `csum`: outer UDP checksum on transmit. Default off over IPv4, on over IPv6.
-    pub csum: bool,
-    /// `exts`. GBP and GPE use the same header bits, so there is at most one.
-    pub ext: Option<Ext>,
+    /// What sent headers have. A GRE key: if `out_key` or `key` is given. `csum`: of UDP by default off over IPv4 and on
+    /// over IPv6, of GRE by default off. `seq`: GRE sequence numbers, by default off.
+    pub header: HeaderOptions,
     /// `egress_pkt_mark`: mark that routing may look at.
     pub egress_pkt_mark: u32,
     /// `split-horizon` (ours): no flooding from this tunnel to another that has it too. Default true.
     pub split_horizon: bool,
 }
 
-impl VxlanOptions {
-    /// Reads a port's `options`; all errors at once.
-    pub fn parse(options: &BTreeMap<String, String>) -> Result<Self, Vec<OptionError>> {
-        let mut reader = Reader::new(options, &KNOWN);
+impl TunnelOptions {
+    /// Reads the `options` of a tunnel port; `None` for a port of another kind.
+    pub fn of(port: &Port) -> Option<Result<Self, Vec<OptionError>>> {
+        let of = port.port_kind().ok()?.tunnel_type()?;
+        Some(Self::parse(of, &port.options))
+    }
+
+    /// Reads the `options` of a port of this type; all errors at once.
+    pub fn parse(
+        of: &'static TunnelType,
+        options: &BTreeMap<String, String>,
+    ) -> Result<Self, Vec<OptionError>> {
+        let known: Vec<&str> = COMMON.iter().chain(of.options).copied().collect();
+        let mut reader = Reader::new(options, &known);
         if !options.contains_key("remote_ip") {
             reader.missing("remote_ip", "the remote VTEP's address, several joined by commas, or \"flow\"");
         }
         let remote_ip = reader.parse("remote_ip", remote_ip).unwrap_or(RemoteIp::Flow);
         let local_ip = reader.parse("local_ip", local_ip).unwrap_or(LocalIp::Any);
-        let key = reader.parse("key", tunnel_key).unwrap_or(TunnelKey::Vni(0));
-        let in_key = reader.parse("in_key", tunnel_key).unwrap_or(key);
-        let out_key = reader.parse("out_key", tunnel_key).unwrap_or(key);
-        let dst_port = reader.number("dst_port", 1, 0xffff).map_or(VXLAN_PORT, |port| port as u16);
+        let key = reader.parse("key", |text| tunnel_key(of, text)).unwrap_or(TunnelKey::Vni(0));
+        let in_key = reader.parse("in_key", |text| tunnel_key(of, text)).unwrap_or(key);
+        let out_key = reader.parse("out_key", |text| tunnel_key(of, text)).unwrap_or(key);
+        let default_port = of.dst_port.unwrap_or(0);
+        let port = reader.number("dst_port", 1, 0xffff).map_or(default_port, |port| port as u16);
         let tos = reader.parse("tos", |text| inheritable(text, 0)).unwrap_or(Inheritable::Value(0));
         let ttl = reader.parse("ttl", |text| inheritable(text, 1)).unwrap_or(Inheritable::Value(DEFAULT_TTL));
         let df_default = reader.boolean("df_default").unwrap_or(true);
         let csum = reader.boolean("csum");
-        let ext = reader.parse("exts", exts).flatten();
+        let plain = of
+            .formats
+            .iter()
+            .find(|(ext, _)| ext.is_empty())
+            .map_or(&wire::tunnel::vxlan::FORMAT, |(_, f)| *f);
+        let format = reader.parse("exts", |text| exts(of, text)).flatten().unwrap_or(plain);
+        let sequence = reader.boolean("seq").unwrap_or(false);
+        reader.parse("packet_type", packet_type);
         let egress_pkt_mark = reader.parse("egress_pkt_mark", |text| {
             number(text)
                 .and_then(|mark| u32::try_from(mark).ok())
@@ -135,18 +149,36 @@ impl VxlanOptions {
         {
             reader.error("local_ip", format!("{local} is not of remote_ip's address family"));
         }
-        let csum = csum.unwrap_or(family == Some(true) || matches!(local_ip, LocalIp::Addr(IpAddr::V6(_))));
+        if of.only_ipv6 && family == Some(false) {
+            reader.error(
+                "remote_ip",
+                format!("found an IPv4 address, expected an IPv6 one: {} runs over IPv6", of.name),
+            );
+        }
+        if of.only_ipv6 && matches!(local_ip, LocalIp::Addr(IpAddr::V4(_))) {
+            reader.error(
+                "local_ip",
+                format!("found an IPv4 address, expected an IPv6 one: {} runs over IPv6", of.name),
+            );
+        }
+        let over_v6 = family == Some(true) || matches!(local_ip, LocalIp::Addr(IpAddr::V6(_)));
+        let header = HeaderOptions {
+            key: options.contains_key("out_key") || options.contains_key("key"),
+            csum: csum.unwrap_or(over_v6 && of.csum_over_ipv6),
+            sequence,
+        };
         reader.finish(Self {
+            format,
+            key_name: of.key_name,
             remote_ip,
             local_ip,
             in_key,
             out_key,
-            dst_port,
+            transport: Transport { protocol: format.protocol, port },
             tos,
             ttl,
             df_default,
-            csum,
-            ext,
+            header,
             egress_pkt_mark: egress_pkt_mark.unwrap_or(0),
             split_horizon,
         })
@@ -160,8 +192,13 @@ impl VxlanOptions {
         }
     }
 
-    /// Whether a packet could match both ports in such a way that nothing says which one it is for: same UDP port,
-    /// same VNI (or both `flow`), a remote in common (or both `flow`) and the same local address. A
+    /// Whether it is a type in UDP.
+    pub fn is_udp(&self) -> bool {
+        self.transport.protocol == IP_UDP
+    }
+
+    /// Whether a packet could match both ports in such a way that nothing says which one it is for: same UDP port or IP
+    /// protocol, same VNI or key (or both `flow`), a remote in common (or both `flow`) and the same local address. A
     /// specific value beats `flow`, so a mix of the two is told apart. `local_ip` not given and `flow` both take any
     /// address on receive: of two such ports one would never get a packet, so they count as the same.
     pub fn clashes_with(&self, other: &Self) -> bool {
@@ -175,7 +212,7 @@ impl VxlanOptions {
             (LocalIp::Addr(_), _) | (_, LocalIp::Addr(_)) => false,
             _ => true,
         };
-        self.dst_port == other.dst_port && self.in_key == other.in_key && remote && local
+        self.transport == other.transport && self.in_key == other.in_key && remote && local
     }
 }
 
@@ -225,15 +262,15 @@ fn local_ip(text: &str) -> Result<LocalIp, String> {
     if text == "flow" { Ok(LocalIp::Flow) } else { vtep(text).map(LocalIp::Addr) }
 }
 
-fn tunnel_key(text: &str) -> Result<TunnelKey, String> {
-    const EXPECTED: &str = "expected 0 to 16777215 or \"flow\"";
+fn tunnel_key(of: &TunnelType, text: &str) -> Result<TunnelKey, String> {
+    let expected = format!("expected 0 to {} or \"flow\"", of.key_max);
     if text == "flow" {
         return Ok(TunnelKey::Flow);
     }
     match number(text) {
-        Some(vni) if vni <= MAX_VNI => Ok(TunnelKey::Vni(vni as u32)),
-        Some(vni) => Err(format!("{vni} is over 24 bits, {EXPECTED}")),
-        None => Err(format!("found {text:?}, {EXPECTED}")),
+        Some(key) if key <= of.key_max.into() => Ok(TunnelKey::Vni(key as u32)),
+        Some(key) => Err(format!("{key} is over {} bits, {expected}", of.key_max.count_ones())),
+        None => Err(format!("found {text:?}, {expected}")),
     }
 }
 
@@ -247,24 +284,36 @@ fn inheritable(text: &str, low: u64) -> Result<Inheritable, String> {
     }
 }
 
-fn exts(text: &str) -> Result<Option<Ext>, String> {
-    let mut found = None;
+fn exts(of: &TunnelType, text: &str) -> Result<Option<&'static TunnelFormat>, String> {
+    let known: Vec<&str> = of.formats.iter().map(|(ext, _)| *ext).filter(|ext| !ext.is_empty()).collect();
+    let mut found: Option<(&str, &'static TunnelFormat)> = None;
     for part in text.split(',').map(str::trim).filter(|part| !part.is_empty()) {
-        let ext = match part {
-            "gbp" => Ext::Gbp,
-            "gpe" => Ext::Gpe,
-            _ => return Err(format!("found {part:?}, expected gbp or gpe")),
+        let Some((ext, format)) = of.formats.iter().find(|(ext, _)| *ext == part) else {
+            return Err(format!("found {part:?}, expected {}", one_of(&known)));
         };
-        if found.is_some_and(|before| before != ext) {
-            return Err(
-                "gbp and gpe together, expected one of them: they use the same header bits".to_owned()
-            );
+        if let Some((before, _)) = found
+            && before != *ext
+        {
+            return Err(format!(
+                "{before} and {ext} together, expected one of them: they use the same header bits"
+            ));
         }
-        found = Some(ext);
+        found = Some((ext, format));
     }
-    Ok(found)
+    Ok(found.map(|(_, format)| format))
+}
+
+/// GRE can carry packets without an Ethernet header; a bridge's ports carry frames.
+fn packet_type(text: &str) -> Result<(), String> {
+    match text {
+        "legacy_l2" => Ok(()),
+        "legacy_l3" | "ptap" => {
+            Err(format!("{text} carries packets without an Ethernet header, expected legacy_l2"))
+        }
+        _ => Err(format!("found {text:?}, expected legacy_l2")),
+    }
 }
 
 #[cfg(test)]
-#[path = "vxlan_tests.rs"]
+#[path = "tunnel_tests.rs"]
 mod tests;

@@ -1,6 +1,98 @@
 //! The VXLAN header: RFC 7348, with the group policy (draft-smith-vxlan-group-policy) and generic protocol
 //! (draft-ietf-nvo3-vxlan-gpe) extensions.
 
+use super::encap::EncapPatch;
+use super::outer::OuterError;
+use super::udp4::VXLAN;
+use super::{TunnelFormat, TunnelHeader, TunnelType};
+use crate::bytes::{array, put};
+use crate::key::TUN_GBP;
+use crate::proto::IP_UDP;
+
+/// The port type `vxlan`.
+pub static TYPE: TunnelType = TunnelType {
+    name: "vxlan",
+    formats: &[("", &FORMAT), ("gbp", &FORMAT_GBP), ("gpe", &FORMAT_GPE)],
+    dst_port: Some(VXLAN_PORT),
+    key_name: "VNI",
+    key_max: VNI_MAX,
+    csum_over_ipv6: true,
+    options: &["dst_port", "exts"],
+    only_ipv6: false,
+};
+
+/// RFC 7348 as it is.
+pub static FORMAT: TunnelFormat = TunnelFormat {
+    name: "vxlan",
+    protocol: IP_UDP,
+    len: |_| VXLAN_LEN,
+    checksum_at: None,
+    init: |out, _| put(out, 0, [FLAG_VNI]),
+    patch: |out, _, patch| put_vni(out, patch.vni),
+    read: |bytes| Ok(header(VxlanHeader::read(bytes)?)),
+    pattern: Some(VXLAN),
+    text: |out, _, patch| write!(out, "vxlan(vni={})", patch.vni),
+};
+
+/// With group policy: the G bit, ID and flags are sent when the packet has an ID or flags other than 0.
+pub static FORMAT_GBP: TunnelFormat = TunnelFormat {
+    name: "vxlan-gbp",
+    patch: |out, _, patch| {
+        put_vni(out, patch.vni);
+        if has_policy(patch) {
+            let [id0, id1] = patch.gbp_id.to_be_bytes();
+            put(out, 0, [FLAG_VNI | FLAG_GBP, patch.gbp_flags, id0, id1]);
+        } else {
+            put(out, 0, [FLAG_VNI, 0, 0, 0]);
+        }
+    },
+    read: |bytes| {
+        let vxlan = VxlanHeader::read(bytes)?;
+        Ok(if vxlan.has_gbp() {
+            let VxlanHeader { gbp_id, gbp_flags, .. } = vxlan;
+            TunnelHeader { flags: TUN_GBP, gbp_id, gbp_flags, ..header(vxlan) }
+        } else {
+            header(vxlan)
+        })
+    },
+    pattern: None,
+    text: |out, _, patch| {
+        if !has_policy(patch) {
+            return write!(out, "vxlan(vni={})", patch.vni);
+        }
+        write!(out, "vxlan(vni={},gbp(id={},flags={:#x}))", patch.vni, patch.gbp_id, patch.gbp_flags)
+    },
+    ..FORMAT
+};
+
+/// The generic protocol extension: the P bit is set and the next protocol is Ethernet.
+pub static FORMAT_GPE: TunnelFormat = TunnelFormat {
+    name: "vxlan-gpe",
+    init: |out, _| put(out, 0, [FLAG_VNI | FLAG_GPE, 0, 0, GPE_ETHERNET]),
+    read: |bytes| {
+        let vxlan = VxlanHeader::read(bytes)?;
+        if vxlan.has_gpe_ethernet() { Ok(header(vxlan)) } else { Err(OuterError::Protocol) }
+    },
+    pattern: None,
+    text: |out, _, patch| write!(out, "vxlan-gpe(vni={},np=ethernet)", patch.vni),
+    ..FORMAT
+};
+
+fn header(vxlan: VxlanHeader) -> TunnelHeader {
+    TunnelHeader { id: vxlan.vni, len: VXLAN_LEN as u16, ..TunnelHeader::default() }
+}
+
+/// The VNI in the place that VXLAN and Geneve have for it.
+#[inline]
+pub(super) fn put_vni(out: &mut [u8], vni: u32) {
+    put(out, 4, (vni << 8).to_be_bytes());
+}
+
+#[inline]
+const fn has_policy(patch: &EncapPatch) -> bool {
+    patch.gbp_id != 0 || patch.gbp_flags != 0
+}
+
 /// Bytes of a VXLAN header.
 pub const VXLAN_LEN: usize = 8;
 /// IANA's UDP port for VXLAN.
@@ -40,6 +132,12 @@ pub struct VxlanHeader {
 }
 
 impl VxlanHeader {
+    /// Reads a header that names a VNI.
+    fn read(bytes: &[u8]) -> Result<VxlanHeader, OuterError> {
+        let vxlan = VxlanHeader::from_bytes(array(bytes, 0).ok_or(OuterError::Truncated)?);
+        if vxlan.has_vni() { Ok(vxlan) } else { Err(OuterError::VxlanNoVniFlag) }
+    }
+
     /// Reads the eight bytes; every value is accepted.
     #[inline(always)]
     pub const fn from_bytes(bytes: [u8; VXLAN_LEN]) -> VxlanHeader {

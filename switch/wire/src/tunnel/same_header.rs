@@ -1,28 +1,52 @@
 //! Ordinary packets that follow one like them: those of one sender differ in a few bytes only, so a packet is compared
 //! with the first of its burst as a whole, instead of being read field by field.
 
+use super::udp4::{LEN, PATTERNS, UDP4_LEN, Udp4Outer, Udp4Tunnel};
 use crate::bytes::{le64, part};
 use crate::hot::HotKey;
 use crate::parse::{Common, FAST_LEN, MASK48};
-use crate::proto::{ETHERNET_LEN, IPV4_LEN, UDP_LEN};
-use crate::vxlan::{FLAG_VNI, VXLAN_LEN};
-use crate::vxlan4::{LEN, Vxlan4Outer, Vxlan4Tunnel};
+use crate::proto::{ETHERNET_LEN, IPV4_LEN};
 
-/// The bits of the first [`LEN`] bytes that tell the packets to one VTEP from all others. Left out are source address and
-/// VNI, what differs within a tunnel (lengths, identification, checksum, UDP source port), what nobody looks at (source
-/// MAC, reserved bits of VXLAN), and the inner frame.
-const SAME_VTEP: [u8; LEN] = {
+/// The bits of the first [`LEN`] bytes that tell the packets to one VTEP from all others, by the number of the tunnel
+/// header's pattern. Left out are source address and VNI, what differs within a tunnel (lengths, identification, checksum,
+/// UDP source port), what nobody looks at (source MAC, reserved bits of the tunnel header), and the inner frame.
+const SAME_VTEP: [[u8; LEN]; PATTERNS.len()] = {
     let mask = with([0; LEN], 0, 6); // destination MAC
     let mask = with(mask, 12, 16); // EtherType, version, IHL, TOS
     let mask = with(mask, 20, 24); // fragment, TTL, protocol
     let mask = with(mask, 30, 34); // destination address
     let mask = with(mask, 36, 38); // UDP destination port
-    let mut mask = with(mask, 40, 42); // UDP checksum, which is none
-    mask[42] = FLAG_VNI;
-    mask
+    let mask = with(mask, 40, 42); // UDP checksum, which is none
+    let (mut all, mut n) = ([mask; PATTERNS.len()], 0);
+    while n < PATTERNS.len() {
+        let mut at = 0;
+        while at < 4 {
+            all[n][42 + at] = PATTERNS[n].mask[at];
+            at += 1;
+        }
+        n += 1;
+    }
+    all
 };
 /// The same for the packets of one tunnel: with source address and VNI.
-const SAME_TUNNEL: [u8; LEN] = with(with(SAME_VTEP, 26, 30), 46, 49);
+const SAME_TUNNEL: [[u8; LEN]; PATTERNS.len()] = {
+    let (mut all, mut n) = (SAME_VTEP, 0);
+    while n < PATTERNS.len() {
+        all[n] = with(with(all[n], 26, 30), 46, 49);
+        n += 1;
+    }
+    all
+};
+
+/// [`SAME_VTEP`] and [`SAME_TUNNEL`] of each pattern.
+static MASKS: [[[u8; LEN]; 2]; PATTERNS.len()] = {
+    let (mut all, mut n) = ([[[0; LEN]; 2]; PATTERNS.len()], 0);
+    while n < PATTERNS.len() {
+        all[n] = [SAME_VTEP[n], SAME_TUNNEL[n]];
+        n += 1;
+    }
+    all
+};
 
 /// A mask and the bytes from `at` to before `end`.
 const fn with(mut mask: [u8; LEN], mut at: usize, end: usize) -> [u8; LEN] {
@@ -48,39 +72,41 @@ pub struct OuterHeader {
     head: [u8; LEN],
     /// Sum of the words of the IPv4 header that all packets to the VTEP have in common.
     sum: u64,
+    masks: &'static [[u8; LEN]; 2],
 }
 
 impl OuterHeader {
-    /// [`Vxlan4Outer::read`], and the pattern for packets like this one.
+    /// [`Udp4Outer::read`], and the pattern for packets like this one.
     #[inline(always)]
-    pub fn new(frame: &[u8]) -> Option<(Vxlan4Outer, OuterHeader)> {
-        let outer = Vxlan4Outer::read(frame)?;
+    pub fn new(frame: &[u8]) -> Option<(Udp4Outer, OuterHeader)> {
+        let outer = Udp4Outer::read(frame)?;
         let head = *frame.first_chunk::<LEN>()?;
         let common = [14, 20, 22, 30, 32];
         let sum = common.iter().map(|at| u64::from(u16::from_le_bytes([head[*at], head[*at + 1]]))).sum();
-        Some((outer, OuterHeader { head, sum }))
+        let masks = &MASKS[usize::from(outer.pattern) % PATTERNS.len()];
+        Some((outer, OuterHeader { head, sum, masks }))
     }
 
-    /// The lengths of a packet for which [`Vxlan4Outer::read`] would say the same as for the first one but for lengths, and
+    /// The lengths of a packet for which [`Udp4Outer::read`] would say the same as for the first one but for lengths, and
     /// which has the same reserved IPv4 flag; `None` for all others.
     #[inline(always)]
     pub fn read(&self, frame: &[u8]) -> Option<Lengths> {
         let head = frame.first_chunk::<LEN>()?;
-        if self.is_alike(head, &SAME_TUNNEL) { self.lengths(head, frame.len()) } else { None }
+        if self.is_same(head, &self.masks[1]) { self.lengths(head, frame.len()) } else { None }
     }
 
     /// [`Self::read`] for a packet that may be of another source address and VNI: with its tunnel.
     #[inline(always)]
-    pub fn read_other(&self, frame: &[u8]) -> Option<(Lengths, Vxlan4Tunnel)> {
+    pub fn read_other(&self, frame: &[u8]) -> Option<(Lengths, Udp4Tunnel)> {
         let head = frame.first_chunk::<LEN>()?;
         let lengths =
-            if self.is_alike(head, &SAME_VTEP) { self.lengths(head, frame.len())? } else { return None };
-        Some((lengths, Vxlan4Tunnel::of(head)))
+            if self.is_same(head, &self.masks[0]) { self.lengths(head, frame.len())? } else { return None };
+        Some((lengths, Udp4Tunnel::of(head)))
     }
 
     /// Whether all bits of the mask are the same: by bytes, which the compiler turns into two vectors.
     #[inline(always)]
-    fn is_alike(&self, head: &[u8; LEN], mask: &[u8; LEN]) -> bool {
+    fn is_same(&self, head: &[u8; LEN], mask: &[u8; LEN]) -> bool {
         let mut differs = 0;
         for i in 0..LEN {
             differs |= (self.head[i] ^ head[i]) & mask[i];
@@ -106,7 +132,7 @@ impl OuterHeader {
             && u32::from(udp_len) + IPV4_LEN as u32 <= total_len
             && udp_len >= (LEN - ETHERNET_LEN - IPV4_LEN) as u16;
         fits.then(|| Lengths {
-            inner: udp_len - (UDP_LEN + VXLAN_LEN) as u16,
+            inner: udp_len - (UDP4_LEN - ETHERNET_LEN - IPV4_LEN) as u16,
             trailing: frame_len - (ETHERNET_LEN + IPV4_LEN) as u16 - udp_len,
         })
     }

@@ -1,11 +1,16 @@
 use super::*;
+use wire::tunnel::{geneve, vxlan};
 
-fn parse(options: &[(&str, &str)]) -> Result<VxlanOptions, Vec<String>> {
+fn parse_as(of: &'static TunnelType, options: &[(&str, &str)]) -> Result<TunnelOptions, Vec<String>> {
     let options = options.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
-    VxlanOptions::parse(&options).map_err(|errors| errors.iter().map(ToString::to_string).collect())
+    TunnelOptions::parse(of, &options).map_err(|errors| errors.iter().map(ToString::to_string).collect())
 }
 
-fn good(options: &[(&str, &str)]) -> VxlanOptions {
+fn parse(options: &[(&str, &str)]) -> Result<TunnelOptions, Vec<String>> {
+    parse_as(&vxlan::TYPE, options)
+}
+
+fn good(options: &[(&str, &str)]) -> TunnelOptions {
     parse(options).unwrap()
 }
 
@@ -25,22 +30,23 @@ fn defaults_are_those_of_ovs() {
     let options = good(&[("remote_ip", "192.168.1.2")]);
     assert_eq!(
         options,
-        VxlanOptions {
+        TunnelOptions {
+            format: &vxlan::FORMAT,
+            key_name: "VNI",
             remote_ip: RemoteIp::Addrs(vec!["192.168.1.2".parse().unwrap()]),
             local_ip: LocalIp::Any,
             in_key: TunnelKey::Vni(0),
             out_key: TunnelKey::Vni(0),
-            dst_port: 4789,
+            transport: Transport::udp(4789),
             tos: Inheritable::Value(0),
             ttl: Inheritable::Value(64),
             df_default: true,
-            csum: false,
-            ext: None,
+            header: HeaderOptions::NONE,
             egress_pkt_mark: 0,
             split_horizon: true,
         }
     );
-    assert!(good(&[("remote_ip", "2001:db8::2")]).csum, "IPv6 needs the UDP checksum");
+    assert!(good(&[("remote_ip", "2001:db8::2")]).header.csum, "IPv6 needs the UDP checksum");
 }
 
 #[test]
@@ -62,8 +68,11 @@ fn every_option() {
     assert_eq!(options.remotes().len(), 2);
     assert_eq!((options.in_key, options.out_key), (TunnelKey::Vni(0xffffff), TunnelKey::Flow));
     assert_eq!((options.tos, options.ttl), (Inheritable::Inherit, Inheritable::Value(1)));
-    assert_eq!((options.df_default, options.csum, options.split_horizon), (false, true, false));
-    assert_eq!((options.dst_port, options.ext, options.egress_pkt_mark), (8472, Some(Ext::Gbp), 16));
+    assert_eq!((options.df_default, options.header.csum, options.split_horizon), (false, true, false));
+    assert_eq!(
+        (options.transport, options.format, options.egress_pkt_mark),
+        (Transport::udp(8472), &vxlan::FORMAT_GBP, 16)
+    );
     assert_eq!(options.local_ip, LocalIp::Addr("192.168.1.1".parse().unwrap()));
 }
 
@@ -123,4 +132,12 @@ fn clashes_follow_the_receive_match() {
     assert!(!clash(&[("remote_ip", "flow"), ("key", "5")]), "a specific remote beats flow");
     assert!(!clash(&[("remote_ip", "10.0.0.1"), ("key", "5"), ("local_ip", "10.0.0.9")]));
     assert!(!clash(&[("remote_ip", "10.0.0.1"), ("key", "5"), ("dst_port", "8472")]));
+}
+
+#[test]
+fn each_type_has_its_own_defaults_and_options() {
+    let remote = ("remote_ip", "192.168.1.2");
+    let geneve = parse_as(&geneve::TYPE, &[remote, ("key", "5")]).unwrap();
+    assert_eq!((geneve.format, geneve.transport), (&geneve::FORMAT, Transport::udp(6081)));
+    assert!(parse_as(&geneve::TYPE, &[remote, ("exts", "gbp")]).unwrap_err()[0].contains("unknown option"));
 }
