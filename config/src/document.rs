@@ -308,13 +308,17 @@ macro_rules! named {
 
 named! {
     /// `Interface` `type`: what kind of port it is.
-    PortKind, "dpdk, vxlan, geneve, internal or patch", {
+    PortKind, "dpdk, vxlan, geneve, gre, ip6gre, internal or patch", {
         /// A DPDK ethdev, by `options:dpdk-devargs`.
         Dpdk = "dpdk",
         /// A VXLAN tunnel.
         Vxlan = "vxlan",
         /// A Geneve tunnel.
         Geneve = "geneve",
+        /// A GRE tunnel over IPv4 or IPv6.
+        Gre = "gre",
+        /// A GRE tunnel over IPv6.
+        Ip6gre = "ip6gre",
         /// A kernel network device (a tap) named as the port.
         Internal = "internal",
         /// One end of a pair that joins two bridges, by `options:peer`.

@@ -1,5 +1,5 @@
 use super::*;
-use wire::tunnel::{geneve, vxlan};
+use wire::tunnel::{geneve, gre, vxlan};
 
 fn parse_as(of: &'static TunnelType, options: &[(&str, &str)]) -> Result<TunnelOptions, Vec<String>> {
     let options = options.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
@@ -140,4 +140,25 @@ fn each_type_has_its_own_defaults_and_options() {
     let geneve = parse_as(&geneve::TYPE, &[remote, ("key", "5")]).unwrap();
     assert_eq!((geneve.format, geneve.transport), (&geneve::FORMAT, Transport::udp(6081)));
     assert!(parse_as(&geneve::TYPE, &[remote, ("exts", "gbp")]).unwrap_err()[0].contains("unknown option"));
+    let gre =
+        parse_as(&gre::TYPE, &[remote, ("key", "4294967295"), ("seq", "true"), ("packet_type", "legacy_l2")]);
+    let gre = gre.unwrap();
+    assert_eq!(gre.transport, Transport { protocol: 47, port: 0 });
+    assert_eq!(
+        (gre.out_key, gre.header),
+        (TunnelKey::Vni(u32::MAX), HeaderOptions { key: true, csum: false, sequence: true })
+    );
+    assert!(!parse_as(&gre::TYPE, &[remote]).unwrap().header.key, "no key is sent where none is given");
+    assert!(parse_as(&gre::TYPE, &[remote, ("out_key", "flow")]).unwrap().header.key);
+    let of = |option, value| parse_as(&gre::TYPE, &[remote, (option, value)]).unwrap_err();
+    assert!(of("dst_port", "47")[0].contains("unknown option"));
+    assert_eq!(
+        of("key", "4294967296"),
+        ["key: 4294967296 is over 32 bits, expected 0 to 4294967295 or \"flow\""]
+    );
+    assert!(of("packet_type", "legacy_l3")[0].contains("without an Ethernet header"));
+    let v6 = ("remote_ip", "2001:db8::2");
+    assert!(!parse_as(&gre::TYPE, &[v6]).unwrap().header.csum, "GRE needs none over IPv6");
+    assert!(parse_as(&gre::TYPE_IPV6, &[v6]).is_ok());
+    assert!(parse_as(&gre::TYPE_IPV6, &[remote]).unwrap_err()[0].contains("ip6gre runs over IPv6"));
 }

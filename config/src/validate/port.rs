@@ -80,7 +80,9 @@ impl Check<'_> {
 /// What to say of a type that Open vSwitch has, or had, and this switch has not.
 fn instead(kind: &str) -> Option<&'static str> {
     Some(match kind {
-        "stt" | "lisp" => "Open vSwitch has removed it too; vxlan and geneve are the tunnels that both have",
+        "stt" | "lisp" => {
+            "Open vSwitch has removed it too; vxlan, geneve and gre are the tunnels that both have"
+        }
         "dpdkvhostuserclient" => {
             "use type dpdk with options:dpdk-devargs=net_vhost0,iface=/PATH/TO/SOCKET,client=1"
         }
@@ -90,7 +92,7 @@ fn instead(kind: &str) -> Option<&'static str> {
         "afxdp" | "afxdp-nonpmd" => "use type dpdk with options:dpdk-devargs=net_af_xdp0,iface=DEVICE",
         "tap" => "use type internal, or type dpdk with options:dpdk-devargs=net_tap0,iface=DEVICE",
         "erspan" | "ip6erspan" | "gtpu" | "bareudp" | "srv6" => {
-            "vxlan and geneve are the tunnels that both have"
+            "vxlan, geneve and gre are the tunnels that both have"
         }
         _ => return None,
     })

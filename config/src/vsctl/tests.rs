@@ -275,7 +275,10 @@ fn errors_read_as_those_of_ovs_vsctl() {
             "set bridge br0 datapath_type=system",
             "Bridge br0: datapath_type: found \"system\", expected netdev",
         ),
-        ("add-port br0 x", "bridge br0, port x: type: expected dpdk, vxlan, geneve, internal or patch"),
+        (
+            "add-port br0 x",
+            "bridge br0, port x: type: expected dpdk, vxlan, geneve, gre, ip6gre, internal or patch",
+        ),
         (
             "set interface vxlan1 options:key=16777216",
             "bridge br0, port vxlan1: options.key: 16777216 is over 24 bits, expected 0 to 16777215 or \"flow\"",

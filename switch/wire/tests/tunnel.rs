@@ -14,7 +14,7 @@ use wire::tunnel::encap::{
 use wire::tunnel::outer::{Outer, OuterError, Peek, clear_tunnel, parse_outer, peek, peek_general};
 use wire::tunnel::same_header::{Lengths, OuterHeader};
 use wire::tunnel::udp4::{self, UDP4_LEN, Udp4Outer, Udp4Tunnel, ipv4_word, mac_word, port_word};
-use wire::tunnel::{HeaderOptions, Transport, TunnelFormat, geneve, vxlan};
+use wire::tunnel::{HeaderOptions, Transport, TunnelFormat, geneve, gre, vxlan};
 
 const SRC4: Ipv4Addr = Ipv4Addr::new(192, 168, 1, 1);
 const DST4: Ipv4Addr = Ipv4Addr::new(192, 168, 1, 2);
@@ -405,8 +405,8 @@ fn fuzz_mutated_frames() {
 }
 
 fn any_spec() -> impl Strategy<Value = EncapSpec> {
-    let formats: [&'static TunnelFormat; 4] =
-        [&vxlan::FORMAT, &vxlan::FORMAT_GBP, &vxlan::FORMAT_GPE, &geneve::FORMAT];
+    let formats: [&'static TunnelFormat; 5] =
+        [&vxlan::FORMAT, &vxlan::FORMAT_GBP, &vxlan::FORMAT_GPE, &geneve::FORMAT, &gre::FORMAT];
     let format = (0..formats.len()).prop_map(move |n| formats[n]);
     let addrs = any::<(bool, [u8; 16], [u8; 16])>().prop_map(|(v6, src, dst)| {
         if v6 {
@@ -425,8 +425,12 @@ fn any_spec() -> impl Strategy<Value = EncapSpec> {
             addrs,
             df,
             format,
-            options: HeaderOptions { key, csum, sequence },
-            udp_dst: udp_dst,
+            options: if *format == gre::FORMAT {
+                HeaderOptions { key, csum, sequence }
+            } else {
+                HeaderOptions { csum, ..HeaderOptions::NONE }
+            },
+            udp_dst: if *format == gre::FORMAT { 0 } else { udp_dst },
         },
     )
 }
@@ -505,7 +509,7 @@ proptest! {
             EncapAddrs::V6(src, dst) => (src.into(), dst.into()),
         };
         let policy = *spec.format == vxlan::FORMAT_GBP && (patch.gbp_id != 0 || patch.gbp_flags != 0);
-        let is_gre = spec.format.protocol != 17;
+        let is_gre = *spec.format == gre::FORMAT;
         let oam = *spec.format == geneve::FORMAT && patch.oam;
         let flags = [
             (true, TUN_PRESENT), (spec.options.csum, TUN_CSUM), (spec.df && !v6, TUN_DF), (policy, TUN_GBP),

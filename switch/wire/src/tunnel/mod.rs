@@ -1,6 +1,6 @@
 //! Tunnel types: how packets in tunnels are recognised, read and written.
 //!
-//! A type is one file: [`vxlan`], [`geneve`]. It says everything that is particular to the type as a
+//! A type is one file: [`vxlan`], [`geneve`], [`gre`]. It says everything that is particular to the type as a
 //! [`TunnelType`] (what the port type is called and which options it has) and one [`TunnelFormat`] or more (how its
 //! header is read, written and told). [`TYPES`] lists them; nothing else in the switch knows a type by name. What all
 //! types have in common is here too: the outer headers on receive ([`outer`], [`udp4`], [`same_header`]) and on
@@ -8,6 +8,7 @@
 
 pub mod encap;
 pub mod geneve;
+pub mod gre;
 pub mod outer;
 pub mod same_header;
 pub mod udp4;
@@ -19,7 +20,7 @@ use encap::EncapPatch;
 use outer::OuterError;
 
 /// The types, as values of Interface `type`.
-pub static TYPES: [&TunnelType; 2] = [&vxlan::TYPE, &geneve::TYPE];
+pub static TYPES: [&TunnelType; 4] = [&vxlan::TYPE, &geneve::TYPE, &gre::TYPE, &gre::TYPE_IPV6];
 
 /// The longest tunnel header without options, in bytes.
 pub const HEADER_MAX_LEN: usize = 16;
