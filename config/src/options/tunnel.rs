@@ -73,8 +73,8 @@ pub struct TunnelOptions {
     /// The type's header, or that of its extension in `exts`. VXLAN's GBP and GPE use the same header bits, so there is at
     /// most one.
     pub format: &'static TunnelFormat,
-    /// What the type calls a key: VNI, key.
-    pub key_name: &'static str,
+    /// The type.
+    pub tunnel_type: &'static TunnelType,
     /// `remote_ip`.
     pub remote_ip: RemoteIp,
     /// `local_ip`.
@@ -169,7 +169,7 @@ impl TunnelOptions {
         };
         reader.finish(Self {
             format,
-            key_name: of.key_name,
+            tunnel_type: of,
             remote_ip,
             local_ip,
             in_key,

@@ -32,7 +32,7 @@ fn defaults_are_those_of_ovs() {
         options,
         TunnelOptions {
             format: &vxlan::FORMAT,
-            key_name: "VNI",
+            tunnel_type: &vxlan::TYPE,
             remote_ip: RemoteIp::Addrs(vec!["192.168.1.2".parse().unwrap()]),
             local_ip: LocalIp::Any,
             in_key: TunnelKey::Vni(0),

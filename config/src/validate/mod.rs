@@ -274,8 +274,8 @@ impl Check<'_> {
                      expected another in_key, remote_ip, local_ip{}",
                     other.port.name,
                     vni.map_or_else(
-                        || format!("any {} (in_key=flow)", options.key_name),
-                        |vni| format!("{} {vni}", options.key_name)
+                        || format!("any {} (in_key=flow)", options.tunnel_type.key_name),
+                        |vni| format!("{} {vni}", options.tunnel_type.key_name)
                     ),
                     remote.map_or_else(|| "any remote".to_owned(), |remote| remote.to_string()),
                     options.transport,

@@ -39,8 +39,11 @@ impl Checker {
                     return Err(Error::new(Code::OfpbacUnsupportedOrder, why));
                 }
                 Action::Meter(0) => return Err(Error::new(Code::OfpmmfcInvalidMeter, "meter:0")),
-                Action::SetTunnel(vni) if *vni > 0xff_ffff => {
-                    return Err(Error::new(Code::OfpbacBadArgument, format!("VNI {vni:#x} has no 24 bits")));
+                Action::SetTunnel(key) if *key > u32::MAX.into() => {
+                    return Err(Error::new(
+                        Code::OfpbacBadArgument,
+                        format!("tunnel key {key:#x} is over 32 bits"),
+                    ));
                 }
                 Action::SetField { field, value, mask } => {
                     // OpenFlow 1.0's actions leave packets without the field alone; so does set_field of these.

@@ -39,8 +39,8 @@ pub struct Case {
     pub ports: usize,
     /// Port settings: port, key, value.
     pub vlans: Vec<(&'static str, &'static str, &'static str)>,
-    /// Tunnels: name, options.
-    pub tunnels: Vec<(String, Vec<(String, String)>)>,
+    /// Tunnels.
+    pub tunnels: Vec<Tunnel>,
     /// Frames by port, as expressions for scapy.
     pub input: Vec<(&'static str, Vec<String>)>,
     /// One port after another, because what one port brings teaches where to send what comes after it.
@@ -48,6 +48,14 @@ pub struct Case {
     /// How many packets Open vSwitch sends, by port; none from others.
     pub sends: Vec<(&'static str, usize)>,
     pub differs: Option<Difference>,
+}
+
+/// A tunnel port.
+#[derive(Debug, Clone)]
+pub struct Tunnel {
+    pub name: String,
+    pub kind: String,
+    pub options: Vec<(String, String)>,
 }
 
 /// A case without anything.
@@ -141,13 +149,16 @@ impl Case {
     }
 
     /// A vxlan port with these options, `key=value` separated by blanks. The first is `t1`, number 11.
+    /// A tunnel port with these options; `type=TYPE` among them is its type, which is vxlan if there is none.
     pub fn tunnel(mut self, options: &str) -> Case {
         let name = format!("t{}", self.tunnels.len() + 1);
         let options = options.split_whitespace().map(|option| {
             let (key, value) = option.split_once('=').expect("key=value");
             (key.to_owned(), value.to_owned())
         });
-        self.tunnels.push((name, options.collect()));
+        let (types, options): (Vec<_>, Vec<_>) = options.partition(|(key, _)| key == "type");
+        let kind = types.into_iter().next().map_or_else(|| "vxlan".to_owned(), |(_, kind)| kind);
+        self.tunnels.push(Tunnel { name, kind, options });
         self
     }
 

@@ -1,6 +1,6 @@
 //! The switch on trial.
 
-use crate::case::{Case, Mirror};
+use crate::case::{Case, Mirror, Tunnel};
 use crate::compare::{Captures, collect};
 use crate::ovs::NEIGHBOURS;
 use crate::support::daemon::Daemon;
@@ -112,12 +112,12 @@ fn mirror_text(at: usize, mirror: &Mirror) -> String {
 
 /// Ports of `br0` that are no devices.
 fn tunnels(out: &mut String, case: &Case) {
-    for (at, (name, options)) in case.tunnels.iter().enumerate() {
+    for (at, Tunnel { name, kind, options }) in case.tunnels.iter().enumerate() {
         let number = 11 + at;
         let options: Vec<String> = options.iter().map(|(k, v)| format!("{k} = \"{v}\"")).collect();
         let _ = write!(
             out,
-            "[[bridge.port]]\nname = \"{name}\"\ntype = \"vxlan\"\nofport_request = {number}\n{}options = {{ {} }}\n",
+            "[[bridge.port]]\nname = \"{name}\"\ntype = \"{kind}\"\nofport_request = {number}\n{}options = {{ {} }}\n",
             vlans(case, name),
             options.join(", ")
         );

@@ -1,7 +1,7 @@
 //! The judge: Debian's Open vSwitch with DPDK, its database and switch our own, in a temporary directory and a
 //! network namespace, so that a system's Open vSwitch is neither needed nor touched.
 
-use crate::case::Case;
+use crate::case::{Case, Tunnel};
 use crate::compare::{Captures, collect};
 use crate::support::eventually;
 use crate::support::net::{Host, run};
@@ -19,7 +19,9 @@ pub const VSWITCHD: &str = "/usr/lib/openvswitch-switch-dpdk/ovs-vswitchd-dpdk";
 const SCHEMA: &str = "/usr/share/openvswitch/vswitch.ovsschema";
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Rules of the underlay. What the kernel says for itself (ARP, ND, MLD, errors) is not of the case.
-const PHY: [&str; 4] = [
+const PHY: [&str; 6] = [
+    "priority=2,in_port=LOCAL,ip,nw_proto=47,actions=NORMAL",
+    "priority=2,in_port=LOCAL,ipv6,nw_proto=47,actions=NORMAL",
     "priority=2,in_port=LOCAL,udp,actions=NORMAL",
     "priority=2,in_port=LOCAL,udp6,actions=NORMAL",
     "priority=1,in_port=LOCAL,actions=drop",
@@ -241,13 +243,13 @@ impl Ovs {
                  options:dpdk-devargs=\"net_pcap{device},rx_pcap={dir}/{name}.in.pcap,tx_pcap={dir}/{name}.out.pcap\""
             ));
         }
-        for (at, (name, options)) in case.tunnels.iter().enumerate() {
+        for (at, Tunnel { name, kind, options }) in case.tunnels.iter().enumerate() {
             commands.push(format!("add-port br0 {name}"));
             let number = 11 + at;
             let options: Vec<String> =
                 options.iter().map(|(key, value)| format!("options:{key}=\"{value}\"")).collect();
             let options = options.join(" ");
-            commands.push(format!("set interface {name} type=vxlan ofport_request={number} {options}"));
+            commands.push(format!("set interface {name} type={kind} ofport_request={number} {options}"));
         }
         if case.peer.is_some() {
             for (bridge, name, peer) in [("br0", "pa", "pb"), ("br1", "pb", "pa")] {

@@ -148,8 +148,8 @@ impl ActionParser<'_> {
             }
             "dec_ttl" => bare(Action::DecTtl)?,
             "set_tunnel" | "set_tunnel64" => match value::number(value) {
-                Some(vni) if vni <= 0xff_ffff => Action::SetTunnel(vni as u64),
-                _ => return Err(token.error("a VNI from 0 to 16777215 (0xffffff)")),
+                Some(key) if key <= value::TUNNEL_KEY_MAX => Action::SetTunnel(key as u64),
+                _ => return Err(token.error("a VNI or key from 0 to 4294967295 (0xffffffff)")),
             },
             "group" => Action::Group(number(0xffff_ff00)? as u32),
             "meter" => match number(0xffff_0000)? as u32 {
@@ -296,9 +296,12 @@ impl ActionParser<'_> {
         let (text, to) = text.split_once("->").ok_or_else(|| token.error("load:VALUE->FIELD[A..B]"))?;
         let to = subfield(to.trim()).map_err(|e| token.error(e))?;
         self.check_writable(token, to.field)?;
-        // As in OVS, load carries 64 bits; a VNI has 24, whatever the width of tun_id.
-        let max =
-            if to.field == Field::TunId { to.max().min(0xff_ffff) } else { to.max().min(u64::MAX.into()) };
+        // As in OVS, load carries 64 bits; the keys of tunnels have 32, whatever the width of tun_id.
+        let max = if to.field == Field::TunId {
+            to.max().min(value::TUNNEL_KEY_MAX)
+        } else {
+            to.max().min(u64::MAX.into())
+        };
         let value = value::number_up_to(text.trim(), max).map_err(|e| token.error(e))?;
         self.learn(to.field, value << to.start, to.max() << to.start);
         Ok(Action::Load { value: value as u64, to })

@@ -7,8 +7,8 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use wire::addr::MacAddr;
 use wire::key::{FRAG_ANY, FRAG_LATER, VLAN_PRESENT};
 
-/// Largest VNI.
-const VNI_MAX: u128 = 0xff_ffff;
+/// The largest key that a tunnel type has: of GRE.
+pub(super) const TUNNEL_KEY_MAX: u128 = 0xffff_ffff;
 
 /// TCP flags from bit 0 up, with the names of OVS.
 const TCP_FLAGS: &[&str] = &["fin", "syn", "rst", "psh", "ack", "urg", "ece", "cwr", "ns"];
@@ -85,7 +85,7 @@ fn expected(field: Field) -> String {
             flag_names(field.info().format).join(" ")
         ),
         Format::Decimal | Format::Hexadecimal if field == Field::TunId => {
-            "a VNI from 0 to 16777215 (0xffffff), optionally /mask".to_owned()
+            "a VNI or key from 0 to 4294967295 (0xffffffff), optionally /mask".to_owned()
         }
         Format::Hexadecimal if !field.is_maskable() => format!("a number from 0 to {max:#x}"),
         Format::Decimal if !field.is_maskable() => format!("a number from 0 to {max}"),
@@ -147,7 +147,7 @@ pub(super) fn parse(field: Field, text: &str, names: &dyn PortNames) -> Result<(
         }
     };
     let fits = |(value, mask): &(u128, u128)| match field {
-        Field::TunId => *value <= VNI_MAX && (*mask <= VNI_MAX || *mask == info.exact()),
+        Field::TunId => *value <= TUNNEL_KEY_MAX && (*mask <= TUNNEL_KEY_MAX || *mask == info.exact()),
         _ => true,
     };
     parsed.map(|(value, mask)| (value, mask & info.exact())).filter(fits).ok_or_else(|| expected(field))
@@ -320,7 +320,7 @@ mod tests {
             (TcpSrc, "+80"),
             (TcpSrc, "0x"),
             (TcpSrc, "80/0x10000"),
-            (TunId, "16777216"),
+            (TunId, "4294967296"),
             (TcpFlags, "+syn+syn"),
             (TcpFlags, "+syn-"),
             (TcpFlags, "syn|"),

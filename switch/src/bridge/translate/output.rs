@@ -204,7 +204,9 @@ impl<'w> Translator<'w> {
         let options = &tunnel.options;
         let vni = match options.out_key {
             TunnelKey::Vni(vni) => vni,
-            TunnelKey::Flow if self.at.has_tun_id => (self.read_field(Field::TunId) & 0xff_ffff) as u32,
+            TunnelKey::Flow if self.at.has_tun_id => {
+                self.read_field(Field::TunId) as u32 & options.tunnel_type.key_max
+            }
             TunnelKey::Flow => {
                 self.note(|| format!("{}: out_key=flow, and no action set tun_id", port.name));
                 self.drop = DropReason::TunnelKeyUnset;
@@ -227,7 +229,7 @@ impl<'w> Translator<'w> {
         } else {
             None
         };
-        let header = format!("{} {vni}", options.key_name);
+        let header = format!("{} {vni}", options.tunnel_type.key_name);
         let to = |ip: &IpAddr| match options.transport.port {
             0 => format!("{header} to {ip}"),
             port => format!("{header} to {}", SocketAddr::new(*ip, port)),

@@ -8,6 +8,7 @@ mod matches_tunnel;
 mod normal;
 mod outputs;
 mod set_fields;
+mod tunnel_types;
 mod tunnels;
 mod vlans;
 
@@ -25,6 +26,7 @@ pub fn all() -> Vec<Case> {
         outputs::cases,
         normal::cases,
         tunnels::cases,
+        tunnel_types::cases,
         combinations::cases,
     ]
     .iter()

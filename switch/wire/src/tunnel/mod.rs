@@ -46,6 +46,15 @@ pub struct TunnelType {
     pub only_ipv6: bool,
 }
 
+/// Types are the same when their names are: each is one static.
+impl PartialEq for TunnelType {
+    fn eq(&self, other: &TunnelType) -> bool {
+        self.name == other.name
+    }
+}
+
+impl Eq for TunnelType {}
+
 /// The type of a name.
 pub fn tunnel_type(name: &str) -> Option<&'static TunnelType> {
     TYPES.iter().find(|of| of.name == name).copied()

@@ -378,8 +378,8 @@ fn refusals_name_the_token_and_what_was_expected() {
         ),
         ("in_port=p9,actions=drop", "in_port=p9: expected a port number, a port name or LOCAL"),
         (
-            "tun_id=0x1000000,actions=drop",
-            "tun_id=0x1000000: expected a VNI from 0 to 16777215 (0xffffff), optionally /mask",
+            "tun_id=0x100000000,actions=drop",
+            "tun_id=0x100000000: expected a VNI or key from 0 to 4294967295 (0xffffffff), optionally /mask",
         ),
         ("priority=65536,actions=drop", "priority=65536: expected a number from 0 to 65535"),
         ("table=255,actions=drop", "table=255: expected a number from 0 to 254"),
@@ -416,8 +416,8 @@ fn refusals_name_the_token_and_what_was_expected() {
             "resubmit(,255): expected resubmit:PORT or resubmit(PORT,TABLE), either of the two left out if as before",
         ),
         (
-            "actions=set_tunnel:0x1000000",
-            "set_tunnel:0x1000000: expected a VNI from 0 to 16777215 (0xffffff)",
+            "actions=set_tunnel:0x100000000",
+            "set_tunnel:0x100000000: expected a VNI or key from 0 to 4294967295 (0xffffffff)",
         ),
         (
             "actions=mod_nw_tos:3",
