@@ -52,6 +52,7 @@ drop_reasons! {
     VxlanNoVniFlag "vxlan_no_vni_flag" "VXLAN header without the I flag: it names no VNI"
     GeneveVersion "geneve_version" "Geneve header of another version than 0"
     GeneveOptions "geneve_options" "Geneve header with an option that goes beyond the end of the options"
+    GeneveCritical "geneve_critical" "Geneve header with a critical option that is not known here; RFC 8926 has such packets dropped"
     GreFlags "gre_flags" "GRE header with a version, routing or other bits that RFC 2784 has done away with"
     TunnelUnknown "tunnel_unknown" "no tunnel port takes this VNI or key from this remote; compare in_key, remote_ip and local_ip with vxctl megaflow show"
     EcnNotCapable "ecn_not_capable" "outer header says congestion, inner transport cannot hear it (RFC 6040)"
@@ -117,6 +118,7 @@ impl From<OuterError> for DropReason {
             OuterError::VxlanNoVniFlag => DropReason::VxlanNoVniFlag,
             OuterError::GeneveVersion => DropReason::GeneveVersion,
             OuterError::GeneveOptions => DropReason::GeneveOptions,
+            OuterError::GeneveCritical => DropReason::GeneveCritical,
             OuterError::GreFlags => DropReason::GreFlags,
         }
     }

@@ -39,7 +39,7 @@ impl Vlan {
 
 fn splits(from: Option<&Port>, to: &Port) -> bool {
     match (from.map(|port| &port.kind), &to.kind) {
-        (Some(Kind::Vxlan(a)), Kind::Vxlan(b)) => a.split_horizon && b.split_horizon,
+        (Some(Kind::Tunnel(a)), Kind::Tunnel(b)) => a.split_horizon && b.split_horizon,
         _ => false,
     }
 }
@@ -112,7 +112,7 @@ impl Run<'_> {
 
     fn learn(&mut self, bridge: usize, from: &Port, vlan: u16, src: Mac, packet: &Packet) {
         let remote = match &from.kind {
-            Kind::Vxlan(vxlan) => match vxlan.remotes[..] {
+            Kind::Tunnel(tunnel) => match tunnel.remotes[..] {
                 [only] => Some(only),
                 _ => Some(Ipv4Addr::from(packet.get(Field::TunSrc) as u32)),
             },

@@ -3,7 +3,7 @@
 use crate::action::Action;
 use crate::field::Field;
 use crate::packet::Packet;
-use crate::tunnel::{Arrival, Header, Local, Vxlan, encapsulate, terminate};
+use crate::tunnel::{Arrival, Header, Local, Tunnel, encapsulate, terminate};
 use crate::world::{Bridge, Bucket, GroupKind, Kind, Port, Vlan, World};
 use std::net::Ipv4Addr;
 
@@ -304,7 +304,7 @@ impl Run<'_> {
                     loose: packet.loose,
                 });
             }
-            Kind::Vxlan(vxlan) => self.send_by_tunnel(vxlan, remote, packet),
+            Kind::Tunnel(tunnel) => self.send_by_tunnel(tunnel, remote, packet),
             Kind::Patch(peer) => {
                 let there = self.world.port(peer);
                 if let Some((bridge, there)) = there
@@ -319,15 +319,15 @@ impl Run<'_> {
         }
     }
 
-    fn send_by_tunnel(&mut self, vxlan: &Vxlan, known: Option<Ipv4Addr>, packet: &Packet) {
-        let vni = match vxlan.out_key {
+    fn send_by_tunnel(&mut self, tunnel: &Tunnel, known: Option<Ipv4Addr>, packet: &Packet) {
+        let vni = match tunnel.out_key {
             Some(vni) => vni,
             None if packet.has_vni => packet.get(Field::TunId) as u32,
             None => return,
         };
         let address =
             |field| Some(Ipv4Addr::from(packet.get(field) as u32)).filter(|ip| !ip.is_unspecified());
-        let local = match vxlan.local {
+        let local = match tunnel.local {
             Local::Any => None,
             Local::Address(ip) => Some(ip),
             Local::Flow if packet.has_local => match address(Field::TunSrc) {
@@ -336,8 +336,8 @@ impl Run<'_> {
             },
             Local::Flow => return,
         };
-        let remotes: Vec<Ipv4Addr> = if !vxlan.remotes.is_empty() {
-            vxlan.remotes.iter().copied().filter(|ip| known.is_none_or(|known| known == *ip)).collect()
+        let remotes: Vec<Ipv4Addr> = if !tunnel.remotes.is_empty() {
+            tunnel.remotes.iter().copied().filter(|ip| known.is_none_or(|known| known == *ip)).collect()
         } else if known.is_some() {
             known.into_iter().collect()
         } else if packet.has_remote {
@@ -349,7 +349,7 @@ impl Run<'_> {
         let Some(bridge) = underlay else { return };
         for remote in remotes {
             if let Some(mut outer) =
-                encapsulate(&self.world.bridges[bridge], vxlan, packet, vni, local, remote)
+                encapsulate(&self.world.bridges[bridge], tunnel, packet, vni, local, remote)
             {
                 let place = Place { bridge, port: self.world.bridges[bridge].name.clone() };
                 self.enter(&place, &mut outer);

@@ -2,7 +2,7 @@
 
 use crate::action::Action;
 use crate::field::Field;
-use crate::tunnel::Vxlan;
+use crate::tunnel::Tunnel;
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
@@ -95,7 +95,7 @@ pub enum Kind {
     /// A device.
     Device,
     /// Tunnels.
-    Vxlan(Vxlan),
+    Tunnel(Tunnel),
     /// The patch port of this name.
     Patch(String),
 }

@@ -3,7 +3,7 @@
 use crate::frames::{Body, Fault, Frame, L4, Outer, Part};
 use crate::plan::{OWN, Plan, REMOTES, Step, UNDERLAY_MAC, device};
 use crate::rig;
-use oracle::tunnel::{Local, Vxlan};
+use oracle::tunnel::{Local, Tunnel, Type};
 use oracle::{Action, Bridge, Field, Kind, Mirror, Port, Rule, Vlan, VlanMode, World};
 
 fn bridge(name: &str, ports: Vec<Port>) -> Bridge {
@@ -55,7 +55,8 @@ fn a_static_entry_counts_for_a_frame_to_its_own_source() {
 
 /// A bridge with a tunnel and the underlay.
 fn with_tunnel(ports: Vec<Port>) -> Vec<Bridge> {
-    let vxlan = Vxlan {
+    let tunnel = Tunnel {
+        kind: Type::Vxlan,
         remotes: vec![REMOTES[0]],
         local: Local::Any,
         in_key: None,
@@ -65,11 +66,10 @@ fn with_tunnel(ports: Vec<Port>) -> Vec<Bridge> {
         ttl: Some(64),
         df: true,
         csum: false,
-        gbp: false,
         split_horizon: true,
     };
     let mut all = ports;
-    all.push(Port { kind: Kind::Vxlan(vxlan), ..device("vx0", 11) });
+    all.push(Port { kind: Kind::Tunnel(tunnel), ..device("vx0", 11) });
     let neighbours = [(REMOTES[0], [2, 0, 0, 0, 0x0a, 2])].into();
     let underlay = Bridge {
         mac: UNDERLAY_MAC,
@@ -96,7 +96,18 @@ fn rules(bridge: usize, list: &[Short]) -> Step {
 #[allow(clippy::unnecessary_wraps, reason = "as a step has it")]
 fn outer(tos: u8) -> Option<Outer> {
     let (src, dst) = (REMOTES[0], OWN[0]);
-    Some(Outer { src, dst, tos, dst_port: 4789, vni: 100, csum: false, policy: None, fault: Fault::None })
+    Some(Outer {
+        kind: Type::Vxlan,
+        options: 0,
+        src,
+        dst,
+        tos,
+        dst_port: 4789,
+        vni: 100,
+        csum: false,
+        policy: None,
+        fault: Fault::None,
+    })
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Frames of every kind that the switch tells apart, out of small pools of addresses so that they meet rules.
 
 use oracle::checksum::sum;
+use oracle::tunnel::Type;
 use std::fmt;
 use std::net::Ipv4Addr;
 
@@ -237,6 +238,9 @@ impl L4 {
 /// The outer headers of a tunnel packet to our VTEP.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Outer {
+    pub kind: Type,
+    /// Geneve options: 0 for none, else one with a value of so many words less one, critical if it is odd.
+    pub options: u8,
     pub src: Ipv4Addr,
     pub dst: Ipv4Addr,
     pub tos: u8,
@@ -255,20 +259,75 @@ pub enum Fault {
     None,
     IpChecksum,
     UdpChecksum,
+    /// The tunnel header: a VXLAN header without the I flag, a Geneve header of version 1, a GRE header with routing.
     NoVni,
     UdpLength,
     /// Not wrong: bytes behind the IP packet.
     Padding,
 }
 
+/// The tunnel header of a packet.
+fn tunnel_header(outer: Outer, inner: &[u8]) -> Vec<u8> {
+    let bad = outer.fault == Fault::NoVni;
+    let vni = outer.vni << 8;
+    match outer.kind {
+        Type::Vxlan | Type::Gbp => {
+            let flags = if bad { 0 } else { 8 } | if outer.policy.is_some() { 0x80 } else { 0 };
+            let mut header = vec![flags, outer.policy.map_or(0, |(_, flags)| flags)];
+            header.extend(outer.policy.map_or(0, |(id, _)| id).to_be_bytes());
+            header.extend(vni.to_be_bytes());
+            header
+        }
+        Type::Geneve => {
+            let mut options = Vec::new();
+            if outer.options > 0 {
+                let words = outer.options - 1;
+                let critical = if words % 2 == 1 { 0x80 } else { 0 };
+                options.extend([1, 2, critical | 5, words]);
+                options.extend(vec![0x77; usize::from(words) * 4]);
+            }
+            let mut header = vec![if bad { 0x40 } else { 0 } | (options.len() / 4) as u8, 0, 0x65, 0x58];
+            header.extend(vni.to_be_bytes());
+            header.extend(options);
+            header
+        }
+        Type::Gre => {
+            let has_sum = outer.csum || outer.fault == Fault::UdpChecksum;
+            let mut header =
+                vec![0x20 | if has_sum { 0x80 } else { 0 } | if bad { 0x40 } else { 0 }, 0, 0x65, 0x58];
+            header.extend(if has_sum { &[0; 4][..] } else { &[] });
+            header.extend(outer.vni.to_be_bytes());
+            if has_sum {
+                let mut checksum = !sum(&[&header[..], inner].concat());
+                if outer.fault == Fault::UdpChecksum {
+                    checksum ^= 0x101;
+                }
+                header[4..6].copy_from_slice(&checksum.to_be_bytes());
+            }
+            header
+        }
+    }
+}
+
 /// Puts the outer headers in front of a frame.
 pub fn tunnelled(outer: Outer, dl_dst: [u8; 6], inner: &[u8]) -> Vec<u8> {
-    let len = inner.len() as u16;
+    let mut carried = Vec::new();
+    let header = tunnel_header(outer, inner);
+    let is_udp = outer.kind != Type::Gre;
+    if is_udp {
+        let len = (8 + header.len() + inner.len()) as u16;
+        carried.extend([0xd0, 0x01]);
+        carried.extend(outer.dst_port.to_be_bytes());
+        carried.extend((len + u16::from(outer.fault == Fault::UdpLength)).to_be_bytes());
+        carried.extend([0, 0]);
+    }
+    carried.extend(header);
+    carried.extend(inner);
     let mut out = dl_dst.to_vec();
     out.extend([2, 0, 0, 0, 0x0a, 2, 8, 0]);
     let mut ip = vec![0x45, outer.tos];
-    ip.extend((len + 36).to_be_bytes());
-    ip.extend([0, 7, 0x40, 0, 60, 17, 0, 0]);
+    ip.extend((20 + carried.len() as u16).to_be_bytes());
+    ip.extend([0, 7, 0x40, 0, 60, if is_udp { 17 } else { 47 }, 0, 0]);
     ip.extend(outer.src.octets());
     ip.extend(outer.dst.octets());
     let mut checksum = !sum(&ip);
@@ -276,25 +335,16 @@ pub fn tunnelled(outer: Outer, dl_dst: [u8; 6], inner: &[u8]) -> Vec<u8> {
         checksum ^= 0x100;
     }
     ip[10..12].copy_from_slice(&checksum.to_be_bytes());
-    let mut udp = vec![0xd0, 0x01];
-    udp.extend(outer.dst_port.to_be_bytes());
-    udp.extend((len + if outer.fault == Fault::UdpLength { 17 } else { 16 }).to_be_bytes());
-    udp.extend([0, 0]);
-    udp.push(if outer.fault == Fault::NoVni { 0 } else { 8 } | if outer.policy.is_some() { 0x80 } else { 0 });
-    udp.push(outer.policy.map_or(0, |(_, flags)| flags));
-    udp.extend(outer.policy.map_or(0, |(id, _)| id).to_be_bytes());
-    udp.extend((outer.vni << 8).to_be_bytes());
-    udp.extend(inner);
-    if outer.csum || outer.fault == Fault::UdpChecksum {
-        let covered = [&ip[12..20], &[0, 17], &udp[4..6], &udp].concat();
+    if is_udp && (outer.csum || outer.fault == Fault::UdpChecksum) {
+        let covered = [&ip[12..20], &[0, 17], &carried[4..6], &carried].concat();
         let mut checksum = !sum(&covered);
         if outer.fault == Fault::UdpChecksum || checksum == 0 {
             checksum ^= 0x101;
         }
-        udp[6..8].copy_from_slice(&checksum.to_be_bytes());
+        carried[6..8].copy_from_slice(&checksum.to_be_bytes());
     }
     out.extend(ip);
-    out.extend(udp);
+    out.extend(carried);
     if outer.fault == Fault::Padding {
         out.extend([0xaa; 6]);
     }

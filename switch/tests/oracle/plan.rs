@@ -2,7 +2,7 @@
 
 use crate::frames::{Frame, Outer};
 use crate::text;
-use oracle::tunnel::Vxlan;
+use oracle::tunnel::Tunnel;
 use oracle::{Bridge, Group, Kind, Mirror, Port, Rule, Vlan, World};
 use std::fmt;
 use std::net::Ipv4Addr;
@@ -79,10 +79,10 @@ pub enum Step {
         port: usize,
         vlan: Vlan,
     },
-    /// A vxlan port goes and comes back with other options.
+    /// A tunnel port goes and comes back with other options.
     SetTunnel {
         port: usize,
-        vxlan: Vxlan,
+        tunnel: Tunnel,
     },
     /// A device's link.
     SetAlive {

@@ -242,7 +242,7 @@ impl Rig<'_> {
                 let ports = &self.world.bridges[*bridge].ports;
                 let port = ports[port % ports.len()].clone();
                 let remote = match &port.kind {
-                    Kind::Vxlan(vxlan) => vxlan.remotes.first().copied(),
+                    Kind::Tunnel(tunnel) => tunnel.remotes.first().copied(),
                     _ => None,
                 };
                 let entry = Entry { port: port.name.clone(), remote, fixed: true };
@@ -270,7 +270,7 @@ impl Rig<'_> {
                 self.net.slow.set_vlan(id, settings);
                 self.net.slow.settle();
             }
-            Step::SetTunnel { port, vxlan } => self.set_tunnel(*port, vxlan),
+            Step::SetTunnel { port, tunnel } => self.set_tunnel(*port, tunnel),
             Step::SetAlive { bridge, port, alive } => {
                 let ports = &mut self.world.bridges[*bridge].ports;
                 let at = port % ports.len();
@@ -312,27 +312,27 @@ impl Rig<'_> {
         Ok(())
     }
 
-    fn set_tunnel(&mut self, nth: usize, vxlan: &oracle::tunnel::Vxlan) {
+    fn set_tunnel(&mut self, nth: usize, tunnel: &oracle::tunnel::Tunnel) {
         let tunnels: Vec<(usize, usize)> = self
             .world
             .bridges
             .iter()
             .enumerate()
             .flat_map(|(at, bridge)| {
-                let is_tunnel = |port: &oracle::Port| matches!(port.kind, Kind::Vxlan(_));
+                let is_tunnel = |port: &oracle::Port| matches!(port.kind, Kind::Tunnel(_));
                 (0..bridge.ports.len()).filter(move |n| is_tunnel(&bridge.ports[*n])).map(move |n| (at, n))
             })
             .collect();
         let Some(&(bridge, at)) = tunnels.get(nth % tunnels.len().max(1)) else { return };
         let clashes = tunnels.iter().any(|&(b, n)| {
-            let Kind::Vxlan(other) = &self.world.bridges[b].ports[n].kind else { return false };
-            (b, n) != (bridge, at) && clash(other, vxlan)
+            let Kind::Tunnel(other) = &self.world.bridges[b].ports[n].kind else { return false };
+            (b, n) != (bridge, at) && clash(other, tunnel)
         });
         if clashes {
             return;
         }
         let port = &mut self.world.bridges[bridge].ports[at];
-        port.kind = Kind::Vxlan(vxlan.clone());
+        port.kind = Kind::Tunnel(tunnel.clone());
         let port = port.clone();
         self.world.bridges[bridge].forget(&port.name, true);
         let (id, old) = (self.id(bridge), self.net.port(&port.name));
@@ -340,7 +340,7 @@ impl Rig<'_> {
         let options = config::TunnelOptions::of(&document).expect("a tunnel port").expect("options");
         self.with_worker(|slow| {
             slow.remove_tunnel(old);
-            slow.add_tunnel(id, &document, options).expect("vxlan port");
+            slow.add_tunnel(id, &document, options).expect("tunnel port");
             slow.commit();
         });
     }
@@ -476,13 +476,15 @@ impl Rig<'_> {
         for choice in expected.iter().flat_map(|out| &out.choices) {
             self.buckets.insert((frame, choice.bridge, choice.group, self.generation), choice.taken);
         }
-        for output in expected.iter().flat_map(|out| &out.frames).filter(|o| o.header.is_some()) {
+        for output in
+            expected.iter().flat_map(|out| &out.frames).filter(|o| o.header.is_some_and(|header| header.udp))
+        {
             let got = actual
                 .get(&output.port)
                 .into_iter()
                 .flatten()
                 .find(|got| is_same(output, got, &mut self.source_ports.get(&frame).copied()));
-            if let (Some(got), Some(at)) = (got, udp_of(output)) {
+            if let (Some(got), Some(at)) = (got, l4_of(output)) {
                 self.source_ports.insert(frame, [got[at], got[at + 1]]);
             }
         }
@@ -499,19 +501,19 @@ fn insert(rules: &mut Vec<Rule>, rule: Rule) {
 }
 
 /// Whether nothing tells two tunnels apart.
-pub fn clash(a: &oracle::tunnel::Vxlan, b: &oracle::tunnel::Vxlan) -> bool {
+pub fn clash(a: &oracle::tunnel::Tunnel, b: &oracle::tunnel::Tunnel) -> bool {
     let remote = match (a.remotes.is_empty(), b.remotes.is_empty()) {
         (true, true) => true,
         (false, false) => a.remotes.iter().any(|ip| b.remotes.contains(ip)),
         _ => false,
     };
-    let address = |v: &oracle::tunnel::Vxlan| match v.local {
+    let address = |v: &oracle::tunnel::Tunnel| match v.local {
         oracle::tunnel::Local::Address(ip) => Some(ip),
         _ => None,
     };
-    // Group policy is a property of the socket.
+    // The format is a property of the socket.
     let socket = a.dst_port == b.dst_port;
-    socket && (a.gbp != b.gbp || a.in_key == b.in_key && remote && address(a) == address(b))
+    socket && (a.kind != b.kind || a.in_key == b.in_key && remote && address(a) == address(b))
 }
 
 fn group_spec(group: &Group) -> GroupSpec {
@@ -543,9 +545,9 @@ fn next(given: &mut Vec<usize>, choices: &[oracle::pipeline::Choice]) -> bool {
     false
 }
 
-/// Offset of the UDP header of a tunnel packet.
-fn udp_of(output: &Output) -> Option<usize> {
-    oracle::parse::parse(&output.bytes)?.l4
+/// Offset of what IP carries in a tunnel packet.
+fn l4_of(output: &Output) -> Option<usize> {
+    Some(oracle::parse::parse(&output.bytes)?.l3 + 20)
 }
 
 /// Whether a frame is what was expected. The source port of tunnel packets is the flow's, whichever that is.
@@ -556,16 +558,18 @@ fn is_same(expected: &Output, got: &[u8], source_port: &mut Option<[u8; 2]>) -> 
     if expected.loose {
         return true;
     }
-    let (Some(header), Some(udp)) = (expected.header, udp_of(expected)) else { return expected.bytes == got };
-    let port = [got[udp], got[udp + 1]];
-    if u16::from_be_bytes(port) < 49152 || source_port.is_some_and(|known| known != port) {
+    let (Some(header), Some(l4)) = (expected.header, l4_of(expected)) else { return expected.bytes == got };
+    let l3 = l4 - 20;
+    let port = [got[l4], got[l4 + 1]];
+    if header.udp && u16::from_be_bytes(port) < 49152
+        || header.udp && source_port.is_some_and(|known| known != port)
+    {
         return false;
     }
-    let l3 = udp - 20;
     let mut completed = expected.bytes.clone();
     oracle::tunnel::complete(&mut completed, l3, header, port, [got[l3 + 4], got[l3 + 5]]);
     let same = completed == got;
-    if same {
+    if same && header.udp {
         *source_port = Some(port);
     }
     same

@@ -1,7 +1,7 @@
 //! The oracle's structures in `ovs-ofctl`'s words and in those of the configuration file.
 
 use oracle::field::Format;
-use oracle::tunnel::{Local, Vxlan};
+use oracle::tunnel::{Local, Tunnel, Type};
 use oracle::{Action, Bits, Field, Port, Rule};
 use oracle::{Kind, Vlan, VlanMode};
 use std::collections::BTreeMap;
@@ -118,30 +118,33 @@ pub fn rule(rule: &Rule) -> String {
     parts.join(",")
 }
 
-/// `options` of a vxlan port.
-pub fn options(vxlan: &Vxlan) -> BTreeMap<String, String> {
+/// `options` of a tunnel port.
+pub fn options(tunnel: &Tunnel) -> BTreeMap<String, String> {
     let key = |key: Option<u32>| key.map_or("flow".to_owned(), |key| key.to_string());
     let byte = |value: Option<u8>| value.map_or("inherit".to_owned(), |value| value.to_string());
-    let remotes: Vec<String> = vxlan.remotes.iter().map(Ipv4Addr::to_string).collect();
+    let remotes: Vec<String> = tunnel.remotes.iter().map(Ipv4Addr::to_string).collect();
     let mut options: BTreeMap<String, String> = [
         ("remote_ip", if remotes.is_empty() { "flow".to_owned() } else { remotes.join(",") }),
-        ("in_key", key(vxlan.in_key)),
-        ("out_key", key(vxlan.out_key)),
-        ("dst_port", vxlan.dst_port.to_string()),
-        ("tos", byte(vxlan.tos)),
-        ("ttl", byte(vxlan.ttl)),
-        ("df_default", vxlan.df.to_string()),
-        ("csum", vxlan.csum.to_string()),
-        ("split-horizon", vxlan.split_horizon.to_string()),
+        ("in_key", key(tunnel.in_key)),
+        ("out_key", key(tunnel.out_key)),
+        ("dst_port", tunnel.dst_port.to_string()),
+        ("tos", byte(tunnel.tos)),
+        ("ttl", byte(tunnel.ttl)),
+        ("df_default", tunnel.df.to_string()),
+        ("csum", tunnel.csum.to_string()),
+        ("split-horizon", tunnel.split_horizon.to_string()),
     ]
     .map(|(name, value)| (name.to_owned(), value))
     .into();
-    match vxlan.local {
+    match tunnel.local {
         Local::Any => None,
         Local::Address(ip) => options.insert("local_ip".into(), ip.to_string()),
         Local::Flow => options.insert("local_ip".into(), "flow".into()),
     };
-    if vxlan.gbp {
+    if tunnel.kind == Type::Gre {
+        options.remove("dst_port");
+    }
+    if tunnel.kind == Type::Gbp {
         options.insert("exts".into(), "gbp".into());
     }
     options
@@ -161,7 +164,14 @@ pub fn mode(vlan: &Vlan) -> config::VlanMode {
 pub fn port(port: &Port) -> config::Port {
     let (kind, options) = match &port.kind {
         Kind::Device => ("dpdk", [("dpdk-devargs".to_owned(), format!("net_ring_{}", port.name))].into()),
-        Kind::Vxlan(vxlan) => ("vxlan", options(vxlan)),
+        Kind::Tunnel(tunnel) => {
+            let kind = match tunnel.kind {
+                Type::Vxlan | Type::Gbp => "vxlan",
+                Type::Geneve => "geneve",
+                Type::Gre => "gre",
+            };
+            (kind, options(tunnel))
+        }
         Kind::Patch(peer) => ("patch", [("peer".to_owned(), peer.clone())].into()),
     };
     config::Port {

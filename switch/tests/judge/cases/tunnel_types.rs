@@ -73,6 +73,16 @@ fn geneves() -> Vec<Case> {
             ],
             1,
         ),
+        takes(
+            "options that nobody knows",
+            "type=geneve remote_ip=192.168.1.2 key=5",
+            vec![
+                geneve("0200655800000500", "01020001aabbccdd", &tcp("")),
+                geneve("0300655800000500", "0102000101020304ffff0000", &tcp("dport=7")),
+                geneve("0140655800000500", "01028000", &tcp("dport=8")),
+            ],
+            2,
+        ),
         case("tunnel of one type to a tunnel of another: the key goes through")
             .tunnel("type=geneve remote_ip=192.168.1.2 key=flow")
             .tunnel("type=vxlan remote_ip=192.168.1.3 key=flow")

@@ -5,7 +5,7 @@ mod rule;
 
 use crate::plan::{OWN, Plan, REMOTES, Step, UNDERLAY_MAC, device};
 use crate::rig::clash;
-use oracle::tunnel::{Local, Vxlan};
+use oracle::tunnel::{Local, Tunnel, Type};
 use oracle::{Bridge, Kind, Mirror, Port, Vlan, VlanMode, World};
 use packet::{frame, outer};
 use proptest::collection::vec;
@@ -73,7 +73,7 @@ fn vlan() -> BoxedStrategy<Vlan> {
     prop_oneof![2 => Just(Vlan::default()), 3 => other].boxed()
 }
 
-fn vxlan(classes: Classes) -> BoxedStrategy<Vxlan> {
+fn tunnel(classes: Classes) -> BoxedStrategy<Tunnel> {
     let key = || option::weighted(0.6, select(&[0u32, 100, 200][..]));
     let mut remotes = vec![
         (4, (0..3usize).prop_map(|n| vec![REMOTES[n]]).boxed()),
@@ -85,26 +85,36 @@ fn vxlan(classes: Classes) -> BoxedStrategy<Vxlan> {
         remotes.push((2, Just(Vec::new()).boxed()));
         locals.push((1, Just(Local::Flow).boxed()));
     }
-    let gbp = if classes.gbp { prop::bool::weighted(0.3).boxed() } else { Just(false).boxed() };
+    let vxlan = if classes.gbp {
+        select(&[Type::Vxlan, Type::Vxlan, Type::Gbp][..])
+    } else {
+        select(&[Type::Vxlan][..])
+    };
+    let kind = prop_oneof![
+        3 => (vxlan, select(&[4789u16, 4789, 8472][..])),
+        1 => (Just(Type::Geneve), select(&[6081u16, 6081, 8472][..])),
+        1 => (Just(Type::Gre), Just(0u16)),
+    ];
     (
         prop::strategy::Union::new_weighted(remotes),
         prop::strategy::Union::new_weighted(locals),
         (key(), key(), any::<bool>()),
-        select(&[4789u16, 4789, 8472][..]),
+        kind,
         option::weighted(0.7, select(&[0u8, 0xb8][..])),
         option::weighted(0.7, select(&[64u8, 7][..])),
-        (prop::bool::weighted(0.8), prop::bool::weighted(0.2), gbp, prop::bool::weighted(0.7)),
+        (prop::bool::weighted(0.8), prop::bool::weighted(0.2), prop::bool::weighted(0.7)),
     )
         .prop_map(
             |(
                 remotes,
                 local,
                 (in_key, out_key, same),
-                dst_port,
+                (kind, dst_port),
                 tos,
                 ttl,
-                (df, csum, gbp, split_horizon),
-            )| Vxlan {
+                (df, csum, split_horizon),
+            )| Tunnel {
+                kind,
                 remotes,
                 local,
                 in_key,
@@ -114,7 +124,6 @@ fn vxlan(classes: Classes) -> BoxedStrategy<Vxlan> {
                 ttl,
                 df,
                 csum,
-                gbp,
                 split_horizon,
             },
         )
@@ -142,19 +151,19 @@ fn mirror(n: usize) -> BoxedStrategy<Mirror> {
 fn world(classes: Classes) -> BoxedStrategy<World> {
     let flags = || (prop::bool::weighted(0.7), prop::bool::weighted(0.1));
     let patch = |name: &str, peer: &str| Port { kind: Kind::Patch(peer.into()), ..device(name, 21) };
-    (vec(vlan(), 6), vec((vxlan(classes), vlan(), any::<bool>()), 0..3), flags(), flags(), any::<bool>())
+    (vec(vlan(), 6), vec((tunnel(classes), vlan(), any::<bool>()), 0..3), flags(), flags(), any::<bool>())
         .prop_map(move |(vlans, tunnels, (standalone, bpdu), (standalone1, bpdu1), two_uplinks)| {
             let device = |name: &str, n: u32, at: usize| Port { vlan: vlans[at].clone(), ..device(name, n) };
             let mut br0: Vec<Port> =
                 (1u32..=4).map(|n| device(&format!("p{n}"), n, n as usize - 1)).collect();
-            let mut taken: Vec<Vxlan> = Vec::new();
-            for (n, (vxlan, vlan, plain)) in tunnels.into_iter().enumerate() {
-                if !taken.iter().any(|other| clash(other, &vxlan)) {
-                    taken.push(vxlan.clone());
+            let mut taken: Vec<Tunnel> = Vec::new();
+            for (n, (tunnel, vlan, plain)) in tunnels.into_iter().enumerate() {
+                if !taken.iter().any(|other| clash(other, &tunnel)) {
+                    taken.push(tunnel.clone());
                     let vlan = if plain { Vlan::default() } else { vlan };
                     br0.push(Port {
                         vlan,
-                        kind: Kind::Vxlan(vxlan),
+                        kind: Kind::Tunnel(tunnel),
                         ..device(&format!("vx{n}"), 11 + n as u32, 0)
                     });
                 }
@@ -238,7 +247,7 @@ fn change(classes: Classes) -> BoxedStrategy<Step> {
                 .prop_map(|(bridge, port, vlan)| Step::SetVlan { bridge, port, vlan })
                 .boxed(),
         ),
-        (1, (0usize..3, vxlan(classes)).prop_map(|(port, vxlan)| Step::SetTunnel { port, vxlan }).boxed()),
+        (1, (0usize..3, tunnel(classes)).prop_map(|(port, tunnel)| Step::SetTunnel { port, tunnel }).boxed()),
         (1, (bridge(), 0usize..4).prop_map(|(bridge, port)| Step::RemovePort { bridge, port }).boxed()),
         (1, Just(Step::RestorePorts).boxed()),
     ];

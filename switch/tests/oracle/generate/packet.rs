@@ -3,6 +3,7 @@
 use super::{Classes, VLANS};
 use crate::frames::{Body, Fault, Frame, IPV4, IPV6, L4, Outer, PORTS, Part, TOS, TTL};
 use crate::plan::{OWN, REMOTES};
+use oracle::tunnel::Type;
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
@@ -117,21 +118,38 @@ pub fn outer(classes: Classes) -> BoxedStrategy<Outer> {
         select(&REMOTES[..]),
         select(&[OWN[0], OWN[0], OWN[1]][..]),
         select(&TOS[..]),
-        select(&[4789u16, 4789, 8472][..]),
+        (
+            select(
+                &[
+                    (Type::Vxlan, 4789u16),
+                    (Type::Vxlan, 4789),
+                    (Type::Vxlan, 8472),
+                    (Type::Geneve, 6081),
+                    (Type::Gre, 0),
+                ][..],
+            ),
+            // Mostly as the port has it.
+            option::weighted(0.05, select(&[Type::Vxlan, Type::Geneve][..])),
+            prop_oneof![3 => Just(0u8), 1 => 1u8..5],
+        ),
         select(&[0u32, 100, 100, 200, 200, 0xff_ffff][..]),
         prop::bool::weighted(0.2),
         policy,
         fault,
     )
-        .prop_map(move |(src, dst, tos, dst_port, vni, csum, policy, fault)| Outer {
-            src,
-            dst,
-            tos,
-            dst_port,
-            vni,
-            csum,
-            policy: policy.filter(|_| classes.gbp),
-            fault,
+        .prop_map(move |(src, dst, tos, ((kind, dst_port), other, options), vni, csum, policy, fault)| {
+            Outer {
+                kind: if kind == Type::Gre { kind } else { other.unwrap_or(kind) },
+                options,
+                src,
+                dst,
+                tos,
+                dst_port,
+                vni,
+                csum,
+                policy: policy.filter(|_| classes.gbp),
+                fault,
+            }
         })
         .boxed()
 }

@@ -73,9 +73,15 @@ fn read(bytes: &[u8]) -> Result<TunnelHeader, OuterError> {
     let len = GENEVE_LEN + options_len;
     let options = bytes.get(GENEVE_LEN..len).ok_or(OuterError::Truncated)?;
     let mut all = Options(options);
-    while all.next().is_some() {}
+    let mut critical = false;
+    for option in all.by_ref() {
+        critical |= option.is_critical();
+    }
     if !all.0.is_empty() {
         return Err(OuterError::GeneveOptions);
+    }
+    if critical {
+        return Err(OuterError::GeneveCritical);
     }
     Ok(TunnelHeader {
         id: u32::from_be_bytes([0, v0, v1, v2]),

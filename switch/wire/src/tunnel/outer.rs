@@ -39,6 +39,7 @@ reasons! {
         VxlanNoVniFlag = "vxlan_no_vni_flag", "the VXLAN header's I flag is not set";
         GeneveVersion = "geneve_version", "the Geneve header's version is not 0";
         GeneveOptions = "geneve_options", "a Geneve option goes beyond the end of the options";
+        GeneveCritical = "geneve_critical", "a critical Geneve option is not known here (RFC 8926)";
         GreFlags = "gre_flags", "the GRE header has a version, routing or other bits of RFC 1701 that RFC 2784 has done away with";
     }
 }
