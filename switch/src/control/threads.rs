@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | workers | EAL's lcores | 0 |
 //! | `slow-path` | the other CPUs | -10, where it shares no CPU with a worker |
-//! | `control`, `metrics`, captures | the other CPUs | 10 |
+//! | `control` (captures, too), `metrics` | the other CPUs | 10 |
 //! | `watch` | the other CPUs | 0 |
 //!
 //! On a CPU that they share the slow path goes first: a new flow's packets wait for it, and users can wait.

@@ -11,8 +11,9 @@ use flow::program::{PortId, PuntReason};
 use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::sync::mpsc::{SyncSender, TrySendError};
 use std::time::SystemTime;
+use tokio::sync::mpsc::Sender;
+use tokio::sync::mpsc::error::TrySendError;
 
 /// Bytes of copies that wait for all listeners together; what comes beyond is lost to them.
 const MOST_WAITING: usize = 32 << 20;
@@ -104,7 +105,7 @@ pub struct CaptureId(u64);
 /// All captures.
 #[derive(Debug, Default)]
 pub(super) struct Captures {
-    listeners: Vec<(CaptureId, CaptureFilter, SyncSender<Captured>)>,
+    listeners: Vec<(CaptureId, CaptureFilter, Sender<Captured>)>,
     last: u64,
     lost: u64,
     /// Bytes of copies that listeners have not taken yet.
@@ -115,7 +116,7 @@ pub(super) struct Captures {
 
 impl SlowPath {
     /// Starts to send copies to `sink`, until [`SlowPath::end_capture`] or until its other end is gone.
-    pub fn capture(&mut self, filter: CaptureFilter, sink: SyncSender<Captured>) -> CaptureId {
+    pub fn capture(&mut self, filter: CaptureFilter, sink: Sender<Captured>) -> CaptureId {
         self.captures.last += 1;
         let id = CaptureId(self.captures.last);
         self.captures.listeners.push((id, filter, sink));
@@ -207,7 +208,7 @@ impl SlowPath {
             match sink.try_send(copy) {
                 Ok(()) => {}
                 Err(TrySendError::Full(_)) => self.captures.lost += 1,
-                Err(TrySendError::Disconnected(_)) => gone.push(*id),
+                Err(TrySendError::Closed(_)) => gone.push(*id),
             }
         }
         for id in gone {

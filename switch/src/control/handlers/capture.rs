@@ -17,18 +17,19 @@ use serde::Deserialize;
 use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant, UNIX_EPOCH};
 use tokio::sync::mpsc;
+use tokio::time::timeout;
 
 /// Packets that wait for the client before more are lost.
 const WAITING: usize = 2048;
-/// Captures at a time: each is a thread, and buffers.
+/// Captures at a time. Besides the copies that wait for all of them together, one holds at most [`WAITING`] entries of
+/// its queue and five pieces (in the making, finished, in the channel, and two that hyper is writing): 0.4 MB.
 const CAPTURES: usize = 64;
 /// Pieces of the stream that wait for the client.
-const PIECES: usize = 4;
-/// A piece is sent when it is so long, or when nothing more waits.
+const PIECES: usize = 1;
+/// Bytes of a piece at most, unless one packet is longer. It is sent when nothing more fits, or nothing more waits.
 const PIECE: usize = 64 << 10;
 /// How often a stream without packets looks whether client and port are still there.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
@@ -109,7 +110,7 @@ async fn stream(handle: Handle, watched: Watched, query: CaptureQuery) -> Result
         },
         None => None,
     };
-    let (sink, packets) = sync_channel(WAITING);
+    let (sink, packets) = mpsc::channel(WAITING);
     let filter = watched.filter();
     let started =
         handle.call(move |slow| (slow.captures() < CAPTURES).then(|| slow.capture(filter, sink))).await?;
@@ -119,12 +120,7 @@ async fn stream(handle: Handle, watched: Watched, query: CaptureQuery) -> Result
     let (to_client, pieces) = mpsc::channel(PIECES);
     let limits =
         Limits { count: query.count.unwrap_or(u64::MAX), until: seconds.map(|s| Instant::now() + s) };
-    // A thread of its own: the slow path's end of a capture blocks.
-    let pump = Pump { handle, watched, id, packets, to_client, limits };
-    std::thread::Builder::new()
-        .name("capture".into())
-        .spawn(move || pump.run())
-        .map_err(|error| Refused::broken(format!("starting a capture: {error}")))?;
+    tokio::spawn(Pump { handle, watched, id, packets, to_client, limits }.run());
     let headers = [(header::CONTENT_TYPE, "application/vnd.tcpdump.pcap"), (header::TRAILER, CAPTURE_END)];
     Ok((headers, Body::new(Pieces(pieces))).into_response())
 }
@@ -141,48 +137,54 @@ struct Pump {
     handle: Handle,
     watched: Watched,
     id: CaptureId,
-    packets: Receiver<Captured>,
+    packets: mpsc::Receiver<Captured>,
     to_client: mpsc::Sender<Piece>,
     limits: Limits,
 }
 
 /// A part of the stream.
 enum Piece {
-    Bytes(Vec<u8>),
+    Bytes(Bytes),
     End(String),
 }
 
 impl Pump {
-    fn run(self) {
-        let end = self.pass_on();
+    async fn run(mut self) {
+        let end = self.pass_on().await;
         let id = self.id;
         // Gone with the switch, if it is that.
-        let _ = self.handle.call_blocking(move |slow| slow.end_capture(id));
+        let _ = self.handle.call(move |slow| slow.end_capture(id)).await;
         if let Some(reason) = end {
             // The client may have gone too.
-            let _ = self.to_client.blocking_send(Piece::End(reason));
+            let _ = self.to_client.send(Piece::End(reason)).await;
         }
     }
 
     /// Until there is nothing more to do; the reason, unless it is the client's.
-    fn pass_on(&self) -> Option<String> {
+    async fn pass_on(&mut self) -> Option<String> {
         let mut piece = file_header();
         let mut left = self.limits.count;
         let mut looked = Instant::now();
+        // A packet that did not fit into the last piece.
+        let mut next = None;
         loop {
-            let mut waiting = true;
-            while piece.len() < PIECE && left > 0 {
-                let Ok(packet) = self.packets.try_recv() else {
-                    waiting = false;
+            while left > 0
+                && let Some(packet) = next.take().or_else(|| self.packets.try_recv().ok())
+            {
+                if !piece.is_empty() && piece.len() + record_len(&packet) > PIECE {
+                    next = Some(packet);
                     break;
-                };
+                }
                 record(&mut piece, &packet);
                 left -= 1;
             }
-            if !piece.is_empty()
-                && self.to_client.blocking_send(Piece::Bytes(std::mem::take(&mut piece))).is_err()
-            {
-                return None;
+            if !piece.is_empty() {
+                // Copied, so that what waits for the client is as long as its packets are.
+                let bytes = Bytes::copy_from_slice(&piece);
+                piece.clear();
+                if self.to_client.send(Piece::Bytes(bytes)).await.is_err() {
+                    return None;
+                }
             }
             let now = Instant::now();
             if left == 0 || self.limits.until.is_some_and(|until| now >= until) {
@@ -194,27 +196,25 @@ impl Pump {
                     return None;
                 }
                 let watched = self.watched.clone();
-                match self.handle.call_blocking(move |slow| watched.is_there(&slow.state)) {
+                match self.handle.call(move |slow| watched.is_there(&slow.state)).await {
                     Ok(true) => {}
                     Ok(false) => return Some(self.watched.gone()),
                     Err(error) => return Some(error.to_string()),
                 }
             }
-            if waiting {
+            if next.is_some() {
                 continue;
             }
             let limit = self
                 .limits
                 .until
                 .map_or(LOOK_EVERY, |until| until.saturating_duration_since(now).min(LOOK_EVERY));
-            match self.packets.recv_timeout(limit) {
-                Ok(packet) => {
-                    record(&mut piece, &packet);
-                    left -= 1;
-                }
-                Err(RecvTimeoutError::Timeout) => {}
+            match timeout(limit, self.packets.recv()).await {
+                Ok(Some(packet)) => next = Some(packet),
+                // Nothing came in that time.
+                Err(_) => {}
                 // The slow path has ended the capture.
-                Err(RecvTimeoutError::Disconnected) => return Some(self.watched.gone()),
+                Ok(None) => return Some(self.watched.gone()),
             }
         }
     }
@@ -232,10 +232,20 @@ fn file_header() -> Vec<u8> {
     out
 }
 
+/// Bytes of a packet that the file has.
+fn captured_len(packet: &Captured) -> usize {
+    packet.bytes.len().min(SNAPLEN as usize)
+}
+
+/// Length of a packet's record in bytes.
+fn record_len(packet: &Captured) -> usize {
+    16 + captured_len(packet)
+}
+
 /// A packet's record.
 fn record(out: &mut Vec<u8>, packet: &Captured) {
     let time = packet.timestamp.duration_since(UNIX_EPOCH).unwrap_or_default();
-    let captured = packet.bytes.len().min(SNAPLEN as usize);
+    let captured = captured_len(packet);
     for word in [time.as_secs() as u32, time.subsec_micros(), captured as u32, packet.length as u32] {
         out.extend(word.to_le_bytes());
     }
@@ -256,7 +266,7 @@ impl HttpBody for Pieces {
         self.0.poll_recv(context).map(|piece| {
             piece.map(|piece| {
                 Ok(match piece {
-                    Piece::Bytes(bytes) => Frame::data(bytes.into()),
+                    Piece::Bytes(bytes) => Frame::data(bytes),
                     Piece::End(reason) => {
                         let reason = HeaderValue::from_str(&reason);
                         let reason = reason.unwrap_or_else(|_| HeaderValue::from_static("the capture ended"));
@@ -288,6 +298,7 @@ mod tests {
         };
         record(&mut out, &packet);
         assert_eq!(out[..16], [5, 0, 0, 0, 7, 0, 0, 0, 14, 0, 0, 0, 60, 0, 0, 0]);
+        assert_eq!(out.len(), record_len(&packet));
         assert_eq!(out.len(), 16 + 14);
     }
 }
