@@ -5,9 +5,11 @@ use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
 
+use crate::tlv::TlvEntry;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use wire::addr::MacAddr;
+use wire::tunnel::geneve::TlvMap;
 
 use crate::settings::{DatapathSettings, DpdkSettings, Settings};
 
@@ -109,6 +111,9 @@ pub struct Bridge {
     /// Meters in `ovs-ofctl add-meter` syntax.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub meters: Vec<String>,
+    /// Which Geneve options are which `tun_metadata` fields, in `ovs-ofctl add-tlv-map` syntax.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub tlv_map: Vec<String>,
     /// Mirrors.
     #[serde(rename = "mirror", skip_serializing_if = "Vec::is_empty")]
     pub mirrors: Vec<Mirror>,
@@ -154,6 +159,15 @@ impl Bridge {
     /// Most MACs a second that one port of the bridge teaches (`other_config:mac-learning-rate`, ours).
     pub fn mac_learning_rate(&self) -> u32 {
         self.number("mac-learning-rate", mac_table::RATE_DEFAULT)
+    }
+
+    /// [`Self::tlv_map`] as a value; what is wrong in it is left out.
+    pub fn tlvs(&self) -> TlvMap {
+        let mut map = TlvMap::EMPTY;
+        for entry in self.tlv_map.iter().filter_map(|text| TlvEntry::parse(text).ok()) {
+            let _ = entry.add_to(&mut map);
+        }
+        map
     }
 
     /// Whether frames to 01:80:c2:00:00:0x are forwarded (`other_config:forward-bpdu`, default no).

@@ -15,6 +15,7 @@ mod problem;
 mod read;
 mod settings;
 mod suggest;
+mod tlv;
 mod validate;
 pub mod vsctl;
 mod write;
@@ -28,4 +29,5 @@ pub use options::{
 pub use problem::{Errors, Kind, Problem};
 pub use read::{parse_file, parse_str};
 pub use settings::{DatapathSettings, DpdkSettings, Settings};
+pub use tlv::{TlvEntry, split_tlvs};
 pub use validate::{CheckFlow, CheckRules, Rules, accept_flows, validate, validate_with};

@@ -73,6 +73,7 @@ fn write_bridge(out: &mut String, bridge: &Bridge) {
             bridge.neighbours.iter().map(|n| format!("{{ ip = \"{}\", mac = \"{}\" }}", n.ip, n.mac));
         line(out, "neighbour", list(neighbours));
     }
+    lines(out, "tlv_map", &bridge.tlv_map);
     lines(out, "meters", &bridge.meters);
     lines(out, "groups", &bridge.groups);
     lines(out, "flows", &bridge.flows);

@@ -105,7 +105,7 @@ fn name_of<'v>(value: &'v Spanned<DeValue<'_>>) -> &'v str {
 }
 
 fn bridge(reader: &mut Reader, site: &Site, value: &Spanned<DeValue<'_>>) -> Option<Bridge> {
-    const KNOWN: [&str; 13] = [
+    const KNOWN: [&str; 14] = [
         "name",
         "fail_mode",
         "hwaddr",
@@ -115,6 +115,7 @@ fn bridge(reader: &mut Reader, site: &Site, value: &Spanned<DeValue<'_>>) -> Opt
         "flows",
         "groups",
         "meters",
+        "tlv_map",
         "mirror",
         "port",
         "other_config",
@@ -148,6 +149,7 @@ fn bridge(reader: &mut Reader, site: &Site, value: &Spanned<DeValue<'_>>) -> Opt
         ("flows", &mut bridge.flows, "a flow as a string"),
         ("groups", &mut bridge.groups, "a group as a string"),
         ("meters", &mut bridge.meters, "a meter as a string"),
+        ("tlv_map", &mut bridge.tlv_map, "an option and its field as a string"),
     ] {
         for (site, value) in reader.array(site, table, key, "an array of strings") {
             // One that is no string keeps its place: the indices in messages are those of the file.

@@ -434,7 +434,7 @@ prop_compose! {
         ports in prop::collection::vec(any_port(), 0..3), [other_config, external_ids] in prop::array::uniform2(map()),
     ) -> Bridge {
         Bridge {
-            name, hwaddr: mac.map(wire::addr::MacAddr), address, flows, ports, other_config, external_ids, groups, meters, mirrors,
+            name, hwaddr: mac.map(wire::addr::MacAddr), address, flows, ports, other_config, external_ids, groups, meters, tlv_map: vec!["{class=0xffff,type=0x1,len=4}->tun_metadata0".to_owned()], mirrors,
             fail_mode: if secure { FailMode::Secure } else { FailMode::Standalone },
             routes: routes.into_iter().map(|(to, via)| Route { to, via }).collect(),
             neighbours: neighbours.into_iter()

@@ -11,6 +11,8 @@ use crate::document::{Bridge, mac_table};
 use crate::options::{boolean, number_in};
 use crate::problem::{Site, one_of};
 use crate::suggest::nearest;
+use crate::tlv::TlvEntry;
+use wire::tunnel::geneve::TlvMap;
 
 const OTHER_CONFIG: [&str; 6] =
     ["mac-aging-time", "mac-table-size", "mac-port-limit", "mac-learning-rate", "hwaddr", "forward-bpdu"];
@@ -24,6 +26,18 @@ impl Check<'_> {
         self.addresses(&site.field("address"), bridge);
         self.routes(&site.field("route"), bridge);
         self.neighbours(&site.field("neighbour"), bridge);
+        self.tlv_map(&site.field("tlv_map"), bridge);
+    }
+
+    fn tlv_map(&mut self, site: &Site, bridge: &Bridge) {
+        let mut map = TlvMap::EMPTY;
+        for (index, text) in bridge.tlv_map.iter().enumerate() {
+            let added = TlvEntry::parse(text)
+                .and_then(|entry| entry.add_to(&mut map).map_err(|error| format!("{text}: {error}")));
+            if let Err(message) = added {
+                self.invalid(&site.index(index), message);
+            }
+        }
     }
 
     /// A MAC that one station has.

@@ -229,6 +229,15 @@ pub struct Meters {
     pub meters: Vec<String>,
 }
 
+/// `GET /v1/tlv-map/BRIDGE`, `POST /v1/tlv-map/BRIDGE/add|delete`: which Geneve options are which `tun_metadata` fields, in
+/// `ovs-ofctl add-tlv-map` syntax. To delete: all, if there are none.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Tlvs {
+    /// One option each.
+    pub tlvs: Vec<String>,
+}
+
 /// `POST /v1/groups/BRIDGE/delete`, `/v1/meters/BRIDGE/delete`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]

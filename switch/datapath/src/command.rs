@@ -204,7 +204,7 @@ impl Pipeline {
         }
         while let Some(waiting) = self.cells.pop(&mut held) {
             self.unhold();
-            self.encap((id, waiting.vni, waiting.policy), waiting.mbuf, &waiting.key, &waiting.info);
+            self.encap((id, waiting.vni, waiting.metadata), waiting.mbuf, &waiting.key, &waiting.info);
         }
     }
 

@@ -7,7 +7,7 @@
 
 use crate::batch::PacketInfo;
 use crate::message::PendingId;
-use flow::program::{MAX_PORTS, Policy};
+use flow::program::{MAX_PORTS, TunnelMetadata};
 use rte::Mbuf;
 use wire::key::FlowKey;
 
@@ -32,8 +32,8 @@ pub struct Held {
     pub info: PacketInfo,
     /// VNI to encapsulate with, for packets that wait for a neighbour.
     pub vni: u32,
-    /// Group policy to encapsulate with, for the same.
-    pub policy: Policy,
+    /// What else its tunnel header says, for the same; options stand in front of the packet already.
+    pub metadata: TunnelMetadata,
 }
 
 /// A queue of cells.

@@ -8,7 +8,7 @@ use crate::pipeline::Pipeline;
 use flow::drop::DropReason;
 use flow::hash::HotOrigin;
 use flow::megaflow::MISS;
-use flow::program::{Policy, PortId};
+use flow::program::{PortId, TunnelMetadata};
 use rte::Mbuf;
 use wire::key::FlowKey;
 
@@ -201,7 +201,8 @@ impl Pipeline {
         if list.len() >= MAX_HELD_PER_FLOW {
             return self.free(&key, DropReason::HoldFull, mbuf);
         }
-        match self.cells.push_new(list, Held { mbuf, key, info, vni: 0, policy: Policy::default() }) {
+        match self.cells.push_new(list, Held { mbuf, key, info, vni: 0, metadata: TunnelMetadata::default() })
+        {
             Ok(()) => self.counters.held.add(1),
             Err(held) => self.free(&key, DropReason::HoldFull, held.mbuf),
         }

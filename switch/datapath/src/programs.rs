@@ -3,7 +3,7 @@
 use crate::BURST;
 use crate::adjacency::{Adjacencies, CachedHeader};
 use flow::drop::DropReason;
-use flow::program::{AdjacencyId, Op, Policy, PortId, Program};
+use flow::program::{AdjacencyId, Op, PortId, Program, TunnelMetadata};
 
 /// A program as a worker keeps it: the common ones are single operations.
 #[derive(Debug)]
@@ -36,7 +36,7 @@ impl Compiled {
             [] => Compiled::Drop(program.drop),
             [Op::Output(port)] => Compiled::Output(port),
             [Op::Terminate(port)] => Compiled::Terminate(port),
-            [Op::Encap { adjacency, vni, policy }] if policy == Policy::default() => {
+            [Op::Encap { adjacency, vni, metadata, .. }] if metadata == TunnelMetadata::default() => {
                 Compiled::Encap(Encap { adjacency, vni })
             }
             _ => return (Compiled::Ops(program), None),

@@ -7,7 +7,9 @@ use flow::program::{MAX_PORTS, PortId};
 use rustc_hash::FxHashMap;
 use std::hash::Hash;
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
 use wire::addr::MacAddr;
+use wire::tunnel::geneve::TlvMap;
 use wire::tunnel::outer::Peek;
 use wire::tunnel::udp4::{Udp4Outer, Udp4Tunnel, ipv4_word, mac_word, port_word};
 use wire::tunnel::{Transport, TunnelFormat};
@@ -152,6 +154,8 @@ pub struct Termination {
     v6: Tunnels<u128>,
     /// In front of `v4`.
     cache: Box<[Set; SETS]>,
+    /// Which Geneve options have fields, of the bridges of these ports; others have none.
+    tlvs: FxHashMap<PortId, Arc<TlvMap>>,
 }
 
 impl Default for Termination {
@@ -164,6 +168,7 @@ impl Default for Termination {
             v4: Tunnels::default(),
             v6: Tunnels::default(),
             cache: Box::new(std::array::from_fn(|_| Set::default())),
+            tlvs: FxHashMap::default(),
         }
     }
 }
@@ -225,6 +230,11 @@ impl Termination {
         Ok(())
     }
 
+    /// Says which Geneve options have fields, of the packets of a tunnel port.
+    pub fn set_tlvs(&mut self, port: PortId, tlvs: Arc<TlvMap>) {
+        self.tlvs.insert(port, tlvs);
+    }
+
     /// Whether frames on `port` can be tunnel packets at all.
     #[inline(always)]
     pub fn is_underlay(&self, port: PortId) -> bool {
@@ -246,6 +256,7 @@ impl Termination {
             v4: &self.v4,
             v6: &self.v6,
             cache: &mut self.cache,
+            tlvs: &self.tlvs,
         })
     }
 }
@@ -272,6 +283,7 @@ pub struct TerminationView<'a> {
     v4: &'a Tunnels<u32>,
     v6: &'a Tunnels<u128>,
     cache: &'a mut [Set; SETS],
+    tlvs: &'a FxHashMap<PortId, Arc<TlvMap>>,
 }
 
 impl TerminationView<'_> {
@@ -294,6 +306,11 @@ impl TerminationView<'_> {
         outer.dl_dst == self.mac
             && (address == self.address || self.underlay.v4_words.contains(&address))
             && (socket == self.socket || self.socket_words.contains(&socket))
+    }
+
+    /// Which Geneve options have fields, of the packets of a tunnel port.
+    pub fn tlvs(&self, port: PortId) -> &TlvMap {
+        self.tlvs.get(&port).map_or(&TlvMap::EMPTY, |tlvs| &**tlvs)
     }
 
     /// The tunnel port that takes a packet with this VNI or key from `remote` to `local`.

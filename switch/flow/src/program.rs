@@ -69,13 +69,19 @@ pub enum PuntReason {
     CaptureTx(PortId),
 }
 
-/// What a VXLAN-GBP header says of the sender's group (draft-smith-vxlan-group-policy).
+/// What a tunnel header says besides VNI or key, as far as the header's fields have room for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub struct Policy {
-    /// Group policy ID; with 0 and no flags the header is a plain one.
-    pub id: u16,
-    /// Flags, as they stand in the header's second byte.
-    pub flags: u8,
+pub struct TunnelMetadata {
+    /// VXLAN-GBP: group policy ID (draft-smith-vxlan-group-policy); with 0 and no flags the header is a plain one.
+    pub gbp_id: u16,
+    /// VXLAN-GBP: flags, as they stand in the header's second byte.
+    pub gbp_flags: u8,
+    /// Geneve: bytes of options, which stand in front of the inner frame.
+    pub options_len: u8,
+    /// Geneve: one of the options is critical.
+    pub critical: bool,
+    /// Geneve: a control packet.
+    pub oam: bool,
 }
 
 /// One step of a program.
@@ -89,10 +95,12 @@ pub enum Op {
     Encap {
         /// Header and way out.
         adjacency: AdjacencyId,
-        /// VXLAN network identifier, 24 bits.
+        /// VNI or key.
         vni: u32,
-        /// For ports with `exts=gbp`; otherwise [`Policy::default`].
-        policy: Policy,
+        /// The rest of the header; [`TunnelMetadata::default`] where it says nothing else.
+        metadata: TunnelMetadata,
+        /// Geneve options, `metadata.options_len` bytes.
+        options: Box<[u8]>,
     },
     /// Put a tag in front.
     PushVlan {

@@ -60,6 +60,8 @@ pub struct Bridge {
     pub meters: BTreeMap<u32, meter::Meter>,
     /// Mirrors, in the order of the document.
     pub mirrors: Vec<mirror::Mirror>,
+    /// Which Geneve options are which `tun_metadata` fields.
+    pub tlvs: wire::tunnel::geneve::TlvMap,
 }
 
 impl Bridge {
@@ -262,5 +264,9 @@ impl flow::ofp::PortNames for BridgePorts<'_> {
         let bridge = self.state.bridge(self.bridge)?;
         let id = *bridge.ports.get(&number)?;
         Some(self.state.port(id)?.name.clone())
+    }
+
+    fn tlvs(&self) -> &wire::tunnel::geneve::TlvMap {
+        self.state.bridge(self.bridge).map_or(&wire::tunnel::geneve::TlvMap::EMPTY, |bridge| &bridge.tlvs)
     }
 }

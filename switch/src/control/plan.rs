@@ -65,7 +65,9 @@ impl Plan {
                 }
             }
             let flows = old.bridge(&bridge.name).map_or(&[][..], |b| &b.flows);
-            if bridge.flows != flows || renumbered && !bridge.flows.is_empty() {
+            // Rules have the places of options that the TLV map gives them.
+            let moved = old.bridge(&bridge.name).is_some_and(|b| b.tlv_map != bridge.tlv_map);
+            if bridge.flows != flows || (renumbered || moved) && !bridge.flows.is_empty() {
                 plan.rules.push(bridge.name.clone());
             }
             let before = old.bridge(&bridge.name);
@@ -121,6 +123,7 @@ fn settings(bridge: &Bridge) -> Bridge {
         flows: Vec::new(),
         groups: Vec::new(),
         meters: Vec::new(),
+        tlv_map: bridge.tlv_map.clone(),
         mirrors: Vec::new(),
         ports: Vec::new(),
     }

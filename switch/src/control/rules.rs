@@ -11,12 +11,15 @@ use flow::ofp::{
     Action, FlowFilter, FlowSpec, GroupSpec, Match, MeterSpec, PortMap, PortNames, format_group, parse_flow,
     parse_group, parse_meter,
 };
+use flow::program::PortId;
 use std::collections::{BTreeMap, HashMap, HashSet};
+use wire::tunnel::geneve::TlvMap;
 
 /// PortMap and OpenFlow numbers of a bridge's running ports, to take to another thread.
 pub fn names_of(state: &SwitchState, bridge: BridgeId) -> PortMap {
-    let ports = state.bridge(bridge).into_iter().flat_map(|bridge| &bridge.ports);
-    ports.filter_map(|(number, port)| Some((state.port(*port)?.name.clone(), *number))).collect()
+    let Some(bridge) = state.bridge(bridge) else { return PortMap::default() };
+    let named = |(number, port): (&u32, &PortId)| Some((state.port(*port)?.name.clone(), *number));
+    bridge.ports.iter().filter_map(named).collect::<PortMap>().with_tlvs(bridge.tlvs)
 }
 
 /// The ports of all bridges, by bridge.
@@ -28,6 +31,7 @@ pub fn names_of_all(state: &SwitchState) -> BTreeMap<String, PortMap> {
 /// went have only numbers.
 struct Planned<'a> {
     bridge: &'a Bridge,
+    tlvs: TlvMap,
     before: Option<&'a PortMap>,
 }
 
@@ -44,6 +48,10 @@ impl PortNames for Planned<'_> {
     fn name(&self, number: u32) -> Option<String> {
         let named = |port: &&config::Port| self.number(&port.name) == Some(number);
         self.bridge.ports.iter().find(named).map(|port| port.name.clone())
+    }
+
+    fn tlvs(&self) -> &TlvMap {
+        &self.tlvs
     }
 }
 
@@ -94,8 +102,9 @@ fn read_planned<T>(
     before: Option<&PortMap>,
     read: impl Fn(&dyn PortNames) -> Result<T, String>,
 ) -> Result<T, String> {
-    read(&Planned { bridge, before: None }).or_else(|error| match before {
-        Some(_) => read(&Planned { bridge, before }).map_err(|_| error),
+    let tlvs = bridge.tlvs();
+    read(&Planned { bridge, tlvs, before: None }).or_else(|error| match before {
+        Some(_) => read(&Planned { bridge, tlvs, before }).map_err(|_| error),
         None => Err(error),
     })
 }
@@ -145,8 +154,8 @@ pub fn by_number(bridge: &mut Bridge, before: &PortMap) {
     }
     let mut groups = std::mem::take(&mut bridge.groups);
     for text in &mut groups {
-        if parse_group(text, &Planned { bridge, before: None }).is_err() {
-            let names = Planned { bridge, before: Some(before) };
+        if parse_group(text, &Planned { bridge, tlvs: bridge.tlvs(), before: None }).is_err() {
+            let names = Planned { bridge, tlvs: bridge.tlvs(), before: Some(before) };
             if let Ok(spec) = parse_group(text, &names) {
                 *text = format_group(&spec, &names);
             }
@@ -155,10 +164,10 @@ pub fn by_number(bridge: &mut Bridge, before: &PortMap) {
     bridge.groups = groups;
     let mut flows = std::mem::take(&mut bridge.flows);
     flows.retain_mut(|text| {
-        if parse(text, &Planned { bridge, before: None }).is_ok() {
+        if parse(text, &Planned { bridge, tlvs: bridge.tlvs(), before: None }).is_ok() {
             return true;
         }
-        let names = Planned { bridge, before: Some(before) };
+        let names = Planned { bridge, tlvs: bridge.tlvs(), before: Some(before) };
         let Ok(spec) = parse(text, &names) else { return true };
         if !is_timed(&spec) {
             *text = canonical(&spec, &names);

@@ -8,6 +8,7 @@
 //! | `GET`, `PUT /v1/document` | the desired state, as TOML in JSON; `PUT` takes TOML, or JSON when it says so |
 //! | `GET /v1/flows/BRIDGE?match=` , `POST /v1/flows/BRIDGE/add`, `/modify`, `/delete`, `/replace` | rules |
 //! | `GET /v1/groups/BRIDGE?match=` , `POST /v1/groups/BRIDGE/add`, `/modify`, `/delete` | groups |
+//! | `GET /v1/tlv-map/BRIDGE`, `POST /v1/tlv-map/BRIDGE/add`, `/delete` | Geneve options and their fields |
 //! | `GET /v1/meters/BRIDGE?match=` , `POST /v1/meters/BRIDGE/add`, `/modify`, `/delete` | meters |
 //! | `GET /v1/capture/port/NAME?count=&seconds=`, `/v1/capture/controller/BRIDGE` | packets, as a pcap file |
 //! | `GET /v1/fdb/BRIDGE`, `POST .../add`, `/delete`, `/flush` | MAC addresses |
@@ -19,7 +20,7 @@
 
 use super::app::App;
 use super::handlers::refused::Refused;
-use super::handlers::{capture, configure, flows, groups, operate, views};
+use super::handlers::{capture, configure, flows, groups, operate, tlvs, views};
 use super::serving::{
     self,
     bodies::{Room, bounded},
@@ -62,6 +63,9 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/v1/meters/{bridge}/add", post(groups::meter_add))
         .route("/v1/meters/{bridge}/modify", post(groups::meter_modify))
         .route("/v1/meters/{bridge}/delete", post(groups::meter_delete))
+        .route("/v1/tlv-map/{bridge}", get(tlvs::dump))
+        .route("/v1/tlv-map/{bridge}/add", post(tlvs::add))
+        .route("/v1/tlv-map/{bridge}/delete", post(tlvs::delete))
         .route("/v1/capture/port/{name}", get(capture::port))
         .route("/v1/capture/controller/{bridge}", get(capture::controller))
         .route("/v1/flows/{bridge}/delete", post(flows::delete))

@@ -5,7 +5,7 @@ use crate::bridge::PortKind;
 use crate::tunnel::adjacency::ReachSpec;
 use config::Inheritable;
 use datapath::adjacency::Egress;
-use flow::program::{AdjacencyId, Op, Policy, PortId, Program, PuntReason, Side};
+use flow::program::{AdjacencyId, Op, PortId, Program, PuntReason, Side, TunnelMetadata};
 use std::fmt::Write;
 use wire::proto::{ETHERNET_LEN, IP_UDP};
 use wire::tunnel::HeaderText;
@@ -34,7 +34,7 @@ impl SlowPath {
         let side = |side: &Side| if *side == Side::Src { "src" } else { "dst" };
         match op {
             Op::Output(port) => self.port_name(*port),
-            Op::Encap { adjacency, vni, policy } => self.describe_encap(*adjacency, *vni, *policy),
+            Op::Encap { adjacency, vni, metadata, .. } => self.describe_encap(*adjacency, *vni, *metadata),
             Op::PushVlan { tpid, tci } => {
                 let tpid = if *tpid == 0x8100 { String::new() } else { format!("tpid={tpid:#06x},") };
                 format!("push_vlan({tpid}vid={},pcp={})", tci & 0xfff, tci >> 13)
@@ -117,7 +117,9 @@ impl SlowPath {
     fn add_headers(&self, ops: &[Op], lines: &mut Vec<String>) {
         for op in ops {
             match op {
-                Op::Encap { adjacency, vni, policy } => lines.push(self.header(*adjacency, *vni, *policy)),
+                Op::Encap { adjacency, vni, metadata, .. } => {
+                    lines.push(self.header(*adjacency, *vni, *metadata));
+                }
                 Op::Clone(ops) => self.add_headers(ops, lines),
                 Op::Select(select) => select.buckets.iter().for_each(|ops| self.add_headers(ops, lines)),
                 _ => {}
@@ -125,7 +127,7 @@ impl SlowPath {
         }
     }
 
-    fn header(&self, adjacency: AdjacencyId, vni: u32, policy: Policy) -> String {
+    fn header(&self, adjacency: AdjacencyId, vni: u32, metadata: TunnelMetadata) -> String {
         let Some(remote) = self.tunnels.remote(adjacency) else { return "no such tunnel".into() };
         let Some(PortKind::Tunnel(tunnel_port)) = self.state.port(remote.port).map(|p| &p.kind) else {
             return "no such tunnel".into();
@@ -154,7 +156,7 @@ impl SlowPath {
         } else {
             String::new()
         };
-        let patch = patch(vni, policy);
+        let patch = patch(vni, metadata);
         let tunnel = HeaderText(spec.format, spec.options, &patch);
         let inner = self.inner_mtu(spec, egress).map_or_else(String::new, |mtu| {
             format!("; inner packets of up to {mtu} bytes fit, longer ones are dropped (mtu_exceeded)")
@@ -170,7 +172,7 @@ impl SlowPath {
         )
     }
 
-    fn describe_encap(&self, adjacency: AdjacencyId, vni: u32, policy: Policy) -> String {
+    fn describe_encap(&self, adjacency: AdjacencyId, vni: u32, metadata: TunnelMetadata) -> String {
         let Some(remote) = self.tunnels.remote(adjacency) else { return format!("encap(vni={vni})") };
         let port = self.port_name(remote.port);
         let Some(PortKind::Tunnel(tunnel)) = self.state.port(remote.port).map(|p| &p.kind) else {
@@ -180,15 +182,16 @@ impl SlowPath {
             0 => String::new(),
             port => format!(",dst_port={port}"),
         };
-        let patch = patch(vni, policy);
+        let patch = patch(vni, metadata);
         let header = HeaderText(tunnel.options.format, tunnel.options.header, &patch);
         format!("encap({port}: {header},remote={}{to})", remote.ip)
     }
 }
 
 /// What a tunnel header has of its own that a program says.
-fn patch(vni: u32, policy: Policy) -> EncapPatch {
-    EncapPatch { vni, gbp_id: policy.id, gbp_flags: policy.flags, ..EncapPatch::default() }
+fn patch(vni: u32, metadata: TunnelMetadata) -> EncapPatch {
+    let TunnelMetadata { gbp_id, gbp_flags, options_len, critical, oam } = metadata;
+    EncapPatch { vni, gbp_id, gbp_flags, options_len, critical, oam, ..EncapPatch::default() }
 }
 
 /// The ports that ops send the packet as it is to.

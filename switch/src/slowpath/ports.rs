@@ -15,6 +15,7 @@ use datapath::tx::PortTx;
 use flow::ofp::FlowSpec;
 use flow::program::PortId;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 use wire::addr::MacAddr;
 
@@ -66,6 +67,7 @@ impl SlowPath {
             groups: std::collections::BTreeMap::new(),
             meters: std::collections::BTreeMap::new(),
             mirrors: Vec::new(),
+            tlvs: bridge.tlvs(),
         });
         let id = id.ok_or_else(|| ApplyError::NoPortNumber(bridge.name.clone()))?;
         self.everything_changed();
@@ -89,6 +91,7 @@ impl SlowPath {
             running.fail_mode = bridge.fail_mode;
             running.addresses.clone_from(&bridge.address);
             running.routes = bridge.routes.iter().map(|r| Route { to: r.to, via: r.via }).collect();
+            running.tlvs = bridge.tlvs();
             running.forward_bpdu = bridge.forward_bpdu();
             running.fdb.configure(FdbSettings {
                 ageing: Duration::from_secs(bridge.mac_aging_time().into()),
@@ -290,6 +293,11 @@ impl SlowPath {
                         // Validation refuses such documents; the first port keeps the packets.
                         tracing::error!(port = %port.name, %other, "two tunnel ports take the same packets");
                     }
+                }
+                if let Some(bridge) = self.state.bridge(port.bridge)
+                    && !bridge.tlvs.tlvs().is_empty()
+                {
+                    termination.set_tlvs(id, Arc::new(bridge.tlvs));
                 }
             }
         }

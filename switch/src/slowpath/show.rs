@@ -19,6 +19,7 @@ use wire::ecn::{ECN_MASK, EcnDecap, ecn_decap};
 use wire::key::FlowKey;
 use wire::proto::{ETH_IPV4, ETH_IPV6};
 use wire::tunnel::encap::EncapAddrs;
+use wire::tunnel::geneve::TlvMap;
 
 /// A running port.
 #[derive(Debug, Clone)]
@@ -59,8 +60,8 @@ pub struct TableView {
     pub masks: usize,
 }
 
-/// Datapath port numbers by their names.
-struct DatapathNames<'a>(&'a SlowPath);
+/// Datapath port numbers by their names, and the TLV map of one bridge.
+struct DatapathNames<'a>(&'a SlowPath, &'a TlvMap);
 
 impl PortNames for DatapathNames<'_> {
     fn number(&self, name: &str) -> Option<u32> {
@@ -69,6 +70,10 @@ impl PortNames for DatapathNames<'_> {
 
     fn name(&self, number: u32) -> Option<String> {
         self.0.state.port(PortId(number as u16)).map(|port| port.name.clone())
+    }
+
+    fn tlvs(&self) -> &TlvMap {
+        self.1
     }
 }
 
@@ -204,7 +209,6 @@ impl SlowPath {
     pub fn megaflow_view(&mut self, only: Option<BridgeId>, limit: usize) -> Vec<MegaflowRow> {
         self.collect_all();
         let now = self.now();
-        let names = DatapathNames(self);
         let mut rows = Vec::new();
         for worker in &self.workers {
             for flow in worker.flows.slots().filter_map(|slot| worker.flows.get(slot)) {
@@ -215,9 +219,11 @@ impl SlowPath {
                 if rows.len() == limit {
                     return rows;
                 }
+                let bridge = in_port.and_then(|p| self.state.bridge(p.bridge));
+                let names = DatapathNames(self, bridge.map_or(&TlvMap::EMPTY, |bridge| &bridge.tlvs));
                 rows.push(MegaflowRow {
                     lcore: worker.lcore,
-                    bridge: in_port.and_then(|p| self.state.bridge(p.bridge)).map(|b| b.name.clone()),
+                    bridge: bridge.map(|b| b.name.clone()),
                     flow: format_megaflow(&flow.key, &flow.mask, &names),
                     packets: flow.stats.packets,
                     bytes: flow.stats.bytes,
@@ -278,7 +284,7 @@ impl SlowPath {
         Some(Trace {
             flow: format_key(key, &names),
             steps,
-            megaflow: format_megaflow(&packet, &translation.mask, &DatapathNames(self)),
+            megaflow: format_megaflow(&packet, &translation.mask, &DatapathNames(self, names.tlvs())),
             actions: self.describe(&program),
             headers: self.tunnel_headers(&program),
             final_flow: if last == *key { String::new() } else { format_key(&last, &names) },

@@ -174,7 +174,7 @@ mod tests {
     use crate::tunnel::{EgressDecision, Network};
     use config::TunnelOptions;
     use flow::drop::DropReason;
-    use flow::program::{BridgeId, Policy, Select};
+    use flow::program::{BridgeId, Select, TunnelMetadata};
     use ipnet::IpNet;
     use wire::addr::MacAddr;
     use wire::key::FlowKey;
@@ -258,7 +258,7 @@ mod tests {
     }
 
     fn encap(adjacency: AdjacencyId) -> Op {
-        Op::Encap { adjacency, vni: 1, policy: Policy::default() }
+        Op::Encap { adjacency, vni: 1, metadata: TunnelMetadata::default(), options: Box::default() }
     }
 
     #[test]

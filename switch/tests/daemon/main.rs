@@ -10,4 +10,5 @@ mod lifecycle;
 mod looking;
 mod rules;
 mod running;
+mod tlvs;
 mod words;

@@ -31,6 +31,8 @@ pub struct Case {
     pub flows: Vec<String>,
     pub groups: Vec<String>,
     pub meters: Vec<String>,
+    /// TLV map of `br0`.
+    pub tlvs: Vec<String>,
     pub mirrors: Vec<Mirror>,
     /// Flows of `br1`, if there is one.
     pub peer: Option<Vec<String>>,
@@ -111,6 +113,11 @@ impl Case {
 
     pub fn meter(mut self, meter: &str) -> Case {
         self.meters.push(meter.to_owned());
+        self
+    }
+
+    pub fn tlv(mut self, tlv: &str) -> Case {
+        self.tlvs.push(tlv.to_owned());
         self
     }
 

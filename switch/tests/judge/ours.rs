@@ -78,6 +78,7 @@ fn bridge(case: &Case, name: &str, flows: &[String]) -> String {
     }
     list("groups", &case.groups);
     list("meters", &case.meters);
+    list("tlv_map", &case.tlvs);
     if !case.other_config.is_empty() {
         let pairs: Vec<String> = case.other_config.iter().map(|(k, v)| format!("{k} = \"{v}\"")).collect();
         let _ = writeln!(out, "other_config = {{ {} }}", pairs.join(", "));

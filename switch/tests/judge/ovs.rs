@@ -191,6 +191,10 @@ impl Ovs {
             let bridge = format!("unix:{}", self.dir.path().join("br0.mgmt").display());
             run(Command::new("ovs-ofctl").args(["-O", "OpenFlow15", "add-meter", &bridge, meter]));
         }
+        for tlv in &case.tlvs {
+            let bridge = format!("unix:{}", self.dir.path().join("br0.mgmt").display());
+            run(Command::new("ovs-ofctl").args(["add-tlv-map", &bridge, tlv]));
+        }
         self.ofctl("add-flows", "br0", &case.flows, version(&case.flows));
         if let Some(flows) = &case.peer {
             self.ofctl("add-flows", "br1", flows, version(flows));

@@ -3,7 +3,7 @@
 use crate::rings::{Net, udp};
 use crate::{NEIGHBOURS, PEER, VTEP, adjacency, config, from_peer, run_program};
 use flow::drop::DropReason;
-use flow::program::{Op, Policy, Program};
+use flow::program::{Op, Program, TunnelMetadata};
 use wire::tunnel::encap::EncapPatch;
 use wire::tunnel::outer::parse_outer;
 use wire::tunnel::vxlan;
@@ -100,16 +100,21 @@ fn a_gpe_socket_takes_ethernet_and_drops_other_protocols_by_name() {
 }
 
 /// Sends a frame into VNI 100 with a policy.
-fn with_policy(net: &mut Net, policy: Policy) -> Vec<Vec<u8>> {
-    let ops = [Op::Encap { adjacency: adjacency(net, "vx0"), vni: 100, policy }];
+fn with_policy(net: &mut Net, policy: TunnelMetadata) -> Vec<Vec<u8>> {
+    let ops =
+        [Op::Encap { adjacency: adjacency(net, "vx0"), vni: 100, metadata: policy, options: Box::default() }];
     let program = Program { ops: ops.into(), drop: DropReason::Rule };
     run_program(net, "p1", &udp(2, 1, 1, 2, 0), &program)
 }
 
 #[test]
 fn a_policy_is_sent_by_a_gbp_port_alone() {
-    let none = Policy::default();
-    let policy = Policy { id: 0x0102, flags: GBP_DONT_LEARN | GBP_APPLIED };
+    let none = TunnelMetadata::default();
+    let policy = TunnelMetadata {
+        gbp_id: 0x0102,
+        gbp_flags: GBP_DONT_LEARN | GBP_APPLIED,
+        ..TunnelMetadata::default()
+    };
     let plain_header = [0x08, 0, 0, 0, 0, 0, 100, 0];
     for csum in ["", ", csum = true"] {
         let mut gbp = net(&format!(r#", exts = "gbp"{csum}"#));
@@ -117,8 +122,14 @@ fn a_policy_is_sent_by_a_gbp_port_alone() {
         for (policy, header) in [
             (policy, [0x88, 0x48, 1, 2, 0, 0, 100, 0]),
             (none, plain_header),
-            (Policy { id: 7, flags: 0 }, [0x88, 0, 0, 7, 0, 0, 100, 0]),
-            (Policy { id: 0, flags: GBP_APPLIED }, [0x88, 8, 0, 0, 0, 0, 100, 0]),
+            (
+                TunnelMetadata { gbp_id: 7, gbp_flags: 0, ..TunnelMetadata::default() },
+                [0x88, 0, 0, 7, 0, 0, 100, 0],
+            ),
+            (
+                TunnelMetadata { gbp_id: 0, gbp_flags: GBP_APPLIED, ..TunnelMetadata::default() },
+                [0x88, 8, 0, 0, 0, 0, 100, 0],
+            ),
         ] {
             let out = with_policy(&mut gbp, policy);
             assert_eq!(out[0][42..50], header, "{policy:?}");
@@ -135,7 +146,8 @@ fn a_policy_is_sent_by_a_gbp_port_alone() {
 #[test]
 fn a_policy_survives_the_wait_for_the_neighbour() {
     let mut net = Net::new(&config(&[r#"remote_ip = "192.168.1.2", key = 100, exts = "gbp""#], "", &["up"]));
-    let request = with_policy(&mut net, Policy { id: 9, flags: 0 });
+    let request =
+        with_policy(&mut net, TunnelMetadata { gbp_id: 9, gbp_flags: 0, ..TunnelMetadata::default() });
     assert_eq!(request[0][12..14], [8, 6], "ARP first");
     let mut reply = vec![0; 60];
     let (peer, own) = ([192, 168, 1, 2].into(), [192, 168, 1, 1].into());

@@ -3,7 +3,7 @@
 use crate::rings::{Net, udp};
 use crate::{NEIGHBOURS, PEER, config, from_peer, ip, run_program};
 use flow::drop::DropReason;
-use flow::program::{Op, Policy, Program};
+use flow::program::{Op, Program, TunnelMetadata};
 use std::net::IpAddr;
 use std::time::Duration;
 use wire::tunnel::encap::EncapPatch;
@@ -16,7 +16,8 @@ fn a_next_hop_follows_routes_and_neighbours_like_a_fixed_remote() {
     let vx = net.port("vx0");
     let send = |net: &mut Net, remote: &str, local: Option<&str>| {
         let adjacency = net.slow.resolve_next_hop(vx, ip(remote), local.map(ip)).expect("room");
-        let ops = [Op::Encap { adjacency, vni: 7, policy: Policy::default() }];
+        let ops =
+            [Op::Encap { adjacency, vni: 7, metadata: TunnelMetadata::default(), options: Box::default() }];
         run_program(net, "p1", &udp(2, 1, 1, 2, 0), &Program { ops: ops.into(), drop: DropReason::Rule })
     };
     for (remote, own) in [("192.168.1.2", "192.168.1.1"), ("2001:db8::2", "2001:db8::1")] {

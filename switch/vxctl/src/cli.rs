@@ -144,6 +144,10 @@ entries! {
         "dump-meter" "BR meter=N" &[], "print a meter";
         "dump-meters" "BR [meter=N]" &[], "print meters";
         "meter-stats" "BR [meter=N]" &[], "print meters' counts";
+        "add-tlv-map" "BR TLV..." &[], "give Geneve options tun_metadata fields",
+            "TLV is {class=CLASS,type=TYPE,len=LEN}->tun_metadataN; several are joined by commas. LEN is 0 to 16 bytes, a multiple of 4.";
+        "del-tlv-map" "BR [TLV...]" &[], "take the fields from options, from all if none is named";
+        "dump-tlv-map" "BR" &[], "print which options have which fields";
         "dump-ports" "BR [PORT]" &[], "print ports' counts";
         "trace" "BR FLOW [HEX PACKET]" &[], "what would become of a packet, rule by rule",
             "FLOW are the packet's fields; those of a packet in hexadecimal digits come out of it.";

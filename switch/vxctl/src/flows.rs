@@ -6,7 +6,7 @@ use super::commands::{Session, read};
 use super::dump::Dump;
 use super::{Failure, diff, print};
 use api::{
-    FlowDelete, FlowModify, FlowRow, Flows, GroupRow, Groups, InterfaceRow, MeterRow, Meters, Trace,
+    FlowDelete, FlowModify, FlowRow, Flows, GroupRow, Groups, InterfaceRow, MeterRow, Meters, Tlvs, Trace,
     TraceRequest, Which,
 };
 use serde::Serialize;
@@ -90,6 +90,7 @@ pub fn run(session: &Session<'_>, name: &str, words: &[String]) -> Result<ExitCo
         ["diff-flows", one, other] => return diff_flows(session, one, other),
         [_, bridge, rest @ ..] if name.contains("group") => groups(session, name, bridge, rest, may_create)?,
         [_, bridge, rest @ ..] if name.contains("meter") => meters(session, name, bridge, rest)?,
+        [_, bridge, rest @ ..] if name.ends_with("tlv-map") => tlvs(session, name, bridge, rest)?,
         ["dump-ports", bridge, port @ ..] if port.len() <= 1 => {
             dump_ports(session, bridge, port.first().copied())?;
         }
@@ -212,6 +213,23 @@ fn meters(session: &Session<'_>, name: &str, bridge: &str, rest: &[&str]) -> Res
             session.show(&dump()?, |rows| print::meters(rows))?;
         }
         ("meter-stats", _) => session.show(&dump()?, |rows| print::meter_stats(rows))?,
+        _ => return wrong_arguments(name),
+    }
+    Ok(())
+}
+
+fn tlvs(session: &Session<'_>, name: &str, bridge: &str, rest: &[&str]) -> Result<(), Failure> {
+    let client = &session.client;
+    let path = |verb: &str| format!("/v1/tlv-map/{}{verb}", escape(bridge));
+    let list = rest.join(" ");
+    let tlvs = Tlvs { tlvs: config::split_tlvs(&list).map(str::to_owned).collect() };
+    match (name, rest) {
+        ("add-tlv-map", [_, ..]) => session.done(client.post(&path("/add"), &tlvs)?)?,
+        ("del-tlv-map", _) => session.done(client.post(&path("/delete"), &tlvs)?)?,
+        ("dump-tlv-map", []) => {
+            let tlvs: Tlvs = client.get(&path(""))?;
+            session.show(&tlvs, |tlvs| print::each_line(&tlvs.tlvs))?;
+        }
         _ => return wrong_arguments(name),
     }
     Ok(())

@@ -2,7 +2,7 @@
 //!
 //! Field names are OpenFlow's (`ovs-fields(7)`). All multi-byte fields are in network byte order, as
 //! they stand in the packet, except `in_port` and `tun_id`, which never were on a wire in that shape.
-//! The key is 20 64-bit words without padding, so it can be hashed, masked and compared word by word;
+//! The key is 32 64-bit words without padding, so it can be hashed, masked and compared word by word;
 //! the first eight words (one cache line) hold all that an IPv4 packet inside IPv4 VXLAN needs.
 
 use crate::addr::MacAddr;
@@ -10,7 +10,9 @@ use zerocopy::byteorder::network_endian::{U16, U32};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// Number of 64-bit words in a [`FlowKey`].
-pub const KEY_WORDS: usize = 20;
+pub const KEY_WORDS: usize = 32;
+/// Bytes of all Geneve options together that a key has room for.
+pub const TUN_METADATA_LEN: usize = 88;
 /// Number of leading words that suffice for IPv4 in IPv4 tunnels.
 pub const HOT_WORDS: usize = 8;
 
@@ -117,6 +119,11 @@ pub struct FlowKey {
     pub arp_tha: MacAddr,
     /// Always 0.
     pub reserved2: [u8; 4],
+    // Words 20 to 31: options of a packet out of a Geneve tunnel, where the bridge's TLV map puts them.
+    /// Which of `tun_metadata0` (bit 0) to `tun_metadata63` the packet has. Host order.
+    pub tun_metadata_present: u64,
+    /// Values of the options.
+    pub tun_metadata: [u8; TUN_METADATA_LEN],
 }
 
 /// Which bits of a [`FlowKey`] a megaflow or a rule looks at: same layout, ones where a bit matters.
@@ -205,6 +212,7 @@ mod tests {
         assert_eq!(offset_of!(FlowKey, vlan_tci2), 56);
         assert_eq!(offset_of!(FlowKey, ipv6_src), HOT_WORDS * 8);
         assert_eq!(offset_of!(FlowKey, nd_target), 128);
+        assert_eq!(offset_of!(FlowKey, tun_metadata_present), 160);
     }
 
     #[test]

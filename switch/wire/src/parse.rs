@@ -116,6 +116,7 @@ impl Origin {
         let words = key.words_mut();
         (words[0], words[1], words[6], words[7]) = (self.word0, self.word1, self.word6, 0);
         words[12..16].fill(0);
+        words[20..].fill(0);
     }
 }
 

@@ -34,6 +34,8 @@ fn with_callers_fields(key: &FlowKey, from: &FlowKey) -> FlowKey {
         tun_gbp_flags: from.tun_gbp_flags,
         tun_ipv6_src: from.tun_ipv6_src,
         tun_ipv6_dst: from.tun_ipv6_dst,
+        tun_metadata_present: from.tun_metadata_present,
+        tun_metadata: from.tun_metadata,
         ..*key
     }
 }

@@ -330,7 +330,7 @@ fn frames_that_are_no_tunnel() {
 #[test]
 fn key_fields() {
     let mut key = FlowKey::ZERO;
-    *key.words_mut() = [u64::MAX; 20];
+    *key.words_mut() = [u64::MAX; wire::key::KEY_WORDS];
     let before = key;
     let patch = EncapPatch { vni: 77, tos: 3, ttl: 9, gbp_id: 5, gbp_flags: 8, ..EncapPatch::default() };
     let v4 = encapsulate(&EncapSpec { format: &vxlan::FORMAT_GBP, ..SPEC }, &patch, &[0; 14]);
@@ -347,6 +347,8 @@ fn key_fields() {
         tun_gbp_flags: 8,
         tun_ipv6_src: [0; 16],
         tun_ipv6_dst: [0; 16],
+        tun_metadata_present: 0,
+        tun_metadata: [0; wire::key::TUN_METADATA_LEN],
         ..before
     };
     assert_eq!(key, expected);

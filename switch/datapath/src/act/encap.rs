@@ -13,7 +13,7 @@ use crate::pipeline::Pipeline;
 use crate::programs::{Compiled, Encap};
 use flow::drop::DropReason;
 use flow::hash::FlowHasher;
-use flow::program::{Policy, PortId};
+use flow::program::{PortId, TunnelMetadata};
 use rte::Mbuf;
 use rte::burst::Drain;
 use std::ops::Range;
@@ -129,7 +129,7 @@ impl Pipeline {
         known: &mut Known,
     ) -> usize {
         self.run_each(&mut mbufs, range.clone(), known, |pipeline, mbuf, key, info| {
-            pipeline.encap((adjacency, vni, Policy::default()), mbuf, key, info);
+            pipeline.encap((adjacency, vni, TunnelMetadata::default()), mbuf, key, info);
         });
         self.end_run(&mbufs, range, known)
     }

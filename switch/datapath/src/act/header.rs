@@ -6,7 +6,7 @@ use crate::hold::Held;
 use crate::message::Upcall;
 use crate::pipeline::Pipeline;
 use flow::drop::DropReason;
-use flow::program::{AdjacencyId, Op, Policy, PortId};
+use flow::program::{AdjacencyId, Op, PortId, TunnelMetadata};
 use rte::Mbuf;
 use wire::key::FlowKey;
 use wire::tunnel::encap::INNER_MAX_LEN;
@@ -27,7 +27,7 @@ impl Pipeline {
     pub(super) fn push_header(
         &mut self,
         id: AdjacencyId,
-        (vni, policy): (u32, Policy),
+        (vni, metadata): (u32, TunnelMetadata),
         mut mbuf: Mbuf,
         key: &FlowKey,
         info: &PacketInfo,
@@ -37,7 +37,7 @@ impl Pipeline {
             return None;
         };
         let Reach::Ready { template, fixed, egress } = &adjacency.reach else {
-            self.cannot_encap(id, (vni, policy), mbuf, key, info);
+            self.cannot_encap(id, (vni, metadata), mbuf, key, info);
             return None;
         };
         let inner_len = mbuf.len() as usize;
@@ -53,7 +53,9 @@ impl Pipeline {
             self.ip_id
         };
         let mut patch = adjacency.patch(key, self.hasher.flow_hash(key), vni, ip_id);
-        (patch.gbp_id, patch.gbp_flags) = (policy.id, policy.flags);
+        (patch.gbp_id, patch.gbp_flags) = (metadata.gbp_id, metadata.gbp_flags);
+        (patch.options_len, patch.critical, patch.oam) =
+            (metadata.options_len, metadata.critical, metadata.oam);
         let written = match fixed {
             Some(fixed) => mbuf
                 .prepend(fixed.header_len())
@@ -86,7 +88,7 @@ impl Pipeline {
     fn cannot_encap(
         &mut self,
         id: AdjacencyId,
-        (vni, policy): (u32, Policy),
+        (vni, metadata): (u32, TunnelMetadata),
         mbuf: Mbuf,
         key: &FlowKey,
         info: &PacketInfo,
@@ -109,7 +111,7 @@ impl Pipeline {
             return self.free(key, DropReason::NeighbourPending, mbuf);
         }
         let info = PacketInfo { strip: 0, set_ecn: false, ..*info };
-        match self.cells.push(&mut adjacency.held, Held { mbuf, key: *key, info, vni, policy }) {
+        match self.cells.push(&mut adjacency.held, Held { mbuf, key: *key, info, vni, metadata }) {
             Ok(()) => self.counters.held.add(1),
             Err(held) => self.free(key, DropReason::HoldFull, held.mbuf),
         }

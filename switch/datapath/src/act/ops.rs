@@ -7,7 +7,7 @@ use crate::parse::inner;
 use crate::pipeline::{MAX_DEPTH, Pipeline, Reentry};
 use crate::programs::{Compiled, Encap};
 use flow::drop::DropReason;
-use flow::program::{AdjacencyId, Op, Policy, PortId, Program, ProgramId, Select};
+use flow::program::{AdjacencyId, Op, PortId, Program, ProgramId, Select, TunnelMetadata};
 use rte::Mbuf;
 use rte::burst::Drain;
 use std::ops::Range;
@@ -97,7 +97,7 @@ impl Pipeline {
                 let _ = self.tx.stage(port, mbuf, PortId(key.in_port as u16), &self.counters);
             }
             Compiled::Encap(Encap { adjacency, vni }) => {
-                self.encap((adjacency, vni, Policy::default()), mbuf, key, info);
+                self.encap((adjacency, vni, TunnelMetadata::default()), mbuf, key, info);
             }
             Compiled::Terminate(port) => self.reenter(Reentry::Terminate(port), mbuf, key),
             Compiled::Drop(_) => {}
@@ -122,14 +122,14 @@ impl Pipeline {
     /// Encapsulates one packet and sends it through the underlay bridge; what cannot go yet is held.
     pub(crate) fn encap(
         &mut self,
-        (id, vni, policy): (AdjacencyId, u32, Policy),
+        (id, vni, metadata): (AdjacencyId, u32, TunnelMetadata),
         mbuf: Mbuf,
         key: &FlowKey,
         info: &PacketInfo,
     ) {
-        let inner_len = u64::from(mbuf.len());
+        let inner_len = u64::from(mbuf.len()) - u64::from(metadata.options_len);
         let in_port = PortId(key.in_port as u16);
-        let Some((mbuf, next)) = self.push_header(id, (vni, policy), mbuf, key, info) else { return };
+        let Some((mbuf, next)) = self.push_header(id, (vni, metadata), mbuf, key, info) else { return };
         let tunnel = self.adjacencies.get(id).map_or(PortId(0), |adjacency| adjacency.tunnel);
         let sent = match next {
             Next::Output(port) => self.tx.stage(port, mbuf, in_port, &self.counters),
@@ -215,8 +215,15 @@ impl Pipeline {
             Op::Output(port) => {
                 let _ = self.tx.stage(*port, mbuf, port_of(&packet), &self.counters);
             }
-            Op::Encap { adjacency, vni, policy } => {
-                self.encap((*adjacency, *vni, *policy), mbuf, &packet.key, &packet.info);
+            Op::Encap { adjacency, vni, metadata, options } => {
+                let mut mbuf = mbuf;
+                if !options.is_empty() {
+                    let Some(room) = mbuf.prepend(options.len()) else {
+                        return self.free(&packet.key, DropReason::Headroom, mbuf);
+                    };
+                    room.copy_from_slice(options);
+                }
+                self.encap((*adjacency, *vni, *metadata), mbuf, &packet.key, &packet.info);
             }
             Op::Punt(reason) => {
                 self.punt(*reason, &mbuf, &packet.key);

@@ -190,6 +190,11 @@ fn general_path(
     counters.port(in_port).rx.add(1, outer.inner_len.into());
     let key = &mut known.keys[at];
     outer.fill_key(key);
+    if outer.options_len > 0 {
+        let start = outer.options_offset();
+        let options = mbuf.data().get(start..start + usize::from(outer.options_len)).unwrap_or(&[]);
+        view.tlvs(in_port).fill_key(options, key)?;
+    }
     key.in_port = in_port.0.into();
     let (offset, len) = (usize::from(outer.inner_offset), usize::from(outer.inner_len));
     let info = inner::describe(mbuf, (offset, len), outer.tos, key, counters)?;

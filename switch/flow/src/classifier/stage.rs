@@ -34,7 +34,7 @@ mod tests {
         let not_matched_on = 2 + 1 + 4 + 16;
         assert_eq!(
             stored,
-            8 * (32 * 8 - not_matched_on),
+            8 * (crate::ofp::MATCH_WORDS as u32 * 8 - not_matched_on),
             "only the second tag and reserved bytes are in no stage"
         );
     }

@@ -107,7 +107,7 @@ pub struct MegaflowTable {
     slab: Arc<Slab>,
     index: Index,
     /// Words beyond the first [`INLINE`], a record a slot.
-    extras: Lines<u64, 16>,
+    extras: Lines<u64, 32>,
     ports: Box<[PortEntry]>,
     subtables: Box<[Subtable]>,
     wides: Box<[Wide]>,

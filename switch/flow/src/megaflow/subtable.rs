@@ -38,11 +38,28 @@ pub(super) enum Word {
     W17,
     W18,
     W19,
+    W20,
+    W21,
+    W22,
+    W23,
+    W24,
+    W25,
+    W26,
+    W27,
+    W28,
+    W29,
+    W30,
+    W31,
 }
 
-use Word::{W0, W1, W2, W3, W4, W5, W6, W7, W8, W9, W10, W11, W12, W13, W14, W15, W16, W17, W18, W19};
-const ALL_WORDS: [Word; KEY_WORDS] =
-    [W0, W1, W2, W3, W4, W5, W6, W7, W8, W9, W10, W11, W12, W13, W14, W15, W16, W17, W18, W19];
+use Word::{
+    W0, W1, W2, W3, W4, W5, W6, W7, W8, W9, W10, W11, W12, W13, W14, W15, W16, W17, W18, W19, W20, W21, W22,
+    W23, W24, W25, W26, W27, W28, W29, W30, W31,
+};
+const ALL_WORDS: [Word; KEY_WORDS] = [
+    W0, W1, W2, W3, W4, W5, W6, W7, W8, W9, W10, W11, W12, W13, W14, W15, W16, W17, W18, W19, W20, W21, W22,
+    W23, W24, W25, W26, W27, W28, W29, W30, W31,
+];
 
 /// The words that ordinary frames of one in-port differ in: see [`HotKey`].
 pub(super) const HOT: [Word; 4] = [W2, W3, W4, W5];
@@ -83,7 +100,7 @@ impl Words for HotKey {
 /// empty mask, so that all [`INLINE`] words can be compared without asking how many there are.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Shape {
-    /// How many words have a bit set: 0 to 20.
+    /// How many words have a bit set: 0 to 32.
     pub(super) len: u8,
     words: [Word; KEY_WORDS],
     masks: [u64; KEY_WORDS],
@@ -197,7 +214,7 @@ impl Wide {
 
     /// Whether the first `extra` words of `key` under this mask are `stored`.
     #[inline]
-    pub(super) fn matches(&self, key: &FlowKey, extra: usize, stored: &[u64; 16]) -> bool {
+    pub(super) fn matches(&self, key: &FlowKey, extra: usize, stored: &[u64; 32]) -> bool {
         (0..extra).all(|i| self.word(key, i) == stored[i])
     }
 }
@@ -316,6 +333,6 @@ mod tests {
         let key = key.masked(&FlowMask { in_port: 0, ..mask });
         assert_eq!(subtable.compress(&key), [key.words()[0], key.words()[17], 0, 0, 0]);
         *mask.words_mut() = [u64::MAX; KEY_WORDS];
-        assert_eq!(Shape::new(&mask).len, 20);
+        assert_eq!(usize::from(Shape::new(&mask).len), KEY_WORDS);
     }
 }

@@ -13,7 +13,7 @@ use wire::key::FlowKey;
 pub(crate) struct View<'a> {
     pub(super) lines: &'a [Line],
     pub(super) buckets: &'a [Bucket],
-    pub(super) extras: &'a [[u64; 16]],
+    pub(super) extras: &'a [[u64; 32]],
     pub(super) subtables: &'a [Subtable],
     pub(super) wides: &'a [Wide],
     pub(super) secrets: &'a Secrets,

@@ -9,6 +9,8 @@ use std::collections::HashMap;
 use std::mem::offset_of;
 use std::sync::LazyLock;
 use wire::key::FlowKey;
+use wire::key::TUN_METADATA_LEN;
+use wire::tunnel::geneve::{TLV_FIELDS, TLV_MAX_LEN, Tlv, TlvMap};
 use zerocopy::IntoBytes;
 
 /// How a field's value is written.
@@ -170,7 +172,7 @@ pub(super) enum Order {
 }
 
 const fn ones(bits: usize) -> u128 {
-    u128::MAX >> (128 - bits)
+    if bits == 0 { 0 } else { u128::MAX >> (128 - bits) }
 }
 
 /// A row: everything that a field must say. What it does not say afterwards is: no OpenFlow number, printed in
@@ -324,6 +326,41 @@ impl FieldInfo {
     }
 }
 
+/// Places where a value of an option can begin, and lengths that it can have.
+const TLV_PLACES: usize = TUN_METADATA_LEN / 4 + 1;
+const TLV_LENGTHS: usize = TLV_MAX_LEN as usize / 4 + 1;
+
+/// Rows of the fields of Geneve options, by field, place and length: bridges differ in where they put them.
+static TLV_ROWS: LazyLock<Vec<FieldInfo>> = LazyLock::new(|| {
+    let mut rows = Vec::with_capacity(TLV_FIELDS * TLV_PLACES * TLV_LENGTHS);
+    for number in 0..TLV_FIELDS {
+        // These live as long as the program, as the table's do.
+        let names: &'static [&'static str] = vec![&*format!("tun_metadata{number}").leak()].leak();
+        let nxm: &'static str = format!("NXM_NX_TUN_METADATA{number}").leak();
+        let oxm = [4, 4, 8, 12, 16]
+            .map(|length| &*vec![Oxm { name: nxm, number: 40 + number as u8, length }].leak());
+        for place in 0..TLV_PLACES {
+            for (words, oxm) in oxm.iter().enumerate() {
+                let offset = offset_of!(MatchKey, flow) + offset_of!(FlowKey, tun_metadata) + 4 * place;
+                let place = Place { offset, size: 4 * words, order: Order::Network };
+                let field = row(names, 32 * words as u8, Format::Hexadecimal, Layer::Tunnel, place);
+                rows.push(field.masked().writable().oxm(oxm));
+            }
+        }
+    }
+    rows
+});
+
+fn tlv_row(tlv: Tlv) -> &'static FieldInfo {
+    let place = usize::from(tlv.field) * TLV_PLACES + usize::from(tlv.offset / 4);
+    &TLV_ROWS[place * TLV_LENGTHS + usize::from(tlv.len / 4)]
+}
+
+fn all_tun_metadata(mask: &mut MatchKey) {
+    mask.flow.tun_metadata_present = u64::MAX;
+    mask.flow.tun_metadata = [u8::MAX; TUN_METADATA_LEN];
+}
+
 /// An op that sets fields, and what it sets.
 #[derive(Debug, Clone, Copy)]
 pub struct Setter {
@@ -396,7 +433,11 @@ impl Field {
     /// The field's row of the table.
     #[inline]
     pub fn info(self) -> &'static FieldInfo {
-        &TABLE[self as usize]
+        match (self.number(), self) {
+            (Some(number), _) => &TABLE[number],
+            (None, Field::TunMetadata(tlv)) => tlv_row(tlv),
+            (None, _) => &TABLE[0],
+        }
     }
 
     /// Whether the field takes a mask.
@@ -409,7 +450,23 @@ impl Field {
         self.info().names[0]
     }
 
-    /// The field with this name, alias or NXM/OXM name.
+    /// The field with this name, alias or NXM/OXM name; the bridge's TLV map says which options have fields.
+    ///
+    /// # Errors
+    /// `None` for no field's name, else what to do about a `tun_metadata` field that has no option.
+    pub fn named(name: &str, tlvs: &TlvMap) -> Result<Field, Option<String>> {
+        if let Some(field) = Field::from_name(name) {
+            return Ok(field);
+        }
+        let number = name.strip_prefix("tun_metadata").or_else(|| name.strip_prefix("NXM_NX_TUN_METADATA"));
+        let number: u8 =
+            number.and_then(|n| n.parse().ok()).filter(|n| usize::from(*n) < TLV_FIELDS).ok_or(None)?;
+        tlvs.of_field(number).map(|tlv| Field::TunMetadata(*tlv)).ok_or_else(|| {
+            Some(format!("a field that has an option: give tun_metadata{number} one by add-tlv-map first"))
+        })
+    }
+
+    /// The field with this name, alias or NXM/OXM name, if the table has it.
     pub fn from_name(name: &str) -> Option<Field> {
         BY_NAME.get(name).copied()
     }
@@ -430,6 +487,9 @@ impl Field {
         for field in Field::all().filter(|field| wanted(field.info())) {
             field.set(&mut mask, field.info().exact());
         }
+        if wanted(Field::TunMetadata(Tlv::default()).info()) {
+            all_tun_metadata(&mut mask);
+        }
         mask
     }
 
@@ -438,6 +498,9 @@ impl Field {
         let mut mask = MatchKey::ZERO;
         for row in TABLE.iter().filter(|row| row.stage == stage) {
             row.set_raw(&mut mask, u128::MAX);
+        }
+        if stage == Stage::Metadata {
+            all_tun_metadata(&mut mask);
         }
         mask
     }
@@ -504,7 +567,7 @@ mod tests {
     fn table_is_consistent() {
         for (i, field) in Field::all().enumerate() {
             let row = field.info();
-            assert_eq!(field as usize, i);
+            assert_eq!(field.number(), Some(i));
             assert!(row.stored << row.shift >> row.shift == row.stored);
             assert!(
                 row.place.size == 16 || row.stored << row.shift >> (row.place.size * 8) == 0,

@@ -5,7 +5,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// Number of 64-bit words in a [`MatchKey`]. The last two are always zero: they fill the block up to
 /// [`FlowKey`]'s alignment.
-pub const MATCH_WORDS: usize = 32;
+pub const MATCH_WORDS: usize = 44;
 
 /// A [`FlowKey`] with OpenFlow's pipeline fields, or (as a mask) which bits of them matter.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, FromBytes, IntoBytes, Immutable, KnownLayout, Debug)]

@@ -31,6 +31,30 @@ impl Printer<'_> {
         out
     }
 
+    /// The tunnel's fields and, as `geneve({class=..,type=..,len=..,value})`, its options.
+    fn tunnel(&self) -> Option<String> {
+        let mut inner = self.fields(&[Layer::Tunnel]);
+        let mut options = String::new();
+        let looked_at = self.mask.flow.tun_metadata_present;
+        for tlv in self.names.tlvs().tlvs().iter().filter(|tlv| looked_at & tlv.bit() != 0) {
+            let field = Field::TunMetadata(*tlv);
+            let _ = write!(options, "{{class={:#x},type={:#x},len={}", tlv.class, tlv.kind, tlv.len);
+            let mask = field.get(&self.mask);
+            if self.key.flow.tun_metadata_present & tlv.bit() == 0 {
+                options.push_str(",absent");
+            } else if mask != 0 {
+                options.push(',');
+                value::format(&mut options, field, field.get(&self.key) & mask, mask, self.names);
+            }
+            options.push('}');
+        }
+        if !options.is_empty() {
+            let comma = if inner.is_empty() { "" } else { "," };
+            let _ = write!(inner, "{comma}geneve({options})");
+        }
+        (!inner.is_empty()).then(|| format!("tunnel({inner})"))
+    }
+
     /// `name(fields)`, if any of them has a mask.
     fn group(&self, name: &str, layers: &[Layer]) -> Option<String> {
         let inner = self.fields(layers);
@@ -114,7 +138,7 @@ pub fn format_megaflow(key: &FlowKey, mask: &FlowMask, names: &dyn PortNames) ->
         u32::MAX => Some(format!("in_port({})", port_name(key.in_port, names))),
         bits => Some(format!("in_port({:#x}/{bits:#x})", key.in_port & bits)),
     };
-    let mut parts = vec![p.group("tunnel", &[Layer::Tunnel]), in_port, p.group("eth", &[Layer::Ethernet])];
+    let mut parts = vec![p.tunnel(), in_port, p.group("eth", &[Layer::Ethernet])];
     let upper = p.network();
     let tags = [(key.vlan_tci.get(), mask.vlan_tci.get()), (key.vlan_tci2.get(), mask.vlan_tci2.get())];
     let mut depth = 0;

@@ -211,7 +211,7 @@ impl ActionParser<'_> {
         if let Some(port) = parse_port(text, self.names) {
             return Ok(Action::Output(port_ref(port)));
         }
-        match subfield(text) {
+        match subfield(text, self.names) {
             Ok(from) => {
                 self.require(token, from.field.info().prerequisite)?;
                 Ok(Action::OutputField(from))
@@ -267,8 +267,9 @@ impl ActionParser<'_> {
         let Some((text, name)) = text.rsplit_once("->") else {
             return Err(token.error("set_field:VALUE[/MASK]->FIELD"));
         };
-        let field =
-            Field::from_name(name.trim()).ok_or_else(|| token.error("the name of a field behind ->"))?;
+        let field = Field::named(name.trim(), self.names.tlvs()).map_err(|expected| {
+            token.error(expected.unwrap_or_else(|| "the name of a field behind ->".to_owned()))
+        })?;
         // OVS knows tp_src as another name of tcp_src only.
         let field = match field {
             Field::TpSrc | Field::TpDst => transport(field, &self.known),
@@ -294,7 +295,7 @@ impl ActionParser<'_> {
 
     fn load(&mut self, token: &Token<'_>, text: &str) -> Result<Action, ParseError> {
         let (text, to) = text.split_once("->").ok_or_else(|| token.error("load:VALUE->FIELD[A..B]"))?;
-        let to = subfield(to.trim()).map_err(|e| token.error(e))?;
+        let to = subfield(to.trim(), self.names).map_err(|e| token.error(e))?;
         self.check_writable(token, to.field)?;
         // As in OVS, load carries 64 bits; the keys of tunnels have 32, whatever the width of tun_id.
         let max = if to.field == Field::TunId {
@@ -309,8 +310,8 @@ impl ActionParser<'_> {
 
     fn copy(&mut self, token: &Token<'_>, text: &str) -> Result<Action, ParseError> {
         let (from, to) = text.split_once("->").ok_or_else(|| token.error("move:FIELD[A..B]->FIELD[C..D]"))?;
-        let from = subfield(from.trim()).map_err(|e| token.error(e))?;
-        let to = subfield(to.trim()).map_err(|e| token.error(e))?;
+        let from = subfield(from.trim(), self.names).map_err(|e| token.error(e))?;
+        let to = subfield(to.trim(), self.names).map_err(|e| token.error(e))?;
         self.require(token, from.field.info().prerequisite)?;
         self.check_writable(token, to.field)?;
         if from.bits != to.bits {
@@ -349,15 +350,18 @@ fn port_ref(port: u32) -> PortRef {
 }
 
 /// `FIELD`, `FIELD[]`, `FIELD[A]` or `FIELD[A..B]`.
-fn subfield(text: &str) -> Result<Subfield, String> {
+fn subfield(text: &str, names: &dyn PortNames) -> Result<Subfield, String> {
     let (name, range) = match text.split_once('[') {
         Some((name, range)) => {
             (name, range.strip_suffix(']').ok_or_else(|| "a ] behind the bits of a field".to_owned())?)
         }
         None => (text, ""),
     };
-    let field = Field::from_name(name).filter(|f| !matches!(f, Field::TpSrc | Field::TpDst));
-    let field = field.ok_or_else(|| format!("the name of a field, such as reg0, instead of {name:?}"))?;
+    let other = || format!("the name of a field, such as reg0, instead of {name:?}");
+    let field = Field::named(name, names.tlvs()).map_err(|expected| expected.unwrap_or_else(other))?;
+    if matches!(field, Field::TpSrc | Field::TpDst) {
+        return Err(other());
+    }
     if range.is_empty() {
         return Ok(Subfield::whole(field));
     }

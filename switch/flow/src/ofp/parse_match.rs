@@ -42,6 +42,9 @@ impl<'a> MatchBuilder<'a> {
     /// Adds a token. `Ok(false)`: it is none of a match's.
     pub fn add(&mut self, token: &Token<'a>, names: &dyn PortNames) -> Result<bool, ParseError> {
         let Some(text) = token.value else {
+            if token.key.starts_with("tun_metadata") {
+                return self.has_option(token, names).map(|()| true);
+            }
             let Some((_, dl_type, nw_proto)) = PROTOCOLS.iter().find(|(name, ..)| *name == token.key) else {
                 return Ok(false);
             };
@@ -58,8 +61,10 @@ impl<'a> MatchBuilder<'a> {
         {
             return self.add_vlan(token, text).map(|()| true);
         }
-        let Some(field) = Field::from_name(token.key) else {
-            return Ok(false);
+        let field = match Field::named(token.key, names.tlvs()) {
+            Ok(field) => field,
+            Err(None) => return Ok(false),
+            Err(Some(expected)) => return Err(token.error(expected)),
         };
         if any(text) {
             return Ok(true);
@@ -100,6 +105,13 @@ impl<'a> MatchBuilder<'a> {
         }
     }
 
+    /// `tun_metadata0` without a value: the packet has the option.
+    fn has_option(&mut self, token: &Token<'_>, names: &dyn PortNames) -> Result<(), ParseError> {
+        let field = Field::named(token.key, names.tlvs());
+        let field = field.map_err(|expected| token.error(expected.unwrap_or_else(|| "a field".into())))?;
+        self.merge(token, field, 0, 0)
+    }
+
     /// Adds bits, unless some of them have already been given another value.
     fn merge(&mut self, token: &Token<'_>, field: Field, value: u128, mask: u128) -> Result<(), ParseError> {
         let both = field.get(&self.mask) & mask;
@@ -108,6 +120,10 @@ impl<'a> MatchBuilder<'a> {
         }
         field.set_masked(&mut self.key, value, mask);
         field.set_masked(&mut self.mask, mask, mask);
+        if let Field::TunMetadata(tlv) = field {
+            self.key.flow.tun_metadata_present |= tlv.bit();
+            self.mask.flow.tun_metadata_present |= tlv.bit();
+        }
         Ok(())
     }
 
@@ -141,7 +157,11 @@ pub(super) fn concrete(what: &Match) -> MatchKey {
     if flow.tun_ipv6_src != [0; 16] || flow.tun_ipv6_dst != [0; 16] {
         flow.tun_flags |= TUN_IPV6 | TUN_PRESENT;
     }
-    if flow.tun_id != 0 || flow.tun_src.get() != 0 || flow.tun_dst.get() != 0 {
+    if flow.tun_id != 0
+        || flow.tun_metadata_present != 0
+        || flow.tun_src.get() != 0
+        || flow.tun_dst.get() != 0
+    {
         flow.tun_flags |= TUN_PRESENT;
     }
     if flow.vlan_tci.get() != 0 {

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::fmt::Write;
+use wire::tunnel::geneve::TlvMap;
 
 /// Largest number of an ordinary port (OVS `OFPP_MAX` less one).
 pub const PORT_MAX: u32 = 0xfeff;
@@ -18,12 +19,16 @@ pub const PORT_CONTROLLER: u32 = 0xfffd;
 /// `LOCAL`: the bridge's own port.
 pub const PORT_LOCAL: u32 = 0xfffe;
 
-/// The names of a bridge's ports, for texts that users read and write.
+/// What a bridge calls its ports and the options of its tunnels, for texts that users read and write.
 pub trait PortNames {
     /// OpenFlow number of the port called `name`.
     fn number(&self, name: &str) -> Option<u32>;
     /// Name of the port with OpenFlow number `number`.
     fn name(&self, number: u32) -> Option<String>;
+    /// The bridge's TLV map, which says what `tun_metadata` fields are.
+    fn tlvs(&self) -> &TlvMap {
+        &TlvMap::EMPTY
+    }
 }
 
 /// No names: ports are numbers.
@@ -42,9 +47,16 @@ impl PortNames for () {
 pub struct PortMap {
     numbers: HashMap<String, u32>,
     names: HashMap<u32, String>,
+    tlvs: TlvMap,
 }
 
 impl PortMap {
+    /// The same with a TLV map.
+    #[must_use]
+    pub fn with_tlvs(self, tlvs: TlvMap) -> PortMap {
+        PortMap { tlvs, ..self }
+    }
+
     /// The names of all ports.
     pub fn all_names(&self) -> impl Iterator<Item = &String> {
         self.numbers.keys()
@@ -75,6 +87,10 @@ impl PortNames for PortMap {
 
     fn name(&self, number: u32) -> Option<String> {
         self.names.get(&number).cloned()
+    }
+
+    fn tlvs(&self) -> &TlvMap {
+        &self.tlvs
     }
 }
 

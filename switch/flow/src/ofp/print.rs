@@ -53,6 +53,20 @@ impl Printer<'_> {
         }
     }
 
+    /// `tun_metadata` fields: without a value where only that the option is there matters.
+    fn options(&mut self) {
+        let present = self.what.key().flow.tun_metadata_present & self.what.mask().flow.tun_metadata_present;
+        let names = self.names;
+        for tlv in names.tlvs().tlvs().iter().filter(|tlv| present & tlv.bit() != 0) {
+            let field = Field::TunMetadata(*tlv);
+            if field.get(self.what.mask()) == 0 {
+                self.word(field.name());
+            } else {
+                self.field_as(field.name(), field);
+            }
+        }
+    }
+
     fn eth_type(&mut self, named: bool) {
         let (key, mask) = (self.what.key().flow.dl_type.get(), self.what.mask().flow.dl_type.get());
         if !named && mask != 0 {
@@ -124,6 +138,9 @@ pub fn format_match(what: &Match, priority: Option<u16>, names: &dyn PortNames) 
             Layer::Transport if icmp => {}
             _ => p.field_as(name, field),
         }
+        if field == Field::TunFlags {
+            p.options();
+        }
     }
     p.out
 }
@@ -147,6 +164,11 @@ pub fn format_key(key: &MatchKey, names: &dyn PortNames) -> String {
     }
     if key.flow.vlan_tci.get() & VLAN_PRESENT == 0 {
         mask.flow.vlan_tci = 0.into();
+    }
+    mask.flow.tun_metadata_present = key.flow.tun_metadata_present;
+    for tlv in names.tlvs().tlvs().iter().filter(|tlv| key.flow.tun_metadata_present & tlv.bit() != 0) {
+        let field = Field::TunMetadata(*tlv);
+        field.set(&mut mask, field.info().exact());
     }
     format_match(&Match::new(key, &mask), None, names)
 }

@@ -13,6 +13,7 @@ use crate::program::Side::{Dst, Src};
 use std::mem::offset_of;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use wire::addr::MacAddr;
+use wire::tunnel::geneve::Tlv;
 
 /// A member of [`MatchKey`] and how it is stored: in network byte order, as a native integer (`host`), or as
 /// native `u32`, the most significant one first (`words`).
@@ -46,11 +47,28 @@ macro_rules! fields {
     ($($(#[$doc:meta])* $variant:ident = $row:expr;)*) => {
         /// A field by its OVS meaning. Several may share storage (`tcp_src`, `udp_src`, `icmp_type`).
         #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-        pub enum Field { $($(#[$doc])* $variant,)* }
+        pub enum Field {
+            $($(#[$doc])* $variant,)*
+            /// `tun_metadata0` to `tun_metadata63`: an option of Geneve, where the bridge's TLV map puts it.
+            TunMetadata(Tlv),
+        }
+
+        /// The fields of the table by their numbers.
+        #[derive(Clone, Copy)]
+        enum Number { $($variant,)* }
 
         impl Field {
             /// In the order of the table.
             pub(super) const ALL: &[Field] = &[$(Field::$variant),*];
+
+            /// Number of the field's row; `None` for a field that the table does not have.
+            #[inline]
+            pub(super) const fn number(self) -> Option<usize> {
+                Some(match self {
+                    $(Field::$variant => Number::$variant as usize,)*
+                    Field::TunMetadata(_) => return None,
+                })
+            }
         }
 
         pub(super) static TABLE: &[FieldInfo] = &[$($row),*];

@@ -98,6 +98,10 @@ impl Translator<'_> {
             Field::TunId => self.at.has_tun_id = true,
             Field::TunDst | Field::TunIpv6Dst => self.at.has_tun_dst = true,
             Field::TunSrc | Field::TunIpv6Src => self.at.has_tun_src = true,
+            Field::TunMetadata(tlv) => {
+                self.at.key.flow.tun_metadata_present |= tlv.bit();
+                self.at.set.flow.tun_metadata_present |= tlv.bit();
+            }
             _ if !self.meets(field.info().prerequisite) => return,
             _ => {}
         }

@@ -10,10 +10,11 @@ use flow::drop::DropReason;
 use flow::ofp::{
     Field, PORT_ALL, PORT_CONTROLLER, PORT_FLOOD, PORT_IN_PORT, PORT_LOCAL, PORT_NORMAL, PortRef, Subfield,
 };
-use flow::program::{Policy, PortId, PuntReason};
+use flow::program::{PortId, PuntReason, TunnelMetadata};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use wire::key::{FRAG_ANY, FlowMask};
+use wire::key::{FRAG_ANY, FlowMask, TUN_OAM};
 use wire::proto::{ETH_ARP, ETH_IPV4, ETH_IPV6, IP_ICMP, IP_UDP};
+use wire::tunnel::geneve::{self, TlvMap};
 use wire::tunnel::{Transport, is_transport};
 
 /// A port, and the only remote to send to where it is a tunnel with several.
@@ -213,12 +214,19 @@ impl<'w> Translator<'w> {
                 return;
             }
         };
-        let policy = if *options.format == wire::tunnel::vxlan::FORMAT_GBP {
-            let id = self.read_field(Field::TunGbpId) as u16;
-            Policy { id, flags: self.read_field(Field::TunGbpFlags) as u8 }
-        } else {
-            Policy::default()
-        };
+        let mut metadata = TunnelMetadata::default();
+        let mut tlvs = Vec::new();
+        if *options.format == wire::tunnel::geneve::FORMAT {
+            tlvs = self.tunnel_options(port);
+            metadata.options_len = tlvs.len() as u8;
+            metadata.critical = geneve::Options(&tlvs).any(|option| option.is_critical());
+            self.look_flow(&FlowMask { tun_flags: TUN_OAM, ..FlowMask::ZERO });
+            metadata.oam = self.at.key.flow.tun_flags & TUN_OAM != 0;
+        }
+        if *options.format == wire::tunnel::vxlan::FORMAT_GBP {
+            metadata.gbp_id = self.read_field(Field::TunGbpId) as u16;
+            metadata.gbp_flags = self.read_field(Field::TunGbpFlags) as u8;
+        }
         let local = if options.local_ip == LocalIp::Flow {
             let Some(local) = self.chosen(self.at.has_tun_src, Field::TunSrc, Field::TunIpv6Src) else {
                 self.note(|| format!("{}: local_ip=flow, and no action set tun_src", port.name));
@@ -259,7 +267,12 @@ impl<'w> Translator<'w> {
                 self.note(|| format!("tunnel {}: {}", port.name, to(&ip)));
                 if let Some(adjacency) = tunnel.next_hops.get(&(ip, local)) {
                     self.before_output(id);
-                    self.push(Op::Encap { adjacency: *adjacency, vni, policy });
+                    self.push(Op::Encap {
+                        adjacency: *adjacency,
+                        vni,
+                        metadata,
+                        options: tlvs.clone().into(),
+                    });
                     self.delivered = true;
                 } else {
                     self.missing.push(TunnelNextHop { port: id, remote: ip, local });
@@ -273,10 +286,26 @@ impl<'w> Translator<'w> {
             if remote.is_none_or(|remote| remote == *ip) {
                 self.note(|| format!("tunnel {}: {}", port.name, to(&ip)));
                 self.before_output(id);
-                self.push(Op::Encap { adjacency: *adjacency, vni, policy });
+                self.push(Op::Encap { adjacency: *adjacency, vni, metadata, options: tlvs.clone().into() });
                 self.delivered = true;
             }
         }
+    }
+
+    /// The Geneve options that the packet has, by the TLV map of the tunnel port's bridge, in the order of their fields.
+    fn tunnel_options(&mut self, port: &Port) -> Vec<u8> {
+        let state = self.state;
+        let mut out = Vec::new();
+        let tlvs = state.bridge(port.bridge).map_or(&TlvMap::EMPTY, |bridge| &bridge.tlvs);
+        for tlv in tlvs.tlvs() {
+            self.look_flow(&FlowMask { tun_metadata_present: tlv.bit(), ..FlowMask::ZERO });
+            if self.at.key.flow.tun_metadata_present & tlv.bit() != 0 {
+                self.read_field(Field::TunMetadata(*tlv));
+                let (bytes, len) = tlv.write(&self.at.key.flow);
+                out.extend_from_slice(&bytes[..len]);
+            }
+        }
+        out
     }
 
     /// The address that actions chose; `None` when they did not, or chose nothing.

@@ -7,4 +7,5 @@ pub(super) mod flows;
 pub(super) mod groups;
 pub(super) mod operate;
 pub(super) mod refused;
+pub(super) mod tlvs;
 pub(super) mod views;

@@ -38,6 +38,7 @@ fn takes(what: &str, options: &str, frames: Vec<String>, count: usize) -> Case {
 /// The cases.
 pub fn cases() -> Vec<Case> {
     let mut all = geneves();
+    all.extend(options());
     all.extend(gres());
     all
 }
@@ -151,5 +152,67 @@ fn gres() -> Vec<Case> {
             .rx("uplink", [gre(IP4, "key_present=1,key=0xffffffff", &tcp("")), gre(IP4, "", &tcp("dport=9"))])
             .tx("p2", 1)
             .tx("p3", 1),
+    ]
+}
+
+/// Options by `tun_metadata` fields.
+fn options() -> Vec<Case> {
+    let with = |name: &str| {
+        case(name)
+            .tlv("{class=0xffff,type=1,len=4}->tun_metadata0")
+            .tlv("{class=0x102,type=0x80,len=8}->tun_metadata5")
+            .tlv("{class=0x102,type=2,len=0}->tun_metadata63")
+            .tlv("{class=0xffff,type=3,len=16}->tun_metadata3")
+            .tunnel("type=geneve remote_ip=192.168.1.2 key=5")
+    };
+    let one = |value: u32, inner: &str| geneve("0200655800000500", &format!("ffff0101{value:08x}"), inner);
+    let all = "ffff010100000001010280021122334455667788ffff0304000102030405060708090a0b0c0d0e0f01020200";
+    vec![
+        with("options: a value, a mask, that it is there")
+            .flow("priority=30,in_port=11,tun_metadata0=0x1234,actions=output:2")
+            .flow("priority=20,in_port=11,tun_metadata0=0x1200/0xff00,actions=output:3")
+            .flow("priority=10,in_port=11,tun_metadata0,actions=output:2,output:3")
+            .flow("priority=5,in_port=11,tun_metadata63,actions=output:2")
+            .rx(
+                "uplink",
+                [
+                    one(0x1234, &tcp("")),
+                    one(0x1299, &tcp("dport=2")),
+                    one(0, &tcp("dport=3")),
+                    geneve("0100655800000500", "01020200", &tcp("dport=4")),
+                    geneve("0000655800000500", "", &tcp("dport=5")),
+                ],
+            )
+            .tx("p2", 3)
+            .tx("p3", 2),
+        with("options: longer ones, a critical one, all at once")
+            .flow("in_port=11,tun_metadata5=0x1122334455667788,tun_metadata3=0x102030405060708090a0b0c0d0e0f,actions=output:2")
+            .rx("uplink", [geneve("0b40655800000500", all, &tcp(""))])
+            .tx("p2", 1),
+        with("options: another length")
+            .flow("in_port=11,actions=output:2")
+            .rx("uplink", [geneve("0300655800000500", "ffff01021122334455667788", &tcp(""))]),
+        with("options: another critical one")
+            .flow("in_port=11,actions=output:2")
+            .rx("uplink", [geneve("0140655800000500", "01028100", &tcp("dport=2"))]),
+        with("options: set, and sent in the order of their fields")
+            .flow(
+                "in_port=1,actions=set_field:0x1122334455667788->tun_metadata5,set_field:0xab->tun_metadata0,output:11",
+            )
+            .rx("p1", variety())
+            .tx("uplink", variety().len()),
+        with("options: moved to a register and back")
+            .flow("in_port=11,actions=move:NXM_NX_TUN_METADATA0[0..15]->NXM_NX_REG0[16..31],resubmit(,1)")
+            .flow("table=1,reg0=0x77770000,actions=output:2")
+            .flow("in_port=1,actions=load:0x5->NXM_NX_REG1[],move:NXM_NX_REG1[0..15]->NXM_NX_TUN_METADATA0[8..23],output:11")
+            .rx("uplink", [one(0x7777, &tcp("")), one(0x7778, &tcp("dport=2"))])
+            .rx("p1", [tcp("")])
+            .tx("p2", 1)
+            .tx("uplink", 1),
+        with("options: from tunnel to tunnel")
+            .tunnel("type=geneve remote_ip=192.168.1.3 key=6")
+            .flow("in_port=11,actions=set_field:9->tun_metadata0,output:12")
+            .rx("uplink", [one(0x7777, &tcp("")), geneve("0340655800000500", "010280021122334455667788", &arp(""))])
+            .tx("uplink", 2),
     ]
 }

@@ -172,6 +172,7 @@ pub fn clear_tunnel(key: &mut FlowKey) {
     let words = key.words_mut();
     words[1] = 0;
     words[12..16].fill(0);
+    words[20..].fill(0);
 }
 
 /// Bytes of Ethernet, IPv4 without options, UDP.

@@ -477,3 +477,45 @@ fn megaflows_print_as_in_dpctl() {
         "eth_type(0x86dd),ipv6(proto=58),icmpv6(type=135),nd(target=fe80::1,sll=02:00:00:00:00:01)"
     );
 }
+
+#[test]
+fn options_have_fields_where_the_tlv_map_says() {
+    let mut tlvs = wire::tunnel::geneve::TlvMap::EMPTY;
+    tlvs.add((0xffff, 1, 4), 0).unwrap();
+    tlvs.add((0x102, 0x80, 16), 63).unwrap();
+    let names = PortMap::default().with_tlvs(tlvs);
+    for text in [
+        "tun_metadata0=0x1234,actions=drop",
+        "tun_metadata0=0x1200/0xff00,actions=drop",
+        "tun_metadata0,tun_metadata63=0x1,actions=drop",
+        "actions=set_field:0x5->tun_metadata0,set_field:0x6/0xf->tun_metadata63,output:1",
+        "actions=load:0x7->NXM_NX_TUN_METADATA0[0..15],move:NXM_NX_TUN_METADATA63[0..31]->NXM_NX_TUN_METADATA0[],output:1",
+    ] {
+        let flow = parse_flow(text, &names).unwrap_or_else(|e| panic!("{text}: {e}"));
+        assert_eq!(
+            format_flow(&flow, None, &names).trim().trim_start_matches("cookie=0x0, "),
+            text.replacen(",actions", " actions", 1)
+        );
+    }
+    let flow = parse_flow("tun_metadata0=0x1234,actions=drop", &names).unwrap();
+    let (key, mask) = (flow.matches.key().flow, flow.matches.mask().flow);
+    assert_eq!((key.tun_metadata_present, mask.tun_metadata_present), (1, 1));
+    assert_eq!(
+        (&key.tun_metadata[..5], &mask.tun_metadata[..5]),
+        (&[0, 0, 0x12, 0x34, 0][..], &[0xff, 0xff, 0xff, 0xff, 0][..])
+    );
+    for (text, expected) in [
+        ("tun_metadata1=5,actions=drop", "give tun_metadata1 one by add-tlv-map first"),
+        ("tun_metadata1,actions=drop", "give tun_metadata1 one by add-tlv-map first"),
+        ("actions=set_field:5->tun_metadata7", "give tun_metadata7 one by add-tlv-map first"),
+        ("tun_metadata0=0x100000000,actions=drop", "a number from 0 to 0xffffffff"),
+    ] {
+        let error = parse_flow(text, &names).unwrap_err().to_string();
+        assert!(error.contains(expected), "{error}");
+    }
+    assert!(parse_flow("tun_metadata64=5,actions=drop", &names).is_err());
+    let mut out = format_megaflow(&key, &mask, &names);
+    assert_eq!(out, "tunnel(geneve({class=0xffff,type=0x1,len=4,0x1234}))");
+    out = format_megaflow(&FlowKey::ZERO, &mask, &names);
+    assert_eq!(out, "tunnel(geneve({class=0xffff,type=0x1,len=4,absent}))");
+}
