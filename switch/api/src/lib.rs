@@ -71,7 +71,7 @@ pub struct InterfaceRow {
     pub name: String,
     /// Its bridge.
     pub bridge: String,
-    /// `dpdk`, `vxlan`, or `internal` for a bridge's LOCAL port.
+    /// The type as the document has it, or `internal` for a bridge's LOCAL port.
     #[serde(rename = "type")]
     pub kind: String,
     /// OpenFlow number.
@@ -98,11 +98,11 @@ pub struct InterfaceRow {
     pub options: BTreeMap<String, String>,
     /// Counters, named as in Open vSwitch.
     pub statistics: BTreeMap<String, u64>,
-    /// Remotes of a vxlan port.
+    /// Remotes of a tunnel port.
     pub remotes: Vec<RemoteRow>,
 }
 
-/// One remote VTEP of a vxlan port.
+/// One remote VTEP of a tunnel port.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RemoteRow {
     /// Its address.

@@ -44,7 +44,7 @@ impl PacketStats {
     }
 }
 
-/// What one worker counts of one port. For a vxlan port it is inner frames.
+/// What one worker counts of one port. For a tunnel port it is inner frames.
 #[derive(Debug)]
 pub struct PortCounters<'a> {
     /// Received.

@@ -122,7 +122,7 @@ pub enum Command {
     DefineProgram(ProgramId, Box<Program>),
     /// Put an adjacency into the adjacency table. What was there comes back; packets held for it go or drop.
     DefineAdjacency(AdjacencyId, Box<Adjacency>),
-    /// Which packets on which ports are tunnel packets, and for which vxlan port.
+    /// Which packets on which ports are tunnel packets, and for which tunnel port.
     SetTermination(Box<Termination>),
     /// Start to poll and to transmit on a port.
     AddPort(Box<PortIo>),

@@ -1,4 +1,4 @@
-//! Hashes of a flow: for the flow cache, for the VXLAN source port, for select groups.
+//! Hashes of a flow: for the flow cache, for the UDP source port of tunnel packets, for select groups.
 //!
 //! All hashing here is *folded multiplication* (as in wyhash): two key words, each XORed with a secret,
 //! are multiplied to 128 bits, and the halves are XORed. One multiplication takes in 16 bytes where a

@@ -20,7 +20,7 @@ pub struct PortId(pub u16);
 pub const MAX_PORTS: usize = 4096;
 
 impl PortId {
-    /// The pseudo-port of tunnel packets that no vxlan port takes: they are keyed with their tunnel
+    /// The pseudo-port of tunnel packets that no tunnel port takes: they are keyed with their tunnel
     /// fields, so that a drop megaflow of their own stops them in the fast path.
     pub const TUNNEL_MISS: PortId = PortId(0);
 

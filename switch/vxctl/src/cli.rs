@@ -108,9 +108,9 @@ entries! {
         "br-get-external-id" "BR [KEY]" &[], "a key of the bridge's external_ids, or all of them";
         "set" "TABLE RECORD COLUMN[:KEY]=VALUE..." &[IF_EXISTS], "set columns of a record", RECORD;
         "add" "TABLE RECORD COLUMN [KEY=]VALUE..." &[IF_EXISTS], "add to a set or a map",
-            "A key that is there keeps its value, but for options remote_ip of a vxlan port: there the address joins the others.";
+            "A key that is there keeps its value, but for options remote_ip of a tunnel port: there the address joins the others.";
         "remove" "TABLE RECORD COLUMN [KEY=]VALUE|KEY..." &[IF_EXISTS], "remove from a set or a map",
-            "With remote_ip=ADDRESS of a vxlan port's options one of its remotes goes, the others stay.";
+            "With remote_ip=ADDRESS of a tunnel port's options one of its remotes goes, the others stay.";
         "clear" "TABLE RECORD COLUMN..." &[IF_EXISTS], "empty columns", RECORD;
         "get" "TABLE RECORD [COLUMN[:KEY]]..." &[IF_EXISTS, ID], "print columns of a record", RECORD;
         "list" "TABLE [RECORD]..." &[IF_EXISTS, COLUMNS], "print records", RECORD;

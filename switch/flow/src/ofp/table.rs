@@ -149,7 +149,7 @@ fields! {
     Xxreg2 = row(&["xxreg2"], 128, Hexadecimal, Register, at!(reg[8]: u128, words)).alias().masked().writable().oxm(&[oxm!("NXM_NX_XXREG2", 113, 16)]);
     /// Registers 12 to 15.
     Xxreg3 = row(&["xxreg3"], 128, Hexadecimal, Register, at!(reg[12]: u128, words)).alias().masked().writable().oxm(&[oxm!("NXM_NX_XXREG3", 114, 16)]);
-    /// VNI. OpenFlow gives it 64 bits, VXLAN 24.
+    /// VNI or key of the tunnel. OpenFlow gives it 64 bits, VXLAN and Geneve 24, GRE 32.
     TunId = row(&["tun_id", "tunnel_id"], 64, Hexadecimal, Tunnel, at!(flow.tun_id: u32, host)).megaflow("tun_id").masked().writable().oxm(&[oxm!("NXM_NX_TUN_ID", 16, 8), oxm!("OXM_OF_TUNNEL_ID", 38, 8)]);
     /// Outer IPv4 source.
     TunSrc = row(&["tun_src"], 32, Format::Ipv4, Tunnel, at!(flow.tun_src: u32)).megaflow("src").masked().writable().oxm(&[oxm!("NXM_NX_TUN_IPV4_SRC", 31, 4)]);

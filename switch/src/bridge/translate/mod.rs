@@ -265,7 +265,7 @@ impl<'w> Translator<'w> {
             // Nothing but that no port takes it was looked at: one megaflow drops them all, so that nobody can
             // fill the table by counting through VNIs.
             let vni = self.at.key.flow.tun_id;
-            self.note(|| format!("no vxlan port takes VNI {vni} from this remote"));
+            self.note(|| format!("no tunnel port takes VNI or key {vni} from this remote"));
             self.drop = DropReason::TunnelUnknown;
             return;
         }
