@@ -8,8 +8,8 @@ use datapath::adjacency::Egress;
 use flow::program::{AdjacencyId, Op, PortId, Program, PuntReason, Side, TunnelMetadata};
 use std::fmt::Write;
 use wire::proto::{ETHERNET_LEN, IP_UDP};
-use wire::tunnel::HeaderText;
 use wire::tunnel::encap::{EncapAddrs, EncapPatch, EncapSpec, EncapTemplate};
+use wire::tunnel::{HeaderText, geneve};
 
 impl SlowPath {
     /// A program for people.
@@ -34,7 +34,9 @@ impl SlowPath {
         let side = |side: &Side| if *side == Side::Src { "src" } else { "dst" };
         match op {
             Op::Output(port) => self.port_name(*port),
-            Op::Encap { adjacency, vni, metadata, .. } => self.describe_encap(*adjacency, *vni, *metadata),
+            Op::Encap { adjacency, vni, metadata, options } => {
+                self.describe_encap(*adjacency, *vni, *metadata, options)
+            }
             Op::PushVlan { tpid, tci } => {
                 let tpid = if *tpid == 0x8100 { String::new() } else { format!("tpid={tpid:#06x},") };
                 format!("push_vlan({tpid}vid={},pcp={})", tci & 0xfff, tci >> 13)
@@ -172,7 +174,13 @@ impl SlowPath {
         )
     }
 
-    fn describe_encap(&self, adjacency: AdjacencyId, vni: u32, metadata: TunnelMetadata) -> String {
+    fn describe_encap(
+        &self,
+        adjacency: AdjacencyId,
+        vni: u32,
+        metadata: TunnelMetadata,
+        options: &[u8],
+    ) -> String {
         let Some(remote) = self.tunnels.remote(adjacency) else { return format!("encap(vni={vni})") };
         let port = self.port_name(remote.port);
         let Some(PortKind::Tunnel(tunnel)) = self.state.port(remote.port).map(|p| &p.kind) else {
@@ -184,8 +192,23 @@ impl SlowPath {
         };
         let patch = patch(vni, metadata);
         let header = HeaderText(tunnel.options.format, tunnel.options.header, &patch);
-        format!("encap({port}: {header},remote={}{to})", remote.ip)
+        let options = describe_options(options);
+        format!("encap({port}: {header}{options},remote={}{to})", remote.ip)
     }
+}
+
+/// Geneve options in the words of `ovs-dpctl`.
+fn describe_options(options: &[u8]) -> String {
+    if options.is_empty() {
+        return String::new();
+    }
+    let option = |o: geneve::GeneveOption<'_>| {
+        let value: String = o.data.iter().map(|byte| format!("{byte:02x}")).collect();
+        let value = if value.is_empty() { value } else { format!(",0x{value}") };
+        format!("{{class={:#x},type={:#x},len={}{value}}}", o.class, o.kind, o.data.len())
+    };
+    let all: String = geneve::Options(options).map(option).collect();
+    format!(",options({all})")
 }
 
 /// What a tunnel header has of its own that a program says.
