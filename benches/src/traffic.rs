@@ -104,6 +104,31 @@ pub fn vxlan_frame(inner: &[u8], vtep: usize, src_port: u16) -> Vec<u8> {
     out
 }
 
+/// The same in Geneve, or in GRE with a key.
+pub fn tunnel_frame(kind: &str, inner: &[u8], vtep: usize, src_port: u16) -> Vec<u8> {
+    let mut out = vxlan_frame(inner, vtep, src_port);
+    match kind {
+        "geneve" => {
+            out[36..38].copy_from_slice(&6081u16.to_be_bytes());
+            out[42..46].copy_from_slice(&[0, 0, 0x65, 0x58]);
+        }
+        "gre" => {
+            // UDP's eight bytes give way, and GRE with its key takes the place of VXLAN.
+            out.drain(34..42);
+            out[34..38].copy_from_slice(&[0x20, 0, 0x65, 0x58]);
+            out[38..42].copy_from_slice(&vtep_vni(vtep).to_be_bytes());
+            let total = (out.len() - 14) as u16;
+            out[16..18].copy_from_slice(&total.to_be_bytes());
+            out[23] = 47;
+            out[24..26].fill(0);
+            let sum = checksum(&out[14..34]);
+            out[24..26].copy_from_slice(&sum.to_be_bytes());
+        }
+        _ => {}
+    }
+    out
+}
+
 /// Outer source port of flow `n`: spread as RFC 7348 wants it.
 pub fn entropy_port(n: usize) -> u16 {
     49_152 + ((n as u32).wrapping_mul(0x9e37_79b1) >> 18) as u16

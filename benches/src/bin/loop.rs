@@ -2,7 +2,8 @@
 //! `scripts/bench --gate` counts the instructions of, under callgrind.
 //!
 //! ```text
-//! loop CASE [PACKETS]      CASE is l2, encap, encap-rules, decap, normal, normal-decap, acl, vteps-encap, vteps-decap
+//! loop CASE [PACKETS]      CASE is l2, encap, encap-rules, decap, normal, normal-decap, acl, vteps-encap, vteps-decap;
+//!                          geneve-CASE and gre-CASE are the same with these tunnels
 //! loop --step NAME         a single step, of those that `cargo bench` measures
 //! loop --setup [FLOWS]     time a new flow takes, of the slow path and of the worker: see [`setup`]
 //! ```
@@ -277,6 +278,8 @@ impl Switch {
 
 /// Frames and configuration of a case.
 fn case(name: &str) -> Result<Case> {
+    let (kind, name) =
+        name.split_once('-').filter(|(kind, _)| matches!(*kind, "geneve" | "gre")).unwrap_or(("vxlan", name));
     let numbers = 0..FLOWS.next_multiple_of(BURST);
     let plain = |flow: fn(usize) -> Flow| {
         numbers.clone().map(move |n| traffic::frame(&flow(n % FLOWS), 60)).collect()
@@ -284,7 +287,7 @@ fn case(name: &str) -> Result<Case> {
     let tunnelled = |flow: fn(usize) -> Flow, vteps: usize| -> Vec<Vec<u8>> {
         let frame = |n: usize| {
             let inner = traffic::frame(&flow(n % FLOWS).reversed(), 60);
-            traffic::vxlan_frame(&inner, n % vteps, traffic::entropy_port(n))
+            traffic::tunnel_frame(kind, &inner, n % vteps, traffic::entropy_port(n))
         };
         numbers.clone().map(frame).collect()
     };
@@ -350,7 +353,7 @@ fn case(name: &str) -> Result<Case> {
     let tunnel = |n| {
         let (ip, vni) = (traffic::vtep_ip(n), traffic::vtep_vni(n));
         format!(
-            "[[bridge.port]]\nname = \"vx{n}\"\ntype = \"vxlan\"\noptions = {{ remote_ip = \"{ip}\", key = {vni} }}\n"
+            "[[bridge.port]]\nname = \"vx{n}\"\ntype = \"{kind}\"\noptions = {{ remote_ip = \"{ip}\", key = {vni} }}\n"
         )
     };
     let neighbour =
