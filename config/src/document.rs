@@ -102,6 +102,9 @@ pub struct Bridge {
     /// Static neighbours.
     #[serde(rename = "neighbour", skip_serializing_if = "Vec::is_empty")]
     pub neighbours: Vec<Neighbour>,
+    /// Static FDB entries.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub fdb: Vec<StaticMac>,
     /// Rules in `ovs-ofctl add-flow` syntax.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub flows: Vec<String>,
@@ -225,6 +228,28 @@ pub struct Neighbour {
     /// Its MAC.
     #[serde(with = "mac_text")]
     pub mac: MacAddr,
+}
+
+/// A static FDB entry: it is not learned, does not age and does not move.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StaticMac {
+    /// The station's address.
+    #[serde(with = "mac_text")]
+    pub mac: MacAddr,
+    /// Its VLAN; 0: none.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub vlan: u16,
+    /// The port, of this bridge, that leads to it.
+    pub port: String,
+    /// The VTEP behind a tunnel port; may be left out where the port has one remote.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub remote: Option<IpAddr>,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_zero(vlan: &u16) -> bool {
+    *vlan == 0
 }
 
 /// A port with its one interface: OVS tables `Port` and `Interface`.

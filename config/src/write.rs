@@ -1,190 +1,330 @@
-//! Writes a document as TOML, in the shape in which people write it.
+//! Writes a document as TOML: a new text in the shape in which people write it, or what changed into the text that a
+//! person has written, whose comments, order and spelling stay.
+//!
+//! Both are one thing: the document, serialised, is merged into a text, an empty one for a new text. So a field that
+//! a document has is written without being named here.
 
-use std::fmt::Write as _;
+use std::collections::{HashMap, VecDeque};
 
-use crate::document::{Bridge, Document, FailMode, Mirror, Port};
-use crate::settings::Fields;
+use serde::Serialize;
+use toml_edit::{Array, ArrayOfTables, DocumentMut, InlineTable, Item, Table, TableLike, Value};
+
+use crate::document::{Bridge, Document, Mirror, Port};
+use crate::read::understand;
+
+/// Lists of which each entry has a table of its own, as `[[bridge]]`.
+const TABLES: [&str; 3] = ["bridge", "port", "mirror"];
+/// Lists with a line an entry.
+const LINES: [&str; 5] = ["flows", "groups", "meters", "tlv_map", "fdb"];
 
 impl Document {
     /// The document as TOML. Reads back as an equal document. What has its default value is left out.
     #[must_use]
     pub fn to_toml(&self) -> String {
-        let mut out = String::new();
-        settings(&mut out, "dpdk", &self.dpdk);
-        settings(&mut out, "datapath", &self.datapath);
-        for bridge in &self.bridges {
-            write_bridge(&mut out, bridge);
-        }
-        out
+        let mut text = DocumentMut::new();
+        merge(text.as_table_mut(), &plain(self), &plain(&Document::default()));
+        text.to_string().trim_start_matches('\n').to_owned()
+    }
+
+    /// `text` with everything in it that is not so in this document changed. Comments, order and spelling of the rest
+    /// stay; a text that cannot be kept so becomes [`Document::to_toml`]. Reads back as an equal document.
+    #[must_use]
+    pub fn update_toml(&self, text: &str) -> String {
+        let Ok(mut parsed) = text.parse::<DocumentMut>() else { return self.to_toml() };
+        merge(parsed.as_table_mut(), &plain(self), &plain(&Document::default()));
+        let updated = parsed.to_string();
+        if understand(&updated).as_ref() == Some(self) { updated } else { self.to_toml() }
     }
 }
 
-/// One `key = value` line. Writing to a `String` cannot fail.
-fn line(out: &mut String, key: &str, value: impl std::fmt::Display) {
-    let _ = writeln!(out, "{key} = {value}");
+/// A part of a document as plain values, all fields in their order.
+fn plain<T: Serialize>(part: &T) -> InlineTable {
+    let table = toml_edit::ser::to_document(part).map(|document| document.as_table().clone());
+    // Texts, numbers, lists and maps by text: there is nothing that TOML cannot say.
+    table.unwrap_or_default().into_inline_table()
 }
 
-fn header(out: &mut String, text: &str) {
-    if !out.is_empty() {
-        out.push('\n');
-    }
-    out.push_str(text);
-    out.push('\n');
-}
-
-fn settings<T: Fields + Default>(out: &mut String, name: &str, settings: &T) {
-    let changed: Vec<(&str, u64)> = settings
-        .fields()
-        .iter()
-        .zip(T::default().fields())
-        .filter(|((_, value, _), (_, default, _))| value != default)
-        .map(|((name, value, _), _)| (*name, *value))
-        .collect();
-    if changed.is_empty() {
-        return;
-    }
-    header(out, &format!("[{name}]"));
-    for (key, value) in changed {
-        line(out, key, value);
+/// The defaults of the tables that stand under this key.
+fn default_of(key: &str, outer: &InlineTable) -> InlineTable {
+    match key {
+        "bridge" => plain(&Bridge::default()),
+        "port" => plain(&Port::default()),
+        "mirror" => plain(&Mirror::default()),
+        _ => outer.get(key).and_then(Value::as_inline_table).cloned().unwrap_or_default(),
     }
 }
 
-fn write_bridge(out: &mut String, bridge: &Bridge) {
-    header(out, "[[bridge]]");
-    line(out, "name", quote(&bridge.name));
-    if bridge.fail_mode != FailMode::default() {
-        line(out, "fail_mode", quote(bridge.fail_mode.as_str()));
+/// Makes the table `old` say what `new` says. What is not there and has its default stays away.
+fn merge(old: &mut dyn TableLike, new: &InlineTable, default: &InlineTable) {
+    let gone: Vec<String> =
+        old.iter().map(|(key, _)| key.to_owned()).filter(|key| !new.contains_key(key)).collect();
+    for key in gone {
+        old.remove(&key);
     }
-    if let Some(mac) = bridge.hwaddr {
-        line(out, "hwaddr", quote(&mac.to_string()));
-    }
-    if !bridge.address.is_empty() {
-        line(out, "address", list(bridge.address.iter().map(|net| quote(&net.to_string()))));
-    }
-    if !bridge.routes.is_empty() {
-        let routes = bridge.routes.iter().map(|route| match route.via {
-            Some(via) => format!("{{ to = \"{}\", via = \"{via}\" }}", route.to),
-            None => format!("{{ to = \"{}\" }}", route.to),
-        });
-        line(out, "route", list(routes));
-    }
-    if !bridge.neighbours.is_empty() {
-        let neighbours =
-            bridge.neighbours.iter().map(|n| format!("{{ ip = \"{}\", mac = \"{}\" }}", n.ip, n.mac));
-        line(out, "neighbour", list(neighbours));
-    }
-    lines(out, "tlv_map", &bridge.tlv_map);
-    lines(out, "meters", &bridge.meters);
-    lines(out, "groups", &bridge.groups);
-    lines(out, "flows", &bridge.flows);
-    table(out, "other_config", &bridge.other_config);
-    table(out, "external_ids", &bridge.external_ids);
-    for port in &bridge.ports {
-        write_port(out, port);
-    }
-    for mirror in &bridge.mirrors {
-        write_mirror(out, mirror);
-    }
-}
-
-/// An array of strings, one a line.
-fn lines(out: &mut String, name: &str, texts: &[String]) {
-    if texts.is_empty() {
-        return;
-    }
-    let _ = writeln!(out, "{name} = [");
-    for text in texts {
-        let _ = writeln!(out, "    {},", quote(text));
-    }
-    out.push_str("]\n");
-}
-
-fn write_mirror(out: &mut String, mirror: &Mirror) {
-    header(out, "[[bridge.mirror]]");
-    line(out, "name", quote(&mirror.name));
-    if mirror.select_all {
-        line(out, "select_all", true);
-    }
-    for (name, ports) in
-        [("select_src_port", &mirror.select_src_port), ("select_dst_port", &mirror.select_dst_port)]
-    {
-        if !ports.is_empty() {
-            line(out, name, list(ports.iter().map(|port| quote(port))));
-        }
-    }
-    if !mirror.select_vlan.is_empty() {
-        line(out, "select_vlan", list(mirror.select_vlan.iter().map(u16::to_string)));
-    }
-    if let Some(port) = &mirror.output_port {
-        line(out, "output_port", quote(port));
-    }
-    if let Some(vlan) = mirror.output_vlan {
-        line(out, "output_vlan", vlan);
-    }
-}
-
-fn write_port(out: &mut String, port: &Port) {
-    header(out, "[[bridge.port]]");
-    line(out, "name", quote(&port.name));
-    line(out, "type", quote(&port.kind));
-    table(out, "options", &port.options);
-    if let Some(tag) = port.tag {
-        line(out, "tag", tag);
-    }
-    if !port.trunks.is_empty() {
-        line(out, "trunks", list(port.trunks.iter().map(u16::to_string)));
-    }
-    if let Some(mode) = port.vlan_mode {
-        line(out, "vlan_mode", quote(mode.as_str()));
-    }
-    if let Some(mtu) = port.mtu {
-        line(out, "mtu", mtu);
-    }
-    if let Some(mac) = port.mac {
-        line(out, "mac", quote(&mac.to_string()));
-    }
-    if let Some(ofport) = port.ofport_request {
-        line(out, "ofport_request", ofport);
-    }
-    table(out, "external_ids", &port.external_ids);
-    table(out, "port_external_ids", &port.port_external_ids);
-}
-
-fn table(out: &mut String, name: &str, entries: &std::collections::BTreeMap<String, String>) {
-    if entries.is_empty() {
-        return;
-    }
-    let entries: Vec<String> =
-        entries.iter().map(|(name, value)| format!("{} = {}", key(name), quote(value))).collect();
-    line(out, name, format_args!("{{ {} }}", entries.join(", ")));
-}
-
-fn list(items: impl Iterator<Item = String>) -> String {
-    format!("[{}]", items.collect::<Vec<_>>().join(", "))
-}
-
-/// A key, bare where TOML allows it.
-fn key(name: &str) -> String {
-    let bare = !name.is_empty() && name.bytes().all(|c| c.is_ascii_alphanumeric() || c == b'_' || c == b'-');
-    if bare { name.to_owned() } else { quote(name) }
-}
-
-/// A basic string (TOML section "String"): control characters, quotes and backslashes escaped.
-fn quote(text: &str) -> String {
-    let mut out = String::with_capacity(text.len() + 2);
-    out.push('"');
-    for c in text.chars() {
-        match c {
-            '"' => out.push_str("\\\""),
-            '\\' => out.push_str("\\\\"),
-            '\n' => out.push_str("\\n"),
-            '\t' => out.push_str("\\t"),
-            c if c.is_control() => {
-                let _ = write!(out, "\\u{:04x}", u32::from(c));
+    for (key, value) in new {
+        match value {
+            Value::Array(entries) if TABLES.contains(&key) => {
+                merge_tables(old, key, entries, &default_of(key, default));
             }
-            c => out.push(c),
+            _ if default.get(key).is_some_and(|default| same(default, value)) && !old.contains_key(key) => {}
+            // A table of settings: `[dpdk]`.
+            Value::InlineTable(settings) if default.contains_key(key) => {
+                // Behind the bridges where there are some: what a file begins with stays its beginning.
+                let position = old.contains_key("bridge").then_some(isize::MAX);
+                let table = old.entry(key).or_insert_with(|| {
+                    let mut table = Table::new();
+                    table.set_position(position);
+                    Item::Table(table)
+                });
+                if let Some(table) = table.as_table_like_mut() {
+                    merge(table, settings, &default_of(key, default));
+                }
+            }
+            _ => match old.get_mut(key) {
+                Some(item) => merge_item(item, value),
+                None => {
+                    old.insert(key, Item::Value(fresh(key, value)));
+                }
+            },
         }
     }
-    out.push('"');
-    out
+}
+
+/// A value as it is written where there was none.
+fn fresh(key: &str, value: &Value) -> Value {
+    let mut value = value.clone();
+    if let Value::Array(array) = &mut value
+        && LINES.contains(&key)
+    {
+        for entry in array.iter_mut() {
+            entry.decor_mut().set_prefix("\n    ");
+        }
+        array.set_trailing("\n");
+        array.set_trailing_comma(true);
+    }
+    value
+}
+
+/// Makes the tables under `key` those of `new`. A table is known by its name.
+fn merge_tables(old: &mut dyn TableLike, key: &str, new: &Array, default: &InlineTable) {
+    let mut before: Vec<Table> = match old.remove(key) {
+        Some(Item::ArrayOfTables(tables)) => tables.into_iter().collect(),
+        Some(Item::Value(Value::Array(values))) => values
+            .into_iter()
+            .filter_map(|value| match value {
+                Value::InlineTable(table) => Some(table.into_table()),
+                _ => None,
+            })
+            .collect(),
+        _ => Vec::new(),
+    };
+    let mut tables = ArrayOfTables::new();
+    for entry in new.iter().filter_map(Value::as_inline_table) {
+        let name = entry.get("name").and_then(Value::as_str);
+        let named = |table: &Table| table.get("name").and_then(Item::as_str) == name;
+        let mut table = match before.iter().position(named) {
+            Some(at) => before.remove(at),
+            None => Table::new(),
+        };
+        merge(&mut table, entry, default);
+        tables.push(table);
+    }
+    if !tables.is_empty() {
+        old.insert(key, Item::ArrayOfTables(tables));
+    }
+}
+
+/// Makes something that is not a list of tables say what `new` says.
+fn merge_item(old: &mut Item, new: &Value) {
+    if let (Some(table), Value::InlineTable(new)) = (old.as_table_like_mut(), new) {
+        let gone: Vec<String> =
+            table.iter().map(|(key, _)| key.to_owned()).filter(|key| !new.contains_key(key)).collect();
+        for key in gone {
+            table.remove(&key);
+        }
+        for (key, value) in new {
+            match table.get_mut(key) {
+                Some(item) => merge_item(item, value),
+                None => {
+                    table.insert(key, Item::Value(value.clone()));
+                }
+            }
+        }
+        return;
+    }
+    match (old, new) {
+        (Item::Value(old), new) if same(old, new) => {}
+        (Item::Value(Value::Array(old)), Value::Array(new)) => merge_array(old, new),
+        (Item::Value(old), new) => {
+            let decor = old.decor().clone();
+            *old = new.clone();
+            *old.decor_mut() = decor;
+        }
+        (old, new) => *old = Item::Value(new.clone()),
+    }
+}
+
+/// Makes a list that of `new`; entries that stay are the same text, with the comments before them.
+fn merge_array(old: &mut Array, new: &Array) {
+    let template = old.iter().next().map(|value| value.decor().clone());
+    let mut before: HashMap<String, VecDeque<Value>> = HashMap::new();
+    for value in old.iter() {
+        before.entry(text(value)).or_default().push_back(value.clone());
+    }
+    let several_lines = old.to_string().contains('\n');
+    old.clear();
+    for value in new {
+        if let Some(value) = before.get_mut(&text(value)).and_then(VecDeque::pop_front) {
+            old.push_formatted(value);
+            continue;
+        }
+        let mut value = value.clone();
+        match &template {
+            Some(_) if several_lines => value.decor_mut().set_prefix("\n    "),
+            Some(_) | None => value.decor_mut().set_prefix(if old.is_empty() { "" } else { " " }),
+        }
+        old.push_formatted(value);
+    }
+}
+
+/// What a value says, however it is spelt: in options a number may stand for its text.
+fn text(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.value().clone(),
+        Value::Integer(number) => number.value().to_string(),
+        Value::Float(number) => number.value().to_string(),
+        Value::Boolean(value) => value.value().to_string(),
+        Value::Datetime(time) => time.value().to_string(),
+        Value::Array(array) => array.iter().fold(String::new(), |list, value| list + &text(value) + "\n"),
+        Value::InlineTable(table) => {
+            let mut entries: Vec<String> =
+                table.iter().map(|(key, value)| format!("{key}={}\n", text(value))).collect();
+            entries.sort_unstable();
+            entries.concat()
+        }
+    }
+}
+
+/// Whether two values say the same.
+fn same(a: &Value, b: &Value) -> bool {
+    std::mem::discriminant(a) == std::mem::discriminant(b) && text(a) == text(b)
+        || a.is_str() != b.is_str() && !a.is_array() && !b.is_array() && text(a) == text(b)
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::{Document, Neighbour, Port, accept_flows, parse_str};
+
+    const FILE: &str = r#"# The switch in rack 7.
+
+[dpdk]
+rxd = 1024   # as the NIC's vendor says
+
+# Overlay.
+[[bridge]]
+name = "br0"
+fail_mode = "standalone" # said on purpose
+flows = [
+    # keep the storage apart
+    "priority=10,in_port=p0,actions=output:p1",
+    "priority=5,actions=drop",
+]
+
+# The first host.
+[[bridge.port]]
+type = "dpdk"
+name = "p0"
+options = { dpdk-devargs = "net_null0", n_rxq = 1 }
+
+[[bridge.port]]
+name = "p1" # the second
+type = "dpdk"
+options.dpdk-devargs = 'net_null1'
+
+# Underlay.
+[[bridge]]
+name = "br-phy"
+address = [ "192.168.1.1/24" ]
+"#;
+
+    fn read(text: &str) -> Document {
+        parse_str("test", text, &accept_flows).unwrap_or_else(|errors| panic!("{errors}\n{text}"))
+    }
+
+    #[track_caller]
+    fn updated(edit: impl FnOnce(&mut Document)) -> String {
+        let mut document = read(FILE);
+        edit(&mut document);
+        let text = document.update_toml(FILE);
+        assert_eq!(read(&text), document, "{text}");
+        text
+    }
+
+    #[test]
+    fn nothing_changes_when_nothing_has_changed() {
+        assert_eq!(updated(|_| {}), FILE);
+    }
+
+    #[test]
+    fn only_what_changed_is_written() {
+        let text = updated(|document| {
+            document.dpdk.rxd = 2048;
+            let bridge = &mut document.bridges[0];
+            bridge.flows.insert(1, "priority=7,arp,actions=NORMAL".into());
+            bridge.ports[1].tag = Some(10);
+            bridge.ports[0].options.insert("n_rxq".into(), "2".into());
+        });
+        let expected = FILE
+            .replace("rxd = 1024", "rxd = 2048")
+            .replace("    \"priority=5", "    \"priority=7,arp,actions=NORMAL\",\n    \"priority=5")
+            .replace("'net_null1'\n", "'net_null1'\ntag = 10\n")
+            .replace("n_rxq = 1", "n_rxq = \"2\"");
+        assert_eq!(text, expected);
+    }
+
+    #[test]
+    fn what_comes_and_goes_leaves_the_rest_as_it_is() {
+        let port = Port { name: "vx".into(), kind: "vxlan".into(), ..Port::default() };
+        let port = Port { options: [("remote_ip".into(), "1.2.3.4".into())].into(), ..port };
+        let text = updated(|document| {
+            document.bridges[0].ports.push(port);
+            document.bridges[1].neighbours = vec![Neighbour {
+                ip: "192.168.1.2".parse().unwrap(),
+                mac: "02:00:00:00:00:01".parse().unwrap(),
+            }];
+        });
+        let new = "[[bridge.port]]\nname = \"vx\"\ntype = \"vxlan\"\noptions = { remote_ip = \"1.2.3.4\" }\n";
+        let at = text.find(new).unwrap_or_else(|| panic!("{text}"));
+        assert!(text[..at].contains("net_null1") && text[at..].contains("# Underlay."), "{text}");
+        assert_eq!(text.replace(&format!("\n{new}"), "").lines().count(), FILE.lines().count() + 1, "{text}");
+        let text = updated(|document| {
+            document.bridges[0].ports.remove(0);
+            document.bridges[0].flows.clear();
+        });
+        assert!(!text.contains("p0") && text.contains("# the second") && text.contains("# said on purpose"));
+        let text = updated(|document| document.bridges.truncate(1));
+        assert!(!text.contains("br-phy") && text.contains("# The first host."), "{text}");
+    }
+
+    #[test]
+    fn what_a_file_begins_with_stays_its_beginning() {
+        let text = "# The switch in rack 7.\n\n[[bridge]] # the only one\nname = \"br0\"\n";
+        let mut document = read(text);
+        document.dpdk.rxd = 2048;
+        document.bridges[0].ports.push(Port {
+            name: "p0".into(),
+            kind: "internal".into(),
+            ..Port::default()
+        });
+        let updated = document.update_toml(text);
+        assert!(updated.starts_with(text) && updated.ends_with("\n[dpdk]\nrxd = 2048\n"), "{updated}");
+        assert_eq!(read(&updated), document);
+    }
+
+    #[test]
+    fn an_order_that_no_longer_holds_is_written_anew() {
+        let text = updated(|document| document.bridges[0].ports.swap(0, 1));
+        assert!(text.find("\"p1\"") < text.find("\"p0\""), "{text}");
+        assert_eq!(Document::default().update_toml("no = [toml"), "");
+    }
 }

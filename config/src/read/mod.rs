@@ -9,7 +9,7 @@ use std::path::Path;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use crate::document::{Bridge, Document, Mirror, Neighbour, Port, Route};
+use crate::document::{Bridge, Document, Mirror, Neighbour, Port, Route, StaticMac};
 use crate::problem::{Errors, Kind, Site};
 use crate::settings::Fields;
 use crate::validate::{CheckFlow, range, validate_with};
@@ -55,6 +55,12 @@ pub fn parse_str(name: &str, text: &str, check_flow: CheckFlow<'_>) -> Result<Do
     reader.add_found(validate_with(&document, check_flow));
     let problems = reader.finish(name);
     if problems.is_empty() { Ok(document) } else { Err(Errors(problems)) }
+}
+
+/// The document that a text says, if nothing in it is unclear. It need not be valid.
+pub(crate) fn understand(text: &str) -> Option<Document> {
+    let (document, reader) = read(text);
+    reader.finish("").is_empty().then_some(document)
 }
 
 /// The document as far as it can be understood, and what was wrong on the way.
@@ -105,13 +111,14 @@ fn name_of<'v>(value: &'v Spanned<DeValue<'_>>) -> &'v str {
 }
 
 fn bridge(reader: &mut Reader, site: &Site, value: &Spanned<DeValue<'_>>) -> Option<Bridge> {
-    const KNOWN: [&str; 14] = [
+    const KNOWN: [&str; 15] = [
         "name",
         "fail_mode",
         "hwaddr",
         "address",
         "route",
         "neighbour",
+        "fdb",
         "flows",
         "groups",
         "meters",
@@ -144,6 +151,11 @@ fn bridge(reader: &mut Reader, site: &Site, value: &Spanned<DeValue<'_>>) -> Opt
         reader.array(site, table, "neighbour", "an array of tables such as [{ ip = \"..\", mac = \"..\" }]")
     {
         bridge.neighbours.extend(neighbour(reader, &site, value));
+    }
+    for (site, value) in
+        reader.array(site, table, "fdb", "an array of tables such as [{ mac = \"..\", port = \"p0\" }]")
+    {
+        bridge.fdb.extend(static_mac(reader, &site, value));
     }
     for (key, list, expected) in [
         ("flows", &mut bridge.flows, "a flow as a string"),
@@ -193,6 +205,20 @@ fn neighbour(reader: &mut Reader, site: &Site, value: &Spanned<DeValue<'_>>) -> 
     let ip = reader.parsed(site, table, "ip", IP);
     let mac = reader.parsed(site, table, "mac", MAC);
     Some(Neighbour { ip: ip?, mac: mac? })
+}
+
+fn static_mac(reader: &mut Reader, site: &Site, value: &Spanned<DeValue<'_>>) -> Option<StaticMac> {
+    let table = reader.table(site, value, &["mac", "vlan", "port", "remote"])?;
+    for (key, expected) in [("mac", MAC), ("port", "the name of a port of the bridge")] {
+        if !table.contains_key(key) {
+            reader.invalid(site, format!("{key} is missing, expected {expected}"));
+        }
+    }
+    let mac = reader.parsed(site, table, "mac", MAC);
+    let vlan = reader.integer(site, table, "vlan", range::VLAN).map_or(0, |vlan| vlan as u16);
+    let port = reader.string(site, table, "port");
+    let remote = reader.parsed(site, table, "remote", IP);
+    Some(StaticMac { mac: mac?, vlan, port: port?, remote })
 }
 
 fn mirror(reader: &mut Reader, site: &Site, value: &Spanned<DeValue<'_>>) -> Option<Mirror> {

@@ -431,12 +431,15 @@ prop_compose! {
         routes in prop::collection::vec((net(), any::<Option<std::net::IpAddr>>()), 0..3),
         neighbours in prop::collection::vec((any::<std::net::IpAddr>(), any::<[u8; 6]>()), 0..3),
         [flows, groups, meters] in prop::array::uniform3(prop::collection::vec(any::<String>(), 0..3)),
+        fdb in prop::collection::vec((any::<[u8; 6]>(), 0u16..4096, any::<String>(), any::<Option<std::net::IpAddr>>()), 0..3),
         mirrors in prop::collection::vec(any_mirror(), 0..3),
         ports in prop::collection::vec(any_port(), 0..3), [other_config, external_ids] in prop::array::uniform2(map()),
     ) -> Bridge {
         Bridge {
             name, hwaddr: mac.map(wire::addr::MacAddr), address, flows, ports, other_config, external_ids, groups, meters, tlv_map: vec!["{class=0xffff,type=0x1,len=4}->tun_metadata0".to_owned()], mirrors,
             fail_mode: if secure { FailMode::Secure } else { FailMode::Standalone },
+            fdb: fdb.into_iter()
+                .map(|(mac, vlan, port, remote)| StaticMac { mac: wire::addr::MacAddr(mac), vlan, port, remote }).collect(),
             routes: routes.into_iter().map(|(to, via)| Route { to, via }).collect(),
             neighbours: neighbours.into_iter()
                 .map(|(ip, mac)| Neighbour { ip, mac: wire::addr::MacAddr(mac) }).collect(),
@@ -466,6 +469,15 @@ proptest! {
         prop_assert_eq!(&again, &document, "{}", text);
         let json = serde_json::to_string(&document).unwrap();
         prop_assert_eq!(serde_json::from_str::<Document>(&json).unwrap(), document);
+    }
+
+    #[test]
+    fn what_is_written_over_another_reads_back_equal(before in any_document(), document in any_document()) {
+        let text = document.update_toml(&before.to_toml());
+        let (again, reader) = read(&text);
+        let problems = reader.finish("t");
+        prop_assert!(problems.is_empty(), "{problems:?}\n{text}");
+        prop_assert_eq!(&again, &document, "{}", text);
     }
 
     #[test]

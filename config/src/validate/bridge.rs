@@ -8,7 +8,7 @@ use wire::addr::MacAddr;
 
 use super::Check;
 use crate::document::{Bridge, mac_table};
-use crate::options::{boolean, number_in};
+use crate::options::{TunnelOptions, boolean, number_in};
 use crate::problem::{Site, one_of};
 use crate::suggest::nearest;
 use crate::tlv::TlvEntry;
@@ -26,6 +26,7 @@ impl Check<'_> {
         self.addresses(&site.field("address"), bridge);
         self.routes(&site.field("route"), bridge);
         self.neighbours(&site.field("neighbour"), bridge);
+        self.fdb(&site.field("fdb"), bridge);
         self.tlv_map(&site.field("tlv_map"), bridge);
     }
 
@@ -90,6 +91,35 @@ impl Check<'_> {
             } else if !seen.insert(net.addr()) {
                 self.invalid(&site, format!("{} stands twice", net.addr()));
             }
+        }
+    }
+
+    fn fdb(&mut self, site: &Site, bridge: &Bridge) {
+        let mut seen = BTreeSet::new();
+        for (i, entry) in bridge.fdb.iter().enumerate() {
+            let site = site.index(i);
+            self.station(&site.field("mac"), entry.mac);
+            if !seen.insert((entry.vlan, entry.mac)) {
+                self.invalid(&site, format!("{} in VLAN {} stands twice", entry.mac, entry.vlan));
+            }
+            let port = bridge.ports.iter().find(|port| port.name == entry.port);
+            if port.is_none() && entry.port != bridge.name {
+                let message = format!("{:?} is no port of the bridge, expected one of its ports", entry.port);
+                self.invalid(&site.field("port"), message);
+                continue;
+            }
+            let message = match (port.and_then(TunnelOptions::of), entry.remote) {
+                (None, Some(ip)) => format!("{ip}: only a tunnel port has remotes"),
+                (Some(Ok(options)), Some(ip)) if !options.remotes().contains(&ip) => {
+                    format!("{ip} is not one of the tunnel port's remote_ip")
+                }
+                (Some(Ok(options)), None) if options.remotes().len() != 1 => {
+                    "is missing, expected one of the tunnel port's remote_ip".to_owned()
+                }
+                // Options that do not read have been complained about at the port.
+                _ => continue,
+            };
+            self.invalid(&site.field("remote"), message);
         }
     }
 

@@ -217,6 +217,7 @@ fn delete_port(
     }
     let bridge = bridge_named(document, &owner)?;
     bridge.ports.retain(|port| port.name != name);
+    bridge.fdb.retain(|entry| entry.port != name);
     // As in OVS, where a mirror holds its ports weakly. One without an output has nothing to do.
     bridge.mirrors.retain(|mirror| mirror.output_port.as_deref() != Some(name));
     for mirror in &mut bridge.mirrors {

@@ -28,6 +28,29 @@ pub struct ErrorBody {
     pub error: String,
 }
 
+/// Something that happened; `GET /v1/events` is a stream of them, one a line.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Event {
+    /// When, as in RFC 3339.
+    pub time: String,
+    /// `error`, `warn`, `info`, `debug` or `trace`.
+    pub level: String,
+    /// What part of the switch says it: `vxswitch::port`, `vxswitch::config`, ...
+    pub target: String,
+    /// What happened.
+    pub message: String,
+    /// To whom, and why.
+    pub fields: BTreeMap<String, String>,
+}
+
+/// `POST /v1/save`: the document was written.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Saved {
+    /// To this file.
+    pub file: String,
+}
+
 /// A change was made; its size.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Done {
@@ -100,6 +123,8 @@ pub struct InterfaceRow {
     pub statistics: BTreeMap<String, u64>,
     /// Remotes of a tunnel port.
     pub remotes: Vec<RemoteRow>,
+    /// Why the port's device does not run, if it does not.
+    pub error: Option<String>,
 }
 
 /// One remote VTEP of a tunnel port.
@@ -131,6 +156,9 @@ pub struct TransactionReply {
     pub changed: bool,
     /// One a command, in order.
     pub outputs: Vec<CommandOutput>,
+    /// What happened besides: devices that had to be made anew.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
 }
 
 /// What one command of a transaction answers.

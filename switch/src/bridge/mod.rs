@@ -224,6 +224,36 @@ impl SwitchState {
         }
     }
 
+    /// Gives ports other OpenFlow numbers, all at once, so that they may exchange them. One whose number another port
+    /// has keeps its own; returns those.
+    pub fn set_ofports(&mut self, wanted: &[(PortId, u16)]) -> Vec<PortId> {
+        let mut before = Vec::new();
+        for (id, wanted) in wanted {
+            let Some(port) = self.ports.get(id.index()).and_then(Option::as_ref) else { continue };
+            if let Some(bridge) = self.bridges.get_mut(&port.bridge) {
+                bridge.ports.remove(&port.ofport);
+                before.push((*id, port.bridge, port.ofport, *wanted));
+            }
+        }
+        let mut kept = Vec::new();
+        for (id, bridge, old, wanted) in before {
+            let number = self.free_ofport(bridge, Some(wanted));
+            // Its own, unless another of these has just got that.
+            let number =
+                if number == u32::from(wanted) { number } else { self.free_ofport(bridge, Some(old as u16)) };
+            if number != u32::from(wanted) {
+                kept.push(id);
+            }
+            if let Some(bridge) = self.bridges.get_mut(&bridge) {
+                bridge.ports.insert(number, id);
+            }
+            if let Some(port) = self.ports.get_mut(id.index()).and_then(Option::as_mut) {
+                port.ofport = number;
+            }
+        }
+        kept
+    }
+
     /// Adds a port under a free number.
     pub fn add_port(&mut self, id: PortId, port: Port) {
         self.by_name.insert(port.name.clone(), id);

@@ -1,6 +1,9 @@
 //! What the API's handlers, the metrics endpoint and the watchers share: the switch, and the workers' counters.
 
 use super::apply::Switch;
+use super::faults::Faults;
+use super::file::{ConfigFile, SaveError};
+use super::log::Events;
 use super::pulse::Pulses;
 use crate::slowpath::Handle;
 use datapath::counters::WorkerCounters;
@@ -36,13 +39,47 @@ pub struct App {
     pub ready: Arc<AtomicBool>,
     /// Whether the threads move.
     pub pulses: Arc<Pulses>,
+    /// Ports whose devices do not run.
+    pub faults: Faults,
+    /// The file that the daemon was started with, if there was one.
+    pub file: Option<ConfigFile>,
+    /// What happens.
+    pub events: Events,
 }
 
 impl App {
+    /// Writes the document to its file, if every change is to be kept.
+    ///
+    /// # Errors
+    /// The file system's reason.
+    pub async fn persist(&self) -> Result<(), SaveError> {
+        match &self.file {
+            Some(file) if file.persists() => file.save(&self.switch).await,
+            _ => Ok(()),
+        }
+    }
+
     /// For this switch and its workers.
-    pub fn new(switch: Switch, workers: Vec<WorkerInfo>, pulses: Arc<Pulses>) -> Arc<App> {
+    pub fn new(
+        switch: Switch,
+        workers: Vec<WorkerInfo>,
+        pulses: Arc<Pulses>,
+        file: Option<ConfigFile>,
+        events: Events,
+    ) -> Arc<App> {
+        let faults = switch.faults().clone();
         let handle = switch.handle().clone();
         let counters = workers.iter().map(|w| Arc::clone(&w.counters)).collect();
-        Arc::new(App { switch: Mutex::new(switch), workers, counters, handle, ready: Arc::default(), pulses })
+        Arc::new(App {
+            faults,
+            file,
+            events,
+            switch: Mutex::new(switch),
+            workers,
+            counters,
+            handle,
+            ready: Arc::default(),
+            pulses,
+        })
     }
 }

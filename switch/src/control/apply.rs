@@ -1,11 +1,13 @@
 //! Desired state to running state. Devices first, as they are what can fail; then the slow path does the rest in
 //! one job, between two packets as it were; then old devices are closed.
 
-use super::device::{Device, DeviceError, Resources};
+use super::device::{Device, DeviceError, Resources, STARTS_ONCE};
+use super::faults::Faults;
 use super::plan::Plan;
 use super::rules::{self, PolicyError};
 use super::totals::Totals;
 use crate::bridge::PortKind;
+use crate::bridge::fdb::Location;
 use crate::bridge::mirror::MirrorOutput;
 use crate::bridge::vlan::VlanConfig;
 use crate::slowpath::ports::{ApplyError, WorkerQueues};
@@ -19,6 +21,7 @@ use flow::program::{MAX_PORTS, PortId};
 use std::collections::BTreeMap;
 use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash, Hasher};
+use std::time::Instant;
 use wire::addr::MacAddr;
 
 /// Why the running switch stayed as it was.
@@ -69,6 +72,24 @@ pub struct Switch {
     resources: Resources,
     /// Devices opened so far: spreads RX queues.
     opened: usize,
+    /// Ports whose devices do not run.
+    faults: Faults,
+}
+
+/// What a change did besides what was asked for.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Changed {
+    /// Ports that stay, and whose devices had to be made anew.
+    pub remade: Vec<String>,
+}
+
+/// What becomes of a port whose device does not start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum OnError {
+    /// Nothing is changed.
+    Refuse,
+    /// It is that port's error; the device is tried again later.
+    Note,
 }
 
 /// A device between its start and its port.
@@ -95,7 +116,7 @@ impl Switch {
     /// A switch without bridges. `settings` has the global tables.
     pub fn new(settings: config::Settings, handle: Handle, resources: Resources) -> Switch {
         let document = Document { dpdk: settings.dpdk, datapath: settings.datapath, bridges: Vec::new() };
-        Switch { document, ports: BTreeMap::new(), handle, resources, opened: 0 }
+        Switch { document, ports: BTreeMap::new(), handle, resources, opened: 0, faults: Faults::default() }
     }
 
     /// The way to the slow path.
@@ -103,11 +124,32 @@ impl Switch {
         &self.handle
     }
 
+    /// Ports whose devices do not run.
+    pub fn faults(&self) -> &Faults {
+        &self.faults
+    }
+
     /// Makes the switch what `new` says. After an error it is what it was.
     ///
     /// # Errors
     /// [`ChangeError`].
-    pub async fn change(&mut self, new: Document) -> Result<(), ChangeError> {
+    pub async fn change(&mut self, new: Document) -> Result<Changed, ChangeError> {
+        self.make(new, OnError::Refuse).await
+    }
+
+    /// Makes the switch what `new` says, but for devices that do not start: those are tried again later.
+    ///
+    /// # Errors
+    /// [`ChangeError`].
+    pub async fn start(&mut self, new: Document) -> Result<Changed, ChangeError> {
+        self.make(new, OnError::Note).await
+    }
+
+    async fn make(&mut self, mut new: Document, on_error: OnError) -> Result<Changed, ChangeError> {
+        if new.datapath.hash_seed == 0 {
+            // To be drawn, which was done at the start.
+            new.datapath.hash_seed = self.document.datapath.hash_seed;
+        }
         let problems = rules::problems(&new);
         if !problems.is_empty() {
             return Err(ChangeError::Invalid(problems));
@@ -118,7 +160,7 @@ impl Switch {
         let plan = Plan::new(&self.document, &new);
         if plan.is_empty() {
             self.document = new;
-            return Ok(());
+            return Ok(Changed::default());
         }
         self.check_room(&new).await?;
         // A device that is in use cannot be started again, so a port that takes over an old one's device (or comes
@@ -130,12 +172,24 @@ impl Switch {
             let Some(options) = dpdk_options(port) else { continue };
             if in_use(options.device()) { later.push((port, options)) } else { now.push((port, options)) }
         }
+        // The port that has the device is better than none.
+        let devices = || self.ports.values().flat_map(|port| &port.device);
+        let once = |device: &str| devices().any(|d| d.name() == device && d.starts_once());
+        if let Some((port, _)) = later.iter().find(|(_, options)| once(options.device())) {
+            let error = DeviceError { port: port.name.clone(), reason: STARTS_ONCE.to_owned() };
+            return Err(error.into());
+        }
         let mut opened = Opened::new();
+        let mut failed = Vec::new();
         let mut ofports = Ofports::new();
         for (port, options) in now {
-            if let Err(error) = self.open(port, &options, &mut opened) {
-                close_all(opened);
-                return Err(error.into());
+            match (self.open(port, &options, &mut opened).await, on_error) {
+                (Ok(()), _) => {}
+                (Err(error), OnError::Refuse) => {
+                    close_all(opened);
+                    return Err(error.into());
+                }
+                (Err(error), OnError::Note) => failed.push(error),
             }
         }
         let mtus = match self.set_mtus(&plan, &new) {
@@ -155,16 +209,60 @@ impl Switch {
                 }
             }
         }
-        self.carry_out(plan, new, opened, ofports).await.map(|_| ())
+        let remade = |name: &&String| {
+            plan.add_ports.iter().any(|(_, port)| port == *name) && opened.contains_key(*name)
+        };
+        let changed = Changed { remade: plan.remove_ports.iter().filter(remade).cloned().collect() };
+        log_plan(&plan, &changed);
+        self.carry_out(plan, new, opened, ofports).await?;
+        for error in failed {
+            self.fault(&error);
+        }
+        Ok(changed)
     }
 
-    fn open(
+    /// Notes that a port's device does not run.
+    fn fault(&self, error: &DeviceError) {
+        if self.faults.error(&error.port).as_deref() != Some(error.reason.as_str()) {
+            tracing::error!(target: "vxswitch::port", port = %error.port, reason = %error.reason, "the device does not start");
+        }
+        self.faults.note(&error.port, &error.reason, Instant::now());
+    }
+
+    /// Tries the device of a port again that did not start.
+    pub async fn retry(&mut self, name: &str) {
+        let found = self.document.port(name).map(|(bridge, port)| (bridge.clone(), port.clone()));
+        let Some((bridge, port)) = found else {
+            self.faults.clear(name);
+            return;
+        };
+        let Some(options) = dpdk_options(&port) else { return };
+        let mut opened = Opened::new();
+        if let Err(error) = self.open(&port, &options, &mut opened).await {
+            return self.fault(&error);
+        }
+        let plan = Plan::anew(&bridge, name);
+        match self.carry_out(plan, self.document.clone(), opened, Ofports::new()).await {
+            Ok(_) => tracing::info!(target: "vxswitch::port", port = %name, "the device runs now"),
+            Err(error) => {
+                tracing::error!(target: "vxswitch::port", port = %name, %error, "the device runs, its port does not");
+            }
+        }
+    }
+
+    /// Opens a device, on a thread that may block: a NIC takes seconds, in which control goes on.
+    async fn open(
         &mut self,
         port: &config::Port,
         options: &DpdkOptions,
         opened: &mut Opened,
     ) -> Result<(), DeviceError> {
-        let device = Device::open(port, options, &self.resources, self.opened)?;
+        let (config, options, resources, index) =
+            (port.clone(), options.clone(), self.resources.clone(), self.opened);
+        let task = move || Device::open(&config, &options, &resources, index);
+        let device = tokio::task::spawn_blocking(task)
+            .await
+            .map_err(|error| DeviceError { port: port.name.clone(), reason: error.to_string() })??;
         self.opened += 1;
         opened.insert(port.name.clone(), device);
         Ok(())
@@ -243,7 +341,7 @@ impl Switch {
         let removal = Plan { remove_ports: holders, ..Plan::default() };
         let ofports = self.carry_out(removal, without.clone(), Opened::new(), Ofports::new()).await?;
         for (port, options) in later {
-            let Err(error) = self.open(port, options, opened) else { continue };
+            let Err(error) = self.open(port, options, opened).await else { continue };
             close_all(std::mem::take(opened));
             self.restore(without, full, ofports).await;
             return Err(error.into());
@@ -251,37 +349,24 @@ impl Switch {
         Ok(ofports)
     }
 
-    /// Brings ports back that were removed for others that do not start.
+    /// Brings ports back that were removed for others that do not start. One whose old device does not start either
+    /// is back without it, and tried again later.
     async fn restore(&mut self, without: Document, full: Document, ofports: Ofports) {
         let plan = Plan::new(&without, &full);
         let mut opened = Opened::new();
+        let mut failed = Vec::new();
         for (_, name) in &plan.add_ports {
             let Some((_, port)) = full.port(name) else { continue };
             let Some(options) = dpdk_options(port) else { continue };
-            if let Err(error) = self.open(port, &options, &mut opened) {
-                tracing::error!(%error, "a port that worked before does not come back");
+            if let Err(error) = self.open(port, &options, &mut opened).await {
+                failed.push(error);
             }
         }
-        let running = match self.handle.call(|slow| rules::names_of_all(&slow.state)).await {
-            Ok(running) => running,
-            Err(error) => {
-                close_all(opened);
-                return tracing::error!(%error, "the earlier state cannot be restored");
-            }
-        };
-        let mut target = full;
-        for bridge in &mut target.bridges {
-            let had: Vec<_> = bridge.ports.iter().filter_map(|p| ofports.get_key_value(&p.name)).collect();
-            let had = had.into_iter().map(|(name, number)| (name.clone(), u32::from(*number)));
-            let mut before = running.get(&bridge.name).cloned().unwrap_or_default();
-            before.extend(had.collect::<Vec<_>>());
-            let came = |p: &config::Port| self.ports.contains_key(&p.name) || opened.contains_key(&p.name);
-            bridge.ports.retain(came);
-            rules::by_number(bridge, &before);
+        if let Err(error) = self.carry_out(plan, full, opened, ofports).await {
+            tracing::error!(target: "vxswitch::port", %error, "the earlier state cannot be restored");
         }
-        let plan = Plan::new(&without, &target);
-        if let Err(error) = self.carry_out(plan, target, opened, ofports).await {
-            tracing::error!(%error, "the earlier state cannot be restored");
+        for error in failed {
+            self.fault(&error);
         }
     }
 
@@ -320,6 +405,7 @@ impl Switch {
         }
         for name in plan.remove_ports.iter().chain(&plan.remove_bridges) {
             self.ports.remove(name);
+            self.faults.clear(name);
         }
         for (name, id, before) in outcome.added {
             let device = devices.remove(&name);
@@ -452,8 +538,8 @@ fn build(
             (None, Some(options)) => slow.add_tunnel(bridge, &port, options)?,
             (None, None) => match patch_options(&port) {
                 Some(options) => slow.add_patch(bridge, &port, &options.peer)?,
-                // A device that did not come back; it was said so.
-                None => continue,
+                // A device that does not run: the port has its number and name, for rules, and no queue.
+                None => slow.add_device(bridge, &port, Vec::new())?,
             },
         };
         added.push((name.clone(), id, Totals::of(slow, id)));
@@ -462,6 +548,14 @@ fn build(
         if let Some(id) = slow.state.port_named(&port.name) {
             slow.set_vlan(id, VlanConfig::of(port));
         }
+    }
+    let request = |name: &String| {
+        let (_, port) = new.port(name)?;
+        Some((slow.state.port_named(name)?, port.ofport_request?))
+    };
+    let requests: Vec<(PortId, u16)> = plan.set_ofport.iter().filter_map(request).collect();
+    if !requests.is_empty() {
+        slow.set_ofports(&requests);
     }
     for bridge in plan.policy.iter().filter_map(|name| new.bridge(name)) {
         rules::read_policy(slow, bridge).map_err(|error| match error {
@@ -473,7 +567,48 @@ fn build(
         rules::read(slow, bridge, old.bridge(&bridge.name))
             .map_err(|error| ChangeError::Rule(bridge.name.clone(), error))?;
     }
+    for bridge in plan.fdb.iter().filter_map(|name| new.bridge(name)) {
+        static_macs(slow, plan, old.bridge(&bridge.name), bridge);
+    }
     Ok(())
+}
+
+/// Makes a bridge's static FDB entries those of its document entry.
+fn static_macs(slow: &mut SlowPath, plan: &Plan, old: Option<&Bridge>, new: &Bridge) {
+    let Some(id) = slow.state.bridge_named(&new.name) else { return };
+    for gone in old.iter().flat_map(|old| &old.fdb).filter(|entry| !new.fdb.contains(entry)) {
+        slow.fdb_delete(id, gone.vlan, gone.mac);
+    }
+    let before = old.map_or(&[][..], |old| &old.fdb);
+    let came = |entry: &&config::StaticMac| {
+        !before.contains(entry) || plan.add_ports.iter().any(|(_, port)| *port == entry.port)
+    };
+    for entry in new.fdb.iter().filter(came) {
+        let Some(port) = slow.state.port_named(&entry.port) else { continue };
+        let only =
+            |port: &config::Port| tunnel_options(port).and_then(|options| options.remotes().first().copied());
+        let remote = entry.remote.or_else(|| new.ports.iter().find(|p| p.name == entry.port).and_then(only));
+        slow.fdb_add(id, entry.vlan, entry.mac, Location { port, remote });
+    }
+}
+
+/// Says what is about to change.
+fn log_plan(plan: &Plan, changed: &Changed) {
+    let list = |names: &[String]| names.join(" ");
+    let added: Vec<String> = plan.add_ports.iter().map(|(_, port)| port.clone()).collect();
+    let gone: Vec<String> = plan.remove_ports.iter().filter(|name| !added.contains(name)).cloned().collect();
+    for (what, names) in [
+        ("bridges added", &plan.add_bridges),
+        ("bridges removed", &plan.remove_bridges),
+        ("ports added", &added),
+        ("ports removed", &gone),
+        ("devices made anew", &changed.remade),
+        ("bridges configured", &plan.configure),
+    ] {
+        if !names.is_empty() {
+            tracing::info!(target: "vxswitch::config", names = %list(names), "{what}");
+        }
+    }
 }
 
 /// The bridge's own MAC: as configured, else a local one that is the same after every start and different on every

@@ -1,12 +1,14 @@
 //! Start and stop of the daemon: the command line, the file, EAL's memory, the exit status.
 
 use super::ending::{Ending, end_on_panic};
+use super::file::ConfigFile;
+use super::log::Events;
 use super::machine::missing_features;
 use super::options::Options;
 use super::say::say;
 use super::socket::{ControlSocket, Remove};
 use super::threads::{self, Moment, Start};
-use super::{hugepages, rules, sys};
+use super::{apply, hugepages, log, rules, sys};
 use anyhow::{Context, Result, bail};
 use config::{Document, Settings};
 use rte::{Eal, Mempool};
@@ -20,6 +22,8 @@ use std::time::Duration;
 const POOL_CACHE: u32 = 512;
 /// Exit status for a file that is wrong: starting again does not help.
 const BAD_FILE: u8 = 2;
+/// Exit status for a command line that is wrong.
+const BAD_USE: u8 = 2;
 
 /// The daemon: `args` is its command line, program name first.
 pub fn main(args: &[String]) -> ExitCode {
@@ -36,8 +40,13 @@ pub fn main_with(args: &[String], probe: fn(Moment<'_>)) -> ExitCode {
             return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(1));
         }
     };
-    let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "warn".into());
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let (events, _log) = match log::start(options.log, &options.log_level) {
+        Ok(log) => log,
+        Err(error) => {
+            eprintln!("vxswitch: {error}");
+            return ExitCode::from(BAD_USE);
+        }
+    };
     if let Some(missing) = std::fs::read_to_string("/proc/cpuinfo").ok().as_deref().and_then(missing_features)
     {
         eprintln!(
@@ -45,7 +54,7 @@ pub fn main_with(args: &[String], probe: fn(Moment<'_>)) -> ExitCode {
         );
         return ExitCode::FAILURE;
     }
-    let document = match read(options.config.as_deref()) {
+    let document = match read(&options) {
         Ok(document) => document,
         Err(errors) => {
             eprintln!("{errors}");
@@ -53,13 +62,12 @@ pub fn main_with(args: &[String], probe: fn(Moment<'_>)) -> ExitCode {
         }
     };
     if options.check {
-        let ports = document.ports().count();
-        say!("good: {} bridges, {ports} ports", document.bridges.len());
+        say!("{}", checked(&document));
         return ExitCode::SUCCESS;
     }
     let ending: Arc<Ending> = Arc::default();
     end_on_panic(&ending);
-    match run(&eal, &options, document, &ending, probe) {
+    match run(&eal, &options, document, events, &ending, probe) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("vxswitch: {error:#}");
@@ -68,8 +76,36 @@ pub fn main_with(args: &[String], probe: fn(Moment<'_>)) -> ExitCode {
     }
 }
 
-fn read(file: Option<&Path>) -> Result<Document, config::Errors> {
-    file.map_or_else(|| Ok(Document::default()), |file| config::parse_file(file, &rules::Check(None)))
+/// What `--check` says of a good document: it does not touch devices, and names those.
+fn checked(document: &Document) -> String {
+    let bridges = document.bridges.len();
+    let mut text = format!("good: {bridges} bridges, {} ports", document.ports().count());
+    let devices: Vec<String> = document
+        .ports()
+        .filter_map(|(_, port)| Some((port, apply::dpdk_options(port)?)))
+        .map(|(port, options)| format!("{} ({})", port.name, options.devargs))
+        .collect();
+    if !devices.is_empty() {
+        text += &format!("\ndevices that were not tried: {}", devices.join(", "));
+    }
+    text
+}
+
+fn read(options: &Options) -> Result<Document, config::Errors> {
+    match (&options.config, &options.persist) {
+        (Some(file), _) => config::parse_file(file, &rules::Check(None)),
+        (None, Some(file)) if file.exists() => config::parse_file(file, &rules::Check(None)),
+        (None, _) => Ok(Document::default()),
+    }
+}
+
+/// The file to be read again and written.
+fn file(options: &Options, document: &Document) -> Option<ConfigFile> {
+    let (path, persists) = match (&options.config, &options.persist) {
+        (Some(path), _) => (path, false),
+        (None, path) => (path.as_ref()?, true),
+    };
+    Some(ConfigFile::new(path, persists, document))
 }
 
 /// The file's settings with what the command line says instead.
@@ -92,9 +128,11 @@ fn run(
     eal_args: &[String],
     options: &Options,
     mut document: Document,
+    events: Events,
     ending: &Arc<Ending>,
     probe: fn(Moment<'_>),
 ) -> Result<()> {
+    let file = file(options, &document);
     let settings = settings(&document, options);
     (document.dpdk, document.datapath) = (settings.dpdk, settings.datapath);
     let control = ControlSocket::bind(&options.control)?;
@@ -114,7 +152,8 @@ fn run(
     )
     .context("give EAL more memory with -m, or use fewer mbufs with --total-num-mbufs")?;
     let stop_within = Duration::from_secs(options.stop_timeout.into());
-    let start = Start { document, control, metrics, stop_within, ending: Arc::clone(ending), probe };
+    let start =
+        Start { document, file, events, control, metrics, stop_within, ending: Arc::clone(ending), probe };
     let clean = threads::run(eal, &cpus, start, &pool);
     let missing = pool.capacity().saturating_sub(pool.available());
     if missing > 0 {

@@ -8,12 +8,23 @@ use datapath::message::PortIo;
 use datapath::tx::{PortTx, TxPath};
 use rte::port::{Link, PortInfo, Stats};
 use rte::{Mempool, PortConfig, PortHandle};
-use std::sync::Arc;
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Packets on their way from a worker without a TX queue to the one that owns it.
 const HANDOVER: usize = 1024;
 /// MTU of a port whose document does not say one, when it is taken back from another.
 pub const DEFAULT_MTU: u16 = 1500;
+
+/// The driver of AF_XDP sockets.
+const AF_XDP: &str = "net_af_xdp";
+/// Interfaces that an AF_XDP device of this process has had, by index: the driver of DPDK 22.11 does not close its
+/// socket with the port. It stays bound to the interface's queue, so the kernel refuses the next one (`EBUSY`), and a
+/// try costs the buffers of a fill ring.
+static BOUND: Mutex<BTreeSet<u32>> = Mutex::new(BTreeSet::new());
+/// What is said then.
+pub const STARTS_ONCE: &str = "an AF_XDP port starts once only on an interface, as its driver keeps the socket of a port that \
+     was removed: restart vxswitch, or use net_af_packet";
 
 /// A device cannot be used as the document says.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -84,6 +95,10 @@ fn queue_counts(options: &DpdkOptions, workers: usize, info: &PortInfo) -> Resul
     if info.driver == "net_tap" { Ok((rx.max(tx), rx.max(tx))) } else { Ok((rx, tx)) }
 }
 
+fn bound() -> MutexGuard<'static, BTreeSet<u32>> {
+    BOUND.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 impl Device {
     /// Finds or probes the device of a port and starts it. `index` spreads the RX queues of different ports over the
     /// workers.
@@ -126,6 +141,9 @@ impl Device {
     ) -> Result<(Device, Vec<WorkerQueues>), String> {
         let text = |e: rte::Error| e.to_string();
         let info = id.info().map_err(text)?;
+        if info.if_index.is_some_and(|index| info.driver == AF_XDP && bound().contains(&index)) {
+            return Err(STARTS_ONCE.to_owned());
+        }
         let queues = queue_counts(options, resources.workers, &info)?;
         let config = PortConfig {
             rx_queues: queues.0,
@@ -153,10 +171,18 @@ impl Device {
     /// # Errors
     /// DPDK's reason for the first step that failed.
     pub fn close(self, ios: Vec<PortIo>) -> Result<(), rte::Error> {
-        let Device { handle, behind, .. } = self;
+        let Device { handle, behind, info, .. } = self;
+        if info.driver == AF_XDP {
+            bound().extend(info.if_index);
+        }
         // It keeps the interface.
         drop((behind, ios));
         handle.close(Vec::new(), Vec::new())
+    }
+
+    /// Whether it cannot be started again after it was closed, for which [`STARTS_ONCE`] is the reason.
+    pub fn starts_once(&self) -> bool {
+        self.info.driver == AF_XDP
     }
 
     /// Sets the MTU while the device runs.

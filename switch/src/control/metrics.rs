@@ -116,9 +116,17 @@ async fn health(State(metrics): State<Metrics>) -> Response {
     }
 }
 
-/// Ready: the whole file has been applied.
+/// Ready: the whole file has been applied, and every device in it runs.
 async fn ready(State(metrics): State<Metrics>) -> Response {
-    if metrics.source.app.ready.load(Relaxed) { "ready\n".into_response() } else { unavailable("starting") }
+    if !metrics.source.app.ready.load(Relaxed) {
+        return unavailable("starting");
+    }
+    let faults = metrics.source.app.faults.all();
+    if faults.is_empty() {
+        return "ready\n".into_response();
+    }
+    let lines: Vec<String> = faults.iter().map(|(port, error)| format!("port {port}: {error}")).collect();
+    unavailable(&lines.join("\n"))
 }
 
 async fn scrape(State(metrics): State<Metrics>) -> Response {

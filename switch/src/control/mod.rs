@@ -2,11 +2,12 @@
 //!
 //! - [`options`], [`machine`], [`hugepages`], [`socket`], [`sys`]: what the daemon is told, and what it runs on.
 //! - [`plan`]: the difference of two documents. [`rules`]: flows, groups and meters as text, checked and parsed.
-//!   [`device`]: DPDK ports. [`totals`]: what all workers counted. [`apply`], on these: makes the difference so.
+//!   [`device`]: DPDK ports; [`faults`]: those that do not run. [`totals`]: what all workers counted. [`apply`], on these: makes the difference so.
 //! - [`pulse`]: whether the threads move. [`ending`]: how they tell each other to end.
+//! - [`log`]: what happens. [`file`]: the document on disk.
 //! - [`app`]: the switch and its counters, for all that serve users. `handlers`, on it: what the API does.
 //! - [`serving`]: sockets, bounded in what clients may take. [`server`]: the API's paths. [`metrics`]: Prometheus,
-//!   and whether all is well. [`links`]: which devices have a link. [`watch`]: the thread that watches the others.
+//!   and whether all is well. [`links`]: which devices have a link; [`retry`]: tries those that do not start. [`watch`]: the thread that watches the others.
 //! - [`threads`]: all of them, from start to end. [`daemon`], on everything: command line, file, memory, exit status.
 //!
 //! Each imports only from those above it; `tests/rooms.rs` keeps it so.
@@ -16,15 +17,19 @@ pub mod apply;
 pub mod daemon;
 pub mod device;
 pub mod ending;
+pub mod faults;
+pub mod file;
 mod handlers;
 pub mod hugepages;
 pub mod interface;
 pub mod links;
+pub mod log;
 pub mod machine;
 pub mod metrics;
 pub mod options;
 pub mod plan;
 pub mod pulse;
+pub mod retry;
 pub mod rules;
 mod say;
 pub mod server;

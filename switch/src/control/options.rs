@@ -1,5 +1,6 @@
 //! The command line: EAL's options, `--`, our own.
 
+use super::log::Format;
 use api::default_socket;
 use clap::Parser;
 use std::net::SocketAddr;
@@ -10,7 +11,7 @@ use std::path::PathBuf;
 #[command(
     name = "vxswitch",
     version,
-    override_usage = "vxswitch [EAL options] -- [--config FILE] [--control SOCKET] [--metrics ADDR:PORT] ...",
+    override_usage = "vxswitch [EAL options] -- [--config FILE | --persist FILE] [--control SOCKET] [--metrics ADDR:PORT] ...",
     after_help = "EAL options stand before `--` and are DPDK's (-l 0-1, --vdev=..., -a 0000:03:00.0, ...); see\n\
                   https://doc.dpdk.org/guides-22.11/linux_gsg/linux_eal_parameters.html",
     arg_required_else_help = false
@@ -19,6 +20,15 @@ pub struct Options {
     /// File with the desired state; without one the switch starts empty
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
+    /// As --config, and every acknowledged change is written back to FILE, which need not exist yet
+    #[arg(long, value_name = "FILE", conflicts_with = "config")]
+    pub persist: Option<PathBuf>,
+    /// How events are logged
+    #[arg(long, value_name = "FORMAT", value_enum, default_value_t = Format::Text)]
+    pub log: Format,
+    /// What is logged: error, warn, info, debug or trace, also by target as in info,vxswitch::port=debug
+    #[arg(long, value_name = "FILTER", env = "RUST_LOG", default_value = "info")]
+    pub log_level: String,
     /// Unix socket of the control API
     #[arg(long, value_name = "SOCKET", env = "VXSWITCH_CONTROL", default_value_os_t = default_socket())]
     pub control: PathBuf,

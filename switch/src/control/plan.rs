@@ -18,6 +18,10 @@ pub struct Plan {
     pub add_ports: Vec<(String, String)>,
     /// Ports that stay with other VLANs.
     pub set_vlan: Vec<String>,
+    /// Ports that stay with another OpenFlow number.
+    pub set_ofport: Vec<String>,
+    /// Bridges whose static FDB entries have to be put again: they changed, or a port that they may name came.
+    pub fdb: Vec<String>,
     /// Device ports that stay with another MTU.
     pub set_mtu: Vec<String>,
     /// Bridges whose groups, meters and mirrors have to be read again: they changed, or a port that they may name came
@@ -60,6 +64,10 @@ impl Plan {
                 if vlan(before) != vlan(port) {
                     plan.set_vlan.push(port.name.clone());
                 }
+                if before.ofport_request != port.ofport_request && port.ofport_request.is_some() {
+                    plan.set_ofport.push(port.name.clone());
+                    renumbered = true;
+                }
                 if before.mtu != port.mtu && matches!(port.kind.as_str(), "dpdk" | "internal") {
                     plan.set_mtu.push(port.name.clone());
                 }
@@ -71,6 +79,10 @@ impl Plan {
                 plan.rules.push(bridge.name.clone());
             }
             let before = old.bridge(&bridge.name);
+            let fdb = before.map_or(&[][..], |b| &b.fdb);
+            if bridge.fdb != fdb || renumbered && !bridge.fdb.is_empty() {
+                plan.fdb.push(bridge.name.clone());
+            }
             let lost = before.is_some_and(|b| b.ports.iter().any(|p| plan.remove_ports.contains(&p.name)));
             let changed =
                 before.map_or(!policy(bridge).is_empty(), |before| policy(before) != policy(bridge));
@@ -79,6 +91,19 @@ impl Plan {
             }
         }
         plan
+    }
+
+    /// What takes a port of this bridge away and brings it back.
+    pub fn anew(bridge: &Bridge, port: &str) -> Plan {
+        let if_any = |any: bool| if any { vec![bridge.name.clone()] } else { Vec::new() };
+        Plan {
+            remove_ports: vec![port.to_owned()],
+            add_ports: vec![(bridge.name.clone(), port.to_owned())],
+            policy: if_any(!policy(bridge).is_empty()),
+            rules: if_any(!bridge.flows.is_empty()),
+            fdb: if_any(!bridge.fdb.is_empty()),
+            ..Plan::default()
+        }
     }
 
     /// Whether there is nothing to do.
@@ -103,10 +128,7 @@ fn policy(bridge: &Bridge) -> Policy<'_> {
 
 /// Whether a changed port cannot be changed in place.
 fn needs_new(old: &Port, new: &Port) -> bool {
-    old.kind != new.kind
-        || old.options != new.options
-        || old.ofport_request != new.ofport_request
-        || old.mac != new.mac
+    old.kind != new.kind || old.options != new.options || old.mac != new.mac
 }
 
 /// A bridge without ports, flows and what goes with them, which are looked at one by one.
@@ -120,6 +142,7 @@ fn settings(bridge: &Bridge) -> Bridge {
         neighbours: bridge.neighbours.clone(),
         other_config: bridge.other_config.clone(),
         external_ids: BTreeMap::new(),
+        fdb: Vec::new(),
         flows: Vec::new(),
         groups: Vec::new(),
         meters: Vec::new(),

@@ -12,28 +12,29 @@
 //! | `GET /v1/meters/BRIDGE?match=` , `POST /v1/meters/BRIDGE/add`, `/modify`, `/delete` | meters |
 //! | `GET /v1/capture/port/NAME?count=&seconds=`, `/v1/capture/controller/BRIDGE` | packets, as a pcap file |
 //! | `GET /v1/fdb/BRIDGE`, `POST .../add`, `/delete`, `/flush` | MAC addresses |
-//! | `GET /v1/neigh`, `POST /v1/neigh/BRIDGE/set`, `/delete`, `/v1/neigh/flush?bridge=&all=` | neighbours |
+//! | `GET /v1/neigh`, `POST /v1/neigh/BRIDGE/set`, `/delete`, `/v1/neigh/flush` | neighbours |
 //! | `GET /v1/route`, `POST /v1/route/BRIDGE/add`, `/delete` | routes |
 //! | `GET /v1/megaflows?bridge=&limit=` | megaflows |
 //! | `GET /v1/lcores`, `/v1/drops`, `/v1/upcall` | counters |
+//! | `GET /v1/events` | what happens, a JSON object a line ([`api::Event`]) |
+//! | `POST /v1/save`, `/v1/reload` | the document into its file, and the file into the switch |
 //! | `POST /v1/trace/BRIDGE` | what would become of a packet |
 
 use super::app::App;
 use super::handlers::refused::Refused;
-use super::handlers::{capture, configure, flows, groups, operate, tlvs, views};
-use super::serving::{
-    self,
-    bodies::{Room, bounded},
-};
+use super::handlers::{capture, configure, events, flows, groups, operate, tlvs, views};
+use super::serving::bodies::{Room, bounded};
+use super::serving::{self, Peer};
 use axum::Router;
 use axum::body::Body;
-use axum::extract::{DefaultBodyLimit, Request};
-use axum::middleware::{Next, from_fn, from_fn_with_state};
+use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use hyper_util::service::TowerToHyperService;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::signal::unix::Signal;
 
 /// How long who only looks waits for an answer.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -77,29 +78,50 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/v1/fdb/{bridge}/flush", post(operate::fdb_flush))
         .route("/v1/neigh", get(operate::neighbours))
         .route("/v1/neigh/flush", post(operate::neighbours_flush))
-        .route("/v1/neigh/{bridge}/set", post(operate::neighbour_set))
         .route("/v1/neigh/{bridge}/delete", post(operate::neighbour_delete))
+        .route("/v1/events", get(events::events))
+        .route("/v1/save", post(configure::save))
+        .route("/v1/reload", post(configure::reload))
+        .route("/v1/neigh/{bridge}/set", post(operate::neighbour_set))
         .route("/v1/route", get(operate::routes))
         .route("/v1/route/{bridge}/add", post(operate::route_add))
         .route("/v1/route/{bridge}/delete", post(operate::route_delete))
         .fallback(|| async { Refused::not_found("no such path") })
         // Bodies are read, and bounded, by the layer below.
         .layer(DefaultBodyLimit::disable())
-        .layer(from_fn(to_the_end))
+        .layer(from_fn_with_state(Arc::clone(&app), to_the_end))
         .layer(from_fn_with_state(Room::default(), bounded))
         .with_state(app)
 }
 
 /// Does what may change something to its end, in a task of its own. The server drops a handler whose client hangs
 /// up, wherever it stands: the slow path would have made a change that the document does not have.
-async fn to_the_end(request: Request, next: Next) -> Response {
+async fn to_the_end(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
     if request.method().is_safe() {
         // Who only looks waits for no thread that stands still.
         return tokio::time::timeout(PATIENCE, next.run(request)).await.unwrap_or_else(|_| {
             Refused::busy("the switch does not answer: see /healthz of the metrics address").into_response()
         });
     }
-    tokio::spawn(next.run(request)).await.unwrap_or_else(|error| {
+    let (who, what) = (request.extensions().get::<Peer>().cloned(), request.uri().path().to_owned());
+    let whole = async move {
+        let answer = next.run(request).await;
+        if !answer.status().is_success() {
+            return answer;
+        }
+        // A trace changes nothing.
+        if !what.starts_with("/v1/trace/") {
+            tracing::info!(target: "vxswitch::config", by = %who.unwrap_or_default(), request = %what, "changed");
+        }
+        // What is acknowledged is on disk.
+        match app.persist().await {
+            Ok(()) => answer,
+            Err(error) => {
+                Refused::broken(format!("the change was made, but not saved: {error}")).into_response()
+            }
+        }
+    };
+    tokio::spawn(whole).await.unwrap_or_else(|error| {
         Refused::broken(format!("the request was not carried out: {error}")).into_response()
     })
 }
@@ -114,6 +136,20 @@ pub async fn use_once(router: &Router) {
             Ok(answer) if answer.status().is_success() => {}
             Ok(answer) => tracing::warn!(path, status = %answer.status(), "the API refuses itself"),
             Err(never) => match never {},
+        }
+    }
+}
+
+/// Reads the file again whenever SIGHUP comes.
+pub async fn reload_on_hangup(mut hangup: Signal, app: Arc<App>) {
+    while hangup.recv().await.is_some() {
+        match configure::read_again(&app).await {
+            Ok(changed) => {
+                tracing::info!(target: "vxswitch::config", by = "SIGHUP", changed, "the file was read again");
+            }
+            Err(refused) => {
+                tracing::error!(target: "vxswitch::config", by = "SIGHUP", error = refused.message(), "the file was not taken");
+            }
         }
     }
 }

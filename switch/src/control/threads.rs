@@ -13,6 +13,8 @@ use super::app::{App, WorkerInfo};
 use super::apply::Switch;
 use super::device::Resources;
 use super::ending::Ending;
+use super::file::ConfigFile;
+use super::log::Events;
 use super::machine::{cpu_list, other_cpus};
 use super::metrics::Metrics;
 use super::pulse::Pulses;
@@ -101,6 +103,10 @@ pub enum Moment<'a> {
 pub struct Start {
     /// What the file says, with the command line's settings.
     pub document: Document,
+    /// The file, if there was one.
+    pub file: Option<ConfigFile>,
+    /// The event log.
+    pub events: Events,
     /// The control API's socket.
     pub control: ControlSocket,
     /// The metrics endpoint's socket.
@@ -118,7 +124,7 @@ pub struct Start {
 /// # Errors
 /// Why the start failed, or that a thread panicked.
 pub fn run(eal: &'static Eal, cpus: &[usize], start: Start, pool: &Mempool) -> Result<()> {
-    let Start { document, control, metrics, stop_within, ending, probe } = start;
+    let Start { document, file, events, control, metrics, stop_within, ending, probe } = start;
     let settings = document.settings();
     let lcores = eal.worker_lcores();
     let ids: Vec<u32> =
@@ -161,7 +167,7 @@ pub fn run(eal: &'static Eal, cpus: &[usize], start: Start, pool: &Mempool) -> R
     let (handle, slow_path) = start_slow_path(config, sides, meters, &others, alone, &pulses)?;
     let resources = Resources { pool: pool.clone(), workers: ids.len(), dpdk: settings.dpdk };
     let switch = Switch::new(document.settings(), handle, resources);
-    let app = App::new(switch, infos, Arc::clone(&pulses));
+    let app = App::new(switch, infos, Arc::clone(&pulses), file, events);
     Watch {
         pulses: Arc::clone(&pulses),
         ending: Arc::clone(&ending),
@@ -409,21 +415,28 @@ async fn control(
     use tokio::signal::unix::{SignalKind, signal};
     let mut terminate = signal(SignalKind::terminate()).context("SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT")?;
+    // Until it is served, the signal would end the process.
+    let hangup = signal(SignalKind::hangup()).context("SIGHUP")?;
     let empty = Document { bridges: Vec::new(), ..document.clone() };
     let router = server::router(Arc::clone(&app));
     server::use_once(&router).await;
     let listener = tokio::net::UnixListener::from_std(socket.listener).context("control socket")?;
     {
         let mut switch = app.switch.lock().await;
-        switch.change(document).await?;
+        switch.start(document).await?;
         describe(&switch);
         app.ready.store(true, Relaxed);
     }
     probe(Moment::Ready(&app));
-    let tasks =
-        [tokio::spawn(server::serve(listener, router)), tokio::spawn(super::links::watch(Arc::clone(&app)))];
+    let tasks = [
+        tokio::spawn(server::serve(listener, router)),
+        tokio::spawn(super::links::watch(Arc::clone(&app))),
+        tokio::spawn(super::retry::run(Arc::clone(&app))),
+        tokio::spawn(server::reload_on_hangup(hangup, Arc::clone(&app))),
+    ];
     say!("control: {}", socket.path.display());
     say!("ready");
+    tracing::info!(target: "vxswitch::daemon", version = env!("CARGO_PKG_VERSION"), "started");
     tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
@@ -440,7 +453,9 @@ async fn control(
         bail!("stopping because a thread panicked");
     }
     say!("stopping");
-    app.switch.lock().await.change(empty).await.context("stopping")
+    tracing::info!(target: "vxswitch::daemon", "stopping");
+    app.switch.lock().await.change(empty).await.context("stopping")?;
+    Ok(())
 }
 
 /// What was made of the document, a line a port, as testpmd does.
@@ -463,6 +478,8 @@ fn describe(switch: &Switch) {
                     d.queues.0,
                     d.queues.1
                 );
+            } else if let Some(error) = switch.faults().error(&port.name) {
+                say!("  port {}: {} does not run: {error}", port.name, port.kind);
             } else {
                 let options: Vec<String> = port.options.iter().map(|(k, v)| format!("{k}={v}")).collect();
                 say!("  port {}: {} {}", port.name, port.kind, options.join(" "));

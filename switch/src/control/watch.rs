@@ -5,7 +5,7 @@
 
 use super::ending::Ending;
 use super::pulse::{Pulses, STILL, WATCH};
-use super::sys;
+use super::{log, sys};
 use anyhow::{Context, Result};
 use sd_notify::NotifyState;
 use std::io::Write as _;
@@ -16,6 +16,8 @@ use std::time::{Duration, Instant};
 
 /// How often it looks.
 const EVERY: Duration = Duration::from_millis(100);
+/// How often it says what the log left out.
+const SAY_EVERY: Duration = Duration::from_secs(1);
 /// Exit status of an end by force.
 const FORCED: i32 = 1;
 
@@ -56,6 +58,7 @@ impl Watch {
         let feed_every = sd_notify::watchdog_enabled().map(|period| period / 2);
         let mut fed = Instant::now();
         let mut told_ready = false;
+        let mut said = Instant::now();
         loop {
             std::thread::sleep(EVERY);
             let now = Instant::now();
@@ -65,6 +68,10 @@ impl Watch {
                 } else {
                     tracing::warn!(target: "vxswitch::thread", thread = %change.thread, "a thread goes on");
                 }
+            }
+            if now.saturating_duration_since(said) >= SAY_EVERY {
+                said = now;
+                log::say_what_was_left_out();
             }
             let still = self.pulses.still(now);
             if self.ending.awaited().is_some_and(|waited| waited > self.within) {

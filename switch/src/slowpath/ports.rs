@@ -189,6 +189,16 @@ impl SlowPath {
         Ok(id)
     }
 
+    /// Gives ports the OpenFlow numbers that they ask for. Where a number is another port's, a port keeps its own, as
+    /// in Open vSwitch.
+    pub fn set_ofports(&mut self, requests: &[(PortId, u16)]) {
+        self.everything_changed();
+        for id in self.state.set_ofports(requests) {
+            let name = self.state.port(id).map_or("", |port| &port.name);
+            tracing::warn!(target: "vxswitch::port", port = %name, "the OpenFlow number is another port's");
+        }
+    }
+
     /// Gives a port other VLANs.
     pub fn set_vlan(&mut self, id: PortId, vlan: VlanConfig) {
         self.everything_changed();

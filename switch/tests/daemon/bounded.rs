@@ -110,7 +110,7 @@ fn captures_that_nobody_reads_are_bounded_together() {
         lost.unwrap().parse::<f64>().unwrap()
     };
     let mut last = (0.0, 0);
-    crate::support::eventually("captures are full", Duration::from_secs(60), || {
+    crate::support::eventually("captures are full", Duration::from_mins(1), || {
         let now = lost();
         if now < last.0 + 2e6 {
             return None;

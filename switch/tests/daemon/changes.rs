@@ -1,6 +1,7 @@
 //! Changes while it runs: bridges, ports, tunnels, mirrors; and those that fail.
 
 use crate::running::{BASE, Daemon, PATIENCE};
+use crate::support::{eventually, is_root, skipped};
 use std::fs;
 use std::time::Instant;
 
@@ -154,9 +155,23 @@ fn a_port_that_is_lost_takes_nothing_with_it() {
     // Neither the new device nor the old one can be had.
     let error = daemon.refused("set interface p1 options:dpdk-devargs=net_pcap0,rx_pcap=/no/such");
     assert!(error.contains("port p1: "), "{error}");
-    assert_eq!(daemon.ctl("list-ports br0"), "p0\n");
-    // The rule that names it goes on by number, so that the document is still one that can be changed.
-    assert!(daemon.ctl("document").contains("in_port=p0,actions=output:2"));
+    // The port is still there, without its device, and is said to be so.
+    assert_eq!(daemon.ctl("list-ports br0"), "p0\np1\n");
+    assert!(daemon.ctl("document").contains("in_port=p0,actions=output:p1"));
+    let ready = daemon.http("/readyz");
+    assert!(ready.starts_with("HTTP/1.1 503") && ready.contains("port p1: "), "{ready}");
+    assert!(daemon.http("/healthz").starts_with("HTTP/1.1 200"));
+    assert!(daemon.ctl("show").contains("error: "), "{}", daemon.ctl("show"));
+    assert!(daemon.ctl("get interface p1 error").contains("net_pcap0"));
+    assert_eq!(daemon.json("get interface p1 ofport"), 2);
+    // It is tried again, and runs when it can.
+    fs::write(&capture, head).unwrap();
+    eventually("the device comes back", PATIENCE, || {
+        daemon.http("/readyz").starts_with("HTTP/1.1 200").then_some(())
+    });
+    assert_eq!(daemon.ctl("get interface p1 error"), "[]\n");
+    assert_eq!(daemon.json("get interface p1 ofport"), 2);
+    daemon.wait_for("p1", "tx_packets", 100);
     daemon.ctl("add-br br1");
     daemon.stop();
 }
@@ -185,5 +200,67 @@ fn mirrors_and_patches_by_transactions() {
     assert_eq!(daemon.ctl("get mirror m0 select_src_port"), "[]\n");
     daemon.ctl("clear bridge br0 mirrors -- del-br br1");
     assert_eq!(daemon.ctl("list mirror"), "");
+    daemon.stop();
+}
+
+#[test]
+fn numbers_vlans_and_mtu_change_without_a_new_device() {
+    let daemon = Daemon::start(BASE);
+    daemon.wait_for("p1", "tx_packets", 100);
+    let before = daemon.json("get interface p1 statistics:tx_packets").as_u64().unwrap();
+    // Exchanged, with a rule that names both.
+    let output = daemon.try_ctl(
+        "set interface p0 ofport_request=2 mtu_request=1400 -- set interface p1 ofport_request=1 -- set port p1 tag=5",
+    );
+    assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
+    assert_eq!(daemon.ctl("get interface p0 ofport"), "2\n");
+    assert_eq!(daemon.ctl("get interface p1 ofport"), "1\n");
+    assert!(
+        daemon.json("get interface p1 statistics:tx_packets").as_u64().unwrap() >= before,
+        "it is the same device"
+    );
+    let after = daemon.json("get interface p1 statistics:tx_packets").as_u64().unwrap();
+    daemon.wait_for("p1", "tx_packets", after + 100);
+    // A number that another port has is not given.
+    daemon.ctl("set interface p1 ofport_request=7");
+    assert_eq!(daemon.ctl("get interface p1 ofport"), "7\n");
+    // What the device itself needs makes it anew, and is said.
+    let output = daemon.try_ctl("set interface p1 options:n_txq_desc=256");
+    let note = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success() && note.contains("device of port p1 was made anew"), "{note}");
+    daemon.wait_for("p1", "tx_packets", 100);
+    daemon.stop();
+}
+
+#[test]
+fn an_af_xdp_port_is_not_given_up_for_one_that_cannot_start() {
+    if !is_root("an_af_xdp_port_is_not_given_up_for_one_that_cannot_start") {
+        return;
+    }
+    let prepare = "ip link add xa type veth peer name xb; ip link set xa up; ip link set xb up";
+    let daemon = Daemon::start_apart(prepare, "[[bridge]]\nname = \"br0\"\n");
+    let add = "add-port br0 x -- set interface x type=dpdk options:dpdk-devargs=net_af_xdp0,iface=xa";
+    let added = daemon.try_ctl(add);
+    if !added.status.success() {
+        let why = format!("needs AF_XDP: {}", String::from_utf8_lossy(&added.stderr).trim_end());
+        return skipped("an_af_xdp_port_is_not_given_up_for_one_that_cannot_start", &why);
+    }
+    // What is changed in place is; what would take its device away is refused before that.
+    daemon.ctl("set interface x ofport_request=12 -- set port x tag=5");
+    assert_eq!(daemon.ctl("get interface x ofport"), "12\n");
+    let error = daemon.refused("set interface x options:n_rxq_desc=512");
+    assert!(error.contains("port x: ") && error.contains("restart vxswitch"), "{error}");
+    assert_eq!(daemon.ctl("list-ports br0"), "x\n");
+    assert_eq!(daemon.ctl("get interface x error"), "[]\n");
+    // The driver keeps its socket, and the next one costs no buffers.
+    daemon.ctl("del-port x");
+    for _ in 0..3 {
+        let error = daemon.refused(add);
+        assert!(error.contains("port x: ") && error.contains("restart vxswitch"), "{error}");
+    }
+    assert_eq!(daemon.ctl("list-ports br0"), "");
+    let again = add.replace("xa", "xb").replace("xdp0", "xdp1");
+    daemon.ctl(&again);
+    assert_eq!(daemon.ctl("list-ports br0"), "x\n");
     daemon.stop();
 }

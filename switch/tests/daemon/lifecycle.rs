@@ -169,11 +169,20 @@ fn what_cannot_be_had_is_named() {
     let config = "[[bridge]]\nname = \"br0\"\n[[bridge.port]]\nname = \"p0\"\ntype = \"dpdk\"\n\
                   options = { dpdk-devargs = \"net_pcap0,rx_pcap=/no/such/file\" }\n";
     fs::write(dir.path().join("config.toml"), config).unwrap();
-    let output = command(dir.path(), &["--config", "config.toml"]).output().unwrap();
-    assert_eq!(output.status.code(), Some(1));
-    let errors = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(errors.contains("vxswitch: port p0: ") && errors.contains("net_pcap0"), "{errors}");
-    assert!(!dir.path().join("control.sock").exists());
+    // A device that cannot be had is its interface's error.
+    let daemon = Daemon::start_in(dir, config);
+    assert!(
+        daemon.lines.iter().any(|line| line.contains("port p0: dpdk does not run: ")),
+        "{:?}",
+        daemon.lines
+    );
+    let ready = daemon.http("/readyz");
+    assert!(
+        ready.starts_with("HTTP/1.1 503") && ready.contains("port p0: ") && ready.contains("net_pcap0"),
+        "{ready}"
+    );
+    assert!(daemon.ctl("show").contains("error: "));
+    let dir = daemon.stop();
 
     let busy = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = busy.local_addr().unwrap().to_string();

@@ -6,6 +6,7 @@ mod support;
 mod bounded;
 mod changes;
 mod health;
+mod keeping;
 mod lifecycle;
 mod looking;
 mod rules;

@@ -58,12 +58,30 @@ impl Daemon {
         Daemon::launch(command, dir)
     }
 
+    /// Starts with `kept.toml` in `dir`, which it keeps.
+    pub fn start_kept(dir: TempDir) -> Daemon {
+        let mut command = command_on(EAL, dir.path(), &["--persist", "kept.toml"]);
+        command.stderr(Stdio::null());
+        Daemon::launch(command, dir)
+    }
+
     /// Starts with so many file descriptors at most.
     pub fn start_limited(eal: &str, dir: TempDir, config: &str, descriptors: u32) -> Daemon {
         fs::write(dir.path().join("config.toml"), config).unwrap();
         let plain = command_on(eal, dir.path(), &["--config", "config.toml"]);
         let mut command = Command::new("sh");
         command.arg("-c").arg(format!("ulimit -n {descriptors}; exec \"$0\" \"$@\""));
+        command.arg(plain.get_program()).args(plain.get_args()).current_dir(dir.path());
+        Daemon::launch(command, dir)
+    }
+
+    /// Starts in a network namespace of its own, which this has prepared.
+    pub fn start_apart(prepare: &str, config: &str) -> Daemon {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("config.toml"), config).unwrap();
+        let plain = command_on(EAL, dir.path(), &["--config", "config.toml"]);
+        let mut command = Command::new("unshare");
+        command.args(["-n", "sh", "-ec"]).arg(format!("{prepare}; exec \"$0\" \"$@\""));
         command.arg(plain.get_program()).args(plain.get_args()).current_dir(dir.path());
         Daemon::launch(command, dir)
     }

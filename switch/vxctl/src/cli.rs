@@ -121,6 +121,8 @@ entries! {
         "create" "mirror name=NAME [COLUMN=VALUE]..." &[ID], "make a mirror; set or add puts it into its bridge's mirrors";
         "destroy" "mirror [NAME]..." &[IF_EXISTS, ("--all", "all mirrors")], "delete mirrors";
         "document" "[FILE|-]" &[], "print the desired state as TOML, or make a file's the desired state";
+        "save" "" &[], "write the desired state to the daemon's file; comments and order stay";
+        "reload" "" &[], "make the state in the daemon's file the desired state, as SIGHUP does";
     }
     Flows {
         "add-flow" "BR FLOW" &[], "add a flow, or replace the one with the same match and priority", SYNTAX;
@@ -171,6 +173,7 @@ entries! {
         "upcall show" "" &[], "packets that asked the slow path";
         "drops" "" &[("-a", "reasons that never occurred, too")], "dropped packets by reason";
         "top" "" &[("-n COUNT", "end after so many tables"), ("-d SECONDS", "time between two")], "rates, again and again";
+        "events" "" &[], "what happens, as it happens: changes, links, limits";
         "capture" "PORT|controller:BR FILE|-" &[("--count N", "end after N packets"), ("--seconds S", "end after S seconds")],
             "packets of a port, or those that rules send to CONTROLLER, as a pcap file";
     }

@@ -4,8 +4,8 @@ use super::client::{Client, escape};
 use super::globals::Globals;
 use super::{Failure, cli, flows, out, own, print, top};
 use api::{
-    CommandOutput, DocumentBody, Done, Drops, FdbEdit, FdbEntry, LcoreRow, MegaflowRow, NeighbourEdit,
-    NeighbourEntry, RouteEntry, Transaction, TransactionReply, UpcallStats,
+    CommandOutput, DocumentBody, Done, Drops, Event, FdbEdit, FdbEntry, LcoreRow, MegaflowRow, NeighbourEdit,
+    NeighbourEntry, RouteEntry, Saved, Transaction, TransactionReply, UpcallStats,
 };
 use serde::Serialize;
 use std::process::ExitCode;
@@ -47,7 +47,7 @@ pub fn run(globals: &Globals, words: &[String]) -> Result<ExitCode, Failure> {
     match name {
         name if flows::does(name) => return flows::run(&session, name, words),
         "fdb" | "neigh" | "route" => tables(&session, &words.iter().map(String::as_str).collect::<Vec<_>>())?,
-        "megaflow" | "lcore" | "upcall" | "drops" | "top" | "document" => {
+        "megaflow" | "lcore" | "upcall" | "drops" | "top" | "document" | "save" | "reload" | "events" => {
             inside(&session, &words.iter().map(String::as_str).collect::<Vec<_>>())?;
         }
         _ => return transaction(&session, words),
@@ -101,6 +101,9 @@ fn transaction(session: &Session<'_>, words: &[String]) -> Result<ExitCode, Fail
         [CommandOutput::Exists(false)] => ExitCode::from(NO_BRIDGE),
         _ => ExitCode::SUCCESS,
     };
+    for note in &reply.notes {
+        eprintln!("vxctl: note: {note}");
+    }
     if session.globals.json {
         let shown: Vec<serde_json::Value> = reply.outputs.iter().map(print::output_json).collect();
         // One command, one answer; several, a list of them.
@@ -187,6 +190,24 @@ fn tables(session: &Session<'_>, words: &[&str]) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Prints events as they come, until the daemon or the reader goes away.
+fn events(session: &Session<'_>) -> Result<(), Failure> {
+    let mut rest = Vec::new();
+    session.client.stream("/v1/events", "", |bytes| {
+        rest.extend_from_slice(bytes);
+        while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
+            let line: Vec<u8> = rest.drain(..=end).collect();
+            if session.globals.json {
+                out(&String::from_utf8_lossy(&line))?;
+            } else if let Ok(event) = serde_json::from_slice::<Event>(&line) {
+                out(&print::event(&event))?;
+            }
+        }
+        Ok(())
+    })?;
+    Ok(())
+}
+
 /// A line that is none of the command's.
 fn wrong<T>(words: &[&str]) -> Result<T, Failure> {
     let line = words.join(" ");
@@ -220,6 +241,12 @@ fn inside(session: &Session<'_>, words: &[&str]) -> Result<(), Failure> {
             session.show(&document, |document| document.toml.clone())?;
         }
         ["document", file] => session.done(client.put("/v1/document", read(file)?)?)?,
+        ["save"] => {
+            let saved: Saved = client.post("/v1/save", &())?;
+            session.show(&saved, |saved| format!("saved to {}\n", saved.file))?;
+        }
+        ["reload"] => session.done(client.post("/v1/reload", &())?)?,
+        ["events"] => events(session)?,
         ["top", options @ ..] => top::run(client, options, session.globals.json)?,
         _ => return wrong(words),
     }

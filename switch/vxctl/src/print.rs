@@ -1,8 +1,8 @@
 //! Answers as text for people.
 
 use api::{
-    BridgeRow, CommandOutput, Drops, FdbEntry, GroupRow, InterfaceRow, LcoreRow, MegaflowRow, MeterRow,
-    NeighbourEntry, RouteEntry, Show, Trace, UpcallStats,
+    BridgeRow, CommandOutput, Drops, Event, FdbEntry, GroupRow, InterfaceRow, LcoreRow, MegaflowRow,
+    MeterRow, NeighbourEntry, RouteEntry, Show, Trace, UpcallStats,
 };
 use flow::ofp::PORT_LOCAL;
 use std::fmt::Write as _;
@@ -35,6 +35,15 @@ pub fn table(head: &[&str], rows: &[Vec<String>]) -> String {
 
 fn line(text: &mut String, indent: usize, content: impl std::fmt::Display) {
     let _ = writeln!(text, "{:indent$}{content}", "");
+}
+
+/// Something that happened, in a line.
+pub fn event(event: &Event) -> String {
+    let mut text = format!("{} {:>5} {}", event.time, event.level.to_uppercase(), event.message);
+    for (name, value) in &event.fields {
+        let _ = write!(text, " {name}={value}");
+    }
+    text + "\n"
 }
 
 /// Each on a line of its own.
@@ -122,6 +131,9 @@ fn show_port(text: &mut String, port: &InterfaceRow) {
     if !port.options.is_empty() {
         let options: Vec<String> = port.options.iter().map(|(k, v)| format!("{k}={v:?}")).collect();
         line(text, 12, format_args!("options: {{{}}}", options.join(", ")));
+    }
+    if let Some(error) = &port.error {
+        line(text, 12, format_args!("error: {error:?}"));
     }
     if let Some(driver) = &port.driver {
         let (rx, tx) = port.queues.unwrap_or_default();

@@ -5,7 +5,9 @@ use super::views::{interface_rows, show_all};
 use crate::control::app::App;
 use crate::control::apply::{ChangeError, Switch};
 use crate::control::rules;
-use api::{CommandOutput, DocumentBody, Done, InterfaceRow, Record, Transaction, TransactionReply, Value};
+use api::{
+    CommandOutput, DocumentBody, Done, InterfaceRow, Record, Saved, Transaction, TransactionReply, Value,
+};
 use axum::Json;
 use axum::extract::State;
 use axum::http::{HeaderMap, header::CONTENT_TYPE};
@@ -37,6 +39,7 @@ pub(in crate::control) async fn transaction(
     } else {
         BTreeMap::new()
     };
+    let mut notes = Vec::new();
     let applied = vsctl::apply_with(&mut document, &commands, &rules::Check(Some(&before)))?;
     if applied.changed {
         for bridge in &mut document.bridges {
@@ -44,7 +47,8 @@ pub(in crate::control) async fn transaction(
                 rules::by_number(bridge, before);
             }
         }
-        switch.change(document).await?;
+        let changed = switch.change(document).await?;
+        notes.extend(changed.remade.iter().map(|port| format!("the device of port {port} was made anew")));
     }
     let mut outputs = Vec::with_capacity(applied.outputs.len());
     for output in applied.outputs {
@@ -55,7 +59,7 @@ pub(in crate::control) async fn transaction(
             Output::Query(command) => query(&app, &switch, command).await?,
         });
     }
-    Ok(Json(TransactionReply { changed: applied.changed, outputs }))
+    Ok(Json(TransactionReply { changed: applied.changed, outputs, notes }))
 }
 
 async fn query(app: &App, switch: &Switch, command: Command) -> Result<CommandOutput, Refused> {
@@ -199,6 +203,7 @@ fn state(row: &InterfaceRow) -> Columns {
         column("link_speed", ColumnValue::optional_number(row.link_speed)),
         column("mac_in_use", text(&row.mac_in_use)),
         column("mtu", ColumnValue::optional_number(row.mtu)),
+        column("error", text(&row.error)),
         column("status", ColumnValue::Map(status)),
         ("statistics".to_owned(), Value::Counters(row.statistics.clone())),
     ]
@@ -251,4 +256,34 @@ pub(in crate::control) async fn replace(
     let changed = usize::from(switch.document != document);
     switch.change(document).await?;
     Ok(Json(Done { changed }))
+}
+
+/// `POST /v1/save`: the document into the file that the daemon was started with.
+pub(in crate::control) async fn save(State(app): State<Arc<App>>) -> Answer<Saved> {
+    let file = app.file.as_ref().ok_or_else(|| {
+        Refused::bad("started without a file: expected --config or --persist, or save FILE")
+    })?;
+    file.save(&app.switch).await.map_err(|error| Refused::broken(error.to_string()))?;
+    Ok(Json(Saved { file: file.path().display().to_string() }))
+}
+
+/// `POST /v1/reload`: the file, as it is now, is what the switch shall be.
+pub(in crate::control) async fn reload(State(app): State<Arc<App>>) -> Answer<Done> {
+    let changed = read_again(&app).await?;
+    Ok(Json(Done { changed: usize::from(changed) }))
+}
+
+/// Reads the file again and makes the switch so. What did not change is not touched; after an error all is as it was.
+pub(in crate::control) async fn read_again(app: &App) -> Result<bool, Refused> {
+    let file = app
+        .file
+        .as_ref()
+        .ok_or_else(|| Refused::bad("started without a file: expected --config or --persist"))?;
+    let mut switch = app.switch.lock().await;
+    let document = file
+        .read(switch.document.settings())
+        .map_err(|errors| Refused::from(ChangeError::Invalid(errors.0)))?;
+    let changed = switch.document != document;
+    switch.change(document).await?;
+    Ok(changed)
 }

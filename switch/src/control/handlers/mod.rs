@@ -3,6 +3,7 @@
 
 pub(super) mod capture;
 pub(super) mod configure;
+pub(super) mod events;
 pub(super) mod flows;
 pub(super) mod groups;
 pub(super) mod operate;

@@ -2,13 +2,11 @@
 
 use super::flows::bridge_id;
 use super::refused::{Answer, Refused};
-use crate::bridge::PortKind;
-use crate::bridge::fdb::Location;
 use crate::control::app::App;
 use api::{Done, FdbEdit, FdbEntry, NeighbourEdit, NeighbourEntry, RouteEntry};
 use axum::Json;
 use axum::extract::{Path, Query, State};
-use config::{Bridge, Document, Neighbour, Route};
+use config::{Bridge, Document, Neighbour, Route, StaticMac};
 use ipnet::IpNet;
 use serde::Deserialize;
 use std::net::IpAddr;
@@ -50,25 +48,16 @@ pub(in crate::control) async fn fdb_add(
         return Err(Refused::bad(format!("mac: {address} is a group address, expected a station's")));
     }
     let remote = body.remote.as_deref().map(|text| ip("remote", text)).transpose()?;
-    let added = app.handle.call(move |slow| {
-        let id = bridge_id(slow, &bridge)?;
-        let port = slow.state.port_named(&body.port).and_then(|port| Some((port, slow.state.port(port)?)));
-        let Some((number, port)) = port.filter(|(_, port)| port.bridge == id) else {
-            return Err(Refused::not_found(format!("bridge {bridge} has no port named {}", body.port)));
-        };
-        let remote = match (&port.kind, remote) {
-            (PortKind::Tunnel(tunnel), Some(ip)) if tunnel.remotes.iter().any(|(r, _)| *r == ip) => remote,
-            (PortKind::Tunnel(tunnel), None) if tunnel.remotes.len() == 1 => Some(tunnel.remotes[0].0),
-            (PortKind::Tunnel(_), _) => {
-                return Err(Refused::bad("remote: expected one of the tunnel port's remote_ip"));
-            }
-            (_, None) => None,
-            (_, Some(_)) => return Err(Refused::bad("remote: only a tunnel port has remotes")),
-        };
-        let done = slow.fdb_add(id, body.vlan, address, Location { port: number, remote });
-        if done { Ok(Done { changed: 1 }) } else { Err(Refused::broken("a worker does not answer")) }
-    });
-    added.await?.map(Json)
+    let new = StaticMac { mac: address, vlan: body.vlan, port: body.port, remote };
+    edit(&app, &bridge, |bridge| {
+        if new.port != bridge.name && !bridge.ports.iter().any(|port| port.name == new.port) {
+            return Err(Refused::not_found(format!("bridge {} has no port named {}", bridge.name, new.port)));
+        }
+        bridge.fdb.retain(|old| (old.vlan, old.mac) != (new.vlan, new.mac));
+        bridge.fdb.push(new);
+        Ok(())
+    })
+    .await
 }
 
 /// `POST /v1/fdb/BRIDGE/delete`.
@@ -78,6 +67,19 @@ pub(in crate::control) async fn fdb_delete(
     Json(body): Json<FdbEdit>,
 ) -> Answer<Done> {
     let address = mac(&body.mac)?;
+    // A static one stands in the document.
+    let mut fixed = false;
+    edit(&app, &bridge, |bridge| {
+        let before = bridge.fdb.len();
+        bridge.fdb.retain(|old| (old.vlan, old.mac) != (body.vlan, address));
+        fixed = bridge.fdb.len() < before;
+        Ok(())
+    })
+    .await
+    .map(drop)?;
+    if fixed {
+        return Ok(Json(Done { changed: 1 }));
+    }
     let deleted = app.handle.call(move |slow| {
         let id = bridge_id(slow, &bridge)?;
         if slow.fdb_delete(id, body.vlan, address) {

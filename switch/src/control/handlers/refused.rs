@@ -12,6 +12,11 @@ use axum::response::{IntoResponse, Response};
 pub struct Refused(StatusCode, String);
 
 impl Refused {
+    /// The line for a person.
+    pub fn message(&self) -> &str {
+        &self.1
+    }
+
     /// What was asked for is wrong.
     pub fn bad(message: impl Into<String>) -> Refused {
         Refused(StatusCode::BAD_REQUEST, message.into())

@@ -60,6 +60,7 @@ fn interface_row(app: &App, switch: &Switch, bridge: &BridgeView, view: &PortVie
     row.options.clone_from(&port.options);
     row.mtu = port.mtu;
     row.mac_in_use = None;
+    row.error = app.faults.error(&port.name);
     let up = |up: bool| if up { "up" } else { "down" }.to_owned();
     if let Some(device) = running.and_then(|r| r.device.as_ref()) {
         let link = device.link();

@@ -43,27 +43,48 @@ const RESERVED: usize = 4;
 const FULL: &str = "HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\nretry-after: 1\r\n\
      connection: close\r\ncontent-length: 61\r\n\r\n{\"error\":\"too many connections are busy: try again shortly\"}\n";
 
+/// Who asks, as far as the socket knows.
+#[derive(Debug, Clone)]
+pub struct Peer(String);
+
+impl Default for Peer {
+    fn default() -> Self {
+        Peer("unknown".to_owned())
+    }
+}
+
+impl std::fmt::Display for Peer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
 /// A socket that clients connect to.
 pub trait Listener: Send + Sync + 'static {
     /// A connection.
     type Io: AsyncRead + AsyncWrite + Unpin + Send + 'static;
     /// The next connection.
-    fn accept(&self) -> impl Future<Output = io::Result<Self::Io>> + Send;
+    fn accept(&self) -> impl Future<Output = io::Result<(Self::Io, Peer)>> + Send;
 }
 
 impl Listener for tokio::net::UnixListener {
     type Io = tokio::net::UnixStream;
 
-    async fn accept(&self) -> io::Result<Self::Io> {
-        tokio::net::UnixListener::accept(self).await.map(|(io, _)| io)
+    async fn accept(&self) -> io::Result<(Self::Io, Peer)> {
+        let (io, _) = tokio::net::UnixListener::accept(self).await?;
+        let peer = match io.peer_cred() {
+            Ok(peer) => Peer(format!("uid {}, pid {}", peer.uid(), peer.pid().unwrap_or(0))),
+            Err(_) => Peer::default(),
+        };
+        Ok((io, peer))
     }
 }
 
 impl Listener for tokio::net::TcpListener {
     type Io = tokio::net::TcpStream;
 
-    async fn accept(&self) -> io::Result<Self::Io> {
-        tokio::net::TcpListener::accept(self).await.map(|(io, _)| io)
+    async fn accept(&self) -> io::Result<(Self::Io, Peer)> {
+        tokio::net::TcpListener::accept(self).await.map(|(io, address)| (io, Peer(address.to_string())))
     }
 }
 
@@ -102,8 +123,8 @@ pub async fn serve<L: Listener>(listener: L, router: Router, connections: usize)
     let slots = Slots::new(connections);
     let reserve = Reserve::new();
     loop {
-        let io = match listener.accept().await {
-            Ok(io) => io,
+        let (io, peer) = match listener.accept().await {
+            Ok(accepted) => accepted,
             Err(error) => {
                 // The client is still in the queue, so without a pause this would spin.
                 let room = is_out_of_descriptors(&error)
@@ -121,7 +142,7 @@ pub async fn serve<L: Listener>(listener: L, router: Router, connections: usize)
         }
         match slot {
             Some(slot) => {
-                tokio::spawn(connection(io, service.clone(), slot, Arc::clone(&reserve)));
+                tokio::spawn(connection(io, peer, service.clone(), slot, Arc::clone(&reserve)));
             }
             None => refuse(io).await,
         }
@@ -133,12 +154,18 @@ fn is_out_of_descriptors(error: &io::Error) -> bool {
 }
 
 /// Serves one client to its end.
-async fn connection<I>(io: I, service: TowerToHyperService<Router>, slot: Arc<Slot>, reserve: Arc<Reserve>)
-where
+async fn connection<I>(
+    io: I,
+    peer: Peer,
+    service: TowerToHyperService<Router>,
+    slot: Arc<Slot>,
+    reserve: Arc<Reserve>,
+) where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let busy = Arc::clone(&slot);
-    let answer = service_fn(move |request: Request<Incoming>| {
+    let answer = service_fn(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(peer.clone());
         let guard = busy.busy();
         let answer = service.call(request);
         async move {
@@ -248,7 +275,13 @@ mod tests {
         let router = Router::new().route("/", get(|| async { "x".repeat(1 << 20) }));
         let slots = Slots::new(1);
         let task = |io| {
-            connection(io, TowerToHyperService::new(router.clone()), slots.take().unwrap(), Reserve::new())
+            connection(
+                io,
+                Peer::default(),
+                TowerToHyperService::new(router.clone()),
+                slots.take().unwrap(),
+                Reserve::new(),
+            )
         };
         let began = tokio::time::Instant::now();
         task(server).await;
