@@ -46,6 +46,10 @@ pub enum Egress {
 }
 
 /// Whether packets can be sent to the remote.
+#[allow(
+    clippy::large_enum_variant,
+    reason = "a table of them is read by packet: a box would be another cache miss"
+)]
 #[derive(Debug)]
 pub enum Reach {
     /// They can.
@@ -125,6 +129,7 @@ impl CachedHeader {
     }
 
     /// Bytes of the outer headers.
+    #[allow(clippy::len_without_is_empty, reason = "it is never empty")]
     #[inline]
     pub const fn len(&self) -> usize {
         self.ready.header_len()

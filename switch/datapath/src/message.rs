@@ -137,6 +137,7 @@ pub enum Command {
 }
 
 /// Worker to slow path; may be lost.
+#[allow(clippy::large_enum_variant, reason = "it is passed in a ring, without an allocation by the worker")]
 #[derive(Debug)]
 pub enum Upcall {
     /// No megaflow matches this key. Packets wait under `pending`; every such upcall is answered by

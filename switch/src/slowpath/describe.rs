@@ -203,7 +203,7 @@ fn describe_options(options: &[u8]) -> String {
         return String::new();
     }
     let option = |o: geneve::GeneveOption<'_>| {
-        let value: String = o.data.iter().map(|byte| format!("{byte:02x}")).collect();
+        let value = o.data.iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"));
         let value = if value.is_empty() { value } else { format!(",0x{value}") };
         format!("{{class={:#x},type={:#x},len={}{value}}}", o.class, o.kind, o.data.len())
     };

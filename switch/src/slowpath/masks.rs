@@ -28,6 +28,7 @@ pub(super) struct Masks {
 }
 
 /// What becomes of a mask.
+#[allow(clippy::large_enum_variant, reason = "it lives for one upcall")]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Fit {
     /// There is room for it, or it is there.

@@ -561,9 +561,7 @@ fn is_same(expected: &Output, got: &[u8], source_port: &mut Option<[u8; 2]>) -> 
     let (Some(header), Some(l4)) = (expected.header, l4_of(expected)) else { return expected.bytes == got };
     let l3 = l4 - 20;
     let port = [got[l4], got[l4 + 1]];
-    if header.udp && u16::from_be_bytes(port) < 49152
-        || header.udp && source_port.is_some_and(|known| known != port)
-    {
+    if header.udp && (u16::from_be_bytes(port) < 49152 || source_port.is_some_and(|known| known != port)) {
         return false;
     }
     let mut completed = expected.bytes.clone();

@@ -210,6 +210,7 @@ impl Pipeline {
     }
 
     /// The op that takes the packet itself.
+    #[allow(clippy::large_types_passed_by_value, reason = "it ends here, and is moved on where it waits")]
     fn last_op(&mut self, op: &Op, mbuf: Mbuf, packet: Packet) {
         match op {
             Op::Output(port) => {

@@ -249,6 +249,7 @@ mod tests {
         })
     }
 
+    #[allow(clippy::large_enum_variant, reason = "a test has a few steps")]
     #[derive(Clone, Debug)]
     enum Step {
         Insert { slot: u32, key: FlowKey, mask: usize, program: u32 },

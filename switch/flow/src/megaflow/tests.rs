@@ -96,6 +96,7 @@ proptest! {
     }
 }
 
+#[allow(clippy::large_enum_variant, reason = "a test has a few steps")]
 #[derive(Clone, Debug)]
 enum Step {
     Insert { slot: u32, key: FlowKey, mask: usize, program: u32 },

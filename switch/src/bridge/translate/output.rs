@@ -284,7 +284,7 @@ impl<'w> Translator<'w> {
         }
         for (ip, adjacency) in &tunnel.remotes {
             if remote.is_none_or(|remote| remote == *ip) {
-                self.note(|| format!("tunnel {}: {}", port.name, to(&ip)));
+                self.note(|| format!("tunnel {}: {}", port.name, to(ip)));
                 self.before_output(id);
                 self.push(Op::Encap { adjacency: *adjacency, vni, metadata, options: tlvs.clone().into() });
                 self.delivered = true;
