@@ -17,8 +17,9 @@ pub struct Packet {
     pub has_remote: bool,
     /// An action set `tun_src`.
     pub has_local: bool,
-    /// A header that is malformed was written to: which bytes change is nobody's promise.
-    pub loose: bool,
+    /// A malformed network header was written to: from that header to the end, so many bytes, nobody promises which
+    /// change, since where its fields and checksums are is not defined. All in front of it is.
+    pub free: Option<usize>,
     /// It is a tunnel packet of our own.
     pub header: Option<Header>,
 }
@@ -36,7 +37,7 @@ impl Packet {
             has_vni: false,
             has_remote: false,
             has_local: false,
-            loose: false,
+            free: None,
             header: None,
         })
     }

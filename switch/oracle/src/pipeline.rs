@@ -23,8 +23,9 @@ pub struct Output {
     pub bytes: Vec<u8>,
     /// A tunnel packet, of which the source port and perhaps the IP identification are the sender's to choose.
     pub header: Option<Header>,
-    /// Which bytes were changed is not defined; how many there are is.
-    pub loose: bool,
+    /// Of so many bytes at the end it is not defined which were changed: an action wrote to a malformed network header.
+    /// Its Ethernet header and tags, all headers of a tunnel, and how many bytes there are, are defined.
+    pub free: Option<usize>,
 }
 
 /// A bucket that a `select` group had to choose.
@@ -301,7 +302,7 @@ impl Run<'_> {
                     port: port.name.clone(),
                     bytes: packet.bytes.clone(),
                     header: packet.header,
-                    loose: packet.loose,
+                    free: packet.free,
                 });
             }
             Kind::Tunnel(tunnel) => self.send_by_tunnel(tunnel, remote, packet),

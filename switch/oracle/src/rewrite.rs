@@ -136,7 +136,7 @@ impl Packet {
                 | Field::Reg7
         );
         if network && self.parsed.odd {
-            self.loose = true;
+            self.free = Some(self.bytes.len() - self.parsed.l3);
             return;
         }
         let l3 = self.parsed.l3;

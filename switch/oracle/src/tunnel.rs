@@ -139,7 +139,7 @@ pub fn encapsulate(
     complete(&mut frame, 14, header, [0; 2], [0; 2]);
     let mut outer = Packet::new(&frame)?;
     outer.header = Some(header);
-    outer.loose = packet.loose;
+    outer.free = packet.free;
     Some(outer)
 }
 

@@ -25,6 +25,14 @@ pub enum Step {
         outer: Option<Outer>,
         times: usize,
     },
+    /// Frames come in by a device at once, of several flows, perhaps out of several tunnels.
+    Burst {
+        port: &'static str,
+        packets: Vec<(usize, Option<Outer>)>,
+        /// Where the segments after the first begin, of one packet after the other, over and over; none for packets
+        /// of one segment.
+        cuts: Vec<Vec<usize>>,
+    },
     /// `add-flow`; one with the same match and priority is replaced.
     AddRule {
         bridge: usize,
@@ -170,6 +178,13 @@ impl fmt::Display for Step {
                 write!(f, "send {port}: frame {frame}, {times} times")?;
                 outer.map_or(Ok(()), |outer| write!(f, ", in {outer:?}"))
             }
+            Step::Burst { port, packets, cuts } => {
+                write!(f, "burst {port}, segments at {cuts:?}:")?;
+                packets.iter().try_for_each(|(frame, outer)| match outer {
+                    Some(outer) => write!(f, "\n      frame {frame}, in {outer:?}"),
+                    None => write!(f, " {frame}"),
+                })
+            }
             Step::AddRule { bridge, rule } => write!(f, "add-flow {bridge} {}", text::rule(rule)),
             Step::DeleteRule { bridge, nth } => write!(f, "del-flows --strict {bridge}, rule {nth} of them"),
             Step::ModifyRule { bridge, nth, actions } => {
@@ -192,7 +207,11 @@ impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&toml(&self.world))?;
         for (n, frame) in self.frames.iter().enumerate() {
-            let sends = |step: &Step| matches!(step, Step::Send { frame, .. } if *frame == n);
+            let sends = |step: &Step| match step {
+                Step::Send { frame, .. } => *frame == n,
+                Step::Burst { packets, .. } => packets.iter().any(|(frame, _)| *frame == n),
+                _ => false,
+            };
             if self.steps.iter().any(sends) {
                 writeln!(f, "frame {n}: {frame}")?;
             }

@@ -210,6 +210,44 @@ fn send(frames: usize, classes: Classes) -> BoxedStrategy<Step> {
     prop_oneof![3 => plain, 1 => tunnel].boxed()
 }
 
+/// Packets of up to eight flows, more than a burst of the datapath now and then. Tunnel packets of one inner source come
+/// by one tunnel, so that most bursts move no address.
+fn burst(frames: usize, classes: Classes) -> BoxedStrategy<Step> {
+    const FLOWS: usize = 8;
+    let ports = &["p1", "p2", "p3", "q1", "up1", "up1", "up1", "up2"][..];
+    // The first segment has all headers, of both frames of a tunnel packet too.
+    let cuts = prop_oneof![
+        2 => Just(Vec::new()),
+        1 => proptest::sample::subsequence((280..320).collect::<Vec<usize>>(), 1..4),
+    ];
+    let length = prop_oneof![3 => 1usize..=32, 1 => 33usize..=100];
+    (select(ports), vec((0..frames, outer(classes)), 1..=FLOWS), length, vec(cuts, 1..4))
+        .prop_flat_map(|(port, flows, length, cuts)| {
+            let count = flows.len();
+            (Just((port, flows, cuts)), vec(0..count, length))
+        })
+        .prop_map(|((port, flows, cuts), order)| {
+            let tunnelled = port.starts_with("up");
+            let packets = order.iter().map(|n| (flows[*n].0, tunnelled.then_some(flows[*n].1))).collect();
+            Step::Burst { port, packets, cuts }
+        })
+        .boxed()
+}
+
+/// Makes tunnel packets of one inner source come by the first one's tunnel.
+fn settle_sources(step: Step, frames: &[crate::frames::Frame]) -> Step {
+    let Step::Burst { port, mut packets, cuts } = step else { return step };
+    let mut tunnels = std::collections::BTreeMap::new();
+    for (frame, outer) in &mut packets {
+        if let Some(outer) = outer {
+            let first = *tunnels.entry(frames[*frame].src).or_insert(*outer);
+            (outer.kind, outer.src, outer.dst, outer.dst_port, outer.vni) =
+                (first.kind, first.src, first.dst, first.dst_port, first.vni);
+        }
+    }
+    Step::Burst { port, packets, cuts }
+}
+
 fn change(classes: Classes) -> BoxedStrategy<Step> {
     let bridge = || 0usize..2;
     let vlan_id = || select(&VLANS[..]);
@@ -286,7 +324,10 @@ pub fn plan(classes: Classes) -> BoxedStrategy<Plan> {
         ],
         0..4,
     );
-    let steps = vec(prop_oneof![6 => send(FRAMES, classes), 1 => change(classes)], 5..60);
+    let steps = vec(
+        prop_oneof![20 => send(FRAMES, classes), 4 => burst(FRAMES, classes), 4 => change(classes)],
+        5..60,
+    );
     (world(classes), vec(frame(), FRAMES), first, steps)
         .prop_map(move |(world, frames, first, steps)| {
             let present = |name: &String| world.port(name).is_some();
@@ -302,7 +343,8 @@ pub fn plan(classes: Classes) -> BoxedStrategy<Plan> {
                 Step::SetGroups { .. } if !classes.groups => Step::RestorePorts,
                 step => step,
             };
-            let steps = first.into_iter().chain(steps).map(keep).collect();
+            let steps =
+                first.into_iter().chain(steps).map(keep).map(|step| settle_sources(step, &frames)).collect();
             Plan { world: world.clone(), frames, steps }
         })
         .boxed()
