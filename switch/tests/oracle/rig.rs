@@ -462,8 +462,7 @@ impl Rig<'_> {
             segments.push(if is_whole && !cuts.is_empty() { &cuts[n % cuts.len()] } else { &[] });
         }
         for _ in 0..2 {
-            for flow in 0..flows.len() {
-                let (frame, outer) = flows[flow];
+            for (flow, &(frame, outer)) in flows.iter().enumerate() {
                 let first = numbers.iter().position(|n| *n == flow).expect("its first packet");
                 let bytes = self.packet(frame, outer, !segments[first].is_empty());
                 if self.foresee(port, frame, &bytes).is_none_or(|(_, world)| world != self.world) {
