@@ -6,8 +6,8 @@ use crate::error::{Code, Error, NICIRA, ONF};
 use crate::field::{self, Name, field_of, name_of, nothing, offset_bits};
 use crate::matching::{from_wire, to_wire};
 use flow::ofp::{
-    Action, Field, Match, PORT_ALL, PORT_CONTROLLER, PORT_FLOOD, PORT_IN_PORT, PORT_LOCAL, PORT_MAX,
-    PORT_NORMAL, PortRef, Prerequisite, Subfield,
+    Action, Field, HashFields, Match, Multipath, MultipathAlgorithm, PORT_ALL, PORT_CONTROLLER, PORT_FLOOD,
+    PORT_IN_PORT, PORT_LOCAL, PORT_MAX, PORT_NORMAL, PortRef, Prerequisite, Subfield,
 };
 
 /// `OFPP_TABLE`: in a packet-out, through the tables.
@@ -203,6 +203,24 @@ actions! {
         c.u64(value)?;
         c.u64(mask)
     }
+    /// Bits onto the stack.
+    StackPush { bits: Bits } [1..=6 Nicira(27)] |c| { stacked(c, &mut bits.0) }
+    /// Bits off the stack.
+    StackPop { bits: Bits } [1..=6 Nicira(28)] |c| { stacked(c, &mut bits.0) }
+    /// Nothing, for who reads the rule; at least six bytes, and filled up with zeros.
+    Note { bytes: Vec<u8> } [1..=6 Nicira(8)] |c| { c.rest(bytes) }
+    /// A link by a hash.
+    Multipath { fields: u16, basis: u16, algorithm: u16, last: u16, arg: u32, to: Bits } [1..=6 Nicira(10)] |c| {
+        c.u16(fields)?;
+        c.u16(basis)?;
+        c.pad(2)?;
+        c.u16(algorithm)?;
+        c.u16(last)?;
+        c.u32(arg)?;
+        c.pad(2)?;
+        offset_bits(c, &mut to.0.start, &mut to.0.bits)?;
+        field::subfield(c, &mut to.0)
+    }
     /// Does all this to a copy.
     Clone { actions: Vec<Action>, context: Context } [1..=6 Nicira(42)] |c| {
         c.pad(6)?;
@@ -215,8 +233,6 @@ actions! {
 const REFUSED: &[(u16, &str)] = &[
     (4, "set_queue"),
     (5, "pop_queue"),
-    (8, "note"),
-    (10, "multipath"),
     (12, "bundle"),
     (13, "bundle_load"),
     (16, "learn"),
@@ -227,8 +243,6 @@ const REFUSED: &[(u16, &str)] = &[
     (24, "pop_mpls"),
     (25, "set_mpls_ttl"),
     (26, "dec_mpls_ttl"),
-    (27, "push"),
-    (28, "pop"),
     (29, "sample"),
     (30, "set_mpls_label"),
     (31, "set_mpls_tc"),
@@ -263,6 +277,19 @@ fn copied(c: &mut impl Coder, from: &mut Subfield, to: &mut Subfield, pad: usize
     (to.bits, to.start) = (narrow(bits)?, narrow(end)?);
     field::subfield(c, from)?;
     field::subfield(c, to)
+}
+
+/// An offset, a field and a length, as `push` and `pop` have them.
+fn stacked(c: &mut impl Coder, bits: &mut Subfield) -> Step {
+    let (mut start, mut length) = (u16::from(bits.start), u16::from(bits.bits));
+    c.u16(&mut start)?;
+    field::field_header(c, &mut bits.field)?;
+    c.u16(&mut length)?;
+    let narrow = |wide: u16| {
+        u8::try_from(wide).map_err(|_| Error::new(Code::OfpbacBadArgument, "no field has so many bits"))
+    };
+    (bits.start, bits.bits) = (narrow(start)?, narrow(length)?);
+    field::check(*bits)
 }
 
 /// A field, its value and, where it may have one, its mask.
@@ -512,6 +539,24 @@ fn to_model(wire: Wire) -> Result<Action, Error> {
             Action::SetField { field: Field::Metadata, value: (value & mask).into(), mask: mask.into() }
         }
         Wire::Clone { actions, .. } => Action::Clone(actions),
+        Wire::StackPush { bits } => Action::Push(bits.0),
+        Wire::StackPop { bits } => Action::Pop(bits.0),
+        Wire::Note { bytes } => Action::Note(bytes),
+        Wire::Multipath { fields, basis, algorithm, last, arg, to } => {
+            let bad = |what: &str, number: u16| {
+                Error::new(Code::OfpbacBadArgument, format!("multipath: {what} {number} is not known"))
+            };
+            let (fields, algorithm) = (
+                HashFields::from_number(fields).ok_or_else(|| bad("fields", fields))?,
+                MultipathAlgorithm::from_number(algorithm).ok_or_else(|| bad("algorithm", algorithm))?,
+            );
+            if u128::from(last) > to.0.max() {
+                let why = format!("multipath: {} bits do not hold {last}", to.0.bits);
+                return Err(Error::new(Code::OfpbacBadArgument, why));
+            }
+            let links = u32::from(last) + 1;
+            Action::Multipath(Multipath { fields, basis, algorithm, links, arg, to: to.0 })
+        }
     })
 }
 
@@ -558,9 +603,7 @@ fn to_wires(action: &Action, version: Version, context: &mut Context) -> Vec<Wir
         Action::Resubmit { port, table: Some(table) } => {
             Wire::ResubmitTable { port: in_port(*port), table: *table }
         }
-        // goto_table is an instruction since OpenFlow 1.1, which is written elsewhere.
         Action::GotoTable(table) if old => Wire::ResubmitTable { port: PORT_IN_PORT as u16, table: *table },
-        Action::Drop | Action::GotoTable(_) => return Vec::new(),
         Action::SetField { field, value, mask } => {
             let set = Setting { field: *field, value: *value, mask: *mask };
             return set_field(&set, version, *context);
@@ -594,6 +637,32 @@ fn to_wires(action: &Action, version: Version, context: &mut Context) -> Vec<Wir
         Action::Group(id) => Wire::Group { id: *id },
         Action::Meter(id) => Wire::Meter { id: *id },
         Action::Clone(actions) => Wire::Clone { actions: actions.clone(), context: *context },
+        Action::Push(bits) => Wire::StackPush { bits: Bits(*bits) },
+        Action::Pop(bits) => Wire::StackPop { bits: Bits(*bits) },
+        Action::Note(bytes) => {
+            // Ten bytes stand before them, and a message's actions have a multiple of eight.
+            let mut bytes = bytes.clone();
+            bytes.resize((bytes.len() + 10).next_multiple_of(8) - 10, 0);
+            Wire::Note { bytes }
+        }
+        Action::Multipath(multipath) => Wire::Multipath {
+            fields: multipath.fields.number(),
+            basis: multipath.basis,
+            algorithm: multipath.algorithm.number(),
+            last: (multipath.links - 1) as u16,
+            arg: multipath.arg,
+            to: Bits(multipath.to),
+        },
+        // Instructions, which OpenFlow 1.0 has not and which are written elsewhere; and what no rule has.
+        Action::Drop
+        | Action::GotoTable(_)
+        | Action::WriteActions(_)
+        | Action::ClearActions
+        | Action::Bundle(_)
+        | Action::Conjunction(_)
+        | Action::Learn(_)
+        | Action::FinTimeout { .. }
+        | Action::CheckPktLarger { .. } => return Vec::new(),
     }]
 }
 

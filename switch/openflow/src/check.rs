@@ -1,7 +1,7 @@
 //! What a list of actions must fulfil beyond being readable: the same that the rule language asks of text.
 
 use crate::error::{Code, Error};
-use flow::ofp::{Action, Field, Match, Subfield};
+use flow::ofp::{Action, Field, Match, Subfield, in_action_set};
 use wire::key::VLAN_PRESENT;
 
 /// Checks the actions of a flow of `table` with `matches`: fields need what they need, can be set, tables go up, a
@@ -60,11 +60,28 @@ impl Checker {
                     self.writable(to.field, false)?;
                     self.forget(*to);
                 }
-                Action::OutputField(from) => self.require(from.field)?,
+                Action::OutputField(from) | Action::Push(from) => self.require(from.field)?,
                 Action::PushVlan(_) | Action::ModVlanVid(_) | Action::ModVlanPcp(_) => {
                     self.vlan(VLAN_PRESENT, VLAN_PRESENT);
                 }
                 Action::PopVlan => self.vlan(0, 0),
+                Action::Pop(to) => {
+                    self.writable(to.field, false)?;
+                    self.forget(*to);
+                }
+                Action::Multipath(multipath) => {
+                    self.writable(multipath.to.field, false)?;
+                    self.forget(multipath.to);
+                }
+                Action::WriteActions(set) => {
+                    if let Some(other) = set.iter().find(|action| !in_action_set(action)) {
+                        let why = format!("{other:?} in an action set");
+                        return Err(Error::new(Code::OfpbacBadType, why));
+                    }
+                    let before = self.known;
+                    self.list(set, depth + 1)?;
+                    self.known = before;
+                }
                 Action::Clone(inner) => {
                     let before = self.known;
                     self.list(inner, depth + 1)?;

@@ -122,7 +122,7 @@ pub fn header(c: &mut impl Coder, name: &mut Name, masked: &mut bool) -> Step {
 }
 
 /// Some bits of a field: only the header here, without a mask.
-fn field_header(c: &mut impl Coder, field: &mut Field) -> Step {
+pub fn field_header(c: &mut impl Coder, field: &mut Field) -> Step {
     let oxm = c.version() >= Version::V13;
     let mut name = match name_of(*field, oxm, c.version()) {
         Some(name) => name,
@@ -141,7 +141,7 @@ fn field_header(c: &mut impl Coder, field: &mut Field) -> Step {
 }
 
 /// The width that OpenFlow gives the named form of a field, bits: the reach of subfields.
-fn check(bits: Subfield) -> Step {
+pub fn check(bits: Subfield) -> Step {
     let width = bits.field.info().bits;
     if bits.bits == 0 || u16::from(bits.start) + u16::from(bits.bits) > width.into() {
         return Err(Error::new(

@@ -18,6 +18,8 @@ const METER: u16 = 6;
 struct Instructions {
     meter: Option<u32>,
     apply: Option<Vec<Action>>,
+    clear: bool,
+    write: Option<Vec<Action>>,
     metadata: Option<(u64, u64)>,
     goto: Option<u8>,
 }
@@ -38,6 +40,12 @@ impl Instructions {
         if let [before @ .., Action::SetField { field: Field::Metadata, value, mask }] = rest {
             (parts.metadata, rest) = (Some((*value as u64, *mask as u64)), before);
         }
+        if let [before @ .., Action::WriteActions(actions)] = rest {
+            (parts.write, rest) = (Some(actions.clone()), before);
+        }
+        if let [before @ .., Action::ClearActions] = rest {
+            (parts.clear, rest) = (true, before);
+        }
         if !rest.is_empty() && rest != [Action::Drop] {
             parts.apply = Some(rest.to_vec());
         }
@@ -47,6 +55,10 @@ impl Instructions {
     fn into_actions(self) -> Vec<Action> {
         let mut out: Vec<Action> = self.meter.map(Action::Meter).into_iter().collect();
         out.extend(self.apply.into_iter().flatten().filter(|action| *action != Action::Drop));
+        if self.clear {
+            out.push(Action::ClearActions);
+        }
+        out.extend(self.write.map(Action::WriteActions));
         if let Some((value, mask)) = self.metadata {
             let (value, mask) = (u128::from(value & mask), u128::from(mask));
             out.push(Action::SetField { field: Field::Metadata, value, mask });
@@ -66,6 +78,8 @@ pub fn list<C: Coder>(c: &mut C, actions: &mut Vec<Action>, context: Context) ->
         let present = [
             (METER, parts.meter.is_some()),
             (APPLY_ACTIONS, parts.apply.is_some()),
+            (CLEAR_ACTIONS, parts.clear),
+            (WRITE_ACTIONS, parts.write.is_some()),
             (WRITE_METADATA, parts.metadata.is_some()),
             (GOTO_TABLE, parts.goto.is_some()),
         ];
@@ -91,6 +105,8 @@ fn one<C: Coder>(c: &mut C, kind: &mut u16, parts: &mut Instructions, context: C
         let twice = match *kind {
             METER => parts.meter.is_some(),
             APPLY_ACTIONS => parts.apply.is_some(),
+            CLEAR_ACTIONS => parts.clear,
+            WRITE_ACTIONS => parts.write.is_some(),
             WRITE_METADATA => parts.metadata.is_some(),
             GOTO_TABLE => parts.goto.is_some(),
             _ => false,
@@ -114,8 +130,14 @@ fn one<C: Coder>(c: &mut C, kind: &mut u16, parts: &mut Instructions, context: C
                 c.pad(4)?;
                 action::list(c, parts.apply.get_or_insert_default(), context)
             }
-            WRITE_ACTIONS => Err(Error::new(Code::OfpbicUnsupInst, "write_actions is not served")),
-            CLEAR_ACTIONS => Err(Error::new(Code::OfpbicUnsupInst, "clear_actions is not served")),
+            WRITE_ACTIONS => {
+                c.pad(4)?;
+                action::list(c, parts.write.get_or_insert_default(), context)
+            }
+            CLEAR_ACTIONS => {
+                parts.clear = true;
+                c.pad(4)
+            }
             0xffff => Err(Error::new(Code::OfpbicBadExperimenter, "no experimenter's instruction is known")),
             _ => Err(Error::new(Code::OfpbicUnknownInst, format!("instruction {kind}"))),
         }

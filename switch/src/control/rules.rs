@@ -8,8 +8,8 @@ use crate::slowpath::settings::NoMeter;
 use config::{Bridge, Document};
 use config::{CheckRules, Rules};
 use flow::ofp::{
-    Action, FlowFilter, FlowSpec, GroupSpec, Match, MeterSpec, PortMap, PortNames, format_group, parse_flow,
-    parse_group, parse_meter,
+    Action, FlowFilter, FlowSpec, GroupSpec, Match, MeterSpec, PortMap, PortNames, format_group,
+    format_meter, parse_flow, parse_group, parse_meter,
 };
 use flow::program::PortId;
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -122,7 +122,7 @@ fn groups_of(actions: &[Action], found: &mut Vec<u32>) {
     for action in actions {
         match action {
             Action::Group(id) => found.push(*id),
-            Action::Clone(inner) => groups_of(inner, found),
+            Action::Clone(inner) | Action::WriteActions(inner) => groups_of(inner, found),
             _ => {}
         }
     }
@@ -134,6 +134,9 @@ pub fn check_references(
     has_meter: impl Fn(u32) -> bool,
     has_group: impl Fn(u32) -> bool,
 ) -> Result<(), String> {
+    if let Some(name) = spec.actions.iter().find_map(Action::unsupported) {
+        return Err(format!("{name}: expected an action that the datapath does, which {name} is not"));
+    }
     if let Some(id) = meters_of(spec).find(|id| !has_meter(*id)) {
         return Err(format!("meter:{id}: expected a meter of the bridge; add-meter adds one"));
     }
@@ -176,6 +179,17 @@ pub fn by_number(bridge: &mut Bridge, before: &PortMap) {
         !is_timed(&spec)
     });
     bridge.flows = flows;
+}
+
+/// Flows, groups and meters that a bridge runs with, as a document holds them.
+pub fn running_texts(state: &SwitchState, name: &str) -> Option<(Vec<String>, Vec<String>, Vec<String>)> {
+    let id = state.bridge_named(name)?;
+    let (bridge, names) = (state.bridge(id)?, BridgePorts { state, bridge: id });
+    let rules = bridge.tables.select(&FlowFilter::default(), false);
+    let flows = rules.iter().filter(|rule| !is_timed(&rule.spec)).map(|rule| canonical(&rule.spec, &names));
+    let groups = bridge.groups.values().map(|group| format_group(&group.spec, &names));
+    let meters = bridge.meters.values().map(|meter| format_meter(&meter.spec));
+    Some((flows.collect(), groups.collect(), meters.collect()))
 }
 
 /// Whether the rule goes by itself.

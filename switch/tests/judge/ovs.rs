@@ -298,7 +298,12 @@ fn version(flows: &[String]) -> &'static [&'static str] {
         let values = flow.split("set_field:").skip(1);
         values.filter_map(|rest| rest.split_once("->")).any(|(value, _)| value.contains('/'))
     };
-    let newer = |flow: &String| flow.contains("meter:") || flow.contains("push_vlan") || masked(flow);
+    let newer = |flow: &String| {
+        flow.contains("meter:")
+            || flow.contains("push_vlan")
+            || flow.contains("write_actions")
+            || masked(flow)
+    };
     if flows.iter().any(newer) { &["-O", "OpenFlow15"] } else { &[] }
 }
 

@@ -1,6 +1,8 @@
 //! What a rule does: the typed form of `ovs-actions(7)`.
 
 use super::field::{Field, Subfield};
+use super::hash::{Bundle, Multipath};
+use super::learn::Learn;
 use super::port::{PORT_ALL, PORT_CONTROLLER, PORT_FLOOD, PORT_IN_PORT, PORT_LOCAL, PORT_NORMAL};
 
 /// Where a packet is sent.
@@ -38,6 +40,17 @@ impl PortRef {
             PortRef::Controller { .. } => PORT_CONTROLLER,
         }
     }
+}
+
+/// `conjunction(ID,K/N)`: the rule is part K of N; a packet that meets rules of all parts has `conj_id=ID`.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Conjunction {
+    /// What `conj_id` becomes.
+    pub id: u32,
+    /// Which part the rule is, from 1.
+    pub clause: u8,
+    /// Number of parts, 2 to 64.
+    pub clauses: u8,
 }
 
 /// A step of what a rule does.
@@ -100,6 +113,39 @@ pub enum Action {
     Meter(u32),
     /// `clone(...)`: does all this to a copy.
     Clone(Vec<Action>),
+    /// `write_actions(...)`: joins the action set, which is done when the packet has gone through the tables.
+    WriteActions(Vec<Action>),
+    /// `clear_actions`: empties the action set.
+    ClearActions,
+    /// `push:FIELD[a..b]`: puts the bits onto the stack.
+    Push(Subfield),
+    /// `pop:FIELD[a..b]`: takes the bits off the stack; with nothing on it, the field stays.
+    Pop(Subfield),
+    /// `note:01.02.03`: nothing, for who reads the rule.
+    Note(Vec<u8>),
+    /// `multipath(...)`.
+    Multipath(Multipath),
+    /// `bundle(...)`, `bundle_load(...)`.
+    Bundle(Bundle),
+    /// `conjunction(...)`: stands in its list with others of its kind and notes only.
+    Conjunction(Conjunction),
+    /// `learn(...)`.
+    Learn(Box<Learn>),
+    /// `fin_timeout(idle_timeout=A,hard_timeout=B)`: the rule's timeouts once a TCP packet with FIN or RST matched; 0: as
+    /// before.
+    FinTimeout {
+        /// Seconds.
+        idle: u16,
+        /// Seconds.
+        hard: u16,
+    },
+    /// `check_pkt_larger(LENGTH)->FIELD[bit]`: whether the packet is longer.
+    CheckPktLarger {
+        /// Bytes of the packet, from the Ethernet header on.
+        length: u16,
+        /// One bit.
+        to: Subfield,
+    },
 }
 
 impl Action {
@@ -108,7 +154,10 @@ impl Action {
     pub fn outputs_to(&self, port: u32) -> bool {
         match self {
             Action::Output(to) => to.number() == port,
-            Action::Clone(inner) => inner.iter().any(|action| action.outputs_to(port)),
+            Action::Clone(inner) | Action::WriteActions(inner) => {
+                inner.iter().any(|action| action.outputs_to(port))
+            }
+            Action::Bundle(bundle) => bundle.to.is_none() && bundle.members.contains(&port),
             _ => false,
         }
     }
@@ -117,8 +166,23 @@ impl Action {
     pub fn sends_to_group(&self, group: u32) -> bool {
         match self {
             Action::Group(to) => *to == group,
-            Action::Clone(inner) => inner.iter().any(|action| action.sends_to_group(group)),
+            Action::Clone(inner) | Action::WriteActions(inner) => {
+                inner.iter().any(|action| action.sends_to_group(group))
+            }
             _ => false,
+        }
+    }
+
+    /// What the language has and the datapath does not do, by name, here or inside of it: a rule with it is refused.
+    pub fn unsupported(&self) -> Option<&'static str> {
+        match self {
+            Action::Clone(inner) | Action::WriteActions(inner) => inner.iter().find_map(Action::unsupported),
+            Action::Bundle(bundle) => Some(if bundle.to.is_some() { "bundle_load" } else { "bundle" }),
+            Action::Conjunction(_) => Some("conjunction"),
+            Action::Learn(_) => Some("learn"),
+            Action::FinTimeout { .. } => Some("fin_timeout"),
+            Action::CheckPktLarger { .. } => Some("check_pkt_larger"),
+            _ => None,
         }
     }
 }

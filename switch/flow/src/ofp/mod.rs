@@ -10,7 +10,9 @@ mod error;
 mod field;
 mod flow;
 mod group;
+mod hash;
 mod key;
+mod learn;
 mod megaflow;
 mod meter;
 mod parse_action;
@@ -22,16 +24,19 @@ mod table;
 mod token;
 mod value;
 
-pub use action::{Action, PortRef};
+pub use action::{Action, Conjunction, PortRef};
 pub use error::ParseError;
 pub use field::{Field, FieldInfo, Format, Layer, Oxm, Setter, Stage, Subfield};
 pub use flow::{
     DEFAULT_PRIORITY, FlowFilter, FlowMod, FlowSpec, parse_flow, parse_flow_match, parse_flow_mod, parse_key,
 };
 pub use group::{Bucket, GroupKind, GroupSpec, format_group, parse_group, parse_group_filter};
+pub use hash::{Bundle, BundleAlgorithm, HashFields, Multipath, MultipathAlgorithm};
 pub use key::{MATCH_WORDS, Match, MatchKey};
+pub use learn::{Learn, LearnSource, LearnTarget};
 pub use megaflow::format_megaflow;
 pub use meter::{MeterSpec, MeterUnit, format_meter, parse_meter, parse_meter_filter};
+pub use parse_action::in_action_set;
 pub use port::{
     PORT_ALL, PORT_CONTROLLER, PORT_FLOOD, PORT_IN_PORT, PORT_LOCAL, PORT_MAX, PORT_NORMAL, PortMap,
     PortNames,

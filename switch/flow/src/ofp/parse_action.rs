@@ -1,9 +1,11 @@
 //! The actions part of a flow's text.
 
-use super::action::{Action, PortRef};
+use super::action::{Action, Conjunction, PortRef};
 use super::error::ParseError;
 use super::field::{Field, Subfield};
+use super::hash;
 use super::key::Match;
+use super::learn;
 use super::port::{
     PORT_ALL, PORT_CONTROLLER, PORT_FLOOD, PORT_IN_PORT, PORT_LOCAL, PORT_NORMAL, PortNames, parse_port,
     reserved,
@@ -18,7 +20,32 @@ const MAX_DEPTH: usize = 16;
 const KNOWN: &str = "one of output, LOCAL, IN_PORT, NORMAL, FLOOD, ALL, CONTROLLER, drop, resubmit, goto_table, set_field, load, move, \
      mod_dl_src, mod_dl_dst, mod_nw_src, mod_nw_dst, mod_nw_tos, mod_nw_ecn, mod_nw_ttl, mod_tp_src, mod_tp_dst, \
      mod_vlan_vid, mod_vlan_pcp, push_vlan, pop_vlan, strip_vlan, dec_ttl, set_tunnel, write_metadata, group, \
-     meter, clone, or a port";
+     meter, clone, write_actions, clear_actions, push, pop, note, multipath, bundle, bundle_load, conjunction, learn, \
+     fin_timeout, check_pkt_larger, or a port";
+
+/// Actions of Open vSwitch that are refused by name.
+const REFUSED: &[&str] = &[
+    "ct",
+    "ct_clear",
+    "nat",
+    "sample",
+    "enqueue",
+    "set_queue",
+    "pop_queue",
+    "push_mpls",
+    "pop_mpls",
+    "set_mpls_label",
+    "set_mpls_tc",
+    "set_mpls_ttl",
+    "dec_mpls_ttl",
+    "encap",
+    "decap",
+    "dec_nsh_ttl",
+    "exit",
+    "delete_field",
+    "ct_lb",
+    "unroll_xlate",
+];
 
 /// The `mod_*` actions that set one whole field. The printer uses them too.
 pub(super) const MODS: &[(&str, Field)] = &[
@@ -69,11 +96,27 @@ impl ActionParser<'_> {
         let mut tokens = Tokens::new(text, base, Syntax::Actions);
         let mut actions = Vec::new();
         let mut last: Option<Token<'_>> = None;
+        let mut reached = 0;
         while let Some(token) = tokens.next()? {
             if let (Some(last), Some(Action::GotoTable(_) | Action::Drop)) = (last, actions.last()) {
                 return Err(last.error("no action behind it"));
             }
             let action = self.action(&token, depth)?;
+            // Instructions have an order in OpenFlow 1.1 and later, and so have they here.
+            let place = place(&action);
+            if place < reached || place == reached && matches!(place, 1 | 2) {
+                return Err(token.error(
+                    "other actions, clear_actions, write_actions, write_metadata and goto_table in this order",
+                ));
+            }
+            // write_metadata is set_field where no instruction stands before it.
+            reached = if place == 3 && reached == 0 { 0 } else { place };
+            // As OVS: such a rule only says that a part is met.
+            let part = |action: &Action| matches!(action, Action::Conjunction(_));
+            let other = |action: &Action| !matches!(action, Action::Conjunction(_) | Action::Note(_));
+            if part(&action) && actions.iter().any(other) || other(&action) && actions.iter().any(part) {
+                return Err(token.error("conjunction with no other actions but note beside it"));
+            }
             if action == Action::Drop && last.is_some() {
                 return Err(token.error("drop to stand alone"));
             }
@@ -156,17 +199,80 @@ impl ActionParser<'_> {
                 0 => return Err(token.error("a number from 1 to 4294901760")),
                 meter => Action::Meter(meter),
             },
-            "clone" => {
+            "clone" | "write_actions" => {
                 if depth >= MAX_DEPTH {
-                    return Err(token.error(format!("clone nested at most {MAX_DEPTH} deep")));
+                    return Err(token.error(format!("{} nested at most {MAX_DEPTH} deep", token.key)));
                 }
                 if token.value.is_none() || !token.text.ends_with(')') {
-                    return Err(token.error("clone(ACTIONS)"));
+                    return Err(token.error(format!("{}(ACTIONS)", token.key)));
                 }
                 let before = self.known;
                 let inner = self.list(value, token.value_position, depth + 1)?;
                 self.known = before;
-                Action::Clone(inner)
+                if token.key == "clone" {
+                    return Ok(Action::Clone(inner));
+                }
+                if depth > 0 {
+                    return Err(token.error("write_actions outside of other actions"));
+                }
+                if let Some(other) = inner.iter().find(|action| !in_action_set(action)) {
+                    return Err(token.error(format!(
+                        "actions of an action set, which {} is not",
+                        super::print::format_actions(std::slice::from_ref(other), self.names)
+                    )));
+                }
+                Action::WriteActions(inner)
+            }
+            "clear_actions" if depth == 0 => bare(Action::ClearActions)?,
+            "clear_actions" => return Err(token.error("clear_actions outside of other actions")),
+            "push" => {
+                let bits = subfield(value.trim(), self.names).map_err(|e| token.error(e))?;
+                self.require(token, bits.field.info().prerequisite)?;
+                Action::Push(bits)
+            }
+            "pop" => {
+                let bits = subfield(value.trim(), self.names).map_err(|e| token.error(e))?;
+                self.check_writable(token, bits.field)?;
+                self.forget(bits);
+                Action::Pop(bits)
+            }
+            "note" => note(token, value)?,
+            "multipath" => {
+                let multipath = hash::parse_multipath(token, self.names)?;
+                self.check_writable(token, multipath.to.field)?;
+                self.forget(multipath.to);
+                Action::Multipath(multipath)
+            }
+            "bundle" | "bundle_load" => {
+                let bundle = hash::parse_bundle(token, self.names)?;
+                if let Some(to) = bundle.to {
+                    self.check_writable(token, to.field)?;
+                    self.forget(to);
+                }
+                Action::Bundle(bundle)
+            }
+            "conjunction" => conjunction(token, value)?,
+            "learn" => Action::Learn(Box::new(learn::parse(token, self.names)?)),
+            "fin_timeout" => {
+                self.require(token, Prerequisite::Tcp)?;
+                fin_timeout(token, value)?
+            }
+            "check_pkt_larger" => {
+                let parts =
+                    value.split_once(")->").and_then(|(length, to)| Some((value::number(length)?, to)));
+                let Some((length @ 0..=0xffff, to)) = parts else {
+                    return Err(token.error("check_pkt_larger(LENGTH)->FIELD[BIT]"));
+                };
+                let to = subfield(to.trim(), self.names).map_err(|e| token.error(e))?;
+                if to.bits != 1 {
+                    return Err(token.error("one bit, such as reg0[0], behind ->"));
+                }
+                self.check_writable(token, to.field)?;
+                self.forget(to);
+                Action::CheckPktLarger { length: length as u16, to }
+            }
+            name if REFUSED.contains(&name) => {
+                return Err(token.error(format!("an action that this switch has, which {name} is not")));
             }
             name if reserved(name) == Some(PORT_CONTROLLER) => {
                 let max_len = if token.value.is_some() { number(0xffff)? as u16 } else { u16::MAX };
@@ -329,6 +435,85 @@ impl ActionParser<'_> {
     }
 }
 
+/// The place of an action among instructions (`ovs-actions(7)`, "Instructions").
+fn place(action: &Action) -> u8 {
+    match action {
+        Action::ClearActions => 1,
+        Action::WriteActions(_) => 2,
+        Action::SetField { field: Field::Metadata, .. } => 3,
+        Action::GotoTable(_) => 4,
+        _ => 0,
+    }
+}
+
+/// Whether OpenFlow lets an action into an action set (`ovs-actions(7)`, "write_actions").
+pub fn in_action_set(action: &Action) -> bool {
+    matches!(
+        action,
+        Action::Drop
+            | Action::Output(_)
+            | Action::OutputField(_)
+            | Action::SetTunnel(_)
+            | Action::SetField { .. }
+            | Action::Load { .. }
+            | Action::Move { .. }
+            | Action::PushVlan(_)
+            | Action::PopVlan
+            | Action::ModVlanVid(_)
+            | Action::ModVlanPcp(_)
+            | Action::DecTtl
+            | Action::Group(_)
+            | Action::Resubmit { .. }
+    )
+}
+
+/// `note:01.02.03`: bytes in hexadecimal, points between them if one likes.
+fn note(token: &Token<'_>, text: &str) -> Result<Action, ParseError> {
+    let digits: Vec<u8> = text.bytes().filter(|b| *b != b'.').collect();
+    let bytes = digits.chunks(2).map(|pair| {
+        let pair =
+            std::str::from_utf8(pair).ok().filter(|pair| pair.bytes().all(|b| b.is_ascii_hexdigit()))?;
+        if pair.len() == 2 { u8::from_str_radix(pair, 16).ok() } else { None }
+    });
+    match bytes.collect() {
+        Some(bytes) => Ok(Action::Note(bytes)),
+        None => Err(token.error("note:01.02.03, pairs of hexadecimal digits")),
+    }
+}
+
+/// `conjunction(ID,K/N)`.
+fn conjunction(token: &Token<'_>, text: &str) -> Result<Action, ParseError> {
+    let parts = text.split_once(',').and_then(|(id, part)| {
+        let (clause, clauses) = part.trim().split_once('/')?;
+        Some((value::number(id.trim())?, value::number(clause)?, value::number(clauses)?))
+    });
+    match parts {
+        Some((id @ 0..=0xffff_ffff, clause, clauses @ 2..=64)) if (1..=clauses).contains(&clause) => {
+            Ok(Action::Conjunction(Conjunction {
+                id: id as u32,
+                clause: clause as u8,
+                clauses: clauses as u8,
+            }))
+        }
+        _ => Err(token.error("conjunction(ID,K/N), N from 2 to 64 and K from 1 to N")),
+    }
+}
+
+/// `fin_timeout(idle_timeout=A,hard_timeout=B)`.
+fn fin_timeout(token: &Token<'_>, text: &str) -> Result<Action, ParseError> {
+    let (mut idle, mut hard) = (0, 0);
+    for part in text.split(',').map(str::trim).filter(|part| !part.is_empty()) {
+        let (name, seconds) = part.split_once('=').unwrap_or((part, ""));
+        let seconds = value::number_up_to(seconds, 0xffff).map_err(|e| token.error(e))? as u16;
+        match name {
+            "idle_timeout" => idle = seconds,
+            "hard_timeout" => hard = seconds,
+            _ => return Err(token.error("fin_timeout(idle_timeout=SECONDS,hard_timeout=SECONDS)")),
+        }
+    }
+    Ok(Action::FinTimeout { idle, hard })
+}
+
 /// A match on `nw_tos` ignores the ECN bits; who sets them by it would be surprised.
 fn check_tos(token: &Token<'_>, field: Field, value: u128) -> Result<(), ParseError> {
     if field == Field::NwTos && value & 3 != 0 {
@@ -350,7 +535,7 @@ fn port_ref(port: u32) -> PortRef {
 }
 
 /// `FIELD`, `FIELD[]`, `FIELD[A]` or `FIELD[A..B]`.
-fn subfield(text: &str, names: &dyn PortNames) -> Result<Subfield, String> {
+pub(super) fn subfield(text: &str, names: &dyn PortNames) -> Result<Subfield, String> {
     let (name, range) = match text.split_once('[') {
         Some((name, range)) => {
             (name, range.strip_suffix(']').ok_or_else(|| "a ] behind the bits of a field".to_owned())?)

@@ -173,7 +173,7 @@ pub fn format_key(key: &MatchKey, names: &dyn PortNames) -> String {
     format_match(&Match::new(key, &mask), None, names)
 }
 
-fn format_subfield(out: &mut String, bits: Subfield) {
+pub(super) fn format_subfield(out: &mut String, bits: Subfield) {
     let info = bits.field.info();
     out.push_str(info.oxm.first().map_or(info.names[0], |oxm| oxm.name));
     let _ = match (bits.start, bits.bits) {
@@ -275,6 +275,48 @@ fn format_action(out: &mut String, action: &Action, names: &dyn PortNames) {
         Action::Clone(actions) => {
             let inner = format_actions(actions, names);
             write!(out, "clone({inner})")
+        }
+        Action::WriteActions(actions) => {
+            let inner = format_actions(actions, names);
+            write!(out, "write_actions({inner})")
+        }
+        Action::ClearActions => write!(out, "clear_actions"),
+        Action::Push(bits) => {
+            out.push_str("push:");
+            format_subfield(out, *bits);
+            Ok(())
+        }
+        Action::Pop(bits) => {
+            out.push_str("pop:");
+            format_subfield(out, *bits);
+            Ok(())
+        }
+        Action::Note(bytes) => {
+            let bytes: Vec<String> = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+            write!(out, "note:{}", bytes.join("."))
+        }
+        Action::Multipath(multipath) => {
+            super::hash::format_multipath(out, multipath);
+            Ok(())
+        }
+        Action::Bundle(bundle) => {
+            super::hash::format_bundle(out, bundle, names);
+            Ok(())
+        }
+        Action::Conjunction(part) => write!(out, "conjunction({},{}/{})", part.id, part.clause, part.clauses),
+        Action::Learn(learn) => {
+            super::learn::format(out, learn, names);
+            Ok(())
+        }
+        Action::FinTimeout { idle, hard } => {
+            let part = |name: &str, seconds: &u16| (*seconds != 0).then(|| format!("{name}={seconds}"));
+            let parts = [part("idle_timeout", idle), part("hard_timeout", hard)];
+            write!(out, "fin_timeout({})", parts.into_iter().flatten().collect::<Vec<_>>().join(","))
+        }
+        Action::CheckPktLarger { length, to } => {
+            let _ = write!(out, "check_pkt_larger({length})->");
+            format_subfield(out, *to);
+            Ok(())
         }
     };
 }

@@ -109,7 +109,8 @@ impl<'a> Tokens<'a> {
             token.key = &text[..at];
             token.value_position = self.base + start + at + 1;
             let mut value = &text[at + 1..];
-            if text.as_bytes()[at] == b'(' {
+            // `check_pkt_larger(1500)->reg0[0]` goes on behind its parenthesis.
+            if text.as_bytes()[at] == b'(' && !(token.key == "check_pkt_larger" && value.contains(")->")) {
                 value = value
                     .strip_suffix(')')
                     .ok_or_else(|| token.error("nothing behind the ) that closes it"))?;

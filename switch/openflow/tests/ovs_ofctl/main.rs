@@ -126,6 +126,9 @@ const FLOWS: &[&str] = &[
     "table=1,actions=resubmit(,2),resubmit(1,3),resubmit:2",
     "actions=clone(load:0x1->NXM_NX_REG3[],output:2),output:1",
     "ip,actions=dec_ttl,output:2",
+    "ip,actions=push:NXM_NX_REG2[0..5],push:NXM_OF_IP_SRC[],pop:NXM_OF_IP_DST[],pop:NXM_NX_REG3[8..13]",
+    "actions=note:01.02.03.04.05.06,note:01.02.03.04.05.06.07.08.09.0a.0b.0c.0d.0e,output:2",
+    "actions=multipath(symmetric_l3l4+udp,50,hrw,12,7,NXM_NX_REG0[0..3]),output:2",
 ];
 
 /// Flows that versions since 1.3 can say.
@@ -133,6 +136,9 @@ const FLOWS13: &[&str] = &[
     "ip,actions=goto_table:5",
     "actions=write_metadata:0x7/0xff,goto_table:1",
     "actions=meter:1,output:2",
+    "ip,actions=output:1,clear_actions,write_actions(dec_ttl,output:2),write_metadata:0x1,goto_table:9",
+    "actions=clear_actions",
+    "actions=write_actions(group:1)",
     "actions=group:1",
     "actions=push_vlan:0x8100,set_field:4106->vlan_vid,output:2",
     "tcp,actions=set_field:10.0.0.9->ip_dst,set_field:8080->tcp_dst,output:2",

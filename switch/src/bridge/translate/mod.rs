@@ -13,6 +13,8 @@ mod edit;
 mod group;
 mod mirror;
 mod output;
+mod set;
+mod spread;
 
 use super::fdb::Location;
 use super::group::Group;
@@ -133,6 +135,10 @@ pub(super) struct PacketState {
     /// Which of `tun_dst` and `tun_src` actions set.
     has_tun_dst: bool,
     has_tun_src: bool,
+    /// What `write_actions` wrote: done at the end.
+    action_set: Vec<Action>,
+    /// What `push` put, the last on top.
+    stack: Vec<u128>,
 }
 
 /// One translation under way.
@@ -171,6 +177,19 @@ pub struct Translator<'w> {
 pub fn translate(state: &SwitchState, key: &FlowKey) -> Translation {
     let mut translator = Translator::new(state, key);
     translator.start();
+    translator.result()
+}
+
+/// Translates a packet that shall seem to have come in by a port, and goes by these actions instead of its rules.
+pub fn translate_actions(state: &SwitchState, key: &FlowKey, actions: &[Action]) -> Translation {
+    let mut translator = Translator::new(state, key);
+    if let Some(port) = state.port(translator.in_port)
+        && let Some(bridge) = state.bridge(port.bridge)
+    {
+        translator.no_tunnel();
+        translator.at.key.flow.in_port = port.ofport;
+        translator.actions(bridge, port, actions);
+    }
     translator.result()
 }
 
@@ -213,6 +232,8 @@ impl<'w> Translator<'w> {
                 has_tun_id: false,
                 has_tun_dst: false,
                 has_tun_src: false,
+                action_set: Vec::new(),
+                stack: Vec::new(),
             },
             in_port: PortId(key.in_port as u16),
             wc,
@@ -302,6 +323,7 @@ impl<'w> Translator<'w> {
         }
         self.mirror_ingress(bridge, port);
         self.table(bridge, port, 0);
+        self.finish_action_set(bridge, port);
     }
 
     /// Records a step, when somebody wants to know. The text is made only then.
@@ -440,6 +462,7 @@ impl<'w> Translator<'w> {
                 Action::ModVlanPcp(pcp) => self.mod_vlan(u16::from(*pcp) << 13, 0xe000),
                 Action::DecTtl => {
                     if !self.dec_ttl() {
+                        self.at.action_set.clear();
                         // The rest of this rule's actions do not see the packet any more.
                         return;
                     }
@@ -449,6 +472,24 @@ impl<'w> Translator<'w> {
                     if let Some(meter) = bridge.meters.get(id) {
                         self.push(Op::Meter(meter.id));
                     }
+                }
+                Action::WriteActions(more) => self.at.action_set.extend(more.iter().cloned()),
+                Action::ClearActions => self.at.action_set.clear(),
+                Action::Push(bits) => self.push_bits(*bits),
+                Action::Pop(bits) => {
+                    if let Some(value) = self.at.stack.pop() {
+                        self.load(value, *bits);
+                    }
+                }
+                Action::Note(_) => {}
+                Action::Multipath(multipath) => self.multipath(multipath),
+                Action::Bundle(_)
+                | Action::Conjunction(_)
+                | Action::Learn(_)
+                | Action::FinTimeout { .. }
+                | Action::CheckPktLarger { .. } => {
+                    // No rule with one of these is taken.
+                    return self.abort(|| "an action that the datapath does not do".into());
                 }
                 Action::Clone(inner) => self.nested(|t| {
                     t.depth += 1;

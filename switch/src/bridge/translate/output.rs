@@ -192,6 +192,7 @@ impl<'w> Translator<'w> {
             state.key = MatchKey { metadata: 0, reg: [0; 16], ..state.key };
             state.set.metadata = u64::MAX;
             state.set.reg = [u32::MAX; 16];
+            (state.action_set, state.stack) = (Vec::new(), Vec::new());
             // As in Open vSwitch, what a tunnel said stays on this side.
             (state.has_tun_id, state.has_tun_dst, state.has_tun_src) = (false, false, false);
             t.no_tunnel();

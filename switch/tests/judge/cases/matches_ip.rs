@@ -52,6 +52,21 @@ pub fn cases() -> Vec<Case> {
             .flow("table=4,priority=1,actions=output:3")
             .rx("p1", [tcp(""), udp("")])
             .tx("p2", 2),
+        case("an action set is done at the end, in its order, unless it is cleared")
+            .flow("priority=9,in_port=1,tcp,actions=write_actions(output:3,set_field:02:00:00:00:00:99->eth_dst,dec_ttl,dec_ttl),goto_table:1")
+            .flow("priority=8,in_port=1,udp,actions=write_actions(output:3),goto_table:2")
+            .flow("table=2,udp,actions=clear_actions,write_actions(set_field:46->ip_dscp,output:2)")
+            .flow("priority=7,in_port=1,actions=write_actions(output:3),goto_table:3")
+            .flow("table=3,actions=clear_actions")
+            .flow("table=1,actions=write_actions(output:2,push_vlan:0x8100)")
+            .rx("p1", [tcp(""), udp(""), arp("")])
+            .tx("p2", 2),
+        case("a stack of bits, also of none")
+            .flow("in_port=1,ip,actions=load:0x1234->NXM_NX_REG0[],push:NXM_NX_REG0[0..7],push:NXM_OF_IP_SRC[],pop:NXM_OF_IP_DST[],pop:NXM_NX_REG5[8..15],pop:NXM_NX_REG0[],note:01.02,resubmit(,1)")
+            .flow("table=1,priority=9,reg5=0x3400,reg0=0x1234,actions=output:2")
+            .flow("table=1,priority=1,actions=output:3")
+            .rx("p1", [tcp(""), udp("")])
+            .tx("p2", 2),
         case("registers 3 to 6 compared one by one")
             .flow("in_port=1,actions=move:OXM_OF_IN_PORT[0..15]->NXM_NX_REG3[0..15],move:NXM_OF_IP_SRC[]->NXM_NX_REG4[],\
                    move:NXM_OF_TCP_DST[]->NXM_NX_REG5[16..31],load:1->NXM_NX_REG6[31],resubmit(,1)".replace("OXM_OF_IN_PORT[0..15]", "NXM_OF_IN_PORT[]").replacen("in_port=1", "in_port=1,tcp", 1).as_str())

@@ -217,11 +217,91 @@ fn actions_print_as_in_ovs() {
             "clone(set_field:0x1->reg0,clone(output:p0,output:p1)),output:vxlan1",
         ),
         ("", "clone()", "clone(drop)"),
+        (
+            "",
+            "output:2,clear_actions,write_actions(output:1,load:5->reg0),write_metadata:1,goto_table:9",
+            "output:p1,clear_actions,write_actions(output:p0,load:0x5->NXM_NX_REG0[]),write_metadata:0x1,goto_table:9",
+        ),
+        ("", "push:NXM_NX_REG2[0..5],pop:reg3[]", "push:NXM_NX_REG2[0..5],pop:NXM_NX_REG3[]"),
+        ("", "note:00.1a.ff,note:", "note:00.1a.ff,note:"),
+        (
+            "",
+            "multipath(eth_src,50,modulo_n,12,0,NXM_NX_REG0[0..3])",
+            "multipath(eth_src,50,modulo_n,12,0,NXM_NX_REG0[0..3])",
+        ),
+        (
+            "",
+            "bundle(symmetric_l4, 60, hrw, ofport, slaves:p0,2),bundle_load(eth_src,0,active_backup,ofport,reg0[0..15],members:1)",
+            "bundle(symmetric_l4,60,hrw,ofport,members:p0,p1),bundle_load(eth_src,0,active_backup,ofport,NXM_NX_REG0[0..15],members:p0)",
+        ),
+        (
+            "",
+            "conjunction(10,1/2),note:01,conjunction(0xb, 2/3)",
+            "conjunction(10,1/2),note:01,conjunction(11,2/3)",
+        ),
+        ("tcp,", "fin_timeout(idle_timeout=5,hard_timeout=9)", "fin_timeout(idle_timeout=5,hard_timeout=9)"),
+        (
+            "",
+            "check_pkt_larger(1500)->reg0[7],resubmit(,3)",
+            "check_pkt_larger(1500)->NXM_NX_REG0[7],resubmit(,3)",
+        ),
+        (
+            "",
+            "learn(table=2,idle_timeout=10,hard_timeout=20,fin_idle_timeout=1,fin_hard_timeout=2,priority=6,send_flow_rem,\
+             delete_learned,cookie=7,limit=9,result_dst=reg0[3],NXM_OF_VLAN_TCI[0..11],NXM_OF_ETH_DST[]=NXM_OF_ETH_SRC[],\
+             eth_type=0x800,reg1[0..7]=5,load:0->NXM_OF_VLAN_TCI[],load:NXM_OF_IN_PORT[]->NXM_NX_REG0[0..15],output:NXM_OF_IN_PORT[])",
+            "learn(table=2,idle_timeout=10,hard_timeout=20,fin_idle_timeout=1,fin_hard_timeout=2,priority=6,send_flow_rem,\
+             delete_learned,cookie=0x7,limit=9,result_dst=NXM_NX_REG0[3],NXM_OF_VLAN_TCI[0..11],NXM_OF_ETH_DST[]=NXM_OF_ETH_SRC[],\
+             eth_type=0x800,NXM_NX_REG1[0..7]=0x5,load:0x0->NXM_OF_VLAN_TCI[],load:NXM_OF_IN_PORT[]->NXM_NX_REG0[0..15],output:NXM_OF_IN_PORT[])",
+        ),
     ] {
         let spec = flow(&format!("{what}actions={text}"));
         assert_eq!(format_actions(&spec.actions, &Names), printed, "{text}");
         assert_eq!(flow(&format!("{what}actions={printed}")).actions, spec.actions, "{text}");
     }
+}
+
+#[test]
+fn actions_that_are_no_rule_s_are_refused_by_name() {
+    for (actions, expected) in [
+        ("ct(commit)", "which ct is not"),
+        ("ct_clear", "which ct_clear is not"),
+        ("exit", "which exit is not"),
+        ("write_actions(clone(1))", "which clone(output:p0) is not"),
+        ("write_actions(1),clear_actions", "in this order"),
+        ("write_actions(1),write_actions(2)", "in this order"),
+        ("clear_actions,output:1", "in this order"),
+        ("write_actions(1),write_metadata:1,resubmit(,1)", "in this order"),
+        ("write_actions(write_actions(1))", "outside of other actions"),
+        ("clone(clear_actions)", "outside of other actions"),
+        ("conjunction(1,1/2),output:1", "no other actions but note"),
+        ("conjunction(1,3/2)", "K from 1 to N"),
+        ("conjunction(1,1/65)", "K from 1 to N"),
+        ("push:reg99[]", "the name of a field"),
+        ("pop:eth_type[]", "which eth_type cannot"),
+        ("note:0", "pairs of hexadecimal digits"),
+        ("note:xy", "pairs of hexadecimal digits"),
+        ("multipath(eth_src,50,modulo_n,17,0,reg0[0..3])", "enough bits for 17 links"),
+        ("multipath(eth_src,50,modulo,1,0,reg0[])", "modulo_n"),
+        ("bundle(eth_src,0,hrw,ifindex,members:1)", "ofport"),
+        ("bundle_load(eth_src,0,hrw,ofport,reg0[0..3],members:1)", "16 bits or more"),
+        ("fin_timeout(idle_timeout=5)", "tcp"),
+        ("check_pkt_larger(1500)->reg0[0..1]", "one bit"),
+        ("check_pkt_larger(1500)", "check_pkt_larger(LENGTH)->FIELD[BIT]"),
+        ("learn(table=255)", "a number from 0 to 254"),
+        ("learn(NXM_OF_ETH_DST[]=NXM_OF_IN_PORT[])", "as many bits"),
+        ("learn(load:256->reg0[0..7])", "a number of 8 bits"),
+        ("learn(result_dst=reg0[0..1])", "one bit"),
+        ("learn(colour=red)", "output:FIELD[A..B]"),
+    ] {
+        let error = refusal(&format!("ip,actions={actions}"));
+        assert!(error.contains(expected), "{actions}: {error}");
+    }
+    let unsupported =
+        |actions: &str| flow(&format!("tcp,actions={actions}")).actions.iter().find_map(Action::unsupported);
+    assert_eq!(unsupported("clone(learn(output:NXM_OF_IN_PORT[]))"), Some("learn"));
+    assert_eq!(unsupported("conjunction(1,1/2)"), Some("conjunction"));
+    assert_eq!(unsupported("push:reg0[],pop:reg1[],note:01,clear_actions,write_actions(1)"), None);
 }
 
 #[test]
@@ -427,7 +507,7 @@ fn refusals_name_the_token_and_what_was_expected() {
     ] {
         assert_eq!(refusal(text), message, "{text}");
     }
-    assert!(refusal("actions=learn(table=1)").starts_with("learn(table=1): expected one of output, LOCAL"));
+    assert!(refusal("actions=fly(table=1)").starts_with("fly(table=1): expected one of output, LOCAL"));
     assert!(refusal("colour=red,actions=drop").starts_with("colour=red: expected a field"));
     assert!(refusal(&format!("actions={}", "clone(".repeat(100))).contains("closing parenthesis"));
     assert!(
