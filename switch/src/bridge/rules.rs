@@ -120,6 +120,21 @@ impl RuleTables {
         self.tables.entry(spec.table).or_default().insert(spec.priority, &spec.matches, rule);
     }
 
+    /// The rule with this very table, priority and match.
+    pub fn at(&self, table: u8, priority: u16, what: &Match) -> Option<Arc<Rule>> {
+        self.tables.get(&table)?.get(priority, what).cloned()
+    }
+
+    /// Makes a place hold what it held before: a rule with its statistics, or none.
+    pub fn put_back(&mut self, table: u8, priority: u16, what: &Match, rule: Option<Arc<Rule>>) {
+        self.changes.add(table, what);
+        let rules = self.tables.entry(table).or_default();
+        match rule {
+            Some(rule) => drop(rules.insert(priority, what, rule)),
+            None => drop(rules.extract(|p, w, _| p == priority && w == what)),
+        }
+    }
+
     /// Gives the rules that a filter selects new actions and, if it says one, a new cookie; returns how many those
     /// are. Statistics and ages stay: read the megaflows' first ([`SlowPath::collect_all`]).
     ///

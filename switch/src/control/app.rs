@@ -4,12 +4,16 @@ use super::apply::Switch;
 use super::faults::Faults;
 use super::file::{ConfigFile, SaveError};
 use super::log::Events;
+use super::openflow::controllers::Controllers;
 use super::pulse::Pulses;
+use super::rules;
 use crate::slowpath::Handle;
 use datapath::counters::WorkerCounters;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use tokio::sync::Mutex;
+use std::sync::{Mutex as StdMutex, PoisonError};
+use tokio::sync::{Mutex, MutexGuard};
 
 /// What is known of a worker from its start on.
 #[derive(Debug)]
@@ -45,6 +49,10 @@ pub struct App {
     pub file: Option<ConfigFile>,
     /// What happens.
     pub events: Events,
+    /// The controllers that bridges shall have.
+    pub controllers: Controllers,
+    /// Bridges whose rules, groups or meters OpenFlow changed since the document last had them.
+    stale: StdMutex<BTreeSet<String>>,
 }
 
 impl App {
@@ -54,7 +62,10 @@ impl App {
     /// The file system's reason.
     pub async fn persist(&self) -> Result<(), SaveError> {
         match &self.file {
-            Some(file) if file.persists() => file.save(&self.switch).await,
+            Some(file) if file.persists() => {
+                drop(self.desired().await);
+                file.save(&self.switch).await
+            }
             _ => Ok(()),
         }
     }
@@ -80,6 +91,33 @@ impl App {
             handle,
             ready: Arc::default(),
             pulses,
+            controllers: Controllers::default(),
+            stale: StdMutex::default(),
         })
+    }
+
+    /// Notes that a bridge runs with other rules than the document says. Its lock is held.
+    pub fn note_stale(&self, bridge: &str) {
+        self.stale.lock().unwrap_or_else(PoisonError::into_inner).insert(bridge.to_owned());
+    }
+
+    /// The switch, with a document that has every rule, group and meter that runs: who looks at the document's, or
+    /// edits it, takes this lock. Texts are made here and not with each of a hundred thousand flow mods.
+    pub async fn desired(&self) -> MutexGuard<'_, Switch> {
+        let mut switch = self.switch.lock().await;
+        let stale = std::mem::take(&mut *self.stale.lock().unwrap_or_else(PoisonError::into_inner));
+        for name in stale {
+            let bridge = name.clone();
+            // A switch that stops needs no document.
+            let Ok(Some(running)) =
+                self.handle.call(move |slow| rules::running_texts(&slow.state, &bridge)).await
+            else {
+                continue;
+            };
+            if let Some(bridge) = switch.document.bridge_mut(&name) {
+                (bridge.flows, bridge.groups, bridge.meters) = running;
+            }
+        }
+        switch
     }
 }

@@ -152,8 +152,8 @@ fn run(
     )
     .context("give EAL more memory with -m, or use fewer mbufs with --total-num-mbufs")?;
     let stop_within = Duration::from_secs(options.stop_timeout.into());
-    let start =
-        Start { document, file, events, control, metrics, stop_within, ending: Arc::clone(ending), probe };
+    let (database, ending) = (options.ovsdb.clone(), Arc::clone(ending));
+    let start = Start { document, file, events, database, control, metrics, stop_within, ending, probe };
     let clean = threads::run(eal, &cpus, start, &pool);
     let missing = pool.capacity().saturating_sub(pool.available());
     if missing > 0 {

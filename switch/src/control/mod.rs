@@ -8,6 +8,9 @@
 //! - [`app`]: the switch and its counters, for all that serve users. `handlers`, on it: what the API does.
 //! - [`serving`]: sockets, bounded in what clients may take. [`server`]: the API's paths. [`metrics`]: Prometheus,
 //!   and whether all is well. [`links`]: which devices have a link; [`retry`]: tries those that do not start. [`watch`]: the thread that watches the others.
+//! - [`openflow`]: bridges as `ovs-ofctl` and controllers see them, and their sockets.
+//! - [`ovsdb`]: the desired document from an Open vSwitch database, and what is written back.
+//! - [`unixctl`]: what `ovs-appctl` asks.
 //! - [`threads`]: all of them, from start to end. [`daemon`], on everything: command line, file, memory, exit status.
 //!
 //! Each imports only from those above it; `tests/rooms.rs` keeps it so.
@@ -26,7 +29,9 @@ pub mod links;
 pub mod log;
 pub mod machine;
 pub mod metrics;
+pub mod openflow;
 pub mod options;
+pub mod ovsdb;
 pub mod plan;
 pub mod pulse;
 pub mod retry;
@@ -38,4 +43,5 @@ pub mod socket;
 pub mod sys;
 pub mod threads;
 pub mod totals;
+pub mod unixctl;
 pub mod watch;

@@ -11,7 +11,7 @@ use std::path::PathBuf;
 #[command(
     name = "vxswitch",
     version,
-    override_usage = "vxswitch [EAL options] -- [--config FILE | --persist FILE] [--control SOCKET] [--metrics ADDR:PORT] ...",
+    override_usage = "vxswitch [EAL options] -- [--config FILE | --persist FILE | --ovsdb TARGET] [--control SOCKET] [--metrics ADDR:PORT] ...",
     after_help = "EAL options stand before `--` and are DPDK's (-l 0-1, --vdev=..., -a 0000:03:00.0, ...); see\n\
                   https://doc.dpdk.org/guides-22.11/linux_gsg/linux_eal_parameters.html",
     arg_required_else_help = false
@@ -29,6 +29,9 @@ pub struct Options {
     /// What is logged: error, warn, info, debug or trace, also by target as in info,vxswitch::port=debug
     #[arg(long, value_name = "FILTER", env = "RUST_LOG", default_value = "info")]
     pub log_level: String,
+    /// Open vSwitch database with the desired state, instead of a file: unix:FILE or tcp:HOST:PORT
+    #[arg(long, value_name = "TARGET", conflicts_with_all = ["config", "persist"])]
+    pub ovsdb: Option<ovsdb::Target>,
     /// Unix socket of the control API
     #[arg(long, value_name = "SOCKET", env = "VXSWITCH_CONTROL", default_value_os_t = default_socket())]
     pub control: PathBuf,

@@ -107,6 +107,8 @@ pub struct Start {
     pub file: Option<ConfigFile>,
     /// The event log.
     pub events: Events,
+    /// The database that says what the switch shall be, if one does.
+    pub database: Option<ovsdb::Target>,
     /// The control API's socket.
     pub control: ControlSocket,
     /// The metrics endpoint's socket.
@@ -124,7 +126,7 @@ pub struct Start {
 /// # Errors
 /// Why the start failed, or that a thread panicked.
 pub fn run(eal: &'static Eal, cpus: &[usize], start: Start, pool: &Mempool) -> Result<()> {
-    let Start { document, file, events, control, metrics, stop_within, ending, probe } = start;
+    let Start { document, file, events, database, control, metrics, stop_within, ending, probe } = start;
     let settings = document.settings();
     let lcores = eal.worker_lcores();
     let ids: Vec<u32> =
@@ -177,7 +179,7 @@ pub fn run(eal: &'static Eal, cpus: &[usize], start: Start, pool: &Mempool) -> R
     }
     .start(&others)?;
     let metrics = start_metrics(metrics, &app, &others, &ending)?;
-    let control = start_control(document, control, app, &others, &ending, probe)?;
+    let control = start_control((document, database), control, app, &others, &ending, probe)?;
     if lcores.is_empty() {
         let (mut worker, shares) = workers.remove(0);
         // The worker is not looked at again after a panic, only dropped.
@@ -381,7 +383,7 @@ async fn stopped(ending: &Ending) {
 }
 
 fn start_control(
-    document: Document,
+    source: (Document, Option<ovsdb::Target>),
     socket: ControlSocket,
     app: Arc<App>,
     cpus: &[usize],
@@ -395,7 +397,7 @@ fn start_control(
     spawn(NAME, cpus, NICE_CONTROL, move || {
         let outcome = runtime.block_on(async {
             tokio::spawn(beat(turns));
-            control(document, socket, app, &ending, probe).await
+            control(source, socket, app, &ending, probe).await
         });
         // However control ends, workers end with it.
         ending.stop.store(true, Relaxed);
@@ -406,7 +408,7 @@ fn start_control(
 }
 
 async fn control(
-    document: Document,
+    (document, database): (Document, Option<ovsdb::Target>),
     socket: ControlSocket,
     app: Arc<App>,
     ending: &Ending,
@@ -421,6 +423,13 @@ async fn control(
     let router = server::router(Arc::clone(&app));
     server::use_once(&router).await;
     let listener = tokio::net::UnixListener::from_std(socket.listener).context("control socket")?;
+    // Where tools of Open vSwitch look for bridges: beside the database, else beside our own socket.
+    let beside = match &database {
+        Some(ovsdb::Target::Unix(path)) => path,
+        _ => &socket.path,
+    };
+    let rundir = beside.parent().map(std::path::Path::to_owned).unwrap_or_default();
+    let unixctl_dir = rundir.clone();
     {
         let mut switch = app.switch.lock().await;
         switch.start(document).await?;
@@ -428,12 +437,20 @@ async fn control(
         app.ready.store(true, Relaxed);
     }
     probe(Moment::Ready(&app));
-    let tasks = [
+    let mut tasks = vec![
         tokio::spawn(server::serve(listener, router)),
         tokio::spawn(super::links::watch(Arc::clone(&app))),
         tokio::spawn(super::retry::run(Arc::clone(&app))),
         tokio::spawn(server::reload_on_hangup(hangup, Arc::clone(&app))),
+        tokio::spawn(super::openflow::serve::run(Arc::clone(&app), rundir)),
     ];
+    if database.is_some() {
+        match super::unixctl::Socket::bind(&unixctl_dir) {
+            Ok(socket) => tasks.push(tokio::spawn(socket.serve(Arc::clone(&app)))),
+            Err(error) => tracing::warn!(%error, "nothing for ovs-appctl"),
+        }
+    }
+    tasks.extend(database.map(|target| tokio::spawn(super::ovsdb::serve::run(Arc::clone(&app), target))));
     say!("control: {}", socket.path.display());
     say!("ready");
     tracing::info!(target: "vxswitch::daemon", version = env!("CARGO_PKG_VERSION"), "started");

@@ -1,9 +1,10 @@
 //! What the switch sends and receives itself: ARP, neighbour discovery, ICMP and ICMPv6 echo.
 
 use super::SlowPath;
-use crate::bridge::translate::translate;
-use crate::bridge::{Bridge, BridgeId};
+use crate::bridge::translate::{Translation, translate, translate_actions};
+use crate::bridge::{Bridge, BridgeId, SwitchState};
 use datapath::message::{Command, Link, PacketBuffer};
+use flow::ofp::Action;
 use flow::program::PortId;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::{Duration, Instant};
@@ -217,6 +218,20 @@ impl SlowPath {
 
     /// Sends a frame as if it had come in on `in_port`.
     pub fn packet_out(&mut self, in_port: PortId, frame: &[u8]) {
+        self.send_by(in_port, frame, translate);
+    }
+
+    /// Sends a frame by actions, as if it had come in on `in_port`.
+    pub fn packet_out_by(&mut self, in_port: PortId, frame: &[u8], actions: &[Action]) {
+        self.send_by(in_port, frame, |state, key| translate_actions(state, key, actions));
+    }
+
+    fn send_by(
+        &mut self,
+        in_port: PortId,
+        frame: &[u8],
+        translate: impl FnOnce(&SwitchState, &FlowKey) -> Translation,
+    ) {
         let mut key = FlowKey { in_port: in_port.0.into(), ..FlowKey::ZERO };
         clear_tunnel(&mut key);
         if extract(frame, &mut key).is_err() || self.workers.is_empty() {

@@ -5,10 +5,12 @@ mod support;
 
 mod bounded;
 mod changes;
+mod database;
 mod health;
 mod keeping;
 mod lifecycle;
 mod looking;
+mod openflow;
 mod rules;
 mod running;
 mod tlvs;

@@ -91,7 +91,8 @@ impl Daemon {
         fs::read_to_string(self.dir.path().join("errors")).unwrap()
     }
 
-    fn launch(mut command: Command, dir: TempDir) -> Daemon {
+    /// Starts this, and returns when it is ready.
+    pub fn launch(mut command: Command, dir: TempDir) -> Daemon {
         let mut child = command.stdout(Stdio::piped()).spawn().expect("vxswitch starts");
         let mut lines = Vec::new();
         for line in BufReader::new(child.stdout.take().unwrap()).lines() {

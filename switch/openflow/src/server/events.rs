@@ -90,7 +90,7 @@ impl Connection {
     }
 
     /// Whether it wants to hear of events that it did not ask for one by one.
-    fn listens(&self) -> bool {
+    pub fn listens(&self) -> bool {
         self.controller || self.config.miss_send_len > 0 || self.packet_in_format != PacketInFormat::Standard
     }
 

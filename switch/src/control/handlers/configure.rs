@@ -31,7 +31,7 @@ pub(in crate::control) async fn transaction(
     Json(body): Json<Transaction>,
 ) -> Answer<TransactionReply> {
     let commands = vsctl::parse_transaction(&body.args)?;
-    let mut switch = app.switch.lock().await;
+    let mut switch = app.desired().await;
     let mut document = switch.document.clone();
     // Rules that name a port are no reason to keep it: they go on by its number.
     let before = if commands.iter().any(|command| matches!(command, Command::DelPort { .. })) {
@@ -235,7 +235,7 @@ fn select(
 
 /// `GET /v1/document`.
 pub(in crate::control) async fn document(State(app): State<Arc<App>>) -> Json<DocumentBody> {
-    Json(DocumentBody { toml: app.switch.lock().await.document.to_toml() })
+    Json(DocumentBody { toml: app.desired().await.document.to_toml() })
 }
 
 /// `PUT /v1/document`: TOML, or JSON with the fields of the file when the content type says so.
@@ -252,7 +252,7 @@ pub(in crate::control) async fn replace(
         config::parse_str("document", &body, &rules::Check(None))
             .map_err(|errors| Refused::from(ChangeError::Invalid(errors.0)))?
     };
-    let mut switch = app.switch.lock().await;
+    let mut switch = app.desired().await;
     let changed = usize::from(switch.document != document);
     switch.change(document).await?;
     Ok(Json(Done { changed }))
@@ -279,7 +279,7 @@ pub(in crate::control) async fn read_again(app: &App) -> Result<bool, Refused> {
         .file
         .as_ref()
         .ok_or_else(|| Refused::bad("started without a file: expected --config or --persist"))?;
-    let mut switch = app.switch.lock().await;
+    let mut switch = app.desired().await;
     let document = file
         .read(switch.document.settings())
         .map_err(|errors| Refused::from(ChangeError::Invalid(errors.0)))?;

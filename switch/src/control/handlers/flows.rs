@@ -88,7 +88,7 @@ pub(in crate::control) async fn add(
     Path(bridge): Path<String>,
     Json(body): Json<Flows>,
 ) -> Answer<Done> {
-    let mut switch = app.switch.lock().await;
+    let mut switch = app.desired().await;
     let name = bridge.clone();
     let (specs, places, replaces, names) = app
         .handle
@@ -135,7 +135,7 @@ pub(in crate::control) async fn delete(
     Path(bridge): Path<String>,
     Json(body): Json<FlowDelete>,
 ) -> Answer<Done> {
-    let mut switch = app.switch.lock().await;
+    let mut switch = app.desired().await;
     let name = bridge.clone();
     let strict = body.strict;
     let (changed, filter, names) = app
@@ -167,7 +167,7 @@ pub(in crate::control) async fn modify(
     Path(bridge): Path<String>,
     Json(body): Json<FlowModify>,
 ) -> Answer<Done> {
-    let mut switch = app.switch.lock().await;
+    let mut switch = app.desired().await;
     let name = bridge.clone();
     let strict = body.strict;
     let (changed, new, change, names) = app
@@ -267,7 +267,7 @@ pub(in crate::control) async fn replace(
     Path(bridge): Path<String>,
     Json(body): Json<Flows>,
 ) -> Answer<Done> {
-    let mut switch = app.switch.lock().await;
+    let mut switch = app.desired().await;
     let name = bridge.clone();
     let (specs, names) = app
         .handle
@@ -307,6 +307,30 @@ pub(in crate::control) async fn trace(
     Path(bridge): Path<String>,
     Json(body): Json<TraceRequest>,
 ) -> Answer<Trace> {
+    traced(&app, bridge, body).await.map(Json)
+}
+
+/// A trace as text, as `ovs-appctl ofproto/trace` prints it.
+pub(in crate::control) async fn trace_text(
+    app: &App,
+    bridge: String,
+    flow: String,
+    packet: Option<String>,
+) -> Result<String, String> {
+    let trace = traced(app, bridge, TraceRequest { flow, packet })
+        .await
+        .map_err(|refused| refused.message().to_owned())?;
+    let megaflow = if trace.megaflow.is_empty() { "any packet" } else { &trace.megaflow };
+    let last = if trace.final_flow.is_empty() { "unchanged" } else { &trace.final_flow };
+    Ok(format!(
+        "Flow: {}\n\n{}\n\nFinal flow: {last}\nMegaflow: {megaflow}\nDatapath actions: {}\n",
+        trace.flow,
+        trace.steps.join("\n"),
+        trace.actions
+    ))
+}
+
+async fn traced(app: &App, bridge: String, body: TraceRequest) -> Result<Trace, Refused> {
     let answer = app.handle.call(move |slow| {
         let id = bridge_id(slow, &bridge)?;
         let mut key = parse_key(&body.flow, &BridgePorts { state: &slow.state, bridge: id })
@@ -324,5 +348,5 @@ pub(in crate::control) async fn trace(
             Refused::bad(format!("in_port: expected a port of bridge {bridge}, as in_port=NAME"))
         })
     });
-    answer.await?.map(Json)
+    answer.await?
 }

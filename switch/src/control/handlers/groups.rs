@@ -115,7 +115,7 @@ enum Put {
 
 /// Adds or changes entries: all, or none.
 async fn put<E: Entry>(app: &App, bridge: &str, texts: Vec<String>, how: Put) -> Answer<Done> {
-    let mut switch = app.switch.lock().await;
+    let mut switch = app.desired().await;
     let names = names_of(app, bridge).await?;
     let mut document = switch.document.clone();
     let edited = bridge_of(&mut document, bridge)?;
@@ -153,7 +153,7 @@ async fn put<E: Entry>(app: &App, bridge: &str, texts: Vec<String>, how: Put) ->
 
 /// Deletes one entry, or all, and the rules that name it.
 async fn delete<E: Entry>(app: &App, bridge: &str, which: Option<u32>) -> Answer<Done> {
-    let mut switch = app.switch.lock().await;
+    let mut switch = app.desired().await;
     let names = names_of(app, bridge).await?;
     let mut document = switch.document.clone();
     let edited = bridge_of(&mut document, bridge)?;

@@ -134,7 +134,7 @@ pub(in crate::control) async fn neighbours_flush(
 ) -> Answer<Done> {
     let mut fixed = 0;
     if query.all {
-        let mut switch = app.switch.lock().await;
+        let mut switch = app.desired().await;
         let mut document: Document = switch.document.clone();
         for bridge in &mut document.bridges {
             if query.bridge.as_ref().is_none_or(|name| *name == bridge.name) {
@@ -185,7 +185,7 @@ async fn edit(
     bridge: &str,
     edit: impl FnOnce(&mut Bridge) -> Result<(), Refused>,
 ) -> Answer<Done> {
-    let mut switch = app.switch.lock().await;
+    let mut switch = app.desired().await;
     let mut document: Document = switch.document.clone();
     let entry = document.bridge_mut(bridge);
     edit(entry.ok_or_else(|| Refused::not_found(format!("no bridge named {bridge}")))?)?;

@@ -34,7 +34,7 @@ pub(in crate::control) async fn add(
     Json(body): Json<Tlvs>,
 ) -> Answer<Done> {
     let entries = read(&body.tlvs)?;
-    let mut switch = app.switch.lock().await;
+    let mut switch = app.desired().await;
     let mut document = switch.document.clone();
     let edited = bridge_of(&mut document, &bridge)?;
     let mut map = edited.tlvs();
@@ -52,7 +52,7 @@ pub(in crate::control) async fn delete(
     Json(body): Json<Tlvs>,
 ) -> Answer<Done> {
     let entries = read(&body.tlvs)?;
-    let mut switch = app.switch.lock().await;
+    let mut switch = app.desired().await;
     let mut document = switch.document.clone();
     let edited = bridge_of(&mut document, &bridge)?;
     let before = edited.tlv_map.len();

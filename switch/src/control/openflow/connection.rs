@@ -1,0 +1,195 @@
+//! One connection: what it sends goes to the bridge, and what happens to the bridge goes to it.
+
+use super::bridge::View;
+use super::packets::Packets;
+use crate::control::app::App;
+use crate::control::handlers::views::interface_rows;
+use openflow::Version;
+use openflow::server::{Connection, Event, Output};
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::sync::broadcast;
+use tokio::time::{Instant, sleep_until, timeout};
+
+/// Bytes read at once: also what the slow path serves between two rounds of upcalls.
+const CHUNK: usize = 64 << 10;
+/// Time that the other side may take to read an answer.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Silence after which a controller is asked whether it is there, and after which it is given up (`inactivity_probe`).
+const PROBE: Duration = Duration::from_secs(5);
+/// Events that a slow connection may be behind by.
+const BEHIND: usize = 1024;
+
+/// What connections of a bridge tell each other.
+#[derive(Debug, Clone)]
+pub(super) enum Notice {
+    /// What happened to the bridge.
+    Events(Arc<Vec<Event>>),
+    /// This connection became primary: the others are not any more.
+    Primary(u64),
+}
+
+/// The connections of a bridge.
+#[derive(Debug, Clone)]
+pub(super) struct Peers {
+    /// Its name.
+    pub bridge: String,
+    notices: broadcast::Sender<Notice>,
+}
+
+impl Peers {
+    /// None yet.
+    pub fn of(bridge: &str) -> Peers {
+        Peers { bridge: bridge.to_owned(), notices: broadcast::channel(BEHIND).0 }
+    }
+}
+
+/// Why a connection ended.
+#[derive(Debug, thiserror::Error)]
+enum Ended {
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    #[error("the other side does not read")]
+    Stuck,
+    #[error("the other side does not answer")]
+    Silent,
+    #[error("{0}")]
+    Protocol(String),
+    #[error("the bridge is gone")]
+    NoBridge,
+    #[error(transparent)]
+    Stopping(#[from] crate::slowpath::handle::Stopped),
+}
+
+async fn send<S: AsyncWrite + Unpin>(stream: &mut S, bytes: &[u8]) -> Result<(), Ended> {
+    if bytes.is_empty() {
+        return Ok(());
+    }
+    timeout(PATIENCE, stream.write_all(bytes)).await.map_err(|_| Ended::Stuck)?.map_err(Ended::Io)
+}
+
+/// Serves one connection to its end. `controller`: it was configured, and is not a tool's.
+pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
+    app: &App,
+    stream: S,
+    peers: &Peers,
+    controller: bool,
+) {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    let id = NEXT.fetch_add(1, Relaxed);
+    if let Err(error) =
+        converse(app, stream, peers, Connection::new(id, &Version::all(), controller), controller).await
+    {
+        tracing::info!(bridge = %peers.bridge, id, %error, "OpenFlow connection ended");
+    }
+}
+
+async fn converse<S: AsyncRead + AsyncWrite + Unpin>(
+    app: &App,
+    mut stream: S,
+    peers: &Peers,
+    mut connection: Connection,
+    controller: bool,
+) -> Result<(), Ended> {
+    let mut heard = peers.notices.subscribe();
+    let mut packets = Packets::default();
+    send(&mut stream, &connection.greeting()).await?;
+    let (mut bytes, mut chunk) = (Vec::new(), vec![0; CHUNK]);
+    let (mut last, mut probed) = (Instant::now(), false);
+    loop {
+        let deadline = last + if probed { PROBE * 2 } else { PROBE };
+        tokio::select! {
+            read = stream.read(&mut chunk) => {
+                let read = read?;
+                if read == 0 {
+                    return Ok(());
+                }
+                (last, probed) = (Instant::now(), false);
+                bytes.extend_from_slice(&chunk[..read]);
+                let (back, output, events) = batch(app, connection, &mut bytes, &peers.bridge).await?;
+                connection = back;
+                // Nobody else may be listening.
+                if !events.is_empty() {
+                    let _ = peers.notices.send(Notice::Events(Arc::new(events)));
+                }
+                if output.became_primary {
+                    let _ = peers.notices.send(Notice::Primary(connection.id));
+                }
+                send(&mut stream, &output.bytes).await?;
+                if let Some(why) = output.close {
+                    return Err(Ended::Protocol(why));
+                }
+                if connection.listens() {
+                    packets.listen(app, &peers.bridge).await?;
+                }
+            }
+            notice = heard.recv() => match notice {
+                Ok(Notice::Events(events)) => {
+                    let bytes: Vec<u8> = events.iter().flat_map(|event| connection.event(event)).collect();
+                    send(&mut stream, &bytes).await?;
+                }
+                Ok(Notice::Primary(other)) if other != connection.id => {
+                    send(&mut stream, &connection.demote()).await?;
+                }
+                Ok(Notice::Primary(_)) => {}
+                Err(_) => return Err(Ended::Stuck),
+            },
+            events = packets.next(app) => {
+                let bytes: Vec<u8> = events?.iter().flat_map(|event| connection.event(event)).collect();
+                send(&mut stream, &bytes).await?;
+            }
+            () = sleep_until(deadline), if controller => {
+                if std::mem::replace(&mut probed, true) {
+                    return Err(Ended::Silent);
+                }
+                send(&mut stream, &connection.probe()).await?;
+            }
+        }
+    }
+}
+
+/// Whether whole messages ask for what only devices know: features, or statistics.
+fn asks_devices(mut bytes: &[u8]) -> bool {
+    while let Ok(Some(length)) = openflow::length(bytes) {
+        if length > bytes.len() {
+            break;
+        }
+        if matches!(bytes[1], 5 | 16 | 18) {
+            return true;
+        }
+        bytes = &bytes[length..];
+    }
+    false
+}
+
+/// Has the slow path serve the messages that are whole.
+async fn batch(
+    app: &App,
+    mut connection: Connection,
+    bytes: &mut Vec<u8>,
+    bridge: &str,
+) -> Result<(Connection, Output, Vec<Event>), Ended> {
+    // Held to the end, so that no other change of the switch comes between rules and document.
+    let switch = app.switch.lock().await;
+    let interfaces =
+        if asks_devices(bytes) { interface_rows(app, &switch).await.unwrap_or_default() } else { Vec::new() };
+    let (mut input, name) = (std::mem::take(bytes), bridge.to_owned());
+    let served = app.handle.call(move |slow| {
+        let mut view = View::of(slow, &name, &interfaces)?;
+        let output = connection.input(&mut input, &mut view);
+        Some((connection, input, output, std::mem::take(&mut view.events), view.changed))
+    });
+    let (connection, rest, output, events, changed) = served.await?.ok_or(Ended::NoBridge)?;
+    *bytes = rest;
+    if changed {
+        app.note_stale(bridge);
+    }
+    drop(switch);
+    if changed && let Err(error) = app.persist().await {
+        tracing::error!(%error, "what OpenFlow changed is not kept");
+    }
+    Ok((connection, output, events))
+}

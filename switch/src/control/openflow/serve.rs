@@ -1,0 +1,101 @@
+//! The sockets of bridges, and the connections that come by them.
+
+use super::connection::{Peers, serve};
+use super::controllers::Target;
+use super::reach::{bind, keep};
+use crate::control::app::App;
+use crate::control::socket::Remove;
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::UnixListener;
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+
+/// How often the bridges are looked at.
+const EVERY: Duration = Duration::from_millis(100);
+/// Connections that a bridge may have.
+const CONNECTIONS: usize = 64;
+
+/// A bridge's socket. Dropped, it is gone, and so are its connections.
+struct Socket {
+    peers: Peers,
+    _accepting: JoinSet<()>,
+    /// What keeps the connections to controllers.
+    controllers: BTreeMap<Target, JoinSet<()>>,
+    _remove: Remove,
+}
+
+impl Socket {
+    /// Begins with controllers that are wanted now, and ends with those that are not.
+    fn follow(&mut self, app: &Arc<App>) {
+        let wanted = app.controllers.of(&self.peers.bridge);
+        self.controllers.retain(|target, _| wanted.contains(target));
+        for target in wanted {
+            let (app, peers) = (Arc::clone(app), self.peers.clone());
+            self.controllers.entry(target.clone()).or_insert_with(|| {
+                let mut keeping = JoinSet::new();
+                keeping.spawn(keep(app, peers, target));
+                keeping
+            });
+        }
+    }
+}
+
+/// Keeps a socket for every bridge, until it is dropped.
+pub async fn run(app: Arc<App>, dir: PathBuf) {
+    let mut sockets: BTreeMap<String, Socket> = BTreeMap::new();
+    let mut timer = tokio::time::interval(EVERY);
+    loop {
+        timer.tick().await;
+        let names: Vec<String> = {
+            let switch = app.switch.lock().await;
+            switch.document.bridges.iter().map(|bridge| bridge.name.clone()).collect()
+        };
+        sockets.retain(|name, _| names.contains(name));
+        for socket in sockets.values_mut() {
+            socket.follow(&app);
+        }
+        for name in names {
+            // A name is a file's here.
+            if sockets.contains_key(&name) || name.contains('/') {
+                continue;
+            }
+            match listen(&app, &dir, &name) {
+                Ok(socket) => drop(sockets.insert(name, socket)),
+                Err(error) => tracing::warn!(bridge = %name, %error, "no OpenFlow socket"),
+            }
+        }
+    }
+}
+
+fn listen(app: &Arc<App>, dir: &Path, name: &str) -> io::Result<Socket> {
+    let path = dir.join(format!("{name}.mgmt"));
+    let listener = bind(&path)?;
+    let peers = Peers::of(name);
+    let mut accepting = JoinSet::new();
+    accepting.spawn(accept(Arc::clone(app), listener, peers.clone()));
+    Ok(Socket { peers, _accepting: accepting, controllers: BTreeMap::new(), _remove: Remove(path) })
+}
+
+async fn accept(app: Arc<App>, listener: UnixListener, peers: Peers) {
+    let room = Arc::new(Semaphore::new(CONNECTIONS));
+    let mut connections = JoinSet::new();
+    loop {
+        // Nobody closes the semaphore.
+        let Ok(place) = Arc::clone(&room).acquire_owned().await else { return };
+        let Ok((stream, _)) = listener.accept().await else {
+            // No descriptors, say: it is tried again when there may be some.
+            tokio::time::sleep(EVERY).await;
+            continue;
+        };
+        while connections.try_join_next().is_some() {}
+        let (app, peers) = (Arc::clone(&app), peers.clone());
+        connections.spawn(async move {
+            serve(&app, stream, &peers, false).await;
+            drop(place);
+        });
+    }
+}

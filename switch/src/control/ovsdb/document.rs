@@ -1,0 +1,386 @@
+//! The document that rows of a database ask for. A row that cannot be served gets an error, and the rest is served.
+
+use super::rows::Rows;
+use crate::control::rules;
+use config::{Bridge, Document, FailMode, Mirror, Port};
+use flow::ofp::PortMap;
+use ovsdb::rows::{self, Interface};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+/// Keys of a bridge's `other_config` that the switch knows; others are for others.
+const OTHER_CONFIG: [&str; 6] =
+    ["mac-aging-time", "mac-table-size", "mac-port-limit", "mac-learning-rate", "hwaddr", "forward-bpdu"];
+/// Key of a bridge's `other_config` with the VTEP's addresses, as `[[bridge]] address` has them (ours).
+const ADDRESS: &str = "address";
+
+/// What is wrong with interfaces, by their names: `Interface` `error`.
+pub type Errors = BTreeMap<String, String>;
+
+/// OpenFlow numbers of ports by name, by bridge.
+pub type Numbers = BTreeMap<String, PortMap>;
+
+/// What rows ask for.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Asked {
+    /// What can be served of it.
+    pub document: Document,
+    /// What cannot.
+    pub errors: Errors,
+}
+
+/// What `rows` ask for, where `running` is the document that runs: rules, routes and neighbours are not in the
+/// database. `numbers` are those that bridges' ports have: rules that name a port which goes go on by its number.
+pub fn asked(rows: &Rows, running: &Document, numbers: &Numbers) -> Asked {
+    let mut document = Document { bridges: Vec::new(), ..running.clone() };
+    let mut errors = Errors::new();
+    let requested: BTreeSet<i64> = rows.interfaces.values().filter_map(|row| row.ofport_request).collect();
+    for row in rows.bridges.values() {
+        let mut bridge = bridge(row, running.bridge(&row.name), rows, &mut errors);
+        for port_row in rows.ports_of(row) {
+            let interfaces: Vec<&Interface> = rows.interfaces_of(port_row).collect();
+            match interfaces.as_slice() {
+                [] => {}
+                // The bridge's LOCAL port.
+                [one] if one.name == row.name => {}
+                [one] => match port(port_row, one) {
+                    Ok(mut port) => {
+                        let before = running.port(&port.name).filter(|(b, _)| b.name == bridge.name);
+                        port.ofport_request = number(one, before.map(|(_, port)| port), &requested);
+                        bridge.ports.push(port);
+                    }
+                    Err(error) => drop(errors.insert(one.name.clone(), error)),
+                },
+                bond => {
+                    let why = "bonds are not served: expected one interface a port";
+                    errors.extend(bond.iter().map(|one| (one.name.clone(), why.to_owned())));
+                }
+            }
+        }
+        let loses = |before: &Bridge| {
+            before.ports.iter().any(|old| bridge.ports.iter().all(|port| port.name != old.name))
+        };
+        if running.bridge(&bridge.name).is_some_and(loses) {
+            keep_rules(&mut bridge, numbers);
+        }
+        document.bridges.push(bridge);
+    }
+    prune(&mut document, &mut errors, numbers);
+    Asked { document, errors }
+}
+
+fn bridge(row: &rows::Bridge, running: Option<&Bridge>, rows: &Rows, errors: &mut Errors) -> Bridge {
+    let known = |(key, _): &(&String, &String)| OTHER_CONFIG.contains(&key.as_str());
+    let mut bridge = Bridge {
+        fail_mode: match row.fail_mode.as_deref() {
+            Some("secure") => FailMode::Secure,
+            _ => FailMode::Standalone,
+        },
+        other_config: row.other_config.iter().filter(known).map(|(k, v)| (k.clone(), v.clone())).collect(),
+        external_ids: row.external_ids.clone(),
+        ..running.cloned().unwrap_or_else(|| Bridge::new(&row.name))
+    };
+    bridge.ports.clear();
+    bridge.hwaddr = None;
+    if let Some(text) = row.other_config.get(ADDRESS) {
+        let words = text.split([',', ' ']).filter(|word| !word.is_empty());
+        if let Ok(addresses) = words.map(str::parse).collect() {
+            bridge.address = addresses;
+        } else {
+            let why =
+                format!("other_config:{ADDRESS}: found {text:?}, expected addresses with prefix lengths");
+            errors.insert(row.name.clone(), why);
+        }
+    }
+    let mirrors = row.mirrors.0.iter().filter_map(|uuid| rows.mirrors.get(uuid));
+    bridge.mirrors = mirrors.map(|row| mirror(row, rows)).collect();
+    bridge
+}
+
+/// VLANs of a column, whose type allows no others.
+fn vlans(numbers: &[i64]) -> Vec<u16> {
+    numbers.iter().filter_map(|vlan| u16::try_from(*vlan).ok()).collect()
+}
+
+fn mirror(row: &rows::Mirror, rows: &Rows) -> Mirror {
+    Mirror {
+        name: row.name.clone(),
+        select_all: row.select_all,
+        select_src_port: rows.port_names(&row.select_src_port.0),
+        select_dst_port: rows.port_names(&row.select_dst_port.0),
+        select_vlan: vlans(&row.select_vlan),
+        output_port: rows.port_names(&row.output_port.0).pop(),
+        output_vlan: row.output_vlan.and_then(|vlan| u16::try_from(vlan).ok()),
+    }
+}
+
+/// A port without its OpenFlow number; or why there is none.
+fn port(row: &rows::Port, interface: &Interface) -> Result<Port, String> {
+    let name = &interface.name;
+    let (mut kind, mut options) = (interface.r#type.clone(), interface.options.clone());
+    if matches!(kind.as_str(), "" | "system") {
+        // A device of the kernel. Its name is a file's here.
+        let known = !name.contains('/') && Path::new("/sys/class/net").join(name).exists();
+        if !known {
+            return Err(format!("could not open network device {name} (No such device)"));
+        }
+        "dpdk".clone_into(&mut kind);
+        options = [("dpdk-devargs".to_owned(), format!("net_af_packet_{name},iface={name}"))].into();
+    }
+    let mac = match &interface.mac {
+        Some(text) if kind == "internal" => {
+            Some(text.parse().map_err(|error| format!("mac: found {text:?}, {error}"))?)
+        }
+        _ => None,
+    };
+    let mtu = match interface.mtu_request {
+        Some(mtu) => {
+            let expected = || format!("mtu_request: found {mtu}, expected a number from 68 to 9702");
+            Some(u16::try_from(mtu).map_err(|_| expected())?)
+        }
+        None => None,
+    };
+    let vlan_mode = match row.vlan_mode.as_deref() {
+        Some(text) => Some(text.parse().map_err(|error| format!("vlan_mode: {error}"))?),
+        None => None,
+    };
+    Ok(Port {
+        name: name.clone(),
+        kind,
+        options,
+        tag: row.tag.and_then(|tag| u16::try_from(tag).ok()),
+        trunks: vlans(&row.trunks),
+        vlan_mode,
+        mtu,
+        mac,
+        ofport_request: None,
+        external_ids: interface.external_ids.clone(),
+        port_external_ids: row.external_ids.clone(),
+    })
+}
+
+/// The OpenFlow number to ask for: what the row asks for, else what the port has, else, for a port that is new to a
+/// switch that has just started, what it had before.
+fn number(row: &Interface, running: Option<&Port>, requested: &BTreeSet<i64>) -> Option<u16> {
+    let of = |number: i64| u16::try_from(number).ok().filter(|number| (1..0xff00).contains(number));
+    if let Some(number) = row.ofport_request {
+        return of(number);
+    }
+    match running {
+        Some(port) => port.ofport_request,
+        None => row.ofport.filter(|number| !requested.contains(number)).and_then(of),
+    }
+    .filter(|number| !requested.contains(&i64::from(*number)))
+}
+
+/// Rules that name a port which the bridge has no more go on by its number.
+pub fn keep_rules(bridge: &mut Bridge, numbers: &Numbers) {
+    if let Some(numbers) = numbers.get(&bridge.name) {
+        rules::by_number(bridge, numbers);
+    }
+}
+
+/// The number behind `list[` in a problem's path.
+fn index(path: &str, list: &str) -> Option<usize> {
+    let behind = &path[path.find(&format!("{list}["))? + list.len() + 1..];
+    behind.split(']').next()?.parse().ok()
+}
+
+/// Takes out what cannot be served, until the rest is good.
+fn prune(document: &mut Document, errors: &mut Errors, numbers: &Numbers) {
+    loop {
+        let problems = rules::problems(document);
+        let (mut bridges, mut ports) = (BTreeSet::new(), BTreeSet::new());
+        let (mut mirrors, mut settings, mut flows) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
+        for problem in &problems {
+            let Some(at) = index(&problem.path, "bridge") else { continue };
+            let Some(bridge) = document.bridges.get(at) else { continue };
+            // What is wrong in it, without whose it is.
+            let place = problem.place.split_once(": ").map_or("", |(_, field)| field);
+            let why = if place.is_empty() {
+                problem.message.clone()
+            } else {
+                format!("{place}: {}", problem.message)
+            };
+            if let Some(port) = index(&problem.path, "port") {
+                if let Some(port) = bridge.ports.get(port) {
+                    errors.entry(port.name.clone()).or_insert(why);
+                }
+                ports.insert((at, port));
+            } else {
+                errors.entry(bridge.name.clone()).or_insert(why);
+                let (mirror, flow) = (index(&problem.path, "mirror"), index(&problem.path, "flows"));
+                match (mirror, flow, problem.path.split_once(".other_config.")) {
+                    (Some(mirror), ..) => drop(mirrors.insert((at, mirror))),
+                    (_, Some(flow), _) => drop(flows.insert((at, flow))),
+                    (.., Some((_, key))) => drop(settings.insert((at, key.to_owned()))),
+                    _ => drop(bridges.insert(at)),
+                }
+            }
+        }
+        // From the last to the first, so that numbers stay right.
+        for (bridge, port) in ports.iter().rev() {
+            document.bridges[*bridge].ports.remove(*port);
+        }
+        for (bridge, flow) in flows.iter().rev() {
+            document.bridges[*bridge].flows.remove(*flow);
+        }
+        for bridge in ports.iter().map(|(bridge, _)| *bridge).collect::<BTreeSet<_>>() {
+            keep_rules(&mut document.bridges[bridge], numbers);
+        }
+        for (bridge, mirror) in mirrors.iter().rev() {
+            document.bridges[*bridge].mirrors.remove(*mirror);
+        }
+        for (bridge, key) in &settings {
+            document.bridges[*bridge].other_config.remove(key);
+        }
+        for bridge in bridges.iter().rev() {
+            let gone = document.bridges.remove(*bridge);
+            let why = errors.get(&gone.name).cloned().unwrap_or_default();
+            for port in gone.ports {
+                errors.entry(port.name).or_insert_with(|| format!("bridge {}: {why}", gone.name));
+            }
+        }
+        let nothing = ports.is_empty() && mirrors.is_empty() && settings.is_empty() && flows.is_empty();
+        if nothing && bridges.is_empty() {
+            for problem in problems {
+                tracing::error!(%problem, "the database asks for what cannot be served");
+            }
+            return;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ovsdb::rows::{OpenVSwitch, Rows as Uuids};
+
+    fn uuids(names: &[&str]) -> Uuids {
+        Uuids(names.iter().map(|name| (*name).to_owned()).collect())
+    }
+
+    type Options<'a> = &'a [(&'a str, &'a str)];
+
+    /// Bridge br0 with these interfaces (name, type, options) on ports of the same names.
+    fn rows(interfaces: &[(&str, &str, Options<'_>)]) -> Rows {
+        let mut rows = Rows {
+            root: Some(OpenVSwitch { bridges: uuids(&["b"]), ..OpenVSwitch::default() }),
+            ..Rows::default()
+        };
+        for (name, kind, options) in interfaces {
+            let uuid = (*name).to_owned();
+            rows.interfaces.insert(
+                uuid.clone(),
+                Interface {
+                    uuid: uuid.clone(),
+                    name: uuid.clone(),
+                    r#type: (*kind).to_owned(),
+                    options: options.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect(),
+                    ..Interface::default()
+                },
+            );
+            let port = rows::Port {
+                uuid: uuid.clone(),
+                name: uuid.clone(),
+                interfaces: uuids(&[name]),
+                ..Default::default()
+            };
+            rows.ports.insert(uuid, port);
+        }
+        let names: Vec<&str> = interfaces.iter().map(|(name, ..)| *name).collect();
+        let bridge =
+            rows::Bridge { uuid: "b".into(), name: "br0".into(), ports: uuids(&names), ..Default::default() };
+        rows.bridges.insert("br0".into(), bridge);
+        rows
+    }
+
+    #[test]
+    fn what_cannot_be_served_has_an_error_and_the_rest_is_served() {
+        let mut rows = rows(&[
+            ("br0", "internal", &[]),
+            ("good", "vxlan", &[("remote_ip", "10.0.0.2"), ("key", "5")]),
+            ("key", "vxlan", &[("remote_ip", "10.0.0.2"), ("key", "16777216")]),
+            ("what", "wormhole", &[]),
+            ("nosuchdev", "", &[]),
+            ("twin", "vxlan", &[("remote_ip", "10.0.0.2"), ("key", "5")]),
+        ]);
+        let row = rows.bridges.get_mut("br0").unwrap();
+        row.fail_mode = Some("secure".into());
+        row.other_config = [
+            ("mac-aging-time", "soon"),
+            ("forward-bpdu", "true"),
+            ("address", "10.0.0.1/24"),
+            ("of-others", "x"),
+        ]
+        .map(|(k, v)| (k.to_owned(), v.to_owned()))
+        .into();
+        let Asked { document, errors } = asked(&rows, &Document::default(), &Numbers::new());
+        let bridge = document.bridge("br0").unwrap();
+        assert_eq!(bridge.ports.iter().map(|port| port.name.as_str()).collect::<Vec<_>>(), ["good"]);
+        assert_eq!(bridge.fail_mode, FailMode::Secure);
+        assert_eq!(bridge.other_config.keys().collect::<Vec<_>>(), ["forward-bpdu"]);
+        assert_eq!(bridge.address[0].to_string(), "10.0.0.1/24");
+        assert_eq!(errors.keys().collect::<Vec<_>>(), ["br0", "key", "nosuchdev", "twin", "what"]);
+        assert!(errors["key"].contains("24 bits"), "{errors:?}");
+        assert!(errors["what"].contains("wormhole") && errors["what"].contains("expected"), "{errors:?}");
+        assert_eq!(errors["nosuchdev"], "could not open network device nosuchdev (No such device)");
+        assert!(errors["br0"].contains("mac-aging-time"), "{errors:?}");
+        assert!(rules::problems(&document).is_empty());
+    }
+
+    #[test]
+    fn a_bridge_that_cannot_be_served_takes_only_its_own_ports_along() {
+        let mut rows = rows(&[("vx", "vxlan", &[("remote_ip", "10.0.0.2"), ("key", "5")])]);
+        let mut row = rows.bridges["br0"].clone();
+        (row.name, row.ports) = ("a bridge's bad name".into(), uuids(&["vx"]));
+        rows.bridges.get_mut("br0").unwrap().ports = Uuids::default();
+        rows.bridges.insert(row.name.clone(), row);
+        let Asked { document, errors } = asked(&rows, &Document::default(), &Numbers::new());
+        assert_eq!(document.bridges.iter().map(|b| b.name.as_str()).collect::<Vec<_>>(), ["br0"]);
+        assert!(errors["vx"].contains("bridge a bridge's bad name"), "{errors:?}");
+    }
+
+    #[test]
+    fn numbers_stay_with_their_ports() {
+        let vxlan: Options<'_> = &[("remote_ip", "10.0.0.2"), ("key", "5")];
+        let mut rows = rows(&[("vx", "vxlan", vxlan), ("vy", "vxlan", &[("remote_ip", "10.0.0.3")])]);
+        let number = |rows: &Rows, running: &Document, name: &str| {
+            asked(rows, running, &Numbers::new()).document.port(name).unwrap().1.ofport_request
+        };
+        let empty = Document::default();
+        assert_eq!(number(&rows, &empty, "vx"), None);
+        // After a restart of the switch: as before.
+        rows.interfaces.get_mut("vx").unwrap().ofport = Some(7);
+        assert_eq!(number(&rows, &empty, "vx"), Some(7));
+        rows.interfaces.get_mut("vx").unwrap().ofport = Some(-1);
+        assert_eq!(number(&rows, &empty, "vx"), None);
+        // While it runs nothing changes by what was written.
+        let running = asked(&rows, &empty, &Numbers::new()).document;
+        rows.interfaces.get_mut("vx").unwrap().ofport = Some(7);
+        assert_eq!(number(&rows, &running, "vx"), None);
+        // Who asks goes before who had.
+        rows.interfaces.get_mut("vy").unwrap().ofport_request = Some(7);
+        assert_eq!((number(&rows, &empty, "vx"), number(&rows, &empty, "vy")), (None, Some(7)));
+    }
+
+    #[test]
+    fn rules_and_neighbours_are_not_the_databases() {
+        let mut rows = rows(&[("vx", "vxlan", &[("remote_ip", "10.0.0.2"), ("key", "5")])]);
+        let numbers: Numbers = [("br0".to_owned(), [("vx".to_owned(), 7)].into_iter().collect())].into();
+        let mut running = asked(&rows, &Document::default(), &numbers).document;
+        running.bridges[0].flows = vec!["in_port=vx,actions=drop".into()];
+        running.bridges[0].address = vec!["10.0.0.1/24".parse().unwrap()];
+        let again = asked(&rows, &running, &numbers);
+        assert_eq!((&again.document, again.errors), (&running, Errors::new()));
+        // Neither a port that goes nor one that cannot be served takes rules, or even its bridge, along.
+        rows.interfaces.get_mut("vx").unwrap().options.insert("key".into(), "99999999".into());
+        let broken = asked(&rows, &running, &numbers);
+        assert_eq!(broken.document.bridges[0].flows, ["in_port=7,actions=drop"]);
+        assert_eq!(broken.errors.keys().collect::<Vec<_>>(), ["vx"]);
+        rows.bridges.get_mut("br0").unwrap().ports = Uuids::default();
+        let gone = asked(&rows, &running, &numbers);
+        assert_eq!(gone.document.bridges[0].flows, ["in_port=7,actions=drop"]);
+        assert!(gone.errors.is_empty());
+    }
+}

@@ -1,0 +1,282 @@
+//! Serves a database: what it asks for is applied, and what came of it is written back.
+
+use super::document::{self, Asked, Errors, Numbers, keep_rules};
+use super::report::Written;
+use super::rows::Rows;
+use crate::control::app::App;
+use crate::control::apply::{ChangeError, Switch};
+use crate::control::handlers::views::bridge_rows;
+use crate::control::rules;
+use api::BridgeRow;
+use config::{Bridge, Document};
+use ovsdb::rows::{DATABASE, LOCK, MONITORED};
+use ovsdb::{Client, Event, Target, Transaction};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, MissedTickBehavior};
+
+/// How often links and the like are looked at.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// `other_config:stats-update-interval`, milliseconds, unless set, and at least.
+const STATISTICS_EVERY: u64 = 5000;
+
+/// What a look at the switch found.
+struct Found {
+    /// What was applied before, and what of it could not be.
+    applied: Option<(Rows, Errors)>,
+    bridges: Vec<BridgeRow>,
+    /// Statistics are to be written.
+    count: bool,
+}
+
+/// Serves the database for ever.
+pub async fn run(app: Arc<App>, target: Target) {
+    Server {
+        app,
+        client: Client::new(target, DATABASE, LOCK, MONITORED),
+        working: None,
+        dirty: false,
+        applied: None,
+        written: Written::default(),
+        counted: Instant::now(),
+    }
+    .run()
+    .await;
+}
+
+struct Server {
+    app: Arc<App>,
+    client: Client,
+    /// What is under way. The database is answered meanwhile.
+    working: Option<JoinHandle<Found>>,
+    /// The database may ask for something else than what was applied.
+    dirty: bool,
+    /// What was applied last, and what of it could not be.
+    applied: Option<(Rows, Errors)>,
+    written: Written,
+    /// When statistics were written.
+    counted: Instant,
+}
+
+/// Waits for the end of work, if there is some.
+async fn finished(working: &mut Option<JoinHandle<Found>>) -> Option<Found> {
+    match working {
+        Some(work) => {
+            let found = work.await.ok();
+            *working = None;
+            found
+        }
+        None => std::future::pending().await,
+    }
+}
+
+impl Server {
+    async fn run(&mut self) {
+        let mut timer = tokio::time::interval(LOOK_EVERY);
+        timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let mut look = false;
+            tokio::select! {
+                event = self.client.next() => self.event(event),
+                found = finished(&mut self.working) => {
+                    if let Some(found) = found {
+                        self.report(found);
+                    }
+                }
+                _ = timer.tick() => look = true,
+            }
+            self.work(look);
+        }
+    }
+
+    fn event(&mut self, event: Event) {
+        match event {
+            Event::Changed => self.dirty = true,
+            Event::Locked(true) => {
+                tracing::info!("the database is this switch's to serve");
+                self.dirty = true;
+            }
+            Event::Locked(false) => {
+                tracing::warn!(
+                    "another switch serves the database: this one goes on as it is, and follows no change"
+                );
+            }
+            Event::Done(outcome) => {
+                if let Some(error) = outcome.error {
+                    tracing::warn!(%error, "the database refuses what is written");
+                    self.again();
+                }
+            }
+            Event::Disconnected(why) => {
+                tracing::warn!(%why, "no database: the switch goes on as it is");
+                self.again();
+            }
+        }
+    }
+
+    /// The database may not have what was written.
+    fn again(&mut self) {
+        self.written.forget();
+    }
+
+    /// Begins what there is to do, when nothing is under way.
+    fn work(&mut self, look: bool) {
+        let (None, true, Some(replica)) = (&self.working, self.client.locked(), self.client.replica()) else {
+            return;
+        };
+        let mut rows = None;
+        if std::mem::take(&mut self.dirty) {
+            let found = Rows::read(replica);
+            let same = self.applied.as_ref().is_some_and(|(before, _)| before.asked() == found.asked());
+            // What was written is unknown: it is written again in any case.
+            if found.root.is_some() && (!same || self.written.is_empty()) {
+                rows = Some(found);
+            }
+        }
+        if rows.is_none() && !(look && self.applied.is_some()) {
+            return;
+        }
+        let interval = self
+            .applied
+            .as_ref()
+            .and_then(|(rows, _)| rows.root.as_ref())
+            .and_then(|root| root.other_config.get("stats-update-interval")?.parse::<u64>().ok());
+        let every = Duration::from_millis(interval.unwrap_or(0).max(STATISTICS_EVERY));
+        let count = rows.is_some() || self.counted.elapsed() >= every;
+        let app = Arc::clone(&self.app);
+        // Not this task's: what has begun ends, also when the switch does.
+        self.working = Some(tokio::spawn(async move {
+            let applied = match rows {
+                Some(rows) => {
+                    let errors = apply(&app, &rows).await;
+                    Some((rows, errors))
+                }
+                None => None,
+            };
+            let switch = app.switch.lock().await;
+            Found { applied, bridges: bridge_rows(&app, &switch).await.unwrap_or_default(), count }
+        }));
+    }
+
+    fn report(&mut self, found: Found) {
+        if found.applied.is_some() {
+            self.applied = found.applied;
+        }
+        if found.count {
+            self.counted = Instant::now();
+        }
+        let Some((rows, errors)) = &self.applied else { return };
+        if !self.client.locked() {
+            return;
+        }
+        let mut transaction = self.written.differences(rows, errors, &found.bridges, found.count);
+        let connected = |bridge: &str, target: &_| self.app.controllers.is_connected(bridge, target);
+        self.written.controllers(&mut transaction, rows, connected);
+        self.write(transaction);
+    }
+
+    fn write(&mut self, transaction: Transaction) {
+        if !transaction.is_empty() && self.client.transact(transaction).is_none() {
+            self.again();
+        }
+    }
+}
+
+/// Makes the switch what rows ask for, as far as it can be. Returns what cannot.
+async fn apply(app: &App, rows: &Rows) -> Errors {
+    let controllers = rows.bridges.values().map(|bridge| {
+        let targets = rows.controllers_of(bridge).map(|(_, target)| target);
+        (bridge.name.clone(), targets.collect())
+    });
+    app.controllers.set(&controllers.collect());
+    let mut switch = app.desired().await;
+    let Ok(numbers) = app.handle.call(|slow| rules::names_of_all(&slow.state)).await else {
+        return Errors::new();
+    };
+    let Asked { mut document, mut errors } = document::asked(rows, &switch.document, &numbers);
+    loop {
+        match switch.change(document.clone()).await {
+            Ok(_) | Err(ChangeError::Stopping(_)) => return errors,
+            Err(ChangeError::Device(error)) if remove_port(&mut document, &error.port, &numbers) => {
+                errors.insert(error.port, error.reason);
+            }
+            Err(error) => {
+                tracing::warn!(%error, "the database's document is applied one port at a time");
+                one_by_one(&mut switch, &document, &mut errors).await;
+                return errors;
+            }
+        }
+    }
+}
+
+/// Takes a port out of a document, if it is there.
+fn remove_port(document: &mut Document, name: &str, numbers: &Numbers) -> bool {
+    let mut removed = false;
+    for bridge in &mut document.bridges {
+        let before = bridge.ports.len();
+        bridge.ports.retain(|port| port.name != name);
+        if bridge.ports.len() < before {
+            removed = true;
+            keep_rules(bridge, numbers);
+        }
+        // A mirror of a port that is not there selects nothing of it; one to it has nowhere to go.
+        bridge.mirrors.retain(|mirror| mirror.output_port.as_deref() != Some(name));
+        for mirror in &mut bridge.mirrors {
+            mirror.select_src_port.retain(|port| port != name);
+            mirror.select_dst_port.retain(|port| port != name);
+        }
+    }
+    removed
+}
+
+/// Goes to `wanted` in small steps, so that what cannot be done stops nothing else.
+async fn one_by_one(switch: &mut Switch, wanted: &Document, errors: &mut Errors) {
+    let plain = |bridge: &Bridge| Bridge { ports: Vec::new(), mirrors: Vec::new(), ..bridge.clone() };
+    let mut now = Document { bridges: Vec::new(), ..wanted.clone() };
+    for bridge in &wanted.bridges {
+        let mut next = plain(bridge);
+        let stays = |port: &&config::Port| {
+            switch.document.port(&port.name).is_some_and(|(b, p)| b.name == bridge.name && p == *port)
+        };
+        next.ports = bridge.ports.iter().filter(stays).cloned().collect();
+        if switch.document.bridge(&bridge.name).is_some() {
+            now.bridges.push(next);
+        }
+    }
+    // What is to go goes first.
+    if let Err(error) = switch.change(now.clone()).await {
+        tracing::error!(%error, "the database's document is not applied");
+        return;
+    }
+    for bridge in &wanted.bridges {
+        if now.bridge(&bridge.name).is_none() {
+            let mut next = now.clone();
+            next.bridges.push(plain(bridge));
+            match switch.change(next.clone()).await {
+                Ok(_) => now = next,
+                Err(error) => {
+                    errors.insert(bridge.name.clone(), error.to_string());
+                    continue;
+                }
+            }
+        }
+        for port in &bridge.ports {
+            if now.port(&port.name).is_some() {
+                continue;
+            }
+            let mut next = now.clone();
+            next.bridge_mut(&bridge.name).into_iter().for_each(|bridge| bridge.ports.push(port.clone()));
+            match switch.change(next.clone()).await {
+                Ok(_) => now = next,
+                Err(error) => drop(errors.insert(port.name.clone(), error.to_string())),
+            }
+        }
+        let mut next = now.clone();
+        next.bridge_mut(&bridge.name).into_iter().for_each(|next| next.mirrors.clone_from(&bridge.mirrors));
+        match switch.change(next.clone()).await {
+            Ok(_) => now = next,
+            Err(error) => drop(errors.insert(bridge.name.clone(), error.to_string())),
+        }
+    }
+}

@@ -1,0 +1,261 @@
+//! What `ovs-appctl` asks: JSON-RPC over a socket that stands where it looks, found by a pidfile. With a database only,
+//! when the switch is in the place of `ovs-vswitchd`.
+
+use super::app::App;
+use super::handlers::flows::trace_text;
+use super::socket::Remove;
+use nix::fcntl::{FcntlArg, fcntl};
+use serde_json::{Value, json};
+use std::fmt::Write;
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+/// Connections at a time.
+const CONNECTIONS: usize = 32;
+/// Bytes of a request at most.
+const REQUEST: usize = 64 << 10;
+/// Time that the other side may take to ask, and to read an answer.
+const PATIENCE: Duration = Duration::from_mins(1);
+
+/// The socket and the pidfile, until they are dropped.
+pub struct Socket {
+    listener: UnixListener,
+    /// Locked as long as it is open: by this `ovs-appctl` knows that the process is there.
+    _pidfile: File,
+    _remove: [Remove; 2],
+}
+
+impl Socket {
+    /// Makes `ovs-vswitchd.PID.ctl` and `ovs-vswitchd.pid` in a directory.
+    ///
+    /// # Errors
+    /// The file system's; or another process holds the pidfile.
+    pub fn bind(dir: &Path) -> io::Result<Socket> {
+        let pid = std::process::id();
+        let pid_path = dir.join("ovs-vswitchd.pid");
+        let pidfile = File::options().create(true).truncate(false).write(true).open(&pid_path)?;
+        let lock = libc::flock {
+            l_type: libc::F_WRLCK as libc::c_short,
+            l_whence: libc::SEEK_SET as libc::c_short,
+            l_start: 0,
+            l_len: 0,
+            l_pid: 0,
+        };
+        fcntl(&pidfile, FcntlArg::F_SETLK(&lock)).map_err(|error| {
+            io::Error::other(format!("{}: another process has it: {error}", pid_path.display()))
+        })?;
+        pidfile.set_len(0)?;
+        io::Write::write_all(&mut &pidfile, format!("{pid}\n").as_bytes())?;
+        let path = dir.join(format!("ovs-vswitchd.{pid}.ctl"));
+        // A socket that an earlier process of this number left is in the way.
+        if std::fs::symlink_metadata(&path).is_ok_and(|meta| meta.file_type().is_socket()) {
+            std::fs::remove_file(&path)?;
+        }
+        let listener = UnixListener::bind(&path)?;
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
+        Ok(Socket { listener, _pidfile: pidfile, _remove: [Remove(pid_path), Remove(path)] })
+    }
+
+    /// Answers for ever.
+    pub async fn serve(self, app: Arc<App>) {
+        let mut connections = JoinSet::new();
+        loop {
+            let Ok((stream, _)) = self.listener.accept().await else {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                continue;
+            };
+            while connections.try_join_next().is_some() {}
+            if connections.len() < CONNECTIONS {
+                connections.spawn(converse(Arc::clone(&app), stream));
+            }
+        }
+    }
+}
+
+/// Answers the requests of a connection, one after the other, to its end.
+async fn converse(app: Arc<App>, mut stream: UnixStream) -> io::Result<()> {
+    let (mut bytes, mut chunk) = (Vec::new(), vec![0; 4096]);
+    loop {
+        let read = timeout(PATIENCE, stream.read(&mut chunk)).await??;
+        if read == 0 {
+            return Ok(());
+        }
+        bytes.extend_from_slice(&chunk[..read]);
+        let mut requests = serde_json::Deserializer::from_slice(&bytes).into_iter::<Value>();
+        let (mut whole, mut answers, mut broken) = (0, Vec::new(), bytes.len() > REQUEST);
+        while let Some(request) = requests.next() {
+            match request {
+                Ok(request) => {
+                    answers.extend(answer(&app, &request).await.to_string().into_bytes());
+                    whole = requests.byte_offset();
+                }
+                Err(error) => {
+                    // The rest of it may be on its way.
+                    broken |= !error.is_eof();
+                    break;
+                }
+            }
+        }
+        bytes.drain(..whole);
+        timeout(PATIENCE, stream.write_all(&answers)).await??;
+        if broken {
+            return Ok(());
+        }
+    }
+}
+
+/// With an end of line, as Open vSwitch sends what is said.
+fn line(mut text: String) -> String {
+    if !text.is_empty() && !text.ends_with('\n') {
+        text.push('\n');
+    }
+    text
+}
+
+async fn answer(app: &App, request: &Value) -> Value {
+    let words: Vec<&str> =
+        request["params"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    let (result, error) = match run(app, request["method"].as_str().unwrap_or(""), &words).await {
+        Ok(text) => (json!(line(text)), Value::Null),
+        Err(text) => (Value::Null, json!(line(text))),
+    };
+    json!({ "id": request["id"], "result": result, "error": error })
+}
+
+/// Commands with their arguments, and how many there may be.
+const COMMANDS: &[(&str, &str, std::ops::RangeInclusive<usize>)] = &[
+    ("dpif/show", "", 0..=0),
+    ("exit", "[--cleanup]", 0..=1),
+    ("fdb/flush", "[bridge]", 0..=1),
+    ("fdb/show", "bridge", 1..=1),
+    ("list-commands", "", 0..=0),
+    ("ofproto/list", "", 0..=0),
+    ("ofproto/trace", "bridge flow [packet]", 2..=3),
+    ("ovs/route/show", "", 0..=0),
+    ("tnl/arp/show", "", 0..=0),
+    ("tnl/neigh/show", "", 0..=0),
+    ("version", "", 0..=0),
+];
+
+async fn run(app: &App, command: &str, words: &[&str]) -> Result<String, String> {
+    let Some((_, _, arguments)) = COMMANDS.iter().find(|(name, ..)| *name == command) else {
+        return Err(format!(
+            "\"{command}\" is not a valid command (use \"list-commands\" to see a list of valid commands)"
+        ));
+    };
+    if words.len() < *arguments.start() {
+        return Err(format!("\"{command}\" command requires at least {} arguments", arguments.start()));
+    }
+    if words.len() > *arguments.end() {
+        return Err(format!("\"{command}\" command takes at most {} arguments", arguments.end()));
+    }
+    let stopping = |error: crate::slowpath::handle::Stopped| error.to_string();
+    match command {
+        "exit" => {
+            nix::sys::signal::raise(nix::sys::signal::Signal::SIGTERM).map_err(|error| error.to_string())?;
+            Ok(String::new())
+        }
+        "version" => Ok(format!("vxswitch {}\n", env!("CARGO_PKG_VERSION"))),
+        "list-commands" => {
+            let mut text = "The available commands are:\n".to_owned();
+            for (name, arguments, _) in COMMANDS {
+                let _ = writeln!(text, "  {name:<23} {arguments}");
+            }
+            Ok(text)
+        }
+        "ofproto/list" => {
+            let views = app.handle.call(|slow| slow.bridge_views()).await.map_err(stopping)?;
+            Ok(views.iter().flat_map(|bridge| [bridge.name.as_str(), "\n"]).collect())
+        }
+        "ofproto/trace" => {
+            trace_text(app, words[0].to_owned(), words[1].to_owned(), words.get(2).map(|&s| s.to_owned()))
+                .await
+        }
+        "dpif/show" => dpif_show(app).await.map_err(stopping),
+        "tnl/neigh/show" | "tnl/arp/show" => {
+            let rows = app.handle.call(|slow| slow.neighbour_view(None)).await.map_err(stopping)?;
+            let mut text = format!("{:<46}{:<20}Bridge\n{}\n", "IP", "MAC", "=".repeat(74));
+            for row in rows {
+                if let Some(mac) = row.mac {
+                    let _ = writeln!(text, "{:<46}{mac}   {}", row.ip, row.bridge);
+                }
+            }
+            Ok(text)
+        }
+        "ovs/route/show" => {
+            let rows = app.handle.call(|slow| slow.route_view()).await.map_err(stopping)?;
+            let mut text = "Route Table:\n".to_owned();
+            for row in rows {
+                let kind = if row.connected { "Cached" } else { "User" };
+                let via = row.via.map_or_else(String::new, |via| format!(" GW {via}"));
+                let _ = writeln!(text, "{kind}: {} dev {}{via}", row.to, row.bridge);
+            }
+            Ok(text)
+        }
+        "fdb/show" => {
+            let bridge = words[0].to_owned();
+            let rows = app
+                .handle
+                .call(move |slow| slow.state.bridge_named(&bridge).map(|id| slow.fdb_view(id)))
+                .await
+                .map_err(stopping)?
+                .ok_or("no such bridge")?;
+            let mut text = " port  VLAN  MAC                Age\n".to_owned();
+            for row in rows {
+                let port =
+                    if row.ofport == flow::ofp::PORT_LOCAL { "LOCAL".into() } else { row.ofport.to_string() };
+                let age = if row.fixed { "static".into() } else { format!("{:3}", row.age) };
+                let _ = writeln!(text, "{port:>5}  {:4}  {}  {age}", row.vlan, row.mac);
+            }
+            Ok(text)
+        }
+        "fdb/flush" => {
+            let only = words.first().map(|&name| name.to_owned());
+            let flushed = app.handle.call(move |slow| {
+                let all: Vec<_> =
+                    slow.state.bridges().map(|(id, bridge)| (id, bridge.name.clone())).collect();
+                let chosen =
+                    all.into_iter().filter(|(_, name)| only.as_ref().is_none_or(|only| only == name));
+                let chosen: Vec<_> = chosen.map(|(id, _)| id).collect();
+                for id in &chosen {
+                    slow.fdb_flush(*id);
+                }
+                !chosen.is_empty() || only.is_none()
+            });
+            if flushed.await.map_err(stopping)? {
+                Ok("table successfully flushed".into())
+            } else {
+                Err("no such bridge".into())
+            }
+        }
+        _ => Err(format!("\"{command}\" is not answered")),
+    }
+}
+
+/// The datapath's hits and misses, and ports by bridge: OpenFlow number, datapath number, type.
+async fn dpif_show(app: &App) -> Result<String, crate::slowpath::handle::Stopped> {
+    let views = app.handle.call(|slow| slow.bridge_views()).await?;
+    let switch = app.switch.lock().await;
+    let (mut hit, mut missed) = (0, 0);
+    for counters in &app.counters {
+        hit += counters.cache_hits.get() + counters.megaflow_hits.get() + counters.no_key_hits.get();
+        missed += counters.misses.get();
+    }
+    let mut text = format!("netdev@ovs-netdev: hit:{hit} missed:{missed}\n");
+    for bridge in views {
+        let _ = writeln!(text, "  {}:", bridge.name);
+        for port in bridge.ports {
+            let kind = switch.document.port(&port.name).map_or("internal", |(_, port)| port.kind.as_str());
+            let _ = writeln!(text, "    {} {}/{}: ({kind})", port.name, port.ofport, port.id.0);
+        }
+    }
+    Ok(text)
+}

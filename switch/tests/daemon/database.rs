@@ -1,0 +1,401 @@
+//! The switch in `ovs-vswitchd`'s place: Debian's unmodified `ovsdb-server`, `ovs-vsctl` and `ovs-ofctl`.
+
+use crate::running::{Daemon, EAL, PATIENCE, command_on};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Instant;
+
+const SCHEMA: &str = "/usr/share/openvswitch/vswitch.ovsschema";
+
+/// A database server, in a directory of its own.
+struct Database {
+    child: Option<Child>,
+    dir: tempfile::TempDir,
+}
+
+impl Database {
+    fn start() -> Database {
+        let dir = tempfile::tempdir().unwrap();
+        let made =
+            Command::new("ovsdb-tool").arg("create").arg(dir.path().join("conf.db")).arg(SCHEMA).status();
+        assert!(made.expect("ovsdb-tool of openvswitch-common").success());
+        let mut database = Database { child: None, dir };
+        database.run();
+        database.vsctl("--no-wait init");
+        database
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.dir.path().join("db.sock")
+    }
+
+    fn run(&mut self) {
+        let child = Command::new("ovsdb-server")
+            .arg(self.dir.path().join("conf.db"))
+            .arg(format!("--remote=punix:{}", self.socket().display()))
+            .arg(format!("--unixctl={}", self.dir.path().join("ctl").display()))
+            .stderr(Stdio::null())
+            .spawn();
+        self.child = Some(child.expect("ovsdb-server of openvswitch-switch"));
+        let start = Instant::now();
+        while std::os::unix::net::UnixStream::connect(self.socket()).is_err() {
+            assert!(start.elapsed() < PATIENCE, "no database");
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+    }
+
+    fn end(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+        let _ = std::fs::remove_file(self.socket());
+    }
+
+    /// Runs `ovs-vsctl WORDS`: what it prints on stdout, and on stderr.
+    #[track_caller]
+    fn both(&self, words: &str) -> (String, String) {
+        let mut command = Command::new("ovs-vsctl");
+        command
+            .arg(format!("--db=unix:{}", self.socket().display()))
+            .arg("--timeout=30")
+            .args(words.split(' '));
+        let output = command.output().expect("ovs-vsctl of openvswitch-switch");
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        let (out, error) = (text(output.stdout), text(output.stderr));
+        assert!(output.status.success(), "ovs-vsctl {words}: {error}");
+        (out, error)
+    }
+
+    /// Runs `ovs-vsctl WORDS`, which has nothing to complain of.
+    #[track_caller]
+    fn vsctl(&self, words: &str) -> String {
+        let (out, error) = self.both(words);
+        assert_eq!(error, "", "ovs-vsctl {words}");
+        out.trim().to_owned()
+    }
+
+    /// Waits until `ovs-vsctl WORDS` prints what is wanted.
+    #[track_caller]
+    fn until(&self, words: &str, wanted: impl Fn(&str) -> bool) {
+        let start = Instant::now();
+        loop {
+            let text = self.vsctl(words);
+            if wanted(&text) {
+                return;
+            }
+            assert!(start.elapsed() < PATIENCE, "{words} is {text}");
+            std::thread::sleep(std::time::Duration::from_millis(50));
+        }
+    }
+
+    /// A switch that serves it.
+    fn switch(&self) -> Daemon {
+        let dir = tempfile::tempdir().unwrap();
+        let target = format!("unix:{}", self.socket().display());
+        let command = command_on(EAL, dir.path(), &["--ovsdb", &target]);
+        Daemon::launch(command, dir)
+    }
+
+    /// `ovs-ofctl WORDS`, which finds bridges by their names beside the database.
+    fn ofctl_command(&self, words: &[&str]) -> Command {
+        let mut command = Command::new("ovs-ofctl");
+        command.arg("--timeout=30").args(words).env("OVS_RUNDIR", self.dir.path());
+        command
+    }
+
+    #[track_caller]
+    fn ofctl(&self, words: &[&str]) -> String {
+        let output = self.ofctl_command(words).output().expect("ovs-ofctl of openvswitch-common");
+        assert!(output.status.success(), "{words:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// Waits until a bridge has its OpenFlow socket.
+    #[track_caller]
+    fn until_socket(&self, bridge: &str) {
+        let (start, socket) = (Instant::now(), self.dir.path().join(format!("{bridge}.mgmt")));
+        while !socket.exists() {
+            assert!(start.elapsed() < PATIENCE, "no {}", socket.display());
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+    }
+}
+
+impl Drop for Database {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+#[test]
+fn ovs_vsctl_makes_bridges_ports_and_tunnels_and_reads_what_they_are() {
+    let database = Database::start();
+    let daemon = database.switch();
+    // As in Open vSwitch's howto. That it returns says that it is done.
+    database.vsctl("add-br br0 -- set bridge br0 datapath_type=netdev");
+    database.vsctl("add-port br0 p0 -- set interface p0 type=dpdk options:dpdk-devargs=net_null0,size=64");
+    database.vsctl(
+        "add-port br0 vxlan1 -- set interface vxlan1 type=vxlan options:remote_ip=192.168.1.2 options:key=flow \
+         options:dst_port=8472",
+    );
+    assert_eq!(database.vsctl("get interface p0 ofport"), "1");
+    assert_eq!(database.vsctl("get interface vxlan1 ofport error"), "2\n[]");
+    assert_eq!(database.vsctl("get interface br0 ofport link_state"), "65534\nup");
+    assert_eq!(database.vsctl("get interface p0 link_state admin_state"), "up\nup");
+    assert!(database.vsctl("get interface p0 status:driver_name").contains("net_null"));
+    assert!(database.vsctl("get bridge br0 datapath_id").len() == 18);
+    assert_eq!(database.vsctl("get open . dpdk_initialized"), "true");
+    assert!(database.vsctl("get open . iface_types").contains("vxlan"));
+    assert_eq!(database.vsctl("get open . cur_cfg"), database.vsctl("get open . next_cfg"));
+    database.until("get interface p0 statistics:rx_packets", |text| text.parse().is_ok_and(|n: u64| n > 100));
+    let show = database.vsctl("show");
+    assert!(show.contains("Interface vxlan1\n                type: vxlan"), "{show}");
+    assert!(!show.contains("error:"), "{show}");
+    // The switch has them, and OpenFlow stands where ovs-ofctl looks.
+    assert_eq!(daemon.ctl("list-ports br0"), "p0\nvxlan1\n");
+    database.until_socket("br0");
+    database.ofctl(&["add-flow", "br0", "in_port=p0,actions=drop"]);
+    assert!(database.ofctl(&["dump-flows", "br0"]).contains("in_port=1 actions=drop"));
+    // A change of the database loses no rule of OpenFlow.
+    database.vsctl("set port p0 tag=7 -- set interface p0 mtu_request=1400");
+    assert_eq!(database.vsctl("get interface p0 mtu"), "1400");
+    assert_eq!(daemon.json("get port p0 tag"), 7);
+    assert!(database.ofctl(&["dump-flows", "br0"]).contains("in_port=1 actions=drop"));
+    // The underlay.
+    database.vsctl("add-br br-phy -- set bridge br-phy other_config:address=192.168.1.1/24");
+    database.vsctl("add-port br-phy up -- set interface up type=dpdk options:dpdk-devargs=net_null8,no-rx=1");
+    daemon.ctl("neigh set br-phy 192.168.1.2 02:00:00:00:00:02");
+    database.until("get interface vxlan1 status", |text| text.contains("tunnel_egress_iface=br-phy"));
+    // A mirror.
+    database.vsctl(
+        "add-port br0 span -- set interface span type=dpdk options:dpdk-devargs=net_null9,no-rx=1 -- --id=@p get port span \
+         -- --id=@m create mirror name=m0 select-all=true output-port=@p -- set bridge br0 mirrors=@m",
+    );
+    daemon.wait_for("span", "tx_packets", 100);
+    database.vsctl("clear bridge br0 mirrors -- del-port span");
+    // And they go.
+    database.vsctl("del-port br0 p0");
+    assert_eq!(daemon.ctl("list-ports br0"), "vxlan1\n");
+    database.vsctl("del-br br-phy -- del-br br0");
+    assert_eq!(daemon.ctl("list-br"), "");
+    daemon.stop();
+}
+
+#[test]
+fn what_cannot_be_served_says_so_and_the_rest_is_served() {
+    let database = Database::start();
+    let daemon = database.switch();
+    let (_, error) = database.both(
+        "add-br br0 -- add-port br0 good -- set interface good type=dpdk options:dpdk-devargs=net_null0,size=64 \
+         -- add-port br0 nofile -- set interface nofile type=dpdk options:dpdk-devargs=net_pcap7,rx_pcap=/no/such \
+         -- add-port br0 nodev",
+    );
+    assert!(error.contains("Error detected while setting up 'nofile'"), "{error}");
+    let wanted =
+        "Error detected while setting up 'nodev': could not open network device nodev (No such device)";
+    assert!(error.contains(wanted), "{error}");
+    assert_eq!(database.vsctl("get interface nofile ofport"), "-1");
+    assert!(database.vsctl("get interface nofile error").contains("net_pcap7"));
+    assert_eq!(daemon.ctl("list-ports br0"), "good\n");
+    daemon.wait_for("good", "rx_packets", 100);
+    // ovs-vsctl itself says this of new interfaces only.
+    database.vsctl("set interface nodev type=vxlan options:remote_ip=1.2.3.4 options:key=99999999");
+    assert!(database.vsctl("get interface nodev error").contains("24 bits"));
+    // Mended, it comes, and its error goes.
+    database.vsctl("set interface nodev options:key=9");
+    assert_eq!(database.vsctl("get interface nodev error"), "[]");
+    assert_ne!(database.vsctl("get interface nodev ofport"), "-1");
+    assert_eq!(daemon.ctl("list-ports br0").lines().count(), 2);
+    // Both names of a bond, which is not served.
+    // A port that cannot be served any more takes no rule and no bridge along.
+    daemon.ctl("add-flow br0 in_port=good,actions=drop");
+    database.vsctl("set interface good type=vxlan options:remote_ip=nowhere");
+    assert_eq!(database.vsctl("get interface good ofport"), "-1");
+    assert!(daemon.ctl("dump-flows br0").contains("in_port=1"));
+    let (_, error) = database.both("add-bond br0 bond0 e0 e1");
+    assert!(error.contains("'e0'") && error.contains("bonds are not served"), "{error}");
+    daemon.stop();
+}
+
+#[test]
+fn packets_go_on_while_the_database_or_the_switch_starts_anew() {
+    let mut database = Database::start();
+    let daemon = database.switch();
+    database.vsctl("add-br br0 -- set bridge br0 fail_mode=secure");
+    database.vsctl("add-port br0 p1 -- set interface p1 type=dpdk options:dpdk-devargs=net_null1,no-rx=1 ofport_request=9");
+    database.vsctl("add-port br0 p0 -- set interface p0 type=dpdk options:dpdk-devargs=net_null0,size=64");
+    daemon.ctl("add-flow br0 in_port=p0,actions=output:p1");
+    database.end();
+    daemon.wait_for_more("p1", "tx_packets", 1000);
+    database.run();
+    // ovs-vsctl returns when the switch has come back to the database.
+    database.vsctl("add-port br0 vx -- set interface vx type=vxlan options:remote_ip=10.0.0.2");
+    daemon.wait_for_more("p1", "tx_packets", 1000);
+    let numbers =
+        database.vsctl("get interface p0 ofport -- get interface vx ofport -- get interface p1 ofport");
+    daemon.stop();
+    // Nobody answers ovs-vsctl, which does not wait; OpenFlow numbers are as before when the switch comes back.
+    database.vsctl("--no-wait set port p0 tag=5");
+    let daemon = database.switch();
+    daemon.eventually("the port is there", || {
+        daemon.ctl("list-br") == "br0\n" && daemon.try_ctl("get port p0 tag").status.success()
+    });
+    assert_eq!(daemon.json("get port p0 tag"), 5);
+    // With nothing else to do, too.
+    database.vsctl("set port p0 tag=6");
+    assert_eq!(
+        database.vsctl("get interface p0 ofport -- get interface vx ofport -- get interface p1 ofport"),
+        numbers
+    );
+    daemon.stop();
+}
+
+/// A message with a body, of OpenFlow 1.3.
+fn message(kind: u8, body: &[u8]) -> Vec<u8> {
+    let length = u16::try_from(8 + body.len()).unwrap().to_be_bytes();
+    [&[4, kind], &length[..], &[0, 0, 0, 7], body].concat()
+}
+
+/// Reads messages until one of this kind comes.
+fn until_kind(stream: &mut impl Read, kind: u8) -> Vec<u8> {
+    loop {
+        let mut head = [0; 8];
+        stream.read_exact(&mut head).unwrap();
+        let mut body = vec![0; usize::from(u16::from_be_bytes([head[2], head[3]])) - 8];
+        stream.read_exact(&mut body).unwrap();
+        if head[1] == kind {
+            return body;
+        }
+    }
+}
+
+#[test]
+fn a_controller_of_the_database_hears_of_packets() {
+    let database = Database::start();
+    let daemon = database.switch();
+    database.vsctl("add-br br0 -- set-fail-mode br0 secure");
+    database.vsctl("add-port br0 p0 -- set interface p0 type=dpdk options:dpdk-devargs=net_null0,size=64");
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    database.vsctl(&format!("set-controller br0 tcp:{}", listener.local_addr().unwrap()));
+    let (mut stream, _) = listener.accept().unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.write_all(&message(0, &[])).unwrap();
+    until_kind(&mut stream, 0);
+    database.until("get controller br0 is_connected", |text| text == "true");
+    assert!(database.vsctl("show").contains("is_connected: true"));
+    // Everything to the controller, as its first rule says, and nothing before.
+    database.until_socket("br0");
+    database.ofctl(&["add-flow", "br0", "actions=CONTROLLER:60"]);
+    let packet = until_kind(&mut stream, 10);
+    // Buffer none, length, reason "action"; port 1 in an OXM of in_port.
+    assert_eq!(
+        (&packet[..4], u16::from_be_bytes([packet[4], packet[5]]), packet[6]),
+        (&[0xff; 4][..], 64, 1)
+    );
+    assert_eq!(packet[20..28], [0x80, 0, 0, 4, 0, 0, 0, 1]);
+    assert_eq!(packet.len(), 34 + 60);
+    // It is probed while it says nothing, and answers.
+    database.ofctl(&["del-flows", "br0"]);
+    let echo = until_kind(&mut stream, 2);
+    stream.write_all(&message(3, &echo)).unwrap();
+    // It comes back when it went.
+    drop(stream);
+    let (mut stream, _) = listener.accept().unwrap();
+    stream.write_all(&message(0, &[])).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    until_kind(&mut stream, 0);
+    // Taken away, it is hung up on.
+    database.vsctl("del-controller br0");
+    let mut rest = Vec::new();
+    stream.read_to_end(&mut rest).unwrap();
+    daemon.stop();
+}
+
+#[test]
+fn ovs_ofctl_monitor_shows_what_rules_send_to_the_controller() {
+    let database = Database::start();
+    let daemon = database.switch();
+    database.vsctl("add-br br0 -- set-fail-mode br0 secure");
+    database.vsctl("add-port br0 p0 -- set interface p0 type=dpdk options:dpdk-devargs=net_null0,size=64");
+    database.until_socket("br0");
+    let mut command = database.ofctl_command(&["monitor", "br0", "65534"]);
+    let mut monitor = command.stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+    database.ofctl(&["add-flow", "br0", "actions=CONTROLLER:60"]);
+    let mut lines = BufReader::new(monitor.stderr.take().unwrap()).lines();
+    let line = lines.find(|line| line.as_ref().unwrap().contains("PACKET_IN")).unwrap().unwrap();
+    assert!(line.contains("total_len=64 in_port=1 (via action) data_len=60"), "{line}");
+    monitor.kill().unwrap();
+    monitor.wait().unwrap();
+    database.ofctl(&["del-flows", "br0"]);
+    daemon.stop();
+}
+
+#[test]
+fn ovs_appctl_finds_the_switch_and_asks_it() {
+    let database = Database::start();
+    let mut daemon = database.switch();
+    database.vsctl(
+        "add-br br0 -- add-port br0 p0 -- set interface p0 type=dpdk options:dpdk-devargs=net_null0,size=64",
+    );
+    let try_appctl = |words: &[&str]| {
+        let mut command = Command::new("ovs-appctl");
+        command.args(["--timeout=20"]).args(words).env("OVS_RUNDIR", database.dir.path());
+        let output = command.output().expect("ovs-appctl of openvswitch-common");
+        let text = [output.stdout, output.stderr].concat();
+        (output.status.success(), String::from_utf8(text).unwrap())
+    };
+    let appctl = |words: &[&str]| {
+        let (success, text) = try_appctl(words);
+        assert!(success, "{words:?}: {text}");
+        text
+    };
+    assert!(appctl(&["version"]).starts_with("vxswitch "));
+    assert!(appctl(&["list-commands"]).contains("fdb/show"));
+    assert_eq!(appctl(&["ofproto/list"]), "br0\n");
+    let show = appctl(&["dpif/show"]);
+    assert!(show.contains("netdev@ovs-netdev: hit:") && show.contains("    p0 1/"), "{show}");
+    daemon.ctl("fdb add br0 p0 5 02:00:00:00:00:07");
+    let fdb = appctl(&["fdb/show", "br0"]);
+    assert!(fdb.starts_with(" port  VLAN  MAC                Age\n"), "{fdb}");
+    assert!(fdb.contains("    1     5  02:00:00:00:00:07  static\n"), "{fdb}");
+    assert_eq!(appctl(&["fdb/flush", "br0"]), "table successfully flushed\n");
+    let trace =
+        appctl(&["ofproto/trace", "br0", "in_port=p0,dl_src=02:00:00:00:00:01,dl_dst=02:00:00:00:00:02"]);
+    assert!(trace.starts_with("Flow: ") && trace.contains("Datapath actions: "), "{trace}");
+    database.vsctl("set bridge br0 other_config:address=192.168.1.1/24");
+    assert!(appctl(&["ovs/route/show"]).contains("Cached: 192.168.1.0/24 dev br0"));
+    daemon.ctl("neigh set br0 192.168.1.2 02:00:00:00:00:02");
+    assert!(appctl(&["tnl/neigh/show"]).contains("02:00:00:00:00:02   br0"));
+    for (words, expected) in [
+        (&["fdb/show", "br9"][..], "no such bridge"),
+        (&["fdb/show"], "requires at least 1 arguments"),
+        (&["vlog/nonsense"], "is not a valid command"),
+        (&["ofproto/trace", "br9", "in_port=1"], "br9"),
+    ] {
+        let (success, text) = try_appctl(words);
+        assert!(!success && text.contains(expected), "{words:?}: {text}");
+    }
+    // Bytes that are no request end their connection, and nothing else.
+    let socket = database.dir.path().join(format!("ovs-vswitchd.{}.ctl", daemon.child.id()));
+    let mut stream = std::os::unix::net::UnixStream::connect(socket).unwrap();
+    stream.write_all(b"}{").unwrap();
+    assert_eq!(stream.read(&mut [0]).unwrap(), 0);
+    appctl(&["exit"]);
+    assert!(daemon.child.wait().unwrap().success());
+    assert!(!database.dir.path().join("ovs-vswitchd.pid").exists());
+}
+
+#[test]
+fn file_and_database_are_two_masters() {
+    let dir = tempfile::tempdir().unwrap();
+    let run = |own: &[&str]| command_on(EAL, Path::new(dir.path()), own).output().unwrap();
+    let output = run(&["--config", "x.toml", "--ovsdb", "unix:/nowhere"]);
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert!(!output.status.success() && error.contains("--ovsdb") && error.contains("--config"), "{error}");
+    let output = run(&["--ovsdb", "ptcp:6640"]);
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert!(!output.status.success() && error.contains("unix:FILE or tcp:HOST:PORT"), "{error}");
+}

@@ -1,0 +1,117 @@
+//! Debian's unmodified `ovs-ofctl` on a bridge's socket.
+
+use crate::running::{BASE, Daemon};
+use std::process::Command;
+
+/// Runs `ovs-ofctl -O VERSION WORDS`, with the bridge's socket for `BR`; whether it succeeded, and what it said.
+fn try_ofctl(daemon: &Daemon, version: &str, words: &[&str]) -> (bool, String) {
+    let socket = format!("unix:{}", daemon.dir.path().join("br0.mgmt").display());
+    let words = words.iter().map(|word| if *word == "BR" { socket.as_str() } else { *word });
+    let mut command = Command::new("ovs-ofctl");
+    command.args(["--timeout=20", "-O", version]).args(words);
+    let output = command.output().expect("ovs-ofctl of openvswitch-common");
+    let text = [output.stdout, output.stderr].concat();
+    (output.status.success(), String::from_utf8(text).unwrap())
+}
+
+#[track_caller]
+fn ofctl(daemon: &Daemon, version: &str, words: &[&str]) -> String {
+    let (success, text) = try_ofctl(daemon, version, words);
+    assert!(success, "{version} {words:?}: {text}");
+    text
+}
+
+/// The bridges' sockets are made after the switch is ready.
+fn with_socket() -> Daemon {
+    let daemon = Daemon::start(BASE);
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
+    while !daemon.dir.path().join("br0.mgmt").exists() {
+        assert!(std::time::Instant::now() < deadline, "no socket br0.mgmt");
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    daemon
+}
+
+#[test]
+fn rules_by_openflow_are_the_rules_of_everybody() {
+    let daemon = with_socket();
+    for version in ["OpenFlow10", "OpenFlow13", "OpenFlow14", "OpenFlow15"] {
+        ofctl(&daemon, version, &["del-flows", "BR"]);
+        assert!(!daemon.ctl("dump-flows br0").contains("actions"), "{version}");
+        ofctl(
+            &daemon,
+            version,
+            &["add-flow", "BR", "table=1,priority=7,cookie=0x5,tcp,tp_dst=80,actions=drop"],
+        );
+        ofctl(&daemon, version, &["add-flow", "BR", "in_port=p0,actions=output:p1"]);
+        // As vxctl and the document have them, and back.
+        assert!(daemon.ctl("dump-flows br0").contains("priority=7,tcp,tp_dst=80 actions=drop"), "{version}");
+        assert!(daemon.ctl("document").contains("in_port=p0,actions=output:p1"), "{version}");
+        daemon.ctl("add-flow br0 priority=3,arp,actions=NORMAL");
+        let text = ofctl(&daemon, version, &["dump-flows", "BR"]);
+        assert!(text.contains("priority=3,arp actions=NORMAL"), "{version}: {text}");
+        // A change of the document by others loses none of them.
+        daemon.ctl("add-port br0 vx -- set interface vx type=vxlan options:remote_ip=1.2.3.4");
+        daemon.ctl("del-port br0 vx");
+        let text = ofctl(&daemon, version, &["dump-flows", "--no-stats", "BR"]);
+        assert_eq!(text.matches("actions=").count(), 3, "{version}: {text}");
+        let text = ofctl(&daemon, version, &["dump-aggregate", "BR"]);
+        assert!(text.contains("flow_count=3"), "{version}: {text}");
+        let text = ofctl(&daemon, version, &["show", "BR"]);
+        assert!(text.contains("(p0)") && text.contains("LOCAL(br0)"), "{version}: {text}");
+        let text = ofctl(&daemon, version, &["dump-ports", "BR", "p1"]);
+        assert!(text.contains("1 ports"), "{version}: {text}");
+        let (success, text) = try_ofctl(&daemon, version, &["add-flow", "BR", "ip,actions=ct(commit)"]);
+        assert!(!success && text.contains("OFPBAC_BAD_VENDOR_TYPE"), "{version}: {text}");
+    }
+    daemon.stop();
+}
+
+#[test]
+fn packets_go_by_rules_of_openflow_and_bundles_are_whole() {
+    let daemon = with_socket();
+    ofctl(&daemon, "OpenFlow13", &["del-flows", "BR"]);
+    ofctl(&daemon, "OpenFlow13", &["add-flow", "BR", "in_port=p0,actions=output:p1"]);
+    daemon.wait_for("p1", "tx_packets", 100);
+    let text = ofctl(&daemon, "OpenFlow13", &["dump-flows", "BR"]);
+    assert!(text.contains("n_packets=") && !text.contains("n_packets=0,"), "{text}");
+    // The second flow names a group that is not there: neither is added.
+    let file = daemon.dir.path().join("bundle");
+    std::fs::write(&file, "del in_port=p0\nadd tcp,actions=output:p1\nadd udp,actions=group:9\n").unwrap();
+    let bundle = ["--bundle", "add-flows", "BR", file.to_str().unwrap()];
+    let (success, text) = try_ofctl(&daemon, "OpenFlow14", &bundle);
+    assert!(!success && text.contains("OFPBAC_BAD_OUT_GROUP"), "{text}");
+    let text = ofctl(&daemon, "OpenFlow14", &["dump-flows", "--no-stats", "BR"]);
+    assert!(text.contains("in_port=1 actions=output:2") && !text.contains("tcp"), "{text}");
+    ofctl(&daemon, "OpenFlow15", &["add-group", "BR", "group_id=9,type=all,bucket=output:p1"]);
+    ofctl(&daemon, "OpenFlow14", &bundle);
+    let text = ofctl(&daemon, "OpenFlow14", &["dump-flows", "--no-stats", "BR"]);
+    assert!(text.contains("udp actions=group:9") && !text.contains("in_port"), "{text}");
+    assert!(daemon.ctl("document").contains("group_id=9"));
+    // A group takes the rules that send to it along; a meter too.
+    ofctl(&daemon, "OpenFlow13", &["del-groups", "BR", "group_id=9"]);
+    assert!(!ofctl(&daemon, "OpenFlow13", &["dump-flows", "BR"]).contains("udp"));
+    ofctl(&daemon, "OpenFlow13", &["add-meter", "BR", "meter=2,pktps,bands=type=drop,rate=1000"]);
+    ofctl(&daemon, "OpenFlow13", &["add-flow", "BR", "in_port=p0,actions=meter:2,output:p1"]);
+    let text = ofctl(&daemon, "OpenFlow13", &["meter-stats", "BR", "meter=2"]);
+    assert!(text.contains("flow_count:1"), "{text}");
+    ofctl(&daemon, "OpenFlow13", &["del-meters", "BR"]);
+    assert!(!ofctl(&daemon, "OpenFlow13", &["dump-flows", "BR"]).contains("meter"));
+    // What is refused is named.
+    let overlap = ["add-flow", "BR", "check_overlap,ip,actions=drop"];
+    let (success, text) = try_ofctl(&daemon, "OpenFlow13", &overlap);
+    assert!(!success && text.contains("OFPFMFC_OVERLAP"), "{text}");
+    // A packet out goes by its actions.
+    ofctl(&daemon, "OpenFlow13", &["del-flows", "BR"]);
+    ofctl(&daemon, "OpenFlow13", &["add-flow", "BR", "actions=drop"]);
+    let sent =
+        |daemon: &Daemon| daemon.ctl("get interface p1 statistics:tx_packets").trim().parse::<u64>().unwrap();
+    let before = sent(&daemon);
+    let packet = "in_port=controller,packet=ffffffffffff02000000000108004500001400000000401100000000000000000000,actions=output:p1";
+    ofctl(&daemon, "OpenFlow13", &["packet-out", "BR", packet]);
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
+    while sent(&daemon) == before {
+        assert!(std::time::Instant::now() < deadline, "the packet does not leave");
+    }
+    daemon.stop();
+}
