@@ -113,7 +113,7 @@ pub fn tunnel_frame(kind: &str, inner: &[u8], vtep: usize, src_port: u16) -> Vec
             out[42..46].copy_from_slice(&[0, 0, 0x65, 0x58]);
         }
         "gre" => {
-            // UDP's eight bytes give way, and GRE with its key takes the place of VXLAN.
+            // A GRE header with a key instead of the UDP and VXLAN headers.
             out.drain(34..42);
             out[34..38].copy_from_slice(&[0x20, 0, 0x65, 0x58]);
             out[38..42].copy_from_slice(&vtep_vni(vtep).to_be_bytes());

@@ -128,12 +128,12 @@ impl TunnelOptions {
         let ttl = reader.parse("ttl", |text| inheritable(text, 1)).unwrap_or(Inheritable::Value(DEFAULT_TTL));
         let df_default = reader.boolean("df_default").unwrap_or(true);
         let csum = reader.boolean("csum");
-        let plain = of
+        let without_exts = of
             .formats
             .iter()
             .find(|(ext, _)| ext.is_empty())
             .map_or(&wire::tunnel::vxlan::FORMAT, |(_, f)| *f);
-        let format = reader.parse("exts", |text| exts(of, text)).flatten().unwrap_or(plain);
+        let format = reader.parse("exts", |text| exts(of, text)).flatten().unwrap_or(without_exts);
         let sequence = reader.boolean("seq").unwrap_or(false);
         reader.parse("packet_type", packet_type);
         let egress_pkt_mark = reader.parse("egress_pkt_mark", |text| {
