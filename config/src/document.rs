@@ -92,6 +92,9 @@ pub struct Bridge {
     /// MAC of the bridge. `None`: `other_config:hwaddr`, or derived; see [`Bridge::mac`].
     #[serde(with = "mac_text_option", skip_serializing_if = "Option::is_none")]
     pub hwaddr: Option<MacAddr>,
+    /// `Port` `tag` of the LOCAL port: the VLAN that the bridge's own addresses are in.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tag: Option<u16>,
     /// Addresses of the LOCAL port with their prefix lengths; a bridge that has one is an underlay, and these
     /// are the VTEP's addresses.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -274,6 +277,12 @@ pub struct Port {
     /// `Port` `vlan_mode` as written; [`Port::effective_vlan_mode`] is what holds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub vlan_mode: Option<VlanMode>,
+    /// `Port` `cvlans`: customer VLANs that a `dot1q-tunnel` port takes. Empty: all.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub cvlans: Vec<u16>,
+    /// `Port` `other_config`: `qinq-ethtype`, `priority-tags`.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub other_config: BTreeMap<String, String>,
     /// `Interface` `mtu_request`: largest Ethernet payload in bytes. 68 to 9702.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mtu: Option<u16>,
@@ -300,6 +309,21 @@ impl Port {
     /// The VLAN mode that holds: `vlan_mode`, or as in OVS `access` with a `tag` and `trunk` without one.
     pub fn effective_vlan_mode(&self) -> VlanMode {
         self.vlan_mode.unwrap_or(if self.tag.is_some() { VlanMode::Access } else { VlanMode::Trunk })
+    }
+
+    /// EtherType of the tag that a `dot1q-tunnel` port puts in front (`other_config:qinq-ethtype`, default 802.1ad).
+    pub fn qinq_ethtype(&self) -> u16 {
+        if self.other_config.get("qinq-ethtype").is_some_and(|text| text == "802.1q") {
+            0x8100
+        } else {
+            0x88a8
+        }
+    }
+
+    /// Whether frames leave with a tag for VLAN 0 (`other_config:priority-tags`, default never).
+    pub fn priority_tags(&self) -> PriorityTags {
+        let text = self.other_config.get("priority-tags").map_or("", String::as_str);
+        text.parse().unwrap_or(PriorityTags::Never)
     }
 }
 
@@ -374,7 +398,7 @@ impl PortKind {
 
 named! {
     /// `Port` `vlan_mode`.
-    VlanMode, "access, trunk, native-tagged or native-untagged", {
+    VlanMode, "access, trunk, native-tagged, native-untagged or dot1q-tunnel", {
         /// Carries VLAN `tag`, untagged.
         Access = "access",
         /// Carries `trunks` (all when empty), tagged.
@@ -383,6 +407,20 @@ named! {
         NativeTagged = "native-tagged",
         /// As a trunk; untagged ingress belongs to `tag`, which leaves untagged.
         NativeUntagged = "native-untagged",
+        /// Puts frames into VLAN `tag` with all their own tags (802.1ad, Q-in-Q); takes that tag off again.
+        Dot1qTunnel = "dot1q-tunnel",
+    }
+}
+
+named! {
+    /// `Port` `other_config:priority-tags`.
+    PriorityTags, "never, if-nonzero or always", {
+        /// An access port's frames have no tag.
+        Never = "never",
+        /// They have a tag for VLAN 0 if they came with a priority.
+        IfNonzero = "if-nonzero",
+        /// The same, and a tag for VLAN 0 without a priority that a frame came with is kept, too.
+        Always = "always",
     }
 }
 

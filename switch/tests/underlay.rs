@@ -137,6 +137,38 @@ fail_mode = "secure""#,
     net.finish();
 }
 
+/// A LOCAL port with a tag is in that VLAN: for tunnel packets both ways, and for ARP.
+#[test]
+fn a_tag_on_local_is_the_vlan_of_the_vtep() {
+    for uplink in ["", "trunks = [10, 20]", "tag = 10"] {
+        let bridge = "tag = 10\nneighbour = [{ ip = \"192.168.1.2\", mac = \"02:00:00:00:0a:02\" }]";
+        let mut net = Net::new(&config(bridge, uplink));
+        let tag = (uplink != "tag = 10").then_some(10);
+        let packets: Vec<Vec<u8>> = (0..3).map(|n| over_v4(tag, n)).collect();
+        assert_eq!(delivered(&mut net, &packets), [3; 2], "{uplink}");
+        let other: Vec<Vec<u8>> = [None, Some(20)].map(|tci| over_v4(tci, 1)).into();
+        let others = u64::from(tag.is_none());
+        assert_eq!(delivered(&mut net, &other), [others; 2], "{uplink}: other VLANs");
+        net.set_rules("br0", &["in_port=p0,actions=output:vx"]);
+        for _ in 0..2 {
+            let out = net.send("p0", &[inner(1)]);
+            let sent = &out["uplink"][0];
+            assert_eq!(sent[12..14], if tag.is_some() { [0x81, 0] } else { [8, 0] }, "{uplink}");
+            assert!(tag.is_none() || sent[14..16] == [0, 10], "{uplink}");
+        }
+        let mut request = arp_answer(2, 2);
+        request[21] = 1;
+        if tag.is_some() {
+            request.splice(12..12, [0x81, 0, 0, 10]);
+        }
+        let out = net.send("uplink", &[request.clone()]);
+        let answer = &out["uplink"][0];
+        assert_eq!((out["uplink"].len(), answer.len()), (1, request.len()), "{uplink}");
+        assert_eq!(answer[12..14], request[12..14], "{uplink}");
+        net.finish();
+    }
+}
+
 /// A tag with VLAN ID 0 is no VLAN, on ports that are looked up and on ports that are not.
 #[test]
 fn a_priority_tag_is_no_vlan() {

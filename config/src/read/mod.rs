@@ -111,10 +111,11 @@ fn name_of<'v>(value: &'v Spanned<DeValue<'_>>) -> &'v str {
 }
 
 fn bridge(reader: &mut Reader, site: &Site, value: &Spanned<DeValue<'_>>) -> Option<Bridge> {
-    const KNOWN: [&str; 15] = [
+    const KNOWN: [&str; 16] = [
         "name",
         "fail_mode",
         "hwaddr",
+        "tag",
         "address",
         "route",
         "neighbour",
@@ -133,6 +134,7 @@ fn bridge(reader: &mut Reader, site: &Site, value: &Spanned<DeValue<'_>>) -> Opt
         name: reader.string(site, table, "name").unwrap_or_default(),
         fail_mode: reader.parsed(site, table, "fail_mode", "standalone or secure").unwrap_or_default(),
         hwaddr: reader.parsed(site, table, "hwaddr", MAC),
+        tag: reader.integer(site, table, "tag", range::VLAN).map(|tag| tag as u16),
         other_config: reader.options(site, table, "other_config"),
         external_ids: reader.options(site, table, "external_ids"),
         ..Bridge::default()
@@ -253,13 +255,15 @@ fn mirror(reader: &mut Reader, site: &Site, value: &Spanned<DeValue<'_>>) -> Opt
 }
 
 fn port(reader: &mut Reader, site: &Site, value: &Spanned<DeValue<'_>>) -> Option<Port> {
-    const KNOWN: [&str; 11] = [
+    const KNOWN: [&str; 13] = [
         "name",
         "type",
         "options",
         "tag",
         "trunks",
         "vlan_mode",
+        "cvlans",
+        "other_config",
         "mtu",
         "mac",
         "ofport_request",
@@ -272,16 +276,26 @@ fn port(reader: &mut Reader, site: &Site, value: &Spanned<DeValue<'_>>) -> Optio
         kind: reader.string(site, table, "type").unwrap_or_default(),
         options: reader.options(site, table, "options"),
         tag: reader.integer(site, table, "tag", range::VLAN).map(|tag| tag as u16),
-        vlan_mode: reader.parsed(site, table, "vlan_mode", "access, trunk, native-tagged or native-untagged"),
+        vlan_mode: reader.parsed(
+            site,
+            table,
+            "vlan_mode",
+            "access, trunk, native-tagged, native-untagged or dot1q-tunnel",
+        ),
         mtu: reader.integer(site, table, "mtu", range::MTU).map(|mtu| mtu as u16),
         mac: reader.parsed(site, table, "mac", MAC),
         ofport_request: reader.integer(site, table, "ofport_request", range::OFPORT).map(|port| port as u16),
         external_ids: reader.options(site, table, "external_ids"),
         port_external_ids: reader.options(site, table, "port_external_ids"),
         trunks: Vec::new(),
+        cvlans: Vec::new(),
+        other_config: reader.options(site, table, "other_config"),
     };
     for (site, value) in reader.array(site, table, "trunks", "an array of VLANs such as [10, 20]") {
         port.trunks.extend(reader.integer_value(&site, value, range::VLAN).map(|vlan| vlan as u16));
+    }
+    for (site, value) in reader.array(site, table, "cvlans", "an array of VLANs such as [10, 20]") {
+        port.cvlans.extend(reader.integer_value(&site, value, range::VLAN).map(|vlan| vlan as u16));
     }
     Some(port)
 }

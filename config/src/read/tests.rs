@@ -405,10 +405,11 @@ prop_compose! {
         name in any::<String>(), kind in any::<String>(), options in map(), tag in any::<Option<u16>>(),
         trunks in prop::collection::vec(0u16..4096, 0..4), mtu in prop::option::of(68u16..9703),
         ofport_request in prop::option::of(1u16..0xff00), mac in any::<Option<[u8; 6]>>(),
-        mode in prop::option::of(prop::sample::select(vec![VlanMode::Access, VlanMode::Trunk, VlanMode::NativeTagged])),
-        external_ids in map(), port_external_ids in map(),
+        mode in prop::option::of(prop::sample::select(vec![VlanMode::Access, VlanMode::Trunk, VlanMode::Dot1qTunnel])),
+        (external_ids, port_external_ids) in (map(), map()),
+        (cvlans, other_config) in (prop::collection::vec(0u16..4096, 0..4), map()),
     ) -> Port {
-        Port { name, kind, options, tag: tag.map(|tag| tag & 0xfff), trunks, vlan_mode: mode, mtu, ofport_request, mac: mac.map(wire::addr::MacAddr), external_ids, port_external_ids }
+        Port { name, kind, options, tag: tag.map(|tag| tag & 0xfff), trunks, vlan_mode: mode, cvlans, other_config, mtu, ofport_request, mac: mac.map(wire::addr::MacAddr), external_ids, port_external_ids }
     }
 }
 
@@ -433,10 +434,11 @@ prop_compose! {
         [flows, groups, meters] in prop::array::uniform3(prop::collection::vec(any::<String>(), 0..3)),
         fdb in prop::collection::vec((any::<[u8; 6]>(), 0u16..4096, any::<String>(), any::<Option<std::net::IpAddr>>()), 0..3),
         mirrors in prop::collection::vec(any_mirror(), 0..3),
+        tag in prop::option::of(0u16..4096),
         ports in prop::collection::vec(any_port(), 0..3), [other_config, external_ids] in prop::array::uniform2(map()),
     ) -> Bridge {
         Bridge {
-            name, hwaddr: mac.map(wire::addr::MacAddr), address, flows, ports, other_config, external_ids, groups, meters, tlv_map: vec!["{class=0xffff,type=0x1,len=4}->tun_metadata0".to_owned()], mirrors,
+            name, hwaddr: mac.map(wire::addr::MacAddr), tag, address, flows, ports, other_config, external_ids, groups, meters, tlv_map: vec!["{class=0xffff,type=0x1,len=4}->tun_metadata0".to_owned()], mirrors,
             fail_mode: if secure { FailMode::Secure } else { FailMode::Standalone },
             fdb: fdb.into_iter()
                 .map(|(mac, vlan, port, remote)| StaticMac { mac: wire::addr::MacAddr(mac), vlan, port, remote }).collect(),

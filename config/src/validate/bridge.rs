@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use wire::addr::MacAddr;
 
-use super::Check;
+use super::{Check, range};
 use crate::document::{Bridge, mac_table};
 use crate::options::{TunnelOptions, boolean, number_in};
 use crate::problem::{Site, one_of};
@@ -21,6 +21,9 @@ impl Check<'_> {
     pub(super) fn bridge(&mut self, site: &Site, bridge: &Bridge) {
         if let Some(mac) = bridge.hwaddr {
             self.station(&site.field("hwaddr"), mac);
+        }
+        if let Some(tag) = bridge.tag {
+            self.number(&site.field("tag"), tag.into(), range::VLAN);
         }
         self.other_config(&site.field("other_config"), bridge);
         self.addresses(&site.field("address"), bridge);

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::{Check, range};
-use crate::document::{Port, PortKind, VlanMode};
+use crate::document::{Port, PortKind, PriorityTags, VlanMode};
 use crate::problem::Site;
 
 impl Check<'_> {
@@ -45,7 +45,25 @@ impl Check<'_> {
         }
     }
 
+    fn port_other_config(&mut self, site: &Site, port: &Port) {
+        for (name, value) in &port.other_config {
+            let site = site.field(name);
+            let expected = match name.as_str() {
+                "qinq-ethtype" if matches!(value.as_str(), "802.1ad" | "802.1q") => continue,
+                "qinq-ethtype" => "802.1ad or 802.1q",
+                "priority-tags" if value.parse::<PriorityTags>().is_ok() => continue,
+                "priority-tags" => "never, if-nonzero or always",
+                _ => {
+                    self.invalid(&site, "unknown key, expected qinq-ethtype or priority-tags");
+                    continue;
+                }
+            };
+            self.invalid(&site, format!("found {value:?}, expected {expected}"));
+        }
+    }
+
     fn vlans(&mut self, site: &Site, port: &Port) {
+        self.port_other_config(&site.field("other_config"), port);
         if let Some(tag) = port.tag {
             self.number(&site.field("tag"), tag.into(), range::VLAN);
         }
@@ -56,6 +74,17 @@ impl Check<'_> {
             if !seen.insert(vlan) {
                 self.invalid(&site, format!("VLAN {vlan} stands twice"));
             }
+        }
+        let mut seen = BTreeSet::new();
+        for (index, vlan) in port.cvlans.iter().enumerate() {
+            let site = site.field("cvlans").index(index);
+            self.number(&site, (*vlan).into(), range::VLAN);
+            if !seen.insert(vlan) {
+                self.invalid(&site, format!("VLAN {vlan} stands twice"));
+            }
+        }
+        if !port.cvlans.is_empty() && port.vlan_mode != Some(VlanMode::Dot1qTunnel) {
+            self.invalid(&site.field("cvlans"), "only a port with vlan_mode dot1q-tunnel has customer VLANs");
         }
         let trunks = !port.trunks.is_empty();
         match (port.vlan_mode, port.tag) {
@@ -69,7 +98,10 @@ impl Check<'_> {
             (Some(VlanMode::Trunk), Some(_)) => {
                 self.invalid(&site.field("tag"), "a trunk port has no tag, expected trunks only or a native mode");
             }
-            (Some(mode @ (VlanMode::Access | VlanMode::NativeTagged | VlanMode::NativeUntagged)), None) => {
+            (Some(VlanMode::Dot1qTunnel), Some(_)) if trunks => {
+                self.invalid(&site.field("trunks"), "a dot1q-tunnel port has no trunks, expected cvlans");
+            }
+            (Some(mode), None) if mode != VlanMode::Trunk => {
                 self.missing(&site.field("tag"), format!("vlan_mode {mode} needs a tag, expected 0 to 4095"));
             }
             _ => {}

@@ -26,7 +26,7 @@ pub(super) enum Edit<'a> {
 
 const BRIDGE: [&str; 8] =
     ["name", "fail_mode", "hwaddr", "address", "mirrors", "other_config", "external_ids", "datapath_type"];
-const PORT: [&str; 5] = ["name", "tag", "trunks", "vlan_mode", "external_ids"];
+const PORT: [&str; 7] = ["name", "tag", "trunks", "vlan_mode", "cvlans", "other_config", "external_ids"];
 const INTERFACE: [&str; 7] =
     ["name", "type", "options", "mac", "mtu_request", "ofport_request", "external_ids"];
 const MIRROR: [&str; 7] =
@@ -89,6 +89,9 @@ pub(super) fn edit(
         Table::Port if column == "external_ids" => {
             map_column(&mut port(document, table, record)?.port_external_ids, edit)
         }
+        Table::Port if column == "tag" && document.bridge(record).is_some() => {
+            numeric(&mut bridge(document, record)?.tag, edit, "a VLAN from 0 to 4095")
+        }
         Table::Port | Table::Interface => edit_port(port(document, table, record)?, column, edit),
     };
     outcome.map_err(|message| VsctlError::Value(format!("{table} {record}: {column}: {message}")))
@@ -117,7 +120,7 @@ fn bridge<'d>(document: &'d mut Document, record: &str) -> Result<&'d mut Bridge
 fn port<'d>(document: &'d mut Document, table: Table, record: &str) -> Result<&'d mut Port, VsctlError> {
     if document.bridge(record).is_some() {
         return Err(VsctlError::Conflict(format!(
-            "{record} is the local port of bridge {record}, which has no settings; set those of the bridge"
+            "{record} is the local port of bridge {record}, of which only tag is a setting; set those of the bridge"
         )));
     }
     document.port_mut(record).ok_or_else(|| no_row(table, record))
@@ -210,7 +213,11 @@ fn edit_port(port: &mut Port, column: &str, edit: Edit<'_>) -> Result<(), String
     match column {
         "tag" => numeric(&mut port.tag, edit, "a VLAN from 0 to 4095"),
         "trunks" => list(&mut port.trunks, edit, "VLANs from 0 to 4095"),
-        "vlan_mode" => scalar(&mut port.vlan_mode, edit, "access, trunk, native-tagged or native-untagged"),
+        "vlan_mode" => {
+            scalar(&mut port.vlan_mode, edit, "access, trunk, native-tagged, native-untagged or dot1q-tunnel")
+        }
+        "cvlans" => list(&mut port.cvlans, edit, "VLANs from 0 to 4095"),
+        "other_config" => map_column(&mut port.other_config, edit),
         "mac" => scalar(&mut port.mac, edit, "a MAC address such as 02:00:00:00:0a:01"),
         "mtu_request" => numeric(&mut port.mtu, edit, "a number from 68 to 9702"),
         "ofport_request" => numeric(&mut port.ofport_request, edit, "a number from 1 to 65279"),
@@ -412,6 +419,7 @@ pub fn columns(
     let local = document.bridge(record).map(|bridge| Port {
         name: bridge.name.clone(),
         kind: "internal".into(),
+        tag: bridge.tag,
         ..Port::default()
     });
     let port = local.as_ref().or_else(|| document.port(record).map(|(_, port)| port)).ok_or_else(missing)?;
@@ -422,6 +430,8 @@ pub fn columns(
             ("tag", ColumnValue::optional_number(port.tag)),
             ("trunks", ColumnValue::Numbers(port.trunks.iter().map(|vlan| u64::from(*vlan)).collect())),
             ("vlan_mode", ColumnValue::optional(port.vlan_mode)),
+            ("cvlans", ColumnValue::Numbers(port.cvlans.iter().map(|vlan| u64::from(*vlan)).collect())),
+            ("other_config", ColumnValue::Map(port.other_config.clone())),
             ("external_ids", ColumnValue::Map(port.port_external_ids.clone())),
         ]
     } else {

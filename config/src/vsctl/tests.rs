@@ -155,6 +155,17 @@ fn one_remote_of_many_comes_and_goes() {
 }
 
 #[test]
+fn the_local_port_has_a_tag() {
+    let mut document = switch();
+    run(&mut document, "set port br0 tag=10").unwrap();
+    assert_eq!(document.bridge("br0").unwrap().tag, Some(10));
+    assert!(run(&mut document, "set port br0 tag=x").is_err());
+    assert!(run(&mut document, "set port br0 trunks=5").unwrap_err().to_string().contains("only tag"));
+    run(&mut document, "clear port br0 tag").unwrap();
+    assert_eq!(document.bridge("br0").unwrap().tag, None);
+}
+
+#[test]
 fn external_ids_are_kept_for_their_owner() {
     let mut document = switch();
     run(&mut document, "set interface p0 external_ids:iface-id=a7 -- set port p0 external-ids:x=1 -- br-set-external-id br0 owner me -- set bridge br0 external_ids:more=2").unwrap();
@@ -228,7 +239,15 @@ fn columns_print_as_in_ovs() {
     };
     assert_eq!(
         print(Table::Port, "p0"),
-        ["name: p0", "tag: 10", "trunks: []", "vlan_mode: []", "external_ids: {}"]
+        [
+            "name: p0",
+            "tag: 10",
+            "trunks: []",
+            "vlan_mode: []",
+            "cvlans: []",
+            "other_config: {}",
+            "external_ids: {}"
+        ]
     );
     assert_eq!(
         print(Table::Interface, "vxlan1")[2],

@@ -1,6 +1,7 @@
 //! Mirrors: a copy of a packet as it enters or leaves, once for each mirror.
 
 use crate::field::Field;
+use crate::normal::{Inside, next_vid};
 use crate::packet::Packet;
 use crate::pipeline::Run;
 use crate::world::{Mirror, Port};
@@ -20,7 +21,7 @@ impl Run<'_> {
             }
             let tag = packet.tag();
             let Some(vlan) = port.vlan.ingress(tag) else { continue };
-            if !mirror.vlans.is_empty() && !mirror.vlans.contains(&vlan) {
+            if !mirror.vlans.is_empty() && !mirror.vlans.contains(&vlan.vid) {
                 continue;
             }
             self.mirrored.push((bridge, n));
@@ -29,12 +30,15 @@ impl Run<'_> {
                     self.output_in_vlan(bridge, &to, None, vlan, tag, packet);
                 }
             } else if let Some(rspan) = mirror.output_vlan
-                && rspan != vlan
+                && rspan != vlan.vid
                 && packet.get(Field::EthDst) >> 4 != 0x0018_0c20_0000
             {
                 self.out.unordered = true;
+                let rspan = Inside { vid: rspan, ..vlan };
                 for to in self.world.bridges[bridge].ports.clone() {
-                    if to.vlan.carries(rspan) && !self.world.bridges[bridge].is_mirror_output(&to.name) {
+                    if to.vlan.carries(rspan, next_vid(rspan, packet))
+                        && !self.world.bridges[bridge].is_mirror_output(&to.name)
+                    {
                         self.output_in_vlan(bridge, &to, None, rspan, tag, packet);
                     }
                 }

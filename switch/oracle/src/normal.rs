@@ -6,34 +6,84 @@ use crate::pipeline::{Place, Run};
 use crate::world::{Entry, Kind, Mac, Port, Vlan, VlanMode};
 use std::net::Ipv4Addr;
 
-impl Vlan {
-    fn is_trunked(&self, vid: u16) -> bool {
-        self.trunks.is_empty() || self.trunks.contains(&vid)
-    }
+/// A VLAN, and the EtherType of the tag that a tunnel port puts in front of all that a frame has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Inside {
+    /// The VLAN.
+    pub vid: u16,
+    /// The tag.
+    pub outer: Option<u16>,
+}
 
-    /// Whether the port carries a VLAN.
-    pub fn carries(&self, vid: u16) -> bool {
+/// What a frame has for tags when it leaves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Leaves {
+    /// This in the place of its outermost.
+    With(Tag),
+    /// This in front of its own: EtherType and TCI.
+    Under(u16, u16),
+}
+
+fn has(list: &[u16], vid: u16) -> bool {
+    list.is_empty() || list.contains(&vid)
+}
+
+impl Vlan {
+    /// Whether the port carries a VLAN; `next` is what a frame's second tag would say, or 0.
+    pub fn carries(&self, vlan: Inside, next: u16) -> bool {
         match self.mode {
-            VlanMode::Access => vid == self.tag,
-            VlanMode::Trunk => self.is_trunked(vid),
-            VlanMode::NativeTagged | VlanMode::NativeUntagged => vid == self.tag || self.is_trunked(vid),
+            VlanMode::Access => vlan.vid == self.tag && (vlan.outer.is_none() || next == 0),
+            VlanMode::Trunk => has(&self.trunks, vlan.vid),
+            VlanMode::NativeTagged | VlanMode::NativeUntagged => {
+                vlan.vid == self.tag || has(&self.trunks, vlan.vid)
+            }
+            VlanMode::Tunnel => vlan.vid == self.tag && has(&self.cvlans, next),
         }
     }
 
     /// The VLAN of a frame that comes in with this tag; `None` when it is not taken.
-    pub fn ingress(&self, tag: Tag) -> Option<u16> {
+    pub fn ingress(&self, tag: Tag) -> Option<Inside> {
         let vid = tag.unwrap_or(0) & 0xfff;
+        if self.mode == VlanMode::Tunnel {
+            let outer = Some(if self.plain_qinq { 0x8100 } else { 0x88a8 });
+            return has(&self.cvlans, vid).then_some(Inside { vid: self.tag, outer });
+        }
         let vlan = if vid == 0 && self.mode != VlanMode::Trunk { self.tag } else { vid };
-        let taken = if self.mode == VlanMode::Access { vid == 0 } else { self.carries(vlan) };
-        taken.then_some(vlan)
+        let inside = Inside { vid: vlan, outer: None };
+        let taken = if self.mode == VlanMode::Access { vid == 0 } else { self.carries(inside, 0) };
+        taken.then_some(inside)
     }
 
-    /// The tag of a frame of a VLAN that leaves; its priority is that of the tag that it had.
-    pub fn egress(&self, vid: u16, had: Tag) -> Tag {
-        let bare = self.mode == VlanMode::Access
-            || vid == 0
-            || self.mode == VlanMode::NativeUntagged && vid == self.tag;
-        if bare { None } else { Some(had.unwrap_or(0) & 0xe000 | vid) }
+    /// How a frame of a VLAN leaves that had this tag.
+    pub fn egress(&self, vlan: Inside, had: Tag) -> Leaves {
+        let native = self.mode == VlanMode::NativeUntagged && vlan.vid == self.tag;
+        let bare = native || matches!(self.mode, VlanMode::Access | VlanMode::Tunnel);
+        let prio = had.unwrap_or(0) & 0xe000;
+        if let Some(ethertype) = vlan.outer {
+            let own_prio = if self.priority_tags > 0 { prio } else { 0 };
+            return match bare {
+                true if self.mode != VlanMode::Access => Leaves::With(had),
+                false if vlan.vid | own_prio == 0 => Leaves::With(had),
+                false => Leaves::Under(ethertype, vlan.vid | own_prio),
+                true => Leaves::With(if own_prio > 0 { Some(own_prio) } else { None }),
+            };
+        }
+        if bare {
+            return Leaves::With(if self.priority_tags > 0 && prio > 0 { Some(prio) } else { None });
+        }
+        let tci = prio | vlan.vid;
+        let empty_one = self.priority_tags == 2 && had.is_some();
+        Leaves::With(if tci > 0 || empty_one { Some(tci) } else { None })
+    }
+}
+
+/// What stands behind the tag of a frame's VLAN.
+pub(crate) fn next_vid(vlan: Inside, packet: &Packet) -> u16 {
+    let second = packet.parsed.second_tag as u16;
+    match (vlan.outer, packet.tag()) {
+        (Some(_), tag) => tag.unwrap_or(0) & 0xfff,
+        (None, None) => 0,
+        (None, Some(_)) => second & 0xfff,
     }
 }
 
@@ -66,17 +116,17 @@ impl Run<'_> {
         let Some(vlan) = self.in_vlan(at).ingress(tag) else { return };
         let from = self.in_port(at);
         if let Some(from) = &from {
-            self.learn(at.bridge, from, vlan, src, packet);
+            self.learn(at.bridge, from, vlan.vid, src, packet);
         }
         let bridge = self.bridge(at);
         if from.is_some() && !bridge.addresses.is_empty() && dst == bridge.mac {
             return;
         }
-        let known = bridge.fdb.get(&(vlan, dst)).filter(|_| dst[0] & 1 == 0).cloned();
+        let known = bridge.fdb.get(&(vlan.vid, dst)).filter(|_| dst[0] & 1 == 0).cloned();
         if let Some(known) = known {
             if known.port != at.port
                 && let Some(to) = self.bridge(at).by_name(&known.port).cloned()
-                && to.vlan.carries(vlan)
+                && to.vlan.carries(vlan, next_vid(vlan, packet))
                 && !splits(from.as_ref(), &to)
             {
                 self.output_in_vlan(at.bridge, &to, known.remote, vlan, tag, packet);
@@ -86,7 +136,7 @@ impl Run<'_> {
         self.out.unordered = true;
         for to in self.bridge(at).ports.clone() {
             if to.name != at.port
-                && to.vlan.carries(vlan)
+                && to.vlan.carries(vlan, next_vid(vlan, packet))
                 && !self.bridge(at).is_mirror_output(&to.name)
                 && !splits(from.as_ref(), &to)
             {
@@ -101,12 +151,15 @@ impl Run<'_> {
         bridge: usize,
         to: &Port,
         remote: Option<Ipv4Addr>,
-        vlan: u16,
+        vlan: Inside,
         had: Tag,
         packet: &Packet,
     ) {
         let mut copy = packet.clone();
-        copy.retag(to.vlan.egress(vlan, had));
+        match to.vlan.egress(vlan, had) {
+            Leaves::With(tag) => copy.retag(tag),
+            Leaves::Under(ethertype, tci) => copy.push_tag(ethertype, tci),
+        }
         self.output(bridge, to, remote, &copy);
     }
 

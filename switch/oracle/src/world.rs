@@ -70,6 +70,8 @@ pub enum VlanMode {
     NativeTagged,
     /// The same, sent untagged.
     NativeUntagged,
+    /// Puts all frames into its VLAN with a tag more, and takes that off.
+    Tunnel,
 }
 
 /// VLANs of a port.
@@ -81,11 +83,24 @@ pub struct Vlan {
     pub tag: u16,
     /// VLANs of a trunk; empty for all.
     pub trunks: Vec<u16>,
+    /// `cvlans` of a tunnel port; empty for all.
+    pub cvlans: Vec<u16>,
+    /// `qinq-ethtype=802.1q`.
+    pub plain_qinq: bool,
+    /// `priority-tags`: 0 never, 1 if-nonzero, 2 always.
+    pub priority_tags: u8,
 }
 
 impl Default for Vlan {
     fn default() -> Vlan {
-        Vlan { mode: VlanMode::Trunk, tag: 0, trunks: Vec::new() }
+        Vlan {
+            mode: VlanMode::Trunk,
+            tag: 0,
+            trunks: Vec::new(),
+            cvlans: Vec::new(),
+            plain_qinq: false,
+            priority_tags: 0,
+        }
     }
 }
 

@@ -148,6 +148,8 @@ tables! {
         trunks: Vec<i64>,
         /// `access`, `trunk`, `native-tagged`, `native-untagged`, `dot1q-tunnel`.
         vlan_mode: Option<String>,
+        /// Customer VLANs of a `dot1q-tunnel` port; empty for all.
+        cvlans: Vec<i64>,
         /// Settings.
         other_config: BTreeMap<String, String>,
         /// What others keep here.

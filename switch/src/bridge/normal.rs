@@ -3,15 +3,16 @@
 use super::fdb::Location;
 use super::local::hears_group;
 use super::translate::{Dependency, Learn, Translator};
-use super::vlan::Tag;
+use super::vlan::{InVlan, PRIORITY, Tag, TagChange, tag_of, vid_of};
 use super::{Bridge, Port, PortKind};
 use crate::tunnel::port::TunnelPort;
+use config::PriorityTags;
 use flow::drop::DropReason;
 use flow::ofp::Field;
 use flow::program::PortId;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use wire::addr::MacAddr;
-use wire::key::{FlowMask, TUN_IPV6};
+use wire::key::{FlowMask, TUN_IPV6, VLAN_PRESENT};
 use wire::proto::ETH_ARP;
 
 impl<'w> Translator<'w> {
@@ -43,36 +44,36 @@ impl<'w> Translator<'w> {
             self.drop = DropReason::VlanIngress;
             return;
         };
-        let learned = self.learn_source(bridge, in_port, vlan, src);
+        let vid = vlan.vid;
+        let learned = self.learn_source(bridge, in_port, vid, src);
 
         if dst == bridge.mac && bridge.is_underlay() && self.in_port != bridge.local {
-            if vlan == 0 {
-                return self.local(bridge);
+            match self.leaving_to_local(bridge, vlan, tag) {
+                Some(change) => self.output_tagged(&[(bridge.local, None)], change),
+                None => self.drop = DropReason::LocalUnhandled,
             }
-            // The bridge's addresses are in VLAN 0, as those of an untagged LOCAL port are.
-            self.drop = DropReason::LocalUnhandled;
             return;
         }
         if dst.is_multicast() {
-            self.note(|| format!("flood VLAN {vlan}"));
+            self.note(|| format!("flood VLAN {vid}"));
             return self.flood(bridge, in_port, vlan, tag);
         }
-        self.deps.push(Dependency::Fdb(in_port.bridge, vlan, dst));
+        self.deps.push(Dependency::Fdb(in_port.bridge, vid, dst));
         // To itself: what it teaches counts, but a static entry is not taught.
         let found = learned
-            .filter(|l| dst == src && !bridge.fdb.is_settled(vlan, src, l.at))
-            .map_or_else(|| bridge.fdb.lookup(vlan, dst), |l| Some(l.at));
+            .filter(|l| dst == src && !bridge.fdb.is_settled(vid, src, l.at))
+            .map_or_else(|| bridge.fdb.lookup(vid, dst), |l| Some(l.at));
         match found {
             Some(at) if at.port == self.in_port => {
                 self.note(|| format!("{dst} is behind the input port"));
                 self.drop = DropReason::SamePort;
             }
             Some(at) => {
-                self.note(|| format!("forward {dst} in VLAN {vlan}"));
+                self.note(|| format!("forward {dst} in VLAN {vid}"));
                 self.forward(at, in_port, vlan, tag);
             }
             None => {
-                self.note(|| format!("no entry for {dst} in VLAN {vlan}: flood"));
+                self.note(|| format!("no entry for {dst} in VLAN {vid}: flood"));
                 self.flood(bridge, in_port, vlan, tag);
             }
         }
@@ -111,12 +112,45 @@ impl<'w> Translator<'w> {
         }
     }
 
-    fn forward(&mut self, at: Location, in_port: &Port, vlan: u16, tag: Tag) {
+    /// Whether a port carries a VLAN, with the customer's VLAN that this frame has behind it.
+    pub(super) fn port_carries(&mut self, port: &Port, vlan: InVlan, tag: Tag) -> bool {
+        let customer = if vlan.service.is_some() {
+            vid_of(tag)
+        } else if port.vlan.selects_customers() && tag.is_some() {
+            self.look_flow(&FlowMask { vlan_tci2: (VLAN_PRESENT | 0xfff).into(), ..FlowMask::ZERO });
+            vid_of(tag_of(self.at.key.flow.vlan_tci2.get()))
+        } else {
+            0
+        };
+        port.vlan.carries(vlan, customer)
+    }
+
+    /// How the packet leaves by a port; what that depends on is looked at.
+    pub(super) fn leaving_tags(&mut self, port: &Port, vlan: InVlan, tag: Tag) -> TagChange {
+        // Whether there is a tag can depend on its priority; otherwise that is only copied.
+        if tag.is_some() && (vid_of(tag) == 0 || port.vlan.priority_tags != PriorityTags::Never) {
+            self.look_flow(&FlowMask { vlan_tci: PRIORITY.into(), ..FlowMask::ZERO });
+        }
+        port.vlan.egress(vlan, tag)
+    }
+
+    /// How a frame of a VLAN comes to the LOCAL port, which takes what is untagged then: its own VLAN's frames, or those
+    /// without any.
+    fn leaving_to_local(&mut self, bridge: &Bridge, vlan: InVlan, tag: Tag) -> Option<TagChange> {
+        let port = self.state.port(bridge.local)?;
+        if !self.port_carries(port, vlan, tag) {
+            return None;
+        }
+        let change = self.leaving_tags(port, vlan, tag);
+        matches!(change, TagChange::Outermost(tag) if vid_of(tag) == 0).then_some(change)
+    }
+
+    fn forward(&mut self, at: Location, in_port: &Port, vlan: InVlan, tag: Tag) {
         let Some(port) = self.state.port(at.port) else {
             self.drop = DropReason::NoBridgePort;
             return;
         };
-        if !port.vlan.carries(vlan) {
+        if !self.port_carries(port, vlan, tag) {
             self.drop = DropReason::VlanIngress;
             return;
         }
@@ -124,33 +158,34 @@ impl<'w> Translator<'w> {
             self.drop = DropReason::SplitHorizon;
             return;
         }
-        self.output_tagged(&[(at.port, at.remote)], port.vlan.egress(vlan, tag));
+        let change = self.leaving_tags(port, vlan, tag);
+        self.output_tagged(&[(at.port, at.remote)], change);
     }
 
     /// Sends to every other port of the VLAN, but not from one tunnel to another: in a full mesh of
     /// tunnels every VTEP has sent its own copy.
-    fn flood(&mut self, bridge: &'w Bridge, in_port: &'w Port, vlan: u16, tag: Tag) {
+    fn flood(&mut self, bridge: &'w Bridge, in_port: &'w Port, vlan: InVlan, tag: Tag) {
         let state = self.state;
         self.drop = DropReason::NoFloodPort;
-        let mut outputs: Vec<(Tag, PortId)> = Vec::with_capacity(bridge.ports.len());
+        let mut outputs: Vec<(TagChange, PortId)> = Vec::with_capacity(bridge.ports.len());
         for &id in bridge.ports.values() {
             let Some(port) = state.port(id) else { continue };
-            if id == self.in_port || !port.vlan.carries(vlan) || bridge.is_mirror_output(id) {
+            if id == self.in_port || bridge.is_mirror_output(id) || !self.port_carries(port, vlan, tag) {
                 continue;
             }
             if in_port.is_tunnel() && port.is_tunnel() && splits(in_port) && splits(port) {
                 self.drop = DropReason::SplitHorizon;
                 continue;
             }
-            outputs.push((port.vlan.egress(vlan, tag), id));
+            outputs.push((self.leaving_tags(port, vlan, tag), id));
         }
         // The bridge itself listens to ARP and neighbour discovery only.
         if bridge.is_underlay()
             && self.in_port != bridge.local
-            && vlan == 0
+            && let Some(change) = self.leaving_to_local(bridge, vlan, tag)
             && (self.read_field(Field::EthType) as u16 == ETH_ARP || hears_group(bridge, &self.at.key.flow))
         {
-            self.local(bridge);
+            self.output_tagged(&[(bridge.local, None)], change);
         }
         // In the order of the ports, which matters to mirrors; neighbours with one tag share its ops.
         let patch = |id: PortId| state.port(id).is_some_and(|p| matches!(p.kind, PortKind::Patch(_)));

@@ -60,7 +60,9 @@ impl Plan {
                     renumbered = true;
                     continue;
                 };
-                let vlan = |p: &Port| (p.tag, p.trunks.clone(), p.vlan_mode);
+                let vlan = |p: &Port| {
+                    (p.tag, p.trunks.clone(), p.vlan_mode, p.cvlans.clone(), p.other_config.clone())
+                };
                 if vlan(before) != vlan(port) {
                     plan.set_vlan.push(port.name.clone());
                 }
@@ -137,6 +139,7 @@ fn settings(bridge: &Bridge) -> Bridge {
         name: bridge.name.clone(),
         fail_mode: bridge.fail_mode,
         hwaddr: bridge.hwaddr,
+        tag: bridge.tag,
         address: bridge.address.clone(),
         routes: bridge.routes.clone(),
         neighbours: bridge.neighbours.clone(),

@@ -86,6 +86,10 @@ impl SlowPath {
     ) {
         let now = self.now();
         self.everything_changed();
+        let local = self.state.bridge(id).map(|running| running.local);
+        if let Some(local) = local.and_then(|local| self.state.port_mut(local)) {
+            local.vlan = VlanConfig::of(&config::Port { tag: bridge.tag, ..config::Port::default() });
+        }
         if let Some(running) = self.state.bridge_mut(id) {
             running.mac = mac;
             running.fail_mode = bridge.fail_mode;
@@ -320,11 +324,13 @@ impl SlowPath {
         let by_normal = bridge.fail_mode == FailMode::Standalone && bridge.tables.is_empty();
         by_normal
             && bridge.mirrors.is_empty()
+            && self.state.port(bridge.local).is_some_and(|local| local.vlan == VlanConfig::default())
             && !self.state.captures.contains(&port)
-            && self
-                .state
-                .port(port)
-                .is_some_and(|p| matches!(p.kind, PortKind::Device) && p.vlan.ingress(None) == Some(0))
+            && self.state.port(port).is_some_and(|p| {
+                let untagged =
+                    p.vlan.ingress(None).is_some_and(|vlan| vlan.vid == 0 && vlan.service.is_none());
+                matches!(p.kind, PortKind::Device) && untagged
+            })
     }
 
     pub(super) fn send_termination(&mut self) {

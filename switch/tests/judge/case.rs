@@ -41,6 +41,8 @@ pub struct Case {
     pub ports: usize,
     /// Port settings: port, key, value.
     pub vlans: Vec<(&'static str, &'static str, &'static str)>,
+    /// Rules of `br-phy` instead of what it does by itself.
+    pub phy: Option<Vec<String>>,
     /// Tunnels.
     pub tunnels: Vec<Tunnel>,
     /// Frames by port, as expressions for scapy.
@@ -132,6 +134,12 @@ impl Case {
         self
     }
 
+    /// Rules of `br-phy`, which does nothing else then.
+    pub fn phy(mut self, flows: &[&str]) -> Case {
+        self.phy = Some(flows.iter().map(|flow| (*flow).to_owned()).collect());
+        self
+    }
+
     /// `fail_mode=standalone`: NORMAL where no rule matches.
     pub fn standalone(mut self) -> Case {
         self.standalone = true;
@@ -149,7 +157,7 @@ impl Case {
         self
     }
 
-    /// `tag`, `trunks` or `vlan_mode` of a port.
+    /// `tag`, `trunks`, `vlan_mode`, `cvlans` or `other_config:KEY` of a port.
     pub fn vlan(mut self, port: &'static str, key: &'static str, value: &'static str) -> Case {
         self.vlans.push((port, key, value));
         self

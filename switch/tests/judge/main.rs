@@ -20,7 +20,7 @@ use compare::{Captures, counts, differences, normal};
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use support::{capture, is_root, scapy, skipped, turn};
 use tempfile::TempDir;
 
@@ -29,6 +29,9 @@ const SOURCE_PORTS: (u16, u16) = (32768, 49152);
 
 /// How often Open vSwitch may try.
 const ATTEMPTS: u32 = 3;
+
+/// A case that takes longer is named.
+const SLOW: Duration = Duration::from_secs(3);
 
 #[test]
 fn open_vswitch_agrees() {
@@ -127,7 +130,15 @@ fn ours_all(cases: &[Case], dir: &Path) -> Vec<Result<Captures, String>> {
 /// Runs all cases and says how long they took, to who asks for output (`--nocapture`).
 fn timed<T>(who: &str, cases: &[Case], run: impl Fn(usize, &Case) -> T) -> Vec<T> {
     let start = Instant::now();
-    let results = cases.iter().enumerate().map(|(at, case)| run(at, case)).collect();
+    let results = cases.iter().enumerate().map(|(at, case)| {
+        let before = Instant::now();
+        let result = run(at, case);
+        if before.elapsed() > SLOW {
+            println!("{who}: {:.1} s for {}", before.elapsed().as_secs_f64(), case.name);
+        }
+        result
+    });
+    let results = results.collect();
     eprintln!("{who}: {} cases in {:?}", cases.len(), start.elapsed());
     results
 }

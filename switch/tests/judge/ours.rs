@@ -43,7 +43,7 @@ fn configuration(case: &Case, dir: &Path) -> String {
             current = bridge_name;
             out += &match bridge_name {
                 "br1" => bridge(case, "br1", case.peer.as_deref().unwrap_or_default()),
-                _ => underlay(),
+                _ => underlay(case),
             };
             if bridge_name == "br1" {
                 out += "[[bridge.port]]\nname = \"pb\"\ntype = \"patch\"\nofport_request = 21\noptions = { peer = \"pa\" }\n";
@@ -136,18 +136,25 @@ fn vlans(case: &Case, port: &str) -> String {
     let settings = case.vlans.iter().filter(|(name, ..)| *name == port);
     settings
         .map(|(_, key, value)| match *key {
-            "trunks" => format!("trunks = [{value}]\n"),
+            "trunks" | "cvlans" => format!("{key} = [{value}]\n"),
             "vlan_mode" => format!("vlan_mode = \"{value}\"\n"),
-            _ => format!("{key} = {value}\n"),
+            key if key.starts_with("other_config:") => {
+                format!("{} = \"{value}\"\n", key.replacen(':', ".", 1))
+            }
+            key => format!("{key} = {value}\n"),
         })
         .collect()
 }
 
-fn underlay() -> String {
+fn underlay(case: &Case) -> String {
     let neighbours: Vec<String> =
         NEIGHBOURS.iter().map(|(ip, mac)| format!("{{ ip = \"{ip}\", mac = \"{mac}\" }}")).collect();
+    let mut own = vlans(case, "br-phy");
+    if let Some(flows) = &case.phy {
+        own += &format!("fail_mode = \"secure\"\nflows = {flows:?}\n");
+    }
     format!(
-        "[[bridge]]\nname = \"br-phy\"\nhwaddr = \"02:00:00:00:0a:01\"\n\
+        "[[bridge]]\nname = \"br-phy\"\n{own}hwaddr = \"02:00:00:00:0a:01\"\n\
          address = [\"192.168.1.1/24\", \"192.168.1.5/24\", \"2001:db8::1/64\"]\n\
          route = [{{ to = \"0.0.0.0/0\", via = \"192.168.1.254\" }}]\nneighbour = [{}]\n",
         neighbours.join(", ")

@@ -200,6 +200,10 @@ impl Ovs {
             self.ofctl("add-flows", "br1", flows, version(flows));
         }
 
+        if let Some(flows) = &case.phy {
+            self.replace_phy(flows);
+        }
+
         let all: Vec<String> = case.devices().into_iter().map(|(name, ..)| name).collect();
         if case.ordered {
             for port in &all {
@@ -212,11 +216,22 @@ impl Ovs {
         collect(case, dir)
     }
 
+    /// Gives `br-phy` these rules and no others.
+    fn replace_phy(&self, flows: &[String]) {
+        let bridge = format!("unix:{}", self.dir.path().join("br-phy.mgmt").display());
+        run(Command::new("ovs-ofctl").args(["del-flows", &bridge]));
+        self.ofctl("add-flows", "br-phy", flows, &[]);
+    }
+
     /// Removes what a case has made, which flushes the captures.
     pub fn tidy(&self, case: &Case) {
         let mut words = vec!["--if-exists del-br br0".to_owned(), "--if-exists del-br br1".to_owned()];
         words.push("--if-exists del-port br-phy uplink".to_owned());
+        words.push("clear port br-phy tag".to_owned());
         self.vsctl(&words.join(" -- "));
+        if case.phy.is_some() {
+            self.replace_phy(&PHY.map(str::to_owned));
+        }
         eventually("the ports are gone", PATIENCE, || self.received(case).is_empty().then_some(()));
     }
 

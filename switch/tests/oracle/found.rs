@@ -33,7 +33,7 @@ fn rspan(mirror: Mirror) -> Step {
 
 #[test]
 fn a_mirror_sees_the_tag_that_a_packet_leaves_with() {
-    let access = Vlan { mode: VlanMode::Access, tag: 10, trunks: Vec::new() };
+    let access = Vlan { mode: VlanMode::Access, tag: 10, ..Vlan::default() };
     let ports = vec![device("p1", 1), Port { vlan: access, ..device("p2", 2) }];
     let mirror = rspan(Mirror { name: "m".into(), dst: vec!["p1".into()], ..Mirror::default() });
     check(vec![bridge("br0", ports)], vec![frame(2, 0, Body::Other(0x88b5))], mirror, &[send("p2", 0)]);

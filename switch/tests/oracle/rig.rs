@@ -260,8 +260,7 @@ impl Rig<'_> {
                 let name = bridge.ports[at].name.clone();
                 bridge.forget(&name, false);
                 let id = self.net.port(&name);
-                let settings =
-                    VlanConfig { mode: text::mode(vlan), tag: vlan.tag, trunks: vlan.trunks.clone() };
+                let settings = VlanConfig::of(&text::port(&bridge.ports[at]));
                 self.net.slow.set_vlan(id, settings);
                 self.net.slow.settle();
             }

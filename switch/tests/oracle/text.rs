@@ -157,7 +157,17 @@ pub fn mode(vlan: &Vlan) -> config::VlanMode {
         VlanMode::Trunk => config::VlanMode::Trunk,
         VlanMode::NativeTagged => config::VlanMode::NativeTagged,
         VlanMode::NativeUntagged => config::VlanMode::NativeUntagged,
+        VlanMode::Tunnel => config::VlanMode::Dot1qTunnel,
     }
+}
+
+/// `other_config` of a port.
+fn vlan_config(vlan: &Vlan) -> BTreeMap<String, String> {
+    let priority_tags = ["never", "if-nonzero", "always"][usize::from(vlan.priority_tags)];
+    let ethertype = if vlan.plain_qinq { "802.1q" } else { "802.1ad" };
+    [("priority-tags", priority_tags), ("qinq-ethtype", ethertype)]
+        .map(|(key, value)| (key.to_owned(), value.to_owned()))
+        .into()
 }
 
 /// A port as the configuration has it.
@@ -181,6 +191,8 @@ pub fn port(port: &Port) -> config::Port {
         tag: (port.vlan.mode != VlanMode::Trunk).then_some(port.vlan.tag),
         trunks: port.vlan.trunks.clone(),
         vlan_mode: Some(mode(&port.vlan)),
+        cvlans: port.vlan.cvlans.clone(),
+        other_config: vlan_config(&port.vlan),
         ofport_request: Some(port.ofport as u16),
         ..config::Port::default()
     }
@@ -204,6 +216,12 @@ pub fn toml(of: &Port) -> String {
     }
     if !port.trunks.is_empty() {
         text += &format!("trunks = {:?}\n", port.trunks);
+    }
+    if !port.cvlans.is_empty() {
+        text += &format!("cvlans = {:?}\n", port.cvlans);
+    }
+    for (key, value) in &port.other_config {
+        text += &format!("other_config.{key} = \"{value}\"\n");
     }
     text
 }

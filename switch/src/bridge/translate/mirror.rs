@@ -2,6 +2,7 @@
 
 use super::{Bridge, Port, Translator};
 use crate::bridge::mirror::{Mirror, MirrorOutput};
+use crate::bridge::vlan::InVlan;
 use flow::program::PortId;
 use wire::addr::MacAddr;
 use wire::key::FlowMask;
@@ -29,7 +30,7 @@ impl<'w> Translator<'w> {
             }
             let tag = self.tag();
             let Some(vlan) = port.vlan.ingress(tag) else { continue };
-            if !mirror.vlans.is_empty() && !mirror.vlans.contains(&vlan) {
+            if !mirror.vlans.is_empty() && !mirror.vlans.contains(&vlan.vid) {
                 continue;
             }
             self.mirrored.push(done);
@@ -39,18 +40,22 @@ impl<'w> Translator<'w> {
             match mirror.output {
                 MirrorOutput::Port(to) => {
                     if let Some(out) = self.state.port(to) {
-                        self.output_tagged(&[(to, None)], out.vlan.egress(vlan, tag));
+                        let change = self.leaving_tags(out, vlan, tag);
+                        self.output_tagged(&[(to, None)], change);
                     }
                 }
                 // As Open vSwitch: not back into the VLAN that it is in already, and nothing that bridges do not
                 // forward, which would make the loop that it is there to prevent.
-                MirrorOutput::Vlan(to) if to != vlan && !self.is_for_bridges() => {
+                MirrorOutput::Vlan(to) if to != vlan.vid && !self.is_for_bridges() => {
+                    let vlan = InVlan { vid: to, ..vlan };
                     for &id in bridge.ports.values() {
                         if bridge.is_mirror_output(id) {
                             continue;
                         }
-                        if let Some(out) = self.state.port(id).filter(|out| out.vlan.carries(to)) {
-                            self.output_tagged(&[(id, None)], out.vlan.egress(to, tag));
+                        let Some(out) = self.state.port(id) else { continue };
+                        if self.port_carries(out, vlan, tag) {
+                            let change = self.leaving_tags(out, vlan, tag);
+                            self.output_tagged(&[(id, None)], change);
                         }
                     }
                 }

@@ -3,7 +3,7 @@
 use super::{Bridge, MAX_DEPTH, MatchKey, Op, Port, Translator, TunnelNextHop};
 use crate::bridge::PortKind;
 use crate::bridge::local::Disposition;
-use crate::bridge::vlan::{PRIORITY, Tag};
+use crate::bridge::vlan::{PRIORITY, Tag, TagChange, vid_of};
 use crate::tunnel::port::TunnelPort;
 use config::{LocalIp, RemoteIp, TunnelKey};
 use flow::drop::DropReason;
@@ -117,52 +117,57 @@ impl<'w> Translator<'w> {
         }
     }
 
-    /// Sends the packet to ports with `tag` for its outermost tag. What comes afterwards sees the tag as it was.
-    pub(in crate::bridge) fn output_tagged(&mut self, to: &[To], tag: Tag) {
+    /// Sends the packet to ports with its tags changed. What comes afterwards sees them as they were.
+    pub(in crate::bridge) fn output_tagged(&mut self, to: &[To], change: TagChange) {
         let now = self.tag();
-        if now == tag {
+        if change == TagChange::Outermost(now) {
             for to in to {
                 self.output(*to);
             }
             return;
         }
         // A tag that is put on has the priority of the one that the packet came with.
-        if tag.is_some() && now.is_some() {
+        if change != TagChange::Outermost(None) && now.is_some() {
             self.look_flow(&FlowMask { vlan_tci: PRIORITY.into(), ..FlowMask::ZERO });
         }
         let state = self.state;
-        // Another bridge looks at the tags; a device does not, and what it does not look at stays out of the mask.
+        // Another bridge looks at the tags, and so does LOCAL; a device does not, and what it does not look at stays out of the mask.
         // A mirror looks at them too, and copies the packet as it leaves.
         let is_patch = |id: PortId| {
             state.port(id).is_some_and(|p| {
-                matches!(p.kind, PortKind::Patch(_))
+                matches!(p.kind, PortKind::Patch(_) | PortKind::Local)
                     || state.bridge(p.bridge).is_some_and(|b| !b.mirrors.is_empty())
             })
         };
         self.nested(|t| {
             for to in to.iter().filter(|(id, _)| !is_patch(*id)) {
-                t.with_tag(now, tag, |t| t.output(*to));
+                t.with_tags(now, change, |t| t.output(*to));
             }
         });
         for to in to.iter().filter(|(id, _)| is_patch(*id)) {
             self.nested(|t| {
-                match tag {
-                    None => t.pop_vlan(),
-                    Some(tci) => t.mod_vlan(tci, !wire::key::VLAN_PRESENT),
+                match change {
+                    TagChange::Outermost(None) => t.pop_vlan(),
+                    TagChange::Outermost(Some(tci)) => t.mod_vlan(tci, !wire::key::VLAN_PRESENT),
+                    TagChange::Push { tpid, tci } => {
+                        t.push_vlan(tpid);
+                        t.mod_vlan(tci, !wire::key::VLAN_PRESENT);
+                    }
                 }
                 t.output(*to);
             });
         }
     }
 
-    /// Does something with another outermost tag on the packet, of which only its key does not know.
-    fn with_tag(&mut self, now: Tag, tag: Tag, work: impl FnOnce(&mut Self)) {
+    /// Does something with other tags on the packet, of which only its key does not know.
+    fn with_tags(&mut self, now: Tag, change: TagChange, work: impl FnOnce(&mut Self)) {
         let before = self.at.tags.clone();
-        match (now, tag) {
-            (None, Some(tci)) => self.at.tags.push(wire::proto::ETH_VLAN, tci),
-            (Some(_), Some(tci)) => self.at.tags.edit(tci),
-            (Some(_), None) => self.at.tags.pop(),
-            (None, None) => {}
+        match (now, change) {
+            (_, TagChange::Push { tpid, tci }) => self.at.tags.push(tpid, tci),
+            (None, TagChange::Outermost(Some(tci))) => self.at.tags.push(wire::proto::ETH_VLAN, tci),
+            (Some(_), TagChange::Outermost(Some(tci))) => self.at.tags.edit(tci),
+            (Some(_), TagChange::Outermost(None)) => self.at.tags.pop(),
+            (None, TagChange::Outermost(None)) => {}
         }
         work(self);
         self.at.tags = before;
@@ -326,6 +331,12 @@ impl<'w> Translator<'w> {
     /// taken.
     pub(in crate::bridge) fn local(&mut self, bridge: &Bridge) {
         if !bridge.is_underlay() {
+            self.drop = DropReason::LocalUnhandled;
+            return;
+        }
+        // The bridge's addresses are those of an untagged LOCAL port.
+        if vid_of(self.tag()) != 0 {
+            self.note(|| format!("{} takes no tagged packets", bridge.name));
             self.drop = DropReason::LocalUnhandled;
             return;
         }

@@ -11,6 +11,8 @@ use std::path::Path;
 /// Keys of a bridge's `other_config` that the switch knows; others are for others.
 const OTHER_CONFIG: [&str; 6] =
     ["mac-aging-time", "mac-table-size", "mac-port-limit", "mac-learning-rate", "hwaddr", "forward-bpdu"];
+/// Keys of a port's `other_config` that the switch knows; others are for others.
+const PORT_OTHER_CONFIG: [&str; 2] = ["qinq-ethtype", "priority-tags"];
 /// Key of a bridge's `other_config` with the VTEP's addresses, as `[[bridge]] address` has them (ours).
 const ADDRESS: &str = "address";
 
@@ -42,7 +44,9 @@ pub fn asked(rows: &Rows, running: &Document, numbers: &Numbers) -> Asked {
             match interfaces.as_slice() {
                 [] => {}
                 // The bridge's LOCAL port.
-                [one] if one.name == row.name => {}
+                [one] if one.name == row.name => {
+                    bridge.tag = port_row.tag.and_then(|tag| u16::try_from(tag).ok());
+                }
                 [one] => match port(port_row, one) {
                     Ok(mut port) => {
                         let before = running.port(&port.name).filter(|(b, _)| b.name == bridge.name);
@@ -69,14 +73,17 @@ pub fn asked(rows: &Rows, running: &Document, numbers: &Numbers) -> Asked {
     Asked { document, errors }
 }
 
+fn known(map: &BTreeMap<String, String>, keys: &[&str]) -> BTreeMap<String, String> {
+    map.iter().filter(|(key, _)| keys.contains(&key.as_str())).map(|(k, v)| (k.clone(), v.clone())).collect()
+}
+
 fn bridge(row: &rows::Bridge, running: Option<&Bridge>, rows: &Rows, errors: &mut Errors) -> Bridge {
-    let known = |(key, _): &(&String, &String)| OTHER_CONFIG.contains(&key.as_str());
     let mut bridge = Bridge {
         fail_mode: match row.fail_mode.as_deref() {
             Some("secure") => FailMode::Secure,
             _ => FailMode::Standalone,
         },
-        other_config: row.other_config.iter().filter(known).map(|(k, v)| (k.clone(), v.clone())).collect(),
+        other_config: known(&row.other_config, &OTHER_CONFIG),
         external_ids: row.external_ids.clone(),
         ..running.cloned().unwrap_or_else(|| Bridge::new(&row.name))
     };
@@ -150,12 +157,14 @@ fn port(row: &rows::Port, interface: &Interface) -> Result<Port, String> {
         options,
         tag: row.tag.and_then(|tag| u16::try_from(tag).ok()),
         trunks: vlans(&row.trunks),
+        cvlans: vlans(&row.cvlans),
         vlan_mode,
         mtu,
         mac,
         ofport_request: None,
         external_ids: interface.external_ids.clone(),
         port_external_ids: row.external_ids.clone(),
+        other_config: known(&row.other_config, &PORT_OTHER_CONFIG),
     })
 }
 
@@ -327,6 +336,24 @@ mod tests {
         assert_eq!(errors["nosuchdev"], "could not open network device nosuchdev (No such device)");
         assert!(errors["br0"].contains("mac-aging-time"), "{errors:?}");
         assert!(rules::problems(&document).is_empty());
+    }
+
+    #[test]
+    fn vlans_of_ports_and_of_local_come_from_their_rows() {
+        let options: Options<'_> = &[("remote_ip", "10.0.0.2"), ("key", "5")];
+        let mut rows = rows(&[("br0", "internal", &[]), ("vx", "vxlan", options)]);
+        rows.ports.get_mut("br0").unwrap().tag = Some(7);
+        let port = rows.ports.get_mut("vx").unwrap();
+        (port.tag, port.vlan_mode, port.cvlans) = (Some(9), Some("dot1q-tunnel".into()), vec![3, 4]);
+        port.other_config = [("qinq-ethtype", "802.1q"), ("of-others", "x")]
+            .map(|(k, v)| (k.to_owned(), v.to_owned()))
+            .into();
+        let Asked { document, errors } = asked(&rows, &Document::default(), &Numbers::new());
+        assert!(errors.is_empty(), "{errors:?}");
+        assert_eq!(document.bridge("br0").unwrap().tag, Some(7));
+        let (_, port) = document.port("vx").unwrap();
+        assert_eq!((port.tag, &port.cvlans[..], port.qinq_ethtype()), (Some(9), &[3, 4][..], 0x8100));
+        assert_eq!(port.other_config.keys().collect::<Vec<_>>(), ["qinq-ethtype"]);
     }
 
     #[test]

@@ -10,6 +10,7 @@ mod outputs;
 mod set_fields;
 mod tunnel_types;
 mod tunnels;
+mod underlay;
 mod vlans;
 
 use crate::case::Case;
@@ -27,6 +28,7 @@ pub fn all() -> Vec<Case> {
         normal::cases,
         tunnels::cases,
         tunnel_types::cases,
+        underlay::cases,
         combinations::cases,
     ]
     .iter()

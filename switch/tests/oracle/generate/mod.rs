@@ -63,13 +63,26 @@ const OFPORTS: [u32; 9] = [1, 2, 3, 4, 11, 12, 21, 2, 99];
 const VLANS: [u16; 4] = [0, 5, 10, 20];
 
 fn vlan() -> BoxedStrategy<Vlan> {
-    let modes = [VlanMode::Access, VlanMode::NativeTagged, VlanMode::NativeUntagged, VlanMode::Trunk];
-    let trunks = prop_oneof![2 => Just(Vec::new()), 1 => proptest::sample::subsequence(VLANS.to_vec(), 1..4)];
-    let other = (select(modes.to_vec()), select(&VLANS[..]), trunks).prop_map(|(mode, tag, trunks)| Vlan {
-        mode,
-        tag: if mode == VlanMode::Trunk { 0 } else { tag },
-        trunks: if mode == VlanMode::Access { Vec::new() } else { trunks },
-    });
+    let modes = [
+        VlanMode::Access,
+        VlanMode::NativeTagged,
+        VlanMode::NativeUntagged,
+        VlanMode::Trunk,
+        VlanMode::Tunnel,
+    ];
+    let some =
+        || prop_oneof![2 => Just(Vec::new()), 1 => proptest::sample::subsequence(VLANS.to_vec(), 1..4)];
+    let more = (some(), any::<bool>(), prop_oneof![3 => Just(0u8), 1 => 1u8..3]);
+    let other = (select(modes.to_vec()), select(&VLANS[..]), some(), more).prop_map(
+        |(mode, tag, trunks, (cvlans, plain_qinq, priority_tags))| Vlan {
+            mode,
+            tag: if mode == VlanMode::Trunk { 0 } else { tag },
+            trunks: if matches!(mode, VlanMode::Access | VlanMode::Tunnel) { Vec::new() } else { trunks },
+            cvlans: if mode == VlanMode::Tunnel { cvlans } else { Vec::new() },
+            plain_qinq,
+            priority_tags,
+        },
+    );
     prop_oneof![2 => Just(Vlan::default()), 3 => other].boxed()
 }
 
