@@ -147,7 +147,7 @@ fn a_tag_on_local_is_the_vlan_of_the_vtep() {
         let packets: Vec<Vec<u8>> = (0..3).map(|n| over_v4(tag, n)).collect();
         assert_eq!(delivered(&mut net, &packets), [3; 2], "{uplink}");
         let other: Vec<Vec<u8>> = [None, Some(20)].map(|tci| over_v4(tci, 1)).into();
-        let others = u64::from(tag.is_none());
+        let others = usize::from(tag.is_none());
         assert_eq!(delivered(&mut net, &other), [others; 2], "{uplink}: other VLANs");
         net.set_rules("br0", &["in_port=p0,actions=output:vx"]);
         for _ in 0..2 {
