@@ -45,6 +45,26 @@ fn learns_and_floods() {
 }
 
 #[test]
+fn nothing_is_tried_on_a_port_without_a_link() {
+    let mut net = Net::new(THREE_PORTS);
+    net.send("p1", &[frame(2, 1, None, 0)]);
+    net.send("p2", &[frame(1, 2, None, 1)]);
+    let p2 = net.port("p2");
+    net.slow.set_alive(p2, false);
+    // A run of one flow, a single packet, and a copy for one of several ports.
+    let run: Vec<Vec<u8>> = (0..20).map(|n| frame(2, 1, None, n)).collect();
+    assert!(net.send("p1", &run).is_empty());
+    assert!(net.send("p1", &run[..1]).is_empty());
+    let out = net.send("p1", &[frame(u32::MAX, 1, None, 3)]);
+    assert_eq!(out.keys().collect::<Vec<_>>(), ["p3"]);
+    assert_eq!(net.drops(DropReason::LinkDown), 22);
+    assert_eq!(net.drops(DropReason::MtuExceeded) + net.drops(DropReason::TxFull), 0);
+    net.slow.set_alive(p2, true);
+    assert_eq!(net.send("p1", &run)["p2"].len(), 20);
+    net.finish();
+}
+
+#[test]
 fn a_flood_of_new_flows_leaves_room_for_other_ports() {
     let mut net = Net::new(THREE_PORTS);
     // Nobody answers meanwhile.

@@ -136,6 +136,15 @@ fn vnis_and_remotes_do_not_see_each_other() {
         assert_eq!(out.is_empty(), reason, "VNI {vni} from {src}");
     }
     assert_eq!(net.drops(DropReason::TunnelUnknown), 2);
+    // What it was that no port takes: the latest first, and in the megaflow that drops it.
+    let unknown = net.slow.unknown_tunnel_view();
+    let told: Vec<_> = unknown.iter().map(|row| (row.key, &row.remote[..], &row.local[..])).collect();
+    assert_eq!(told, [(100, "192.168.1.4", "192.168.1.1"), (101, "192.168.1.2", "192.168.1.1")]);
+    let megaflows: Vec<String> = net.slow.megaflow_view(None, 100).into_iter().map(|row| row.flow).collect();
+    let names = |flow: &String| {
+        ["tun_id=0x65", "src=192.168.1.2", "dst=192.168.1.1"].iter().all(|part| flow.contains(part))
+    };
+    assert!(megaflows.iter().any(names), "{megaflows:?}");
     // The second packet of the same kind is stopped by a megaflow, without the slow path.
     let misses = net.counters.misses.get();
     net.send("up", &[from_peer(101, PEER_IP, 0, &udp(1, 99, 7, 8, 0))]);
@@ -155,7 +164,10 @@ fn counting_through_vnis_does_not_fill_the_flow_table() {
     }
     net.run();
     assert_eq!(net.drops(DropReason::TunnelUnknown), 2000);
-    assert_eq!(net.slow.megaflows(), 1);
+    // The first 64 have a megaflow each, the others one together.
+    assert_eq!(net.slow.megaflows(), 65);
+    let last = net.slow.unknown_tunnel_view();
+    assert_eq!(last.len(), 16);
     net.finish();
 }
 

@@ -475,12 +475,28 @@ pub struct LcoreRow {
 }
 
 /// `GET /v1/drops`.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Drops {
     /// By reason; those that never happened too.
     pub drops: Vec<DropRow>,
     /// Frames with a malformed header behind Ethernet, which were bridged by their L2 fields.
     pub malformed: Vec<DropRow>,
+    /// The last tunnel packets that no tunnel port takes (`tunnel_unknown`), the latest first; a few.
+    #[serde(default)]
+    pub unknown_tunnels: Vec<UnknownTunnelRow>,
+}
+
+/// A tunnel packet that no tunnel port takes.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct UnknownTunnelRow {
+    /// VNI or key.
+    pub key: u32,
+    /// Outer source.
+    pub remote: String,
+    /// Outer destination.
+    pub local: String,
+    /// Seconds since a worker asked about it.
+    pub age: f64,
 }
 
 /// A reason and how often it happened.

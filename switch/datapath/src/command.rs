@@ -87,6 +87,7 @@ impl Worker {
             Command::AddPort(io) => self.add_port(io),
             Command::RemovePort(port) => self.remove_port(port),
             Command::SetMtu(port, mtu) => self.pipeline.tx.set_mtu(port, u32::from(mtu)),
+            Command::SetLink(port, up) => self.pipeline.tx.set_link(port, up),
             Command::PacketOut(buffer, program) => self.pipeline.packet_out(buffer, program),
             Command::Barrier(number) => self.pipeline.link.acknowledged.store(number, Release),
         }
@@ -153,7 +154,7 @@ impl Pipeline {
         while let Some(front) = self.cells.front(&list) {
             let key = front.key;
             let Some(slot) = self.lookup.table.lookup(&key) else {
-                if self.link.upcalls.push(Upcall::Miss { pending, key }).is_ok() {
+                if self.link.upcalls.push(Upcall::Miss { pending, key, asked: rte::cycles() }).is_ok() {
                     self.counters.upcalls.add(1);
                     *self.pending.list(pending) = list;
                     return;

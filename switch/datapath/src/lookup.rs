@@ -216,7 +216,7 @@ impl Pipeline {
             return Err(DropReason::UpcallQueueFull);
         }
         let pending = self.pending.insert(hash, key.in_port).ok_or(DropReason::HoldFull)?;
-        if self.link.upcalls.push(Upcall::Miss { pending, key: *key }).is_err() {
+        if self.link.upcalls.push(Upcall::Miss { pending, key: *key, asked: rte::cycles() }).is_err() {
             self.pending.remove(pending);
             return Err(DropReason::UpcallQueueFull);
         }

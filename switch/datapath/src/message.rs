@@ -130,6 +130,8 @@ pub enum Command {
     RemovePort(PortId),
     /// Set a port's MTU: bytes behind Ethernet header and tag.
     SetMtu(PortId, u16),
+    /// Say whether a port's link is up. While it is not, nothing is tried there.
+    SetLink(PortId, bool),
     /// Send a packet that the slow path made, by a program. The buffer comes back.
     PacketOut(Box<PacketBuffer>, ProgramId),
     /// All commands before this one have been carried out: store the number in [`Link::acknowledged`].
@@ -147,6 +149,8 @@ pub enum Upcall {
         pending: PendingId,
         /// Key of the first of them.
         key: FlowKey,
+        /// When the worker asked, by the time-stamp counter.
+        asked: u64,
     },
     /// A packet waits for this adjacency's neighbour.
     Neighbour(AdjacencyId),

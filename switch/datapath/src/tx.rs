@@ -37,8 +37,11 @@ pub struct PortTx {
     path: TxPath,
     staged: Burst<TX_BURST>,
     staged_bytes: u64,
-    /// Bytes of the longest untagged frame.
+    /// Bytes of the longest untagged frame that is sent: what the MTU allows, or 0 while the link is down.
     max_len: u32,
+    /// What the MTU allows.
+    mtu_len: u32,
+    link_up: bool,
     /// Whether the device takes packets of several segments.
     multi_segs: bool,
 }
@@ -51,6 +54,8 @@ impl PortTx {
             staged: Burst::new(),
             staged_bytes: 0,
             max_len: u32::from(mtu) + ETHERNET,
+            mtu_len: u32::from(mtu) + ETHERNET,
+            link_up: true,
             multi_segs: false,
         }
     }
@@ -61,6 +66,10 @@ impl PortTx {
     pub fn with_multi_segs(mut self, multi_segs: bool) -> PortTx {
         self.multi_segs = multi_segs;
         self
+    }
+
+    fn limit(&mut self) {
+        self.max_len = if self.link_up { self.mtu_len } else { 0 };
     }
 
     /// Whether packets of a burst can be staged without a look at their segments.
@@ -203,7 +212,16 @@ impl TxStage {
     /// Sets a port's MTU.
     pub fn set_mtu(&mut self, port: PortId, mtu: u32) {
         if let Some(tx) = &mut self.ports[port.index()] {
-            tx.max_len = mtu + ETHERNET;
+            tx.mtu_len = mtu + ETHERNET;
+            tx.limit();
+        }
+    }
+
+    /// Says whether a port's link is up.
+    pub fn set_link(&mut self, port: PortId, up: bool) {
+        if let Some(tx) = &mut self.ports[port.index()] {
+            tx.link_up = up;
+            tx.limit();
         }
     }
 
@@ -293,11 +311,12 @@ impl Out<'_> {
         }
     }
 
-    /// Stages a packet from `in_port`; one that is too long, in too many pieces or whose port is gone is freed and counted,
-    /// and the answer false.
+    /// Stages a packet from `in_port`; one that is too long, in too many pieces or whose port is gone or without a link is
+    /// freed and counted, and the answer false.
     #[inline(always)]
     pub fn stage(&mut self, mut mbuf: Mbuf, in_port: PortId) -> bool {
         let reason = match &mut self.tx {
+            Some(tx) if !tx.link_up => DropReason::LinkDown,
             Some(tx) if tx.too_long(&mbuf) => DropReason::MtuExceeded,
             Some(tx) if tx.takes(mbuf.segment_count() == 1) || mbuf.linearize().is_ok() => {
                 tx.push(self.port, mbuf, self.counters);

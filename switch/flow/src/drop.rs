@@ -54,7 +54,7 @@ drop_reasons! {
     GeneveOptions "geneve_options" "Geneve header with an option that goes beyond the end of the options"
     GeneveCritical "geneve_critical" "Geneve header with a critical option that is not known here; RFC 8926 has such packets dropped"
     GreFlags "gre_flags" "GRE header with a version, routing or other bits that RFC 2784 has done away with"
-    TunnelUnknown "tunnel_unknown" "no tunnel port takes this VNI or key from this remote; compare in_key, remote_ip and local_ip with vxctl megaflow show"
+    TunnelUnknown "tunnel_unknown" "no tunnel port takes this VNI or key from this remote; compare in_key, remote_ip and local_ip with what vxctl drops shows"
     EcnNotCapable "ecn_not_capable" "outer header says congestion, inner transport cannot hear it (RFC 6040)"
 
     // The way to a decision.
@@ -92,6 +92,7 @@ drop_reasons! {
     Headroom "headroom" "no room in front of the packet for the tunnel header"
     NoMbuf "no_mbuf" "mempool empty when a copy was needed; raise mbufs"
     PortGone "port_gone" "the output port was removed"
+    LinkDown "link_down" "the output port's link is down"
     TxFull "tx_full" "the device took no more packets"
     HandoverFull "handover_full" "the worker that owns the TX queue did not keep up"
     TtlExceeded "ttl_exceeded" "dec_ttl found a TTL of 0 or 1"

@@ -123,6 +123,8 @@ pub struct SwitchState {
     by_name: FxHashMap<String, PortId>,
     /// Ports whose packets somebody captures.
     pub captures: Vec<PortId>,
+    /// So many tunnel packets come that no tunnel port takes that one megaflow drops them all.
+    pub merge_unknown_tunnels: bool,
 }
 
 impl Default for SwitchState {
@@ -132,6 +134,7 @@ impl Default for SwitchState {
             ports: (0..MAX_PORTS).map(|_| None).collect(),
             by_name: FxHashMap::default(),
             captures: Vec::new(),
+            merge_unknown_tunnels: false,
         }
     }
 }

@@ -52,6 +52,8 @@ struct Sample {
     controller: u64,
     tables: Vec<TableView>,
     upcalls: u64,
+    /// Families that the slow path keeps itself.
+    kept: Vec<MetricFamily>,
     flow_limit_hits: u64,
 }
 
@@ -174,6 +176,7 @@ async fn take_sample(app: &App, switch: &Switch) -> Result<Sample, crate::slowpa
                 controller: slow.controller_packets(),
                 tables: slow.table_views(),
                 upcalls: slow.upcalls,
+                kept: slow.answer_times.collect(),
                 flow_limit_hits: slow.flow_limit_hits,
                 ..Sample::default()
             }
@@ -272,6 +275,7 @@ impl Collector for SwitchCollector {
         );
         let plain = |n| [(Vec::new(), n)];
         out.counters("vxswitch_slowpath_upcalls_total", "Upcalls answered.", &[], &plain(sample.upcalls));
+        out.0.extend(sample.kept.iter().cloned());
         let hits = plain(sample.flow_limit_hits);
         out.counters("vxswitch_flow_limit_hits_total", "Flows for which a table had no room.", &[], &hits);
         let controller = plain(sample.controller);

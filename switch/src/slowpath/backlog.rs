@@ -82,12 +82,12 @@ mod tests {
 
     fn miss(in_port: u32, number: u32) -> Waiting {
         let key = FlowKey { in_port, ..FlowKey::ZERO };
-        Waiting { worker: 0, upcall: Upcall::Miss { pending: PendingId(number), key } }
+        Waiting { worker: 0, upcall: Upcall::Miss { pending: PendingId(number), key, asked: 0 } }
     }
 
     fn next(backlog: &mut Backlog) -> Option<(u32, u32)> {
         match backlog.pop()?.upcall {
-            Upcall::Miss { pending, key } => Some((key.in_port, pending.0)),
+            Upcall::Miss { pending, key, .. } => Some((key.in_port, pending.0)),
             other => panic!("{other:?}"),
         }
     }

@@ -18,6 +18,7 @@ mod revalidate;
 pub mod settings;
 pub mod show;
 mod tunnels;
+mod unknown_tunnels;
 mod upcall;
 pub mod workers;
 
@@ -89,6 +90,9 @@ pub struct SlowPath {
     pub learning_limited: u64,
     /// Upcalls answered.
     pub upcalls: u64,
+    /// How long workers waited for the answers.
+    pub answer_times: prometheus::Histogram,
+    unknown_tunnels: unknown_tunnels::UnknownTunnels,
     /// Megaflows translated again because something had changed.
     pub revalidated: u64,
     /// Megaflows whose masks were widened because their in-port had all that it may have.
@@ -132,6 +136,8 @@ impl SlowPath {
             rule_timeouts: false,
             learning_limited: 0,
             upcalls: 0,
+            answer_times: upcall::answer_times(),
+            unknown_tunnels: unknown_tunnels::UnknownTunnels::default(),
             revalidated: 0,
             masks_widened: 0,
             flow_limit_hits: 0,

@@ -283,7 +283,11 @@ impl SlowPath {
         self.underlay_changed = false;
         self.send_termination();
         for (worker, io) in std::mem::take(&mut self.arriving) {
+            let port = io.port;
             self.workers[worker].send(Command::AddPort(io));
+            if self.state.port(port).is_some_and(|port| !port.alive) {
+                self.workers[worker].send(Command::SetLink(port, false));
+            }
         }
         self.revalidate_changed();
         for adjacency in std::mem::take(&mut self.leaving_adjacencies) {

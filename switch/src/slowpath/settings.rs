@@ -5,6 +5,7 @@ use crate::bridge::BridgeId;
 use crate::bridge::group::Group;
 use crate::bridge::meter::Meter;
 use crate::bridge::mirror::Mirror;
+use datapath::message::Command;
 use datapath::meter::MAX_METERS;
 use flow::ofp::{GroupSpec, MeterSpec};
 use flow::program::{MeterId, PortId};
@@ -112,6 +113,10 @@ impl SlowPath {
             return;
         }
         running.alive = alive;
+        for worker in &mut self.workers {
+            worker.send(Command::SetLink(port, alive));
+        }
+        let Some(running) = self.state.port(port) else { return };
         let id = running.bridge;
         let groups = self.state.bridge(id).map(|bridge| bridge.groups.keys().copied().collect::<Vec<_>>());
         for group in groups.unwrap_or_default() {

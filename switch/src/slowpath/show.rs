@@ -6,7 +6,8 @@ use crate::bridge::translate::{Traced, trace};
 use crate::bridge::{BridgeId, BridgePorts, PortKind};
 use crate::tunnel::adjacency::ReachSpec;
 use api::{
-    FdbEntry, FlowRow, MegaflowRow, NeighbourEntry, RemoteRow, RouteEntry, Trace, TraceDrop, UpcallStats,
+    FdbEntry, FlowRow, MegaflowRow, NeighbourEntry, RemoteRow, RouteEntry, Trace, TraceDrop,
+    UnknownTunnelRow, UpcallStats,
 };
 use flow::drop::DropReason;
 use flow::ofp::{
@@ -233,6 +234,20 @@ impl SlowPath {
             }
         }
         rows
+    }
+
+    /// The last tunnel packets that no tunnel port takes.
+    pub fn unknown_tunnel_view(&self) -> Vec<UnknownTunnelRow> {
+        let now = self.now();
+        self.unknown_tunnels
+            .last()
+            .map(|(unknown, at)| UnknownTunnelRow {
+                key: unknown.tun_id,
+                remote: unknown.remote.to_string(),
+                local: unknown.local.to_string(),
+                age: seconds(now.saturating_duration_since(*at)),
+            })
+            .collect()
     }
 
     /// Sizes of the workers' tables.

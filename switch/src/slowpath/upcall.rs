@@ -8,11 +8,23 @@ use crate::bridge::rules::Rule;
 use crate::bridge::translate::{Learn, Translation, translate};
 use datapath::message::{Command, PendingId, Return, Upcall};
 use flow::megaflow::InsertError;
-use flow::program::{Program, ProgramId, PuntReason};
+use flow::program::{PortId, Program, ProgramId, PuntReason};
 use flow::stats::PacketStats;
+use prometheus::{Histogram, HistogramOpts};
 use std::sync::Arc;
 use std::time::Instant;
 use wire::key::FlowKey;
+
+/// Distribution of the times that workers wait for the answers to their upcalls: from 10 us, which an idle machine
+/// takes, to a second.
+pub(super) fn answer_times() -> Histogram {
+    let name = "vxswitch_upcall_answer_seconds";
+    let buckets =
+        [1e-5, 2.5e-5, 5e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0];
+    let options =
+        HistogramOpts::new(name, "Time from a worker's upcall to its answer.").buckets(buckets.into());
+    Histogram::with_opts(options).expect("a valid name and rising bounds")
+}
 
 /// What an address that a packet shows was to the FDB.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,7 +93,10 @@ impl SlowPath {
 
     fn answer(&mut self, worker: usize, upcall: Upcall, now: Instant) {
         match upcall {
-            Upcall::Miss { pending, key } => self.miss(worker, pending, &key, now),
+            Upcall::Miss { pending, key, asked } => {
+                self.miss(worker, pending, &key, now);
+                self.answered(asked);
+            }
             Upcall::Neighbour(adjacency) => self.packet_waits(adjacency, now),
             Upcall::Punt(buffer) => {
                 match buffer.reason {
@@ -93,6 +108,16 @@ impl SlowPath {
         }
     }
 
+    /// The answer to an upcall is on its way.
+    fn answered(&mut self, asked: u64) {
+        let hz = rte::tsc_hz();
+        if hz > 0 {
+            // Counters of two CPUs may differ by a few ticks.
+            let ticks = rte::cycles().saturating_sub(asked);
+            self.answer_times.observe(ticks as f64 / hz as f64);
+        }
+    }
+
     /// Upcalls that wait for an answer here.
     pub fn upcalls_waiting(&self) -> usize {
         self.backlog.len()
@@ -101,6 +126,9 @@ impl SlowPath {
     /// Decides about a flow, and tells the worker.
     fn miss(&mut self, worker: usize, pending: PendingId, key: &FlowKey, now: Instant) {
         self.upcalls += 1;
+        if key.in_port == u32::from(PortId::TUNNEL_MISS.0) {
+            self.state.merge_unknown_tunnels = self.unknown_tunnels.note(key, now);
+        }
         let mut translation = self.translate(key);
         let (mut news, mut limited) = (false, false);
         for learn in &translation.learn {

@@ -316,6 +316,17 @@ pub fn drops(drops: &Drops, all: bool) -> String {
         text += "\nmalformed, switched by what could be read:\n";
         text += &table(&["kind", ">packets", "description"], &malformed);
     }
+    let unknown: Vec<Vec<String>> = drops
+        .unknown_tunnels
+        .iter()
+        .map(|row| {
+            vec![row.key.to_string(), row.remote.clone(), row.local.clone(), format!("{:.0} s ago", row.age)]
+        })
+        .collect();
+    if !unknown.is_empty() {
+        text += "\nlast tunnel packets that no tunnel port takes (tunnel_unknown):\n";
+        text += &table(&[">key", "from", "to", ">asked"], &unknown);
+    }
     text
 }
 
@@ -340,7 +351,7 @@ pub fn trace(trace: &Trace) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use api::{DropRow, Record, Value};
+    use api::{DropRow, Record, UnknownTunnelRow, Value};
     use config::vsctl::{ColumnValue, Table};
 
     #[test]
@@ -358,12 +369,26 @@ mod tests {
             ports: vec![("p0".into(), packets)],
             description: "why".into(),
         };
-        let all =
-            Drops { drops: vec![row("rule", 3), row("tx_full", 0)], malformed: vec![row("ipv4_header", 0)] };
+        let all = Drops {
+            drops: vec![row("rule", 3), row("tx_full", 0)],
+            malformed: vec![row("ipv4_header", 0)],
+            ..Drops::default()
+        };
         let text = drops(&all, false);
         assert!(text.contains("rule") && text.contains("p0:3") && !text.contains("tx_full"), "{text}");
         assert!(drops(&all, true).contains("ipv4_header"));
         assert_eq!(drops(&Drops::default(), false), "no drops\n");
+        let unknown = UnknownTunnelRow {
+            key: 101,
+            remote: "192.168.1.2".into(),
+            local: "192.168.1.1".into(),
+            age: 3.2,
+        };
+        let text = drops(&Drops { unknown_tunnels: vec![unknown], ..Drops::default() }, false);
+        assert!(
+            ["101", "192.168.1.2", "192.168.1.1", "3 s ago"].iter().all(|word| text.contains(word)),
+            "{text}"
+        );
     }
 
     #[test]

@@ -30,7 +30,7 @@ use smallvec::SmallVec;
 use std::net::IpAddr;
 use std::sync::{Arc, LazyLock};
 use wire::addr::MacAddr;
-use wire::key::{FRAG_ANY, FlowKey, FlowMask};
+use wire::key::{FRAG_ANY, FlowKey, FlowMask, TUN_IPV6};
 
 /// Levels of `resubmit`, as in Open vSwitch.
 const MAX_DEPTH: usize = 64;
@@ -283,8 +283,15 @@ impl<'w> Translator<'w> {
 
     fn start(&mut self) {
         if self.in_port == PortId::TUNNEL_MISS {
-            // Nothing but that no port takes it was looked at: one megaflow drops them all, so that nobody can
-            // fill the table by counting through VNIs.
+            // What is unknown stands in the megaflow, for people.
+            if !self.state.merge_unknown_tunnels {
+                let outer = FlowMask { tun_id: u32::MAX, tun_flags: TUN_IPV6, ..FlowMask::ZERO };
+                self.look_flow(&if self.at.key.flow.tun_flags & TUN_IPV6 != 0 {
+                    FlowMask { tun_ipv6_src: [0xff; 16], tun_ipv6_dst: [0xff; 16], ..outer }
+                } else {
+                    FlowMask { tun_src: u32::MAX.into(), tun_dst: u32::MAX.into(), ..outer }
+                });
+            }
             let vni = self.at.key.flow.tun_id;
             self.note(|| format!("no tunnel port takes VNI or key {vni} from this remote"));
             self.drop = DropReason::TunnelUnknown;

@@ -13,8 +13,11 @@ use flow::program::PortId;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 use wire::parse::Anomaly;
 
+/// How long the list of unknown tunnels is waited for.
+const UNKNOWN_WITHIN: Duration = Duration::from_secs(1);
 /// Megaflows shown unless more are asked for.
 const MEGAFLOWS: usize = 100_000;
 
@@ -213,7 +216,11 @@ pub(in crate::control) async fn drops(State(app): State<Arc<App>>) -> Json<Drops
         ports: Vec::new(),
         description: anomaly.description().to_owned(),
     });
-    Json(Drops { drops: drop_rows(&app, &switch), malformed: malformed.collect() })
+    // What is counted is shown also when the slow path does not answer.
+    let unknown =
+        tokio::time::timeout(UNKNOWN_WITHIN, app.handle.call(|slow| slow.unknown_tunnel_view())).await;
+    let unknown_tunnels = unknown.ok().and_then(Result::ok).unwrap_or_default();
+    Json(Drops { drops: drop_rows(&app, &switch), malformed: malformed.collect(), unknown_tunnels })
 }
 
 /// `GET /v1/upcall`.
