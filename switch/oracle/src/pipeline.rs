@@ -297,6 +297,7 @@ impl Run<'_> {
             mirror.selects_all(&port.name) || mirror.dst.contains(&port.name)
         });
         match &port.kind {
+            Kind::Device if !port.alive => {}
             Kind::Device => {
                 self.out.frames.push(Output {
                     port: port.name.clone(),
