@@ -17,6 +17,8 @@ pub struct Parsed {
     pub end: usize,
     /// The network or transport header is malformed.
     pub odd: bool,
+    /// The frame ends in a tag.
+    pub cut_tag: bool,
 }
 
 /// A big-endian number.
@@ -41,6 +43,7 @@ pub fn parse(frame: &[u8]) -> Option<Parsed> {
     parsed.fields.put(Field::VlanTci, tags.first().copied().unwrap_or(0));
     parsed.second_tag = tags.get(1).copied().unwrap_or(0);
     let mut kind = number(&frame[at..at + 2]);
+    parsed.cut_tag = tags.len() < 2 && matches!(kind, 0x8100 | 0x88a8);
     at += 2;
     if kind < 0x600 {
         kind = 0x5ff;

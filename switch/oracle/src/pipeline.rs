@@ -44,6 +44,9 @@ pub struct Choice {
 /// The choices of one packet, in order.
 pub type Choices = Vec<Choice>;
 
+/// A rule: index of the bridge, table, priority.
+pub type RuleHit = (usize, u8, u16);
+
 /// What came out.
 #[derive(Debug, Clone, Default)]
 pub struct Outputs {
@@ -53,6 +56,10 @@ pub struct Outputs {
     pub unordered: bool,
     /// What `select` groups chose.
     pub choices: Choices,
+    /// The rules that the packet was given to, each as often as it was.
+    pub rules: Vec<RuleHit>,
+    /// How often a malformed header is seen at most: what no rule looks at need not be parsed.
+    pub malformed: u64,
 }
 
 /// One packet under way.
@@ -91,10 +98,16 @@ impl World {
             aborted: false,
         };
         let (place, packet) = match arrival {
-            Arrival::Dropped => return run.out,
+            Arrival::Dropped => {
+                // What is in it may have been looked at before.
+                run.out.malformed = 1;
+                return run.out;
+            }
             Arrival::Inner(place, packet) => (place, Some(*packet)),
             Arrival::Plain => (Place { bridge, port: port.to_owned() }, Packet::new(frame)),
         };
+        run.out.malformed =
+            packet.as_ref().is_none_or(|packet| packet.parsed.odd || packet.parsed.cut_tag).into();
         if let Some(mut packet) = packet {
             run.enter(&place, &mut packet);
         }
@@ -172,7 +185,11 @@ impl Run<'_> {
             Some(best) if best.priority >= rule.priority => Some(best),
             _ => Some(rule),
         });
-        match best.map(|rule| rule.actions.clone()) {
+        let hit = best.map(|rule| ((at.bridge, table, rule.priority), rule.actions.clone()));
+        match hit.map(|(rule, actions)| {
+            self.out.rules.push(rule);
+            actions
+        }) {
             Some(actions) => self.descend(|run| run.actions(at, &actions, packet)),
             None if table == 0 && self.bridge(at).standalone => self.normal(at, packet),
             None => {}

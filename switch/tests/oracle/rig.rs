@@ -6,6 +6,7 @@ use crate::rings::Net;
 use crate::text;
 use datapath::message::PortIo;
 use flow::ofp::{Action as OfAction, Bucket, FlowFilter, FlowSpec, GroupSpec, parse_flow};
+use oracle::pipeline::RuleHit;
 use oracle::{Action, Entry, Group, GroupKind, Kind, Output, Outputs, Rule, World};
 use std::collections::{BTreeMap, HashMap};
 use std::time::Instant;
@@ -16,9 +17,47 @@ use vxswitch::bridge::vlan::VlanConfig;
 use vxswitch::slowpath::SlowPath;
 use vxswitch::slowpath::ports::WorkerQueues;
 use wire::addr::MacAddr;
+use wire::parse::Anomaly;
 
 /// More combinations of `select` buckets than this are not tried.
 const MAX_TRIALS: usize = 512;
+
+/// What is counted of packets.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Counted {
+    /// Packets of each rule.
+    rules: BTreeMap<RuleHit, u64>,
+    /// Malformed headers.
+    malformed: u64,
+}
+
+impl Counted {
+    fn of(outputs: &[Outputs]) -> Counted {
+        let mut counted = Counted::default();
+        for outputs in outputs {
+            counted.malformed += outputs.malformed;
+            for rule in &outputs.rules {
+                *counted.rules.entry(*rule).or_default() += 1;
+            }
+        }
+        counted
+    }
+}
+
+/// What came out of the switch: frames by port, and what it counted meanwhile.
+struct Received {
+    frames: BTreeMap<String, Vec<Vec<u8>>>,
+    counted: Counted,
+}
+
+impl Received {
+    /// Says what the switch has not counted as it should.
+    fn miscounted(&self, expected: &[Outputs]) -> Option<String> {
+        let counted = Counted::of(expected);
+        let is_wrong = counted.rules != self.counted.rules || counted.malformed < self.counted.malformed;
+        is_wrong.then(|| format!("to count {counted:?}\ncounted  {:?}", self.counted))
+    }
+}
 
 /// Both.
 pub struct Rig<'p> {
@@ -404,8 +443,35 @@ impl Rig<'_> {
         }
     }
 
+    /// What the switch has counted of rules and malformed headers.
+    fn counted(&mut self) -> Counted {
+        self.net.slow.collect_all();
+        let mut counted = Counted::default();
+        for (at, bridge) in self.world.bridges.iter().enumerate() {
+            let id = self.net.slow.state.bridge_named(&bridge.name).expect("bridge");
+            let tables = &self.net.slow.state.bridge(id).expect("bridge").tables;
+            for rule in tables.select(&FlowFilter::default(), false) {
+                counted.rules.insert((at, rule.spec.table, rule.spec.priority), rule.stats().packets);
+            }
+        }
+        counted.malformed = Anomaly::ALL.iter().map(|kind| self.net.counters.anomalies(*kind)).sum();
+        counted
+    }
+
     /// Lets the switch run and takes what came out.
-    fn take(&mut self) -> BTreeMap<String, Vec<Vec<u8>>> {
+    fn take(&mut self) -> Received {
+        let before = self.counted();
+        let frames = self.sent_by_port();
+        let mut counted = self.counted();
+        counted.malformed -= before.malformed;
+        for (rule, packets) in &mut counted.rules {
+            *packets -= before.rules.get(rule).copied().unwrap_or(0);
+        }
+        counted.rules.retain(|_, packets| *packets > 0);
+        Received { frames, counted }
+    }
+
+    fn sent_by_port(&mut self) -> BTreeMap<String, Vec<Vec<u8>>> {
         let mut actual = self.net.send("", &[]);
         // The switch asks its neighbours for a sign of life of its own accord.
         for frames in actual.values_mut() {
@@ -486,7 +552,8 @@ impl Rig<'_> {
         let actual = self.take();
         let mut source_ports = self.source_ports.clone();
         let frames: Vec<usize> = flows.iter().map(|(frame, _)| *frame).collect();
-        match compare_flows((&numbers, &frames), &expected, &actual, &mut source_ports) {
+        let different = compare_flows((&numbers, &frames), &expected, &actual.frames, &mut source_ports);
+        match different.or_else(|| actual.miscounted(&expected)) {
             None => self.source_ports = source_ports,
             Some(what) => {
                 let sent: Vec<String> = sent.iter().map(|b| hex(b)).collect();
@@ -513,9 +580,10 @@ impl Rig<'_> {
             let mut world = self.world.clone();
             let expected: Vec<Outputs> =
                 bytes.iter().map(|frame| world.receive(port, frame, &given)).collect();
-            let difference = self.compare(frame, &expected, &actual);
+            let difference =
+                self.compare(frame, &expected, &actual.frames).or_else(|| actual.miscounted(&expected));
             if difference.is_none() {
-                self.accept(frame, &expected, &actual, world);
+                self.accept(frame, &expected, &actual.frames, world);
                 return Ok(());
             }
             first = first.or(difference);
