@@ -2,7 +2,7 @@
 
 mod rings;
 
-use rings::{Net, frame, udp};
+use rings::{Net, Setup, frame, udp};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
@@ -76,7 +76,7 @@ fn a_port_that_has_learned_all_that_it_may_forgets_its_own() {
 
 #[test]
 fn rules_of_many_combinations_make_no_more_masks_than_a_port_may_have() {
-    let mut net = Net::with_masks(&bridge(""), &[], 8);
+    let mut net = Net::with(&bridge(""), &Setup { masks: 8, ..Setup::default() });
     let mut rules: Vec<String> = vec!["priority=1,actions=output:3".into()];
     for bits in 1..32 {
         rules.push(format!("priority={},udp,nw_src=10.128.0.0/{bits},actions=drop", 100 + bits));
@@ -102,7 +102,7 @@ fn rules_of_many_combinations_make_no_more_masks_than_a_port_may_have() {
     // And as without any bound.
     let rules: Vec<&str> = rules.iter().map(String::as_str).collect();
     net.finish();
-    let mut free = Net::with_masks(&bridge(""), &[], 4096);
+    let mut free = Net::with(&bridge(""), &Setup { masks: 4096, ..Setup::default() });
     free.set_rules("br0", &rules);
     for (sent, ports) in where_to {
         assert_eq!(free.send("p1", &[sent]).into_keys().collect::<Vec<_>>(), ports);

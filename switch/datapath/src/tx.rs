@@ -68,6 +68,11 @@ impl PortTx {
         self
     }
 
+    /// Whether packets go through another worker's queue: such a worker lets go of the port first.
+    pub fn hands_over(&self) -> bool {
+        matches!(self.path, TxPath::Handover(_))
+    }
+
     fn limit(&mut self) {
         self.max_len = if self.link_up { self.mtu_len } else { 0 };
     }

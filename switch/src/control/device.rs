@@ -246,8 +246,7 @@ fn share_out(
                 None => continue,
             },
         };
-        let hands_over = matches!(path, TxPath::Handover(_));
-        shared.push(WorkerQueues { rx: Vec::new(), tx: PortTx::new(path, mtu), hands_over, mtu });
+        shared.push(WorkerQueues { rx: Vec::new(), tx: PortTx::new(path, mtu), mtu });
     }
     for (queue, poller) in rx.into_iter().zip(pollers) {
         shared[*poller].rx.push(queue);

@@ -43,8 +43,6 @@ pub struct WorkerQueues {
     pub rx: Vec<rte::RxQueue>,
     /// Its way to transmit.
     pub tx: PortTx,
-    /// Whether its packets go through another worker's queue: such a worker lets go of the port first.
-    pub hands_over: bool,
     /// The device's MTU.
     pub mtu: u16,
 }
@@ -141,8 +139,9 @@ impl SlowPath {
         }
         // Owners of queues first: nobody hands over to a worker that does not know the port.
         let mut queues: Vec<(usize, WorkerQueues)> = queues.into_iter().enumerate().collect();
-        queues.sort_by_key(|(_, q)| q.hands_over);
-        for (worker, WorkerQueues { rx, tx, hands_over, .. }) in queues {
+        queues.sort_by_key(|(_, q)| q.tx.hands_over());
+        for (worker, WorkerQueues { rx, tx, .. }) in queues {
+            let hands_over = tx.hands_over();
             let io = PortIo { port: id, rx, tx: Some(tx) };
             if hands_over {
                 self.hands_over.push((id, self.workers[worker].lcore));

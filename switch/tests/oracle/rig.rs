@@ -2,8 +2,9 @@
 
 use crate::frames::{MACS, Outer, tunnelled};
 use crate::plan::{Plan, Step, UNDERLAY_MAC, toml};
-use crate::rings::Net;
+use crate::rings::{Net, Setup};
 use crate::text;
+use datapath::Worker;
 use datapath::message::PortIo;
 use flow::ofp::{Action as OfAction, Bucket, FlowFilter, FlowSpec, GroupSpec, parse_flow};
 use oracle::pipeline::RuleHit;
@@ -70,7 +71,7 @@ pub struct Rig<'p> {
     /// The bucket that each frame took in a group, by the group's generation.
     buckets: HashMap<(usize, usize, u32, u32), usize>,
     generation: u32,
-    removed: Vec<(usize, oracle::Port, Box<PortIo>)>,
+    removed: Vec<(usize, oracle::Port, Vec<Box<PortIo>>)>,
     /// Frames compared.
     pub frames: usize,
 }
@@ -83,7 +84,8 @@ pub fn run(plan: &Plan) -> Result<usize, String> {
     }
     // Few masks an in-port, so that most are widened.
     let masks = 2 + plan.steps.len() % 7;
-    let mut net = Net::with_masks(&toml(&early), &[], masks);
+    let workers = 1 + plan.frames.len() % 3;
+    let mut net = Net::with(&toml(&early), &Setup { masks, workers, ..Setup::default() });
     for bridge in &plan.world.bridges {
         let id = net.slow.state.bridge_named(&bridge.name).expect("bridge");
         for port in &bridge.ports {
@@ -108,8 +110,12 @@ pub fn run(plan: &Plan) -> Result<usize, String> {
     for (n, step) in plan.steps.iter().enumerate() {
         rig.step(step).map_err(|what| format!("step {n}: {step}\n{what}"))?;
         rig.net.assert_balanced();
-        let flows = &rig.net.slow.workers[0].flows;
-        assert!((0..64).all(|port| flows.masks_of(port) <= masks), "more than {masks} masks a port");
+        for worker in &rig.net.slow.workers {
+            assert!(
+                (0..64).all(|port| worker.flows.masks_of(port) <= masks),
+                "more than {masks} masks a port"
+            );
+        }
     }
     let frames = rig.frames;
     rig.net.finish();
@@ -157,19 +163,18 @@ impl Rig<'_> {
         parse_flow(&text::rule(rule), &()).map_err(|e| format!("{}: {e}", text::rule(rule)))
     }
 
-    /// Does something on the slow path that waits for the worker.
-    fn with_worker<R>(&mut self, work: impl FnOnce(&mut SlowPath) -> R) -> R {
+    /// Does something on the slow path that waits for the workers.
+    fn with_workers<R>(&mut self, work: impl FnOnce(&mut SlowPath) -> R) -> R {
         let stop = std::sync::atomic::AtomicBool::new(false);
-        let mut worker = self.net.take_worker();
-        let slow = &mut self.net.slow;
+        let (workers, slow) = self.net.workers();
         let result = std::thread::scope(|scope| {
-            let running = scope.spawn(|| worker.run(&stop, true));
+            let run = |worker: &mut Worker| worker.run(&stop, true);
+            let running: Vec<_> = workers.iter_mut().map(|worker| scope.spawn(move || run(worker))).collect();
             let result = work(slow);
             stop.store(true, std::sync::atomic::Ordering::Relaxed);
-            running.join().expect("worker");
+            running.into_iter().for_each(|thread| thread.join().expect("worker"));
             result
         });
-        self.net.put_worker(worker);
         self.net.run();
         result
     }
@@ -270,7 +275,7 @@ impl Rig<'_> {
             Step::FlushFdb { bridge } => {
                 self.world.bridges[*bridge].fdb.retain(|_, entry| entry.fixed);
                 let id = self.id(*bridge);
-                self.with_worker(|slow| slow.fdb_flush(id));
+                self.with_workers(|slow| slow.fdb_flush(id));
             }
             Step::AddFdb { bridge, vlan, mac, port } => {
                 let ports = &self.world.bridges[*bridge].ports;
@@ -283,12 +288,12 @@ impl Rig<'_> {
                 self.world.bridges[*bridge].fdb.insert((*vlan, MACS[*mac]), entry);
                 let at = Location { port: self.net.port(&port.name), remote: remote.map(Into::into) };
                 let (id, mac) = (self.id(*bridge), MacAddr(MACS[*mac]));
-                self.with_worker(|slow| slow.fdb_add(id, *vlan, mac, at));
+                self.with_workers(|slow| slow.fdb_add(id, *vlan, mac, at));
             }
             Step::DeleteFdb { bridge, vlan, mac } => {
                 let was = self.world.bridges[*bridge].fdb.remove(&(*vlan, MACS[*mac])).is_some();
                 let (id, mac) = (self.id(*bridge), MacAddr(MACS[*mac]));
-                if self.with_worker(|slow| slow.fdb_delete(id, *vlan, mac)) != was {
+                if self.with_workers(|slow| slow.fdb_delete(id, *vlan, mac)) != was {
                     return Err(format!("the FDB entry was there: {was}, says the oracle"));
                 }
             }
@@ -371,7 +376,7 @@ impl Rig<'_> {
         let (id, old) = (self.id(bridge), self.net.port(&port.name));
         let document = text::port(&port);
         let options = config::TunnelOptions::of(&document).expect("a tunnel port").expect("options");
-        self.with_worker(|slow| {
+        self.with_workers(|slow| {
             slow.remove_tunnel(old);
             slow.add_tunnel(id, &document, options).expect("tunnel port");
             slow.commit();
@@ -399,22 +404,22 @@ impl Rig<'_> {
         self.world.bridges[bridge].forget(&name, true);
         self.generation += 1;
         let id = self.net.port(&name);
-        let io = self.with_worker(|slow| {
+        let io = self.with_workers(|slow| {
             let io = slow.remove_device(id);
             slow.commit();
             io
         });
-        self.removed.extend(io.into_iter().map(|io| (bridge, port.clone(), io)));
+        self.removed.push((bridge, port, io));
     }
 
     fn restore_ports(&mut self) {
         for (bridge, port, io) in std::mem::take(&mut self.removed) {
             let id = self.id(bridge);
             let document = text::port(&port);
-            let PortIo { rx, tx, .. } = *io;
-            let queues = WorkerQueues { rx, tx: tx.expect("its queue"), hands_over: false, mtu: 1500 };
-            self.with_worker(|slow| {
-                slow.add_device(id, &document, vec![queues]).expect("device");
+            let share = |io: Box<PortIo>| WorkerQueues { rx: io.rx, tx: io.tx.expect("its way"), mtu: 1500 };
+            let queues = io.into_iter().map(share).collect();
+            self.with_workers(|slow| {
+                slow.add_device(id, &document, queues).expect("device");
                 slow.commit();
             });
             self.world.bridges[bridge].ports.push(oracle::Port { alive: true, ..port });
@@ -454,7 +459,9 @@ impl Rig<'_> {
                 counted.rules.insert((at, rule.spec.table, rule.spec.priority), rule.stats().packets);
             }
         }
-        counted.malformed = Anomaly::ALL.iter().map(|kind| self.net.counters.anomalies(*kind)).sum();
+        let malformed =
+            |kind: &Anomaly| self.net.all_counters.iter().map(|c| c.anomalies(*kind)).sum::<u64>();
+        counted.malformed = Anomaly::ALL.iter().map(malformed).sum();
         counted
     }
 

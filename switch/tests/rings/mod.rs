@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
 use config::{Document, TunnelOptions};
+use crossbeam_queue::ArrayQueue;
 use datapath::counters::WorkerCounters;
 use datapath::message::Link;
 use datapath::meter::Meters;
@@ -17,7 +18,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
-use vxswitch::bridge::BridgePorts;
+use vxswitch::bridge::{BridgeId, BridgePorts};
 use vxswitch::slowpath::clock::Clock;
 use vxswitch::slowpath::ports::WorkerQueues;
 use vxswitch::slowpath::workers::WorkerSide;
@@ -46,18 +47,42 @@ fn turn() -> MutexGuard<'static, ()> {
     TURN.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A port's far end.
+/// A port's far end: where frames are put in, and what each TX queue sends.
 struct FarEnd {
     to_switch: Ring,
-    from_switch: Ring,
+    from_switch: Vec<Ring>,
+}
+
+/// What a switch is made with.
+pub struct Setup<'a> {
+    /// Frames that are in their ports' rings before the switch has been told anything.
+    pub early: &'a [(&'a str, Vec<u8>)],
+    /// Room for so many megaflows.
+    pub slots: usize,
+    /// Whether stages may take their fast paths.
+    pub fast_paths: bool,
+    /// Masks of an in-port.
+    pub masks: usize,
+    /// Workers. Ports are polled by one after the other; of those with the same poller every second one has a TX queue
+    /// for each worker, the others one, to which the other workers hand over.
+    pub workers: usize,
+}
+
+impl Default for Setup<'_> {
+    fn default() -> Self {
+        Setup { early: &[], slots: 4096, fast_paths: true, masks: MASKS, workers: 1 }
+    }
 }
 
 /// The switch.
 pub struct Net {
     pub slow: SlowPath,
     pub clock: Clock,
-    worker: Option<Worker>,
+    workers: Vec<Worker>,
+    /// Counters of the first worker.
     pub counters: Arc<WorkerCounters>,
+    /// Counters of each worker.
+    pub all_counters: Vec<Arc<WorkerCounters>>,
     ends: BTreeMap<String, FarEnd>,
     pool: Mempool,
     handles: Vec<rte::PortHandle>,
@@ -67,30 +92,26 @@ pub struct Net {
 impl Net {
     /// A switch with this configuration; `type = "dpdk"` ports become rings, whatever their devargs say.
     pub fn new(toml: &str) -> Net {
-        Net::with_early(toml, &[])
+        Net::with(toml, &Setup::default())
     }
 
     /// The same with frames that are in their ports' rings before the switch has been told anything.
     pub fn with_early(toml: &str, early: &[(&str, Vec<u8>)]) -> Net {
-        Net::with_slots(toml, early, 4096)
+        Net::with(toml, &Setup { early, ..Setup::default() })
     }
 
     /// A switch whose stages take their general paths only.
     pub fn with_general_paths(toml: &str) -> Net {
-        Net::with(toml, &[], 4096, false, MASKS)
+        Net::with(toml, &Setup { fast_paths: false, ..Setup::default() })
     }
 
     /// The same with room for so many megaflows.
     pub fn with_slots(toml: &str, early: &[(&str, Vec<u8>)], slots: usize) -> Net {
-        Net::with(toml, early, slots, true, MASKS)
+        Net::with(toml, &Setup { early, slots, ..Setup::default() })
     }
 
-    /// The same with so many masks an in-port.
-    pub fn with_masks(toml: &str, early: &[(&str, Vec<u8>)], masks: usize) -> Net {
-        Net::with(toml, early, 4096, true, masks)
-    }
-
-    fn with(toml: &str, early: &[(&str, Vec<u8>)], slots: usize, fast_paths: bool, masks: usize) -> Net {
+    /// The same with all settings.
+    pub fn with(toml: &str, setup: &Setup<'_>) -> Net {
         let guard = turn();
         eal();
         static NUMBER: AtomicU32 = AtomicU32::new(0);
@@ -99,35 +120,41 @@ impl Net {
             config::parse_str("test.toml", toml, &config::accept_flows).unwrap_or_else(|e| panic!("{e}"));
         let pool =
             Mempool::create(&format!("t{number}"), MBUFS, 0, 2176, rte::mempool::ANY_SOCKET).expect("pool");
-        let slab = Arc::new(Slab::new(slots));
-        let link = Link::new(1024);
-        let counters = Arc::new(WorkerCounters::default());
+        let meters = Arc::<Meters>::default();
+        let &Setup { slots, fast_paths, masks, .. } = setup;
         let worker_config =
             WorkerConfig { cache_entries: 4096, hold: 2048, programs: slots, hash_seed: 1, fast_paths };
-        let meters = Arc::<Meters>::default();
-        let worker = Worker::new(
-            &worker_config,
-            Arc::clone(&slab),
-            Arc::clone(&link),
-            Arc::clone(&counters),
-            pool.clone(),
-            Arc::clone(&meters),
-        );
-        let side = WorkerSide::new(0, link, slab, Arc::clone(&counters));
+        let (mut workers, mut sides, mut all_counters) = (Vec::new(), Vec::new(), Vec::new());
+        for lcore in 0..setup.workers {
+            let slab = Arc::new(Slab::new(slots));
+            let link = Link::new(1024);
+            let counters = Arc::new(WorkerCounters::default());
+            workers.push(Worker::new(
+                &worker_config,
+                Arc::clone(&slab),
+                Arc::clone(&link),
+                Arc::clone(&counters),
+                pool.clone(),
+                Arc::clone(&meters),
+            ));
+            sides.push(WorkerSide::new(lcore as u32, link, slab, Arc::clone(&counters)));
+            all_counters.push(counters);
+        }
         let slow_config = SlowPathConfig { max_idle: Duration::from_mins(10), programs: slots, masks };
         let clock = Clock::manual();
-        let slow = SlowPath::new(slow_config, vec![side], meters).with_clock(clock.clone());
+        let slow = SlowPath::new(slow_config, sides, meters).with_clock(clock.clone());
         let mut net = Net {
             slow,
             clock,
-            worker: Some(worker),
-            counters,
+            workers,
+            counters: Arc::clone(&all_counters[0]),
+            all_counters,
             ends: BTreeMap::new(),
             pool,
             handles: Vec::new(),
             _turn: guard,
         };
-        net.apply(&document, number, early);
+        net.apply(&document, number, setup.early);
         net
     }
 
@@ -144,31 +171,12 @@ impl Net {
                     self.slow.add_patch(id, port, &port.options["peer"]).expect("patch port");
                     continue;
                 }
-                let name = format!("{number}_{}", port.name);
-                let to_switch = Ring::create(&format!("r{name}"), RING).expect("ring");
-                let from_switch = Ring::create(&format!("t{name}"), RING).expect("ring");
-                let device = rte::ring::port(
-                    &name,
-                    std::slice::from_ref(&to_switch),
-                    std::slice::from_ref(&from_switch),
-                )
-                .expect("port");
-                let mut settings = rte::PortConfig::new(self.pool.clone());
-                (settings.rx_queues, settings.tx_queues) = (1, 1);
-                let (handle, rx, mut tx) = device.configure_and_start(&settings).expect("start");
-                let path = TxPath::Queue { queue: tx.remove(0), from_others: None };
-                let mtu = port.mtu.unwrap_or(1500);
-                let tx = PortTx::new(path, mtu).with_multi_segs(true);
-                self.slow
-                    .add_device(id, port, vec![WorkerQueues { rx, tx, hands_over: false, mtu }])
-                    .expect("device");
-                self.handles.push(handle);
-                self.ends.insert(port.name.clone(), FarEnd { to_switch, from_switch });
+                self.add_device(id, port, &format!("{number}_{}", port.name));
                 for (_, frame) in early.iter().filter(|(to, _)| *to == port.name) {
                     self.put(&port.name, frame);
                 }
                 // Whatever a worker does before all is said and committed, it does here.
-                self.worker().poll();
+                self.poll();
             }
             let flows: Vec<FlowSpec> =
                 bridge.flows.iter().map(|text| self.flow(&bridge.name, text)).collect();
@@ -178,24 +186,63 @@ impl Net {
         self.run();
     }
 
-    /// The worker.
+    /// Makes a port of rings. See [`Setup::workers`].
+    fn add_device(&mut self, bridge: BridgeId, port: &config::Port, name: &str) {
+        let (at, workers) = (self.ends.len(), self.workers.len());
+        let queues = if at / workers % 2 == 0 { workers } else { 1 };
+        let ring = |name: String| Ring::create(&name, RING).expect("ring");
+        let to_switch = ring(format!("r{name}"));
+        let from_switch: Vec<Ring> = (0..queues).map(|n| ring(format!("t{name}_{n}"))).collect();
+        let device = rte::ring::port(name, std::slice::from_ref(&to_switch), &from_switch).expect("port");
+        let mut settings = rte::PortConfig::new(self.pool.clone());
+        (settings.rx_queues, settings.tx_queues) = (1, queues as u16);
+        let (handle, rx, tx) = device.configure_and_start(&settings).expect("start");
+        let mtu = port.mtu.unwrap_or(1500);
+        let handover = (queues < workers).then(|| Arc::new(ArrayQueue::new(RING as usize)));
+        let mut tx = tx.into_iter();
+        let mut shares: Vec<WorkerQueues> = (0..workers)
+            .map(|_| {
+                let path = match tx.next() {
+                    Some(queue) => TxPath::Queue { queue, from_others: handover.clone() },
+                    None => TxPath::Handover(handover.clone().expect("too few queues")),
+                };
+                WorkerQueues { rx: Vec::new(), tx: PortTx::new(path, mtu).with_multi_segs(true), mtu }
+            })
+            .collect();
+        shares[at % workers].rx = rx;
+        self.slow.add_device(bridge, port, shares).expect("device");
+        self.handles.push(handle);
+        self.ends.insert(port.name.clone(), FarEnd { to_switch, from_switch });
+    }
+
+    /// The worker, of a switch that has one.
     pub fn worker(&mut self) -> &mut Worker {
-        self.worker.as_mut().expect("the worker is not away")
+        &mut self.workers[0]
     }
 
     /// Takes the worker, to run it on another thread.
     pub fn take_worker(&mut self) -> Worker {
-        self.worker.take().expect("the worker is not away")
+        self.workers.remove(0)
     }
 
     /// Puts it back.
     pub fn put_worker(&mut self, worker: Worker) {
-        self.worker = Some(worker);
+        self.workers.push(worker);
+    }
+
+    /// The workers, to run them on other threads.
+    pub fn workers(&mut self) -> (&mut Vec<Worker>, &mut SlowPath) {
+        (&mut self.workers, &mut self.slow)
     }
 
     /// Packets that wait.
     pub fn held(&self) -> usize {
-        self.worker.as_ref().expect("the worker is not away").held()
+        self.workers.iter().map(Worker::held).sum()
+    }
+
+    /// Lets each worker look at its ports once; says whether one had something to do.
+    fn poll(&mut self) -> bool {
+        self.workers.iter_mut().fold(false, |worked, worker| worker.poll() || worked)
     }
 
     /// Parses a rule of a bridge.
@@ -245,7 +292,7 @@ impl Net {
     pub fn run(&mut self) {
         let mut quiet = 0;
         while quiet < 3 {
-            let worked = self.worker().poll();
+            let worked = self.poll();
             self.slow.turn();
             let waits =
                 self.slow.workers.iter().any(|w| !w.link.commands.is_empty() || !w.link.upcalls.is_empty());
@@ -267,7 +314,8 @@ impl Net {
 
     /// Takes the next frame that left by a port.
     pub fn take(&mut self, port: &str) -> Option<Vec<u8>> {
-        self.ends[port].from_switch.dequeue().map(|mbuf| mbuf.segments().collect::<Vec<_>>().concat())
+        let mut queues = self.ends[port].from_switch.iter();
+        queues.find_map(Ring::dequeue).map(|mbuf| mbuf.segments().collect::<Vec<_>>().concat())
     }
 
     /// Takes all frames that left by a port.
@@ -287,23 +335,28 @@ impl Net {
 
     /// Packets dropped for a reason.
     pub fn drops(&self, reason: DropReason) -> u64 {
-        self.counters.drops_total(reason)
+        self.all_counters.iter().map(|counters| counters.drops_total(reason)).sum()
     }
 
     /// Every packet that came in went out, was dropped under a reason, or waits.
     pub fn assert_balanced(&self) {
         let held = self.held() as i128;
-        assert_eq!(self.counters.balance(), held, "rx + injected + copied - tx - dropped - punted = held");
-        assert_eq!(i128::from(self.counters.held.get()), held);
+        let sum = |what: fn(&WorkerCounters) -> i128| self.all_counters.iter().map(|c| what(c)).sum::<i128>();
+        assert_eq!(
+            sum(WorkerCounters::balance),
+            held,
+            "rx + injected + copied - tx - dropped - punted = held"
+        );
+        assert_eq!(sum(|counters| counters.held.get().into()), held);
     }
 
     /// Stops it, and checks that every mbuf came home.
     pub fn finish(mut self) {
         self.assert_balanced();
         for end in self.ends.values() {
-            while end.from_switch.dequeue().is_some() {}
+            end.from_switch.iter().for_each(|ring| while ring.dequeue().is_some() {});
         }
-        self.worker().shut_down();
+        self.workers.iter_mut().for_each(Worker::shut_down);
         assert_eq!(self.held(), 0);
         assert_eq!(self.pool.in_use(), 0, "mbufs leaked");
     }
