@@ -201,6 +201,8 @@ impl Pool {
             return Err(self);
         }
         // SAFETY: there is no handle, and nothing touches a pool at rest any more.
+        unsafe { sanitize::emptied(self.raw.as_ptr()) };
+        // SAFETY: as above.
         unsafe { sys::rte_mempool_free(self.raw.as_ptr()) };
         Ok(())
     }

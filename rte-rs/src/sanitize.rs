@@ -28,6 +28,33 @@ pub(crate) unsafe fn readable<T>(address: *const T, size: usize) {
     }
 }
 
+/// A pool is about to be freed: its mbufs' memory can be anything next, which EAL fills with zeroes.
+///
+/// # Safety
+/// The pool exists, and nobody has an mbuf of it.
+#[inline(always)]
+#[cfg_attr(not(feature = "asan"), expect(unused_variables, reason = "empty"))]
+pub(crate) unsafe fn emptied(pool: *mut sys::rte_mempool) {
+    #[cfg(feature = "asan")]
+    {
+        unsafe extern "C" fn free(
+            _: *mut sys::rte_mempool,
+            _: *mut std::ffi::c_void,
+            object: *mut std::ffi::c_void,
+            _: u32,
+        ) {
+            let mbuf = object.cast::<sys::rte_mbuf>();
+            // SAFETY: an object of a pool of mbufs, whose buffer lies in the pool.
+            unsafe {
+                runtime::__asan_unpoison_memory_region(object, size_of::<sys::rte_mbuf>());
+                runtime::__asan_unpoison_memory_region((*mbuf).buf_addr, (*mbuf).buf_len.into());
+            }
+        }
+        // SAFETY: as promised by the caller.
+        unsafe { sys::rte_mempool_obj_iter(pool, Some(free), std::ptr::null_mut()) };
+    }
+}
+
 /// The packets are ours now.
 ///
 /// # Safety
