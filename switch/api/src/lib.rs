@@ -103,6 +103,8 @@ pub struct InterfaceRow {
     pub mac_in_use: Option<String>,
     /// Largest Ethernet payload, bytes.
     pub mtu: Option<u16>,
+    /// `up`, or `down` after `mod-port`.
+    pub admin_state: String,
     /// `up`, `down` or `unknown`. A tunnel is up when packets can be sent to at least one remote.
     pub link_state: String,
     /// Bit/s, where the device knows.
@@ -264,6 +266,26 @@ pub struct Meters {
 pub struct Tlvs {
     /// One option each.
     pub tlvs: Vec<String>,
+}
+
+/// `POST /v1/ports/BRIDGE/modify`: sets a port up or down until the switch is restarted.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PortModify {
+    /// Name or OpenFlow number.
+    pub port: String,
+    /// Down: it takes nothing in and sends nothing.
+    pub down: bool,
+}
+
+/// `POST /v1/packet-out/BRIDGE`: sends packets by actions.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PacketOut {
+    /// Port that the packets are treated as having come from: name, OpenFlow number, `LOCAL`, `CONTROLLER` or `NONE`.
+    pub in_port: String,
+    /// Actions, `ovs-ofctl` syntax.
+    pub actions: String,
+    /// Packets from the Ethernet header on, in hexadecimal digits.
+    pub packets: Vec<String>,
 }
 
 /// `POST /v1/groups/BRIDGE/delete`, `/v1/meters/BRIDGE/delete`.

@@ -92,6 +92,7 @@ drop_reasons! {
     Headroom "headroom" "no room in front of the packet for the tunnel header"
     NoMbuf "no_mbuf" "mempool empty when a copy was needed; raise mbufs"
     PortGone "port_gone" "the output port was removed"
+    PortDown "port_down" "the input or output port was set down (mod-port)"
     LinkDown "link_down" "the output port's link is down"
     TxFull "tx_full" "the device took no more packets"
     HandoverFull "handover_full" "the worker that owns the TX queue did not keep up"

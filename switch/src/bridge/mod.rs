@@ -102,13 +102,20 @@ pub struct Port {
     pub vlan: VlanConfig,
     /// Bytes that its device takes behind Ethernet header and tag; `None` without a device.
     pub mtu: Option<u16>,
-    /// Whether its link is up: what `watch_port` of a group asks.
+    /// Whether its link is up.
     pub alive: bool,
+    /// Whether it was set down (`OFPPC_PORT_DOWN`): it takes nothing in and sends nothing.
+    pub down: bool,
     /// What is behind it.
     pub kind: PortKind,
 }
 
 impl Port {
+    /// Whether packets can leave by it: what `watch_port` of a group asks.
+    pub fn is_live(&self) -> bool {
+        self.alive && !self.down
+    }
+
     /// Whether it is a tunnel.
     pub fn is_tunnel(&self) -> bool {
         matches!(self.kind, PortKind::Tunnel(_))
@@ -204,6 +211,7 @@ impl SwitchState {
             vlan: VlanConfig::default(),
             mtu: None,
             alive: true,
+            down: false,
             kind: PortKind::Local,
         });
         self.bridges.insert(id, bridge);

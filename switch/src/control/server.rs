@@ -10,6 +10,7 @@
 //! | `GET /v1/groups/BRIDGE?match=` , `POST /v1/groups/BRIDGE/add`, `/modify`, `/delete` | groups |
 //! | `GET /v1/tlv-map/BRIDGE`, `POST /v1/tlv-map/BRIDGE/add`, `/delete` | Geneve options and their fields |
 //! | `GET /v1/meters/BRIDGE?match=` , `POST /v1/meters/BRIDGE/add`, `/modify`, `/delete` | meters |
+//! | `POST /v1/ports/BRIDGE/modify`, `/v1/packet-out/BRIDGE` | a port up or down; packets by actions |
 //! | `GET /v1/capture/port/NAME?count=&seconds=`, `/v1/capture/controller/BRIDGE` | packets, as a pcap file |
 //! | `GET /v1/fdb/BRIDGE`, `POST .../add`, `/delete`, `/flush` | MAC addresses |
 //! | `GET /v1/neigh`, `POST /v1/neigh/BRIDGE/set`, `/delete`, `/v1/neigh/flush` | neighbours |
@@ -22,7 +23,7 @@
 
 use super::app::App;
 use super::handlers::refused::Refused;
-use super::handlers::{capture, configure, events, flows, groups, operate, tlvs, views};
+use super::handlers::{capture, configure, events, flows, groups, operate, ports, tlvs, views};
 use super::serving::bodies::{Room, bounded};
 use super::serving::{self, Peer};
 use axum::Router;
@@ -67,6 +68,8 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/v1/tlv-map/{bridge}", get(tlvs::dump))
         .route("/v1/tlv-map/{bridge}/add", post(tlvs::add))
         .route("/v1/tlv-map/{bridge}/delete", post(tlvs::delete))
+        .route("/v1/ports/{bridge}/modify", post(ports::modify))
+        .route("/v1/packet-out/{bridge}", post(ports::packet_out))
         .route("/v1/capture/port/{name}", get(capture::port))
         .route("/v1/capture/controller/{bridge}", get(capture::controller))
         .route("/v1/flows/{bridge}/delete", post(flows::delete))

@@ -186,7 +186,8 @@ impl SlowPath {
         let id = self.state.free_port().ok_or_else(|| ApplyError::NoPortNumber(port.name.clone()))?;
         let ofport = self.state.free_ofport(bridge, port.ofport_request);
         let vlan = VlanConfig::of(port);
-        let port = Port { name: port.name.clone(), bridge, ofport, vlan, mtu: None, alive: true, kind };
+        let port =
+            Port { name: port.name.clone(), bridge, ofport, vlan, mtu: None, alive: true, down: false, kind };
         self.state.add_port(id, port);
         self.everything_changed();
         Ok(id)
@@ -332,7 +333,7 @@ impl SlowPath {
             && self.state.port(port).is_some_and(|p| {
                 let untagged =
                     p.vlan.ingress(None).is_some_and(|vlan| vlan.vid == 0 && vlan.service.is_none());
-                matches!(p.kind, PortKind::Device) && untagged
+                matches!(p.kind, PortKind::Device) && untagged && !p.down
             })
     }
 

@@ -106,6 +106,14 @@ impl SlowPath {
         self.everything_changed();
     }
 
+    /// Sets a port down, or up again: `mod-port`. The caller commits.
+    pub fn set_down(&mut self, port: PortId, down: bool) {
+        if let Some(port) = self.state.port_mut(port) {
+            port.down = down;
+            self.everything_changed();
+        }
+    }
+
     /// Says whether a port's link is up; megaflows that were chosen by it follow at once.
     pub fn set_alive(&mut self, port: PortId, alive: bool) {
         let Some(running) = self.state.port_mut(port) else { return };

@@ -31,6 +31,8 @@ pub struct PortView {
     pub name: String,
     /// OpenFlow number.
     pub ofport: u32,
+    /// Whether it was set down.
+    pub down: bool,
     /// Remotes of a tunnel port.
     pub remotes: Vec<RemoteRow>,
 }
@@ -93,7 +95,7 @@ impl SlowPath {
                 }
                 PortKind::Local | PortKind::Device | PortKind::Patch(_) => Vec::new(),
             };
-            Some(PortView { id, name: port.name.clone(), ofport: port.ofport, remotes })
+            Some(PortView { id, name: port.name.clone(), ofport: port.ofport, down: port.down, remotes })
         };
         self.state
             .bridges()

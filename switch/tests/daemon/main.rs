@@ -11,6 +11,7 @@ mod keeping;
 mod lifecycle;
 mod looking;
 mod openflow;
+mod ports;
 mod rules;
 mod running;
 mod tlvs;

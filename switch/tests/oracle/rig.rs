@@ -71,7 +71,7 @@ pub struct Rig<'p> {
     /// The bucket that each frame took in a group, by the group's generation.
     buckets: HashMap<(usize, usize, u32, u32), usize>,
     generation: u32,
-    removed: Vec<(usize, oracle::Port, Vec<Box<PortIo>>)>,
+    removed: Vec<(usize, oracle::Port, Vec<PortIo>)>,
     /// Frames compared.
     pub frames: usize,
 }
@@ -172,7 +172,9 @@ impl Rig<'_> {
             let running: Vec<_> = workers.iter_mut().map(|worker| scope.spawn(move || run(worker))).collect();
             let result = work(slow);
             stop.store(true, std::sync::atomic::Ordering::Relaxed);
-            running.into_iter().for_each(|thread| thread.join().expect("worker"));
+            for thread in running {
+                thread.join().expect("worker");
+            }
             result
         });
         self.net.run();
@@ -409,14 +411,14 @@ impl Rig<'_> {
             slow.commit();
             io
         });
-        self.removed.push((bridge, port, io));
+        self.removed.push((bridge, port, io.into_iter().map(|io| *io).collect()));
     }
 
     fn restore_ports(&mut self) {
         for (bridge, port, io) in std::mem::take(&mut self.removed) {
             let id = self.id(bridge);
             let document = text::port(&port);
-            let share = |io: Box<PortIo>| WorkerQueues { rx: io.rx, tx: io.tx.expect("its way"), mtu: 1500 };
+            let share = |io: PortIo| WorkerQueues { rx: io.rx, tx: io.tx.expect("its way"), mtu: 1500 };
             let queues = io.into_iter().map(share).collect();
             self.with_workers(|slow| {
                 slow.add_device(id, &document, queues).expect("device");

@@ -242,7 +242,7 @@ impl Net {
 
     /// Lets each worker look at its ports once; says whether one had something to do.
     fn poll(&mut self) -> bool {
-        self.workers.iter_mut().fold(false, |worked, worker| worker.poll() || worked)
+        self.workers.iter_mut().map(Worker::poll).filter(|worked| *worked).count() > 0
     }
 
     /// Parses a rule of a bridge.

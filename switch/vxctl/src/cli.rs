@@ -150,6 +150,11 @@ entries! {
             "TLV is {class=CLASS,type=TYPE,len=LEN}->tun_metadataN; several are joined by commas. LEN is 0 to 16 bytes, a multiple of 4.";
         "del-tlv-map" "BR [TLV...]" &[], "take the fields from options, from all if none is named";
         "dump-tlv-map" "BR" &[], "print which options have which fields";
+        "mod-port" "BR PORT up|down" &[], "set a port down, or up again",
+            "A port that is down takes nothing in and sends nothing (drop reason port_down), until it is set up or the switch is restarted.";
+        "packet-out" "BR PACKET-OUT" &[], "send a packet by actions",
+            "PACKET-OUT is in_port=PORT,packet=HEX,actions=ACTIONS; PORT is a name, a number, LOCAL, CONTROLLER or NONE. \
+             In the older form, BR PORT ACTIONS HEX..., there can be several packets.";
         "dump-ports" "BR [PORT]" &[], "print ports' counts";
         "trace" "BR FLOW [HEX PACKET]" &[], "what would become of a packet, rule by rule",
             "FLOW are the packet's fields; those of a packet in hexadecimal digits come out of it.";

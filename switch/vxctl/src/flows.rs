@@ -6,8 +6,8 @@ use super::commands::{Session, read};
 use super::dump::Dump;
 use super::{Failure, diff, print};
 use api::{
-    FlowDelete, FlowModify, FlowRow, Flows, GroupRow, Groups, InterfaceRow, MeterRow, Meters, Tlvs, Trace,
-    TraceRequest, Which,
+    FlowDelete, FlowModify, FlowRow, Flows, GroupRow, Groups, InterfaceRow, MeterRow, Meters, PacketOut,
+    PortModify, Tlvs, Trace, TraceRequest, Which,
 };
 use serde::Serialize;
 use std::process::ExitCode;
@@ -91,6 +91,8 @@ pub fn run(session: &Session<'_>, name: &str, words: &[String]) -> Result<ExitCo
         [_, bridge, rest @ ..] if name.contains("group") => groups(session, name, bridge, rest, may_create)?,
         [_, bridge, rest @ ..] if name.contains("meter") => meters(session, name, bridge, rest)?,
         [_, bridge, rest @ ..] if name.ends_with("tlv-map") => tlvs(session, name, bridge, rest)?,
+        ["mod-port", bridge, port, state] => mod_port(session, bridge, port, state)?,
+        ["packet-out", bridge, rest @ ..] => packet_out(session, bridge, rest)?,
         ["dump-ports", bridge, port @ ..] if port.len() <= 1 => {
             dump_ports(session, bridge, port.first().copied())?;
         }
@@ -233,6 +235,49 @@ fn tlvs(session: &Session<'_>, name: &str, bridge: &str, rest: &[&str]) -> Resul
         _ => return wrong_arguments(name),
     }
     Ok(())
+}
+
+fn mod_port(session: &Session<'_>, bridge: &str, port: &str, state: &str) -> Result<(), Failure> {
+    let down = match state {
+        "up" => false,
+        "down" => true,
+        _ => return Failure::usage(format!("mod-port: found {state}, expected up or down")),
+    };
+    let body = PortModify { port: port.to_owned(), down };
+    session.done(session.client.post(&format!("/v1/ports/{}/modify", escape(bridge)), &body)?)
+}
+
+fn packet_out(session: &Session<'_>, bridge: &str, words: &[&str]) -> Result<(), Failure> {
+    let body = match words {
+        [text] => packet_out_text(text)?,
+        [port, actions, packets @ ..] if !packets.is_empty() => PacketOut {
+            in_port: (*port).to_owned(),
+            actions: (*actions).to_owned(),
+            packets: packets.iter().map(|packet| (*packet).to_owned()).collect(),
+        },
+        _ => return wrong_arguments("packet-out"),
+    };
+    session.done(session.client.post(&format!("/v1/packet-out/{}", escape(bridge)), &body)?)
+}
+
+/// `in_port=PORT,packet=HEX,actions=ACTIONS`; actions come last.
+fn packet_out_text(text: &str) -> Result<PacketOut, Failure> {
+    let wrong = |found: &str| {
+        Failure::Usage(format!(
+            "packet-out: found {found:?}, expected in_port=PORT,packet=HEX,actions=ACTIONS"
+        ))
+    };
+    let (fields, actions) = text.split_once("actions=").ok_or_else(|| wrong(text))?;
+    let mut body =
+        PacketOut { in_port: "CONTROLLER".to_owned(), actions: actions.to_owned(), packets: Vec::new() };
+    for field in fields.split(',').map(str::trim).filter(|field| !field.is_empty()) {
+        match field.split_once('=') {
+            Some(("in_port", port)) => port.clone_into(&mut body.in_port),
+            Some(("packet", packet)) => body.packets.push(packet.to_owned()),
+            _ => return Err(wrong(field)),
+        }
+    }
+    if body.packets.is_empty() { Err(wrong(text)) } else { Ok(body) }
 }
 
 fn dump_ports(session: &Session<'_>, bridge: &str, port: Option<&str>) -> Result<(), Failure> {

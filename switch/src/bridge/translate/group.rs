@@ -57,7 +57,7 @@ impl<'w> Translator<'w> {
     fn is_alive(&mut self, bridge: &'w Bridge, id: BridgeId, bucket: &'w Bucket) -> bool {
         let port_is_up = |number: u32| {
             let port = bridge.ports.get(&number).and_then(|id| self.state.port(*id));
-            port.is_some_and(|port| port.alive)
+            port.is_some_and(Port::is_live)
         };
         let lives = |bucket: &Bucket| match (bucket.watch_port, bucket.watch_group) {
             (None, None) => true,

@@ -304,6 +304,11 @@ impl<'w> Translator<'w> {
             self.drop = DropReason::NotInBridge;
             return;
         };
+        if port.down {
+            self.note(|| format!("port {} is set down", port.name));
+            self.drop = DropReason::PortDown;
+            return;
+        }
         // By the port, which is in every mask, and not by the packet's own flag: a megaflow is translated
         // again from its masked key.
         self.at.has_tun_id = port.is_tunnel();

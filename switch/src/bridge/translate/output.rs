@@ -90,6 +90,11 @@ impl<'w> Translator<'w> {
             self.drop = DropReason::NoBridgePort;
             return;
         };
+        if port.down {
+            self.note(|| format!("port {} is set down", port.name));
+            self.drop = DropReason::PortDown;
+            return;
+        }
         if !matches!(port.kind, PortKind::Local) {
             self.mirror_egress(to, port);
         }

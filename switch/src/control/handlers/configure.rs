@@ -198,7 +198,7 @@ fn state(row: &InterfaceRow) -> Columns {
     let column = |name: &str, value| (name.to_owned(), Value::Column(value));
     vec![
         column("ofport", ColumnValue::Number(row.ofport.into())),
-        column("admin_state", ColumnValue::Text("up".into())),
+        column("admin_state", ColumnValue::Text(row.admin_state.clone())),
         column("link_state", ColumnValue::Text(row.link_state.clone())),
         column("link_speed", ColumnValue::optional_number(row.link_speed)),
         column("mac_in_use", text(&row.mac_in_use)),

@@ -9,6 +9,7 @@ use crate::slowpath::SlowPath;
 use api::{Done, FlowDelete, FlowModify, FlowRow, Flows, Trace, TraceRequest};
 use axum::Json;
 use axum::extract::{Path, Query, State};
+use datapath::message::PacketBuffer;
 use flow::ofp::{
     Action, DEFAULT_PRIORITY, FlowFilter, FlowMod, FlowSpec, parse_flow_match, parse_flow_mod, parse_key,
 };
@@ -43,7 +44,7 @@ fn parse_all(slow: &SlowPath, id: BridgeId, texts: &[String]) -> Result<Vec<Flow
 }
 
 /// Refuses a rule that names a meter or group that the bridge does not have.
-fn refers(slow: &SlowPath, id: BridgeId, spec: &FlowSpec) -> Result<(), String> {
+pub(super) fn refers(slow: &SlowPath, id: BridgeId, spec: &FlowSpec) -> Result<(), String> {
     let bridge = slow.state.bridge(id);
     let meter = |id| bridge.is_some_and(|bridge| bridge.meters.contains_key(&id));
     let group = |id| bridge.is_some_and(|bridge| bridge.groups.contains_key(&id));
@@ -288,17 +289,17 @@ pub(in crate::control) async fn replace(
 }
 
 /// Longest packet that can be traced, bytes: the largest MTU with its Ethernet header.
-const MAX_PACKET: usize = 9728;
+const MAX_PACKET: usize = PacketBuffer::SIZE;
 
 /// Bytes of a text of pairs of hexadecimal digits.
-fn hexadecimal(text: &str) -> Option<Vec<u8>> {
-    let digits: Vec<u8> = text
-        .chars()
-        .filter(|c| !c.is_ascii_whitespace())
-        .map(|c| c.to_digit(16).map(|digit| digit as u8))
-        .collect::<Option<_>>()?;
-    let fits = digits.len().is_multiple_of(2) && digits.len() <= 2 * MAX_PACKET;
-    fits.then(|| digits.chunks_exact(2).map(|pair| pair[0] << 4 | pair[1]).collect())
+pub(super) fn hexadecimal(text: &str) -> Result<Vec<u8>, Refused> {
+    let digit = |c: char| c.to_digit(16).map(|digit| digit as u8);
+    let digits: Option<Vec<u8>> = text.chars().filter(|c| !c.is_ascii_whitespace()).map(digit).collect();
+    let fits = |digits: &Vec<u8>| digits.len().is_multiple_of(2) && digits.len() <= 2 * MAX_PACKET;
+    let digits = digits.filter(fits).ok_or_else(|| {
+        Refused::bad(format!("packet: expected up to {MAX_PACKET} bytes, each as two hexadecimal digits"))
+    })?;
+    Ok(digits.chunks_exact(2).map(|pair| pair[0] << 4 | pair[1]).collect())
 }
 
 /// `POST /v1/trace/BRIDGE`.
@@ -336,11 +337,7 @@ async fn traced(app: &App, bridge: String, body: TraceRequest) -> Result<Trace, 
         let mut key = parse_key(&body.flow, &BridgePorts { state: &slow.state, bridge: id })
             .map_err(|error| Refused::bad(error.to_string()))?;
         if let Some(packet) = &body.packet {
-            let bytes = hexadecimal(packet).ok_or_else(|| {
-                Refused::bad(format!(
-                    "packet: expected up to {MAX_PACKET} bytes, each as two hexadecimal digits"
-                ))
-            })?;
+            let bytes = hexadecimal(packet)?;
             // Leaves alone what does not come out of the packet: port, tunnel, metadata.
             extract(&bytes, &mut key.flow).map_err(|error| Refused::bad(format!("packet: {error}")))?;
         }

@@ -7,6 +7,7 @@ pub(super) mod events;
 pub(super) mod flows;
 pub(super) mod groups;
 pub(super) mod operate;
+pub(super) mod ports;
 pub(super) mod refused;
 pub(super) mod tlvs;
 pub(super) mod views;

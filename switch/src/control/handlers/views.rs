@@ -47,6 +47,7 @@ fn interface_row(app: &App, switch: &Switch, bridge: &BridgeView, view: &PortVie
         kind: "internal".into(),
         ofport: view.ofport,
         mac_in_use: Some(bridge.mac.clone()),
+        admin_state: if view.down { "down" } else { "up" }.into(),
         link_state: "up".into(),
         remotes: view.remotes.clone(),
         ..InterfaceRow::default()

@@ -12,8 +12,8 @@ use openflow::server::{Bridge, Change, Event, Origin};
 use openflow::{
     BUCKET_ALL, BUCKET_FIRST, BUCKET_LAST, CHECK_OVERLAP, Code, Desc, Error, Features, FlowCommand, FlowMod,
     FlowRemoved, FlowStats, GROUP_ALL, GroupCommand, GroupDesc, GroupMod, GroupStats, LINK_DOWN, METER_ALL,
-    MeterCommand, MeterConfig, MeterMod, MeterStats, PacketOut, Port, PortFeatures, PortMod, PortStats,
-    RemovedReason, TableStats, UpdateEvent, check,
+    MeterCommand, MeterConfig, MeterMod, MeterStats, PORT_DOWN, PacketOut, Port, PortFeatures, PortMod,
+    PortStats, RemovedReason, TableStats, UpdateEvent, check,
 };
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -274,16 +274,23 @@ impl<'a> View<'a> {
         Ok(())
     }
 
-    fn port(&self, change: PortMod) -> Result<(), Error> {
-        let known = self
-            .running()
-            .is_some_and(|bridge| change.port == PORT_LOCAL || bridge.ports.contains_key(&change.port));
-        if !known {
+    fn port(&mut self, change: PortMod) -> Result<(), Error> {
+        let port = self.running().and_then(|bridge| bridge.ports.get(&change.port).copied());
+        if port.is_none() && change.port != PORT_LOCAL {
             return Err(Error::new(Code::OfppmfcBadPort, format!("there is no port {}", change.port)));
         }
-        if change.mask != 0 {
-            let why = "the configuration of ports is the document's or the database's";
-            return Err(Error::new(Code::OfppmfcBadConfig, why));
+        match port {
+            _ if change.mask == 0 => {}
+            Some(port) if change.mask == PORT_DOWN => {
+                self.slow.set_down(port, change.config & PORT_DOWN != 0);
+                self.slow.settle();
+                self.changed = true;
+            }
+            _ => {
+                let why = "of the configuration of a port, up and down is OpenFlow's (of LOCAL, nothing); the rest is \
+                           the document's or the database's";
+                return Err(Error::new(Code::OfppmfcBadConfig, why));
+            }
         }
         Ok(())
     }
@@ -415,6 +422,7 @@ impl Bridge for View<'_> {
                 number,
                 hw_addr: hw_addr(row.and_then(|row| row.mac_in_use.as_deref()), bridge),
                 name: port.name.clone(),
+                config: if port.down { PORT_DOWN } else { 0 },
                 state: if down { LINK_DOWN } else { 0 },
                 curr: PortFeatures::of_speed(mbps as u32),
                 curr_speed: (mbps * 1000) as u32,

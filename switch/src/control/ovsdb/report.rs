@@ -147,8 +147,8 @@ fn interface(row: &InterfaceRow, bridges: &[BridgeRow], error: Option<&String>) 
     let link = Some(row.link_state.as_str()).filter(|state| matches!(*state, "up" | "down"));
     [
         ("ofport", Datum::integer(row.ofport.into())),
-        ("error", text(error.map(String::as_str))),
-        ("admin_state", Datum::text("up")),
+        ("error", text(error.map(String::as_str).or(row.error.as_deref()))),
+        ("admin_state", Datum::text(&row.admin_state)),
         ("link_state", text(link)),
         ("link_speed", number(row.link_speed)),
         ("mtu", number(row.mtu)),

@@ -1,0 +1,94 @@
+//! Handlers for what `ovs-ofctl` does with ports: set them up and down, and send packets.
+
+use super::flows::{bridge_id, commit, hexadecimal, refers};
+use super::refused::{Answer, Refused};
+use crate::bridge::{BridgeId, BridgePorts};
+use crate::control::app::App;
+use crate::control::rules;
+use crate::slowpath::SlowPath;
+use api::{Done, PacketOut, PortModify};
+use axum::Json;
+use axum::extract::{Path, State};
+use flow::ofp::{Action, PORT_LOCAL, PortNames};
+use flow::program::PortId;
+use std::fmt::Write;
+use std::sync::Arc;
+use wire::key::{FlowKey, VLAN_PRESENT};
+use wire::parse::extract;
+
+/// A port of the bridge by its name or OpenFlow number; `None` for LOCAL.
+fn port(slow: &SlowPath, id: BridgeId, text: &str) -> Result<Option<PortId>, Refused> {
+    let names = BridgePorts { state: &slow.state, bridge: id };
+    let number = names.number(text).or_else(|| text.parse().ok());
+    let bridge = slow.state.bridge(id);
+    match number {
+        _ if text.eq_ignore_ascii_case("LOCAL") => Ok(None),
+        Some(PORT_LOCAL) => Ok(None),
+        number => number
+            .and_then(|number| bridge?.ports.get(&number).copied())
+            .map(Some)
+            .ok_or_else(|| Refused::not_found(format!("no port {text:?}, expected a name or number"))),
+    }
+}
+
+/// `POST /v1/ports/BRIDGE/modify`.
+pub(in crate::control) async fn modify(
+    State(app): State<Arc<App>>,
+    Path(bridge): Path<String>,
+    Json(body): Json<PortModify>,
+) -> Answer<Done> {
+    let set = app.handle.call(move |slow| {
+        let id = bridge_id(slow, &bridge)?;
+        let Some(port) = port(slow, id, &body.port)? else {
+            return Err(Refused::bad("LOCAL is up as long as there is the bridge"));
+        };
+        slow.set_down(port, body.down);
+        commit(slow)?;
+        Ok(Done { changed: 1 })
+    });
+    set.await?.map(Json)
+}
+
+/// `POST /v1/packet-out/BRIDGE`.
+pub(in crate::control) async fn packet_out(
+    State(app): State<Arc<App>>,
+    Path(bridge): Path<String>,
+    Json(body): Json<PacketOut>,
+) -> Answer<Done> {
+    let packets = body.packets.iter().map(|text| hexadecimal(text)).collect::<Result<Vec<_>, _>>()?;
+    let sent = app.handle.call(move |slow| {
+        let id = bridge_id(slow, &bridge)?;
+        let nobody = ["CONTROLLER", "NONE"].iter().any(|name| body.in_port.eq_ignore_ascii_case(name));
+        let port = if nobody { None } else { port(slow, id, &body.in_port)? };
+        let local = slow.state.bridge(id).map(|bridge| bridge.local);
+        let Some(in_port) = port.or(local) else { return Ok(Done { changed: 0 }) };
+        // All or none.
+        let actions: Vec<Vec<Action>> = packets
+            .iter()
+            .map(|packet| actions(slow, id, &body.actions, packet))
+            .collect::<Result<_, _>>()?;
+        for (packet, actions) in packets.iter().zip(&actions) {
+            slow.packet_out_by(in_port, packet, actions);
+        }
+        Ok::<_, Refused>(Done { changed: packets.len() })
+    });
+    sent.await?.map(Json)
+}
+
+/// Actions for a packet, whose fields they may set as if they stood behind a match of its type.
+fn actions(slow: &SlowPath, id: BridgeId, text: &str, packet: &[u8]) -> Result<Vec<Action>, Refused> {
+    let mut key = FlowKey::ZERO;
+    extract(packet, &mut key).map_err(|error| Refused::bad(format!("packet: {error}")))?;
+    let mut rule = String::new();
+    if key.vlan_tci.get() & VLAN_PRESENT != 0 {
+        rule += "vlan_tci=0x1000/0x1000,";
+    }
+    let _ = write!(rule, "dl_type={:#06x},", key.dl_type);
+    if matches!(key.dl_type.get(), wire::proto::ETH_IPV4 | wire::proto::ETH_IPV6) {
+        let _ = write!(rule, "nw_proto={},", key.nw_proto);
+    }
+    let names = BridgePorts { state: &slow.state, bridge: id };
+    let spec = rules::parse(&format!("{rule}actions={text}"), &names).map_err(Refused::bad)?;
+    refers(slow, id, &spec).map_err(Refused::bad)?;
+    Ok(spec.actions)
+}
