@@ -69,6 +69,7 @@ pub(crate) fn note_driver(name: &str) {
 pub struct RxQueue {
     kind: Rx,
     queue: u16,
+    may_ask: bool,
 }
 
 /// A TX queue of a running port, which it keeps running. One owner sends on it.
@@ -101,11 +102,11 @@ impl RxQueue {
     /// # Safety
     /// The queue is set up and started, and there is no other `RxQueue` for it.
     pub(crate) unsafe fn new(queue: u16, device: Arc<Device>, pool: Mempool) -> RxQueue {
-        RxQueue { kind: Rx::Ethdev { ops: fast_path(device.id()), device, pool }, queue }
+        RxQueue { kind: Rx::Ethdev { ops: fast_path(device.id()), device, pool }, queue, may_ask: false }
     }
 
     pub(crate) fn tap(tap: TapRx, queue: u16) -> RxQueue {
-        RxQueue { kind: Rx::Tap(Box::new(tap)), queue }
+        RxQueue { kind: Rx::Tap(Box::new(tap)), queue, may_ask: true }
     }
 
     /// Receives packets into the free room of the burst, behind what it holds, and returns how many came. Does not
@@ -142,6 +143,18 @@ impl RxQueue {
             }
             received.into()
         }
+    }
+
+    /// Whether received packets may ask something of the device that sends them ([`crate::offload`]). Of a queue that says
+    /// no, nobody needs to look.
+    #[inline(always)]
+    pub fn may_ask(&self) -> bool {
+        self.may_ask
+    }
+
+    /// Says that received packets may ask: for a ring, where its other end leaves something to do.
+    pub fn set_may_ask(&mut self, may_ask: bool) {
+        self.may_ask = may_ask;
     }
 
     /// Number of the queue in its port, from 0.

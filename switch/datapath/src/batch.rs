@@ -1,6 +1,7 @@
 //! A burst on its way through the stages, and what is known of each packet.
 
 use crate::BURST;
+use crate::offload;
 use flow::program::PortId;
 use rte::{Burst, Mbuf};
 use std::ops::Range;
@@ -101,8 +102,10 @@ pub(crate) struct Known {
     pub lens: [u32; BURST],
     /// Sum of the lengths.
     pub bytes: u64,
-    /// Whether all packets are of one segment.
+    /// Whether all packets are of one segment, and none asks anything.
     pub linear: bool,
+    /// Whether some ask something of the device that sends them: a checksum, a segmentation.
+    pub asks: bool,
     /// Whether some have outer headers in front of the frame; `outers` holds then.
     pub encapsulated: bool,
     /// Outer headers of each.
@@ -146,6 +149,7 @@ impl Batch {
                 lens: [0; BURST],
                 bytes: 0,
                 linear: true,
+                asks: false,
                 encapsulated: false,
                 outers: [OuterLen::default(); BURST],
                 read: false,
@@ -162,9 +166,9 @@ impl Batch {
     }
 
     /// Starts with the packets that are there, all from `port`: their lengths are known from now on. Gives the length of
-    /// the shortest.
+    /// the shortest. Only if they `may_ask` something is it looked at.
     #[inline(always)]
-    pub fn start(&mut self, port: PortId) -> u32 {
+    pub fn start(&mut self, port: PortId, may_ask: bool) -> u32 {
         let Batch { mbufs, known } = self;
         let (mut bytes, mut shortest, mut segments) = (0, u32::MAX, 1);
         for (mbuf, known_len) in mbufs.iter().zip(&mut known.lens) {
@@ -177,7 +181,8 @@ impl Batch {
         }
         (known.in_port, known.tunnel) = (Some(port), None);
         known.bytes = bytes;
-        known.linear = segments == 1;
+        known.asks = may_ask && mbufs.iter().any(offload::asks);
+        known.linear = segments == 1 && !known.asks;
         (known.encapsulated, known.read, known.one_hit) = (false, false, false);
         (known.keyed, known.hot_bits) = (0, 0);
         shortest

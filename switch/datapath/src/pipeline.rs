@@ -8,6 +8,7 @@ use crate::message::{Link, Upcall};
 use crate::meter::Meters;
 use crate::programs::Programs;
 use crate::tx::TxStage;
+use crate::{gso, offload};
 use flow::cache::Lookup;
 use flow::drop::DropReason;
 use flow::hash::FlowHasher;
@@ -106,7 +107,7 @@ impl Pipeline {
             lookup: parts.lookup,
             programs: parts.programs,
             adjacencies: parts.adjacencies,
-            tx: TxStage::default(),
+            tx: TxStage::new(parts.pool.clone()),
             cells: Cells::new(parts.hold),
             pending: PendingFlows::new(parts.hold),
             pool: parts.pool,
@@ -149,8 +150,30 @@ impl Pipeline {
         self.counters.held.add(1u64.wrapping_neg());
     }
 
-    /// Copies the packet's bytes to the slow path.
+    /// Copies the packet's bytes to the slow path, complete, as they would be on a wire.
     pub(crate) fn punt(&mut self, reason: PuntReason, mbuf: &Mbuf, key: &FlowKey) {
+        if offload::asks(mbuf) {
+            self.punt_completed(reason, mbuf, key);
+        } else {
+            self.punt_bytes(reason, mbuf, key);
+        }
+    }
+
+    #[cold]
+    fn punt_completed(&mut self, reason: PuntReason, mbuf: &Mbuf, key: &FlowKey) {
+        let pool = self.pool.clone();
+        let all = if gso::is_large(mbuf) {
+            gso::segment(mbuf, &pool, |segment| self.punt_bytes(reason, &segment, key)).is_complete()
+        } else {
+            let copy = mbuf.copy_to(&pool).and_then(|mut copy| offload::complete(&mut copy).then_some(copy));
+            copy.inspect(|copy| self.punt_bytes(reason, copy, key)).is_some()
+        };
+        if !all {
+            self.counters.punts_lost.add(1);
+        }
+    }
+
+    fn punt_bytes(&mut self, reason: PuntReason, mbuf: &Mbuf, key: &FlowKey) {
         if let Some(mut buffer) = self.link.buffers.pop() {
             buffer.in_port = PortId(key.in_port as u16);
             buffer.reason = reason;

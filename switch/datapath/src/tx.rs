@@ -1,11 +1,13 @@
 //! Stage 5, **tx**: packets are staged per output port and leave in one burst a port and loop.
 
 use crate::counters::WorkerCounters;
+use crate::{gso, offload};
 use crossbeam_queue::ArrayQueue;
 use flow::drop::DropReason;
 use flow::program::{MAX_PORTS, PortId};
 use rte::burst::Drain;
-use rte::{Burst, Mbuf, TxQueue};
+use rte::offload::capability;
+use rte::{Burst, Mbuf, Mempool, TxQueue};
 use std::sync::Arc;
 
 /// Packets staged for a port before they go out ahead of the end of the loop.
@@ -42,8 +44,8 @@ pub struct PortTx {
     /// What the MTU allows.
     mtu_len: u32,
     link_up: bool,
-    /// Whether the device takes packets of several segments.
-    multi_segs: bool,
+    /// What packets may ask of the device ([`rte::offload::capability`]).
+    offloads: u64,
 }
 
 impl PortTx {
@@ -56,15 +58,15 @@ impl PortTx {
             max_len: u32::from(mtu) + ETHERNET,
             mtu_len: u32::from(mtu) + ETHERNET,
             link_up: true,
-            multi_segs: false,
+            offloads: 0,
         }
     }
 
-    /// Says whether the device takes packets of several segments (`RTE_ETH_TX_OFFLOAD_MULTI_SEGS`); without it they are
-    /// put into one segment first.
+    /// Says what packets may ask of the device ([`rte::offload::capability`]). What it does not take is done in software
+    /// first: checksums, segmentation, one piece of memory.
     #[must_use]
-    pub fn with_multi_segs(mut self, multi_segs: bool) -> PortTx {
-        self.multi_segs = multi_segs;
+    pub fn with_offloads(mut self, offloads: u64) -> PortTx {
+        self.offloads = offloads;
         self
     }
 
@@ -77,16 +79,15 @@ impl PortTx {
         self.max_len = if self.link_up { self.mtu_len } else { 0 };
     }
 
-    /// Whether packets of a burst can be staged without a look at their segments.
-    #[inline(always)]
-    fn takes(&self, linear: bool) -> bool {
-        linear || self.multi_segs
+    /// Whether the device takes packets of several segments.
+    #[inline]
+    fn multi_segs(&self) -> bool {
+        self.offloads & capability::MULTI_SEGS != 0
     }
 
     /// Whether the frame is longer than the MTU allows. One 802.1Q tag does not count.
     #[inline(always)]
-    fn too_long(&self, mbuf: &Mbuf) -> bool {
-        let len = mbuf.len();
+    fn too_long(&self, mbuf: &Mbuf, len: u32) -> bool {
         len > self.max_len && (len > self.max_len + VLAN_TAG || !has_tag(mbuf.data()))
     }
 
@@ -140,6 +141,54 @@ impl PortTx {
         self.staged_bytes = 0;
     }
 
+    /// Stages a packet of one segment, or of as many as it takes to make one.
+    fn push_in_one(
+        &mut self,
+        port: PortId,
+        mut mbuf: Mbuf,
+        counters: &WorkerCounters,
+    ) -> Result<(), DropReason> {
+        if mbuf.segment_count() > 1 && !self.multi_segs() && mbuf.linearize().is_err() {
+            return Err(DropReason::Segments);
+        }
+        self.push(port, mbuf, counters);
+        Ok(())
+    }
+
+    /// Stages a packet that is of several segments or asks something.
+    #[inline(never)]
+    fn stage_unusual(
+        &mut self,
+        (port, in_port): (PortId, PortId),
+        mut mbuf: Mbuf,
+        (pool, counters): (&Mempool, &WorkerCounters),
+    ) -> Result<(), DropReason> {
+        let is_large = gso::is_large(&mbuf);
+        if self.too_long(&mbuf, if is_large { gso::segment_len(&mbuf) } else { mbuf.len() }) {
+            return Err(DropReason::MtuExceeded);
+        }
+        let missing = offload::needs(mbuf.ol_flags()) & !self.offloads;
+        if missing == 0 {
+            return self.push_in_one(port, mbuf, counters);
+        }
+        if !is_large {
+            if !offload::complete(&mut mbuf) {
+                return Err(DropReason::Offload);
+            }
+            return self.push_in_one(port, mbuf, counters);
+        }
+        let mut refused = 0;
+        let made = gso::segment(&mbuf, pool, |segment| {
+            refused += u64::from(self.push_in_one(port, segment, counters).is_err());
+        });
+        if refused > 0 {
+            counters.port(port).tx_dropped.add(refused);
+            counters.count_drop(in_port, DropReason::Segments, refused);
+        }
+        made.count(in_port, counters);
+        Ok(())
+    }
+
     #[inline(always)]
     fn push(&mut self, port: PortId, mbuf: Mbuf, counters: &WorkerCounters) {
         let len = u64::from(mbuf.len());
@@ -178,6 +227,8 @@ fn has_tag(frame: &[u8]) -> bool {
 /// The output side of one worker: all its ports.
 #[derive(Debug)]
 pub struct TxStage {
+    /// For the packets that others are divided into.
+    pool: Mempool,
     ports: Box<[Option<PortTx>]>,
     /// Ports with staged packets. Never longer than the number of ports, so it does not grow.
     dirty: Vec<PortId>,
@@ -185,17 +236,17 @@ pub struct TxStage {
     shared: Vec<PortId>,
 }
 
-impl Default for TxStage {
-    fn default() -> Self {
+impl TxStage {
+    /// No ports; packets are divided into mbufs of `pool`.
+    pub fn new(pool: Mempool) -> TxStage {
         TxStage {
+            pool,
             ports: (0..MAX_PORTS).map(|_| None).collect(),
             dirty: Vec::with_capacity(MAX_PORTS),
             shared: Vec::with_capacity(MAX_PORTS),
         }
     }
-}
 
-impl TxStage {
     /// Takes over a port's way out.
     pub fn add(&mut self, port: PortId, tx: PortTx) {
         if matches!(&tx.path, TxPath::Queue { from_others: Some(_), .. }) {
@@ -243,7 +294,7 @@ impl TxStage {
         if tx.as_ref().is_some_and(|tx| tx.staged.is_empty()) && !self.dirty.contains(&port) {
             self.dirty.push(port);
         }
-        Out { tx, port, counters }
+        Out { tx, port, counters, pool: &self.pool }
     }
 
     /// End of a loop: everything staged leaves.
@@ -281,23 +332,24 @@ pub struct Out<'a> {
     tx: Option<&'a mut PortTx>,
     port: PortId,
     counters: &'a WorkerCounters,
+    pool: &'a Mempool,
 }
 
 impl Out<'_> {
-    /// Whether so many packets, the longest of `longest` bytes, all of one segment if `linear`, can be staged without a
-    /// closer look.
+    /// Whether so many packets, the longest of `longest` bytes, can be staged without a closer look: they are `linear`, of
+    /// one segment and asking nothing.
     #[inline(always)]
     pub fn has_room(&self, packets: usize, longest: u32, linear: bool) -> bool {
-        self.tx.as_ref().is_some_and(|tx| {
-            longest <= tx.max_len && tx.takes(linear) && tx.staged.len() + packets <= TX_BURST
-        })
+        self.tx
+            .as_ref()
+            .is_some_and(|tx| linear && longest <= tx.max_len && tx.staged.len() + packets <= TX_BURST)
     }
 
     /// The same, but sends what is staged if it is in the way.
     #[inline(always)]
     pub fn make_room(&mut self, packets: usize, longest: u32, linear: bool) -> bool {
         match &mut self.tx {
-            Some(tx) if longest <= tx.max_len && tx.takes(linear) => {
+            Some(tx) if linear && longest <= tx.max_len => {
                 if tx.staged.len() + packets > TX_BURST {
                     tx.flush(self.port, self.counters);
                 }
@@ -319,15 +371,21 @@ impl Out<'_> {
     /// Stages a packet from `in_port`; one that is too long, in too many pieces or whose port is gone or without a link is
     /// freed and counted, and the answer false.
     #[inline(always)]
-    pub fn stage(&mut self, mut mbuf: Mbuf, in_port: PortId) -> bool {
+    pub fn stage(&mut self, mbuf: Mbuf, in_port: PortId) -> bool {
+        let is_usual = mbuf.segment_count() == 1 && !offload::asks(&mbuf);
         let reason = match &mut self.tx {
             Some(tx) if !tx.link_up => DropReason::LinkDown,
-            Some(tx) if tx.too_long(&mbuf) => DropReason::MtuExceeded,
-            Some(tx) if tx.takes(mbuf.segment_count() == 1) || mbuf.linearize().is_ok() => {
+            Some(tx) if !is_usual => {
+                match tx.stage_unusual((self.port, in_port), mbuf, (self.pool, self.counters)) {
+                    Ok(()) => return true,
+                    Err(reason) => reason,
+                }
+            }
+            Some(tx) if tx.too_long(&mbuf, mbuf.len()) => DropReason::MtuExceeded,
+            Some(tx) => {
                 tx.push(self.port, mbuf, self.counters);
                 return true;
             }
-            Some(_) => DropReason::Segments,
             None => DropReason::PortGone,
         };
         self.refuse(reason, in_port);

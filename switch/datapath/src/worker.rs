@@ -94,9 +94,9 @@ impl Worker {
         for at in 0..self.rx.len() {
             let Source { port, queue } = &mut self.rx[at];
             if queue.rx_burst(&mut self.batch.mbufs) > 0 {
-                let port = *port;
+                let (port, may_ask) = (*port, queue.may_ask());
                 busy = true;
-                self.burst(port);
+                self.burst(port, may_ask);
             }
         }
         busy |= self.pipeline.tx.serve_others(&self.pipeline.counters);
@@ -106,8 +106,8 @@ impl Worker {
 
     /// Takes one burst of an RX queue through the stages.
     #[inline]
-    fn burst(&mut self, port: PortId) {
-        let shortest = self.batch.start(port);
+    fn burst(&mut self, port: PortId, may_ask: bool) {
+        let shortest = self.batch.start(port, may_ask);
         let counters = &self.pipeline.counters;
         let received = self.batch.mbufs.len() as u64;
         counters.rx.add(received);
@@ -142,7 +142,7 @@ impl Worker {
                 Reentry::Terminate(port) => (port, Arrival::Local),
                 Reentry::FromLocal(port) => (port, Arrival::Port),
             };
-            self.batch.start(port);
+            self.batch.start(port, true);
             if arrival == Arrival::Local {
                 self.stages(port, arrival);
             } else {

@@ -89,6 +89,7 @@ drop_reasons! {
     NeighbourFailed "neighbour_failed" "the next hop to the tunnel's remote did not answer ARP or neighbour discovery"
     MtuExceeded "mtu_exceeded" "frame longer than the output port's MTU; mind that VXLAN and Geneve add 50 bytes, 70 over IPv6"
     Internal "internal_error" "something inside the switch was not as it must be, and the packet was not sent another way; please report it"
+    Offload "offload" "a checksum or a segmentation that was left to the device does not fit the packet: it cannot be completed"
     Headroom "headroom" "no room in front of the packet for the tunnel header"
     NoMbuf "no_mbuf" "mempool empty when a copy was needed; raise mbufs"
     PortGone "port_gone" "the output port was removed"

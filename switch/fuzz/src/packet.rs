@@ -23,7 +23,11 @@ pub fn frame(data: &[u8]) {
         (Some((key, l3, l4, anomaly)), Ok(parsed)) => {
             assert_eq!(fast, key);
             assert_eq!((usize::from(parsed.l3), usize::from(parsed.l4), parsed.anomaly), (l3, l4, anomaly));
-            rewritten(data, &fast, Headers { l3: parsed.l3, l4: parsed.l4, proto: fast.nw_proto });
+            rewritten(
+                data,
+                &fast,
+                Headers { l3: parsed.l3, l4: parsed.l4, proto: fast.nw_proto, partial: false },
+            );
         }
         other => panic!("{other:?}"),
     }

@@ -66,11 +66,13 @@ pub struct Setup<'a> {
     /// Workers. Ports are polled by one after the other; of those with the same poller every second one has a TX queue
     /// for each worker, the others one, to which the other workers hand over.
     pub workers: usize,
+    /// What devices can do on transmission; received packets may ask for it.
+    pub offloads: Option<u64>,
 }
 
 impl Default for Setup<'_> {
     fn default() -> Self {
-        Setup { early: &[], slots: 4096, fast_paths: true, masks: MASKS, workers: 1 }
+        Setup { early: &[], slots: 4096, fast_paths: true, masks: MASKS, workers: 1, offloads: None }
     }
 }
 
@@ -85,6 +87,7 @@ pub struct Net {
     pub all_counters: Vec<Arc<WorkerCounters>>,
     ends: BTreeMap<String, FarEnd>,
     pool: Mempool,
+    offloads: Option<u64>,
     handles: Vec<rte::PortHandle>,
     _turn: MutexGuard<'static, ()>,
 }
@@ -103,6 +106,11 @@ impl Net {
     /// A switch whose stages take their general paths only.
     pub fn with_general_paths(toml: &str) -> Net {
         Net::with(toml, &Setup { fast_paths: false, ..Setup::default() })
+    }
+
+    /// A switch whose devices can do this on transmission, and whose received packets may ask for it.
+    pub fn with_offloads(toml: &str, offloads: u64) -> Net {
+        Net::with(toml, &Setup { offloads: Some(offloads), ..Setup::default() })
     }
 
     /// The same with room for so many megaflows.
@@ -151,6 +159,7 @@ impl Net {
             all_counters,
             ends: BTreeMap::new(),
             pool,
+            offloads: setup.offloads,
             handles: Vec::new(),
             _turn: guard,
         };
@@ -196,9 +205,11 @@ impl Net {
         let device = rte::ring::port(name, std::slice::from_ref(&to_switch), &from_switch).expect("port");
         let mut settings = rte::PortConfig::new(self.pool.clone());
         (settings.rx_queues, settings.tx_queues) = (1, queues as u16);
-        let (handle, rx, tx) = device.configure_and_start(&settings).expect("start");
+        let (handle, mut rx, tx) = device.configure_and_start(&settings).expect("start");
         let mtu = port.mtu.unwrap_or(1500);
         let handover = (queues < workers).then(|| Arc::new(ArrayQueue::new(RING as usize)));
+        rx[0].set_may_ask(self.offloads.is_some());
+        let offloads = self.offloads.unwrap_or(rte::offload::capability::MULTI_SEGS);
         let mut tx = tx.into_iter();
         let mut shares: Vec<WorkerQueues> = (0..workers)
             .map(|_| {
@@ -206,7 +217,7 @@ impl Net {
                     Some(queue) => TxPath::Queue { queue, from_others: handover.clone() },
                     None => TxPath::Handover(handover.clone().expect("too few queues")),
                 };
-                WorkerQueues { rx: Vec::new(), tx: PortTx::new(path, mtu).with_multi_segs(true), mtu }
+                WorkerQueues { rx: Vec::new(), tx: PortTx::new(path, mtu).with_offloads(offloads), mtu }
             })
             .collect();
         shares[at % workers].rx = rx;
@@ -274,6 +285,17 @@ impl Net {
 
     /// Puts a frame into a port in several segments, which begin at these offsets.
     pub fn put_chain(&mut self, port: &str, frame: &[u8], cuts: &[usize]) {
+        self.put_asking(port, frame, cuts, (0, rte::offload::TxOffload::default()));
+    }
+
+    /// The same for a frame that asks something of the device that sends it.
+    pub fn put_asking(
+        &mut self,
+        port: &str,
+        frame: &[u8],
+        cuts: &[usize],
+        (flags, lengths): (u64, rte::offload::TxOffload),
+    ) {
         let mut start = 0;
         let mut pieces = Vec::new();
         for end in cuts.iter().copied().chain([frame.len()]) {
@@ -285,6 +307,7 @@ impl Net {
         for piece in pieces {
             chain.chain(piece).expect("pieces of a packet");
         }
+        chain.set_offload(flags, lengths);
         self.ends[port].to_switch.enqueue(chain).unwrap_or_else(|_| panic!("ring of {port} is full"));
     }
 
@@ -316,6 +339,12 @@ impl Net {
     pub fn take(&mut self, port: &str) -> Option<Vec<u8>> {
         let mut queues = self.ends[port].from_switch.iter();
         queues.find_map(Ring::dequeue).map(|mbuf| mbuf.segments().collect::<Vec<_>>().concat())
+    }
+
+    /// Takes the next frame that left by a port, with what it asks.
+    pub fn take_asking(&mut self, port: &str) -> Option<(Vec<u8>, u64, rte::offload::TxOffload)> {
+        let mbuf = self.ends[port].from_switch.iter().find_map(Ring::dequeue)?;
+        Some((mbuf.segments().collect::<Vec<_>>().concat(), mbuf.ol_flags(), mbuf.tx_offload()))
     }
 
     /// Takes all frames that left by a port.

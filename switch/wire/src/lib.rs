@@ -14,6 +14,7 @@ pub mod addr;
 pub mod checksum;
 pub mod crc32c;
 pub mod ecn;
+pub mod gso;
 pub mod hot;
 pub mod key;
 pub mod parse;

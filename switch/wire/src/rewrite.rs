@@ -24,13 +24,16 @@ pub struct Headers {
     pub l4: u16,
     /// Protocol of the L4 header.
     pub proto: u8,
+    /// Whether the TCP or UDP checksum is left to the device that sends the packet: its field is the sum of the pseudo
+    /// header, not complemented, and has nothing of the L4 header in it.
+    pub partial: bool,
 }
 
 impl Headers {
     /// From what extraction answered and the key that it filled.
     #[inline]
     pub const fn new(parsed: Parsed, key: &FlowKey) -> Headers {
-        Headers { l3: parsed.l3, l4: parsed.l4, proto: key.nw_proto }
+        Headers { l3: parsed.l3, l4: parsed.l4, proto: key.nw_proto, partial: false }
     }
 }
 
@@ -189,7 +192,9 @@ pub fn set_port(frame: &mut [u8], headers: Headers, side: Side, port: u16) -> bo
         return set_sctp_port(frame, headers, at, old ^ port);
     }
     put(frame, at, port.to_be_bytes());
-    update_pseudo(frame, headers, Sum::of_u16(old), Sum::of_u16(port));
+    if !headers.partial {
+        update_pseudo(frame, headers, Sum::of_u16(old), Sum::of_u16(port));
+    }
     true
 }
 
@@ -233,6 +238,12 @@ fn update_pseudo(frame: &mut [u8], headers: Headers, old: Sum, new: Sum) {
     let l4 = usize::from(headers.l4);
     match headers.proto {
         _ if l4 == 0 => {}
+        IP_TCP | IP_UDP if headers.partial => {
+            let field = if headers.proto == IP_TCP { l4 + 16 } else { l4 + 6 };
+            if let Some(sum) = be16(frame, field) {
+                put(frame, field, (Sum::of_u16(sum) + old.negated() + new).fold().to_be_bytes());
+            }
+        }
         IP_TCP => update_at(frame, l4 + 16, old, new),
         IP_UDP => {
             if let Some(sum) = be16(frame, l4 + 6) {

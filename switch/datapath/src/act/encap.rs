@@ -32,7 +32,7 @@ impl Pipeline {
         range: Range<usize>,
         known: &mut Known,
     ) -> usize {
-        if !self.fast_paths || self.programs.header(program, &self.adjacencies).is_none() {
+        if !self.fast_paths || known.asks || self.programs.header(program, &self.adjacencies).is_none() {
             return self.encap_each(encap, mbufs.front(range.len()), range, known);
         }
         let Some(header) = self.programs.made(program) else { return range.start };

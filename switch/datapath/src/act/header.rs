@@ -5,6 +5,7 @@ use crate::batch::PacketInfo;
 use crate::hold::Held;
 use crate::message::Upcall;
 use crate::pipeline::Pipeline;
+use crate::{gso, offload};
 use flow::drop::DropReason;
 use flow::program::{AdjacencyId, Op, PortId, TunnelMetadata};
 use rte::Mbuf;
@@ -49,8 +50,10 @@ impl Pipeline {
         let ip_id = if template.df() {
             0
         } else {
-            self.ip_id = self.ip_id.wrapping_add(1);
-            self.ip_id
+            // A packet that will be divided takes as many as it becomes packets.
+            let first = self.ip_id.wrapping_add(1);
+            self.ip_id = self.ip_id.wrapping_add(gso::count(&mbuf) as u16);
+            first
         };
         let mut patch = adjacency.patch(key, self.hasher.flow_hash(key), vni, ip_id);
         (patch.gbp_id, patch.gbp_flags) = (metadata.gbp_id, metadata.gbp_flags);
@@ -65,10 +68,21 @@ impl Pipeline {
                 .prepend(template.header_len())
                 .is_some_and(|room| template.write(room, inner_len, &patch).is_ok()),
         };
-        let has_checksum = !template.wants_checksum() || {
-            let (first, rest) = mbuf.data_and_segments();
-            template.fill_checksum_chain(first, rest).is_ok()
-        };
+        let asked = offload::asks(&mbuf).then(|| offload::behind(&mbuf, template)).flatten();
+        if let Some((flags, lengths)) = asked {
+            mbuf.set_offload(flags, lengths);
+        }
+        let has_checksum = !template.wants_checksum()
+            || {
+                if asked.is_some() {
+                    template.fill_partial_checksum(mbuf.data_mut());
+                }
+                asked.is_some()
+            }
+            || {
+                let (first, rest) = mbuf.data_and_segments();
+                template.fill_checksum_chain(first, rest).is_ok()
+            };
         if !(written && has_checksum) {
             self.free(key, DropReason::Headroom, mbuf);
             return None;

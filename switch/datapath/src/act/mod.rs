@@ -9,6 +9,7 @@ mod header;
 mod ops;
 
 use crate::batch::{Batch, Known, Packets, numbers};
+use crate::offload;
 use crate::pipeline::{Pipeline, Reentry};
 use crate::programs::Compiled;
 use flow::drop::DropReason;
@@ -159,6 +160,9 @@ fn strip(mbufs: &mut [Mbuf], range: Range<usize>, known: &Known) -> Packets {
         if !(trimmed && mbuf.adj(outer.strip.into())) {
             failed |= 1 << at;
         }
+    }
+    if known.asks {
+        offload::decap_all(mbufs, &known.outers[range.clone()]);
     }
     if known.keyed != 0 {
         carry_ecn(mbufs, range, known);

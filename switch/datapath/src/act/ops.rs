@@ -6,6 +6,7 @@ use crate::batch::{Known, PacketInfo};
 use crate::parse::inner;
 use crate::pipeline::{MAX_DEPTH, Pipeline, Reentry};
 use crate::programs::{Compiled, Encap};
+use crate::{gso, offload};
 use flow::drop::DropReason;
 use flow::program::{AdjacencyId, Op, PortId, Program, ProgramId, Select, TunnelMetadata};
 use rte::Mbuf;
@@ -15,6 +16,7 @@ use wire::ecn::set_ecn;
 use wire::key::FlowKey;
 use wire::proto::VLAN_LEN;
 use wire::rewrite::{self, Headers};
+use wire::tunnel::encap::INNER_MAX_LEN;
 
 /// What ops know of the packet that they work on: its key as far as tunnel headers are made of it, and where
 /// its headers are by now.
@@ -26,7 +28,7 @@ struct Packet {
 
 impl Packet {
     fn headers(&self) -> Headers {
-        Headers { l3: self.info.l3, l4: self.info.l4, proto: self.key.nw_proto }
+        Headers { l3: self.info.l3, l4: self.info.l4, proto: self.key.nw_proto, partial: false }
     }
 
     /// Headers behind Ethernet move by a tag.
@@ -127,6 +129,9 @@ impl Pipeline {
         key: &FlowKey,
         info: &PacketInfo,
     ) {
+        if offload::asks(&mbuf) && !self.can_carry(id, &mbuf) {
+            return self.encap_completed((id, vni, metadata), mbuf, key, info);
+        }
         let inner_len = u64::from(mbuf.len()) - u64::from(metadata.options_len);
         let in_port = PortId(key.in_port as u16);
         let Some((mbuf, next)) = self.push_header(id, (vni, metadata), mbuf, key, info) else { return };
@@ -148,6 +153,38 @@ impl Pipeline {
         } else {
             counters.tx_dropped.add(1);
         }
+    }
+
+    /// Whether what the packet asks can still be asked behind the adjacency's headers.
+    fn can_carry(&self, id: AdjacencyId, mbuf: &Mbuf) -> bool {
+        match self.adjacencies.get(id).map(|adjacency| &adjacency.reach) {
+            Some(Reach::Ready { template, .. }) => {
+                mbuf.len() <= u32::from(INNER_MAX_LEN) && offload::behind(mbuf, template).is_some()
+            }
+            // It waits, or is dropped, as it is.
+            _ => true,
+        }
+    }
+
+    /// Encapsulates a packet after what it asks has been done.
+    #[inline(never)]
+    fn encap_completed(
+        &mut self,
+        encap: (AdjacencyId, u32, TunnelMetadata),
+        mut mbuf: Mbuf,
+        key: &FlowKey,
+        info: &PacketInfo,
+    ) {
+        if !gso::is_large(&mbuf) {
+            return if offload::complete(&mut mbuf) {
+                self.encap(encap, mbuf, key, info);
+            } else {
+                self.free(key, DropReason::Offload, mbuf);
+            };
+        }
+        let pool = self.pool.clone();
+        let made = gso::segment(&mbuf, &pool, |segment| self.encap(encap, segment, key, info));
+        made.count(PortId(key.in_port as u16), &self.counters);
     }
 
     /// Sends an encapsulated packet through an underlay bridge that does more with it than to output it.
@@ -209,6 +246,23 @@ impl Pipeline {
         self.last_op(last, mbuf, packet);
     }
 
+    /// [`Self::last_op`] after what the packet asks has been done.
+    #[cold]
+    #[inline(never)]
+    #[allow(clippy::large_types_passed_by_value, reason = "it is moved on where it waits")]
+    fn completed(&mut self, op: &Op, mut mbuf: Mbuf, packet: Packet) {
+        if !gso::is_large(&mbuf) {
+            return if offload::complete(&mut mbuf) {
+                self.last_op(op, mbuf, packet);
+            } else {
+                self.free(&packet.key, DropReason::Offload, mbuf);
+            };
+        }
+        let pool = self.pool.clone();
+        let made = gso::segment(&mbuf, &pool, |segment| self.last_op(op, segment, packet));
+        made.count(port_of(&packet), &self.counters);
+    }
+
     /// The op that takes the packet itself.
     #[allow(clippy::large_types_passed_by_value, reason = "it ends here, and is moved on where it waits")]
     fn last_op(&mut self, op: &Op, mbuf: Mbuf, packet: Packet) {
@@ -218,11 +272,15 @@ impl Pipeline {
             }
             Op::Encap { adjacency, vni, metadata, options } => {
                 let mut mbuf = mbuf;
+                if !options.is_empty() && offload::asks(&mbuf) && !offload::can_shift(&mbuf, options.len()) {
+                    return self.completed(op, mbuf, packet);
+                }
                 if !options.is_empty() {
                     let Some(room) = mbuf.prepend(options.len()) else {
                         return self.free(&packet.key, DropReason::Headroom, mbuf);
                     };
                     room.copy_from_slice(options);
+                    offload::shift(&mut mbuf, options.len() as i16);
                 }
                 self.encap((*adjacency, *vni, *metadata), mbuf, &packet.key, &packet.info);
             }
@@ -257,13 +315,14 @@ fn bucket(select: &Select, flow_hash: u32) -> Option<&[Op]> {
 
 /// Changes the packet; false when there is no room for a tag.
 fn apply(op: &Op, mbuf: &mut Mbuf, packet: &mut Packet) -> bool {
-    let headers = packet.headers();
+    let headers = Headers { partial: offload::is_partial(mbuf), ..packet.headers() };
     match *op {
         Op::PushVlan { tpid, tci } => {
             if mbuf.prepend(VLAN_LEN).is_none() {
                 return false;
             }
             packet.shift(VLAN_LEN as i16);
+            offload::shift(mbuf, VLAN_LEN as i16);
             return rewrite::push_vlan(mbuf.data_mut(), tpid, tci & !CFI);
         }
         Op::PopVlan => {
@@ -271,6 +330,7 @@ fn apply(op: &Op, mbuf: &mut Mbuf, packet: &mut Packet) -> bool {
                 // Cannot fail: a tag was there.
                 let _ = mbuf.adj(VLAN_LEN);
                 packet.shift(-(VLAN_LEN as i16));
+                offload::shift(mbuf, -(VLAN_LEN as i16));
             }
         }
         Op::SetVlan(tci) => {
@@ -346,6 +406,7 @@ fn strip_one(mbuf: &mut Mbuf, trailing: u16, key: &FlowKey, info: &PacketInfo) -
     if !(trimmed && mbuf.adj(info.strip.into())) {
         return Err(DropReason::TunnelInnerTruncated);
     }
+    offload::decap(mbuf, info.strip);
     if info.set_ecn {
         set_ecn(mbuf.data_mut(), info.l3.into(), key.nw_tos);
     }

@@ -3,6 +3,7 @@
 use crate::BURST;
 use crate::batch::{Batch, Known, OuterLen, PacketInfo, Packets};
 use crate::counters::WorkerCounters;
+use crate::offload;
 use crate::parse::inner;
 use crate::termination::TerminationView;
 use flow::drop::DropReason;
@@ -10,7 +11,7 @@ use flow::program::PortId;
 use rte::Mbuf;
 use wire::ecn::has_ecn_to_decap;
 use wire::tunnel::TunnelFormat;
-use wire::tunnel::outer::{Outer, parse_outer_chain, peek};
+use wire::tunnel::outer::{Outer, parse_outer_chain, parse_outer_partial, peek};
 use wire::tunnel::same_header::OuterHeader;
 use wire::tunnel::udp4::{UDP4_LEN, Udp4Outer, Udp4Tunnel};
 
@@ -116,7 +117,7 @@ fn read_each(
             }
         }
         let mbuf = &mbufs.as_slice()[at];
-        let read = if fast_paths && (linear || mbuf.segment_count() == 1) {
+        let read = if fast_paths && !known.asks && (linear || mbuf.segment_count() == 1) {
             OuterHeader::new(mbuf.data()).filter(|(outer, _)| is_ordinary(outer, view))
         } else {
             None
@@ -166,7 +167,7 @@ fn read_same_vtep(
 }
 
 /// A frame that is no tunnel packet, or a tunnel packet over IPv6, of a format without a pattern, with options, a checksum
-/// or a congestion mark, for nobody, of several segments, or a wrong one.
+/// or a congestion mark, for nobody, of several segments, one of a burst that asks something, or a wrong one.
 #[inline(never)]
 fn general_path(
     mbuf: &Mbuf,
@@ -184,6 +185,9 @@ fn general_path(
         return Ok(());
     };
     let outer = parse(mbuf, format)?;
+    if !offload::can_decap(mbuf, outer.inner_offset) {
+        return Err(DropReason::Offload);
+    }
     let found = view.find(outer.id, outer.src, outer.dst, outer.transport);
     let in_port = found.unwrap_or(PortId::TUNNEL_MISS);
     // Also when it is dropped for its congestion mark: it came through this tunnel.
@@ -209,6 +213,9 @@ fn general_path(
 /// Checks and reads the outer headers of a packet for us.
 fn parse(mbuf: &Mbuf, format: &TunnelFormat) -> Result<Outer, DropReason> {
     let more = mbuf.len() as usize - mbuf.data_len();
+    if offload::is_partial(mbuf) {
+        return Ok(parse_outer_partial(mbuf.data(), more, format, false)?);
+    }
     let outer = parse_outer_chain(mbuf.data(), more, format, false)?;
     if let Some(checksum) = outer.unverified {
         checksum.verify(mbuf.segments())?;

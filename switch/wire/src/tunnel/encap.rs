@@ -287,6 +287,29 @@ impl EncapTemplate {
         Ok(())
     }
 
+    /// Puts the sum of the pseudo header into the UDP checksum's field of `packet`, for whoever completes it or divides the
+    /// packet; a tunnel header's own checksum stays 0.
+    pub fn fill_partial_checksum(&self, packet: &mut [u8]) {
+        let l4 = usize::from(self.l4);
+        if self.format.protocol == IP_UDP
+            && let Some(len) = crate::bytes::be16(packet, l4 + 4)
+        {
+            put(packet, l4 + 6, self.addrs.pseudo_header(len).fold().to_be_bytes());
+        }
+    }
+
+    /// Offset of the IP header.
+    #[inline]
+    pub const fn l3(&self) -> usize {
+        self.l3 as usize
+    }
+
+    /// Whether the outer packet is IPv6.
+    #[inline]
+    pub const fn is_ipv6(&self) -> bool {
+        matches!(self.addrs, EncapAddrs::V6(..))
+    }
+
     /// Fills in the checksum of `packet`, UDP's or the tunnel header's own: the headers that this template wrote, and the
     /// inner frame behind them (bytes beyond the IP length are padding and do not count).
     ///

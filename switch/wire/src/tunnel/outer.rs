@@ -250,6 +250,30 @@ pub fn parse_outer_chain(
     format: &TunnelFormat,
     allow_zero_csum6: bool,
 ) -> Result<Outer, OuterError> {
+    parse_outer_as(frame, more, format, allow_zero_csum6, verify)
+}
+
+/// [`parse_outer_chain`] for a packet whose UDP checksum is still to be completed: all checksums of UDP and of the tunnel
+/// header are left to [`Outer::unverified`].
+///
+/// # Errors
+/// The first [`OuterError`] that applies.
+pub fn parse_outer_partial(
+    frame: &[u8],
+    more: usize,
+    format: &TunnelFormat,
+    allow_zero_csum6: bool,
+) -> Result<Outer, OuterError> {
+    parse_outer_as(frame, more, format, allow_zero_csum6, |sum, _| Ok(Some(sum)))
+}
+
+fn parse_outer_as(
+    frame: &[u8],
+    more: usize,
+    format: &TunnelFormat,
+    allow_zero_csum6: bool,
+    verify: impl Fn(L4Checksum, &[u8]) -> Result<Option<L4Checksum>, OuterError>,
+) -> Result<Outer, OuterError> {
     let Located { l3, l4, protocol, src, dst, .. } = locate(frame)?;
     if protocol != format.protocol {
         return Err(OuterError::Transport);
