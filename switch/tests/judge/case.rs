@@ -43,6 +43,9 @@ pub struct Case {
     pub vlans: Vec<(&'static str, &'static str, &'static str)>,
     /// Rules of `br-phy` instead of what it does by itself.
     pub phy: Option<Vec<String>>,
+    /// Rules of `br-ext`, if there is one: it has the uplink, and a patch port `pv`, 22, whose peer is `pu`, 22, of
+    /// `br-phy`.
+    pub ext: Option<Vec<String>>,
     /// Tunnels.
     pub tunnels: Vec<Tunnel>,
     /// Frames by port, as expressions for scapy.
@@ -140,6 +143,12 @@ impl Case {
         self
     }
 
+    /// The uplink is on a bridge of its own, with these rules.
+    pub fn ext(mut self, flows: &[&str]) -> Case {
+        self.ext = Some(flows.iter().map(|flow| (*flow).to_owned()).collect());
+        self
+    }
+
     /// `fail_mode=standalone`: NORMAL where no rule matches.
     pub fn standalone(mut self) -> Case {
         self.standalone = true;
@@ -216,7 +225,7 @@ impl Case {
             all.extend((1..=2).map(|n| (format!("q{n}"), "br1", n)));
         }
         if self.underlay() {
-            all.push(("uplink".to_owned(), "br-phy", 1));
+            all.push(("uplink".to_owned(), if self.ext.is_some() { "br-ext" } else { "br-phy" }, 1));
         }
         all
     }

@@ -42,12 +42,15 @@ fn configuration(case: &Case, dir: &Path) -> String {
             }
             current = bridge_name;
             out += &match bridge_name {
-                "br1" => bridge(case, "br1", case.peer.as_deref().unwrap_or_default()),
+                "br1" => {
+                    bridge(case, "br1", case.peer.as_deref().unwrap_or_default()) + &patch("pb", 21, "pa")
+                }
+                "br-ext" => {
+                    let ext = bridge(case, "br-ext", case.ext.as_deref().unwrap_or_default());
+                    underlay(case) + &patch("pu", 22, "pv") + &ext + &patch("pv", 22, "pu")
+                }
                 _ => underlay(case),
             };
-            if bridge_name == "br1" {
-                out += "[[bridge.port]]\nname = \"pb\"\ntype = \"patch\"\nofport_request = 21\noptions = { peer = \"pa\" }\n";
-            }
         }
         let dir = dir.display();
         let _ = write!(
@@ -130,6 +133,12 @@ fn tunnels(out: &mut String, case: &Case) {
             vlans(case, "pa")
         );
     }
+}
+
+fn patch(name: &str, number: u32, peer: &str) -> String {
+    format!(
+        "[[bridge.port]]\nname = \"{name}\"\ntype = \"patch\"\nofport_request = {number}\noptions = {{ peer = \"{peer}\" }}\n"
+    )
 }
 
 fn vlans(case: &Case, port: &str) -> String {

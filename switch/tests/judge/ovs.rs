@@ -200,6 +200,9 @@ impl Ovs {
             self.ofctl("add-flows", "br1", flows, version(flows));
         }
 
+        if let Some(flows) = &case.ext {
+            self.ofctl("add-flows", "br-ext", flows, &[]);
+        }
         if let Some(flows) = &case.phy {
             self.replace_phy(flows);
         }
@@ -226,7 +229,9 @@ impl Ovs {
     /// Removes what a case has made, which flushes the captures.
     pub fn tidy(&self, case: &Case) {
         let mut words = vec!["--if-exists del-br br0".to_owned(), "--if-exists del-br br1".to_owned()];
+        words.push("--if-exists del-br br-ext".to_owned());
         words.push("--if-exists del-port br-phy uplink".to_owned());
+        words.push("--if-exists del-port br-phy pu".to_owned());
         words.push("clear port br-phy tag".to_owned());
         self.vsctl(&words.join(" -- "));
         if case.phy.is_some() {
@@ -249,6 +254,9 @@ impl Ovs {
         if case.peer.is_some() {
             bridge("br1");
         }
+        if case.ext.is_some() {
+            bridge("br-ext");
+        }
         for (key, value) in &case.other_config {
             commands.push(format!("set bridge br0 other-config:{key}={value}"));
         }
@@ -270,12 +278,19 @@ impl Ovs {
             let options = options.join(" ");
             commands.push(format!("set interface {name} type={kind} ofport_request={number} {options}"));
         }
-        if case.peer.is_some() {
-            for (bridge, name, peer) in [("br0", "pa", "pb"), ("br1", "pb", "pa")] {
+        let mut patch = |number: u32, ends: [(&str, &str, &str); 2]| {
+            for (bridge, name, peer) in ends {
                 commands.push(format!("add-port {bridge} {name}"));
-                commands
-                    .push(format!("set interface {name} type=patch ofport_request=21 options:peer={peer}"));
+                commands.push(format!(
+                    "set interface {name} type=patch ofport_request={number} options:peer={peer}"
+                ));
             }
+        };
+        if case.peer.is_some() {
+            patch(21, [("br0", "pa", "pb"), ("br1", "pb", "pa")]);
+        }
+        if case.ext.is_some() {
+            patch(22, [("br-phy", "pu", "pv"), ("br-ext", "pv", "pu")]);
         }
         for (port, key, value) in &case.vlans {
             commands.push(format!("set port {port} {key}={value}"));

@@ -72,6 +72,21 @@ pub fn cases() -> Vec<Case> {
             &[QUIET, "priority=9,in_port=LOCAL,udp,nw_ttl=64,actions=output:uplink"],
             all,
         ),
+        takes(
+            "an uplink behind a patch port",
+            &[QUIET, "in_port=22,udp,nw_tos=0x28,actions=LOCAL"],
+            vec![packet(), tagged(10), tagged(20)],
+            1,
+        )
+        .ext(&["in_port=1,dl_vlan=10,actions=strip_vlan,mod_nw_tos:0x28,output:22", "actions=drop"]),
+        takes("NORMAL through a patch port", &[QUIET, NORMAL], vec![packet(), tagged(10)], 1)
+            .ext(&["actions=NORMAL"]),
+        sends(
+            "an uplink behind a patch port sends in a VLAN",
+            &[QUIET, "priority=9,in_port=LOCAL,udp,actions=mod_nw_tos:0x28,output:22"],
+            all,
+        )
+        .ext(&["in_port=22,udp,nw_tos=0x28,actions=mod_vlan_vid:7,output:1"]),
         sends("another TTL", &[QUIET, "priority=9,in_port=LOCAL,udp,nw_ttl=9,actions=output:uplink"], 0),
         sends(
             "a VLAN by a rule",
