@@ -5,6 +5,7 @@
 //! `pkt_len` is the sum of all `data_len`, `nb_segs` counts the chain.
 
 use crate::error::Error;
+use crate::mempool::HEADROOM;
 use crate::offload::TxOffload;
 use crate::sanitize;
 use crate::time;
@@ -195,6 +196,36 @@ impl Mbuf {
         header.data_len += n as u16;
         header.pkt_len += n as u32;
         Some(&mut self.data_mut()[..n])
+    }
+
+    /// [`Mbuf::prepend`] that moves the first segment's data back when the headroom is smaller; `None` when the segment's
+    /// buffer has no room for the bytes.
+    #[inline(always)]
+    pub fn prepend_or_move(&mut self, n: usize) -> Option<&mut [u8]> {
+        if n > self.headroom() && !self.move_back(n) {
+            return None;
+        }
+        self.prepend(n)
+    }
+
+    /// Moves the first segment's data back so that there are `n` bytes of headroom, and as many as a new mbuf has for what
+    /// comes next, if there is room for them.
+    #[cold]
+    fn move_back(&mut self, n: usize) -> bool {
+        let len = self.data_len();
+        let header = self.header_mut();
+        let most = usize::from(header.buf_len).saturating_sub(len);
+        let shift = most.min(n + HEADROOM as usize).saturating_sub(header.data_off.into());
+        if most < n {
+            return false;
+        }
+        // The data ends within the buffer wherever it begins up to `most`.
+        header.data_len += shift as u16;
+        self.data_mut().copy_within(..len, shift);
+        let header = self.header_mut();
+        header.data_len -= shift as u16;
+        header.data_off += shift as u16;
+        true
     }
 
     /// [`Mbuf::prepend`] for a number of bytes that is known when compiled.

@@ -119,6 +119,18 @@ fn a_segment_has_bounds() {
     assert!(mbuf.prepend(129).is_none());
     assert!(mbuf.prepend_array::<129>().is_none());
     assert!(mbuf.prepend(65_536 + 4).is_none(), "no truncation to 16 bits");
+    let mut moved = pool.alloc_with(&[1, 2, 3]).expect("an mbuf");
+    moved.prepend_or_move(128).expect("the headroom").fill(7);
+    moved.prepend_or_move(40).expect("the data moves back").fill(8);
+    let expected = [&[8; 40][..], &[7; 128], &[1, 2, 3]].concat();
+    assert_eq!((moved.data(), moved.len()), (&expected[..], 171));
+    assert_eq!((moved.headroom(), moved.tailroom()), (57, 0), "for what comes next");
+    let room = moved.headroom() + moved.tailroom();
+    assert!(moved.prepend_or_move(room + 1).is_none());
+    assert!(moved.prepend_or_move(1 << 17).is_none());
+    assert_eq!(moved.data(), expected, "unchanged");
+    moved.prepend_or_move(room).expect("all of the buffer");
+    assert_eq!((moved.headroom(), moved.tailroom(), &moved.data()[room..]), (0, 0, &expected[..]));
     mbuf.prepend(128).expect("all of it").copy_from_slice(&[9; 128]);
     assert_eq!((mbuf.len(), mbuf.data_len(), mbuf.headroom()), (228, 228, 0));
     assert_eq!((mbuf.data()[127], mbuf.data()[128]), (9, 7));

@@ -53,7 +53,10 @@ fn inner(n: u32) -> Vec<u8> {
 
 /// A tunnel packet of the peer's, with a tag where one is given.
 fn tunnelled(src: IpAddr, dst: IpAddr, vni: u32, tci: Option<u16>, n: u32) -> Vec<u8> {
-    let frame = inner(n);
+    tunnel_packet(src, dst, vni, tci, &inner(n))
+}
+
+fn tunnel_packet(src: IpAddr, dst: IpAddr, vni: u32, tci: Option<u16>, frame: &[u8]) -> Vec<u8> {
     let template = EncapTemplate::new(&EncapSpec {
         eth_src: MacAddr([2, 0, 0, 0, 0x0a, 2]),
         eth_dst: MacAddr([2, 0, 0, 0, 0x0a, 1]),
@@ -67,7 +70,7 @@ fn tunnelled(src: IpAddr, dst: IpAddr, vni: u32, tci: Option<u16>, n: u32) -> Ve
     let mut packet = vec![0; template.header_len()];
     let patch = EncapPatch { vni, ttl: 64, src_port: 50_000, ..EncapPatch::default() };
     template.write(&mut packet, frame.len(), &patch).unwrap();
-    packet.extend(&frame);
+    packet.extend(frame);
     if src.is_ipv6() {
         template.fill_checksum(&mut packet).unwrap();
     }
@@ -222,6 +225,76 @@ options = { dpdk-devargs = "net_ring_up" }
     let out = net.send("uplink", &[request]);
     assert_eq!(out["uplink"].len(), 1, "the answer");
     assert_eq!(out["uplink"][0][20..22], [0, 2]);
+    net.finish();
+}
+
+/// The overlay's bridge has addresses of its own, and is the underlay of another tunnel.
+#[test]
+fn a_tunnel_goes_through_another_tunnel() {
+    let text = config("neighbour = [{ ip = \"192.168.1.2\", mac = \"02:00:00:00:0a:02\" }]", "").replace(
+        "flows = [\"in_port=vx,actions=output:p0\", \"priority=1,actions=drop\"]",
+        r#"
+hwaddr = "02:00:00:00:0a:01"
+address = ["10.9.0.1/24"]
+neighbour = [{ ip = "10.9.0.2", mac = "02:00:00:00:0a:02" }]"#,
+    );
+    assert!(text.contains("10.9.0.1"));
+    let overlay = r#"
+[[bridge]]
+name = "br1"
+flows = ["in_port=q,actions=output:nested", "in_port=nested,actions=output:q"]
+[[bridge.port]]
+name = "q"
+type = "dpdk"
+options = { dpdk-devargs = "net_ring_q" }
+[[bridge.port]]
+name = "nested"
+type = "vxlan"
+options = { remote_ip = "10.9.0.2", key = 7, dst_port = 8472 }
+"#;
+    let mut net = Net::new(&(text + overlay));
+    let wrap = |src: [u8; 4], dst: [u8; 4], vni, frame: &[u8]| {
+        tunnel_packet(IpAddr::from(src), IpAddr::from(dst), vni, None, frame)
+    };
+    let nested = |frame: &[u8]| {
+        let mut first = wrap([10, 9, 0, 2], [10, 9, 0, 1], 7, frame);
+        first[36..38].copy_from_slice(&8472u16.to_be_bytes());
+        wrap([192, 168, 1, 2], [192, 168, 1, 1], 100, &first)
+    };
+    let frames: Vec<Vec<u8>> = (0..3).map(inner).collect();
+    let packets: Vec<Vec<u8>> = frames.iter().map(|frame| nested(frame)).collect();
+    for _ in 0..2 {
+        assert_eq!(net.send("uplink", &packets)["q"], frames, "out of both");
+        let out = net.send("q", &frames);
+        let sent = &out["uplink"];
+        assert_eq!(sent.len(), 3);
+        for (packet, frame) in sent.iter().zip(&frames) {
+            // Two headers of 50 bytes, the outer one around the inner one.
+            assert_eq!(packet[100..], frame[..]);
+            assert_eq!(packet[26..34], [192, 168, 1, 1, 192, 168, 1, 2]);
+            assert_eq!(packet[46..49], [0, 0, 100]);
+            assert_eq!(packet[76..84], [10, 9, 0, 1, 10, 9, 0, 2]);
+            assert_eq!((&packet[86..88], &packet[96..99]), (&8472u16.to_be_bytes()[..], &[0, 0, 7][..]));
+        }
+    }
+    net.finish();
+}
+
+/// A tunnel whose packets go into the tunnel itself ends at the limit of levels.
+#[test]
+fn a_tunnel_into_itself_drops() {
+    let text = config("neighbour = [{ ip = \"192.168.1.2\", mac = \"02:00:00:00:0a:02\" }]", "")
+        .replace("[\"192.168.1.1/24\", ", "[")
+        .replace("flows = [\"in_port=vx,actions=output:p0\", \"priority=1,actions=drop\"]", r#"
+address = ["192.168.1.1/24"]
+neighbour = [{ ip = "192.168.1.2", mac = "02:00:00:00:0a:02" }]
+flows = ["in_port=LOCAL,actions=output:vx", "in_port=p0,actions=output:vx"]"#)
+        .replace("neighbour = [{ ip = \"192.168.1.2\", mac = \"02:00:00:00:0a:02\" }]\n[[bridge.port]]\nname = \"uplink\"", "[[bridge.port]]\nname = \"uplink\"");
+    let mut net = Net::new(&text);
+    assert!(net.send("p0", &[inner(1)]).is_empty());
+    assert!(net.send("p0", &[inner(2)]).is_empty());
+    let all: Vec<_> = DropReason::ALL.into_iter().filter(|r| net.drops(**r) > 0).collect();
+    assert_eq!(net.drops(DropReason::RecursionLimit), 2, "{all:?} {text}");
     net.finish();
 }
 

@@ -104,7 +104,7 @@ impl Pipeline {
                 self.counters.count_drop(in_port, DropReason::MtuExceeded, 1);
                 continue;
             }
-            let Some(room) = mbuf.prepend(header.len()) else {
+            let Some(room) = mbuf.prepend_or_move(header.len()) else {
                 self.counters.count_drop(in_port, DropReason::Headroom, 1);
                 continue;
             };

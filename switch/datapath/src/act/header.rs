@@ -61,11 +61,11 @@ impl Pipeline {
             (metadata.options_len, metadata.critical, metadata.oam);
         let written = match fixed {
             Some(fixed) => mbuf
-                .prepend(fixed.header_len())
+                .prepend_or_move(fixed.header_len())
                 .map(|room| fixed.write(room, inner_len as u16, &patch))
                 .is_some(),
             None => mbuf
-                .prepend(template.header_len())
+                .prepend_or_move(template.header_len())
                 .is_some_and(|room| template.write(room, inner_len, &patch).is_ok()),
         };
         let asked = offload::asks(&mbuf).then(|| offload::behind(&mbuf, template)).flatten();

@@ -276,7 +276,7 @@ impl Pipeline {
                     return self.completed(op, mbuf, packet);
                 }
                 if !options.is_empty() {
-                    let Some(room) = mbuf.prepend(options.len()) else {
+                    let Some(room) = mbuf.prepend_or_move(options.len()) else {
                         return self.free(&packet.key, DropReason::Headroom, mbuf);
                     };
                     room.copy_from_slice(options);
@@ -318,7 +318,7 @@ fn apply(op: &Op, mbuf: &mut Mbuf, packet: &mut Packet) -> bool {
     let headers = Headers { partial: offload::is_partial(mbuf), ..packet.headers() };
     match *op {
         Op::PushVlan { tpid, tci } => {
-            if mbuf.prepend(VLAN_LEN).is_none() {
+            if mbuf.prepend_or_move(VLAN_LEN).is_none() {
                 return false;
             }
             packet.shift(VLAN_LEN as i16);
