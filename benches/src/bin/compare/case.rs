@@ -18,6 +18,11 @@ pub enum Kind {
     Acl,
     /// New flows without end beside a thousand established ones.
     Setup,
+    /// Packets that make as many masks as they can out of ordinary rules (tuple space explosion) beside a thousand
+    /// established flows of another port, whose packets count.
+    Tse,
+    /// The same rules and ports, but one flow where those packets were: the other measure for it.
+    TseCalm,
     /// [`Kind::VtepsEncap`] with a single remote VTEP behind all rules.
     VtepEncap,
     /// [`Kind::Encap`] to 250 remote VTEPs, each with its VNI.
@@ -111,6 +116,8 @@ pub fn all() -> Vec<Case> {
     cases.push(Case::new("normal-60k", Kind::Normal, 60_000));
     cases.push(Case::new("acl", Kind::Acl, 60_000));
     cases.push(Case::new("setup", Kind::Setup, 200_000));
+    cases.push(Case::new("tse", Kind::Tse, 60_000));
+    cases.push(Case::new("tse-calm", Kind::TseCalm, 60_000));
     // One remote behind the very rules of `vteps-encap`, which look at destination addresses: the other measure for it.
     cases.push(Case::new("vtep-encap", Kind::VtepEncap, 1000));
     cases.push(Case::new("vteps-encap", Kind::VtepsEncap, 1000));

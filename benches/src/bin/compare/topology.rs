@@ -120,6 +120,16 @@ pub fn prepare(case: &Case, dir: &Path) -> Result<Topology> {
             topology.sinks = vec!["out", "kept"];
             topology.rules = setup_rules();
         }
+        Kind::Tse | Kind::TseCalm => {
+            let calm = case.kind == Kind::TseCalm;
+            let attack = files
+                .source("attack", overlay, |n| encap(n, if calm { tse_flow(0) } else { tse_flow(n) }))?;
+            let victim: Vec<Vec<u8>> = (0..ESTABLISHED).map(|n| encap(n, Flow::numbered(n))).collect();
+            let victim = files.device("victim", overlay, vec![victim])?;
+            topology.devices = vec![attack, sink("out", overlay), victim, sink("kept", overlay)];
+            topology.sinks = vec!["kept"];
+            topology.rules = TSE_RULES.map(str::to_owned).to_vec();
+        }
         Kind::VtepEncap | Kind::VtepsEncap => {
             let input = files.source("in", overlay, |n| encap(n, vtep_flow(n)))?;
             topology.devices = vec![input, sink("out", underlay)];
@@ -141,6 +151,31 @@ pub fn prepare(case: &Case, dir: &Path) -> Result<Topology> {
         }
     }
     Ok(topology)
+}
+
+/// Rules of the `tse` case: an address and two ports, each of which a packet can miss by any of its bits.
+const TSE_RULES: [&str; 5] = [
+    "priority=40,in_port=attack,udp,nw_src=10.0.0.1,actions=output:out",
+    "priority=30,in_port=attack,udp,tp_dst=80,actions=output:out",
+    "priority=20,in_port=attack,udp,tp_src=12345,actions=output:out",
+    "priority=10,in_port=attack,actions=drop",
+    "priority=10,in_port=victim,udp,nw_dst=11.0.0.0/8,actions=output:kept",
+];
+
+/// Flow `n` of the `tse` case: it misses each rule by another bit, and the bits behind that one are random.
+fn tse_flow(n: usize) -> Flow {
+    let random = (n as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 16;
+    let other = |value: u32, bits: u32, at: u32, random: u32| {
+        let bit = 1 << (bits - 1 - at);
+        (value ^ bit) ^ random & (bit - 1)
+    };
+    let (address, dst, src) = (n % 32, n / 32 % 16, n / 512 % 16);
+    Flow {
+        nw_src: other(0x0a00_0001, 32, address as u32, random as u32),
+        tp_dst: other(80, 16, dst as u32, (random >> 8) as u32) as u16,
+        tp_src: other(12345, 16, src as u32, (random >> 24) as u32) as u16,
+        ..Flow::numbered(0)
+    }
 }
 
 /// Where files go, and what they are made for.
@@ -270,6 +305,19 @@ mod tests {
             assert_eq!(flow.nw_dst >> (32 - prefix), network >> (32 - prefix), "flow {n}");
             assert_eq!(flow.nw_dst >> 24, 20 + mask, "masks do not share networks");
         }
+    }
+
+    #[test]
+    fn tse_flows_miss_each_rule_by_every_bit() {
+        let places: std::collections::BTreeSet<_> = (0..60_000)
+            .map(|n| {
+                let flow = tse_flow(n);
+                let src = (flow.nw_src ^ 0x0a00_0001).leading_zeros();
+                (src, (flow.tp_dst ^ 80).leading_zeros(), (flow.tp_src ^ 12345).leading_zeros())
+            })
+            .collect();
+        assert_eq!(places.len(), 32 * 16 * 16);
+        assert!(places.iter().all(|(src, dst, port)| *src < 32 && *dst < 16 && *port < 16));
     }
 
     #[test]
