@@ -264,8 +264,8 @@ pub struct Port {
     /// `Interface` `type`, as written; [`Port::port_kind`] is its typed form. Empty: not given.
     #[serde(rename = "type")]
     pub kind: String,
-    /// `Interface` `options`; see [`TunnelOptions`](crate::TunnelOptions), [`DpdkOptions`](crate::DpdkOptions) and
-    /// [`PatchOptions`](crate::PatchOptions).
+    /// `Interface` `options`; see [`TunnelOptions`](crate::TunnelOptions), [`DpdkOptions`](crate::DpdkOptions),
+    /// [`TapOptions`](crate::TapOptions) and [`PatchOptions`](crate::PatchOptions).
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub options: BTreeMap<String, String>,
     /// `Port` `tag`: access VLAN, or the native VLAN with `native-*` modes. 0 to 4095.
@@ -371,9 +371,11 @@ macro_rules! named {
 
 named! {
     /// `Interface` `type`: what kind of port it is.
-    PortKind, "dpdk, vxlan, geneve, gre, ip6gre, internal or patch", {
+    PortKind, "dpdk, tap, vxlan, geneve, gre, ip6gre, internal or patch", {
         /// A DPDK ethdev, by `options:dpdk-devargs`.
         Dpdk = "dpdk",
+        /// A tap of the kernel named as the port, with offloads.
+        Tap = "tap",
         /// A VXLAN tunnel.
         Vxlan = "vxlan",
         /// A Geneve tunnel.

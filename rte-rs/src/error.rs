@@ -9,6 +9,10 @@ use std::fmt;
 pub struct Errno(pub i32);
 
 impl Errno {
+    /// The device or resource is in use.
+    pub const EBUSY: Errno = Errno(16);
+    /// An argument that does not fit.
+    pub const EINVAL: Errno = Errno(22);
     /// No such device.
     pub const ENODEV: Errno = Errno(19);
     /// The name is taken already.

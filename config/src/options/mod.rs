@@ -2,6 +2,7 @@
 
 mod dpdk;
 mod patch;
+mod tap;
 mod tunnel;
 
 use std::collections::BTreeMap;
@@ -9,6 +10,7 @@ use std::collections::BTreeMap;
 pub use dpdk::DpdkOptions;
 pub use patch::PatchOptions;
 pub(crate) use patch::none as no_options;
+pub use tap::TapOptions;
 
 pub use tunnel::{Inheritable, LocalIp, RemoteIp, TunnelKey, TunnelOptions};
 

@@ -10,7 +10,7 @@ use wire::tunnel::Transport;
 
 use crate::document::{Bridge, Document, Port, PortKind};
 use crate::options::{
-    DpdkOptions, OptionError, PatchOptions, RemoteIp, TunnelKey, TunnelOptions, no_options,
+    DpdkOptions, OptionError, PatchOptions, RemoteIp, TapOptions, TunnelKey, TunnelOptions, no_options,
 };
 use crate::problem::{Kind, Problem, Site};
 use crate::settings::Fields;
@@ -195,6 +195,11 @@ impl Check<'_> {
                         }
                         Err(errors) => self.option_errors(&site, errors),
                     },
+                    Ok(PortKind::Tap) => {
+                        if let Err(errors) = TapOptions::parse(&port.options) {
+                            self.option_errors(&site, errors);
+                        }
+                    }
                     Ok(PortKind::Internal) => {
                         self.option_errors(&site, no_options(&port.options));
                         let options = DpdkOptions::internal(port);

@@ -15,8 +15,8 @@ impl Check<'_> {
         }
         if let Some(mac) = port.mac {
             self.station(&site.field("mac"), mac);
-            if port.port_kind().is_ok_and(|kind| kind != PortKind::Internal) {
-                self.invalid(&site.field("mac"), "only a port of type internal has a mac to set");
+            if port.port_kind().is_ok_and(|kind| !matches!(kind, PortKind::Internal | PortKind::Tap)) {
+                self.invalid(&site.field("mac"), "only a port of type internal or tap has a mac to set");
             }
         }
         if let Some(number) = port.ofport_request {
@@ -27,10 +27,11 @@ impl Check<'_> {
     fn kind(&mut self, whole: &Site, site: &Site, port: &Port) {
         match port.port_kind() {
             // The kernel's IFNAMSIZ, less the NUL.
-            Ok(PortKind::Internal) if port.name.len() > 15 => {
+            Ok(kind @ (PortKind::Internal | PortKind::Tap)) if port.name.len() > 15 => {
                 let message = format!(
-                    "found {:?}, expected 15 characters at most: a port of type internal is a kernel device of this name",
-                    port.name
+                    "found {:?}, expected 15 characters at most: a port of type {} is a kernel device of this name",
+                    port.name,
+                    kind.as_str()
                 );
                 self.invalid(&whole.field("name"), message);
             }
@@ -122,7 +123,6 @@ fn instead(kind: &str) -> Option<&'static str> {
         "dpdkr" => "use type dpdk with options:dpdk-devargs=net_ring0",
         "system" => "use type dpdk with options:dpdk-devargs=net_af_packet0,iface=DEVICE for a kernel device",
         "afxdp" | "afxdp-nonpmd" => "use type dpdk with options:dpdk-devargs=net_af_xdp0,iface=DEVICE",
-        "tap" => "use type internal, or type dpdk with options:dpdk-devargs=net_tap0,iface=DEVICE",
         "erspan" | "ip6erspan" | "gtpu" | "bareudp" | "srv6" => {
             "vxlan, geneve and gre are the tunnels that both have"
         }

@@ -176,7 +176,7 @@ fn internal_ports() {
     assert_eq!(with_ports(vec![Port { mac: mac([3, 0, 0, 0, 0, 1]), ..internal("host0") }]).len(), 1);
     assert_eq!(
         with_ports(vec![Port { mac: mac([2, 0, 0, 0, 0, 1]), ..dpdk("p0", "x") }]),
-        ["bridge br0, port p0: mac: only a port of type internal has a mac to set"]
+        ["bridge br0, port p0: mac: only a port of type internal or tap has a mac to set"]
     );
     let mut optional = internal("host0");
     optional.options.insert("peer".into(), "x".into());
@@ -187,6 +187,21 @@ fn internal_ports() {
     assert_eq!(
         with_ports(vec![dpdk("p0", "net_tap_host0,iface=x"), internal("host0")]),
         ["bridge br0, port host0: name: device net_tap_host0 is in use by port p0"]
+    );
+}
+
+#[test]
+fn tap_ports() {
+    let tap = |name: &str, options: &[(&str, &str)]| {
+        let options = options.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+        let mac = Some(wire::addr::MacAddr([2, 0, 0, 0, 0, 1]));
+        with_ports(vec![Port { name: name.into(), kind: "tap".into(), options, mac, ..Port::default() }])
+    };
+    assert!(tap("tap0", &[("n_rxq", "2"), ("persist", "true"), ("offloads", "false")]).is_empty());
+    assert_eq!(tap("sixteen-letters-", &[]).len(), 1);
+    assert_eq!(
+        tap("tap0", &[("iface", "x")]),
+        ["bridge br0, port tap0: options.iface: unknown option, expected n_rxq, offloads or persist"]
     );
 }
 

@@ -1,7 +1,7 @@
 //! Desired state to running state. Devices first, as they are what can fail; then the slow path does the rest in
 //! one job, between two packets as it were; then old devices are closed.
 
-use super::device::{Device, DeviceError, Resources, STARTS_ONCE};
+use super::device::{Device, DeviceError, DeviceOptions, Resources, STARTS_ONCE};
 use super::faults::Faults;
 use super::plan::Plan;
 use super::rules::{self, PolicyError};
@@ -13,7 +13,7 @@ use crate::bridge::vlan::VlanConfig;
 use crate::slowpath::ports::{ApplyError, WorkerQueues};
 use crate::slowpath::settings::NoMeter;
 use crate::slowpath::{Handle, SlowPath, handle::Stopped};
-use config::{Bridge, Document, DpdkOptions, PatchOptions, PortKind as PortType, TunnelOptions};
+use config::{Bridge, Document, DpdkOptions, PatchOptions, PortKind as PortType, TapOptions, TunnelOptions};
 use datapath::MAX_ADJACENCIES;
 use datapath::message::PortIo;
 use datapath::meter::MAX_METERS;
@@ -169,7 +169,7 @@ impl Switch {
         let (mut now, mut later) = (Vec::new(), Vec::new());
         for (_, name) in &plan.add_ports {
             let Some((_, port)) = new.port(name) else { continue };
-            let Some(options) = dpdk_options(port) else { continue };
+            let Some(options) = device_options(port) else { continue };
             if in_use(options.device()) { later.push((port, options)) } else { now.push((port, options)) }
         }
         // The port that has the device is better than none.
@@ -236,7 +236,7 @@ impl Switch {
             self.faults.clear(name);
             return;
         };
-        let Some(options) = dpdk_options(&port) else { return };
+        let Some(options) = device_options(&port) else { return };
         let mut opened = Opened::new();
         if let Err(error) = self.open(&port, &options, &mut opened).await {
             return self.fault(&error);
@@ -254,7 +254,7 @@ impl Switch {
     async fn open(
         &mut self,
         port: &config::Port,
-        options: &DpdkOptions,
+        options: &DeviceOptions,
         opened: &mut Opened,
     ) -> Result<(), DeviceError> {
         let (config, options, resources, index) =
@@ -322,7 +322,7 @@ impl Switch {
     async fn replace_devices(
         &mut self,
         plan: &Plan,
-        later: &[(&config::Port, DpdkOptions)],
+        later: &[(&config::Port, DeviceOptions)],
         opened: &mut Opened,
     ) -> Result<Ofports, ChangeError> {
         let wanted = |d: &Device| later.iter().any(|(_, o)| o.device() == d.name());
@@ -357,7 +357,7 @@ impl Switch {
         let mut failed = Vec::new();
         for (_, name) in &plan.add_ports {
             let Some((_, port)) = full.port(name) else { continue };
-            let Some(options) = dpdk_options(port) else { continue };
+            let Some(options) = device_options(port) else { continue };
             if let Err(error) = self.open(port, &options, &mut opened).await {
                 failed.push(error);
             }
@@ -425,10 +425,14 @@ fn close_all(opened: Opened) {
 }
 
 /// The typed options of a device port; `None` for other ports. The document is valid.
-pub fn dpdk_options(port: &config::Port) -> Option<DpdkOptions> {
+pub fn device_options(port: &config::Port) -> Option<DeviceOptions> {
     match port.port_kind() {
-        Ok(PortType::Dpdk) => DpdkOptions::parse(&port.options).ok(),
-        Ok(PortType::Internal) => Some(DpdkOptions::internal(port)),
+        Ok(PortType::Dpdk) => DpdkOptions::parse(&port.options).ok().map(DeviceOptions::Dpdk),
+        Ok(PortType::Internal) => Some(DeviceOptions::Dpdk(DpdkOptions::internal(port))),
+        Ok(PortType::Tap) => {
+            let options = TapOptions::parse(&port.options).ok()?;
+            Some(DeviceOptions::Tap { name: port.name.clone(), options })
+        }
         _ => None,
     }
 }

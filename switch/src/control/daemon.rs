@@ -82,8 +82,8 @@ fn checked(document: &Document) -> String {
     let mut text = format!("good: {bridges} bridges, {} ports", document.ports().count());
     let devices: Vec<String> = document
         .ports()
-        .filter_map(|(_, port)| Some((port, apply::dpdk_options(port)?)))
-        .map(|(port, options)| format!("{} ({})", port.name, options.devargs))
+        .filter_map(|(_, port)| Some((port, apply::device_options(port)?)))
+        .map(|(port, options)| format!("{} ({})", port.name, options.text()))
         .collect();
     if !devices.is_empty() {
         text += &format!("\ndevices that were not tried: {}", devices.join(", "));

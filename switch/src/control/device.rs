@@ -1,15 +1,17 @@
-//! DPDK devices: found or probed, started with as many queues as the workers can use, and shared out.
+//! Devices: DPDK's, found or probed, and taps of the kernel; started with as many queues as the workers can use, and
+//! shared out.
 
 use super::interface::Interface;
 use crate::slowpath::ports::WorkerQueues;
-use config::{DpdkOptions, DpdkSettings};
+use config::{DpdkOptions, DpdkSettings, TapOptions};
 use crossbeam_queue::ArrayQueue;
 use datapath::message::PortIo;
 use datapath::tx::{PortTx, TxPath};
 use rte::port::{Link, PortInfo, Stats};
-use rte::{Mempool, PortConfig, PortHandle};
+use rte::{Mempool, PortConfig, PortHandle, TapConfig, TapPort};
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 /// Packets on their way from a worker without a TX queue to the one that owns it.
 const HANDOVER: usize = 1024;
@@ -18,6 +20,11 @@ pub const DEFAULT_MTU: u16 = 1500;
 
 /// The driver of AF_XDP sockets.
 const AF_XDP: &str = "net_af_xdp";
+/// MTUs of a tap, in bytes: Linux' smallest, and 64 KiB less an Ethernet header.
+const TAP_MTU: (u16, u16) = (68, 65_521);
+/// How long a tap is waited for that the kernel still has in use: what watched the queue of a port that was removed is ended
+/// by the kernel a moment later.
+const TAP_BUSY: Duration = Duration::from_secs(1);
 /// Interfaces that an AF_XDP device of this process has had, by index: the driver of DPDK 22.11 does not close its
 /// socket with the port. It stays bound to the interface's queue, so the kernel refuses the next one (`EBUSY`), and a
 /// try costs the buffers of a fill ring.
@@ -47,10 +54,53 @@ pub struct Resources {
     pub dpdk: DpdkSettings,
 }
 
+/// Which device, and how to start it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DeviceOptions {
+    /// An ethdev.
+    Dpdk(DpdkOptions),
+    /// A tap of the kernel.
+    Tap {
+        /// The interface.
+        name: String,
+        /// The port's options.
+        options: TapOptions,
+    },
+}
+
+impl DeviceOptions {
+    /// The device's name.
+    pub fn device(&self) -> &str {
+        match self {
+            DeviceOptions::Dpdk(options) => options.device(),
+            DeviceOptions::Tap { name, .. } => name,
+        }
+    }
+
+    /// The device as a user wrote it.
+    pub fn text(&self) -> &str {
+        match self {
+            DeviceOptions::Dpdk(options) => &options.devargs,
+            DeviceOptions::Tap { .. } => "tap",
+        }
+    }
+}
+
+/// A running device, for everything but packets.
+#[derive(Debug)]
+enum Handle {
+    Ethdev {
+        port: PortHandle,
+        /// The kernel's interface behind it, when there is one.
+        behind: Option<Interface>,
+    },
+    Tap(TapPort),
+}
+
 /// A started device.
 #[derive(Debug)]
 pub struct Device {
-    handle: PortHandle,
+    handle: Handle,
     /// What it is.
     pub info: PortInfo,
     /// RX and TX queues in use.
@@ -61,8 +111,6 @@ pub struct Device {
     pub mtu: u16,
     /// Worker of each RX queue.
     pub pollers: Vec<usize>,
-    /// The kernel's interface behind it, when there is one.
-    behind: Option<Interface>,
 }
 
 /// Drivers whose device spreads packets over all the queues that it was made with, started or not, and the device
@@ -107,11 +155,17 @@ impl Device {
     /// With the port's name and DPDK's reason; nothing stays open then.
     pub fn open(
         port: &config::Port,
-        options: &DpdkOptions,
+        options: &DeviceOptions,
         resources: &Resources,
         index: usize,
     ) -> Result<(Device, Vec<WorkerQueues>), DeviceError> {
         let fail = |reason: String| DeviceError { port: port.name.clone(), reason };
+        let options = match options {
+            DeviceOptions::Dpdk(options) => options,
+            DeviceOptions::Tap { name, options } => {
+                return Self::open_tap(name, port, options, resources, index).map_err(fail);
+            }
+        };
         let (id, probed) = if let Some(mac) = options.by_mac() {
             let found = rte::port::by_mac(mac.0);
             let hint = "EAL finds devices that it is told of with -a or --vdev";
@@ -161,9 +215,64 @@ impl Device {
         };
         let workers = resources.workers;
         let pollers: Vec<usize> = (0..rx.len()).map(|queue| (index + queue) % workers).collect();
-        let shared = share_out(rx, tx, mtu, &pollers, workers);
+        // Ethdevs are given packets that ask for nothing: what is asked is done in software.
+        let shared = share_out(rx, tx, (mtu, 0), &pollers, workers);
         let behind = info.if_index.and_then(|index| Interface::behind(&info.driver, index));
-        Ok((Device { handle, info, queues, mac, mtu, pollers, behind }, shared))
+        let handle = Handle::Ethdev { port: handle, behind };
+        Ok((Device { handle, info, queues, mac, mtu, pollers }, shared))
+    }
+
+    /// Opens a tap, which is made unless it is there.
+    fn open_tap(
+        name: &str,
+        port: &config::Port,
+        options: &TapOptions,
+        resources: &Resources,
+        index: usize,
+    ) -> Result<(Device, Vec<WorkerQueues>), String> {
+        let workers = resources.workers;
+        let mut config = TapConfig {
+            queues: options.n_rxq.unwrap_or_else(|| (workers as u16).clamp(1, rte::port::MAX_TAP_QUEUES)),
+            mtu: port.mtu,
+            mac: port.mac.map(|mac| mac.0),
+            persist: options.persist,
+            up: true,
+            offloads: options.offloads,
+            ..TapConfig::new(name, resources.pool.clone())
+        };
+        let since = Instant::now();
+        let (tap, rx, tx) = loop {
+            match TapPort::open(&config) {
+                // One that is there has one queue.
+                Err(rte::Error::Port { reason: rte::Errno::EINVAL, .. })
+                    if options.n_rxq.is_none() && config.queues > 1 =>
+                {
+                    config.queues = 1;
+                }
+                Err(rte::Error::Port { reason: rte::Errno::EBUSY, .. }) if since.elapsed() < TAP_BUSY => {
+                    std::thread::sleep(Duration::from_millis(5));
+                }
+                opened => break opened.map_err(|error| error.to_string())?,
+            }
+        };
+        let queues = config.queues;
+        let info = PortInfo {
+            driver: "tap".to_owned(),
+            if_index: None,
+            max_rx_queues: queues,
+            max_tx_queues: queues,
+            min_mtu: TAP_MTU.0,
+            max_mtu: TAP_MTU.1,
+            rss: 0,
+            rx_offloads: 0,
+            tx_offloads: tap.tx_offloads(),
+        };
+        let mac = wire::addr::MacAddr(tap.mac().map_err(|error| error.to_string())?);
+        let mtu = tap.mtu().map_err(|error| error.to_string())?;
+        let pollers: Vec<usize> = (0..rx.len()).map(|queue| (index + queue) % workers).collect();
+        let shared = share_out(rx, tx, (mtu, info.tx_offloads), &pollers, workers);
+        let queues = (queues, queues);
+        Ok((Device { handle: Handle::Tap(tap), info, queues, mac, mtu, pollers }, shared))
     }
 
     /// Stops and closes the device. `ios` are all its queues.
@@ -171,13 +280,20 @@ impl Device {
     /// # Errors
     /// DPDK's reason for the first step that failed.
     pub fn close(self, ios: Vec<PortIo>) -> Result<(), rte::Error> {
-        let Device { handle, behind, info, .. } = self;
+        let Device { handle, info, .. } = self;
         if info.driver == AF_XDP {
             bound().extend(info.if_index);
         }
-        // It keeps the interface.
-        drop((behind, ios));
-        handle.close(Vec::new(), Vec::new())
+        drop(ios);
+        match handle {
+            Handle::Ethdev { port, behind } => {
+                // It keeps the interface.
+                drop(behind);
+                port.close(Vec::new(), Vec::new())
+            }
+            // It ends with its last handle.
+            Handle::Tap(_) => Ok(()),
+        }
     }
 
     /// Whether it cannot be started again after it was closed, for which [`STARTS_ONCE`] is the reason.
@@ -193,7 +309,11 @@ impl Device {
         if !(self.info.min_mtu..=self.info.max_mtu).contains(&mtu) {
             return Err(format!("MTU {mtu}: expected {} to {}", self.info.min_mtu, self.info.max_mtu));
         }
-        match self.handle.set_mtu(mtu) {
+        let set = match &self.handle {
+            Handle::Ethdev { port, .. } => port.set_mtu(mtu),
+            Handle::Tap(tap) => tap.set_mtu(mtu),
+        };
+        match set {
             Ok(()) | Err(rte::Error::Port { reason: rte::Errno::ENOTSUP, .. }) => {}
             Err(error) => return Err(error.to_string()),
         }
@@ -201,15 +321,22 @@ impl Device {
         Ok(())
     }
 
-    /// The ethdev's name.
+    /// The ethdev's name, or the tap's.
     pub fn name(&self) -> &str {
-        self.handle.name()
+        match &self.handle {
+            Handle::Ethdev { port, .. } => port.name(),
+            Handle::Tap(tap) => tap.name(),
+        }
     }
 
     /// The link now; `None` when the device does not say, or cannot know.
     pub fn link(&self) -> Option<Link> {
-        let link = self.handle.link().ok()?;
-        match &self.behind {
+        let (port, behind) = match &self.handle {
+            Handle::Ethdev { port, behind } => (port, behind),
+            Handle::Tap(tap) => return tap.link().ok(),
+        };
+        let link = port.link().ok()?;
+        match behind {
             // The driver asks by the name that the interface had, or not at all.
             Some(interface) => interface.up().map(|up| Link { up, ..link }),
             None => Some(link),
@@ -218,16 +345,20 @@ impl Device {
 
     /// The device's own counters; zeros when it has none.
     pub fn stats(&self) -> Stats {
-        self.handle.stats().unwrap_or_default()
+        match &self.handle {
+            Handle::Ethdev { port, .. } => port.stats().unwrap_or_default(),
+            Handle::Tap(tap) => tap.stats(),
+        }
     }
 }
 
 /// Gives each worker its queues: RX queue q to `pollers[q]`; TX queue w to worker w. Workers beyond the TX queues
-/// hand over to worker w modulo their number. TX queues beyond the workers stay unused.
+/// hand over to worker w modulo their number. TX queues beyond the workers stay unused. Packets have `mtu` bytes at most, and
+/// may ask for `offloads`.
 fn share_out(
     rx: Vec<rte::RxQueue>,
     tx: Vec<rte::TxQueue>,
-    mtu: u16,
+    (mtu, offloads): (u16, u64),
     pollers: &[usize],
     workers: usize,
 ) -> Vec<WorkerQueues> {
@@ -246,7 +377,7 @@ fn share_out(
                 None => continue,
             },
         };
-        shared.push(WorkerQueues { rx: Vec::new(), tx: PortTx::new(path, mtu), mtu });
+        shared.push(WorkerQueues { rx: Vec::new(), tx: PortTx::new(path, mtu).with_offloads(offloads), mtu });
     }
     for (queue, poller) in rx.into_iter().zip(pollers) {
         shared[*poller].rx.push(queue);

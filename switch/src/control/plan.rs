@@ -70,7 +70,7 @@ impl Plan {
                     plan.set_ofport.push(port.name.clone());
                     renumbered = true;
                 }
-                if before.mtu != port.mtu && matches!(port.kind.as_str(), "dpdk" | "internal") {
+                if before.mtu != port.mtu && matches!(port.kind.as_str(), "dpdk" | "internal" | "tap") {
                     plan.set_mtu.push(port.name.clone());
                 }
             }

@@ -9,6 +9,7 @@ mod internal;
 mod neighbours;
 mod reconfigure;
 mod switching;
+mod tap;
 mod traffic;
 mod tunnel;
 

@@ -135,7 +135,7 @@ fn port(row: &rows::Port, interface: &Interface) -> Result<Port, String> {
         options = [("dpdk-devargs".to_owned(), format!("net_af_packet_{name},iface={name}"))].into();
     }
     let mac = match &interface.mac {
-        Some(text) if kind == "internal" => {
+        Some(text) if matches!(kind.as_str(), "internal" | "tap") => {
             Some(text.parse().map_err(|error| format!("mac: found {text:?}, {error}"))?)
         }
         _ => None,

@@ -110,7 +110,7 @@ fn number<T: TryInto<i64>>(number: Option<T>) -> Datum {
 }
 
 fn switch(next_cfg: i64) -> Columns {
-    let types = ["dpdk", "geneve", "gre", "internal", "ip6gre", "patch", "system", "vxlan"];
+    let types = ["dpdk", "geneve", "gre", "internal", "ip6gre", "patch", "system", "tap", "vxlan"];
     [
         ("cur_cfg", Datum::integer(next_cfg)),
         ("datapath_types", Datum::texts(["netdev", "system"])),

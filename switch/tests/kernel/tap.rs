@@ -1,0 +1,205 @@
+//! Ports of type `tap`: the kernel's large segments and partial checksums cross the switch as they are, through VXLAN, too,
+//! and leave complete where a device cannot finish them.
+
+use crate::support::daemon::Daemon;
+use crate::support::net::{Host, Vxlan, device_name};
+use crate::support::{is_root, turn};
+use crate::{H1, H1_MAC, H2_MAC, H3_MAC, INNER_MTU, REMOTE, REMOTE_MAC, VTEP};
+
+/// IPv6 addresses of the hosts: by number.
+fn v6(host: u8) -> String {
+    format!("2001:db8:1::{host}")
+}
+
+/// Lets a host speak IPv6 on a device.
+fn enable_v6(host: &Host, device: &str, number: u8) {
+    host.sh(&format!("sysctl -q -w net/ipv6/conf/{device}/disable_ipv6=0"));
+    host.ip(&format!("address replace {}/64 dev {device} nodad", v6(number)));
+}
+
+/// Checksum errors that a host's kernel has seen.
+fn checksum_errors(host: &Host) -> u64 {
+    let names = "TcpInCsumErrors UdpInCsumErrors IcmpInCsumErrors Udp6InCsumErrors Icmp6InCsumErrors";
+    let text = host.sh(&format!("nstat -asz {names}"));
+    let lines = text.lines().filter(|line| !line.starts_with('#'));
+    let values: Vec<u64> = lines
+        .map(|line| line.split_whitespace().nth(1).and_then(|n| n.parse().ok()).expect("a number"))
+        .collect();
+    assert!(values.len() >= 4, "{text}");
+    values.iter().sum()
+}
+
+/// TCP from one host to another, both ways, over IPv4 and IPv6, with right checksums.
+fn tcp(from: &Host, to: &Host, number: u8) {
+    for address in [format!("10.0.0.{number}"), v6(number)] {
+        for options in ["", "-R"] {
+            let throughput = from.iperf3(to, &address, 1, options);
+            assert!(throughput > 50e6, "iperf3 {options} {address}: {throughput} bit/s");
+        }
+    }
+    for host in [from, to] {
+        assert_eq!(checksum_errors(host), 0, "wrong checksums at {}", host.name);
+    }
+}
+
+/// A host behind a tap, one behind a device without offloads, and a Linux VTEP behind a tap.
+struct Taps {
+    daemon: Daemon,
+    h1: Host,
+    h2: Host,
+    remote: Host,
+    switch: Host,
+    /// Devices of the hosts and the uplink.
+    devices: [String; 3],
+}
+
+impl Taps {
+    fn new(options: &str) -> Taps {
+        let devices = ["a", "b", "u"].map(device_name);
+        let (h1, h2, remote) = (Host::new("h1"), Host::new("h2"), Host::new("remote"));
+        let switch = Host::new("switch");
+        let [a, b, u] = &devices;
+        let config = format!(
+            r#"
+[[bridge]]
+name = "br0"
+[[bridge.port]]
+name = "{a}"
+type = "tap"
+options = {{ {options} }}
+[[bridge.port]]
+name = "p2"
+type = "dpdk"
+options = {{ dpdk-devargs = "net_tap0,iface={b}" }}
+[[bridge.port]]
+name = "vx"
+type = "vxlan"
+options = {{ remote_ip = "{REMOTE}", key = 100 }}
+
+[[bridge]]
+name = "br-phy"
+hwaddr = "02:00:00:00:0a:01"
+address = ["{VTEP}/24"]
+[[bridge.port]]
+name = "{u}"
+type = "tap"
+options = {{ {options} }}
+"#
+        );
+        let daemon = Daemon::start_in(Some(&switch), &config, "0");
+        h1.connect(&switch, a, H1_MAC, INNER_MTU, "10.0.0.1/24");
+        h2.connect(&switch, b, H2_MAC, INNER_MTU, "10.0.0.2/24");
+        remote.connect(&switch, u, REMOTE_MAC, 1500, "192.168.1.2/24");
+        remote.vxlan(&Vxlan {
+            name: "vxlan100",
+            vni: 100,
+            local: REMOTE,
+            remote: VTEP,
+            underlay: u,
+            mac: H3_MAC,
+            mtu: INNER_MTU,
+            address: "10.0.0.3/24",
+        });
+        enable_v6(&h1, a, 1);
+        enable_v6(&h2, b, 2);
+        enable_v6(&remote, "vxlan100", 3);
+        Taps { daemon, h1, h2, remote, switch, devices }
+    }
+
+    /// Bytes a packet that a port received or sent.
+    fn mean(&self, port: &str, way: &str) -> u64 {
+        let count = |what: &str| self.daemon.statistic(port, &format!("{way}_{what}"));
+        count("bytes") / count("packets").max(1)
+    }
+
+    /// Nothing was dropped but what there was no room for, and what came for a device on its way to its host.
+    fn finish(mut self) {
+        self.daemon.assert_balanced();
+        let usual = |reason: &String| matches!(reason.as_str(), "tx_full" | "link_down");
+        let others: Vec<_> = self.daemon.drops().into_keys().filter(|reason| !usual(reason)).collect();
+        assert!(others.is_empty(), "{others:?}");
+        self.daemon.stop();
+    }
+}
+
+#[test]
+fn tcp_crosses_a_tunnel_and_a_bridge_with_its_offloads() {
+    if !is_root("tcp_crosses_a_tunnel_and_a_bridge_with_its_offloads") {
+        return;
+    }
+    let _turn = turn();
+    let taps = Taps::new("");
+    let [a, _, u] = &taps.devices;
+    assert_eq!(taps.daemon.json(&format!("get interface {a} link_state")), "up");
+    tcp(&taps.h1, &taps.remote, 3);
+    // Data is in large pieces; acknowledgements, every second packet or so, are not.
+    for (port, way) in [(a, "rx"), (a, "tx"), (u, "rx"), (u, "tx")] {
+        assert!(taps.mean(port, way) > 3000, "{port} {way}: {} bytes a packet", taps.mean(port, way));
+    }
+    // net_tap can do nothing: it gets packets of its MTU, complete.
+    tcp(&taps.h1, &taps.h2, 2);
+    assert!(taps.mean("p2", "tx") <= 1464, "{} bytes a packet", taps.mean("p2", "tx"));
+    tcp(&taps.h2, &taps.remote, 3);
+    taps.finish();
+}
+
+#[test]
+fn a_tap_without_offloads_has_complete_packets() {
+    if !is_root("a_tap_without_offloads_has_complete_packets") {
+        return;
+    }
+    let _turn = turn();
+    let taps = Taps::new("offloads = false");
+    tcp(&taps.h1, &taps.remote, 3);
+    let [a, _, u] = &taps.devices;
+    for (port, way) in [(a, "rx"), (a, "tx"), (u, "rx"), (u, "tx")] {
+        assert!(taps.mean(port, way) <= 1514, "{port} {way}: {} bytes a packet", taps.mean(port, way));
+    }
+    taps.finish();
+}
+
+#[test]
+fn taps_come_and_go_and_a_persistent_one_stays() {
+    if !is_root("taps_come_and_go_and_a_persistent_one_stays") {
+        return;
+    }
+    let _turn = turn();
+    let taps = Taps::new("");
+    let (switch, host) = (&taps.switch, Host::new("h3"));
+    let tap = device_name("t");
+    let is_there = |name: &str| {
+        switch.command(&format!("ip link show dev {name}")).output().expect("ip runs").status.success()
+    };
+    for _ in 0..10 {
+        taps.daemon.vxctl(&format!(
+            "add-port br0 {tap} -- set interface {tap} type=tap mac=\"02:00:00:00:01:08\" mtu_request=1400"
+        ));
+        assert!(switch.ip(&format!("link show dev {tap}")).contains("mtu 1400"));
+        let row = |column: &str| taps.daemon.json(&format!("get interface {tap} {column}"));
+        assert_eq!(row("mac_in_use"), "02:00:00:00:01:08");
+        host.connect(switch, &tap, "02:00:00:00:01:09", 1400, "10.0.0.9/24");
+        host.ping(H1, 3, "").assert_lossless();
+        taps.daemon.vxctl(&format!("del-port {tap}"));
+        let gone = || {
+            let output = host.command(&format!("ip link show dev {tap}")).output().expect("ip runs");
+            (!output.status.success()).then_some(())
+        };
+        crate::support::eventually("the tap goes with the port", std::time::Duration::from_secs(5), gone);
+    }
+    // One that was there before stays, and is used with one queue whatever it was made for.
+    switch.ip(&format!("tuntap add mode tap name {tap}"));
+    for options in ["", "options:persist=true"] {
+        taps.daemon.vxctl(&format!("add-port br0 {tap} -- set interface {tap} type=tap {options}"));
+        taps.daemon.vxctl(&format!("del-port {tap}"));
+        assert!(is_there(&tap));
+    }
+    switch.ip(&format!("link del dev {tap}"));
+    // The interface is deleted under a port: that is its link's state, and nobody else's.
+    taps.daemon.vxctl(&format!("add-port br0 {tap} -- set interface {tap} type=tap"));
+    switch.ip(&format!("link del dev {tap}"));
+    let down = || (taps.daemon.json(&format!("get interface {tap} link_state")) == "down").then_some(());
+    crate::support::eventually("the link is down", std::time::Duration::from_secs(5), down);
+    taps.h2.ping(H1, 3, "").assert_lossless();
+    taps.daemon.vxctl(&format!("del-port {tap}"));
+    taps.finish();
+}
