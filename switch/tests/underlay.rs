@@ -293,7 +293,7 @@ flows = ["in_port=LOCAL,actions=output:vx", "in_port=p0,actions=output:vx"]"#)
     let mut net = Net::new(&text);
     assert!(net.send("p0", &[inner(1)]).is_empty());
     assert!(net.send("p0", &[inner(2)]).is_empty());
-    let all: Vec<_> = DropReason::ALL.into_iter().filter(|r| net.drops(**r) > 0).collect();
+    let all: Vec<_> = DropReason::ALL.iter().filter(|r| net.drops(**r) > 0).collect();
     assert_eq!(net.drops(DropReason::RecursionLimit), 2, "{all:?} {text}");
     net.finish();
 }
