@@ -24,6 +24,7 @@ fn a_port_that_is_set_down_sends_and_takes_nothing() {
         assert_eq!(daemon.ctl(&format!("get interface {name} admin_state")).trim(), "down");
         let trace = daemon.ctl("trace br0 in_port=p0");
         assert!(trace.contains(&format!("port {name} is set down")), "{trace}");
+        assert!(trace.contains("Final flow: unchanged"), "{trace}");
         daemon.ctl(&format!("mod-port br0 {port} up"));
         assert_eq!(daemon.ctl(&format!("get interface {name} admin_state")).trim(), "up");
         daemon.wait_for_more("p1", "tx_packets", 1000);

@@ -304,11 +304,6 @@ impl<'w> Translator<'w> {
             self.drop = DropReason::NotInBridge;
             return;
         };
-        if port.down {
-            self.note(|| format!("port {} is set down", port.name));
-            self.drop = DropReason::PortDown;
-            return;
-        }
         // By the port, which is in every mask, and not by the packet's own flag: a megaflow is translated
         // again from its masked key.
         self.at.has_tun_id = port.is_tunnel();
@@ -330,6 +325,11 @@ impl<'w> Translator<'w> {
     fn enter(&mut self, bridge: &'w Bridge, port: &'w Port) {
         self.at.key.flow.in_port = port.ofport;
         self.note(|| format!("bridge(\"{}\")", bridge.name));
+        if port.down {
+            self.note(|| format!("port {} is set down", port.name));
+            self.drop = DropReason::PortDown;
+            return;
+        }
         if self.state.captures.contains(&self.in_port) {
             self.push(Op::Punt(PuntReason::CaptureRx(self.in_port)));
         }
