@@ -8,6 +8,7 @@
 extern crate std;
 
 mod bytes;
+pub mod field;
 mod reason;
 
 pub mod addr;

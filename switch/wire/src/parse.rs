@@ -11,6 +11,7 @@
 
 use crate::addr::MacAddr;
 use crate::bytes::{array, be16, le64, part};
+use crate::field::{arp, ethernet, icmp, ipv4, ipv6, nd, ports, tcp};
 use crate::key::{FRAG_ANY, FRAG_LATER, FlowKey, VLAN_PRESENT};
 use crate::proto::{
     ETH_ARP, ETH_IPV4, ETH_IPV6, ETH_NONE, ETH_QINQ, ETH_RARP, ETH_TYPE_MIN, ETH_VLAN, ETHERNET_LEN, IP_AH,
@@ -134,7 +135,11 @@ pub fn extract_from(frame: &[u8], origin: Origin, key: &mut FlowKey) -> Result<P
 }
 
 /// Where the headers of a frame begin that [`extract_common`] takes.
-pub const COMMON: Parsed = Parsed { l3: 14, l4: 34, anomaly: None };
+pub const COMMON: Parsed = Parsed { l3: IPV4 as u16, l4: L4 as u16, anomaly: None };
+/// Offset of the IPv4 header of such a frame.
+const IPV4: usize = ETHERNET_LEN;
+/// Offset of its TCP or UDP header.
+const L4: usize = IPV4 + IPV4_LEN;
 
 /// [`extract_from`] for frames of the common kind; false, with `key` as it was, for others.
 #[inline(always)]
@@ -174,13 +179,13 @@ impl Common {
     pub(crate) fn read(frame: &[u8]) -> Option<Common> {
         let head = frame.first_chunk::<FAST_LEN>()?;
         // Little-endian loads: byte n of a load is bits 8n and up, as it will stand in the key's memory.
-        let macs = le64::<0, FAST_LEN>(head); // dst, first two bytes of src
-        let src_type = le64::<6, FAST_LEN>(head); // src, EtherType
-        let type_ip = le64::<12, FAST_LEN>(head); // EtherType, version and IHL, TOS, total length, ID
-        let ip = le64::<16, FAST_LEN>(head); // total length, ID, flags and offset, TTL, protocol
-        let addrs = le64::<26, FAST_LEN>(head);
-        let ports = u64::from(u32::from_le_bytes(part::<34, 4, FAST_LEN>(head)));
-        let flags = u16::from_le_bytes(part::<46, 2, FAST_LEN>(head));
+        let macs = le64::<{ ethernet::DST }, FAST_LEN>(head); // dst, first two bytes of src
+        let src_type = le64::<{ ethernet::SRC }, FAST_LEN>(head); // src, EtherType
+        let type_ip = le64::<{ ethernet::TYPE }, FAST_LEN>(head); // EtherType, version and IHL, TOS, total length, ID
+        let ip = le64::<{ IPV4 + ipv4::TOTAL_LEN }, FAST_LEN>(head); // total length, ID, flags and offset, TTL, protocol
+        let addrs = le64::<{ IPV4 + ipv4::SRC }, FAST_LEN>(head);
+        let ports = u64::from(u32::from_le_bytes(part::<{ L4 + ports::SRC }, 4, FAST_LEN>(head)));
+        let flags = u16::from_le_bytes(part::<{ L4 + tcp::FLAGS }, 2, FAST_LEN>(head));
 
         let proto = (ip >> 56) as u8;
         let is_tcp = proto == IP_TCP;
@@ -227,9 +232,9 @@ pub fn extract_l2(frame: &[u8], key: &mut FlowKey) -> Result<Parsed, EthernetTru
     clear_cold(key);
     key.tcp_flags = U16::ZERO;
     let head = frame.first_chunk::<ETHERNET_LEN>().ok_or(EthernetTruncated)?;
-    key.dl_dst = MacAddr(part::<0, 6, 14>(head));
-    key.dl_src = MacAddr(part::<6, 6, 14>(head));
-    let mut dl_type = u16::from_be_bytes(part::<12, 2, 14>(head));
+    key.dl_dst = MacAddr(part::<{ ethernet::DST }, 6, 14>(head));
+    key.dl_src = MacAddr(part::<{ ethernet::SRC }, 6, 14>(head));
+    let mut dl_type = u16::from_be_bytes(part::<{ ethernet::TYPE }, 2, 14>(head));
     // Offset of what follows `dl_type`.
     let mut at = ETHERNET_LEN;
     let mut anomaly = None;
@@ -302,21 +307,22 @@ fn packet(data: &[u8], more: usize, start: usize, end: usize) -> Option<&[u8]> {
 /// is one.
 fn ipv4(data: &[u8], more: usize, key: &mut FlowKey) -> Result<Option<usize>, Anomaly> {
     let header = data.first_chunk::<IPV4_LEN>().ok_or(Anomaly::Ipv4Header)?;
-    let header_len = usize::from(header[0] & 0x0f) * 4;
-    if header[0] >> 4 != 4 || header_len < IPV4_LEN || header_len > data.len() {
+    let [version_ihl, tos, ..] = *header;
+    let header_len = usize::from(version_ihl & 0x0f) * 4;
+    if version_ihl >> 4 != 4 || header_len < IPV4_LEN || header_len > data.len() {
         return Err(Anomaly::Ipv4Header);
     }
-    let total_len = usize::from(u16::from_be_bytes(part::<2, 2, 20>(header)));
+    let total_len = usize::from(u16::from_be_bytes(part::<{ ipv4::TOTAL_LEN }, 2, 20>(header)));
     // What lies beyond the total length is padding, not payload.
     let Some(payload) = packet(data, more, header_len, total_len) else {
         return Err(Anomaly::Ipv4Length);
     };
-    let fragment = u16::from_be_bytes(part::<6, 2, 20>(header));
-    key.nw_src = U32::from_bytes(part::<12, 4, 20>(header));
-    key.nw_dst = U32::from_bytes(part::<16, 4, 20>(header));
-    key.nw_tos = header[1];
-    key.nw_ttl = header[8];
-    key.nw_proto = header[9];
+    let fragment = u16::from_be_bytes(part::<{ ipv4::FRAGMENT }, 2, 20>(header));
+    key.nw_src = U32::from_bytes(part::<{ ipv4::SRC }, 4, 20>(header));
+    key.nw_dst = U32::from_bytes(part::<{ ipv4::DST }, 4, 20>(header));
+    key.nw_tos = tos;
+    key.nw_ttl = header[ipv4::TTL];
+    key.nw_proto = header[ipv4::PROTOCOL];
     if fragment & (IPV4_MF | IPV4_OFFSET) != 0 {
         key.nw_frag = FRAG_ANY;
     }
@@ -334,16 +340,16 @@ fn ipv6(data: &[u8], more: usize, key: &mut FlowKey) -> Result<Option<usize>, An
     if header[0] >> 4 != 6 {
         return Err(Anomaly::Ipv6Header);
     }
-    let payload_len = usize::from(u16::from_be_bytes(part::<4, 2, 40>(header)));
+    let payload_len = usize::from(u16::from_be_bytes(part::<{ ipv6::PAYLOAD_LEN }, 2, 40>(header)));
     let end = IPV6_LEN + payload_len;
     let packet = packet(data, more, 0, end).ok_or(Anomaly::Ipv6Length)?;
-    key.ipv6_src = part::<8, 16, 40>(header);
-    key.ipv6_dst = part::<24, 16, 40>(header);
-    let chain = ipv6_extensions(packet, header[6]).ok_or(Anomaly::Ipv6Extension)?;
-    let first = u32::from_be_bytes(part::<0, 4, 40>(header));
+    key.ipv6_src = part::<{ ipv6::SRC }, 16, 40>(header);
+    key.ipv6_dst = part::<{ ipv6::DST }, 16, 40>(header);
+    let chain = ipv6_extensions(packet, header[ipv6::NEXT_HEADER]).ok_or(Anomaly::Ipv6Extension)?;
+    let first = u32::from_be_bytes(part::<{ ipv6::FLOW }, 4, 40>(header));
     key.ipv6_label = U32::new(first & 0x000f_ffff);
     key.nw_tos = (first >> 20) as u8;
-    key.nw_ttl = header[7];
+    key.nw_ttl = header[ipv6::HOP_LIMIT];
     key.nw_proto = chain.proto;
     key.nw_frag = chain.frag;
     if chain.frag & FRAG_LATER != 0 {
@@ -411,17 +417,17 @@ fn l4(data: &[u8], is_v6: bool, key: &mut FlowKey) -> Result<(), Anomaly> {
     };
     match key.nw_proto {
         IP_ICMP | IP_IGMP | IP_ICMPV6 => {
-            key.tp_src = U16::new(head[0].into());
-            key.tp_dst = U16::new(head[1].into());
+            key.tp_src = U16::new(head[icmp::TYPE].into());
+            key.tp_dst = U16::new(head[icmp::CODE].into());
         }
         _ => {
-            key.tp_src = U16::from_bytes([head[0], head[1]]);
-            key.tp_dst = U16::from_bytes([head[2], head[3]]);
+            key.tp_src = U16::from_bytes(part::<{ ports::SRC }, 2, 8>(head));
+            key.tp_dst = U16::from_bytes(part::<{ ports::DST }, 2, 8>(head));
         }
     }
     match key.nw_proto {
         IP_TCP => {
-            if let Some(flags) = be16(data, 12) {
+            if let Some(flags) = be16(data, tcp::FLAGS) {
                 key.tcp_flags = U16::new(flags & 0x0fff);
             }
             Ok(())
@@ -434,8 +440,8 @@ fn l4(data: &[u8], is_v6: bool, key: &mut FlowKey) -> Result<(), Anomaly> {
 /// The target and the link-layer address options of a neighbour solicitation or advertisement. What was found
 /// before a malformed option stays; an address given twice voids them all, as in OVS.
 fn nd(message: &[u8], key: &mut FlowKey) -> Result<(), Anomaly> {
-    key.nd_target = array(message, 8).ok_or(Anomaly::NdOptions)?;
-    let mut at = 24;
+    key.nd_target = array(message, nd::TARGET).ok_or(Anomaly::NdOptions)?;
+    let mut at = nd::OPTIONS;
     while let Some(option) = array::<8>(message, at) {
         let len = usize::from(option[1]) * 8;
         if len == 0 || len > message.len() - at {
@@ -468,12 +474,12 @@ fn arp(data: &[u8], key: &mut FlowKey) -> Result<(), Anomaly> {
         return Ok(());
     }
     // Only the low byte of the opcode is matched on; an opcode beyond it matches as 0.
-    if packet[6] == 0 {
-        key.nw_proto = packet[7];
+    if packet[arp::OP] == 0 {
+        key.nw_proto = packet[arp::OP + 1];
     }
-    key.arp_sha = MacAddr(part::<8, 6, 28>(packet));
-    key.nw_src = U32::from_bytes(part::<14, 4, 28>(packet));
-    key.arp_tha = MacAddr(part::<18, 6, 28>(packet));
-    key.nw_dst = U32::from_bytes(part::<24, 4, 28>(packet));
+    key.arp_sha = MacAddr(part::<{ arp::SHA }, 6, 28>(packet));
+    key.nw_src = U32::from_bytes(part::<{ arp::SPA }, 4, 28>(packet));
+    key.arp_tha = MacAddr(part::<{ arp::THA }, 6, 28>(packet));
+    key.nw_dst = U32::from_bytes(part::<{ arp::TPA }, 4, 28>(packet));
     Ok(())
 }

@@ -7,6 +7,7 @@ use crate::addr::MacAddr;
 use crate::bytes::{array, be16, put};
 use crate::checksum::{Sum, update, update_udp};
 use crate::crc32c;
+use crate::field::{arp, ethernet, icmp, ipv4, ipv6, nd, ports, sctp, tcp, udp};
 use crate::key::FlowKey;
 use crate::parse::Parsed;
 use crate::proto::{
@@ -50,8 +51,8 @@ pub enum Side {
 #[inline]
 pub fn set_mac(frame: &mut [u8], side: Side, mac: MacAddr) -> bool {
     let at = match side {
-        Side::Dst => 0,
-        Side::Src => 6,
+        Side::Dst => ethernet::DST,
+        Side::Src => ethernet::SRC,
     };
     let is_there = frame.len() >= ETHERNET_LEN;
     if is_there {
@@ -64,7 +65,7 @@ pub fn set_mac(frame: &mut [u8], side: Side, mac: MacAddr) -> bool {
 pub fn set_vlan_tci(frame: &mut [u8], tci: u16) -> bool {
     let is_tagged = has_tag(frame);
     if is_tagged {
-        put(frame, 14, tci.to_be_bytes());
+        put(frame, ethernet::TCI, tci.to_be_bytes());
     }
     is_tagged
 }
@@ -75,9 +76,9 @@ pub fn push_vlan(room: &mut [u8], tpid: u16, tci: u16) -> bool {
     if room.len() < VLAN_LEN + ETHERNET_LEN {
         return false;
     }
-    room.copy_within(VLAN_LEN..VLAN_LEN + 12, 0);
-    put(room, 12, tpid.to_be_bytes());
-    put(room, 14, tci.to_be_bytes());
+    room.copy_within(VLAN_LEN..VLAN_LEN + ethernet::TYPE, 0);
+    put(room, ethernet::TYPE, tpid.to_be_bytes());
+    put(room, ethernet::TCI, tci.to_be_bytes());
     true
 }
 
@@ -85,14 +86,14 @@ pub fn push_vlan(room: &mut [u8], tpid: u16, tci: u16) -> bool {
 pub fn pop_vlan(frame: &mut [u8]) -> bool {
     let is_tagged = has_tag(frame);
     if is_tagged {
-        frame.copy_within(0..12, VLAN_LEN);
+        frame.copy_within(0..ethernet::TYPE, VLAN_LEN);
     }
     is_tagged
 }
 
 /// Whether there is a tag and an EtherType behind it.
 fn has_tag(frame: &[u8]) -> bool {
-    matches!(be16(frame, 12), Some(ETH_VLAN | ETH_QINQ)) && frame.len() >= ETHERNET_LEN + VLAN_LEN
+    matches!(be16(frame, ethernet::TYPE), Some(ETH_VLAN | ETH_QINQ)) && frame.len() >= ETHERNET_LEN + VLAN_LEN
 }
 
 /// Sets an IPv4 address: IP, TCP and UDP checksums follow.
@@ -100,13 +101,13 @@ pub fn set_ipv4(frame: &mut [u8], headers: Headers, side: Side, addr: Ipv4Addr) 
     let l3 = usize::from(headers.l3);
     let Some(header) = ipv4_header(frame, l3) else { return false };
     let at = match side {
-        Side::Src => 12,
-        Side::Dst => 16,
+        Side::Src => ipv4::SRC,
+        Side::Dst => ipv4::DST,
     };
     let old = Sum::of(&header[at..at + 4]);
     let new = Sum::of(&addr.octets());
     put(frame, l3 + at, addr.octets());
-    update_at(frame, l3 + 10, old, new);
+    update_at(frame, l3 + ipv4::CHECKSUM, old, new);
     update_pseudo(frame, headers, old, new);
     true
 }
@@ -117,13 +118,13 @@ pub fn set_ipv6(frame: &mut [u8], headers: Headers, side: Side, addr: Ipv6Addr) 
     let l3 = usize::from(headers.l3);
     let Some(header) = ipv6_header(frame, l3) else { return false };
     let at = match side {
-        Side::Src => 8,
-        Side::Dst => 24,
+        Side::Src => ipv6::SRC,
+        Side::Dst => ipv6::DST,
     };
     let old = Sum::of(&header[at..at + 16]);
     let new = Sum::of(&addr.octets());
     put(frame, l3 + at, addr.octets());
-    if side == Side::Src || !is_routed(frame, headers, header[6]) {
+    if side == Side::Src || !is_routed(frame, headers, header[ipv6::NEXT_HEADER]) {
         update_pseudo(frame, headers, old, new);
     }
     true
@@ -133,8 +134,8 @@ pub fn set_ipv6(frame: &mut [u8], headers: Headers, side: Side, addr: Ipv6Addr) 
 pub fn set_tos(frame: &mut [u8], headers: Headers, tos: u8) -> bool {
     let l3 = usize::from(headers.l3);
     if let Some(header) = ipv4_header(frame, l3) {
-        put(frame, l3 + 1, [tos]);
-        update_at(frame, l3 + 10, Sum::of_u16(header[1].into()), Sum::of_u16(tos.into()));
+        put(frame, l3 + ipv4::TOS, [tos]);
+        update_at(frame, l3 + ipv4::CHECKSUM, Sum::of_u16(header[ipv4::TOS].into()), Sum::of_u16(tos.into()));
         return true;
     }
     let Some(header) = ipv6_header(frame, l3) else { return false };
@@ -146,13 +147,13 @@ pub fn set_tos(frame: &mut [u8], headers: Headers, tos: u8) -> bool {
 pub fn set_ttl(frame: &mut [u8], headers: Headers, ttl: u8) -> bool {
     let l3 = usize::from(headers.l3);
     if let Some(header) = ipv4_header(frame, l3) {
-        put(frame, l3 + 8, [ttl]);
-        update_at(frame, l3 + 10, Sum::of(&[header[8], 0]), Sum::of(&[ttl, 0]));
+        put(frame, l3 + ipv4::TTL, [ttl]);
+        update_at(frame, l3 + ipv4::CHECKSUM, Sum::of(&[header[ipv4::TTL], 0]), Sum::of(&[ttl, 0]));
         return true;
     }
     let is_there = ipv6_header(frame, l3).is_some();
     if is_there {
-        put(frame, l3 + 7, [ttl]);
+        put(frame, l3 + ipv6::HOP_LIMIT, [ttl]);
     }
     is_there
 }
@@ -175,8 +176,8 @@ const SCTP_LEN: usize = 12;
 pub fn set_port(frame: &mut [u8], headers: Headers, side: Side, port: u16) -> bool {
     let l4 = usize::from(headers.l4);
     let at = match side {
-        Side::Src => l4,
-        Side::Dst => l4 + 2,
+        Side::Src => l4 + ports::SRC,
+        Side::Dst => l4 + ports::DST,
     };
     let needed = match headers.proto {
         IP_TCP => 20,
@@ -203,18 +204,20 @@ pub fn set_port(frame: &mut [u8], headers: Headers, side: Side, port: u16) -> bo
 fn set_sctp_port(frame: &mut [u8], headers: Headers, at: usize, change: u16) -> bool {
     let (l3, l4) = (usize::from(headers.l3), usize::from(headers.l4));
     let len = if ipv4_header(frame, l3).is_some() {
-        be16(frame, l3 + 2).map(usize::from)
+        be16(frame, l3 + ipv4::TOTAL_LEN).map(usize::from)
     } else {
-        ipv6_header(frame, l3).and(be16(frame, l3 + 4)).map(|len| IPV6_LEN + usize::from(len))
+        ipv6_header(frame, l3).and(be16(frame, l3 + ipv6::PAYLOAD_LEN)).map(|len| IPV6_LEN + usize::from(len))
     };
     let end = len.map_or(0, |len| l3 + len);
-    let (Some(port), Some(crc)) = (be16(frame, at), array::<4>(frame, l4 + 8)) else { return false };
+    let (Some(port), Some(crc)) = (be16(frame, at), array::<4>(frame, l4 + sctp::CHECKSUM)) else {
+        return false;
+    };
     if end > frame.len() || end < l4 + SCTP_LEN {
         return false;
     }
     let by = crc32c::difference(&change.to_be_bytes(), end - at - 2);
     put(frame, at, (port ^ change).to_be_bytes());
-    put(frame, l4 + 8, (u32::from_le_bytes(crc) ^ by).to_le_bytes());
+    put(frame, l4 + sctp::CHECKSUM, (u32::from_le_bytes(crc) ^ by).to_le_bytes());
     true
 }
 
@@ -239,20 +242,20 @@ fn update_pseudo(frame: &mut [u8], headers: Headers, old: Sum, new: Sum) {
     match headers.proto {
         _ if l4 == 0 => {}
         IP_TCP | IP_UDP if headers.partial => {
-            let field = if headers.proto == IP_TCP { l4 + 16 } else { l4 + 6 };
+            let field = l4 + if headers.proto == IP_TCP { tcp::CHECKSUM } else { udp::CHECKSUM };
             if let Some(sum) = be16(frame, field) {
                 put(frame, field, (Sum::of_u16(sum) + old.negated() + new).fold().to_be_bytes());
             }
         }
-        IP_TCP => update_at(frame, l4 + 16, old, new),
+        IP_TCP => update_at(frame, l4 + tcp::CHECKSUM, old, new),
         IP_UDP => {
-            if let Some(sum) = be16(frame, l4 + 6) {
-                put(frame, l4 + 6, update_udp(sum, old, new).to_be_bytes());
+            if let Some(sum) = be16(frame, l4 + udp::CHECKSUM) {
+                put(frame, l4 + udp::CHECKSUM, update_udp(sum, old, new).to_be_bytes());
             }
         }
         // Over IPv4 this number is as unknown as any other, but ICMP (1) there has no pseudo header.
         IP_ICMPV6 if frame.get(usize::from(headers.l3)).is_some_and(|byte| byte >> 4 == 6) => {
-            update_at(frame, l4 + 2, old, new);
+            update_at(frame, l4 + icmp::CHECKSUM, old, new);
         }
         _ => {}
     }
@@ -287,7 +290,7 @@ pub fn set_icmp(frame: &mut [u8], headers: Headers, at: usize, value: u8) -> boo
     let mut new = [kind, code];
     new[at] = value;
     put(frame, l4, new);
-    update_at(frame, l4 + 2, Sum::of(&[kind, code]), Sum::of(&new));
+    update_at(frame, l4 + icmp::CHECKSUM, Sum::of(&[kind, code]), Sum::of(&new));
     true
 }
 
@@ -303,23 +306,23 @@ fn arp(frame: &[u8], headers: Headers) -> Option<usize> {
 
 /// Sets the ARP opcode.
 pub fn set_arp_op(frame: &mut [u8], headers: Headers, op: u16) -> bool {
-    arp(frame, headers).inspect(|at| put(frame, at + 6, op.to_be_bytes())).is_some()
+    arp(frame, headers).inspect(|at| put(frame, at + arp::OP, op.to_be_bytes())).is_some()
 }
 
 /// Sets the hardware address of the ARP sender (`Src`) or target.
 pub fn set_arp_mac(frame: &mut [u8], headers: Headers, side: Side, mac: MacAddr) -> bool {
-    let offset = if side == Side::Src { 8 } else { 18 };
+    let offset = if side == Side::Src { arp::SHA } else { arp::THA };
     arp(frame, headers).inspect(|at| put(frame, at + offset, mac.0)).is_some()
 }
 
 /// Sets the IPv4 address of the ARP sender (`Src`) or target.
 pub fn set_arp_ip(frame: &mut [u8], headers: Headers, side: Side, addr: Ipv4Addr) -> bool {
-    let offset = if side == Side::Src { 14 } else { 24 };
+    let offset = if side == Side::Src { arp::SPA } else { arp::TPA };
     arp(frame, headers).inspect(|at| put(frame, at + offset, addr.octets())).is_some()
 }
 
 /// Bytes of an ND solicitation or advertisement without options.
-const ND_LEN: usize = 24;
+const ND_LEN: usize = nd::OPTIONS;
 /// ICMPv6 type of a neighbour solicitation.
 const ND_SOLICIT: u8 = 135;
 /// ICMPv6 type of a neighbour advertisement.
@@ -336,9 +339,9 @@ fn nd(frame: &[u8], headers: Headers) -> Option<(usize, u8)> {
 /// Sets the target of an ND solicitation or advertisement: the checksum follows.
 pub fn set_nd_target(frame: &mut [u8], headers: Headers, addr: Ipv6Addr) -> bool {
     let Some((l4, _)) = nd(frame, headers) else { return false };
-    let old = Sum::of(&frame[l4 + 8..l4 + ND_LEN]);
-    put(frame, l4 + 8, addr.octets());
-    update_at(frame, l4 + 2, old, Sum::of(&addr.octets()));
+    let old = Sum::of(&frame[l4 + nd::TARGET..l4 + ND_LEN]);
+    put(frame, l4 + nd::TARGET, addr.octets());
+    update_at(frame, l4 + icmp::CHECKSUM, old, Sum::of(&addr.octets()));
     true
 }
 
@@ -354,9 +357,9 @@ pub fn set_nd_link(frame: &mut [u8], headers: Headers, side: Side, mac: MacAddr)
             return false;
         }
         if option == wanted && len == 8 {
-            let old = Sum::of(&frame[at + 2..at + 8]);
-            put(frame, at + 2, mac.0);
-            update_at(frame, l4 + 2, old, Sum::of(&mac.0));
+            let old = Sum::of(&frame[at + nd::OPTION_MAC..at + len]);
+            put(frame, at + nd::OPTION_MAC, mac.0);
+            update_at(frame, l4 + icmp::CHECKSUM, old, Sum::of(&mac.0));
             return true;
         }
         at += len;

@@ -367,6 +367,7 @@ fn offsets_that_lie_change_no_length_and_never_panic() {
             l3: word as u16 % 70,
             l4: (word >> 16) as u16 % 120,
             proto: [6, 17, 58, 1, 132][rng.below(5)],
+            partial: word >> 62 & 1 != 0,
         };
         let side = if word >> 63 == 0 { Side::Src } else { Side::Dst };
         set_ipv4(&mut frame, headers, side, Ipv4Addr::LOCALHOST);

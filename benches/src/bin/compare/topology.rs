@@ -312,8 +312,10 @@ mod tests {
         let places: std::collections::BTreeSet<_> = (0..60_000)
             .map(|n| {
                 let flow = tse_flow(n);
+                // The first bit by which it misses the rule.
+                let port = |port: u16, rule: u16| (port ^ rule).leading_zeros();
                 let src = (flow.nw_src ^ 0x0a00_0001).leading_zeros();
-                (src, (flow.tp_dst ^ 80).leading_zeros(), (flow.tp_src ^ 12345).leading_zeros())
+                (src, port(flow.tp_dst, 80), port(flow.tp_src, 12345))
             })
             .collect();
         assert_eq!(places.len(), 32 * 16 * 16);

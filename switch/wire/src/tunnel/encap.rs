@@ -9,6 +9,7 @@ use super::{HEADER_MAX_LEN, HeaderOptions, TunnelFormat};
 use crate::addr::MacAddr;
 use crate::bytes::put;
 use crate::checksum::{self, Sum};
+use crate::field::{ethernet, ipv4, ipv6, ports, udp};
 use crate::proto::{
     ETH_IPV4, ETH_IPV6, ETH_VLAN, ETHERNET_LEN, IP_UDP, IPV4_DF, IPV4_LEN, IPV6_LEN, UDP_LEN, VLAN_LEN,
 };
@@ -141,12 +142,12 @@ impl EncapTemplate {
     /// Makes the headers.
     pub fn new(spec: &EncapSpec) -> EncapTemplate {
         let mut bytes = [0; ENCAP_MAX_LEN];
-        put(&mut bytes, 0, spec.eth_dst.0);
-        put(&mut bytes, 6, spec.eth_src.0);
+        put(&mut bytes, ethernet::DST, spec.eth_dst.0);
+        put(&mut bytes, ethernet::SRC, spec.eth_src.0);
         let mut l3 = ETHERNET_LEN;
         if let Some(tci) = spec.vlan_tci {
-            put(&mut bytes, 12, ETH_VLAN.to_be_bytes());
-            put(&mut bytes, 14, tci.to_be_bytes());
+            put(&mut bytes, ethernet::TYPE, ETH_VLAN.to_be_bytes());
+            put(&mut bytes, ethernet::TCI, tci.to_be_bytes());
             l3 += VLAN_LEN;
         }
         let protocol = spec.format.protocol;
@@ -154,25 +155,25 @@ impl EncapTemplate {
             EncapAddrs::V4(src, dst) => {
                 let fragment = if spec.df { IPV4_DF } else { 0 };
                 put(&mut bytes, l3 - 2, ETH_IPV4.to_be_bytes());
-                put(&mut bytes, l3, [0x45]);
-                put(&mut bytes, l3 + 6, fragment.to_be_bytes());
-                put(&mut bytes, l3 + 9, [protocol]);
-                put(&mut bytes, l3 + 12, src.octets());
-                put(&mut bytes, l3 + 16, dst.octets());
+                put(&mut bytes, l3 + ipv4::VERSION_IHL, [0x45]);
+                put(&mut bytes, l3 + ipv4::FRAGMENT, fragment.to_be_bytes());
+                put(&mut bytes, l3 + ipv4::PROTOCOL, [protocol]);
+                put(&mut bytes, l3 + ipv4::SRC, src.octets());
+                put(&mut bytes, l3 + ipv4::DST, dst.octets());
                 (l3 + IPV4_LEN, Sum::of(&bytes[l3..l3 + IPV4_LEN]).fold())
             }
             EncapAddrs::V6(src, dst) => {
                 put(&mut bytes, l3 - 2, ETH_IPV6.to_be_bytes());
-                put(&mut bytes, l3, [0x60]);
-                put(&mut bytes, l3 + 6, [protocol]);
-                put(&mut bytes, l3 + 8, src.octets());
-                put(&mut bytes, l3 + 24, dst.octets());
+                put(&mut bytes, l3 + ipv6::FLOW, [0x60]);
+                put(&mut bytes, l3 + ipv6::NEXT_HEADER, [protocol]);
+                put(&mut bytes, l3 + ipv6::SRC, src.octets());
+                put(&mut bytes, l3 + ipv6::DST, dst.octets());
                 (l3 + IPV6_LEN, 0)
             }
         };
         let mut tunnel = l4;
         if protocol == IP_UDP {
-            put(&mut bytes, l4 + 2, spec.udp_dst.to_be_bytes());
+            put(&mut bytes, l4 + ports::DST, spec.udp_dst.to_be_bytes());
             tunnel += UDP_LEN;
         }
         let end = tunnel + (spec.format.len)(spec.options);
@@ -267,21 +268,21 @@ impl EncapTemplate {
             EncapAddrs::V4(..) => {
                 let total_len = IPV4_LEN as u16 + l4_len;
                 let sum = !fold(u32::from(self.ip_sum) + patched_sum(patch) + u32::from(total_len));
-                put(out, l3 + 1, [patch.tos]);
-                put(out, l3 + 2, total_len.to_be_bytes());
-                put(out, l3 + 4, patch.ip_id.to_be_bytes());
-                put(out, l3 + 8, [patch.ttl]);
-                put(out, l3 + 10, sum.to_be_bytes());
+                put(out, l3 + ipv4::TOS, [patch.tos]);
+                put(out, l3 + ipv4::TOTAL_LEN, total_len.to_be_bytes());
+                put(out, l3 + ipv4::ID, patch.ip_id.to_be_bytes());
+                put(out, l3 + ipv4::TTL, [patch.ttl]);
+                put(out, l3 + ipv4::CHECKSUM, sum.to_be_bytes());
             }
             EncapAddrs::V6(..) => {
-                put(out, l3, [0x60 | patch.tos >> 4, patch.tos << 4]);
-                put(out, l3 + 4, l4_len.to_be_bytes());
-                put(out, l3 + 7, [patch.ttl]);
+                put(out, l3 + ipv6::FLOW, [0x60 | patch.tos >> 4, patch.tos << 4]);
+                put(out, l3 + ipv6::PAYLOAD_LEN, l4_len.to_be_bytes());
+                put(out, l3 + ipv6::HOP_LIMIT, [patch.ttl]);
             }
         }
         if self.format.protocol == IP_UDP {
-            put(out, l4, patch.src_port.to_be_bytes());
-            put(out, l4 + 4, l4_len.to_be_bytes());
+            put(out, l4 + ports::SRC, patch.src_port.to_be_bytes());
+            put(out, l4 + udp::LEN, l4_len.to_be_bytes());
         }
         (self.format.patch)(&mut out[usize::from(self.tunnel)..], self.options, patch);
         Ok(())
@@ -292,9 +293,9 @@ impl EncapTemplate {
     pub fn fill_partial_checksum(&self, packet: &mut [u8]) {
         let l4 = usize::from(self.l4);
         if self.format.protocol == IP_UDP
-            && let Some(len) = crate::bytes::be16(packet, l4 + 4)
+            && let Some(len) = crate::bytes::be16(packet, l4 + udp::LEN)
         {
-            put(packet, l4 + 6, self.addrs.pseudo_header(len).fold().to_be_bytes());
+            put(packet, l4 + udp::CHECKSUM, self.addrs.pseudo_header(len).fold().to_be_bytes());
         }
     }
 
@@ -427,9 +428,9 @@ impl EncapV4 {
     #[must_use]
     pub fn ready(&self, patch: &EncapPatch) -> EncapV4Ready {
         let mut bytes = self.bytes;
-        bytes[15] = patch.tos;
-        put(&mut bytes, 18, patch.ip_id.to_be_bytes());
-        bytes[22] = patch.ttl;
+        bytes[ETHERNET_LEN + ipv4::TOS] = patch.tos;
+        put(&mut bytes, ETHERNET_LEN + ipv4::ID, patch.ip_id.to_be_bytes());
+        bytes[ETHERNET_LEN + ipv4::TTL] = patch.ttl;
         let (tunnel, header_len) = (usize::from(self.tunnel), usize::from(self.header_len));
         if let Some(header) = bytes.get_mut(tunnel..header_len) {
             (self.format.patch)(header, self.options, patch);
@@ -438,6 +439,15 @@ impl EncapV4 {
         EncapV4Ready { bytes, ip_sum, header_len: self.header_len, csum: self.options.csum }
     }
 }
+
+/// Offsets of what a packet has of its own in untagged headers over IPv4: the total length,
+const TOTAL_LEN: usize = ETHERNET_LEN + ipv4::TOTAL_LEN;
+/// the header checksum,
+const IP_CHECKSUM: usize = ETHERNET_LEN + ipv4::CHECKSUM;
+/// the source port,
+const SRC_PORT: usize = ETHERNET_LEN + IPV4_LEN + ports::SRC;
+/// and the length of UDP.
+const UDP_LENGTH: usize = ETHERNET_LEN + IPV4_LEN + udp::LEN;
 
 /// [`EncapV4`] with all in place that packets of one flow have in common. 54 bytes: what a program needs besides fits
 /// into the same cache line.
@@ -481,10 +491,10 @@ impl EncapV4Ready {
         let total_len = udp_len.wrapping_add(IPV4_LEN as u16);
         *out = self.bytes;
         // What this packet has of its own goes over it, each in one small store.
-        out[16..18].copy_from_slice(&total_len.to_be_bytes());
-        out[24..26].copy_from_slice(&self.ip_checksum(total_len).to_be_bytes());
-        out[34..36].copy_from_slice(&src_port.to_be_bytes());
-        out[38..40].copy_from_slice(&udp_len.to_be_bytes());
+        out[TOTAL_LEN..TOTAL_LEN + 2].copy_from_slice(&total_len.to_be_bytes());
+        out[IP_CHECKSUM..IP_CHECKSUM + 2].copy_from_slice(&self.ip_checksum(total_len).to_be_bytes());
+        out[SRC_PORT..SRC_PORT + 2].copy_from_slice(&src_port.to_be_bytes());
+        out[UDP_LENGTH..UDP_LENGTH + 2].copy_from_slice(&udp_len.to_be_bytes());
     }
 
     /// Writes any header into the first bytes of `out`; too little room is left as it is.
@@ -496,11 +506,11 @@ impl EncapV4Ready {
         };
         let total_len = inner_len.wrapping_add((header_len - ETHERNET_LEN) as u16);
         out.copy_from_slice(bytes);
-        put(out, 16, total_len.to_be_bytes());
-        put(out, 24, self.ip_checksum(total_len).to_be_bytes());
-        if self.bytes[23] == IP_UDP {
-            put(out, 34, src_port.to_be_bytes());
-            put(out, 38, total_len.wrapping_sub(IPV4_LEN as u16).to_be_bytes());
+        put(out, TOTAL_LEN, total_len.to_be_bytes());
+        put(out, IP_CHECKSUM, self.ip_checksum(total_len).to_be_bytes());
+        if self.bytes[ETHERNET_LEN + ipv4::PROTOCOL] == IP_UDP {
+            put(out, SRC_PORT, src_port.to_be_bytes());
+            put(out, UDP_LENGTH, total_len.wrapping_sub(IPV4_LEN as u16).to_be_bytes());
         }
     }
 

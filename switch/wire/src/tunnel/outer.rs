@@ -10,10 +10,11 @@ use super::{Transport, TunnelFormat, is_transport};
 use crate::addr::MacAddr;
 use crate::bytes::{array, be16, part};
 use crate::checksum;
+use crate::field::{ethernet, ipv4, ipv6, ports};
 use crate::key::{FlowKey, TUN_CSUM, TUN_DF, TUN_GBP, TUN_IPV6, TUN_PRESENT};
 use crate::proto::{
     ETH_IPV4, ETH_IPV6, ETH_VLAN, ETHERNET_LEN, IP_FRAGMENT, IP_UDP, IPV4_DF, IPV4_LEN, IPV4_MF, IPV4_OFFSET,
-    IPV6_LEN, UDP_LEN,
+    IPV6_LEN, UDP_LEN, VLAN_LEN,
 };
 use crate::reason::reasons;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -176,14 +177,16 @@ pub fn clear_tunnel(key: &mut FlowKey) {
 }
 
 /// Bytes of Ethernet, IPv4 without options, UDP.
-const PEEK_LEN: usize = ETHERNET_LEN + IPV4_LEN + UDP_LEN;
+const PEEK_LEN: usize = PEEK_L4 + UDP_LEN;
+/// Offset of the UDP header behind IPv4 without options.
+const PEEK_L4: usize = ETHERNET_LEN + IPV4_LEN;
 /// Whether the first bytes are those of untagged, unfragmented IPv4 without options that carries UDP.
 #[allow(clippy::needless_bitwise_bool, reason = "one branch on all tests together is the point")]
 #[inline(always)]
 fn is_plain_v4<const LEN: usize>(head: &[u8; LEN]) -> bool {
-    let [type0, type1, version_ihl] = part::<12, 3, LEN>(head);
-    let fragment = u16::from_be_bytes(part::<20, 2, LEN>(head));
-    let [proto] = part::<23, 1, LEN>(head);
+    let [type0, type1, version_ihl] = part::<{ ethernet::TYPE }, 3, LEN>(head);
+    let fragment = u16::from_be_bytes(part::<{ ETHERNET_LEN + ipv4::FRAGMENT }, 2, LEN>(head));
+    let [proto] = part::<{ ETHERNET_LEN + ipv4::PROTOCOL }, 1, LEN>(head);
     (u16::from_be_bytes([type0, type1]) == ETH_IPV4)
         & (version_ihl == 0x45)
         & (fragment & (IPV4_MF | IPV4_OFFSET) == 0)
@@ -198,12 +201,14 @@ pub fn peek(frame: &[u8]) -> Option<Peek> {
         && is_plain_v4(head)
     {
         return Some(Peek {
-            l3: 14,
-            l4: 34,
+            l3: ETHERNET_LEN as u16,
+            l4: PEEK_L4 as u16,
             vid: None,
-            dl_dst: MacAddr(part::<0, 6, PEEK_LEN>(head)),
-            dst: IpAddr::V4(Ipv4Addr::from(part::<30, 4, PEEK_LEN>(head))),
-            transport: Transport::udp(u16::from_be_bytes(part::<36, 2, PEEK_LEN>(head))),
+            dl_dst: MacAddr(part::<{ ethernet::DST }, 6, PEEK_LEN>(head)),
+            dst: IpAddr::V4(Ipv4Addr::from(part::<{ ETHERNET_LEN + ipv4::DST }, 4, PEEK_LEN>(head))),
+            transport: Transport::udp(u16::from_be_bytes(part::<{ PEEK_L4 + ports::DST }, 2, PEEK_LEN>(
+                head,
+            ))),
         });
     }
     peek_general(frame)
@@ -215,13 +220,13 @@ pub fn peek_general(frame: &[u8]) -> Option<Peek> {
     let located = locate(frame).ok()?;
     let mut port = 0;
     if located.protocol == IP_UDP {
-        port = be16(frame, located.l4 + 2).filter(|_| frame.len() >= located.l4 + UDP_LEN)?;
+        port = be16(frame, located.l4 + ports::DST).filter(|_| frame.len() >= located.l4 + UDP_LEN)?;
     }
     Some(Peek {
         l3: located.l3 as u16,
         l4: located.l4 as u16,
         vid: located.vid,
-        dl_dst: MacAddr(array(frame, 0)?),
+        dl_dst: MacAddr(array(frame, ethernet::DST)?),
         dst: located.dst,
         transport: Transport { protocol: located.protocol, port },
     })
@@ -385,14 +390,14 @@ struct Located {
 }
 
 fn locate(frame: &[u8]) -> Result<Located, OuterError> {
-    let mut dl_type = be16(frame, 12).ok_or(OuterError::Transport)?;
+    let mut dl_type = be16(frame, ethernet::TYPE).ok_or(OuterError::Transport)?;
     let mut l3 = ETHERNET_LEN;
     let mut vid = None;
     if dl_type == ETH_VLAN {
         let [tci0, tci1, type0, type1] = array(frame, l3).ok_or(OuterError::Transport)?;
         vid = Some(u16::from_be_bytes([tci0, tci1]) & 0xfff);
         dl_type = u16::from_be_bytes([type0, type1]);
-        l3 += 4;
+        l3 += VLAN_LEN;
     }
     match dl_type {
         ETH_IPV4 => {
@@ -401,17 +406,17 @@ fn locate(frame: &[u8]) -> Result<Located, OuterError> {
             if header[0] >> 4 != 4 || header_len < IPV4_LEN || frame.len() - l3 < header_len {
                 return Err(OuterError::Ipv4Header);
             }
-            if !is_transport(header[9]) {
+            if !is_transport(header[ipv4::PROTOCOL]) {
                 return Err(OuterError::Transport);
             }
-            if u16::from_be_bytes(part::<6, 2, 20>(&header)) & (IPV4_MF | IPV4_OFFSET) != 0 {
+            if u16::from_be_bytes(part::<{ ipv4::FRAGMENT }, 2, 20>(&header)) & (IPV4_MF | IPV4_OFFSET) != 0 {
                 return Err(OuterError::Fragment);
             }
-            let (src, dst) = (part::<12, 4, 20>(&header), part::<16, 4, 20>(&header));
+            let (src, dst) = (part::<{ ipv4::SRC }, 4, 20>(&header), part::<{ ipv4::DST }, 4, 20>(&header));
             Ok(Located {
                 l3,
                 l4: l3 + header_len,
-                protocol: header[9],
+                protocol: header[ipv4::PROTOCOL],
                 vid,
                 src: src.into(),
                 dst: dst.into(),
@@ -422,14 +427,23 @@ fn locate(frame: &[u8]) -> Result<Located, OuterError> {
             if header[0] >> 4 != 6 {
                 return Err(OuterError::Ipv6Header);
             }
-            match header[6] {
+            match header[ipv6::NEXT_HEADER] {
                 IP_FRAGMENT => return Err(OuterError::Fragment),
                 protocol if is_transport(protocol) => {}
                 _ => return Err(OuterError::Transport),
             }
-            let (src, dst) =
-                (Ipv6Addr::from(part::<8, 16, 40>(&header)), Ipv6Addr::from(part::<24, 16, 40>(&header)));
-            Ok(Located { l3, l4: l3 + IPV6_LEN, protocol: header[6], vid, src: src.into(), dst: dst.into() })
+            let (src, dst) = (
+                Ipv6Addr::from(part::<{ ipv6::SRC }, 16, 40>(&header)),
+                Ipv6Addr::from(part::<{ ipv6::DST }, 16, 40>(&header)),
+            );
+            Ok(Located {
+                l3,
+                l4: l3 + IPV6_LEN,
+                protocol: header[ipv6::NEXT_HEADER],
+                vid,
+                src: src.into(),
+                dst: dst.into(),
+            })
         }
         _ => Err(OuterError::Transport),
     }
