@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use super::{OptionError, Reader, number_in};
-use crate::document::Port;
 use wire::addr::MacAddr;
 
 /// Open vSwitch's words for a device that EAL knows already, found by its address.
@@ -49,13 +48,6 @@ impl DpdkOptions {
             n_rxq_desc: n_rxq_desc.map(|n| n as u16),
             n_txq_desc: n_txq_desc.map(|n| n as u16),
         })
-    }
-
-    /// The tap that stands behind a port of type `internal`: its kernel side is named as the port.
-    pub fn internal(port: &Port) -> Self {
-        let mac = port.mac.map_or_else(String::new, |mac| format!(",mac={mac}"));
-        let devargs = format!("net_tap_{0},iface={0}{mac}", port.name);
-        Self { devargs, n_rxq: None, n_txq: None, n_rxq_desc: None, n_txq_desc: None }
     }
 
     /// The address by which the device is to be found among those that EAL has: `class=eth,mac=`.

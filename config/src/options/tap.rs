@@ -19,6 +19,12 @@ pub struct TapOptions {
     pub persist: bool,
 }
 
+impl Default for TapOptions {
+    fn default() -> Self {
+        Self { n_rxq: None, offloads: true, persist: false }
+    }
+}
+
 impl TapOptions {
     /// Reads a port's `options`; all errors at once.
     pub fn parse(options: &BTreeMap<String, String>) -> Result<Self, Vec<OptionError>> {
@@ -45,7 +51,7 @@ mod tests {
 
     #[test]
     fn every_option_has_a_default() {
-        assert_eq!(parse(&[]), Ok(TapOptions { n_rxq: None, offloads: true, persist: false }));
+        assert_eq!(parse(&[]), Ok(TapOptions::default()));
         assert_eq!(
             parse(&[("n_rxq", "2"), ("offloads", "false"), ("persist", "true")]),
             Ok(TapOptions { n_rxq: Some(2), offloads: false, persist: true })

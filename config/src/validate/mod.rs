@@ -200,11 +200,7 @@ impl Check<'_> {
                             self.option_errors(&site, errors);
                         }
                     }
-                    Ok(PortKind::Internal) => {
-                        self.option_errors(&site, no_options(&port.options));
-                        let options = DpdkOptions::internal(port);
-                        self.device(&site.field("name"), options.device(), &port.name, &mut devices);
-                    }
+                    Ok(PortKind::Internal) => self.option_errors(&site, no_options(&port.options)),
                     Ok(PortKind::Patch) => match PatchOptions::parse(&port.options) {
                         Ok(options) if options.peer == port.name => {
                             let site = site.field("options").field("peer");

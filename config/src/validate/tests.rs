@@ -184,10 +184,6 @@ fn internal_ports() {
         with_ports(vec![optional]),
         ["bridge br0, port host0: options.peer: unknown option, a port of type internal has none"]
     );
-    assert_eq!(
-        with_ports(vec![dpdk("p0", "net_tap_host0,iface=x"), internal("host0")]),
-        ["bridge br0, port host0: name: device net_tap_host0 is in use by port p0"]
-    );
 }
 
 #[test]

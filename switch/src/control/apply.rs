@@ -428,7 +428,9 @@ fn close_all(opened: Opened) {
 pub fn device_options(port: &config::Port) -> Option<DeviceOptions> {
     match port.port_kind() {
         Ok(PortType::Dpdk) => DpdkOptions::parse(&port.options).ok().map(DeviceOptions::Dpdk),
-        Ok(PortType::Internal) => Some(DeviceOptions::Dpdk(DpdkOptions::internal(port))),
+        Ok(PortType::Internal) => {
+            Some(DeviceOptions::Tap { name: port.name.clone(), options: TapOptions::default() })
+        }
         Ok(PortType::Tap) => {
             let options = TapOptions::parse(&port.options).ok()?;
             Some(DeviceOptions::Tap { name: port.name.clone(), options })
