@@ -8,7 +8,7 @@ mod tap;
 pub use crate::device::Release;
 pub use crate::ethdev::{MAX_PORTS, PortId, by_mac, by_name, list};
 pub use follow::TapInterface;
-pub use handle::{Link, PortHandle, Stats};
+pub use handle::{COUNTED_QUEUES, Link, PortHandle, Stats};
 pub use tap::{MAX_NAME as MAX_TAP_NAME, MAX_QUEUES as MAX_TAP_QUEUES, TapConfig, TapPort};
 
 use crate::alive::Alive;

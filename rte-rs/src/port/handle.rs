@@ -26,6 +26,9 @@ pub struct Link {
     pub full_duplex: bool,
 }
 
+/// Queues that are counted one by one (`RTE_ETHDEV_QUEUE_STAT_CNTRS`).
+pub const COUNTED_QUEUES: usize = 16;
+
 /// Counters of a port since it started (`rte_eth_stats`).
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Stats {
@@ -45,6 +48,8 @@ pub struct Stats {
     pub tx_bytes: u64,
     /// Packets that failed to be sent, as the driver counts: some count what `tx_burst` refused.
     pub tx_errors: u64,
+    /// Packets received by each of the first RX queues; zeros where the driver does not count them apart.
+    pub rx_queue_packets: [u64; COUNTED_QUEUES],
 }
 
 impl PortHandle {
@@ -184,6 +189,7 @@ impl PortHandle {
             tx_packets: stats.opackets,
             tx_bytes: stats.obytes,
             tx_errors: stats.oerrors,
+            rx_queue_packets: stats.q_ipackets,
         })
     }
 

@@ -5,7 +5,7 @@
 //! The queues are [`crate::RxQueue`] and [`crate::TxQueue`]; a worker sees no difference. What it may ask on
 //! transmission stands in [`TapPort::tx_offloads`], and received packets may ask for as much, see [`crate::offload`].
 
-use super::handle::{Link, Stats};
+use super::handle::{COUNTED_QUEUES, Link, Stats};
 use crate::error::{Errno, Error};
 use crate::mempool::{HEADROOM, Mempool};
 use crate::offload::capability;
@@ -219,6 +219,10 @@ impl TapPort {
         let sum = |of: &[Arc<Counters>], what: fn(&Counters) -> &AtomicU64| {
             of.iter().map(|counters| what(counters).load(Ordering::Relaxed)).sum()
         };
+        let mut rx_queue_packets = [0; COUNTED_QUEUES];
+        for (packets, counters) in rx_queue_packets.iter_mut().zip(&self.rx) {
+            *packets = counters.packets.load(Ordering::Relaxed);
+        }
         Stats {
             rx_packets: sum(&self.rx, |c| &c.packets),
             rx_bytes: sum(&self.rx, |c| &c.bytes),
@@ -228,6 +232,7 @@ impl TapPort {
             tx_packets: sum(&self.tx, |c| &c.packets),
             tx_bytes: sum(&self.tx, |c| &c.bytes),
             tx_errors: sum(&self.tx, |c| &c.errors),
+            rx_queue_packets,
         }
     }
 }

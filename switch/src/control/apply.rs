@@ -124,6 +124,11 @@ impl Switch {
         &self.handle
     }
 
+    /// Where received packets go.
+    pub fn pool(&self) -> &rte::Mempool {
+        &self.resources.pool
+    }
+
     /// Ports whose devices do not run.
     pub fn faults(&self) -> &Faults {
         &self.faults

@@ -40,6 +40,15 @@ pub fn main_with(args: &[String], probe: fn(Moment<'_>)) -> ExitCode {
             return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(1));
         }
     };
+    if options.man {
+        // A String of a page in ASCII; a closed stdout wants no more of it.
+        say!(
+            "{}",
+            super::options::man_page()
+                .map_or_else(|_| String::new(), |page| String::from_utf8_lossy(&page).into_owned())
+        );
+        return ExitCode::SUCCESS;
+    }
     let (events, _log) = match log::start(options.log, &options.log_level) {
         Ok(log) => log,
         Err(error) => {
@@ -137,6 +146,9 @@ fn run(
     (document.dpdk, document.datapath) = (settings.dpdk, settings.datapath);
     let control = ControlSocket::bind(&options.control)?;
     let remove = Remove(control.path.clone());
+    if let Some(group) = &options.control_group {
+        control.share(group)?;
+    }
     let metrics = TcpListener::bind(options.metrics)
         .with_context(|| format!("metrics address {}: choose another with --metrics", options.metrics))?;
     metrics.set_nonblocking(true).context("metrics socket")?;

@@ -1,26 +1,35 @@
-//! The Prometheus endpoint: `/metrics`, `/healthz`, `/readyz`.
+//! The metrics address: `/metrics`, `/healthz`, `/readyz`, and the page at `/`. Nothing there changes anything.
 //!
 //! Nothing is counted here. A scrape reads the workers' counters, and asks the slow path for its sizes.
 
+mod families;
+mod openmetrics;
+mod state;
+
 use super::app::App;
 use super::apply::Switch;
+use super::handlers::refused::Refused;
 use super::handlers::views::drop_rows;
+use super::page::Page;
 use super::serving;
 use super::totals::Totals;
 use crate::slowpath::show::TableView;
 use axum::Router;
 use axum::extract::State;
-use axum::http::{StatusCode, header::CONTENT_TYPE};
+use axum::http::header::{ACCEPT, CONTENT_TYPE, VARY};
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use families::Families;
 use flow::stats::PacketStats;
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::MetricFamily;
-use prometheus::{Encoder, GaugeVec, IntCounterVec, Opts, Registry, TextEncoder};
+use prometheus::{Encoder, Registry, TextEncoder};
 use rte::port::Stats;
+use state::Condition;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use wire::parse::Anomaly;
 
 /// Scrapers and browsers at a time.
@@ -55,12 +64,15 @@ struct Sample {
     /// Families that the slow path keeps itself.
     kept: Vec<MetricFamily>,
     flow_limit_hits: u64,
+    state: Condition,
 }
 
 /// What the registry collects from.
 struct Source {
     app: Arc<App>,
     sample: Mutex<Sample>,
+    /// When the switch started, seconds since 1970.
+    start: f64,
 }
 
 /// Registers with Prometheus what the last [`Sample`] and the workers say.
@@ -79,7 +91,8 @@ impl Metrics {
     /// # Errors
     /// The registry's, which would be a bug.
     pub fn new(app: Arc<App>) -> Result<Metrics, prometheus::Error> {
-        let source = Arc::new(Source { app, sample: Mutex::default() });
+        let start = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
+        let source = Arc::new(Source { app, sample: Mutex::default(), start });
         let registry = Registry::new();
         registry.register(Box::new(SwitchCollector(Arc::clone(&source))))?;
         Ok(Metrics { registry, source })
@@ -87,7 +100,7 @@ impl Metrics {
 
     /// Does everything once that a scrape does, so that nothing is done for the first time when packets come.
     pub async fn use_once(&self) {
-        let answer = scrape(State(self.clone())).await;
+        let answer = scrape(State(self.clone()), HeaderMap::new()).await;
         if !answer.status().is_success() {
             tracing::warn!(status = %answer.status(), "the first scrape fails");
         }
@@ -99,8 +112,13 @@ impl Metrics {
             .route("/metrics", get(scrape))
             .route("/healthz", get(health))
             .route("/readyz", get(ready))
-            .with_state(self);
-        serving::serve(listener, router, CONNECTIONS).await;
+            .with_state(self.clone());
+        let page = Page::new(Arc::clone(&self.source.app));
+        let router = router.merge(page.clone().router());
+        tokio::select! {
+            () = serving::serve(listener, router, CONNECTIONS) => {}
+            () = page.remember() => {}
+        }
     }
 }
 
@@ -131,7 +149,7 @@ async fn ready(State(metrics): State<Metrics>) -> Response {
     unavailable(&lines.join("\n"))
 }
 
-async fn scrape(State(metrics): State<Metrics>) -> Response {
+async fn scrape(State(metrics): State<Metrics>, headers: HeaderMap) -> Response {
     let app = &metrics.source.app;
     let sample = async {
         let switch = app.switch.lock().await;
@@ -141,18 +159,24 @@ async fn scrape(State(metrics): State<Metrics>) -> Response {
         Ok(Ok(sample)) => {
             *metrics.source.sample.lock().unwrap_or_else(PoisonError::into_inner) = sample;
         }
-        Ok(Err(error)) => return unavailable(&error.to_string()),
+        Ok(Err(refused)) => return unavailable(refused.message()),
         Err(_) => return unavailable("the switch does not answer: see /healthz"),
+    }
+    let families = metrics.registry.gather();
+    let vary = (VARY, "accept".to_owned());
+    if headers.get(ACCEPT).and_then(|value| value.to_str().ok()).is_some_and(openmetrics::is_wanted) {
+        let kind = (CONTENT_TYPE, openmetrics::CONTENT_TYPE.to_owned());
+        return ([kind, vary], openmetrics::encode(&families)).into_response();
     }
     let encoder = TextEncoder::new();
     let mut text = Vec::new();
-    match encoder.encode(&metrics.registry.gather(), &mut text) {
-        Ok(()) => ([(CONTENT_TYPE, encoder.format_type().to_owned())], text).into_response(),
+    match encoder.encode(&families, &mut text) {
+        Ok(()) => ([(CONTENT_TYPE, encoder.format_type().to_owned()), vary], text).into_response(),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
     }
 }
 
-async fn take_sample(app: &App, switch: &Switch) -> Result<Sample, crate::slowpath::handle::Stopped> {
+async fn take_sample(app: &App, switch: &Switch) -> Result<Sample, Refused> {
     let mut sample = app
         .handle
         .call(|slow| {
@@ -195,41 +219,12 @@ async fn take_sample(app: &App, switch: &Switch) -> Result<Sample, crate::slowpa
             device: port.device.as_ref().map(super::device::Device::stats),
         });
     }
+    sample.state = Condition::take(app, switch).await?;
     let reasons = flow::drop::DropReason::ALL.iter().map(|reason| reason.name());
     for (reason, row) in reasons.zip(drop_rows(app, switch)) {
         sample.drops.extend(row.ports.into_iter().map(|(port, packets)| (reason, port, packets)));
     }
     Ok(sample)
-}
-
-/// A family of counters or gauges under construction.
-struct Families(Vec<MetricFamily>);
-
-impl Families {
-    /// Rows of label values and a value. What cannot be made (a name that Prometheus forbids) is a bug, and logged.
-    fn counters(&mut self, name: &str, help: &str, labels: &[&str], rows: &[(Vec<&str>, u64)]) {
-        match IntCounterVec::new(Opts::new(name, help), labels) {
-            Ok(family) => {
-                for (values, value) in rows {
-                    family.with_label_values(values).inc_by(*value);
-                }
-                self.0.extend(family.collect());
-            }
-            Err(error) => tracing::error!(%error, name, "metric"),
-        }
-    }
-
-    fn gauges(&mut self, name: &str, help: &str, labels: &[&str], rows: &[(Vec<&str>, f64)]) {
-        match GaugeVec::new(Opts::new(name, help), labels) {
-            Ok(family) => {
-                for (values, value) in rows {
-                    family.with_label_values(values).set(*value);
-                }
-                self.0.extend(family.collect());
-            }
-            Err(error) => tracing::error!(%error, name, "metric"),
-        }
-    }
 }
 
 impl Collector for SwitchCollector {
@@ -292,6 +287,19 @@ impl Collector for SwitchCollector {
             &[],
             &lost,
         );
+        out.gauges(
+            "vxswitch_build_info",
+            "1, with the version of the switch.",
+            &["version"],
+            &[(vec![env!("CARGO_PKG_VERSION")], 1.0)],
+        );
+        out.gauges(
+            "vxswitch_start_time_seconds",
+            "When the switch started, seconds since 1970.",
+            &[],
+            &[(Vec::new(), self.0.start)],
+        );
+        sample.state.collect(&mut out);
         groups(&mut out, &sample);
         meters(&mut out, &sample);
         out.0

@@ -6,7 +6,7 @@
 //! - [`pulse`]: whether the threads move. [`ending`]: how they tell each other to end.
 //! - [`log`]: what happens. [`file`]: the document on disk.
 //! - [`app`]: the switch and its counters, for all that serve users. `handlers`, on it: what the API does.
-//! - [`serving`]: sockets, bounded in what clients may take. [`server`]: the API's paths. [`metrics`]: Prometheus,
+//! - [`serving`]: sockets, bounded in what clients may take. [`server`]: the API's paths. `page`: for browsers. [`metrics`]: Prometheus,
 //!   and whether all is well. [`links`]: which devices have a link; [`retry`]: tries those that do not start. [`watch`]: the thread that watches the others.
 //! - [`openflow`]: bridges as `ovs-ofctl` and controllers see them, and their sockets.
 //! - [`ovsdb`]: the desired document from an Open vSwitch database, and what is written back.
@@ -32,6 +32,7 @@ pub mod metrics;
 pub mod openflow;
 pub mod options;
 pub mod ovsdb;
+mod page;
 pub mod plan;
 pub mod pulse;
 pub mod retry;

@@ -2,7 +2,7 @@
 
 use super::log::Format;
 use api::default_socket;
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -35,7 +35,10 @@ pub struct Options {
     /// Unix socket of the control API
     #[arg(long, value_name = "SOCKET", env = "VXSWITCH_CONTROL", default_value_os_t = default_socket())]
     pub control: PathBuf,
-    /// Address of the Prometheus endpoint
+    /// Local group whose members may use the control socket, besides its owner
+    #[arg(long, value_name = "GROUP")]
+    pub control_group: Option<String>,
+    /// Address of the Prometheus endpoint and of the page for browsers; neither changes anything
     #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:9464")]
     pub metrics: SocketAddr,
     /// Packet buffers, instead of the file's [dpdk] mbufs
@@ -56,6 +59,19 @@ pub struct Options {
     /// Check the file and exit: 0 if it is good, 2 if it is not
     #[arg(long)]
     pub check: bool,
+    /// Print the man page and exit; for packages
+    #[arg(long, hide = true)]
+    pub man: bool,
+}
+
+/// The man page, section 8.
+///
+/// # Errors
+/// None, as it is written into memory.
+pub fn man_page() -> std::io::Result<Vec<u8>> {
+    let mut page = Vec::new();
+    clap_mangen::Man::new(Options::command()).section("8").render(&mut page)?;
+    Ok(page)
 }
 
 fn descriptors(text: &str) -> Result<u32, String> {
@@ -118,6 +134,15 @@ mod tests {
         assert_eq!((eal, options.check), (words("vxswitch"), true));
         assert!(!parse(&words("vxswitch --help")).unwrap_err().use_stderr());
         assert!(!parse(&words("vxswitch --version")).unwrap_err().use_stderr());
+    }
+
+    #[test]
+    fn the_man_page_names_every_option() {
+        let page = String::from_utf8(man_page().unwrap()).unwrap();
+        for option in ["config", "persist", "log\\-level", "stop\\-timeout"] {
+            assert!(page.contains(option), "no {option} in {page}");
+        }
+        assert!(page.contains(".TH vxswitch 8"), "{page}");
     }
 
     #[test]

@@ -14,6 +14,9 @@ pub enum SocketError {
     /// Something else has the name.
     #[error("{0} exists and is no socket: expected a free path for --control")]
     NotASocket(PathBuf),
+    /// Nobody of that name.
+    #[error("--control-group {0}: there is no such group in /etc/group")]
+    NoGroup(String),
     /// The file system or kernel refuses.
     #[error("control socket {0}: {1}")]
     Io(PathBuf, io::Error),
@@ -58,6 +61,26 @@ impl ControlSocket {
         listener.set_nonblocking(true).map_err(io)?;
         Ok(ControlSocket { listener, path: path.to_owned() })
     }
+
+    /// Lets the members of a local group use the socket, too (mode 0660).
+    ///
+    /// # Errors
+    /// [`SocketError`].
+    pub fn share(&self, group: &str) -> Result<(), SocketError> {
+        use std::os::unix::fs::PermissionsExt;
+        let io = |error| SocketError::Io(self.path.clone(), error);
+        let groups = std::fs::read_to_string("/etc/group").map_err(io)?;
+        let id = group_id(&groups, group).ok_or_else(|| SocketError::NoGroup(group.to_owned()))?;
+        std::os::unix::fs::chown(&self.path, None, Some(id)).map_err(io)?;
+        std::fs::set_permissions(&self.path, std::fs::Permissions::from_mode(0o660)).map_err(io)
+    }
+}
+
+/// The number of a group in the text of `/etc/group`.
+fn group_id(groups: &str, name: &str) -> Option<u32> {
+    let mut fields = groups.lines().map(|line| line.split(':'));
+    let mut group = fields.find_map(|mut of| (of.next() == Some(name)).then_some(of))?;
+    group.nth(1)?.parse().ok()
 }
 
 /// Removes the socket's file when the daemon is done.
@@ -90,5 +113,28 @@ mod tests {
         std::fs::write(&file, "").unwrap();
         assert!(matches!(ControlSocket::bind(&file), Err(SocketError::NotASocket(_))));
         assert!(file.exists());
+    }
+
+    #[test]
+    fn a_group_may_use_it_if_it_shall() {
+        use std::os::unix::fs::MetadataExt;
+        let groups = "root:x:0:\nrootless:x:7:a,b\nodd\nlast:x:9:";
+        assert_eq!(group_id(groups, "rootless"), Some(7));
+        assert_eq!(
+            (group_id(groups, "roo"), group_id(groups, "odd"), group_id(groups, "last")),
+            (None, None, Some(9))
+        );
+        let dir = tempfile::tempdir().unwrap();
+        let socket = ControlSocket::bind(&dir.path().join("x.sock")).unwrap();
+        let wrong = socket.share("no-such-group").unwrap_err();
+        assert!(wrong.to_string().contains("no-such-group"), "{wrong}");
+        let meta = || std::fs::metadata(&socket.path).unwrap();
+        assert_eq!(meta().mode() & 0o777, 0o600, "still the owner's alone");
+        // Of one's own group, which needs no root.
+        let own = meta().gid();
+        let groups = std::fs::read_to_string("/etc/group").unwrap();
+        let name = groups.lines().find(|line| line.split(':').nth(2) == Some(&own.to_string()));
+        socket.share(name.unwrap().split(':').next().unwrap()).unwrap();
+        assert_eq!((meta().mode() & 0o777, meta().gid()), (0o660, own));
     }
 }

@@ -211,31 +211,48 @@ impl SlowPath {
     /// Megaflows of all workers, those of one bridge's ports if it is given, at most `limit`.
     pub fn megaflow_view(&mut self, only: Option<BridgeId>, limit: usize) -> Vec<MegaflowRow> {
         self.collect_all();
-        let now = self.now();
-        let mut rows = Vec::new();
-        for worker in &self.workers {
-            for flow in worker.flows.slots().filter_map(|slot| worker.flows.get(slot)) {
-                let in_port = self.state.port(PortId(flow.key.in_port as u16));
-                if only.is_some() && in_port.map(|p| p.bridge) != only {
-                    continue;
-                }
-                if rows.len() == limit {
-                    return rows;
-                }
-                let bridge = in_port.and_then(|p| self.state.bridge(p.bridge));
-                let names = DatapathNames(self, bridge.map_or(&TlvMap::EMPTY, |bridge| &bridge.tlvs));
-                rows.push(MegaflowRow {
-                    lcore: worker.lcore,
-                    bridge: bridge.map(|b| b.name.clone()),
-                    flow: format_megaflow(&flow.key, &flow.mask, &names),
-                    packets: flow.stats.packets,
-                    bytes: flow.stats.bytes,
-                    used: (flow.stats.packets > 0).then(|| seconds(now.saturating_duration_since(flow.used))),
-                    actions: self.programs.get(flow.program).map_or_else(String::new, |p| self.describe(p)),
-                });
-            }
+        let slow = &*self;
+        let each = slow.workers.iter().enumerate().flat_map(|(at, worker)| {
+            worker.flows.slots().filter_map(move |slot| slow.megaflow_row(at, slot, only))
+        });
+        each.take(limit).collect()
+    }
+
+    /// Megaflows of the worker `at` from slot `from` on, up to `slots` of them, and the slot to go on from; `None` at the
+    /// worker's end. Who looks at very many takes them in parts, so that upcalls do not wait for all of them.
+    pub fn megaflow_part(
+        &self,
+        only: Option<BridgeId>,
+        at: usize,
+        from: u32,
+        slots: usize,
+    ) -> (Vec<MegaflowRow>, Option<u32>) {
+        let Some(worker) = self.workers.get(at) else { return (Vec::new(), None) };
+        let mut left = worker.flows.slots().skip_while(|slot| *slot < from);
+        let part: Vec<u32> = left.by_ref().take(slots).collect();
+        let rows = part.iter().filter_map(|slot| self.megaflow_row(at, *slot, only)).collect();
+        (rows, left.next())
+    }
+
+    fn megaflow_row(&self, at: usize, slot: u32, only: Option<BridgeId>) -> Option<MegaflowRow> {
+        let worker = &self.workers[at];
+        let flow = worker.flows.get(slot)?;
+        let in_port = self.state.port(PortId(flow.key.in_port as u16));
+        if only.is_some() && in_port.map(|p| p.bridge) != only {
+            return None;
         }
-        rows
+        let bridge = in_port.and_then(|p| self.state.bridge(p.bridge));
+        let names = DatapathNames(self, bridge.map_or(&TlvMap::EMPTY, |bridge| &bridge.tlvs));
+        let idle = self.now().saturating_duration_since(flow.used);
+        Some(MegaflowRow {
+            lcore: worker.lcore,
+            bridge: bridge.map(|b| b.name.clone()),
+            flow: format_megaflow(&flow.key, &flow.mask, &names),
+            packets: flow.stats.packets,
+            bytes: flow.stats.bytes,
+            used: (flow.stats.packets > 0).then(|| seconds(idle)),
+            actions: self.programs.get(flow.program).map_or_else(String::new, |p| self.describe(p)),
+        })
     }
 
     /// The last tunnel packets that no tunnel port takes.
@@ -288,6 +305,18 @@ impl SlowPath {
         packet.in_port = id.0.into();
         // As for a packet: adjacencies to remotes that actions choose are made when they are first wanted.
         let _ = self.translate(&packet);
+        self.trace_as_is(bridge, key)
+    }
+
+    /// The same without making anything: a remote that no packet went to yet is shown as not known.
+    pub fn trace_as_is(&self, bridge: BridgeId, key: &MatchKey) -> Option<Trace> {
+        let running = self.state.bridge(bridge)?;
+        let id = match key.flow.in_port {
+            PORT_LOCAL => running.local,
+            ofport => *running.ports.get(&ofport)?,
+        };
+        let mut packet = key.flow;
+        packet.in_port = id.0.into();
         let decapsulated = self.decapsulated(id, &mut packet);
         let Traced { translation, mut steps, last } = trace(&self.state, &packet);
         if let Some((step, _)) = &decapsulated {

@@ -143,8 +143,23 @@ impl Daemon {
     }
 
     pub fn http(&self, path: &str) -> String {
+        self.request(&format!("GET {path} HTTP/1.1"))
+    }
+
+    /// The answer of the metrics address to another method.
+    pub fn http_with(&self, method: &str, path: &str) -> String {
+        self.request(&format!("{method} {path} HTTP/1.1"))
+    }
+
+    /// The answer of the metrics address to somebody who accepts this.
+    pub fn http_asking(&self, path: &str, accept: &str) -> String {
+        self.request(&format!("GET {path} HTTP/1.1\r\nAccept: {accept}"))
+    }
+
+    /// Head and body of an answer to a request with these first lines.
+    fn request(&self, lines: &str) -> String {
         let mut stream = TcpStream::connect(&self.metrics).unwrap();
-        write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+        write!(stream, "{lines}\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).unwrap();
         answer

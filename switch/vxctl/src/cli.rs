@@ -173,6 +173,7 @@ entries! {
         "route del" "BR PREFIX [VIA]" &[], "delete a route";
     }
     Inside {
+        "graph" "" &[], "bridges, ports, tunnels and VTEPs as a graph for Graphviz (DOT)";
         "megaflow show" "[BR]" &[], "cached decisions with their counts";
         "lcore show" "" &[], "workers: load, queues, cache hits";
         "upcall show" "" &[], "packets that asked the slow path";

@@ -11,6 +11,7 @@ mod diff;
 mod dump;
 mod flows;
 mod globals;
+mod graph;
 mod own;
 mod print;
 mod top;

@@ -10,6 +10,7 @@ use api::{Done, FlowDelete, FlowModify, FlowRow, Flows, Trace, TraceRequest};
 use axum::Json;
 use axum::extract::{Path, Query, State};
 use datapath::message::PacketBuffer;
+use flow::drop::DropReason;
 use flow::ofp::{
     Action, DEFAULT_PRIORITY, FlowFilter, FlowMod, FlowSpec, parse_flow_match, parse_flow_mod, parse_key,
 };
@@ -331,6 +332,27 @@ pub(in crate::control) async fn trace_text(
     ))
 }
 
+/// What would become of a packet, by what is known now: nothing is made for it.
+pub(in crate::control) async fn traced_as_is(app: &App, bridge: String, flow: String) -> Answer<Trace> {
+    let answer = app.handle.call(move |slow| {
+        let id = bridge_id(slow, &bridge)?;
+        let key = parse_key(&flow, &BridgePorts { state: &slow.state, bridge: id })
+            .map_err(|error| Refused::bad(error.to_string()))?;
+        slow.trace_as_is(id, &key).ok_or_else(|| no_in_port(&bridge))
+    });
+    let mut trace = answer.await??;
+    if trace.reason.as_ref().is_some_and(|drop| drop.reason == DropReason::NoTunnelNextHop.name()) {
+        trace.steps.push(
+            "no packet went to this remote yet: the first one, or vxctl trace, makes its adjacency".into(),
+        );
+    }
+    Ok(Json(trace))
+}
+
+fn no_in_port(bridge: &str) -> Refused {
+    Refused::bad(format!("in_port: expected a port of bridge {bridge}, as in_port=NAME"))
+}
+
 async fn traced(app: &App, bridge: String, body: TraceRequest) -> Result<Trace, Refused> {
     let answer = app.handle.call(move |slow| {
         let id = bridge_id(slow, &bridge)?;
@@ -341,9 +363,7 @@ async fn traced(app: &App, bridge: String, body: TraceRequest) -> Result<Trace, 
             // Leaves alone what does not come out of the packet: port, tunnel, metadata.
             extract(&bytes, &mut key.flow).map_err(|error| Refused::bad(format!("packet: {error}")))?;
         }
-        slow.trace_view(id, &key).ok_or_else(|| {
-            Refused::bad(format!("in_port: expected a port of bridge {bridge}, as in_port=NAME"))
-        })
+        slow.trace_view(id, &key).ok_or_else(|| no_in_port(&bridge))
     });
     answer.await?
 }

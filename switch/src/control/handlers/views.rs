@@ -140,6 +140,11 @@ pub(in crate::control) async fn interface(
 /// `GET /v1/lcores`.
 pub(in crate::control) async fn lcores(State(app): State<Arc<App>>) -> Answer<Vec<LcoreRow>> {
     let switch = app.switch.lock().await;
+    lcore_rows(&app, &switch).await.map(Json)
+}
+
+/// What the workers do.
+pub(in crate::control) async fn lcore_rows(app: &App, switch: &Switch) -> Result<Vec<LcoreRow>, Refused> {
     let tables = app.handle.call(|slow| slow.table_views()).await?;
     let row = |(at, worker): (usize, &crate::control::app::WorkerInfo)| {
         let c = &worker.counters;
@@ -178,7 +183,7 @@ pub(in crate::control) async fn lcores(State(app): State<Arc<App>>) -> Answer<Ve
             cycles_per_packet: (c.rx.get() > 0).then(|| busy as f64 / c.rx.get() as f64),
         }
     };
-    Ok(Json(app.workers.iter().enumerate().map(row).collect()))
+    Ok(app.workers.iter().enumerate().map(row).collect())
 }
 
 /// Drops by reason and port. What belongs to ports that are gone is summed up.
