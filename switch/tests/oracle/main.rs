@@ -4,6 +4,8 @@
 //! `VXSWITCH_ORACLE_SECONDS` says how long to go on (default 10), `VXSWITCH_ORACLE_SEED` where to begin, and
 //! `VXSWITCH_ORACLE_WITHOUT` what to leave out (`groups,mirrors`); a failure prints the case, shrunk, and the seed that makes it first. `scripts/fuzz histories` does this for hours.
 
+mod compare;
+mod counted;
 mod found;
 mod frames;
 mod generate;
