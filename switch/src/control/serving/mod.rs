@@ -24,6 +24,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use timed::Timed;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::sync::Semaphore;
 
 /// A connection without a whole request head for so long is closed, between two requests too.
 const IDLE: Duration = Duration::from_secs(30);
@@ -35,6 +36,8 @@ const HEAD: usize = 64 << 10;
 const LEAVE: Duration = Duration::from_millis(500);
 /// How long the refusal of a connection may take.
 const REFUSE: Duration = Duration::from_millis(500);
+/// How many are told at a time that there is no room.
+const REFUSALS: usize = 16;
 /// How long `accept` waits after an error that trying again at once would meet again.
 const BACK_OFF: Duration = Duration::from_millis(100);
 /// Descriptors kept for clients that come when there are no others left.
@@ -122,6 +125,7 @@ pub async fn serve<L: Listener>(listener: L, router: Router, connections: usize)
     let service = TowerToHyperService::new(router);
     let slots = Slots::new(connections);
     let reserve = Reserve::new();
+    let refusals = Arc::new(Semaphore::new(REFUSALS));
     loop {
         let (io, peer) = match listener.accept().await {
             Ok(accepted) => accepted,
@@ -144,7 +148,15 @@ pub async fn serve<L: Listener>(listener: L, router: Router, connections: usize)
             Some(slot) => {
                 tokio::spawn(connection(io, peer, service.clone(), slot, Arc::clone(&reserve)));
             }
-            None => refuse(io).await,
+            // Whoever comes when so many are being told goes without an answer.
+            None => {
+                if let Ok(permit) = Arc::clone(&refusals).try_acquire_owned() {
+                    tokio::spawn(async move {
+                        refuse(io).await;
+                        drop(permit);
+                    });
+                }
+            }
         }
     }
 }
@@ -187,7 +199,18 @@ async fn connection<I>(
         ended = connection.as_mut() => ended,
         () = slot.asked_to_leave() => {
             connection.as_mut().graceful_shutdown();
-            connection.await
+            // What has come is looked at once more. hyper would wait for the rest of a head that has begun; who has to make
+            // room does not.
+            let ended = tokio::select! {
+                biased;
+                ended = connection.as_mut() => Some(ended),
+                () = std::future::ready(()) => None,
+            };
+            match ended {
+                Some(ended) => ended,
+                None if slot.is_busy() => connection.await,
+                None => Ok(()),
+            }
         }
     };
     if let Err(error) = ended {
@@ -266,6 +289,25 @@ mod tests {
         let mut bytes = [0; 1024];
         let n = busy.read(&mut bytes).await.unwrap();
         assert!(String::from_utf8_lossy(&bytes[..n]).ends_with("waited"));
+        server.abort();
+    }
+
+    #[tokio::test]
+    async fn begun_requests_lock_nobody_out() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("s");
+        let listener = tokio::net::UnixListener::bind(&path).unwrap();
+        let router = Router::new().route("/", get(|| async { "hello" }));
+        let server = tokio::spawn(serve(listener, router, 2));
+        let mut begun = Vec::new();
+        for _ in 0..50 {
+            let mut io = UnixStream::connect(&path).await.unwrap();
+            io.write_all(b"GET /v1/do").await.unwrap();
+            begun.push(io);
+        }
+        let mut operator = UnixStream::connect(&path).await.unwrap();
+        let answer = tokio::time::timeout(Duration::from_secs(5), ask(&mut operator)).await;
+        assert!(answer.expect("an answer in time").ends_with("hello"));
         server.abort();
     }
 

@@ -69,6 +69,11 @@ impl Slot {
         (requests == 0).then_some(since)
     }
 
+    /// Whether a request is in work.
+    pub(super) fn is_busy(&self) -> bool {
+        self.idle_since().is_none()
+    }
+
     /// Marks the connection busy for as long as the guard lives.
     pub(super) fn busy(self: &Arc<Self>) -> Busy {
         self.state.lock().unwrap_or_else(PoisonError::into_inner).0 += 1;
