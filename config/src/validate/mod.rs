@@ -191,6 +191,7 @@ impl Check<'_> {
                     Ok(PortKind::Dpdk) => match DpdkOptions::parse(&port.options) {
                         Ok(options) => {
                             let site = site.field("options").field("dpdk-devargs");
+                            self.null_frames(&site, &options);
                             self.device(&site, options.device(), &port.name, &mut devices);
                         }
                         Err(errors) => self.option_errors(&site, errors),

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use super::{Check, range};
 use crate::document::{Port, PortKind, PriorityTags, VlanMode};
+use crate::options::DpdkOptions;
 use crate::problem::Site;
 
 impl Check<'_> {
@@ -43,6 +44,22 @@ impl Check<'_> {
                 }
                 None => self.invalid(site, error.to_string()),
             },
+        }
+    }
+
+    /// The driver writes frames of any size into one buffer, without a look at the buffer's.
+    pub(super) fn null_frames(&mut self, site: &Site, options: &DpdkOptions) {
+        const HEADROOM: u64 = 128;
+        let Some(size) = options.null_frames() else { return };
+        let most = u64::from(self.document.dpdk.mbuf_size).saturating_sub(HEADROOM);
+        if size.is_none_or(|size| size > most) {
+            self.invalid(
+                site,
+                format!(
+                    "found {:?}, expected a size of up to {most} bytes, what a buffer has room for ([dpdk] mbuf-size)",
+                    options.devargs
+                ),
+            );
         }
     }
 

@@ -39,6 +39,15 @@ fn paths_have_indices_and_places_have_names() {
 }
 
 #[test]
+fn made_up_frames_fit_a_buffer() {
+    assert_eq!(with_ports(vec![dpdk("a", "net_null0,size=2048")]), [""; 0]);
+    for devargs in ["net_null0,copy=1,size=2049", "net_null0,size=65536", "net_null0,size=x"] {
+        let found = with_ports(vec![dpdk("a", devargs)]);
+        assert!(found.len() == 1 && found[0].contains("up to 2048 bytes"), "{devargs}: {found:?}");
+    }
+}
+
+#[test]
 fn names() {
     assert!(found(vec![Bridge::new("br-0_a.b")]).is_empty());
     for bad in ["", "sixteen-letters-", "br 0", "br/0", "br\u{e9}", "-br"] {
