@@ -207,8 +207,10 @@ async fn what_is_no_database_server_is_said() {
     let path: &Path = &dir.path().join("sock");
     let listener = std::os::unix::net::UnixListener::bind(path).unwrap();
     std::thread::spawn(move || {
-        use std::io::Write;
+        use std::io::{Read, Write};
         for mut stream in listener.incoming().flatten() {
+            // As a server of another kind does: it reads a request, answers and closes.
+            let _ = stream.read(&mut [0; 4096]);
             let _ = stream.write_all(b"HTTP/1.1 400 Bad Request\r\n");
         }
     });
