@@ -64,6 +64,10 @@ fn packet_out_sends_by_actions() {
             "packet-out br0 in_port=p1,packet=0102,actions=output:p2".to_owned(),
             "shorter than an Ethernet header",
         ),
+        (
+            format!("packet-out br0 in_port=p1,packet={packet}{},actions=output:p2", "00".repeat(2048)),
+            "expected up to 2048",
+        ),
         (format!("packet-out br0 in_port=p9,packet={packet},actions=output:p2"), "no port \"p9\""),
         (format!("packet-out br0 in_port=p1,packet={packet},actions=group:7"), "group"),
         (format!("packet-out br0 in_port=p1,packet={packet},actions=mod_nw_src:nonsense"), "mod_nw_src"),

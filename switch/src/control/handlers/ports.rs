@@ -56,6 +56,11 @@ pub(in crate::control) async fn packet_out(
     Json(body): Json<PacketOut>,
 ) -> Answer<Done> {
     let packets = body.packets.iter().map(|text| hexadecimal(text)).collect::<Result<Vec<_>, _>>()?;
+    let room = app.switch.lock().await.document.dpdk.mbuf_size as usize - usize::from(rte::mempool::HEADROOM);
+    if let Some(longest) = packets.iter().map(Vec::len).max().filter(|longest| *longest > room) {
+        let why = format!("packet: found {longest} bytes, expected up to {room}, what a buffer has room for");
+        return Err(Refused::bad(why));
+    }
     let sent = app.handle.call(move |slow| {
         let id = bridge_id(slow, &bridge)?;
         let nobody = ["CONTROLLER", "NONE"].iter().any(|name| body.in_port.eq_ignore_ascii_case(name));
