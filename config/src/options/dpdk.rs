@@ -55,15 +55,17 @@ impl DpdkOptions {
         self.devargs.strip_prefix(BY_MAC)?.parse().ok()
     }
 
-    /// Bytes of the frames that a `net_null` device makes up (`size=`, default 64), if it is one. `None` where the number
-    /// cannot be read.
-    pub fn null_frames(&self) -> Option<Option<u64>> {
+    /// Bytes of the frames that a `net_null` device makes up (`size=`, default 64), if it is one. A number that cannot be
+    /// read is the largest.
+    pub fn null_frames(&self) -> Option<u64> {
         self.device().starts_with("net_null").then_some(())?;
         let size = self.devargs.split(',').skip(1).filter_map(|arg| arg.strip_prefix("size=")).last();
-        Some(size.map_or(Some(64), |text| match text.strip_prefix("0x") {
-            Some(digits) => u64::from_str_radix(digits, 16).ok(),
-            None => text.parse().ok(),
-        }))
+        let Some(text) = size else { return Some(64) };
+        let number = match text.strip_prefix("0x") {
+            Some(digits) => u64::from_str_radix(digits, 16),
+            None => text.parse(),
+        };
+        Some(number.unwrap_or(u64::MAX))
     }
 
     /// The device's name: what stands before the first comma.
@@ -115,10 +117,10 @@ mod tests {
     #[test]
     fn frames_of_a_null_device() {
         let frames = |devargs| parse(&[("dpdk-devargs", devargs)]).unwrap().null_frames();
-        assert_eq!(frames("net_null0"), Some(Some(64)));
-        assert_eq!(frames("net_null0,no-rx=1,size=0x100,copy=1"), Some(Some(256)));
-        assert_eq!(frames("net_null0,size=9,size=65536"), Some(Some(65536)), "the last one holds");
-        assert_eq!(frames("net_null0,size=many"), Some(None));
+        assert_eq!(frames("net_null0"), Some(64));
+        assert_eq!(frames("net_null0,no-rx=1,size=0x100,copy=1"), Some(256));
+        assert_eq!(frames("net_null0,size=9,size=65536"), Some(65536), "the last one holds");
+        assert_eq!(frames("net_null0,size=many"), Some(u64::MAX));
         assert_eq!(frames("net_ring0,size=65536"), None);
     }
 

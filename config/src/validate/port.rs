@@ -52,7 +52,7 @@ impl Check<'_> {
         const HEADROOM: u64 = 128;
         let Some(size) = options.null_frames() else { return };
         let most = u64::from(self.document.dpdk.mbuf_size).saturating_sub(HEADROOM);
-        if size.is_none_or(|size| size > most) {
+        if size > most {
             self.invalid(
                 site,
                 format!(

@@ -46,7 +46,7 @@ pub(super) struct UnknownTunnels {
 }
 
 impl UnknownTunnels {
-    /// Notes one. True when so many are new that they are not to be told apart.
+    /// Remembers one. True when more than [`APART`] were new in this [`WINDOW`]: one megaflow then drops them all.
     pub(super) fn note(&mut self, key: &FlowKey, now: Instant) -> bool {
         let unknown = UnknownTunnel::of(key);
         self.last.retain(|(other, _)| *other != unknown);
@@ -70,7 +70,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_list_is_bounded_and_a_flood_is_not_told_apart() {
+    fn the_list_is_bounded_and_a_flood_has_one_megaflow() {
         let mut unknown = UnknownTunnels::default();
         let now = Instant::now();
         let key = |vni: u32| FlowKey { tun_id: vni, ..FlowKey::ZERO };

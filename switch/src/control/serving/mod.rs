@@ -36,7 +36,7 @@ const HEAD: usize = 64 << 10;
 const LEAVE: Duration = Duration::from_millis(500);
 /// How long the refusal of a connection may take.
 const REFUSE: Duration = Duration::from_millis(500);
-/// How many are told at a time that there is no room.
+/// Clients that are answered 503 at a time; others are disconnected without an answer.
 const REFUSALS: usize = 16;
 /// How long `accept` waits after an error that trying again at once would meet again.
 const BACK_OFF: Duration = Duration::from_millis(100);
@@ -148,7 +148,7 @@ pub async fn serve<L: Listener>(listener: L, router: Router, connections: usize)
             Some(slot) => {
                 tokio::spawn(connection(io, peer, service.clone(), slot, Arc::clone(&reserve)));
             }
-            // Whoever comes when so many are being told goes without an answer.
+            // Refusals have tasks of their own, so that a slow client does not hold up the next one.
             None => {
                 if let Ok(permit) = Arc::clone(&refusals).try_acquire_owned() {
                     tokio::spawn(async move {
