@@ -1,13 +1,13 @@
 //! What Prometheus is told: the families, both formats, and the rules and the dashboard made of them.
 
-use crate::running::{BASE, Daemon};
+use crate::running::{BASE, Daemon, UNDERLAY};
 use crate::support::skipped;
 use std::collections::BTreeSet;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-const MORE: &str = r#"
+const TUNNELS: &str = r#"
 [[bridge.port]]
 name = "vx1"
 type = "vxlan"
@@ -16,14 +16,6 @@ options = { remote_ip = "192.168.1.2", key = 100 }
 name = "vx2"
 type = "vxlan"
 options = { remote_ip = "10.9.9.9", key = 101 }
-[[bridge]]
-name = "br-phy"
-address = ["192.168.1.1/24"]
-neighbour = [{ ip = "192.168.1.2", mac = "02:00:00:00:0a:02" }]
-[[bridge.port]]
-name = "uplink"
-type = "dpdk"
-options = { dpdk-devargs = "net_null2,no-rx=1" }
 "#;
 
 fn file(name: &str) -> PathBuf {
@@ -51,7 +43,7 @@ fn promtool(arguments: &[&str], input: &str) -> bool {
 
 #[test]
 fn what_is_up_and_what_there_is_to_use() {
-    let daemon = Daemon::start(&format!("{BASE}{MORE}"));
+    let daemon = Daemon::start(&format!("{BASE}{TUNNELS}{UNDERLAY}"));
     daemon.wait_for("p1", "tx_packets", 1);
     let answer = daemon.http("/metrics");
     let (head, text) = answer.split_once("\r\n\r\n").unwrap();

@@ -1,6 +1,6 @@
 //! The page at `/` of the metrics address, as a browser gets it and as Chromium shows it.
 
-use crate::running::{BASE, Daemon};
+use crate::running::{BASE, Daemon, UNDERLAY};
 use crate::support::skipped;
 use serde_json::Value;
 use std::process::Command;
@@ -29,17 +29,6 @@ fn shown(daemon: &Daemon, view: &str) -> String {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap()
 }
-
-const TUNNELS: &str = r#"
-[[bridge]]
-name = "br-phy"
-address = ["192.168.1.1/24"]
-neighbour = [{ ip = "192.168.1.2", mac = "02:00:00:00:0a:02" }]
-[[bridge.port]]
-name = "uplink"
-type = "dpdk"
-options = { dpdk-devargs = "net_null2,no-rx=1" }
-"#;
 
 #[test]
 fn the_page_comes_from_the_switch_alone() {
@@ -75,7 +64,7 @@ fn tables_are_searched_by_the_switch() {
         name + &format!("options = {{ remote_ip = \"192.168.1.2\", key = {} }}\n", n + 1)
     };
     let ports: String = (0..300).map(port).collect();
-    let daemon = Daemon::start(&format!("{BASE}{ports}{TUNNELS}"));
+    let daemon = Daemon::start(&format!("{BASE}{ports}{UNDERLAY}"));
     daemon.ctl("fdb add br0 vx7 5 02:00:00:00:00:77");
     let all = json(&daemon, "/page/ports");
     assert_eq!((all["found"].as_u64(), all["rows"].as_array().unwrap().len()), (Some(305), 50));
@@ -115,7 +104,7 @@ fn tables_are_searched_by_the_switch() {
 #[test]
 fn a_trace_from_the_page_makes_nothing() {
     let daemon = Daemon::start(&format!(
-        "{BASE}[[bridge.port]]\nname = \"any\"\ntype = \"vxlan\"\noptions = {{ remote_ip = \"flow\", key = \"flow\" }}\n{TUNNELS}"
+        "{BASE}[[bridge.port]]\nname = \"any\"\ntype = \"vxlan\"\noptions = {{ remote_ip = \"flow\", key = \"flow\" }}\n{UNDERLAY}"
     ));
     daemon.ctl("add-flow br0 priority=20,in_port=p1,actions=set_field:192.168.1.77->tun_dst,set_field:9->tun_id,output:any");
     let trace = || json(&daemon, "/page/trace?bridge=br0&flow=in_port=p1,icmp");
@@ -138,7 +127,7 @@ fn chromium_shows_the_switch() {
         return skipped("chromium_shows_the_switch", "needs Debian's chromium, which scripts/setup installs");
     }
     let tunnel = "[[bridge.port]]\nname = \"vx1\"\ntype = \"vxlan\"\noptions = { remote_ip = \"192.168.1.2\", key = 100 }\n";
-    let daemon = Daemon::start(&format!("{BASE}{tunnel}{TUNNELS}"));
+    let daemon = Daemon::start(&format!("{BASE}{tunnel}{UNDERLAY}"));
     daemon.wait_for("p1", "tx_packets", 1);
     let map = shown(&daemon, "topology");
     for part in

@@ -249,6 +249,18 @@ type = "dpdk"
 options = { dpdk-devargs = "net_null1,no-rx=1" }
 "#;
 
+/// A bridge with a VTEP's address and an uplink, for behind [`BASE`].
+pub const UNDERLAY: &str = r#"
+[[bridge]]
+name = "br-phy"
+address = ["192.168.1.1/24"]
+neighbour = [{ ip = "192.168.1.2", mac = "02:00:00:00:0a:02" }]
+[[bridge.port]]
+name = "uplink"
+type = "dpdk"
+options = { dpdk-devargs = "net_null2,no-rx=1" }
+"#;
+
 pub fn write_pcap(path: &Path, frames: &[Vec<u8>]) {
     let mut file = vec![0xd4, 0xc3, 0xb2, 0xa1, 2, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 1, 0, 0, 0];
     for frame in frames {
