@@ -24,6 +24,7 @@ fn fdb_len(net: &Net) -> usize {
 #[test]
 fn a_new_flow_does_not_wait_for_those_of_a_port_that_floods() {
     let mut net = Net::new(&bridge(""));
+    net.send("p1", &[frame(9, 4, None, 0)]);
     for n in 0..800 {
         net.put("p1", &frame(9, 1000 + n, None, n));
     }

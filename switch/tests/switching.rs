@@ -67,6 +67,7 @@ fn nothing_is_tried_on_a_port_without_a_link() {
 #[test]
 fn a_flood_of_new_flows_leaves_room_for_other_ports() {
     let mut net = Net::new(THREE_PORTS);
+    net.send("p1", &[frame(2, 1, None, 0)]);
     // Nobody answers meanwhile.
     for n in 0..4000 {
         net.put("p1", &frame(9, 1000 + n, None, n));
@@ -84,10 +85,29 @@ fn a_flood_of_new_flows_leaves_room_for_other_ports() {
     net.finish();
 }
 
+/// What comes before a port's first megaflow can only wait; it does so in the device's ring, where nothing is lost.
+#[test]
+fn a_flood_at_the_start_of_a_port_waits_in_its_ring() {
+    let mut net = Net::new(THREE_PORTS);
+    net.set_rules("br0", &["in_port=p1,actions=output:p2"]);
+    let flow = |n| frame(9, 1000 + n, None, n);
+    for n in 0..3000 {
+        net.put("p1", &flow(n));
+        net.worker().poll();
+    }
+    assert!((1..1000).contains(&net.held()), "{} wait", net.held());
+    net.run();
+    let out = net.take_all("p2");
+    assert_eq!(out.len(), 3000);
+    assert!((0..).map(flow).zip(out).all(|(sent, left)| sent == left), "not in order");
+    net.finish();
+}
+
 /// The cells have room for as many packets as there are, but not all for one port.
 #[test]
 fn packets_of_one_flow_do_not_take_all_the_room() {
     let mut net = Net::new(THREE_PORTS);
+    net.send("p1", &[frame(2, 1, None, 0)]);
     for flow in 0..4 {
         for n in 0..1000 {
             net.put("p1", &frame(9, 10 + flow, None, n));
@@ -264,6 +284,7 @@ fn addresses_do_not_outlive_their_ports_vlan() {
 fn packets_of_a_new_flow_wait_and_leave_in_order() {
     let mut net = Net::new(THREE_PORTS);
     net.send("p2", &[frame(9, 2, None, 0)]);
+    net.send("p1", &[frame(9, 4, None, 0)]);
     // Nothing answers upcalls while the worker polls: all of them have to be held.
     let before = net.counters.upcalls.get();
     for n in 0..100 {
@@ -317,6 +338,7 @@ fn a_megaflow_that_also_fits_a_waiting_flow_does_not_let_later_packets_pass() {
 #[test]
 fn when_nobody_answers_the_worker_drops_and_counts() {
     let mut net = Net::new(THREE_PORTS);
+    net.send("p1", &[frame(2, 1, None, 0)]);
     for n in 0..3000 {
         net.put("p1", &frame(2, 10 + n, None, n));
     }

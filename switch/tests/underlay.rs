@@ -86,6 +86,24 @@ fn over_v6(n: u32) -> Vec<u8> {
     tunnelled(ip(2), ip(1), 101, None, n)
 }
 
+/// The same as of a device port: what comes before a tunnel's first megaflow waits in the uplink's ring.
+#[test]
+fn a_flood_at_the_start_of_a_tunnel_waits_in_the_ring() {
+    let mut net = Net::new(&config("", ""));
+    let flow = |n: u32| rings::udp(17, 51, 1000 + n as u16, 2000, n);
+    for n in 0..3000 {
+        let packet = tunnel_packet([192, 168, 1, 2].into(), [192, 168, 1, 1].into(), 100, None, &flow(n));
+        net.put("uplink", &packet);
+        net.worker().poll();
+    }
+    assert!((1..1000).contains(&net.held()), "{} wait", net.held());
+    net.run();
+    let out = net.take_all("p0");
+    assert_eq!(out.len(), 3000);
+    assert!((0..).map(flow).zip(out).all(|(sent, left)| sent == left), "not in order");
+    net.finish();
+}
+
 /// Sends packets twice, as new flows and as known ones; how many frames came out of the overlay each time.
 fn delivered(net: &mut Net, packets: &[Vec<u8>]) -> [usize; 2] {
     [(); 2].map(|()| net.send("uplink", packets).get("p0").map_or(0, Vec::len))

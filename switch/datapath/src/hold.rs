@@ -88,10 +88,16 @@ impl Cells {
         self.used
     }
 
+    /// Packets from this port that wait.
+    #[inline]
+    pub fn of_port(&self, in_port: u32) -> u32 {
+        self.by_port.get(in_port as usize).copied().unwrap_or(u32::MAX)
+    }
+
     /// Appends a packet that is new here; gives it back when its in-port has its share of the cells, or all are taken.
     #[allow(clippy::result_large_err, reason = "the packet itself comes back; a box would be an allocation")]
     pub fn push_new(&mut self, list: &mut List, held: Held) -> Result<(), Held> {
-        let of_port = self.by_port.get(held.key.in_port as usize).copied().unwrap_or(u32::MAX);
+        let of_port = self.of_port(held.key.in_port);
         if over_share(of_port, self.next.len() - self.used) { Err(held) } else { self.push(list, held) }
     }
 

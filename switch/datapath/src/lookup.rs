@@ -1,5 +1,6 @@
 //! Stage 3, **lookup**: a megaflow for each packet. What nothing matches is held, in order, and asked for.
 
+use crate::BURST;
 use crate::batch::{Batch, Known, PacketInfo, Packets, first, numbers};
 use crate::hold::{Held, over_share};
 use crate::message::{PendingId, Upcall};
@@ -14,6 +15,8 @@ use wire::key::FlowKey;
 
 /// Packets of one flow that may wait for its decision.
 const MAX_HELD_PER_FLOW: usize = 1024;
+/// Packets of an in-port without megaflows that wait for its first decision; later ones stay in the device's ring.
+const WAIT_FOR_FIRST: u32 = 4 * BURST as u32;
 
 impl Pipeline {
     /// Finds the megaflow of each packet of the batch and reads the frames as far as that takes it. Afterwards all packets
@@ -186,7 +189,17 @@ impl Pipeline {
         self.lookup.cache.hash(key) as u32
     }
 
+    /// Whether packets of this in-port should stay in the device's ring: it has no megaflow yet, so nothing of it could be
+    /// forwarded, and enough packets wait for the first decision. In the ring nothing is lost, and the fewer flows were
+    /// asked for, the sooner all are answered.
+    #[cold]
+    pub(crate) fn waits_for_first(&self, in_port: PortId) -> bool {
+        let in_port = u32::from(in_port.0);
+        self.cells.of_port(in_port) >= WAIT_FOR_FIRST && self.lookup.table.masks(in_port) == 0
+    }
+
     fn hold(&mut self, mbuf: Mbuf, key: FlowKey, info: PacketInfo, hash: u32, waiting: Option<PendingId>) {
+        self.last_held = Some(PortId(key.in_port as u16));
         let id = match waiting {
             Some(id) => {
                 self.pending.join(id, key.in_port);

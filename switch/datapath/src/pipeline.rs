@@ -71,6 +71,8 @@ pub(crate) struct Pipeline {
     pub tx: TxStage,
     pub cells: Cells,
     pub pending: PendingFlows,
+    /// In-port of the packet that was held last, for who asks first.
+    pub last_held: Option<PortId>,
     pub pool: Mempool,
     pub link: Arc<Link>,
     pub counters: Arc<WorkerCounters>,
@@ -110,6 +112,7 @@ impl Pipeline {
             tx: TxStage::new(parts.pool.clone()),
             cells: Cells::new(parts.hold),
             pending: PendingFlows::new(parts.hold),
+            last_held: None,
             pool: parts.pool,
             link: parts.link,
             counters: parts.counters,

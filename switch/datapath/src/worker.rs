@@ -43,6 +43,8 @@ pub struct WorkerConfig {
 pub(crate) struct Source {
     pub port: PortId,
     pub queue: RxQueue,
+    /// In-port of the flows that its last packets to wait belong to: the port itself, or a tunnel.
+    pub waits_as: PortId,
 }
 
 /// One forwarding thread's state.
@@ -92,11 +94,17 @@ impl Worker {
     pub fn poll(&mut self) -> bool {
         let mut busy = self.commands();
         for at in 0..self.rx.len() {
-            let Source { port, queue } = &mut self.rx[at];
+            let Source { port, queue, waits_as } = &mut self.rx[at];
+            if !self.pipeline.pending.is_empty() && self.pipeline.waits_for_first(*waits_as) {
+                continue;
+            }
             if queue.rx_burst(&mut self.batch.mbufs) > 0 {
                 let (port, may_ask) = (*port, queue.may_ask());
                 busy = true;
                 self.burst(port, may_ask);
+                if let Some(held) = self.pipeline.last_held.take() {
+                    self.rx[at].waits_as = held;
+                }
             }
         }
         busy |= self.pipeline.tx.serve_others(&self.pipeline.counters);

@@ -69,6 +69,38 @@ fn captures_are_complete_when_it_has_stopped() {
     assert_eq!(read_pcap(&dir.path().join("out.pcap")), frames);
 }
 
+/// A device that has always another new flow, as long as nothing is decided: what comes before the first decision waits.
+#[test]
+fn starts_under_a_flood_without_losing_a_packet() {
+    let dir = tempfile::tempdir().unwrap();
+    let frames: Vec<Vec<u8>> = (0..5000u16)
+        .map(|flow| {
+            let mut frame = vec![2, 0, 0, 0, 0, 1, 2, 0, 0, 1];
+            frame.extend(flow.to_be_bytes());
+            frame.extend([0x88, 0xb5]);
+            frame.resize(64, 0);
+            frame
+        })
+        .collect();
+    let input = dir.path().join("in.pcap");
+    write_pcap(&input, &frames);
+    let config = format!(
+        "[[bridge]]\nname = \"br0\"\nfail_mode = \"secure\"\nflows = [\"in_port=p0,actions=output:p1\"]\n\
+         [[bridge.port]]\nname = \"p0\"\ntype = \"dpdk\"\n\
+         options = {{ dpdk-devargs = \"net_pcap0,rx_pcap={},infinite_rx=1\" }}\n\
+         [[bridge.port]]\nname = \"p1\"\ntype = \"dpdk\"\noptions = {{ dpdk-devargs = \"net_null0,no-rx=1\" }}\n",
+        input.display(),
+    );
+    for start in 0..5 {
+        let daemon = Daemon::start(&config);
+        daemon.wait_for("p1", "tx_packets", 20_000);
+        let drops = daemon.json("drops");
+        let lost = drops["drops"].as_array().unwrap().iter().find(|reason| reason["packets"] != 0);
+        assert!(lost.is_none(), "start {start}: {lost:?}");
+        daemon.stop();
+    }
+}
+
 /// Two workers poll a queue each of one port, and send by the only TX queue of another: it belongs to one of
 /// them, and the other hands its packets over.
 #[test]
