@@ -10,6 +10,9 @@ const BY_MAC: &str = "class=eth,mac=";
 const KNOWN: [&str; 5] = ["dpdk-devargs", "n_rxq", "n_txq", "n_rxq_desc", "n_txq_desc"];
 /// As many queues as the switch drives on one port.
 const MAX_QUEUES: u64 = 64;
+/// Device arguments of virtual devices that say how many queues are made. Making them takes time and memory before anybody
+/// can refuse them.
+const QUEUE_ARGUMENTS: [&str; 3] = ["qpairs", "queue_count", "queues"];
 /// DPDK rings and OVS agree on this as the useful maximum; drivers may want less.
 const MAX_DESCRIPTORS: u64 = 32_768;
 
@@ -94,6 +97,13 @@ fn devargs(text: &str) -> Result<String, String> {
              address"
         ));
     }
+    for (name, value) in text.split(',').skip(1).filter_map(|argument| argument.split_once('=')) {
+        if QUEUE_ARGUMENTS.contains(&name) {
+            number_in(value, 1, MAX_QUEUES).map_err(|_| {
+                format!("found {name}={value}, expected a number of queues from 1 to {MAX_QUEUES}")
+            })?;
+        }
+    }
     Ok(text.to_owned())
 }
 
@@ -142,6 +152,23 @@ mod tests {
         {
             let errors = parse(&[("dpdk-devargs", bad)]).unwrap_err();
             assert!(errors[0].contains(bad) && errors[0].contains("expected"), "{errors:?}");
+        }
+    }
+
+    #[test]
+    fn queues_of_virtual_devices_are_bounded() {
+        for good in
+            ["net_af_packet0,iface=eth0,qpairs=64", "net_vhost0,iface=/s,queues=2", "net_ring0,other=99999"]
+        {
+            assert!(parse(&[("dpdk-devargs", good)]).is_ok(), "{good}");
+        }
+        for bad in [
+            "net_af_packet0,iface=eth0,qpairs=99999",
+            "net_vhost0,queues=0",
+            "net_af_xdp0,iface=x,queue_count=-1",
+        ] {
+            let errors = parse(&[("dpdk-devargs", bad)]).unwrap_err();
+            assert!(errors[0].contains("from 1 to 64"), "{errors:?}");
         }
     }
 

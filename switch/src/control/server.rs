@@ -112,8 +112,9 @@ async fn to_the_end(State(app): State<Arc<App>>, request: Request, next: Next) -
         if !answer.status().is_success() {
             return answer;
         }
-        // A trace changes nothing.
-        if !what.starts_with("/v1/trace/") {
+        // A trace changes nothing, nor do `show` and its like in a transaction.
+        let only_looked = answer.extensions().get::<configure::OnlyLooked>().is_some();
+        if !only_looked && !what.starts_with("/v1/trace/") {
             tracing::info!(target: "vxswitch::config", by = %who.unwrap_or_default(), request = %what, "changed");
         }
         // What is acknowledged is on disk.

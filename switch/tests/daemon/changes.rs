@@ -1,9 +1,25 @@
 //! Changes while it runs: bridges, ports, tunnels, mirrors; and those that fail.
 
-use crate::running::{BASE, Daemon, PATIENCE};
+use crate::running::{BASE, Daemon, EAL, PATIENCE};
 use crate::support::{eventually, is_root, skipped};
 use std::fs;
 use std::time::Instant;
+
+#[test]
+fn the_log_names_changes_and_nothing_that_only_looked() {
+    let daemon = Daemon::start_with(EAL, "", &[]);
+    let changes = || daemon.errors().matches("changed by=").count();
+    daemon.ctl("show");
+    daemon.ctl("list bridge");
+    daemon.ctl("add-br br0");
+    eventually("the change is in the log", PATIENCE, || (changes() > 0).then_some(()));
+    daemon.ctl("get bridge br0 name");
+    daemon.ctl("--may-exist add-br br0");
+    daemon.ctl("del-br br0");
+    eventually("and the other one", PATIENCE, || (changes() > 1).then_some(()));
+    assert_eq!(changes(), 2, "{}", daemon.errors());
+    daemon.stop();
+}
 
 #[test]
 fn bridges_ports_and_tunnels_come_change_and_go_while_it_runs() {

@@ -8,7 +8,7 @@ use crate::control::rules;
 use api::{
     CommandOutput, DocumentBody, Done, InterfaceRow, Record, Saved, Transaction, TransactionReply, Value,
 };
-use axum::Json;
+use axum::{Extension, Json};
 use axum::extract::State;
 use axum::http::{HeaderMap, header::CONTENT_TYPE};
 use config::Document;
@@ -25,11 +25,15 @@ impl From<VsctlError> for Refused {
     }
 }
 
+/// Part of the answer to a transaction that only looked.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::control) struct OnlyLooked;
+
 /// `POST /v1/transaction`: all commands, or none.
 pub(in crate::control) async fn transaction(
     State(app): State<Arc<App>>,
     Json(body): Json<Transaction>,
-) -> Answer<TransactionReply> {
+) -> Result<(Option<Extension<OnlyLooked>>, Json<TransactionReply>), Refused> {
     let commands = vsctl::parse_transaction(&body.args)?;
     let mut switch = app.desired().await;
     let mut document = switch.document.clone();
@@ -59,7 +63,8 @@ pub(in crate::control) async fn transaction(
             Output::Query(command) => query(&app, &switch, command).await?,
         });
     }
-    Ok(Json(TransactionReply { changed: applied.changed, outputs, notes }))
+    let only_looked = (!applied.changed).then_some(Extension(OnlyLooked));
+    Ok((only_looked, Json(TransactionReply { changed: applied.changed, outputs, notes })))
 }
 
 async fn query(app: &App, switch: &Switch, command: Command) -> Result<CommandOutput, Refused> {
