@@ -36,6 +36,8 @@ pub enum RemoteIp {
     Addrs(Vec<IpAddr>),
     /// `flow`: rules set `tun_dst`; any remote is received from.
     Flow,
+    /// `evpn` (ours): remotes come from BGP EVPN, by FRR.
+    Evpn,
 }
 
 /// The VTEP's own address.
@@ -115,7 +117,10 @@ impl TunnelOptions {
         let known: Vec<&str> = COMMON.iter().chain(of.options).copied().collect();
         let mut reader = Reader::new(options, &known);
         if !options.contains_key("remote_ip") {
-            reader.missing("remote_ip", "the remote VTEP's address, several joined by commas, or \"flow\"");
+            reader.missing(
+                "remote_ip",
+                "the remote VTEP's address, several joined by commas, \"flow\" or \"evpn\"",
+            );
         }
         let remote_ip = reader.parse("remote_ip", remote_ip).unwrap_or(RemoteIp::Flow);
         let local_ip = reader.parse("local_ip", local_ip).unwrap_or(LocalIp::Any);
@@ -161,6 +166,9 @@ impl TunnelOptions {
                 format!("found an IPv4 address, expected an IPv6 one: {} runs over IPv6", of.name),
             );
         }
+        if remote_ip == RemoteIp::Evpn {
+            evpn(&mut reader, of, local_ip, (in_key, out_key));
+        }
         let over_v6 = family == Some(true) || matches!(local_ip, LocalIp::Addr(IpAddr::V6(_)));
         let header = HeaderOptions {
             key: options.contains_key("out_key") || options.contains_key("key"),
@@ -184,11 +192,11 @@ impl TunnelOptions {
         })
     }
 
-    /// The fixed remotes; empty with `flow`.
+    /// The fixed remotes; empty with `flow` and `evpn`.
     pub fn remotes(&self) -> &[IpAddr] {
         match &self.remote_ip {
             RemoteIp::Addrs(addrs) => addrs,
-            RemoteIp::Flow => &[],
+            RemoteIp::Flow | RemoteIp::Evpn => &[],
         }
     }
 
@@ -203,7 +211,7 @@ impl TunnelOptions {
     /// address on receive: of two such ports one would never get a packet, so they count as the same.
     pub fn clashes_with(&self, other: &Self) -> bool {
         let remote = match (&self.remote_ip, &other.remote_ip) {
-            (RemoteIp::Flow, RemoteIp::Flow) => true,
+            (RemoteIp::Flow, RemoteIp::Flow) | (RemoteIp::Evpn, RemoteIp::Evpn) => true,
             (RemoteIp::Addrs(a), RemoteIp::Addrs(b)) => a.iter().any(|addr| b.contains(addr)),
             _ => false,
         };
@@ -219,7 +227,28 @@ impl TunnelOptions {
 fn first(remote: &RemoteIp) -> Option<&IpAddr> {
     match remote {
         RemoteIp::Addrs(addrs) => addrs.first(),
-        RemoteIp::Flow => None,
+        RemoteIp::Flow | RemoteIp::Evpn => None,
+    }
+}
+
+/// What a port whose remotes come from EVPN cannot have.
+fn evpn(reader: &mut Reader<'_>, of: &TunnelType, local_ip: LocalIp, keys: (TunnelKey, TunnelKey)) {
+    if of.name != "vxlan" {
+        reader.error("remote_ip", format!("evpn with type {}, expected type vxlan", of.name));
+    }
+    match local_ip {
+        LocalIp::Addr(ip) if ip.is_ipv6() => reader.error(
+            "local_ip",
+            format!("{ip} with remote_ip=evpn, expected an IPv4 address: FRR below 10.6 knows no IPv6 VTEPs"),
+        ),
+        LocalIp::Flow => reader.error("local_ip", "flow with remote_ip=evpn, expected an address".to_owned()),
+        LocalIp::Any | LocalIp::Addr(_) => {}
+    }
+    if !matches!(keys, (TunnelKey::Vni(a), TunnelKey::Vni(b)) if a == b && a != 0) {
+        reader.error(
+            "remote_ip",
+            "evpn without a VNI, expected one key, not 0, for both directions".to_owned(),
+        );
     }
 }
 
@@ -238,8 +267,10 @@ fn vtep(text: &str) -> Result<IpAddr, String> {
 }
 
 fn remote_ip(text: &str) -> Result<RemoteIp, String> {
-    if text == "flow" {
-        return Ok(RemoteIp::Flow);
+    match text {
+        "flow" => return Ok(RemoteIp::Flow),
+        "evpn" => return Ok(RemoteIp::Evpn),
+        _ => {}
     }
     let mut addrs = Vec::new();
     for part in text.split(',').map(str::trim) {

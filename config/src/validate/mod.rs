@@ -260,7 +260,7 @@ impl Check<'_> {
             };
             let remotes: Vec<Option<IpAddr>> = match &options.remote_ip {
                 RemoteIp::Addrs(addrs) => addrs.iter().copied().map(Some).collect(),
-                RemoteIp::Flow => vec![None],
+                RemoteIp::Flow | RemoteIp::Evpn => vec![None],
             };
             let mut clashing = None;
             for remote in remotes {

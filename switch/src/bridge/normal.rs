@@ -6,7 +6,7 @@ use super::translate::{Dependency, Learn, Translator};
 use super::vlan::{InVlan, PRIORITY, Tag, TagChange, tag_of, vid_of};
 use super::{Bridge, Port, PortKind};
 use crate::tunnel::port::TunnelPort;
-use config::PriorityTags;
+use config::{PriorityTags, RemoteIp};
 use flow::drop::DropReason;
 use flow::ofp::Field;
 use flow::program::PortId;
@@ -81,6 +81,10 @@ impl<'w> Translator<'w> {
 
     fn learn_source(&mut self, bridge: &Bridge, in_port: &Port, vlan: u16, src: MacAddr) -> Option<Learn> {
         if self.in_port == bridge.local {
+            return None;
+        }
+        // Where remote addresses are is said by routes.
+        if matches!(&in_port.kind, PortKind::Tunnel(tunnel) if tunnel.options.remote_ip == RemoteIp::Evpn) {
             return None;
         }
         // Behind a tunnel with several remotes it matters which of them the packet came from.

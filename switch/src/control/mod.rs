@@ -20,6 +20,7 @@ pub mod apply;
 pub mod daemon;
 pub mod device;
 pub mod ending;
+pub mod evpn;
 pub mod faults;
 pub mod file;
 mod handlers;

@@ -441,6 +441,7 @@ async fn control(
         tokio::spawn(server::serve(listener, router)),
         tokio::spawn(super::links::watch(Arc::clone(&app))),
         tokio::spawn(super::retry::run(Arc::clone(&app))),
+        tokio::spawn(super::evpn::run(Arc::clone(&app))),
         tokio::spawn(server::reload_on_hangup(hangup, Arc::clone(&app))),
         tokio::spawn(super::openflow::serve::run(Arc::clone(&app), rundir)),
     ];

@@ -7,6 +7,7 @@ mod backlog;
 pub mod capture;
 pub mod clock;
 mod describe;
+pub mod evpn;
 pub mod flows;
 pub mod handle;
 mod masks;

@@ -5,6 +5,7 @@ use datapath::adjacency::Inherit;
 use datapath::termination::TunnelMatch;
 use flow::program::AdjacencyId;
 use rustc_hash::FxHashMap;
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
@@ -19,6 +20,8 @@ pub struct TunnelPort {
     pub options: TunnelOptions,
     /// The adjacency of each of its fixed remotes.
     pub remotes: Vec<(IpAddr, AdjacencyId)>,
+    /// Remotes that get no flooded frames: EVPN names them with MAC addresses only.
+    pub unicast_only: BTreeSet<IpAddr>,
     /// Adjacencies that rules have asked for, of a port with `remote_ip=flow` or `local_ip=flow`: by remote and, where
     /// rules set that, local address.
     pub next_hops: FxHashMap<(IpAddr, Option<IpAddr>), AdjacencyId>,
@@ -30,7 +33,13 @@ impl TunnelPort {
     /// A port that has no adjacency yet.
     pub fn new(options: TunnelOptions) -> TunnelPort {
         let sequence = options.header.sequence.then(Arc::default);
-        TunnelPort { options, remotes: Vec::new(), next_hops: FxHashMap::default(), sequence }
+        TunnelPort {
+            options,
+            remotes: Vec::new(),
+            unicast_only: BTreeSet::new(),
+            next_hops: FxHashMap::default(),
+            sequence,
+        }
     }
 
     /// Whether rules choose a remote or a local address of it.
@@ -57,6 +66,8 @@ impl TunnelPort {
         let of = |remote| TunnelMatch { vni, remote, local, transport: options.transport };
         match &options.remote_ip {
             RemoteIp::Flow => vec![of(None)],
+            // What comes from a VTEP that no route names is an unknown tunnel's.
+            RemoteIp::Evpn => self.remotes.iter().map(|(ip, _)| of(Some(*ip))).collect(),
             RemoteIp::Addrs(addrs) => addrs.iter().map(|ip| of(Some(*ip))).collect(),
         }
     }

@@ -85,6 +85,28 @@ impl<U: Underlay> Tunnels<U> {
         })
     }
 
+    /// Makes the remotes of a tunnel port exactly these; those that are not named any more come back, to be dropped when
+    /// no program sends there. The owner rebuilds the others. Those for which there is no room are left out.
+    pub fn set_remotes(
+        &mut self,
+        underlay: &mut U,
+        uses: &ProgramUse,
+        id: PortId,
+        remotes: &BTreeMap<IpAddr, bool>,
+    ) -> Vec<AdjacencyId> {
+        let Some(port) = underlay.tunnel_port_mut(id) else { return Vec::new() };
+        let gone: Vec<AdjacencyId> =
+            port.remotes.extract_if(.., |(ip, _)| !remotes.contains_key(ip)).map(|(_, id)| id).collect();
+        for ip in remotes.keys() {
+            if port.remotes.iter().all(|(known, _)| known != ip) {
+                let adjacency = self.adjacencies.add(id, *ip, None, uses);
+                port.remotes.extend(adjacency.map(|adjacency| (*ip, adjacency)));
+            }
+        }
+        port.unicast_only = remotes.iter().filter(|(_, flood)| !**flood).map(|(ip, _)| *ip).collect();
+        gone
+    }
+
     /// Computes every adjacency anew, and installs those that are different.
     pub fn rebuild_all(&mut self, underlay: &U, now: Instant) {
         for id in self.adjacencies.ids() {

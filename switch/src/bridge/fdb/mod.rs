@@ -64,6 +64,10 @@ struct Slot {
     at: Location,
     used: Instant,
     fixed: bool,
+    /// A route put it there: it does not age, and gives way to a host that is heard.
+    external: bool,
+    /// A route put it there, and it stays until the route goes.
+    sticky: bool,
     /// Its place in its port's list.
     order: Link,
     /// Its place in a second of the wheel, and that second.
@@ -121,6 +125,7 @@ pub struct Fdb {
     ports: Ports,
     wheel: Wheel,
     settings: FdbSettings,
+    changes: u64,
 }
 
 impl Fdb {
@@ -133,6 +138,7 @@ impl Fdb {
             ports: Ports::default(),
             wheel: Wheel::new(now),
             settings,
+            changes: 0,
         }
     }
 
@@ -179,8 +185,11 @@ impl Fdb {
         let known = self.index.get(&(vlan, mac)).copied();
         if let Some(known) = known {
             let slot = &mut self.slots[known as usize];
-            if slot.fixed {
+            if slot.fixed && !slot.external {
                 return Learned::Fixed;
+            }
+            if slot.external {
+                return self.take_over(known, at, now);
             }
             if slot.at == at {
                 slot.used = now;
@@ -199,6 +208,7 @@ impl Fdb {
             let evicted = self.make_room_at(at.port);
             let slot = &mut self.slots[known as usize];
             (slot.at, slot.used) = (at, now);
+            self.changes += 1;
             self.ports.add(&mut self.slots, known, now);
             return Learned::Moved { from, evicted };
         }
@@ -210,6 +220,23 @@ impl Fdb {
         self.ports.add(&mut self.slots, slot, now);
         self.wheel.add(&mut self.slots, slot, now + self.settings.ageing);
         Learned::New { evicted }
+    }
+
+    /// A host whose address a route had elsewhere is heard: the entry becomes a learned one.
+    fn take_over(&mut self, known: u32, at: Location, now: Instant) -> Learned {
+        let Slot { key: (vlan, mac), at: from, .. } = self.slots[known as usize];
+        if from == at {
+            return Learned::Refreshed;
+        }
+        if !self.ports.admit(at.port, self.settings.rate, now) {
+            return Learned::Limited;
+        }
+        self.remove(vlan, mac);
+        let evicted = self.make_room_at(at.port);
+        let slot = self.insert((vlan, mac), at, false, now);
+        self.ports.add(&mut self.slots, slot, now);
+        self.wheel.add(&mut self.slots, slot, now + self.settings.ageing);
+        Learned::Moved { from, evicted }
     }
 
     /// Whether there is, or can be made, room for a learned entry.
@@ -232,7 +259,18 @@ impl Fdb {
     }
 
     fn insert(&mut self, key: FdbKey, at: Location, fixed: bool, now: Instant) -> u32 {
-        let slot = Slot { key, at, used: now, fixed, order: Link::NONE, due: Link::NONE, second: 0 };
+        self.changes += 1;
+        let slot = Slot {
+            key,
+            at,
+            used: now,
+            fixed,
+            external: false,
+            sticky: false,
+            order: Link::NONE,
+            due: Link::NONE,
+            second: 0,
+        };
         let number = if let Some(number) = self.free.pop() {
             self.slots[number as usize] = slot;
             number
@@ -253,6 +291,39 @@ impl Fdb {
         evicted
     }
 
+    /// Puts an entry that a route names; `sticky` ones do not give way to a host that is heard elsewhere. An operator's
+    /// static entry stays. Returns the learned one that had to go for it.
+    pub fn add_external(
+        &mut self,
+        (vlan, mac): FdbKey,
+        at: Location,
+        sticky: bool,
+        now: Instant,
+    ) -> Option<FdbKey> {
+        if self.slot(vlan, mac).is_some_and(|slot| slot.fixed && !slot.external && !slot.sticky) {
+            return None;
+        }
+        let evicted = self.add_fixed(vlan, mac, at, now);
+        if let Some(number) = self.index.get(&(vlan, mac)) {
+            let slot = &mut self.slots[*number as usize];
+            (slot.external, slot.sticky) = (!sticky, sticky);
+        }
+        evicted
+    }
+
+    /// How often entries came, went or moved.
+    pub fn changes(&self) -> u64 {
+        self.changes
+    }
+
+    /// All entries: key, place, and `Some(sticky)` for one that a route put there.
+    pub fn entries(&self) -> impl Iterator<Item = (FdbKey, Location, Option<bool>)> + '_ {
+        self.index.values().map(|at| {
+            let slot = &self.slots[*at as usize];
+            (slot.key, slot.at, (slot.external || slot.sticky).then_some(slot.sticky))
+        })
+    }
+
     /// Restarts the age of an entry, if it is still where the traffic came from.
     pub fn refresh(&mut self, vlan: u16, mac: MacAddr, at: Location, now: Instant) {
         let Some(&number) = self.index.get(&(vlan, mac)) else { return };
@@ -267,7 +338,7 @@ impl Fdb {
     /// carries it go on without the slow path.
     pub fn is_settled(&self, vlan: u16, mac: MacAddr, at: Location) -> bool {
         match self.slot(vlan, mac) {
-            Some(slot) => slot.fixed || slot.at == at,
+            Some(slot) => slot.fixed && !slot.external || slot.at == at,
             None => !self.can_learn(),
         }
     }
@@ -275,6 +346,7 @@ impl Fdb {
     /// Removes an entry and returns where it was.
     pub fn remove(&mut self, vlan: u16, mac: MacAddr) -> Option<Location> {
         let number = self.index.remove(&(vlan, mac))?;
+        self.changes += 1;
         let Slot { at, fixed, .. } = self.slots[number as usize];
         if !fixed {
             self.ports.remove(&mut self.slots, number);

@@ -294,7 +294,7 @@ impl<'w> Translator<'w> {
             return;
         }
         for (ip, adjacency) in &tunnel.remotes {
-            if remote.is_none_or(|remote| remote == *ip) {
+            if remote.map_or_else(|| !tunnel.unicast_only.contains(ip), |remote| remote == *ip) {
                 self.note(|| format!("tunnel {}: {}", port.name, to(ip)));
                 self.before_output(id);
                 self.push(Op::Encap { adjacency: *adjacency, vni, metadata, options: tlvs.clone().into() });

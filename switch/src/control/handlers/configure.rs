@@ -8,9 +8,9 @@ use crate::control::rules;
 use api::{
     CommandOutput, DocumentBody, Done, InterfaceRow, Record, Saved, Transaction, TransactionReply, Value,
 };
-use axum::{Extension, Json};
 use axum::extract::State;
 use axum::http::{HeaderMap, header::CONTENT_TYPE};
+use axum::{Extension, Json};
 use config::Document;
 use config::vsctl::{self, ColumnValue, Command, Condition, Output, Selector, Table, VsctlError};
 use std::collections::BTreeMap;
