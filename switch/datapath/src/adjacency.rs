@@ -94,12 +94,9 @@ pub struct Adjacency {
 pub struct CachedHeader {
     /// For an inner packet that asks for nothing special.
     ready: EncapV4Ready,
-    /// Version of the adjacencies that it was made from, with [`CachedHeader::INHERITS`]; 0 where there is no header.
-    pub version: u32,
-    /// The port that the packets leave by.
-    pub egress: PortId,
-    /// The tunnel port.
-    pub tunnel: PortId,
+    /// From the lowest bits up: the version of the adjacencies that it was made from, with [`CachedHeader::MARKS`], 0 where
+    /// there is no header; the port that the packets leave by; the tunnel port. Headers are compared by it.
+    pub word: u64,
 }
 
 const _: () = assert!(size_of::<CachedHeader>() == 64, "one cache line");
@@ -113,13 +110,29 @@ impl CachedHeader {
     pub const MARKS: u32 = Self::INHERITS | Self::SHORT;
 
     /// No header.
-    pub const NONE: CachedHeader =
-        CachedHeader { ready: EncapV4Ready::ZERO, version: 0, egress: PortId(0), tunnel: PortId(0) };
+    pub const NONE: CachedHeader = CachedHeader { ready: EncapV4Ready::ZERO, word: 0 };
 
-    /// Version, the port that the packets leave by, and the tunnel port, from the lowest bits up: one word, as they lie.
+    /// What [`CachedHeader::word`] is for these.
+    pub fn pack(version: u32, egress: PortId, tunnel: PortId) -> u64 {
+        u64::from(version) | u64::from(egress.0) << 32 | u64::from(tunnel.0) << 48
+    }
+
+    /// Version of the adjacencies, with marks.
     #[inline(always)]
-    pub fn word(&self) -> u64 {
-        u64::from(self.version) | u64::from(self.egress.0) << 32 | u64::from(self.tunnel.0) << 48
+    pub fn version(&self) -> u32 {
+        self.word as u32
+    }
+
+    /// The port that the packets leave by.
+    #[inline(always)]
+    pub fn egress(&self) -> PortId {
+        PortId((self.word >> 32) as u16)
+    }
+
+    /// The tunnel port.
+    #[inline(always)]
+    pub fn tunnel(&self) -> PortId {
+        PortId((self.word >> 48) as u16)
     }
 
     /// Writes the outer headers for a packet inside without ECN bits; the header neither inherits nor is short.
@@ -147,7 +160,7 @@ impl CachedHeader {
         of: impl FnOnce() -> Option<(&'a Adjacency, u32)>,
     ) {
         // What `ready` was made for: TOS and TTL of the port's own, and an inner packet without ECN bits.
-        if self.version & Self::INHERITS | u32::from(inner.tos) & 3 == 0 {
+        if self.version() & Self::INHERITS | u32::from(inner.tos) & 3 == 0 {
             self.ready.write_part(room, inner_len, source_port(flow_hash));
         } else if let Some((adjacency, vni)) = of() {
             adjacency.write(room, inner_len, flow_hash, inner, vni);
@@ -212,7 +225,10 @@ impl Adjacency {
         let ready = fixed.ready(&patch(tos, ttl, InnerIp::of(&FlowKey::ZERO), 0, vni, 0));
         let inherits = if fixed_ip { 0 } else { CachedHeader::INHERITS };
         let short = if ready.is_full() { 0 } else { CachedHeader::SHORT };
-        Some(CachedHeader { ready, version: version | inherits | short, egress, tunnel: self.tunnel })
+        Some(CachedHeader {
+            ready,
+            word: CachedHeader::pack(version | inherits | short, egress, self.tunnel),
+        })
     }
 
     /// [`CachedHeader::write`] for a packet that the header was not made for.

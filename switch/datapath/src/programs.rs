@@ -45,8 +45,21 @@ impl Compiled {
     }
 }
 
+/// What the headers of a run have in common, besides the port that their packets leave by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct OnePort {
+    /// How many they are.
+    pub count: usize,
+    /// Those of [`CachedHeader::MARKS`] that some have.
+    pub marks: u32,
+    /// Whether they are of one tunnel port.
+    pub one_tunnel: bool,
+}
+
 /// Programs, the first ones, that have a cached header: 4 MiB. Packets of others get theirs from the template.
 const MAX_HEADERS: usize = 65_536;
+/// Headers so few (32 KiB) that they are near anyway: asking for them ahead costs more than it saves.
+const NEAR: usize = 512;
 
 /// The programs of one worker, by number, each beside the header that it writes: a packet's megaflow names the
 /// program, and one line further on is all that sending it takes.
@@ -56,13 +69,15 @@ pub(crate) struct Programs {
     headers: Box<[CachedHeader]>,
     /// Version of the adjacencies: what headers have to be of.
     version: u32,
+    /// Numbers below this one have been defined.
+    defined: usize,
 }
 
 impl Programs {
     /// Room for so many. All of it is written here: a worker that meets a page for the first time waits for the kernel.
     pub(crate) fn new(count: usize) -> Programs {
         let headers = vec![CachedHeader::NONE; count.min(MAX_HEADERS)].into();
-        Programs { all: (0..count).map(|_| None).collect(), headers, version: 1 }
+        Programs { all: (0..count).map(|_| None).collect(), headers, version: 1, defined: 0 }
     }
 
     /// The program of a number.
@@ -82,7 +97,9 @@ impl Programs {
         if let Some(header) = self.headers.get_mut(program as usize) {
             *header = CachedHeader::NONE;
         }
-        self.all.get_mut(program as usize)?.replace(compiled)
+        let place = self.all.get_mut(program as usize)?;
+        self.defined = self.defined.max(program as usize + 1);
+        place.replace(compiled)
     }
 
     /// Puts back what [`Programs::take`] took.
@@ -124,38 +141,45 @@ impl Programs {
     pub(crate) fn made(&self, program: u32) -> Option<&CachedHeader> {
         self.headers
             .get(program as usize)
-            .filter(|header| header.version & !CachedHeader::MARKS == self.version)
+            .filter(|header| header.version() & !CachedHeader::MARKS == self.version)
     }
 
-    /// The headers of the first of some programs, as many as have been made and send their packets out of one port: how
-    /// many, and those of [`CachedHeader::MARKS`] that some have. The first program's header is `first`.
+    /// The headers of the first of some programs, as many as have been made and send their packets out of one port. The
+    /// first program's header is `first`.
     #[inline(always)]
     pub(crate) fn made_for_one_port<'a>(
         &'a self,
         first: &'a CachedHeader,
         programs: &[u32],
         headers: &mut [&'a CachedHeader; BURST],
-    ) -> (usize, u32) {
+    ) -> OnePort {
         // The tunnel may differ.
         const COMMON: u64 = !CachedHeader::MARKS as u64 | 0xffff << 32;
-        let (mut count, mut marks) = (0, 0);
+        let (mut count, mut different) = (0, 0);
         for (program, place) in programs.iter().zip(headers) {
             let Some(header) = self.headers.get(*program as usize) else { break };
-            if (header.word() ^ first.word()) & COMMON != 0 {
+            let word = header.word ^ first.word;
+            if word & COMMON != 0 {
                 break;
             }
             *place = header;
-            marks |= header.version;
+            different |= word;
             count += 1;
         }
-        (count, marks & CachedHeader::MARKS)
+        let marks = (first.version() | different as u32) & CachedHeader::MARKS;
+        OnePort { count, marks, one_tunnel: different >> 48 == 0 }
     }
 
-    /// Asks for what [`Programs::made`] gives.
+    /// Asks for what [`Programs::made`] gives of each, unless all headers are so few that they are near anyway.
     #[inline(always)]
-    pub(crate) fn prefetch(&self, program: u32) {
-        if let Some(header) = self.headers.get(program as usize) {
-            rte::prefetch(header);
+    pub(crate) fn prefetch(&self, programs: &[u32]) {
+        if self.defined <= NEAR {
+            return;
+        }
+        for program in programs {
+            if let Some(header) = self.headers.get(*program as usize) {
+                rte::prefetch(header);
+            }
         }
     }
 }
@@ -254,16 +278,20 @@ mod tests {
         }
         let of = |programs: &Programs, numbers: &[u32]| {
             let first = programs.made(numbers[0]).expect("it has been made");
-            programs.made_for_one_port(first, numbers, &mut [&CachedHeader::NONE; BURST])
+            let OnePort { count, marks, one_tunnel } =
+                programs.made_for_one_port(first, numbers, &mut [&CachedHeader::NONE; BURST]);
+            (count, marks, one_tunnel)
         };
-        assert_eq!(of(&programs, &[0, 1, 2, 0]), (4, 0));
-        programs.headers[1].tunnel = PortId(9);
-        assert_eq!(of(&programs, &[0, 1, 2]), (3, 0), "tunnels may differ");
-        programs.headers[2].version |= CachedHeader::INHERITS;
-        assert_eq!(of(&programs, &[0, 1, 2]), (3, CachedHeader::INHERITS));
-        assert_eq!(of(&programs, &[0, 1]), (2, 0));
-        programs.headers[1].egress = PortId(8);
-        assert_eq!(of(&programs, &[0, 0, 1, 2]), (2, 0));
-        assert_eq!(of(&programs, &[0, 3]), (1, 0), "not made");
+        let word = |marks, egress, tunnel| CachedHeader::pack(1 | marks, PortId(egress), PortId(tunnel));
+        assert_eq!(of(&programs, &[0, 1, 2, 0]), (4, 0, true));
+        programs.headers[1].word = word(0, 7, 9);
+        assert_eq!(of(&programs, &[0, 1, 2]), (3, 0, false), "tunnels may differ");
+        programs.headers[2].word = word(CachedHeader::INHERITS, 7, 3);
+        assert_eq!(of(&programs, &[0, 1, 2]), (3, CachedHeader::INHERITS, false));
+        assert_eq!(of(&programs, &[2, 0]), (2, CachedHeader::INHERITS, true));
+        assert_eq!(of(&programs, &[0, 1]), (2, 0, false));
+        programs.headers[1].word = word(0, 8, 9);
+        assert_eq!(of(&programs, &[0, 0, 1, 2]), (2, 0, true));
+        assert_eq!(of(&programs, &[0, 3]), (1, 0, true), "not made");
     }
 }

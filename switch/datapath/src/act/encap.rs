@@ -10,7 +10,7 @@ use crate::adjacency::CachedHeader;
 use crate::batch::{InnerIp, Known, Packets, first};
 use crate::parse::inner;
 use crate::pipeline::Pipeline;
-use crate::programs::{Compiled, Encap};
+use crate::programs::{Compiled, Encap, OnePort};
 use flow::drop::DropReason;
 use flow::hash::FlowHasher;
 use flow::program::{PortId, TunnelMetadata};
@@ -37,15 +37,16 @@ impl Pipeline {
         }
         let Some(header) = self.programs.made(program) else { return range.start };
         let mut headers = [header; BURST];
-        let (mut count, mut marks) = (range.len(), header.version & CachedHeader::MARKS);
         let all = mbufs.len();
-        let one_program = count == all;
-        if !one_program {
-            let programs = &known.programs[range.start..range.start + mbufs.len()];
-            (count, marks) = self.programs.made_for_one_port(header, programs, &mut headers);
+        let mut run =
+            OnePort { count: range.len(), marks: header.version() & CachedHeader::MARKS, one_tunnel: true };
+        if run.count < all {
+            let programs = &known.programs[range.start..range.start + all];
+            run = self.programs.made_for_one_port(header, programs, &mut headers);
         }
+        let OnePort { count, marks, one_tunnel } = run;
         let range = range.start..range.start + count;
-        let (egress, tunnel) = (header.egress, header.tunnel);
+        let (egress, tunnel) = (header.egress(), header.tunnel());
         let mut mbufs = mbufs.front(count);
         let failed = prepare(mbufs.rest_mut(), range.clone(), known, &self.counters);
         let whole_keys = known.keyed & first(count) << range.start;
@@ -60,14 +61,14 @@ impl Pipeline {
             let hot = &known.hot[range.clone()];
             let counters = &self.counters;
             let hasher = &self.hasher;
-            written = if one_program {
+            written = if one_tunnel {
                 write_ready(hasher, mbufs.rest_mut(), &headers, hot, |_, _| {})
             } else {
                 let count_each = |tunnel, len| counters.port(tunnel).tx.add(1, u64::from(len));
                 write_ready(hasher, mbufs.rest_mut(), &headers, hot, count_each)
             };
             let bytes = known.bytes(range.start..range.start + written, whole && written == count);
-            if one_program {
+            if one_tunnel {
                 counters.port(tunnel).tx.add(written as u64, bytes);
             }
             out.stage_next(&mut mbufs, written, bytes + (written * ENCAP_V4_LEN) as u64);
@@ -110,8 +111,8 @@ impl Pipeline {
             };
             let of = || self.adjacencies.get(encap.adjacency).map(|adjacency| (adjacency, encap.vni));
             header.write(room, inner_len as u16, flow_hash, ip, of);
-            let counters = self.counters.port(header.tunnel);
-            if self.tx.to(header.egress, &self.counters).stage(mbuf, in_port) {
+            let counters = self.counters.port(header.tunnel());
+            if self.tx.to(header.egress(), &self.counters).stage(mbuf, in_port) {
                 counters.tx.add(1, inner_len.into());
             } else {
                 counters.tx_dropped.add(1);
@@ -173,7 +174,7 @@ fn write_ready(
         let len = mbuf.len() as u16;
         let Some(room) = mbuf.prepend_array() else { break };
         header.write_ready(room, len, hasher.hot_flow_hash(hot));
-        sent(header.tunnel, len);
+        sent(header.tunnel(), len);
         written += 1;
     }
     written

@@ -143,9 +143,7 @@ impl Pipeline {
         if programs.iter().fold(0, |different, program| different | program ^ first) == 0 {
             return true;
         }
-        for program in programs {
-            self.programs.prefetch(*program);
-        }
+        self.programs.prefetch(programs);
         false
     }
 }
