@@ -51,6 +51,9 @@ struct Options {
     /// The switch's program, instead of the one beside this program
     #[arg(long, value_name = "FILE")]
     vxswitch: Option<PathBuf>,
+    /// An older vxswitch, to be compared in the same rounds: what a change of the datapath costs or brings
+    #[arg(long, value_name = "FILE")]
+    before: Option<PathBuf>,
     /// List the cases and end
     #[arg(long)]
     list: bool,
@@ -127,8 +130,10 @@ fn main() -> Result<()> {
         results: Vec::new(),
     };
     println!("{}, TSC {:.3} GHz, {}", report.machine.cpu, report.machine.tsc_hz / 1e9, report.date);
-    let systems = if options.systems.is_empty() { System::ALL.to_vec() } else { options.systems.clone() };
-    let bench = Bench { vxswitch, memory, plan, tsc_hz: report.machine.tsc_hz };
+    let mut systems = if options.systems.is_empty() { System::ALL.to_vec() } else { options.systems.clone() };
+    systems.extend(options.before.as_ref().map(|_| System::Before));
+    let before = options.before.clone().unwrap_or_default();
+    let bench = Bench { vxswitch, before, memory, plan, tsc_hz: report.machine.tsc_hz };
     for case in cases {
         let result = bench.case(case, &systems, rounds)?;
         report.results.push(result);
@@ -154,6 +159,7 @@ fn main() -> Result<()> {
 
 struct Bench {
     vxswitch: PathBuf,
+    before: PathBuf,
     memory: Memory,
     plan: Plan,
     tsc_hz: f64,
@@ -203,7 +209,8 @@ impl Bench {
     fn round(&self, system: System, case: &Case, topology: &Topology) -> Result<Measurement> {
         let dir = tempfile::Builder::new().prefix("vxswitch-bench-").tempdir()?;
         let setting = Setting { topology, dir: dir.path(), memory: self.memory };
-        let mut running = start(system, &self.vxswitch, &setting)?;
+        let program = if system == System::Before { &self.before } else { &self.vxswitch };
+        let mut running = start(system, program, &setting)?;
         if case.kind == Kind::Setup {
             measure::setup(running.as_mut(), self.tsc_hz)
         } else {
@@ -217,7 +224,7 @@ fn cannot(system: System, case: &Case, topology: &Topology) -> Option<String> {
     match system {
         System::Testpmd => (case.kind == Kind::Setup).then(|| "it has no flows".to_owned()),
         System::Ovs => ovs::cannot(topology),
-        System::Vxswitch => None,
+        System::Vxswitch | System::Before => None,
     }
 }
 
@@ -225,6 +232,6 @@ fn start(system: System, vxswitch: &Path, setting: &Setting<'_>) -> Result<Box<d
     Ok(match system {
         System::Testpmd => Box::new(testpmd::Testpmd::start(setting)?),
         System::Ovs => Box::new(ovs::Ovs::start(setting)?),
-        System::Vxswitch => Box::new(vxswitch::Vxswitch::start(vxswitch, setting)?),
+        System::Vxswitch | System::Before => Box::new(vxswitch::Vxswitch::start(vxswitch, setting)?),
     })
 }

@@ -96,24 +96,37 @@ impl Report {
     /// A Markdown table: minimum (median) of cycles a packet, millions of packets a second, ratios of the minima.
     pub fn table(&self) -> String {
         let mut out = String::from(
-            "| case | testpmd mac | OVS-DPDK | vxswitch | Mpps | OVS / vxswitch | vxswitch / testpmd |\n\
-             |---|---|---|---|---|---|---|\n",
+            "| case | testpmd mac | OVS-DPDK | vxswitch | Mpps | OVS / vxswitch | vxswitch / testpmd |",
         );
+        // An older vxswitch has columns of its own.
+        let has_before = self.results.iter().any(|result| result.systems.contains_key(&System::Before));
+        out.push_str(if has_before { " before | vxswitch / before |\n" } else { "\n" });
+        out.push_str(if has_before {
+            "|---|---|---|---|---|---|---|---|---|\n"
+        } else {
+            "|---|---|---|---|---|---|---|\n"
+        });
         let mut notes = Vec::new();
         for result in &self.results {
-            let cells = System::ALL.map(|system| match result.systems.get(&system) {
+            let mut cell = |system: System| match result.systems.get(&system) {
                 Some(Outcome { summary: Some(s), .. }) => format!("{:.0} ({:.0})", s.min, s.median),
                 Some(Outcome { skipped: Some(why), .. }) => {
                     notes.push(format!("{}: {} has no figure: {why}", result.case.name, system.name()));
                     "-".to_owned()
                 }
                 _ => "-".to_owned(),
-            });
+            };
+            let cells = System::ALL.map(&mut cell);
+            let before = if has_before {
+                format!(" {} | {} |", cell(System::Before), result.ratio(System::Vxswitch, System::Before))
+            } else {
+                String::new()
+            };
             let ours = result.systems.get(&System::Vxswitch).and_then(|o| o.summary);
             let mpps = ours.map_or("-".to_owned(), |s| format!("{:.1}", s.mpps));
             let _ = writeln!(
                 out,
-                "| {} | {} | {mpps} | {} | {} |",
+                "| {} | {} | {mpps} | {} | {} |{before}",
                 result.case.name,
                 cells.join(" | "),
                 result.ratio(System::Ovs, System::Vxswitch),

@@ -59,6 +59,7 @@ fn colour(system: System) -> &'static str {
         System::Testpmd => "#777777",
         System::Ovs => "#c0392b",
         System::Vxswitch => "#1f6fb2",
+        System::Before => "#e08e0b",
     }
 }
 

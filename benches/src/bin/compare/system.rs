@@ -93,10 +93,12 @@ pub enum System {
     Ovs,
     /// Ours.
     Vxswitch,
+    /// An older one of ours (`--before`).
+    Before,
 }
 
 impl System {
-    /// All, in their order in a round.
+    /// Those that are compared without being asked for, in their order in a round.
     pub const ALL: [System; 3] = [System::Testpmd, System::Ovs, System::Vxswitch];
 
     /// As tables show it.
@@ -105,6 +107,7 @@ impl System {
             System::Testpmd => "testpmd mac",
             System::Ovs => "OVS-DPDK",
             System::Vxswitch => "vxswitch",
+            System::Before => "before",
         }
     }
 }
