@@ -403,10 +403,21 @@ fn a_frame_too_long_for_the_uplink_is_counted() {
     long.resize(1600 - 36, 0);
     assert_eq!(net.send("p1", std::slice::from_ref(&long))["up"].len(), 1);
     long.push(0);
+    // Its sender is told what fits, as if by the destination: 1600 bytes less 36, less inner Ethernet.
+    let out = net.send("p1", std::slice::from_ref(&long));
+    let [told] = out["p1"].as_slice() else { panic!("{out:?}") };
+    assert_eq!(out.len(), 1);
+    assert_eq!((&told[..6], &told[6..12]), (&long[6..12], &long[..6]));
+    assert_eq!((&told[26..30], &told[30..34]), (&long[30..34], &long[26..30]));
+    assert_eq!(told[34..42][..2], [3, 4]);
+    assert_eq!(told[40..42], 1550_u16.to_be_bytes());
+    assert_eq!(net.slow.too_big_sent, 1);
+    // What may be fragmented is dropped without a word.
+    long[20] = 0;
     assert!(net.send("p1", &[long]).is_empty());
-    assert_eq!(net.drops(DropReason::MtuExceeded), 1);
+    assert_eq!(net.drops(DropReason::MtuExceeded), 2);
     let counts = net.counters.port(net.port("vx0"));
-    assert_eq!((counts.tx.packets.get(), counts.tx_dropped.get()), (1, 1), "the tunnel sent one of two");
+    assert_eq!((counts.tx.packets.get(), counts.tx_dropped.get()), (1, 2), "the tunnel sent one of three");
     net.finish();
 }
 
@@ -509,5 +520,42 @@ fn trace_knows_mtus_and_the_congestion_marks_of_a_tunnel() {
     assert!(marked.reason.is_none());
     let deaf = trace(&format!("{into},nw_ecn=0,tun_tos=3"));
     assert_eq!(deaf.reason.unwrap().reason, "ecn_not_capable");
+    net.finish();
+}
+
+#[test]
+fn a_router_that_says_what_fits_is_believed_for_ten_minutes() {
+    let mut net = Net::new(&config(&[r#"remote_ip = "192.168.1.2", key = 100"#], true));
+    let mut inner = udp(2, 1, 1, 2, 0);
+    inner.resize(1400 - 36 + 1, 0);
+    let outer = net.send("p1", std::slice::from_ref(&inner))["up"][0].clone();
+    let says = |mtu, original: &[u8]| {
+        let mut frame = vec![0; 700];
+        let eth = EthernetRepr { dst: VTEP, src: PEER, vlan_tci: None, ethertype: 0x0800 };
+        let message = Icmpv4Repr::FragNeeded { mtu, original };
+        let router = Ipv4Addr::new(192, 168, 1, 254);
+        let len = build_icmpv4(&mut frame, &eth, router, OWN_IP, &message).unwrap();
+        frame.truncate(len);
+        frame
+    };
+    // Not of ours, or to nobody that we send to.
+    for at in [26, 30] {
+        let mut forged = outer[14..].to_vec();
+        forged[at - 14 + 3] = 99;
+        assert!(net.send("up", &[says(1400, &forged)]).is_empty());
+    }
+    assert_eq!(net.send("p1", std::slice::from_ref(&inner))["up"].len(), 1);
+    assert!(net.send("up", &[says(1400, &outer[14..])]).is_empty());
+    let told = net.send("p1", std::slice::from_ref(&inner));
+    assert_eq!(told["p1"][0][40..42], 1350_u16.to_be_bytes(), "1400 bytes less 36, less inner Ethernet");
+    // What fits goes, and 552 bytes always do.
+    assert_eq!(net.send("p1", &[inner[..1364].to_vec()])["up"].len(), 1);
+    assert!(net.send("up", &[says(68, &outer[14..])]).is_empty());
+    assert_eq!(net.send("p1", &[inner[..552 - 36].to_vec()])["up"].len(), 1);
+    assert!(!net.send("p1", &[inner[..=552 - 36].to_vec()]).contains_key("up"));
+    net.pass(std::time::Duration::from_secs(599));
+    assert!(!net.send("p1", std::slice::from_ref(&inner)).contains_key("up"));
+    net.pass(std::time::Duration::from_secs(2));
+    assert_eq!(net.send("p1", &[inner])["up"].len(), 1, "the path may be wider by now");
     net.finish();
 }

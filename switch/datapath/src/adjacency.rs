@@ -78,6 +78,10 @@ pub struct Adjacency {
     pub tos: Inherit,
     /// Outer TTL: the `ttl` option.
     pub ttl: Inherit,
+    /// Bytes of the longest frame, with its Ethernet header, that fits the way to the remote behind the outer headers.
+    pub max_inner: u32,
+    /// The path to the remote takes less than the ports that packets leave by.
+    pub narrow: bool,
     /// Packets that wait for it, on this worker.
     pub held: List,
     /// Whether the slow path was told that packets wait.
@@ -207,7 +211,18 @@ impl Adjacency {
 
     /// An adjacency that cannot send yet.
     pub fn new(tunnel: PortId, reach: Reach, tos: Inherit, ttl: Inherit) -> Adjacency {
-        Adjacency { tunnel, reach, tos, ttl, held: List::EMPTY, asked: false, sequence: None }
+        let (max_inner, narrow) = (u32::MAX, false);
+        Adjacency {
+            tunnel,
+            reach,
+            tos,
+            ttl,
+            max_inner,
+            narrow,
+            held: List::EMPTY,
+            asked: false,
+            sequence: None,
+        }
     }
 
     /// The header for a VNI, if packets get it in one go; it is of `version`.
@@ -216,8 +231,9 @@ impl Adjacency {
             return None;
         };
         let [Op::Output(egress)] = **ops else { return None };
-        // Without DF each packet needs an identification of its own.
-        if template.wants_checksum() || !template.df() {
+        // Without DF each packet needs an identification of its own. On a narrow path each is looked at: the port says
+        // nothing of the ones that do not fit.
+        if template.wants_checksum() || !template.df() || self.narrow {
             return None;
         }
         let (tos, ttl) = (self.tos, self.ttl);

@@ -52,6 +52,7 @@ mod parse;
 mod pipeline;
 mod programs;
 pub mod termination;
+mod too_big;
 pub mod tx;
 mod worker;
 

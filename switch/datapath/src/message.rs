@@ -49,6 +49,16 @@ impl PacketBuffer {
         &self.bytes[..self.len]
     }
 
+    /// Copies the first bytes of a packet in, `most` at most.
+    pub fn set_head<'a>(&mut self, packet: impl IntoIterator<Item = &'a [u8]>, most: usize) {
+        self.len = 0;
+        for segment in packet {
+            let here = segment.len().min(most.min(Self::SIZE) - self.len);
+            self.bytes[self.len..self.len + here].copy_from_slice(&segment[..here]);
+            self.len += here;
+        }
+    }
+
     /// Copies a packet in, segment by segment; false, with no packet in it, when it is too long.
     pub fn set<'a>(&mut self, packet: impl IntoIterator<Item = &'a [u8]>) -> bool {
         self.len = 0;
@@ -156,6 +166,8 @@ pub enum Upcall {
     Neighbour(AdjacencyId),
     /// Bytes of a packet for the switch itself.
     Punt(Box<PacketBuffer>),
+    /// A packet was too long for a tunnel, and its sender may want to know: its first bytes, and how it would have gone.
+    TooBig(Box<PacketBuffer>, AdjacencyId, u32),
 }
 
 /// Worker to slow path; never lost.

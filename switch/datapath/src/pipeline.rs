@@ -7,6 +7,7 @@ use crate::hold::{Cells, PendingFlows};
 use crate::message::{Link, Upcall};
 use crate::meter::Meters;
 use crate::programs::Programs;
+use crate::too_big::ReportLimit;
 use crate::tx::TxStage;
 use crate::{gso, offload};
 use flow::cache::Lookup;
@@ -87,6 +88,7 @@ pub(crate) struct Pipeline {
     pub ip_id: u16,
     /// Whether stages may take their fast paths; see [`crate::WorkerConfig::fast_paths`].
     pub fast_paths: bool,
+    pub report_limit: ReportLimit,
 }
 
 /// What a [`Pipeline`] is made of.
@@ -122,6 +124,7 @@ impl Pipeline {
             depth: 0,
             ip_id: 0,
             fast_paths: parts.fast_paths,
+            report_limit: ReportLimit::new(),
         }
     }
 

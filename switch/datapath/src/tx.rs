@@ -273,6 +273,12 @@ impl TxStage {
         }
     }
 
+    /// Bytes of the longest untagged frame that a port sends, 0 without a link; any length where there is no port.
+    #[inline(always)]
+    pub fn longest(&self, port: PortId) -> u32 {
+        self.ports[port.index()].as_ref().map_or(u32::MAX, |tx| tx.max_len)
+    }
+
     /// Says whether a port's link is up.
     pub fn set_link(&mut self, port: PortId, up: bool) {
         if let Some(tx) = &mut self.ports[port.index()] {

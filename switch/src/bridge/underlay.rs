@@ -4,8 +4,10 @@ use super::group::Group;
 use super::rules::Rule;
 use super::translate::{Dependency, translate};
 use super::{Bridge, PortKind, SwitchState};
+use crate::tunnel::adjacency::output_ports;
 use crate::tunnel::port::TunnelPort;
 use crate::tunnel::{EgressDecision, Network, Underlay};
+use datapath::adjacency::Egress;
 use flow::program::{BridgeId, PortId};
 use flow::stats::PacketStats;
 use std::sync::Arc;
@@ -50,6 +52,19 @@ impl Underlay for SwitchState {
         let counters = Counters { rules: translation.rules, groups: translation.groups };
         let (program, deps, mask) = (translation.program, translation.deps, translation.mask);
         EgressDecision { program, deps, mask, counters }
+    }
+
+    fn egress_mtu(&self, egress: &Egress) -> Option<u16> {
+        let mut ports = Vec::new();
+        match egress {
+            Egress::Ops(ops) => output_ports(ops, &mut ports),
+            // Whatever the bridge's rules say of a packet, a port of its own is where it leaves.
+            Egress::Lookup(local) => {
+                let bridge = self.port(*local).and_then(|port| self.bridge(port.bridge));
+                ports.extend(bridge.iter().flat_map(|bridge| bridge.ports.values().copied()));
+            }
+        }
+        ports.into_iter().filter_map(|id| self.port(id)?.mtu).min()
     }
 
     fn tunnel_port(&self, id: PortId) -> Option<&TunnelPort> {

@@ -64,6 +64,7 @@ struct Sample {
     /// Families that the slow path keeps itself.
     kept: Vec<MetricFamily>,
     flow_limit_hits: u64,
+    too_big_sent: u64,
     state: Condition,
 }
 
@@ -202,6 +203,7 @@ async fn take_sample(app: &App, switch: &Switch) -> Result<Sample, Refused> {
                 upcalls: slow.upcalls,
                 kept: slow.answer_times.collect(),
                 flow_limit_hits: slow.flow_limit_hits,
+                too_big_sent: slow.too_big_sent,
                 ..Sample::default()
             }
         })
@@ -273,6 +275,12 @@ impl Collector for SwitchCollector {
         out.0.extend(sample.kept.iter().cloned());
         let hits = plain(sample.flow_limit_hits);
         out.counters("vxswitch_flow_limit_hits_total", "Flows for which a table had no room.", &[], &hits);
+        out.counters(
+            "vxswitch_too_big_messages_total",
+            "ICMP messages to senders whose packets did not fit a tunnel.",
+            &[],
+            &plain(sample.too_big_sent),
+        );
         let controller = plain(sample.controller);
         out.counters(
             "vxswitch_controller_packets_total",

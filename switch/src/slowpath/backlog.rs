@@ -39,7 +39,7 @@ impl Backlog {
     pub(super) fn push(&mut self, waiting: Waiting) {
         let in_port = match &waiting.upcall {
             Upcall::Miss { key, .. } => key.in_port,
-            Upcall::Punt(buffer) => buffer.in_port.0.into(),
+            Upcall::Punt(buffer) | Upcall::TooBig(buffer, ..) => buffer.in_port.0.into(),
             // Of no port in particular; there is one at most for each adjacency.
             Upcall::Neighbour(_) => u32::MAX,
         };

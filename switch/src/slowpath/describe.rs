@@ -2,13 +2,13 @@
 
 use super::SlowPath;
 use crate::bridge::PortKind;
-use crate::tunnel::adjacency::ReachSpec;
+use crate::tunnel::adjacency::{ReachSpec, output_ports};
 use config::Inheritable;
 use datapath::adjacency::Egress;
 use flow::program::{AdjacencyId, Op, PortId, Program, PuntReason, Side, TunnelMetadata};
 use std::fmt::Write;
 use wire::proto::{ETHERNET_LEN, IP_UDP};
-use wire::tunnel::encap::{EncapAddrs, EncapPatch, EncapSpec, EncapTemplate};
+use wire::tunnel::encap::{EncapAddrs, EncapPatch};
 use wire::tunnel::{HeaderText, geneve};
 
 impl SlowPath {
@@ -92,21 +92,10 @@ impl SlowPath {
     /// What the MTUs of the ports that a program sends packets to mean for them, encapsulated ones apart.
     pub(super) fn mtu_steps(&self, program: &Program) -> Vec<String> {
         let mut ports = Vec::new();
-        outputs(&program.ops, &mut ports);
+        output_ports(&program.ops, &mut ports);
         let mtu = |id: &PortId| Some((self.port_name(*id), self.state.port(*id)?.mtu?));
         let step = |(name, mtu)| format!("{name}: MTU {mtu}, a longer packet is dropped (mtu_exceeded)");
         ports.iter().filter_map(mtu).map(step).collect()
-    }
-
-    /// The longest inner frame that fits every port that an adjacency's packets leave by: bytes behind its Ethernet
-    /// header.
-    fn inner_mtu(&self, spec: &EncapSpec, egress: &Egress) -> Option<usize> {
-        let mut ports = Vec::new();
-        if let Egress::Ops(ops) = egress {
-            outputs(ops, &mut ports);
-        }
-        let mtu = ports.iter().filter_map(|id| self.state.port(*id)?.mtu).min()?;
-        usize::from(mtu).checked_sub(EncapTemplate::new(spec).ip_overhead() + ETHERNET_LEN)
     }
 
     /// The tunnel headers that a program puts in front of packets, or why it cannot.
@@ -135,8 +124,8 @@ impl SlowPath {
             return "no such tunnel".into();
         };
         let to = format!("{} to {}", self.port_name(remote.port), remote.ip);
-        let (spec, egress) = match &remote.installed {
-            Some(ReachSpec::Ready(spec, egress)) => (spec, egress),
+        let (spec, egress, mtu) = match &remote.installed {
+            Some(ReachSpec::Ready(spec, egress, mtu)) => (spec, egress, *mtu),
             Some(ReachSpec::Resolving(_, hop)) => {
                 return format!("{to}: packets wait for the MAC address of the next hop, {hop}");
             }
@@ -160,8 +149,12 @@ impl SlowPath {
         };
         let patch = patch(vni, metadata);
         let tunnel = HeaderText(spec.format, spec.options, &patch);
-        let inner = self.inner_mtu(spec, egress).map_or_else(String::new, |mtu| {
-            format!("; inner packets of up to {mtu} bytes fit, longer ones are dropped (mtu_exceeded)")
+        let fits = mtu.inner(spec).and_then(|len| len.checked_sub(ETHERNET_LEN));
+        let inner = fits.map_or_else(String::new, |mtu| {
+            format!(
+                "; inner packets of up to {mtu} bytes fit, longer ones are dropped (mtu_exceeded), and who sent IPv6, or \
+                 IPv4 with DF, is told by ICMP"
+            )
         });
         format!(
             "{to}: eth({}->{}),{ip},{udp}{tunnel}, out by {}{inner}",
@@ -215,16 +208,4 @@ fn describe_options(options: &[u8]) -> String {
 fn patch(vni: u32, metadata: TunnelMetadata) -> EncapPatch {
     let TunnelMetadata { gbp_id, gbp_flags, options_len, critical, oam } = metadata;
     EncapPatch { vni, gbp_id, gbp_flags, options_len, critical, oam, ..EncapPatch::default() }
-}
-
-/// The ports that ops send the packet as it is to.
-fn outputs(ops: &[Op], ports: &mut Vec<PortId>) {
-    for op in ops {
-        match op {
-            Op::Output(port) if !ports.contains(port) => ports.push(*port),
-            Op::Clone(ops) => outputs(ops, ports),
-            Op::Select(select) => select.buckets.iter().for_each(|ops| outputs(ops, ports)),
-            _ => {}
-        }
-    }
 }

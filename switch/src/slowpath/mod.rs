@@ -18,6 +18,7 @@ mod punt;
 mod revalidate;
 pub mod settings;
 pub mod show;
+mod too_big;
 mod tunnels;
 mod unknown_tunnels;
 mod upcall;
@@ -89,6 +90,10 @@ pub struct SlowPath {
     rule_timeouts: bool,
     /// Addresses that were not learned because their ports had taught too many.
     pub learning_limited: u64,
+    /// Messages to senders whose packets did not fit a tunnel.
+    pub too_big_sent: u64,
+    /// Messages of routers looked at since the last look at timers.
+    path_errors: u32,
     /// Upcalls answered.
     pub upcalls: u64,
     /// How long workers waited for the answers.
@@ -136,6 +141,8 @@ impl SlowPath {
             timers_due: now,
             rule_timeouts: false,
             learning_limited: 0,
+            too_big_sent: 0,
+            path_errors: 0,
             upcalls: 0,
             answer_times: upcall::answer_times(),
             unknown_tunnels: unknown_tunnels::UnknownTunnels::default(),

@@ -220,6 +220,8 @@ impl SlowPath {
         if let Some(port) = self.state.port_mut(id) {
             port.mtu = Some(mtu);
         }
+        // So much less fits the tunnels that leave by it.
+        self.underlay_changed = true;
         for worker in &mut self.workers {
             worker.send(Command::SetMtu(id, mtu));
         }

@@ -30,7 +30,7 @@ impl SlowPath {
                     self.arp(bridge, &eth, &arp, now);
                 }
             }
-            ETH_IPV4 => self.icmp(bridge, &eth, payload),
+            ETH_IPV4 => self.icmp(bridge, &eth, payload, now),
             ETH_IPV6 => self.icmpv6(bridge, &eth, payload, now),
             _ => {}
         }
@@ -66,17 +66,23 @@ impl SlowPath {
         }
     }
 
-    fn icmp(&mut self, bridge: BridgeId, eth: &EthernetRepr, payload: &[u8]) {
+    fn icmp(&mut self, bridge: BridgeId, eth: &EthernetRepr, payload: &[u8], now: Instant) {
         let Some(own_mac) = self.state.bridge(bridge).map(|b| b.mac) else { return };
         let Ok((ip, payload)) = Ipv4Repr::parse(payload) else { return };
         if ip.proto != IP_ICMP || !self.state.bridge(bridge).is_some_and(|b| b.owns(IpAddr::V4(ip.dst))) {
             return;
         }
-        if let Ok(Icmpv4Repr::EchoRequest { id, seq, data }) = Icmpv4Repr::parse(payload) {
-            let head =
-                EthernetRepr { dst: eth.src, src: own_mac, vlan_tci: eth.vlan_tci, ethertype: ETH_IPV4 };
-            let reply = Icmpv4Repr::EchoReply { id, seq, data };
-            self.send_from(bridge, |out| build_icmpv4(out, &head, ip.dst, ip.src, &reply).ok());
+        match Icmpv4Repr::parse(payload) {
+            Ok(Icmpv4Repr::EchoRequest { id, seq, data }) => {
+                let head =
+                    EthernetRepr { dst: eth.src, src: own_mac, vlan_tci: eth.vlan_tci, ethertype: ETH_IPV4 };
+                let reply = Icmpv4Repr::EchoReply { id, seq, data };
+                self.send_from(bridge, |out| build_icmpv4(out, &head, ip.dst, ip.src, &reply).ok());
+            }
+            Ok(Icmpv4Repr::FragNeeded { mtu, original }) => {
+                self.path_too_narrow(bridge, original, mtu.into(), now);
+            }
+            _ => {}
         }
     }
 
@@ -91,6 +97,9 @@ impl SlowPath {
                 let reply = Icmpv6Repr::EchoReply { id, seq, data };
                 let head = eth.reply_from(own_mac);
                 self.send_from(bridge, |out| build_icmpv6(out, &head, ip.dst, ip.src, &reply).ok());
+            }
+            Ok(Icmpv6Repr::PacketTooBig { mtu, original }) if self.owns(bridge, ip.dst) => {
+                self.path_too_narrow(bridge, original, mtu, now);
             }
             Ok(Icmpv6Repr::NeighbourSolicit { target, sll }) => {
                 self.solicited(bridge, eth, &ip, target, sll, now);
@@ -234,6 +243,17 @@ impl SlowPath {
     ) {
         let mut key = FlowKey { in_port: in_port.0.into(), ..FlowKey::ZERO };
         clear_tunnel(&mut key);
+        self.send_as(key, frame, translate);
+    }
+
+    /// Sends a frame as if it had come from where the key's `in_port` and `tun_*` fields say.
+    pub(super) fn send_as(
+        &mut self,
+        mut key: FlowKey,
+        frame: &[u8],
+        translate: impl FnOnce(&SwitchState, &FlowKey) -> Translation,
+    ) {
+        let in_port = PortId(key.in_port as u16);
         if extract(frame, &mut key).is_err() || self.workers.is_empty() {
             return;
         }

@@ -119,7 +119,7 @@ impl SlowPath {
             next_hop: None,
         };
         match &remote.installed {
-            Some(ReachSpec::Ready(header, _)) => {
+            Some(ReachSpec::Ready(header, ..)) => {
                 row.state = "ready".into();
                 row.next_hop_mac = Some(header.eth_dst.to_string());
                 row.source = Some(match header.addrs {

@@ -93,9 +93,11 @@ impl SlowPath {
 
     /// Asks neighbours, and forgets them and next hops that nobody uses.
     pub(super) fn tunnel_timers(&mut self, now: Instant) {
+        self.path_errors = 0;
         self.with_tunnels(|tunnels, state, uses| {
             tunnels.poll_neighbours(state, now);
             tunnels.expire_next_hops(state, uses, now);
+            tunnels.expire_path_mtus(state, now);
         });
     }
 

@@ -98,6 +98,10 @@ impl SlowPath {
                 self.answered(asked);
             }
             Upcall::Neighbour(adjacency) => self.packet_waits(adjacency, now),
+            Upcall::TooBig(buffer, adjacency, vni) => {
+                self.too_big(buffer.bytes(), adjacency, vni);
+                self.recycle(worker, buffer);
+            }
             Upcall::Punt(buffer) => {
                 match buffer.reason {
                     PuntReason::Local(local) => self.punted(local, &buffer, now),

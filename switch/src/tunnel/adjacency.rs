@@ -21,12 +21,38 @@ const FREE_NUMBERS_TRIED: usize = 64;
 /// Whether and how packets get to a remote.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ReachSpec {
-    /// Packets can be sent: outer header, and how they go through the underlay bridge.
-    Ready(EncapSpec, Egress),
+    /// Packets can be sent: outer header, how they go through the underlay bridge, and how long they may be.
+    Ready(EncapSpec, Egress, OuterMtu),
     /// This next hop is being asked for, or will be when a packet needs it.
     Resolving(BridgeId, IpAddr),
     /// Packets cannot be sent.
     Unreachable(DropReason),
+}
+
+/// How long tunnel packets may be, in bytes behind their Ethernet headers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct OuterMtu {
+    /// What every port takes that they may leave by, if that is known.
+    pub ports: Option<u16>,
+    /// What a router on the path has said.
+    pub path: Option<u16>,
+}
+
+impl OuterMtu {
+    /// The smaller of the two.
+    pub fn get(self) -> Option<u16> {
+        self.ports.into_iter().chain(self.path).min()
+    }
+
+    /// Whether the path takes less than the ports.
+    pub fn is_narrow(self) -> bool {
+        self.path.is_some_and(|path| self.ports.is_none_or(|ports| path < ports))
+    }
+
+    /// Bytes of the longest frame, with its Ethernet header, that fits behind a header, if there is a bound.
+    pub fn inner(self, header: &EncapSpec) -> Option<usize> {
+        Some(usize::from(self.get()?).saturating_sub(EncapTemplate::new(header).ip_overhead()))
+    }
 }
 
 /// An adjacency as every worker is to have it.
@@ -48,7 +74,7 @@ impl<U: Underlay> Remote<U> {
     /// Bytes of the outer headers, when packets can be sent.
     pub fn overhead(&self) -> Option<usize> {
         match &self.installed {
-            Some(ReachSpec::Ready(header, _)) => Some(EncapTemplate::new(header).header_len()),
+            Some(ReachSpec::Ready(header, ..)) => Some(EncapTemplate::new(header).header_len()),
             _ => None,
         }
     }
@@ -57,8 +83,11 @@ impl<U: Underlay> Remote<U> {
 impl AdjacencySpec {
     /// One for one worker.
     pub fn adjacency(&self) -> Adjacency {
+        let (mut max_inner, mut narrow) = (u32::MAX, false);
         let reach = match &self.reach {
-            ReachSpec::Ready(header, egress) => {
+            ReachSpec::Ready(header, egress, mtu) => {
+                max_inner = mtu.inner(header).map_or(u32::MAX, |len| len as u32);
+                narrow = mtu.is_narrow();
                 let template = EncapTemplate::new(header);
                 Reach::Ready { fixed: template.fixed_v4(), template, egress: egress.clone() }
             }
@@ -66,7 +95,7 @@ impl AdjacencySpec {
             ReachSpec::Unreachable(reason) => Reach::Unreachable(*reason),
         };
         let sequence = self.sequence.clone();
-        Adjacency { sequence, ..Adjacency::new(self.port, reach, self.tos, self.ttl) }
+        Adjacency { sequence, max_inner, narrow, ..Adjacency::new(self.port, reach, self.tos, self.ttl) }
     }
 }
 
@@ -231,6 +260,12 @@ impl<U: Underlay> Adjacencies<U> {
         }
     }
 
+    /// Those of this remote, of whatever port.
+    pub fn to(&self, ip: IpAddr) -> Vec<AdjacencyId> {
+        let of = |id: &AdjacencyId| self.get(*id).is_some_and(|remote| remote.ip == ip);
+        self.ids().into_iter().filter(of).collect()
+    }
+
     /// Those whose packets go to this next hop.
     pub fn towards(&self, bridge: BridgeId, ip: IpAddr) -> impl Iterator<Item = AdjacencyId> + '_ {
         let all = (bridge, ip, AdjacencyId(0))..=(bridge, ip, AdjacencyId(u32::MAX));
@@ -273,6 +308,18 @@ pub(super) fn outputs(ops: &[Op]) -> usize {
         _ => 0,
     };
     ops.iter().map(of).sum()
+}
+
+/// Adds the ports that ops send the packet as it is to, each once.
+pub fn output_ports(ops: &[Op], ports: &mut Vec<PortId>) {
+    for op in ops {
+        match op {
+            Op::Output(port) if !ports.contains(port) => ports.push(*port),
+            Op::Clone(ops) => output_ports(ops, ports),
+            Op::Select(select) => select.buckets.iter().for_each(|ops| output_ports(ops, ports)),
+            _ => {}
+        }
+    }
 }
 
 /// Whether ops put the packet into another tunnel.

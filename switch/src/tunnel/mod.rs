@@ -7,6 +7,7 @@
 pub mod adjacency;
 pub mod neighbour;
 pub mod next_hop;
+mod path_mtu;
 pub mod port;
 pub mod route;
 mod tunnels;

@@ -173,6 +173,7 @@ mod tests {
     use crate::tunnel::port::TunnelPort;
     use crate::tunnel::{EgressDecision, Network};
     use config::TunnelOptions;
+    use datapath::adjacency::Egress;
     use flow::drop::DropReason;
     use flow::program::{BridgeId, Select, TunnelMetadata};
     use ipnet::IpNet;
@@ -186,6 +187,7 @@ mod tests {
     struct OneBridge {
         addresses: [IpNet; 1],
         tunnel: TunnelPort,
+        mtu: u16,
     }
 
     impl Underlay for OneBridge {
@@ -205,6 +207,10 @@ mod tests {
         fn egress(&self, key: &FlowKey) -> EgressDecision<OneBridge> {
             let program = Program { ops: [Op::Output(PortId(2))].into(), drop: DropReason::Rule };
             EgressDecision { program, deps: vec![key.dl_dst], mask: FlowKey::ZERO, counters: () }
+        }
+
+        fn egress_mtu(&self, _: &Egress) -> Option<u16> {
+            Some(self.mtu)
         }
 
         fn tunnel_port(&self, id: PortId) -> Option<&TunnelPort> {
@@ -229,7 +235,7 @@ mod tests {
             let options = options.iter().map(|(key, value)| ((*key).into(), (*value).into())).collect();
             let tunnel =
                 TunnelPort::new(TunnelOptions::parse(&wire::tunnel::vxlan::TYPE, &options).expect("options"));
-            let underlay = OneBridge { addresses: ["10.0.0.1/8".parse().unwrap()], tunnel };
+            let underlay = OneBridge { addresses: ["10.0.0.1/8".parse().unwrap()], tunnel, mtu: 1500 };
             let mut rig = Rig { underlay, tunnels: Tunnels::default(), uses: ProgramUse::default() };
             assert!(rig.tunnels.add_remotes(&mut rig.underlay, &rig.uses, PORT));
             rig

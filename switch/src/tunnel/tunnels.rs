@@ -2,10 +2,11 @@
 //! changes.
 
 use super::adjacency::{
-    Adjacencies, AdjacencySpec, ReachSpec, Remote, encapsulates, outputs, without_tunnels,
+    Adjacencies, AdjacencySpec, OuterMtu, ReachSpec, Remote, encapsulates, outputs, without_tunnels,
 };
 use super::neighbour::{self, Need, NeighbourRow, Neighbours, State};
 use super::next_hop::ProgramUse;
+use super::path_mtu::PathMtus;
 use super::port::TunnelPort;
 use super::route;
 use super::underlay::{EgressDecision, Underlay};
@@ -37,12 +38,18 @@ pub enum Event {
 pub struct Tunnels<U: Underlay> {
     pub(super) adjacencies: Adjacencies<U>,
     neighbours: BTreeMap<BridgeId, Neighbours>,
+    path_mtus: PathMtus,
     events: Vec<Event>,
 }
 
 impl<U: Underlay> Default for Tunnels<U> {
     fn default() -> Self {
-        Tunnels { adjacencies: Adjacencies::default(), neighbours: BTreeMap::new(), events: Vec::new() }
+        Tunnels {
+            adjacencies: Adjacencies::default(),
+            neighbours: BTreeMap::new(),
+            path_mtus: PathMtus::default(),
+            events: Vec::new(),
+        }
     }
 }
 
@@ -212,16 +219,20 @@ impl<U: Underlay> Tunnels<U> {
         let EgressDecision { program, deps, mask, counters } =
             underlay.egress(&outer_key(network.local, &header, options));
         let ops = without_tunnels(&program.ops);
+        let ready = |egress: Egress| {
+            let mtu = OuterMtu { ports: underlay.egress_mtu(&egress), path: self.path_mtus.get(remote.ip) };
+            ReachSpec::Ready(header, egress, mtu)
+        };
         let spec = if differs(options).intersects(&mask) || outputs(&ops) == 0 && encapsulates(&program.ops) {
             // The bridge looks at what each packet has of its own, or sends them into another tunnel.
-            ReachSpec::Ready(header, Egress::Lookup(network.local))
+            ready(Egress::Lookup(network.local))
         } else if outputs(&ops) > 0 {
-            ReachSpec::Ready(header, Egress::Ops(ops))
+            ready(Egress::Ops(ops))
         } else {
             ReachSpec::Unreachable(program.ends_in().unwrap_or(program.drop))
         };
         // What looks itself up is counted by what it finds.
-        let counts = matches!(spec, ReachSpec::Ready(_, Egress::Ops(_)));
+        let counts = matches!(spec, ReachSpec::Ready(_, Egress::Ops(_), _));
         Reached { spec, hop, deps, counters: if counts { counters } else { U::Counters::default() } }
     }
 
@@ -295,6 +306,27 @@ impl<U: Underlay> Tunnels<U> {
         }
     }
 
+    /// A router says that packets to a remote may be `mtu` bytes long at most. Says whether that is news.
+    pub fn learn_path_mtu(&mut self, underlay: &U, remote: IpAddr, mtu: u32, now: Instant) -> bool {
+        let concerned = self.adjacencies.to(remote);
+        let learned = !concerned.is_empty() && self.path_mtus.learn(remote, mtu, now);
+        if learned {
+            for id in concerned {
+                self.rebuild(underlay, id, now);
+            }
+        }
+        learned
+    }
+
+    /// Forgets what routers said long ago: paths may have become wider.
+    pub fn expire_path_mtus(&mut self, underlay: &U, now: Instant) {
+        for remote in self.path_mtus.expire(now) {
+            for id in self.adjacencies.to(remote) {
+                self.rebuild(underlay, id, now);
+            }
+        }
+    }
+
     /// The MAC address of a neighbour, if it is known.
     pub fn neighbour_mac(&self, bridge: BridgeId, ip: IpAddr) -> Option<MacAddr> {
         self.neighbours.get(&bridge)?.state(ip)?.mac()
@@ -350,7 +382,7 @@ impl<U: Underlay> Tunnels<U> {
             need = Need::Address;
             let installed = self.adjacencies.get(id).and_then(|remote| remote.installed.as_ref());
             // More than one output: the bridge does not know behind which of its ports the next hop is.
-            if matches!(installed, Some(ReachSpec::Ready(_, Egress::Ops(ops))) if outputs(ops) > 1) {
+            if matches!(installed, Some(ReachSpec::Ready(_, Egress::Ops(ops), _)) if outputs(ops) > 1) {
                 return Need::Probe;
             }
         }

@@ -2,6 +2,7 @@
 
 use super::port::TunnelPort;
 use super::route::Route;
+use datapath::adjacency::Egress;
 use flow::program::{BridgeId, PortId, Program};
 use ipnet::IpNet;
 use std::fmt::Debug;
@@ -61,6 +62,10 @@ pub trait Underlay {
 
     /// What becomes of a packet with this key, whose in-port is a bridge's LOCAL port.
     fn egress(&self, key: &FlowKey) -> EgressDecision<Self>;
+
+    /// Bytes behind its Ethernet header of the longest packet that every port takes which packets may leave by on this way
+    /// through a bridge; `None` when nothing is known of them.
+    fn egress_mtu(&self, egress: &Egress) -> Option<u16>;
 
     /// A tunnel port.
     fn tunnel_port(&self, id: PortId) -> Option<&TunnelPort>;

@@ -6,6 +6,7 @@
 mod support;
 
 mod internal;
+mod mtu;
 mod neighbours;
 mod reconfigure;
 mod switching;

@@ -253,7 +253,9 @@ fn a_gpe_header_over_ipv6_and_a_frame_too_long_for_it() {
     inner.resize(1600 - 56, 0);
     assert_eq!(net.send("p1", std::slice::from_ref(&inner))["up"].len(), 1);
     inner.push(0);
-    assert!(net.send("p1", &[inner]).is_empty());
+    let out = net.send("p1", &[inner]);
+    assert_eq!(out["p1"].len(), 1, "the sender is told");
+    assert_eq!(out["p1"][0][40..42], 1530_u16.to_be_bytes());
     assert_eq!(net.drops(DropReason::MtuExceeded), 1);
     net.finish();
 }

@@ -21,5 +21,6 @@ pub mod key;
 pub mod parse;
 pub mod proto;
 pub mod rewrite;
+pub mod too_big;
 pub mod tunnel;
 pub mod view;

@@ -129,6 +129,10 @@ impl Pipeline {
         key: &FlowKey,
         info: &PacketInfo,
     ) {
+        if self.exceeds(id, &mbuf) {
+            let in_port = PortId(key.in_port as u16);
+            return self.too_big((id, vni, metadata.options_len.into()), mbuf, in_port);
+        }
         if offload::asks(&mbuf) && !self.can_carry(id, &mbuf) {
             return self.encap_completed((id, vni, metadata), mbuf, key, info);
         }

@@ -1,0 +1,98 @@
+//! Hosts that believe in 1500 bytes behind a tunnel that takes 1450: they are told, as behind Linux' own bridged vxlan.
+
+use crate::support::net::Host;
+use crate::support::{is_root, turn};
+use crate::tap::{Taps, enable_v6, v6};
+use crate::{H3, H3_MAC, Lab, REMOTE, VTEP};
+
+/// The hosts behind the switch have the MTU of Ethernet; the Linux VTEP knows what fits.
+fn widen(taps: &Taps) {
+    let [a, b, _] = &taps.devices;
+    taps.h1.ip(&format!("link set {a} mtu 1500"));
+    taps.h2.ip(&format!("link set {b} mtu 1500"));
+}
+
+/// TCP works from a host to another, both ways, over IPv4 and IPv6.
+fn tcp_works(from: &Host, to: &Host) {
+    for address in [H3.to_owned(), v6(3)] {
+        for options in ["", "-R"] {
+            let throughput = from.iperf3(to, &address, 1, options);
+            assert!(throughput > 5e6, "iperf3 {options} {address}: {throughput} bit/s");
+        }
+    }
+}
+
+/// A vxlan device of 1500 bytes over Ethernet: its packets leave in fragments, or their senders are told.
+fn widen_remote(taps: &Taps) {
+    let remote = &taps.remote;
+    remote.ip("link del vxlan100");
+    remote.ip(&format!("link add vxlan100 type vxlan id 100 dstport 4789 local {REMOTE} remote {VTEP}"));
+    remote.ip(&format!("link set vxlan100 address {H3_MAC} mtu 1500 up"));
+    remote.ip(&format!("address add {H3}/24 dev vxlan100"));
+    enable_v6(remote, "vxlan100", 3);
+}
+
+#[test]
+fn hosts_that_believe_in_1500_bytes_reach_a_linux_vtep() {
+    if !is_root("hosts_that_believe_in_1500_bytes_reach_a_linux_vtep") {
+        return;
+    }
+    let _turn = turn();
+    for options in ["", "offloads = false"] {
+        let taps = Taps::new(options);
+        widen(&taps);
+        // By large segments or one by one, and from a device without offloads.
+        let hosts = if options.is_empty() { &[&taps.h1, &taps.h2][..] } else { &[&taps.h1] };
+        assert!(taps.h1.iperf3(&taps.remote, H3, 1, "") > 5e6);
+        assert_eq!(taps.daemon.dropped("mtu_exceeded"), 0, "TCP hears what the other end takes");
+        // An end that takes 1500 bytes: now it is the switch that tells the senders.
+        widen_remote(&taps);
+        for host in hosts {
+            tcp_works(host, &taps.remote);
+            for family in ["", "-6"] {
+                let address = if family.is_empty() { H3.to_owned() } else { v6(3) };
+                let route = host.ip(&format!("{family} route get {address}"));
+                assert!(route.contains("mtu 1450"), "{route}");
+            }
+        }
+        taps.finish();
+    }
+}
+
+#[test]
+fn a_ping_that_does_not_fit_is_divided_by_its_sender() {
+    if !is_root("a_ping_that_does_not_fit_is_divided_by_its_sender") {
+        return;
+    }
+    let _turn = turn();
+    let taps = Taps::new("");
+    widen(&taps);
+    for (address, size) in [(H3.to_owned(), 1472), (v6(3), 1452)] {
+        for host in [&taps.h1, &taps.h2] {
+            let first = host.ping(&address, 1, &format!("-s {size} -W 1"));
+            first.assert_silent();
+            host.ping(&address, 10, &format!("-s {size}")).assert_lossless();
+        }
+    }
+    assert_eq!(taps.daemon.dropped("mtu_exceeded"), 4);
+    assert_eq!(taps.daemon.statistic("vx", "tx_dropped"), 4);
+    taps.finish();
+}
+
+#[test]
+fn an_access_ports_host_is_told_without_its_vlan() {
+    if !is_root("an_access_ports_host_is_told_without_its_vlan") {
+        return;
+    }
+    let _turn = turn();
+    let lab = Lab::new();
+    // The tag crosses the tunnel, and costs four bytes there.
+    lab.daemon.vxctl("set port p1 tag=7");
+    lab.h1.ip(&format!("link set {} mtu 1500", lab.devices[0]));
+    let neighbour = format!("neigh replace {H3} lladdr {} dev {}", H3_MAC, lab.devices[0]);
+    lab.h1.ip(&neighbour);
+    lab.h1.ping(H3, 1, "-s 1472 -W 1").assert_silent();
+    let told = || lab.h1.ip(&format!("route get {H3}")).contains("mtu 1446").then_some(());
+    crate::support::eventually("the host is told", std::time::Duration::from_secs(5), told);
+    lab.finish();
+}
