@@ -44,18 +44,44 @@ impl Rule {
         age.saturating_sub(Duration::from_millis(self.used.load(Relaxed)))
     }
 
-    /// Whether one of its timeouts has passed.
-    fn is_over(&self, now: Instant) -> bool {
+    /// Which of its timeouts has passed.
+    fn over(&self, now: Instant) -> Option<Gone> {
         let age = now.saturating_duration_since(self.created);
         let idle = self.idle_age(now);
         let passed = |limit: u16, time: Duration| limit != 0 && time >= Duration::from_secs(limit.into());
-        passed(self.spec.hard_timeout, age) || passed(self.spec.idle_timeout, idle)
+        if passed(self.spec.hard_timeout, age) {
+            Some(Gone::HardTimeout)
+        } else {
+            passed(self.spec.idle_timeout, idle).then_some(Gone::IdleTimeout)
+        }
     }
 
     /// The rule as a user would type it.
     pub fn describe(&self, ports: &BridgePorts<'_>) -> String {
         format_flow(&self.spec, None, ports)
     }
+}
+
+/// Why a rule is gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Gone {
+    /// No packet for so long.
+    IdleTimeout,
+    /// Its time was over.
+    HardTimeout,
+    /// Somebody removed it.
+    Deleted,
+}
+
+/// What has happened to a rule.
+#[derive(Debug, Clone)]
+pub enum RuleNews {
+    /// It came.
+    Added(Arc<Rule>),
+    /// It has other actions or another cookie.
+    Modified(Arc<Rule>),
+    /// It is gone.
+    Removed(Arc<Rule>, Gone),
 }
 
 /// What has changed in a bridge's rules since somebody last asked.
@@ -90,9 +116,17 @@ impl RuleChanges {
 pub struct RuleTables {
     tables: BTreeMap<u8, Table<Arc<Rule>>>,
     changes: RuleChanges,
+    /// What those who watch have not taken yet; `None` while nobody does.
+    news: Option<Vec<RuleNews>>,
 }
 
 impl RuleTables {
+    /// What has happened since the last time that this was asked; nothing before the first time. Who has asked once goes on
+    /// asking, for the news is kept for it.
+    pub fn take_news(&mut self) -> Vec<RuleNews> {
+        self.news.replace(Vec::new()).unwrap_or_default()
+    }
+
     /// The rule for a packet; `wc` gains every bit that the choice depended on.
     pub fn lookup(&self, table: u8, key: &MatchKey, wc: &mut MatchKey) -> Option<&Arc<Rule>> {
         self.tables.get(&table)?.lookup(key, wc)
@@ -117,7 +151,23 @@ impl RuleTables {
     pub fn add(&mut self, spec: &FlowSpec, now: Instant) {
         let rule = Arc::new(Rule::new(spec, now));
         self.changes.add(spec.table, &spec.matches);
+        self.news.iter_mut().for_each(|news| news.push(RuleNews::Added(Arc::clone(&rule))));
         self.tables.entry(spec.table).or_default().insert(spec.priority, &spec.matches, rule);
+    }
+
+    /// Takes the rules out of all tables that `condemned` says something of: why they go. Returns how many those are.
+    fn remove(&mut self, condemned: impl Fn(&Rule) -> Option<Gone>) -> usize {
+        let mut gone = 0;
+        for (number, table) in &mut self.tables {
+            for (_, what, rule) in table.extract(|_, _, rule| condemned(rule).is_some()) {
+                self.changes.add(*number, &what);
+                gone += 1;
+                if let (Some(news), Some(why)) = (&mut self.news, condemned(&rule)) {
+                    news.push(RuleNews::Removed(rule, why));
+                }
+            }
+        }
+        gone
     }
 
     /// The rule with this very table, priority and match.
@@ -153,37 +203,22 @@ impl RuleTables {
                 stats: rule.stats().into(),
                 used: rule.used.load(Relaxed).into(),
             };
-            self.tables.entry(table).or_default().insert(priority, &matches, Arc::new(rule));
+            let rule = Arc::new(rule);
+            self.news.iter_mut().for_each(|news| news.push(RuleNews::Modified(Arc::clone(&rule))));
+            self.tables.entry(table).or_default().insert(priority, &matches, rule);
         }
         rules.len()
     }
 
     /// Removes the rules that `condemned` says; returns how many those are.
     pub fn delete_where(&mut self, condemned: impl Fn(&FlowSpec) -> bool) -> usize {
-        let mut gone = 0;
-        for (number, table) in &mut self.tables {
-            let out = table.extract(|_, _, rule| condemned(&rule.spec));
-            for (_, what, _) in &out {
-                self.changes.add(*number, what);
-            }
-            gone += out.len();
-        }
-        gone
+        self.remove(|rule| condemned(&rule.spec).then_some(Gone::Deleted))
     }
 
     /// Removes the rules that a filter selects; `strict` takes only the one with its very match and priority.
     pub fn delete(&mut self, filter: &FlowFilter, strict: bool) -> usize {
-        let mut gone = 0;
-        for (number, table) in &mut self.tables {
-            if filter.table.is_none_or(|t| t == *number) {
-                let out = table.extract(|_, _, rule| filter.selects(&rule.spec, strict));
-                for (_, what, _) in &out {
-                    self.changes.add(*number, what);
-                }
-                gone += out.len();
-            }
-        }
-        gone
+        let in_table = |spec: &FlowSpec| filter.table.is_none_or(|table| table == spec.table);
+        self.delete_where(|spec| in_table(spec) && filter.selects(spec, strict))
     }
 
     /// The rules that a filter selects, by table and falling priority.
@@ -207,17 +242,11 @@ impl RuleTables {
         for spec in specs {
             wanted.entry(spec.table).or_default().insert(spec.priority, &spec.matches, spec);
         }
-        let mut changed = false;
-        for (number, table) in &mut self.tables {
-            let keep = wanted.get(number);
-            let gone = table.extract(|priority, what, rule| {
-                !keep.and_then(|k| k.get(priority, what)).is_some_and(|spec| rule.spec == **spec)
-            });
-            for (_, what, _) in &gone {
-                self.changes.add(*number, what);
-            }
-            changed |= !gone.is_empty();
-        }
+        let is_wanted = |spec: &FlowSpec| {
+            let place = wanted.get(&spec.table).and_then(|table| table.get(spec.priority, &spec.matches));
+            place.is_some_and(|wanted| **wanted == *spec)
+        };
+        let mut changed = self.delete_where(|spec| !is_wanted(spec)) > 0;
         for spec in wanted.values().flat_map(Table::iter).map(|(_, _, spec)| *spec) {
             if self.tables.get(&spec.table).and_then(|t| t.get(spec.priority, &spec.matches)).is_none() {
                 self.add(spec, now);
@@ -229,15 +258,7 @@ impl RuleTables {
 
     /// Removes rules whose time is over; says whether there were any.
     pub fn expire(&mut self, now: Instant) -> bool {
-        let mut any = false;
-        for (number, table) in &mut self.tables {
-            let over = table.extract(|_, _, rule| rule.is_over(now));
-            for (_, what, _) in &over {
-                self.changes.add(*number, what);
-            }
-            any |= !over.is_empty();
-        }
-        any
+        self.remove(|rule| rule.over(now)) > 0
     }
 
     /// Whether any rule has a timeout.

@@ -115,3 +115,73 @@ fn packets_go_by_rules_of_openflow_and_bundles_are_whole() {
     }
     daemon.stop();
 }
+
+/// `ovs-ofctl monitor`, which hears what happens to the bridge.
+struct Monitor {
+    child: std::process::Child,
+    said: std::path::PathBuf,
+}
+
+impl Monitor {
+    fn start(daemon: &Daemon, version: &str) -> Monitor {
+        let said = daemon.dir.path().join(format!("heard-{version}"));
+        let file = std::fs::File::create(&said).unwrap();
+        let socket = format!("unix:{}", daemon.dir.path().join("br0.mgmt").display());
+        let mut command = Command::new("ovs-ofctl");
+        command.args(["-O", version, "monitor", &socket, "65534", "watch:"]);
+        command.stdout(file.try_clone().unwrap()).stderr(file).env("OVS_RUNDIR", daemon.dir.path());
+        let monitor = Monitor { child: command.spawn().unwrap(), said };
+        // The answer to the request, which lists the rules that there are.
+        monitor.wait_for("NXST_FLOW_MONITOR");
+        monitor
+    }
+
+    #[track_caller]
+    fn wait_for(&self, what: &str) {
+        let said = || std::fs::read_to_string(&self.said).unwrap();
+        let until = std::time::Instant::now() + std::time::Duration::from_secs(20);
+        while !said().contains(what) {
+            assert!(std::time::Instant::now() < until, "no {what:?} in {}", said());
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+    }
+}
+
+impl Drop for Monitor {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn whatever_happens_to_a_bridge_is_told() {
+    let daemon = with_socket();
+    ofctl(&daemon, "OpenFlow10", &["del-flows", "BR"]);
+    let monitor = Monitor::start(&daemon, "OpenFlow10");
+    // By another connection, by vxctl, and by time.
+    ofctl(&daemon, "OpenFlow13", &["add-flow", "BR", "send_flow_rem,cookie=0x51,ip,actions=drop"]);
+    monitor.wait_for("event=ADDED table=0 cookie=0x51");
+    daemon.ctl("add-flow br0 cookie=0x52,arp,actions=drop");
+    monitor.wait_for("event=ADDED table=0 cookie=0x52");
+    daemon.ctl("mod-flows br0 arp,actions=output:p1");
+    monitor.wait_for("event=MODIFIED table=0 cookie=0x52");
+    daemon.ctl("del-flows br0 ip");
+    monitor.wait_for("event=DELETED reason=delete table=0 cookie=0x51");
+    monitor.wait_for("OFPT_FLOW_REMOVED (xid=0x0): ip reason=delete");
+    daemon.ctl("add-flow br0 send_flow_rem,cookie=0x53,idle_timeout=1,udp,actions=drop");
+    monitor.wait_for("event=DELETED reason=idle table=0 idle_timeout=1 cookie=0x53");
+    monitor.wait_for("udp reason=idle");
+    daemon.ctl("add-flow br0 send_flow_rem,cookie=0x54,hard_timeout=1,icmp,actions=drop");
+    monitor.wait_for("icmp reason=hard");
+    // Ports.
+    daemon.ctl("add-port br0 p7 -- set interface p7 type=dpdk options:dpdk-devargs=net_null7");
+    monitor.wait_for("OFPT_PORT_STATUS (xid=0x0): ADD:");
+    monitor.wait_for("(p7)");
+    daemon.ctl("mod-port br0 p7 down");
+    monitor.wait_for("OFPT_PORT_STATUS (xid=0x0): MOD:");
+    monitor.wait_for("config:     PORT_DOWN");
+    daemon.ctl("del-port br0 p7");
+    monitor.wait_for("OFPT_PORT_STATUS (xid=0x0): DEL:");
+    daemon.stop();
+}

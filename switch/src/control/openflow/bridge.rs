@@ -1,6 +1,7 @@
 //! A bridge as OpenFlow sees it.
 
-use crate::bridge::rules::Rule;
+use super::news;
+use crate::bridge::rules::{Rule, RuleNews};
 use crate::bridge::{Bridge as Running, BridgeId};
 use crate::slowpath::SlowPath;
 use api::InterfaceRow;
@@ -11,9 +12,9 @@ use flow::program::Select;
 use openflow::server::{Bridge, Change, Event, Origin};
 use openflow::{
     BUCKET_ALL, BUCKET_FIRST, BUCKET_LAST, CHECK_OVERLAP, Code, Desc, Error, Features, FlowCommand, FlowMod,
-    FlowRemoved, FlowStats, GROUP_ALL, GroupCommand, GroupDesc, GroupMod, GroupStats, LINK_DOWN, METER_ALL,
-    MeterCommand, MeterConfig, MeterMod, MeterStats, PORT_DOWN, PacketOut, Port, PortFeatures, PortMod,
-    PortStats, RemovedReason, TableStats, UpdateEvent, check,
+    FlowStats, GROUP_ALL, GroupCommand, GroupDesc, GroupMod, GroupStats, LINK_DOWN, METER_ALL, MeterCommand,
+    MeterConfig, MeterMod, MeterStats, PORT_DOWN, PacketOut, Port, PortFeatures, PortMod, PortStats,
+    RemovedReason, TableStats, UpdateEvent, check,
 };
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -45,6 +46,21 @@ impl<'a> View<'a> {
     pub fn of(slow: &'a mut SlowPath, name: &str, interfaces: &'a [InterfaceRow]) -> Option<View<'a>> {
         let id = slow.state.bridge_named(name)?;
         Some(View { slow, id, interfaces, events: Vec::new(), changed: false, collected: false })
+    }
+
+    /// Gives `job` the bridge. What it does to rules is told by the view's own events, which say whose doing it was; what
+    /// had happened before comes in front of these.
+    pub fn with_news<T>(&mut self, job: impl FnOnce(&mut Self) -> T) -> T {
+        let now = self.slow.now();
+        let earlier = self.take_news();
+        self.events.extend(earlier.iter().flat_map(|news| news::of_rule(news, now)));
+        let done = job(self);
+        self.take_news();
+        done
+    }
+
+    fn take_news(&mut self) -> Vec<RuleNews> {
+        self.slow.state.bridge_mut(self.id).map(|bridge| bridge.tables.take_news()).unwrap_or_default()
     }
 
     fn running(&self) -> Option<&Running> {
@@ -94,21 +110,7 @@ impl<'a> View<'a> {
     ) {
         for rule in rules {
             self.tell(UpdateEvent::Removed, &rule.spec, reason, origin);
-            if rule.spec.send_flow_rem {
-                let stats = rule.stats();
-                self.events.push(Event::Removed(Box::new(FlowRemoved {
-                    matches: rule.spec.matches,
-                    cookie: rule.spec.cookie,
-                    priority: rule.spec.priority,
-                    reason,
-                    table: rule.spec.table,
-                    duration: now.saturating_duration_since(rule.created),
-                    idle_timeout: rule.spec.idle_timeout,
-                    hard_timeout: rule.spec.hard_timeout,
-                    packets: stats.packets,
-                    bytes: stats.bytes,
-                })));
-            }
+            self.events.extend(news::removed(rule, reason, now));
         }
     }
 

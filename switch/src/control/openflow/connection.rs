@@ -45,6 +45,14 @@ impl Peers {
     pub fn of(bridge: &str) -> Peers {
         Peers { bridge: bridge.to_owned(), notices: broadcast::channel(BEHIND).0 }
     }
+
+    /// Tells all connections what happened to the bridge.
+    pub fn tell(&self, events: Vec<Event>) {
+        if !events.is_empty() {
+            // Nobody may be listening.
+            let _ = self.notices.send(Notice::Events(Arc::new(events)));
+        }
+    }
 }
 
 /// Why a connection ended.
@@ -111,10 +119,7 @@ async fn converse<S: AsyncRead + AsyncWrite + Unpin>(
                 bytes.extend_from_slice(&chunk[..read]);
                 let (back, output, events) = batch(app, connection, &mut bytes, &peers.bridge).await?;
                 connection = back;
-                // Nobody else may be listening.
-                if !events.is_empty() {
-                    let _ = peers.notices.send(Notice::Events(Arc::new(events)));
-                }
+                peers.tell(events);
                 if output.became_primary {
                     let _ = peers.notices.send(Notice::Primary(connection.id));
                 }
@@ -179,7 +184,7 @@ async fn batch(
     let (mut input, name) = (std::mem::take(bytes), bridge.to_owned());
     let served = app.handle.call(move |slow| {
         let mut view = View::of(slow, &name, &interfaces)?;
-        let output = connection.input(&mut input, &mut view);
+        let output = view.with_news(|view| connection.input(&mut input, view));
         Some((connection, input, output, std::mem::take(&mut view.events), view.changed))
     });
     let (connection, rest, output, events, changed) = served.await?.ok_or(Ended::NoBridge)?;

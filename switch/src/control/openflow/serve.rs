@@ -2,6 +2,7 @@
 
 use super::connection::{Peers, serve};
 use super::controllers::Target;
+use super::follow::{self, KnownPorts};
 use super::reach::{bind, keep};
 use crate::control::app::App;
 use crate::control::socket::Remove;
@@ -22,6 +23,7 @@ const CONNECTIONS: usize = 64;
 /// A bridge's socket. Dropped, it is gone, and so are its connections.
 struct Socket {
     peers: Peers,
+    ports: KnownPorts,
     _accepting: JoinSet<()>,
     /// What keeps the connections to controllers.
     controllers: BTreeMap<Target, JoinSet<()>>,
@@ -55,8 +57,10 @@ pub async fn run(app: Arc<App>, dir: PathBuf) {
             switch.document.bridges.iter().map(|bridge| bridge.name.clone()).collect()
         };
         sockets.retain(|name, _| names.contains(name));
-        for socket in sockets.values_mut() {
+        for (name, socket) in &mut sockets {
             socket.follow(&app);
+            let Ok(events) = follow::of_bridge(&app, name, &mut socket.ports).await else { return };
+            socket.peers.tell(events);
         }
         for name in names {
             // A name is a file's here.
@@ -77,7 +81,13 @@ fn listen(app: &Arc<App>, dir: &Path, name: &str) -> io::Result<Socket> {
     let peers = Peers::of(name);
     let mut accepting = JoinSet::new();
     accepting.spawn(accept(Arc::clone(app), listener, peers.clone()));
-    Ok(Socket { peers, _accepting: accepting, controllers: BTreeMap::new(), _remove: Remove(path) })
+    Ok(Socket {
+        peers,
+        ports: KnownPorts::default(),
+        _accepting: accepting,
+        controllers: BTreeMap::new(),
+        _remove: Remove(path),
+    })
 }
 
 async fn accept(app: Arc<App>, listener: UnixListener, peers: Peers) {

@@ -1,0 +1,48 @@
+//! What has happened to rules, as connections hear it.
+
+use crate::bridge::rules::{Gone, Rule, RuleNews};
+use openflow::server::Event;
+use openflow::{FlowRemoved, RemovedReason, UpdateEvent};
+use std::time::Instant;
+
+/// News of a rule as connections hear them.
+pub(super) fn of_rule(news: &RuleNews, now: Instant) -> Vec<Event> {
+    let flow = |event, rule: &Rule, reason| Event::Flow {
+        event,
+        spec: Box::new(rule.spec.clone()),
+        reason,
+        origin: None,
+    };
+    match news {
+        RuleNews::Added(rule) => vec![flow(UpdateEvent::Added, rule, RemovedReason::default())],
+        RuleNews::Modified(rule) => vec![flow(UpdateEvent::Modified, rule, RemovedReason::default())],
+        RuleNews::Removed(rule, why) => {
+            let reason = match why {
+                Gone::IdleTimeout => RemovedReason::IdleTimeout,
+                Gone::HardTimeout => RemovedReason::HardTimeout,
+                Gone::Deleted => RemovedReason::Delete,
+            };
+            let removed = removed(rule, reason, now);
+            [flow(UpdateEvent::Removed, rule, reason)].into_iter().chain(removed).collect()
+        }
+    }
+}
+
+/// The message that a rule is gone, if it wanted one.
+pub(super) fn removed(rule: &Rule, reason: RemovedReason, now: Instant) -> Option<Event> {
+    let stats = rule.stats();
+    rule.spec.send_flow_rem.then(|| {
+        Event::Removed(Box::new(FlowRemoved {
+            matches: rule.spec.matches,
+            cookie: rule.spec.cookie,
+            priority: rule.spec.priority,
+            reason,
+            table: rule.spec.table,
+            duration: now.saturating_duration_since(rule.created),
+            idle_timeout: rule.spec.idle_timeout,
+            hard_timeout: rule.spec.hard_timeout,
+            packets: stats.packets,
+            bytes: stats.bytes,
+        }))
+    })
+}
