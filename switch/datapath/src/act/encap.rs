@@ -101,7 +101,7 @@ impl Pipeline {
                 (self.hasher.hot_flow_hash(&known.hot[at]), InnerIp::of_hot(&known.hot[at]))
             };
             let inner_len = mbuf.len();
-            if inner_len + header.len() as u32 > self.tx.longest(header.egress)
+            if inner_len + header.len() as u32 > self.tx.longest(header.egress())
                 && self.exceeds(encap.adjacency, &mbuf)
             {
                 self.too_big((encap.adjacency, encap.vni, 0), mbuf, in_port);
