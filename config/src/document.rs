@@ -127,7 +127,7 @@ pub struct Bridge {
     #[serde(rename = "port")]
     pub ports: Vec<Port>,
     /// OVS `other_config`: `mac-aging-time`, `mac-table-size`, `mac-port-limit`, `mac-learning-rate`, `hwaddr`,
-    /// `forward-bpdu`.
+    /// `forward-bpdu`, `evpn-netns`.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub other_config: BTreeMap<String, String>,
     /// OVS `external_ids`: for who configures the switch, which does not look at them.
@@ -179,6 +179,11 @@ impl Bridge {
     /// Whether frames to 01:80:c2:00:00:0x are forwarded (`other_config:forward-bpdu`, default no).
     pub fn forward_bpdu(&self) -> bool {
         self.other_config.get("forward-bpdu").is_some_and(|text| text == "true")
+    }
+
+    /// Network namespace that FRR runs in (`other_config:evpn-netns`, ours); `None`: that of the switch.
+    pub fn evpn_netns(&self) -> Option<&str> {
+        self.other_config.get("evpn-netns").map(String::as_str)
     }
 
     fn number(&self, key: &str, default: u32) -> u32 {

@@ -14,8 +14,25 @@ use crate::suggest::nearest;
 use crate::tlv::TlvEntry;
 use wire::tunnel::geneve::TlvMap;
 
-const OTHER_CONFIG: [&str; 6] =
-    ["mac-aging-time", "mac-table-size", "mac-port-limit", "mac-learning-rate", "hwaddr", "forward-bpdu"];
+const OTHER_CONFIG: [&str; 7] = [
+    "mac-aging-time",
+    "mac-table-size",
+    "mac-port-limit",
+    "mac-learning-rate",
+    "hwaddr",
+    "forward-bpdu",
+    "evpn-netns",
+];
+
+/// A name as `ip netns` takes it.
+fn netns(name: &str) -> Result<(), String> {
+    if name.is_empty() || name.contains('/') || name.starts_with('.') {
+        return Err(format!(
+            "found {name:?}, expected the name of a network namespace, as ip netns list shows it"
+        ));
+    }
+    Ok(())
+}
 
 impl Check<'_> {
     pub(super) fn bridge(&mut self, site: &Site, bridge: &Bridge) {
@@ -62,6 +79,7 @@ impl Check<'_> {
                 "mac-port-limit" => decimal_in(value, (1, mac_table::SIZE_RANGE.1)),
                 "mac-learning-rate" => decimal_in(value, mac_table::RATE_RANGE),
                 "forward-bpdu" => boolean(value).map(|_| ()),
+                "evpn-netns" => netns(value),
                 "hwaddr" => match value.parse::<MacAddr>() {
                     Ok(mac) => {
                         self.station(&site, mac);

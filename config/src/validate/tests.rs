@@ -276,6 +276,7 @@ fn other_config() {
         ("mac-learning-rate", "500"),
         ("forward-bpdu", "true"),
         ("hwaddr", "02:00:00:00:00:01"),
+        ("evpn-netns", "frr"),
     ] {
         assert!(with(name, value).is_empty(), "{name}");
     }
@@ -288,6 +289,8 @@ fn other_config() {
         ("forward-bpdu", "1"),
         ("hwaddr", "01:00:00:00:00:01"),
         ("hwaddr", "x"),
+        ("evpn-netns", ""),
+        ("evpn-netns", "../frr"),
         ("stp", "true"),
     ] {
         assert_eq!(with(name, value).len(), 1, "{name}={value}");

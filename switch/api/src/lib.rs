@@ -421,6 +421,45 @@ pub struct RouteEntry {
     pub connected: bool,
 }
 
+/// `GET /v1/evpn`: a VNI whose remotes come from EVPN.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct EvpnRow {
+    /// VNI.
+    pub vni: u32,
+    /// Bridge of its port.
+    pub bridge: String,
+    /// Tunnel port.
+    pub port: String,
+    /// Network namespace of FRR and of the shadow devices; none: the switch's own.
+    pub netns: Option<String>,
+    /// The VTEP's address as it is announced.
+    pub local: Option<String>,
+    /// Process id of zebra, if one is seen.
+    pub zebra: Option<u32>,
+    /// Whether routes are kept that were not heard again since zebra went away.
+    pub holding: bool,
+    /// MAC addresses that are announced.
+    pub local_macs: usize,
+    /// MAC addresses from routes.
+    pub remote_macs: usize,
+    /// Other VTEPs.
+    pub vteps: Vec<EvpnVtep>,
+    /// MAC addresses that more than one host seems to have.
+    pub duplicates: Vec<String>,
+    /// Why the switch and FRR do not follow each other.
+    pub error: Option<String>,
+}
+
+/// A VTEP that routes name.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EvpnVtep {
+    /// Address.
+    pub ip: String,
+    /// Whether it has a type 3 route: frames are flooded to it.
+    pub flood: bool,
+}
+
 /// `GET /v1/megaflows`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct MegaflowRow {

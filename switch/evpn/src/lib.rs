@@ -9,6 +9,7 @@ mod devices;
 mod netlink;
 mod shadow;
 pub mod table;
+mod zebra;
 
 pub use netlink::Error;
-pub use shadow::Shadow;
+pub use shadow::{Shadow, Times};

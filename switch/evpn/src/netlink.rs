@@ -10,7 +10,7 @@ use std::io;
 use std::path::PathBuf;
 
 /// Where `ip netns` keeps named network namespaces.
-const NETNS_DIR: &str = "/var/run/netns";
+pub(crate) const NETNS_DIR: &str = "/var/run/netns";
 /// Bytes of answers read at once: the kernel fills up to 32 KiB a part of a dump.
 const ANSWER: usize = 64 * 1024;
 /// Bytes of events that may wait; more are reported as lost, and everything is read again.

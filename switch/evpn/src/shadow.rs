@@ -2,19 +2,39 @@
 
 use crate::devices::{self, BRIDGE_FAMILY, Devices};
 use crate::netlink::{self, Error, Events, Netlink};
-use crate::table::{Down, Kernel, Remote, Switch, Table, Up};
+use crate::table::{Down, Keep, Kernel, Remote, Switch, Table, Up};
+use crate::zebra::{Seen, Zebra};
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_REPLACE};
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::neighbour::{
     NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState,
 };
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::{Duration, Instant};
 use wire::addr::MacAddr;
 
 /// `RTNLGRP_NEIGH`: changes of forwarding databases.
 const GROUP_NEIGHBOUR: u32 = 3;
+
+/// How long what is kept waits for its other side.
+#[derive(Debug, Clone, Copy)]
+pub struct Times {
+    /// MAC addresses that an earlier process has announced stay announced for so long.
+    pub keep: Duration,
+    /// Remote MAC addresses and VTEPs stay for so long after zebra has started again.
+    pub hold: Duration,
+}
+
+/// Whether routes are held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Hold {
+    No,
+    /// Zebra is gone.
+    WhileGone,
+    /// Zebra is back, and hears routes again.
+    Until(Instant),
+}
 
 /// The shadow devices, and what was done with them.
 #[derive(Debug)]
@@ -24,17 +44,41 @@ pub struct Shadow {
     vnis: BTreeMap<u32, (Devices, Table)>,
     /// Until when rows of an earlier process are kept; `None` when that time is over.
     keep_until: Option<Instant>,
+    zebra: Zebra,
+    hold: Hold,
+    times: Times,
 }
 
 impl Shadow {
-    /// The shadow in a network namespace, or in ours. For the time `keep`, MAC addresses stay announced that an earlier
-    /// process has announced.
+    /// The shadow in a network namespace, or in ours.
     ///
     /// # Errors
     /// No such namespace, no permission.
-    pub fn open(netns: Option<&str>, keep: Duration) -> Result<Shadow, Error> {
+    pub fn open(netns: Option<&str>, times: Times) -> Result<Shadow, Error> {
         let (netlink, events) = netlink::open(netns, GROUP_NEIGHBOUR)?;
-        Ok(Shadow { netlink, events, vnis: BTreeMap::new(), keep_until: Some(Instant::now() + keep) })
+        let zebra = Zebra::of(netns)?;
+        let keep_until = Some(Instant::now() + times.keep);
+        Ok(Shadow { netlink, events, vnis: BTreeMap::new(), keep_until, zebra, hold: Hold::No, times })
+    }
+
+    /// The process id of zebra in the namespace, if there is one that can be seen from here.
+    pub fn zebra(&self) -> Option<u32> {
+        self.zebra.pid()
+    }
+
+    /// Whether routes are kept that zebra has not installed again.
+    pub fn is_holding(&self) -> bool {
+        self.hold != Hold::No
+    }
+
+    /// MAC addresses that more than one host seems to have, with their VNIs.
+    pub fn duplicates(&self) -> BTreeSet<(u32, MacAddr)> {
+        let now = Instant::now();
+        let of = |(vni, (_, table)): (&u32, &(Devices, Table))| {
+            let vni = *vni;
+            table.duplicates(now).into_iter().map(move |mac| (vni, mac))
+        };
+        self.vnis.iter().flat_map(of).collect()
     }
 
     /// Makes the shadows exactly those of these VNIs, with the VTEP's address of each. Those that are there as they must
@@ -74,13 +118,70 @@ impl Shadow {
         outcome
     }
 
-    /// Whether the kernel's side may have changed since the last call, or rows of an earlier process are to go.
-    pub fn changed(&mut self) -> bool {
-        let is_over = self.keep_until.is_some_and(|until| Instant::now() >= until);
-        if is_over {
+    /// Whether the kernel's side may have changed since the last call, or what was kept is to go.
+    ///
+    /// # Errors
+    /// What a zebra has left behind cannot be removed.
+    pub fn changed(&mut self) -> Result<bool, Error> {
+        let now = Instant::now();
+        let mut changed = self.events.any();
+        if self.keep_until.is_some_and(|until| now >= until) {
             self.keep_until = None;
+            changed = true;
         }
-        self.events.any() || is_over
+        if matches!(self.hold, Hold::Until(until) if now >= until) {
+            self.hold = Hold::No;
+            changed = true;
+        }
+        match self.zebra.look(now) {
+            Seen::Gone => {
+                self.hold = Hold::WhileGone;
+                self.purge()?;
+                changed = true;
+            }
+            Seen::New if self.hold == Hold::WhileGone => self.hold = Hold::Until(now + self.times.hold),
+            Seen::Same | Seen::New => {}
+            Seen::Other => {
+                self.hold = Hold::Until(now + self.times.hold);
+                self.purge()?;
+                changed = true;
+            }
+        }
+        Ok(changed)
+    }
+
+    /// Removes what a zebra that is gone has left behind, so that what is there again later is what the next one says: of
+    /// itself it would never remove a row whose route has gone meanwhile.
+    fn purge(&mut self) -> Result<(), Error> {
+        let mut rows = Vec::new();
+        let ports: BTreeSet<u32> = self.vnis.values().map(|(devices, _)| devices.vxlan).collect();
+        self.dump_rows(|row| {
+            let port = row.header.ifindex;
+            let Row { mac: Some(mac), destination, in_bridge } = Row::of(&row) else { return };
+            if !ports.contains(&port)
+                || row.header.state == NeighbourState::Permanent && destination.is_none()
+            {
+                return;
+            }
+            let mut gone = NeighbourMessage::default();
+            (gone.header.family, gone.header.ifindex) = (BRIDGE_FAMILY, port);
+            gone.header.flags = if in_bridge { NeighbourFlags::Controller } else { NeighbourFlags::Own };
+            gone.attributes.push(NeighbourAttribute::LinkLayerAddress(mac.0.to_vec()));
+            gone.attributes.extend(destination.map(|ip| NeighbourAttribute::Destination(ip.into())));
+            rows.push(gone);
+        })?;
+        for row in rows {
+            self.remove(row, "removing what zebra has left")?;
+        }
+        Ok(())
+    }
+
+    fn remove(&mut self, row: NeighbourMessage, what: &str) -> Result<(), Error> {
+        match self.netlink.request(RouteNetlinkMessage::DelNeighbour(row), 0, what) {
+            // Zebra was quicker.
+            Err(Error::Refused { error, .. }) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+            other => other,
+        }
     }
 
     /// Reads the kernel's side, announces and withdraws there what the switch's side says, and returns what the switch
@@ -90,68 +191,75 @@ impl Shadow {
     /// The kernel's tables cannot be read, or a row was refused. The next call tries again.
     pub fn sync(&mut self, switch: &BTreeMap<u32, Switch>) -> Result<BTreeMap<u32, Down>, Error> {
         let mut kernel = self.read()?;
-        let keep = self.keep_until.is_some_and(|until| Instant::now() < until);
+        let now = Instant::now();
+        let keep = Keep {
+            announced: self.keep_until.is_some_and(|until| now < until),
+            routes: self.hold != Hold::No,
+        };
         let (mut downs, mut ups) = (BTreeMap::new(), Vec::new());
         let (nothing, no_rows) = (Switch::default(), Kernel::default());
         for (vni, (devices, table)) in &mut self.vnis {
             let rows = kernel.remove(vni);
             let rows = rows.as_ref().unwrap_or(&no_rows);
-            let (down, up) = table.reconcile(switch.get(vni).unwrap_or(&nothing), rows, keep);
+            let (down, up) = table.reconcile(switch.get(vni).unwrap_or(&nothing), rows, keep, now);
             if !down.is_empty() {
                 downs.insert(*vni, down);
             }
             ups.push((devices.advertise, up));
         }
         for (port, Up { announce, withdraw }) in ups {
-            for mac in announce {
-                let row = RouteNetlinkMessage::NewNeighbour(row(port, mac));
+            for (mac, sticky) in announce {
+                let row = RouteNetlinkMessage::NewNeighbour(row(port, mac, sticky));
                 self.netlink.request(row, NLM_F_CREATE | NLM_F_REPLACE, &format!("announcing {mac}"))?;
             }
             for mac in withdraw {
-                let row = RouteNetlinkMessage::DelNeighbour(row(port, mac));
-                match self.netlink.request(row, 0, &format!("withdrawing {mac}")) {
-                    // Zebra was quicker.
-                    Err(Error::Refused { error, .. }) if error.kind() == std::io::ErrorKind::NotFound => {}
-                    other => other?,
-                }
+                self.remove(row(port, mac, false), &format!("withdrawing {mac}"))?;
             }
         }
         Ok(downs)
     }
 
-    /// All rows of all shadows.
-    fn read(&mut self) -> Result<BTreeMap<u32, Kernel>, Error> {
+    /// All forwarding databases of the namespace.
+    fn dump_rows(&mut self, mut each: impl FnMut(NeighbourMessage)) -> Result<(), Error> {
         let mut request = NeighbourMessage::default();
         request.header.family = BRIDGE_FAMILY;
+        let request = RouteNetlinkMessage::GetNeighbour(request);
+        self.netlink.dump(request, "reading forwarding databases", |message| {
+            if let RouteNetlinkMessage::NewNeighbour(row) = message {
+                each(row);
+            }
+        })
+    }
+
+    /// All rows of all shadows.
+    fn read(&mut self) -> Result<BTreeMap<u32, Kernel>, Error> {
         let by_vxlan: HashMap<u32, u32> = self.vnis.iter().map(|(vni, (d, _))| (d.vxlan, *vni)).collect();
         let by_port: HashMap<u32, u32> = self.vnis.iter().map(|(vni, (d, _))| (d.advertise, *vni)).collect();
         let mut tables: BTreeMap<u32, Kernel> = BTreeMap::new();
         let mut destinations: HashMap<(u32, MacAddr), IpAddr> = HashMap::new();
         let mut remotes: Vec<(u32, MacAddr, bool)> = Vec::new();
-        self.netlink.dump(
-            RouteNetlinkMessage::GetNeighbour(request),
-            "reading forwarding databases",
-            |message| {
-                let RouteNetlinkMessage::NewNeighbour(row) = message else { return };
-                let port = row.header.ifindex;
-                let Row { mac: Some(mac), destination, in_bridge } = Row::of(&row) else { return };
-                if let Some(vni) = by_port.get(&port) {
-                    if in_bridge && row.header.state != NeighbourState::Permanent {
-                        tables.entry(*vni).or_default().local.insert(mac);
-                    }
-                } else if let Some(vni) = by_vxlan.get(&port) {
-                    if let Some(destination) = destination {
-                        if mac == MacAddr([0; 6]) {
-                            tables.entry(*vni).or_default().flood.insert(destination);
-                        } else {
-                            destinations.insert((*vni, mac), destination);
-                        }
-                    } else if in_bridge && row.header.state != NeighbourState::Permanent {
-                        remotes.push((*vni, mac, row.header.flags.contains(NeighbourFlags::Sticky)));
-                    }
+        self.dump_rows(|row| {
+            let port = row.header.ifindex;
+            let Row { mac: Some(mac), destination, in_bridge } = Row::of(&row) else { return };
+            let is_entry = in_bridge && row.header.state != NeighbourState::Permanent;
+            let sticky = row.header.flags.contains(NeighbourFlags::Sticky);
+            if let Some(vni) = by_port.get(&port) {
+                if is_entry {
+                    tables.entry(*vni).or_default().local.insert(mac, sticky);
                 }
-            },
-        )?;
+            } else if let Some(vni) = by_vxlan.get(&port) {
+                match destination {
+                    Some(vtep) if mac == MacAddr([0; 6]) => {
+                        tables.entry(*vni).or_default().flood.insert(vtep);
+                    }
+                    Some(vtep) => {
+                        destinations.insert((*vni, mac), vtep);
+                    }
+                    None if is_entry => remotes.push((*vni, mac, sticky)),
+                    None => {}
+                }
+            }
+        })?;
         // The bridge's row says that the MAC address is remote, the vxlan device's where: one of the latter alone is
         // what stays behind when a host comes here.
         for (vni, mac, sticky) in remotes {
@@ -200,12 +308,15 @@ fn ip(address: &NeighbourAddress) -> Option<IpAddr> {
 }
 
 /// A static row of the bridge on the advertise port.
-fn row(port: u32, mac: MacAddr) -> NeighbourMessage {
+fn row(port: u32, mac: MacAddr, sticky: bool) -> NeighbourMessage {
     let mut message = NeighbourMessage::default();
     message.header.family = BRIDGE_FAMILY;
     message.header.ifindex = port;
     message.header.state = NeighbourState::Noarp;
     message.header.flags = NeighbourFlags::Controller;
+    if sticky {
+        message.header.flags |= NeighbourFlags::Sticky;
+    }
     message.attributes.push(NeighbourAttribute::LinkLayerAddress(mac.0.to_vec()));
     message
 }

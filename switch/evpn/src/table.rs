@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::time::{Duration, Instant};
 use wire::addr::MacAddr;
 
 /// A MAC address behind another VTEP (route type 2).
@@ -17,11 +18,18 @@ pub struct Remote {
     pub sticky: bool,
 }
 
+/// A MAC address that moves so often in [`WINDOW`] is one that two hosts have (RFC 7432, section 15.1).
+const MOVES: u32 = 5;
+/// See [`MOVES`].
+const WINDOW: Duration = Duration::from_mins(3);
+/// MAC addresses whose moves are counted at once.
+const WATCHED: usize = 4096;
+
 /// What the switch has of a VNI.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Switch {
-    /// MAC addresses on ports that are not tunnels.
-    pub local: BTreeSet<MacAddr>,
+    /// MAC addresses on ports that are not tunnels, and whether they are static there: announced as sticky.
+    pub local: BTreeMap<MacAddr, bool>,
     /// MAC addresses that were installed from routes.
     pub remote: BTreeMap<MacAddr, Remote>,
     /// VTEPs, and whether frames are flooded to each.
@@ -31,8 +39,8 @@ pub struct Switch {
 /// What the kernel's shadow of a VNI has.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Kernel {
-    /// MAC addresses on the advertise port.
-    pub local: BTreeSet<MacAddr>,
+    /// MAC addresses on the advertise port, and whether they are sticky.
+    pub local: BTreeMap<MacAddr, bool>,
     /// MAC addresses that zebra has put on the vxlan device.
     pub remote: BTreeMap<MacAddr, Remote>,
     /// The flood list (route type 3).
@@ -60,10 +68,20 @@ impl Down {
 /// What the kernel has to change.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Up {
-    /// MAC addresses to put on the advertise port, wherever they are now.
-    pub announce: Vec<MacAddr>,
+    /// MAC addresses to put on the advertise port, wherever they are now, and whether they are sticky.
+    pub announce: Vec<(MacAddr, bool)>,
     /// MAC addresses to take off the advertise port.
     pub withdraw: Vec<MacAddr>,
+}
+
+/// What is not taken away, though one side does not have it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Keep {
+    /// MAC addresses on the advertise port that were not announced from here: those of the process before this one, whose
+    /// hosts have not been heard yet.
+    pub announced: bool,
+    /// Remote MAC addresses and VTEPs: zebra is gone, or has not heard all routes again.
+    pub routes: bool,
 }
 
 /// What is remembered of a VNI between two reconciliations.
@@ -71,44 +89,87 @@ pub struct Up {
 pub struct Table {
     /// MAC addresses that were announced from here.
     announced: BTreeSet<MacAddr>,
+    /// How often MAC addresses moved, and since when that is counted.
+    moves: BTreeMap<MacAddr, (u32, Instant)>,
+    /// MAC addresses that are static here and that a route has elsewhere.
+    contested: BTreeSet<MacAddr>,
 }
 
 impl Table {
-    /// What makes both sides equal. With `keep_unknown`, MAC addresses on the advertise port that this table has not
-    /// announced stay: those of the process before this one, whose hosts have not been heard yet.
-    pub fn reconcile(&mut self, switch: &Switch, kernel: &Kernel, keep_unknown: bool) -> (Down, Up) {
+    /// What makes both sides equal.
+    pub fn reconcile(&mut self, switch: &Switch, kernel: &Kernel, keep: Keep, now: Instant) -> (Down, Up) {
         let (mut down, mut up, mut gone) = (Down::default(), Up::default(), BTreeSet::new());
+        self.contested.clear();
         // A host that was announced from here and that the kernel now has elsewhere has moved away; one that was not
         // has come.
-        self.announced.retain(|mac| switch.local.contains(mac) || kernel.local.contains(mac));
+        self.announced.retain(|mac| switch.local.contains_key(mac) || kernel.local.contains_key(mac));
         for (mac, remote) in &kernel.remote {
-            let came = switch.local.contains(mac) && !remote.sticky && !self.announced.contains(mac);
-            if came {
+            let here = switch.local.get(mac);
+            if here.is_some() && !remote.sticky && !self.announced.contains(mac) {
+                self.moved(*mac, now);
                 continue;
             }
-            self.announced.remove(mac);
+            if here == Some(&true) {
+                self.contested.insert(*mac);
+                continue;
+            }
+            if self.announced.remove(mac) {
+                self.moved(*mac, now);
+            }
             gone.insert(*mac);
             if switch.remote.get(mac) != Some(remote) {
                 down.install.push((*mac, *remote));
             }
         }
-        for mac in switch.local.difference(&gone) {
+        for (mac, sticky) in &switch.local {
+            if gone.contains(mac) || self.contested.contains(mac) {
+                continue;
+            }
             self.announced.insert(*mac);
-            if !kernel.local.contains(mac) {
-                up.announce.push(*mac);
+            if kernel.local.get(mac) != Some(sticky) {
+                up.announce.push((*mac, *sticky));
             }
         }
-        for mac in kernel.local.difference(&switch.local) {
-            if self.announced.remove(mac) || !keep_unknown {
+        for mac in kernel.local.keys().filter(|mac| !switch.local.contains_key(mac)) {
+            if self.announced.remove(mac) || !keep.announced {
                 up.withdraw.push(*mac);
             }
         }
-        down.forget.extend(switch.remote.keys().filter(|mac| !kernel.remote.contains_key(mac)));
+        let held = |mac: &MacAddr| keep.routes && !kernel.remote.contains_key(mac);
+        down.forget.extend(switch.remote.keys().filter(|mac| !kernel.remote.contains_key(mac) && !held(mac)));
         let stay = kernel.remote.iter().filter(|(mac, _)| gone.contains(mac));
         let mut vteps: BTreeMap<IpAddr, bool> = stay.map(|(_, remote)| (remote.vtep, false)).collect();
+        if keep.routes {
+            vteps.extend(switch.vteps.iter().map(|(vtep, flood)| (*vtep, *flood)));
+        }
         vteps.extend(kernel.flood.iter().map(|vtep| (*vtep, true)));
         down.vteps = (vteps != switch.vteps).then_some(vteps);
         (down, up)
+    }
+
+    /// Counts that a host moved from here to another VTEP, or the other way.
+    fn moved(&mut self, mac: MacAddr, now: Instant) {
+        let is_over = |since: Instant| now.saturating_duration_since(since) >= WINDOW;
+        if self.moves.len() >= WATCHED {
+            self.moves.retain(|_, (_, since)| !is_over(*since));
+        }
+        if self.moves.len() < WATCHED || self.moves.contains_key(&mac) {
+            let (count, since) = self.moves.entry(mac).or_insert((0, now));
+            if is_over(*since) {
+                (*count, *since) = (0, now);
+            }
+            *count += 1;
+        }
+    }
+
+    /// MAC addresses that more than one host seems to have: they move to and fro, or are static here and announced by
+    /// another VTEP.
+    pub fn duplicates(&self, now: Instant) -> BTreeSet<MacAddr> {
+        let often = self
+            .moves
+            .iter()
+            .filter(|(_, (count, since))| *count >= MOVES && now.saturating_duration_since(*since) < WINDOW);
+        often.map(|(mac, _)| *mac).chain(self.contested.iter().copied()).collect()
     }
 }
 
@@ -141,9 +202,9 @@ mod tests {
         if let Some(vteps) = &down.vteps {
             switch.vteps.clone_from(vteps);
         }
-        for mac in &up.announce {
+        for (mac, sticky) in &up.announce {
             kernel.remote.remove(mac);
-            kernel.local.insert(*mac);
+            kernel.local.insert(*mac, *sticky);
         }
         for mac in &up.withdraw {
             kernel.local.remove(mac);
@@ -189,6 +250,7 @@ mod tests {
         #[test]
         fn the_last_word_holds(steps in prop::collection::vec(step(), 0..60)) {
             let (mut switch, mut kernel, mut table) = (Switch::default(), Kernel::default(), Table::default());
+            let now = Instant::now();
             let mut model = [Owner::Nobody; 4];
             for step in steps {
                 match step {
@@ -196,12 +258,12 @@ mod tests {
                         let known = switch.remote.get(&mac(m)).copied();
                         if !known.is_some_and(|r| r.sticky) {
                             switch.remote.remove(&mac(m));
-                            switch.local.insert(mac(m));
+                            switch.local.insert(mac(m), false);
                             model[m as usize] = Owner::Here;
                         }
                     }
                     Step::Aged(m) => {
-                        if switch.local.remove(&mac(m)) {
+                        if switch.local.remove(&mac(m)).is_some() {
                             model[m as usize] = Owner::Nobody;
                         }
                     }
@@ -220,20 +282,20 @@ mod tests {
                     Step::Flood(v, false) => { kernel.flood.remove(&vtep(v)); }
                     Step::Reconcile => {}
                 }
-                let todo = table.reconcile(&switch, &kernel, false);
+                let todo = table.reconcile(&switch, &kernel, Keep::default(), now);
                 carry_out(&mut switch, &mut kernel, &todo);
                 for (m, owner) in model.iter().enumerate() {
                     let mac = mac(m as u8);
                     let here = *owner == Owner::Here;
                     let there = if let Owner::There(remote) = owner { Some(remote) } else { None };
-                    prop_assert_eq!((switch.local.contains(&mac), kernel.local.contains(&mac)), (here, here));
+                    prop_assert_eq!((switch.local.contains_key(&mac), kernel.local.contains_key(&mac)), (here, here));
                     prop_assert_eq!((switch.remote.get(&mac), kernel.remote.get(&mac)), (there, there));
                 }
                 for v in 1..4 {
                     let flooded = kernel.flood.contains(&vtep(v));
                     prop_assert_eq!(switch.vteps.get(&vtep(v)).copied().unwrap_or(false), flooded);
                 }
-                let (down, up) = table.reconcile(&switch, &kernel, false);
+                let (down, up) = table.reconcile(&switch, &kernel, Keep::default(), now);
                 prop_assert!(down.is_empty() && up == Up::default(), "{:?} {:?}", down, up);
             }
         }
@@ -246,42 +308,109 @@ mod tests {
             routes in prop::collection::btree_map(0u8..6, 1u8..4, 0..6),
             have in prop::collection::btree_map(0u8..6, 1u8..4, 0..6),
         ) {
-            let local: BTreeSet<MacAddr> = local.into_iter().map(mac).collect();
+            let now = Instant::now();
+            let local: BTreeMap<MacAddr, bool> = local.into_iter().map(|m| (mac(m), m == 5)).collect();
             let routes: BTreeMap<MacAddr, Remote> = routes.into_iter().map(|(m, v)| (mac(m), remote(v))).collect();
-            let have = have.into_iter().map(|(m, v)| (mac(m), remote(v))).filter(|(m, _)| !local.contains(m)).collect();
-            let kernel_local = kernel_local.into_iter().map(mac).filter(|m| !routes.contains_key(m)).collect();
+            let have = have.into_iter().map(|(m, v)| (mac(m), remote(v))).filter(|(m, _)| !local.contains_key(m)).collect();
+            let kernel_local: BTreeMap<_, _> =
+                kernel_local.into_iter().map(|m| (mac(m), false)).filter(|(m, _)| !routes.contains_key(m)).collect();
             let mut switch = Switch { local, remote: have, vteps: BTreeMap::new() };
             let mut kernel = Kernel { local: kernel_local, remote: routes, flood: BTreeSet::new() };
-            let mut table = Table { announced: old.into_iter().map(mac).collect() };
-            let todo = table.reconcile(&switch, &kernel, false);
+            let mut table = Table { announced: old.into_iter().map(mac).collect(), ..Table::default() };
+            let todo = table.reconcile(&switch, &kernel, Keep::default(), now);
             carry_out(&mut switch, &mut kernel, &todo);
+            // One that is static here and at another VTEP is left where either side has it.
+            let duplicates = table.duplicates(now);
+            prop_assert!(duplicates.iter().all(|m| switch.local.get(m) == Some(&true)));
+            kernel.remote.retain(|m, _| !duplicates.contains(m));
+            switch.local.retain(|m, _| !duplicates.contains(m));
             prop_assert_eq!(&switch.local, &kernel.local);
             prop_assert_eq!(&switch.remote, &kernel.remote);
-            let (down, up) = table.reconcile(&switch, &kernel, false);
+            let (down, up) = table.reconcile(&switch, &kernel, Keep::default(), now);
             prop_assert!(down.is_empty() && up == Up::default(), "{:?} {:?}", down, up);
         }
     }
 
     #[test]
     fn after_a_restart_what_was_announced_before_stays_for_a_while() {
-        let kernel = Kernel { local: [mac(1)].into(), ..Kernel::default() };
+        let (now, keep) = (Instant::now(), Keep { announced: true, routes: false });
+        let kernel = Kernel { local: [(mac(1), false)].into(), ..Kernel::default() };
         let mut table = Table::default();
-        let (down, up) = table.reconcile(&Switch::default(), &kernel, true);
+        let (down, up) = table.reconcile(&Switch::default(), &kernel, keep, now);
         assert!(down.is_empty());
         assert_eq!(up, Up::default(), "kept");
         // One that is heard and then ages is withdrawn, whatever is kept of others.
-        let heard = Switch { local: [mac(1)].into(), ..Switch::default() };
-        assert_eq!(table.reconcile(&heard, &kernel, true).1, Up::default());
-        assert_eq!(table.reconcile(&Switch::default(), &kernel, true).1.withdraw, [mac(1)]);
-        let (_, up) = Table::default().reconcile(&Switch::default(), &kernel, false);
+        let heard = Switch { local: [(mac(1), false)].into(), ..Switch::default() };
+        assert_eq!(table.reconcile(&heard, &kernel, keep, now).1, Up::default());
+        assert_eq!(table.reconcile(&Switch::default(), &kernel, keep, now).1.withdraw, [mac(1)]);
+        let (_, up) = Table::default().reconcile(&Switch::default(), &kernel, Keep::default(), now);
         assert_eq!(up.withdraw, [mac(1)], "the time is over");
+    }
+
+    #[test]
+    fn routes_are_held_while_zebra_hears_them_again() {
+        let (now, held) = (Instant::now(), Keep { announced: false, routes: true });
+        let mut switch = Switch {
+            remote: [(mac(1), remote(1)), (mac(2), remote(2))].into(),
+            vteps: [(vtep(1), true), (vtep(2), true)].into(),
+            ..Switch::default()
+        };
+        let mut table = Table::default();
+        let mut kernel = Kernel::default();
+        assert!(table.reconcile(&switch, &kernel, held, now).0.is_empty(), "nothing is forgotten");
+        // A route that comes is taken at once: this host has moved meanwhile.
+        kernel.remote.insert(mac(1), remote(3));
+        kernel.flood.extend([vtep(1), vtep(3)]);
+        let todo = table.reconcile(&switch, &kernel, held, now);
+        assert_eq!(todo.0.install, [(mac(1), remote(3))]);
+        carry_out(&mut switch, &mut kernel, &todo);
+        assert_eq!(switch.vteps.len(), 3);
+        // When the time is over, what was not heard again goes.
+        let (down, _) = table.reconcile(&switch, &kernel, Keep::default(), now);
+        assert_eq!(down.forget, [mac(2)]);
+        assert_eq!(down.vteps, Some([(vtep(1), true), (vtep(3), true)].into()));
+    }
+
+    #[test]
+    fn a_static_address_is_announced_as_sticky_and_does_not_move() {
+        let now = Instant::now();
+        let switch = Switch { local: [(mac(1), true)].into(), ..Switch::default() };
+        let mut kernel = Kernel { local: [(mac(1), false)].into(), ..Kernel::default() };
+        let mut table = Table::default();
+        let (_, up) = table.reconcile(&switch, &kernel, Keep::default(), now);
+        assert_eq!(up.announce, [(mac(1), true)], "the row that is there is not sticky yet");
+        kernel.local.clear();
+        kernel.remote.insert(mac(1), remote(1));
+        let (down, up) = table.reconcile(&switch, &kernel, Keep::default(), now);
+        assert!(down.install.is_empty() && up == Up::default(), "{down:?} {up:?}");
+        assert_eq!(table.duplicates(now), [mac(1)].into());
+    }
+
+    #[test]
+    fn an_address_that_moves_to_and_fro_is_named() {
+        let now = Instant::now();
+        let (here, away) =
+            (Switch { local: [(mac(1), false)].into(), ..Switch::default() }, Switch::default());
+        let there = Kernel { remote: [(mac(1), remote(1))].into(), ..Kernel::default() };
+        let mut table = Table::default();
+        for _ in 0..2 {
+            table.reconcile(&here, &there, Keep::default(), now);
+            table.reconcile(&here, &there, Keep::default(), now);
+        }
+        assert!(table.duplicates(now).is_empty(), "four moves");
+        table.reconcile(&here, &there, Keep::default(), now);
+        assert_eq!(table.duplicates(now), [mac(1)].into());
+        assert!(table.duplicates(now + WINDOW).is_empty());
+        table.reconcile(&away, &there, Keep::default(), now + WINDOW);
+        assert!(table.duplicates(now + WINDOW).is_empty(), "counted anew");
     }
 
     #[test]
     fn a_vtep_without_a_type_3_route_gets_no_flooded_frames() {
         let kernel =
             Kernel { remote: [(mac(1), remote(1))].into(), flood: [vtep(2)].into(), ..Kernel::default() };
-        let (down, _) = Table::default().reconcile(&Switch::default(), &kernel, false);
+        let (down, _) =
+            Table::default().reconcile(&Switch::default(), &kernel, Keep::default(), Instant::now());
         assert_eq!(down.vteps, Some([(vtep(1), false), (vtep(2), true)].into()));
     }
 }

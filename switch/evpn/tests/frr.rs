@@ -1,7 +1,7 @@
 //! FRR as it is: a Linux VTEP with an FRR of its own on the other side of a veth pair, both in network namespaces.
 
-use evpn::Shadow;
 use evpn::table::{Down, Remote, Switch};
+use evpn::{Shadow, Times};
 use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::net::IpAddr;
@@ -13,6 +13,7 @@ use wire::addr::MacAddr;
 
 const VNI: u32 = 100;
 const WITHIN: Duration = Duration::from_mins(1);
+const TIMES: Times = Times { keep: Duration::ZERO, hold: Duration::from_secs(15) };
 
 fn run(line: &str) -> String {
     let output = Command::new("sh").args(["-c", line]).output().expect("sh");
@@ -52,6 +53,11 @@ impl Leaf {
         std::fs::write(self.dir.join("bgpd.conf"), config).expect("bgpd.conf");
         std::fs::write(self.dir.join("zebra.conf"), "").expect("zebra.conf");
         for daemon in ["zebra", "bgpd"] {
+            for socket in ["zserv.api", "bgpd.vty"] {
+                if daemon == "zebra" {
+                    let _ = std::fs::remove_file(self.dir.join(socket));
+                }
+            }
             let dir = self.dir.display();
             let line = format!(
                 "exec ip netns exec {} /usr/lib/frr/{daemon} -u frr -g frr -f {dir}/{daemon}.conf -i {dir}/{daemon}.pid \
@@ -67,12 +73,19 @@ impl Leaf {
     }
 }
 
-impl Drop for Leaf {
-    fn drop(&mut self) {
-        for daemon in &mut self.daemons {
+impl Leaf {
+    /// Nothing is tidied up.
+    fn kill_frr(&mut self) {
+        for mut daemon in self.daemons.drain(..) {
             let _ = daemon.kill();
             let _ = daemon.wait();
         }
+    }
+}
+
+impl Drop for Leaf {
+    fn drop(&mut self) {
+        self.kill_frr();
         let _ = Command::new("ip").args(["netns", "del", &self.netns]).status();
     }
 }
@@ -103,6 +116,7 @@ fn carry_out(switch: &mut Switch, down: &Down) {
 }
 
 fn sync(shadow: &mut Shadow, switch: &mut Switch) {
+    shadow.changed().expect("a look at the kernel");
     let downs = shadow.sync(&BTreeMap::from([(VNI, switch.clone())])).expect("sync");
     if let Some(down) = downs.get(&VNI) {
         carry_out(switch, down);
@@ -147,14 +161,14 @@ fn routes_of_types_2_and_3_both_ways_and_hosts_that_move() {
     for device in ["br0", "vx", "host", "hostp"] {
         theirs.ip(&format!("link set {device} up"));
     }
-    let mut shadow = Shadow::open(Some(&ours.netns), Duration::ZERO).expect("shadow");
+    let mut shadow = Shadow::open(Some(&ours.netns), TIMES).expect("shadow");
     shadow.set_vnis(&[(VNI, [192, 0, 2, 1].into())].into()).expect("devices");
     ours.start_frr(1);
     theirs.start_frr(2);
 
     let (here, there) = (MacAddr([2, 0, 0, 0, 0, 1]), MacAddr([2, 0, 0, 0, 0, 2]));
     let vtep = IpAddr::from([192, 0, 2, 2]);
-    let mut switch = Switch { local: [here].into(), ..Switch::default() };
+    let mut switch = Switch { local: [(here, false)].into(), ..Switch::default() };
     let fdb = |leaf: &Leaf, mac: MacAddr| {
         let rows = run(&format!("bridge -n {} fdb show br br0", leaf.netns));
         rows.lines().filter(|row| row.starts_with(&mac.to_string())).collect::<Vec<_>>().join("\n")
@@ -174,7 +188,7 @@ fn routes_of_types_2_and_3_both_ways_and_hosts_that_move() {
     });
     // Its host comes here: heard at a local port, which takes its entry's place.
     switch.remote.remove(&there);
-    switch.local.insert(there);
+    switch.local.insert(there, false);
     until("the host that came", || {
         sync(&mut shadow, &mut switch);
         fdb(&theirs, there).contains("dst 192.0.2.1").then_some(())
@@ -183,8 +197,56 @@ fn routes_of_types_2_and_3_both_ways_and_hosts_that_move() {
     run(&format!("bridge -n {} fdb replace {there} dev host master static", theirs.netns));
     until("the host that went", || {
         sync(&mut shadow, &mut switch);
-        (switch.remote.contains_key(&there) && !switch.local.contains(&there)).then_some(())
+        (switch.remote.contains_key(&there) && !switch.local.contains_key(&there)).then_some(())
     });
+    // What does not move, in both directions.
+    switch.local.insert(here, true);
+    until("our sticky MAC there", || {
+        sync(&mut shadow, &mut switch);
+        fdb(&theirs, here).contains("sticky").then_some(())
+    });
+    let stuck = MacAddr([2, 0, 0, 0, 0, 5]);
+    run(&format!("bridge -n {} fdb add {stuck} dev host master static sticky", theirs.netns));
+    until("its sticky MAC here", || {
+        sync(&mut shadow, &mut switch);
+        (switch.remote.get(&stuck) == Some(&Remote { vtep, sticky: true })).then_some(())
+    });
+
+    // FRR dies. What it has said stays, and what is not said again goes when the next one has had its time.
+    let (stays, goes) = (MacAddr([2, 0, 0, 0, 0, 3]), MacAddr([2, 0, 0, 0, 0, 4]));
+    for mac in [stays, goes] {
+        run(&format!("bridge -n {} fdb add {mac} dev host master static", theirs.netns));
+    }
+    until("two more hosts", || {
+        sync(&mut shadow, &mut switch);
+        [stays, goes].iter().all(|mac| switch.remote.contains_key(mac)).then_some(())
+    });
+    assert!(shadow.zebra().is_some() && !shadow.is_holding());
+    ours.kill_frr();
+    until("its end is seen", || {
+        sync(&mut shadow, &mut switch);
+        shadow.is_holding().then_some(())
+    });
+    let installed = |leaf: &Leaf| run(&format!("bridge -n {} fdb show br vxsbr{VNI}", leaf.netns));
+    assert!(!installed(&ours).contains("192.0.2.2"), "left behind:\n{}", installed(&ours));
+    run(&format!("bridge -n {} fdb del {goes} dev host master", theirs.netns));
+    ours.start_frr(1);
+    let is_held = |switch: &Switch| {
+        [stays, goes, there, stuck].iter().all(|mac| switch.remote.contains_key(mac))
+            && switch.vteps.get(&vtep) == Some(&true)
+    };
+    until("the route is there again", || {
+        sync(&mut shadow, &mut switch);
+        assert!(is_held(&switch) || !shadow.is_holding(), "{switch:?}");
+        installed(&ours).contains(&stays.to_string()).then_some(())
+    });
+    until("what was withdrawn meanwhile is gone", || {
+        sync(&mut shadow, &mut switch);
+        (!shadow.is_holding() && !switch.remote.contains_key(&goes)).then_some(())
+    });
+    assert!(switch.remote.contains_key(&stays) && switch.vteps.get(&vtep) == Some(&true), "{switch:?}");
+    assert!(fdb(&theirs, here).contains("192.0.2.1"), "ours is announced again");
+
     run(&format!("bridge -n {} fdb del {there} dev host master", theirs.netns));
     switch.local.remove(&here);
     until("our withdrawal there", || {

@@ -55,6 +55,7 @@ drop_reasons! {
     GeneveCritical "geneve_critical" "Geneve header with a critical option that is not known here; RFC 8926 has such packets dropped"
     GreFlags "gre_flags" "GRE header with a version, routing or other bits that RFC 2784 has done away with"
     TunnelUnknown "tunnel_unknown" "no tunnel port takes this VNI or key from this remote; compare in_key, remote_ip and local_ip with what vxctl drops shows"
+    TunnelRemoteUnknown "tunnel_remote_unknown" "a tunnel port has this VNI or key, but not this remote: neither remote_ip nor a route of EVPN names the VTEP; see what vxctl drops shows"
     EcnNotCapable "ecn_not_capable" "outer header says congestion, inner transport cannot hear it (RFC 6040)"
 
     // The way to a decision.

@@ -60,6 +60,8 @@ pub struct Bridge {
     pub meters: BTreeMap<u32, meter::Meter>,
     /// Mirrors, in the order of the document.
     pub mirrors: Vec<mirror::Mirror>,
+    /// Network namespace of FRR, for VNIs whose remotes come from EVPN; `None`: the switch's own.
+    pub evpn_netns: Option<String>,
     /// Which Geneve options are which `tun_metadata` fields.
     pub tlvs: wire::tunnel::geneve::TlvMap,
 }

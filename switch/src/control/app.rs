@@ -51,6 +51,8 @@ pub struct App {
     pub events: Events,
     /// The controllers that bridges shall have.
     pub controllers: Controllers,
+    /// VNIs whose remotes come from EVPN, as they were last seen.
+    pub evpn: StdMutex<Vec<api::EvpnRow>>,
     /// Bridges whose rules, groups or meters OpenFlow changed since the document last had them.
     stale: StdMutex<BTreeSet<String>>,
 }
@@ -92,6 +94,7 @@ impl App {
             ready: Arc::default(),
             pulses,
             controllers: Controllers::default(),
+            evpn: StdMutex::default(),
             stale: StdMutex::default(),
         })
     }

@@ -17,6 +17,7 @@
 //! | `GET /v1/route`, `POST /v1/route/BRIDGE/add`, `/delete` | routes |
 //! | `GET /v1/megaflows?bridge=&limit=` | megaflows |
 //! | `GET /v1/lcores`, `/v1/drops`, `/v1/upcall` | counters |
+//! | `GET /v1/evpn` | VNIs whose remotes come from EVPN |
 //! | `GET /v1/events` | what happens, a JSON object a line ([`api::Event`]) |
 //! | `POST /v1/save`, `/v1/reload` | the document into its file, and the file into the switch |
 //! | `POST /v1/trace/BRIDGE` | what would become of a packet |
@@ -51,6 +52,7 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/v1/lcores", get(views::lcores))
         .route("/v1/drops", get(views::drops))
         .route("/v1/upcall", get(views::upcall))
+        .route("/v1/evpn", get(views::evpn))
         .route("/v1/megaflows", get(views::megaflows))
         .route("/v1/transaction", post(configure::transaction))
         .route("/v1/document", get(configure::document).put(configure::replace))

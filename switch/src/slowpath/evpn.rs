@@ -1,8 +1,9 @@
 //! VNIs whose remotes come from EVPN: what the switch knows of them, and what routes change.
 
 use super::SlowPath;
-use crate::bridge::fdb::Location;
+use crate::bridge::fdb::{Location, Origin};
 use crate::bridge::{Bridge, Port, PortKind};
+use crate::tunnel::port::TunnelPort;
 use config::{LocalIp, RemoteIp, TunnelKey};
 use evpn::table::{Down, Remote, Switch};
 use flow::program::PortId;
@@ -14,19 +15,30 @@ use std::net::{IpAddr, Ipv4Addr};
 pub struct Vni {
     /// The bridge of its tunnel port.
     pub bridge: String,
+    /// Its tunnel port.
+    pub port: String,
+    /// Network namespace that FRR runs in; `None`: ours.
+    pub netns: Option<String>,
     /// The VTEP's address; `None` when the port names none and no underlay bridge has one.
     pub local: Option<Ipv4Addr>,
     /// What the switch knows.
     pub table: Switch,
 }
 
-/// Port numbers and names of a moment, and how often FDBs had changed: when it is the same, so is all else.
-pub type Stamp = (u64, Vec<(PortId, Option<Ipv4Addr>, usize)>);
+/// What VNIs were at a moment, without their addresses, and how often FDBs had changed by then: when it is the same, so is
+/// all else.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Stamp {
+    changes: u64,
+    ports: Vec<(PortId, Option<Ipv4Addr>, Option<String>, usize)>,
+}
+
+fn vlan_of(port: &Port) -> u16 {
+    port.vlan.ingress(None).map_or(0, |vlan| vlan.vid)
+}
 
 impl SlowPath {
-    fn evpn_ports(
-        &self,
-    ) -> impl Iterator<Item = (u32, PortId, &Port, &Bridge, &crate::tunnel::port::TunnelPort)> {
+    fn evpn_ports(&self) -> impl Iterator<Item = (u32, PortId, &Port, &Bridge, &TunnelPort)> {
         self.state.ports().filter_map(|(id, port)| {
             let PortKind::Tunnel(tunnel) = &port.kind else { return None };
             let TunnelKey::Vni(vni) = tunnel.options.in_key else { return None };
@@ -43,43 +55,55 @@ impl SlowPath {
         self.state.bridges().flat_map(|(_, bridge)| &bridge.addresses).find_map(|net| v4(net.addr()))
     }
 
+    fn evpn_stamp(&self) -> Stamp {
+        let ports: Vec<_> = self
+            .evpn_ports()
+            .map(|(_, id, _, bridge, tunnel)| {
+                let local = self.evpn_local(tunnel.options.local_ip);
+                (id, local, bridge.evpn_netns.clone(), tunnel.remotes.len())
+            })
+            .collect();
+        // Without such a port no FDB's changes matter.
+        let bridges = self.state.bridges().filter(|_| !ports.is_empty());
+        let changes = bridges.map(|(_, bridge)| bridge.fdb.changes()).fold(0, u64::wrapping_add);
+        Stamp { changes, ports }
+    }
+
     /// All VNIs whose remotes come from EVPN, unless nothing changed since `stamp`.
     pub fn evpn_vnis(&self, stamp: &Stamp) -> Option<(Stamp, BTreeMap<u32, Vni>)> {
-        // Without such a port no other FDB's changes matter.
-        let is_any = self.evpn_ports().next().is_some();
-        let bridges = self.state.bridges().filter(|_| is_any);
-        let changes = bridges.map(|(_, bridge)| bridge.fdb.changes()).fold(0, u64::wrapping_add);
-        let ports = self.evpn_ports().map(|(_, id, _, _, tunnel)| {
-            (id, self.evpn_local(tunnel.options.local_ip), tunnel.remotes.len())
-        });
-        let now = (changes, ports.collect());
+        let now = self.evpn_stamp();
         if now == *stamp {
             return None;
         }
         let mut vnis = BTreeMap::new();
         let mut by_vlan: BTreeMap<(&str, u16), Vec<(u32, PortId)>> = BTreeMap::new();
         for (vni, id, port, bridge, tunnel) in self.evpn_ports() {
-            let vteps =
-                tunnel.remotes.iter().map(|(ip, _)| (*ip, !tunnel.unicast_only.contains(ip))).collect();
-            let table = Switch { vteps, ..Switch::default() };
-            let local = self.evpn_local(tunnel.options.local_ip);
-            vnis.insert(vni, Vni { bridge: bridge.name.clone(), local, table });
-            by_vlan
-                .entry((&bridge.name, port.vlan.ingress(None).map_or(0, |v| v.vid)))
-                .or_default()
-                .push((vni, id));
+            let vteps = tunnel.remotes.iter().map(|(ip, _)| (*ip, !tunnel.unicast_only.contains(ip)));
+            let seen = Vni {
+                bridge: bridge.name.clone(),
+                port: port.name.clone(),
+                netns: bridge.evpn_netns.clone(),
+                local: self.evpn_local(tunnel.options.local_ip),
+                table: Switch { vteps: vteps.collect(), ..Switch::default() },
+            };
+            vnis.insert(vni, seen);
+            by_vlan.entry((&bridge.name, vlan_of(port))).or_default().push((vni, id));
         }
         let concerned = |bridge: &Bridge| by_vlan.keys().any(|(name, _)| *name == bridge.name);
         for (_, bridge) in self.state.bridges().filter(|(_, bridge)| concerned(bridge)) {
-            for ((vlan, mac), at, external) in bridge.fdb.entries() {
+            for ((vlan, mac), at, origin) in bridge.fdb.entries() {
                 let Some(of) = by_vlan.get(&(bridge.name.as_str(), vlan)) else { continue };
                 let is_tunnel = self.state.port(at.port).is_none_or(Port::is_tunnel);
                 for (vni, port) in of {
                     let Some(Vni { table, .. }) = vnis.get_mut(vni) else { continue };
-                    if let (Some(sticky), Some(vtep), true) = (external, at.remote, at.port == *port) {
-                        table.remote.insert(mac, Remote { vtep, sticky });
-                    } else if !is_tunnel {
-                        table.local.insert(mac);
+                    match (origin, at.remote) {
+                        (Origin::Route { sticky }, Some(vtep)) if at.port == *port => {
+                            table.remote.insert(mac, Remote { vtep, sticky });
+                        }
+                        _ if !is_tunnel => {
+                            table.local.insert(mac, origin == Origin::Static);
+                        }
+                        _ => {}
                     }
                 }
             }
@@ -90,10 +114,8 @@ impl SlowPath {
     /// Does what routes say.
     pub fn evpn_apply(&mut self, downs: &BTreeMap<u32, Down>) {
         let now = self.now();
-        let ports: Vec<_> = self
-            .evpn_ports()
-            .map(|(vni, id, port, ..)| (vni, id, port.bridge, port.vlan.ingress(None).map_or(0, |v| v.vid)))
-            .collect();
+        let ports: Vec<_> =
+            self.evpn_ports().map(|(vni, id, port, ..)| (vni, id, port.bridge, vlan_of(port))).collect();
         for (vni, port, bridge, vlan) in ports {
             let Some(down) = downs.get(&vni) else { continue };
             if let Some(vteps) = &down.vteps {

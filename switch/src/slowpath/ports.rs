@@ -65,6 +65,7 @@ impl SlowPath {
             groups: std::collections::BTreeMap::new(),
             meters: std::collections::BTreeMap::new(),
             mirrors: Vec::new(),
+            evpn_netns: None,
             tlvs: bridge.tlvs(),
         });
         let id = id.ok_or_else(|| ApplyError::NoPortNumber(bridge.name.clone()))?;
@@ -95,6 +96,7 @@ impl SlowPath {
             running.routes = bridge.routes.iter().map(|r| Route { to: r.to, via: r.via }).collect();
             running.tlvs = bridge.tlvs();
             running.forward_bpdu = bridge.forward_bpdu();
+            running.evpn_netns = bridge.evpn_netns().map(str::to_owned);
             running.fdb.configure(FdbSettings {
                 ageing: Duration::from_secs(bridge.mac_aging_time().into()),
                 size: bridge.mac_table_size() as usize,

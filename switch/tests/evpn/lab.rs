@@ -5,6 +5,7 @@
 use crate::support::daemon::Daemon;
 use crate::support::eventually;
 use crate::support::net::{Background, Host, ip, run};
+use serde_json::Value;
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
@@ -49,7 +50,8 @@ impl Frr {
         frr
     }
 
-    fn start(&mut self) {
+    /// Starts the daemons.
+    pub fn start(&mut self) {
         let dir = self.dir.path().display();
         for (name, options, socket) in [("zebra", "", "zserv.api"), ("bgpd", "-p 179", "bgpd.vty")] {
             let _ = std::fs::remove_file(self.dir.path().join(socket));
@@ -64,6 +66,17 @@ impl Frr {
         }
     }
 
+    /// Starts the daemons in another namespace.
+    pub fn start_in(&mut self, host: &Host) {
+        self.host.clone_from(&host.name);
+        self.start();
+    }
+
+    /// Kills the daemons: nothing is tidied up.
+    pub fn kill(&mut self) {
+        self.daemons.clear();
+    }
+
     /// What `vtysh -c` says.
     pub fn vtysh(&self, command: &str) -> String {
         let mut vtysh = Command::new("vtysh");
@@ -73,7 +86,7 @@ impl Frr {
     }
 }
 
-fn bgp(router_id: &str, neighbours: &[String], is_reflector: bool) -> String {
+fn bgpd(router_id: &str, neighbours: &[String], is_reflector: bool) -> String {
     let mut text = format!("router bgp 65000\n bgp router-id {router_id}\n no bgp default ipv4-unicast\n");
     for neighbour in neighbours {
         text += &format!(" neighbor {neighbour} remote-as 65000\n neighbor {neighbour} timers 1 3\n");
@@ -107,23 +120,23 @@ impl Fabric {
         host.ip("link set lan up");
         host.ip(&format!("address add {REFLECTOR}/24 dev lan"));
         let neighbours: Vec<String> = leaves.iter().map(|n| bgp_address(*n)).collect();
-        let frr = Frr::new(&host, &bgp(REFLECTOR, &neighbours, true));
+        let frr = Frr::new(&host, &bgpd(REFLECTOR, &neighbours, true));
         Fabric { host, frr }
     }
 
-    /// A cable from the LAN to a device `u` of a host.
-    fn cable(&self, to: &Host, n: u8) {
-        self.host.ip(&format!("link add leaf{n} type veth peer name u netns {}", to.name));
+    /// A cable from the LAN to a device of a host.
+    fn cable(&self, to: &Host, n: u8, device: &str) {
+        self.host.ip(&format!("link add leaf{n} type veth peer name {device} netns {}", to.name));
         self.host.ip(&format!("link set leaf{n} master lan up"));
         // Otherwise checksums are left for hardware that is not there.
         self.host.sh(&format!("ethtool -K leaf{n} tx off"));
-        to.ip("link set u up");
-        to.sh("ethtool -K u tx off");
+        to.ip(&format!("link set {device} up"));
+        to.sh(&format!("ethtool -K {device} tx off"));
     }
 }
 
 /// The address of a leaf's FRR.
-fn bgp_address(n: u8) -> String {
+pub fn bgp_address(n: u8) -> String {
     format!("192.0.2.{}", 10 + n)
 }
 
@@ -150,13 +163,34 @@ pub struct Leaf {
     pub guest: Host,
     pub host: Host,
     n: u8,
+    bgp: Bgp,
+}
+
+/// How a leaf's FRR reaches the route reflector.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Bgp {
+    /// By a port of type `internal` on the underlay bridge, which goes with the switch.
+    InBand,
+    /// By an interface of its own.
+    OutOfBand,
 }
 
 impl Leaf {
-    /// Number `n`, its worker on the lcore, `more` behind the document.
-    pub fn new(fabric: &Fabric, n: u8, lcore: &str, more: &str) -> Leaf {
+    /// Number `n`, its worker on the lcore.
+    pub fn new(fabric: &Fabric, n: u8, lcore: &str, bgp: Bgp) -> Leaf {
+        let internal = match bgp {
+            Bgp::InBand => {
+                format!(
+                    "[[bridge.port]]\nname = \"bgp\"\ntype = \"internal\"\nmac = \"02:00:00:00:0b:0{n}\"\n"
+                )
+            }
+            Bgp::OutOfBand => String::new(),
+        };
         let (host, guest) = (Host::new(&format!("leaf{n}")), Host::new(&format!("guest{n}")));
-        fabric.cable(&host, n);
+        fabric.cable(&host, n, "u");
+        if bgp == Bgp::OutOfBand {
+            fabric.cable(&host, n + 100, "bgp");
+        }
         let config = format!(
             r#"
 [[bridge]]
@@ -178,20 +212,26 @@ address = ["{vtep}/24"]
 name = "uplink"
 type = "dpdk"
 options = {{ dpdk-devargs = "net_af_packet0,iface=u" }}
-[[bridge.port]]
-name = "bgp"
-type = "internal"
-mac = "02:00:00:00:0b:0{n}"
-{more}
-"#,
+{internal}"#,
             vtep = vtep(n)
         );
         let daemon = Daemon::start_in(Some(&host), &config, lcore);
         host.ip("link set bgp up");
         host.ip(&format!("address add {}/24 dev bgp", bgp_address(n)));
-        let frr = Frr::new(&host, &bgp(&bgp_address(n), &[REFLECTOR.to_owned()], false));
+        let frr = Frr::new(&host, &bgpd(&bgp_address(n), &[REFLECTOR.to_owned()], false));
         guest.connect(&host, "p1", &mac(n), INNER_MTU, &format!("{}/24", address(n)));
-        Leaf { daemon, frr, guest, host, n }
+        Leaf { daemon, frr, guest, host, n, bgp }
+    }
+
+    /// Starts another switch in the place of one that was stopped or killed, with what goes with its taps.
+    pub fn restart(&mut self) {
+        self.daemon.restart();
+        let n = self.n;
+        if self.bgp == Bgp::InBand {
+            self.host.ip("link set bgp up");
+            self.host.ip(&format!("address add {}/24 dev bgp", bgp_address(n)));
+        }
+        self.guest.connect(&self.host, "p1", &mac(n), INNER_MTU, &format!("{}/24", address(n)));
     }
 
     /// Where `br0` has an address: port, and VTEP behind a tunnel.
@@ -202,15 +242,35 @@ mac = "02:00:00:00:0b:0{n}"
         Some((text("port").expect("port"), text("remote")))
     }
 
-    /// Waits until `br0` has an address behind a leaf's VTEP, or on its own port with `None`.
+    /// Waits until `br0` has an address behind a leaf's VTEP.
     #[track_caller]
-    pub fn until_at(&self, mac: &str, leaf: Option<u8>) {
-        let wanted = match leaf {
-            Some(leaf) => ("vx".to_owned(), Some(vtep(leaf))),
-            None => ("p1".to_owned(), None),
-        };
+    pub fn until_at(&self, mac: &str, leaf: u8) {
+        self.until(mac, &("vx".to_owned(), Some(vtep(leaf))));
+    }
+
+    /// Waits until `br0` has an address on a port of its own.
+    #[track_caller]
+    pub fn until_on(&self, mac: &str, port: &str) {
+        self.until(mac, &(port.to_owned(), None));
+    }
+
+    #[track_caller]
+    fn until(&self, mac: &str, wanted: &(String, Option<String>)) {
         let what = format!("leaf {} has {mac} at {wanted:?}", self.n);
-        eventually(&what, PATIENCE, || (self.fdb(mac).as_ref() == Some(&wanted)).then_some(()));
+        eventually(&what, PATIENCE, || (self.fdb(mac).as_ref() == Some(wanted)).then_some(()));
+    }
+
+    /// The row of `evpn show`.
+    pub fn evpn(&self) -> Value {
+        self.daemon.json("evpn show")[0].clone()
+    }
+
+    /// Makes a port `name` with a host behind it.
+    pub fn attach(&self, name: &str, mac: &str, address: &str) -> Host {
+        let host = Host::new(name);
+        self.daemon.vxctl(&format!("add-port br0 {name} -- set interface {name} type=tap"));
+        host.connect(&self.host, name, mac, INNER_MTU, &format!("{address}/24"));
+        host
     }
 
     /// Waits until `br0` does not know an address.
@@ -261,7 +321,7 @@ impl LinuxLeaf {
     /// Number `n`.
     pub fn new(fabric: &Fabric, n: u8) -> LinuxLeaf {
         let (host, guest) = (Host::new(&format!("linux{n}")), Host::new(&format!("guest{n}")));
-        fabric.cable(&host, n);
+        fabric.cable(&host, n, "u");
         host.ip(&format!("address add {}/24 dev u", bgp_address(n)));
         host.ip(&format!("address add {}/24 dev u", vtep(n)));
         host.ip("link add br0 type bridge");
@@ -274,7 +334,7 @@ impl LinuxLeaf {
             host.ip(&format!("link set {device} up"));
         }
         guest.configure("g", &mac(n), INNER_MTU, &format!("{}/24", address(n)));
-        let frr = Frr::new(&host, &bgp(&bgp_address(n), &[REFLECTOR.to_owned()], false));
+        let frr = Frr::new(&host, &bgpd(&bgp_address(n), &[REFLECTOR.to_owned()], false));
         LinuxLeaf { frr, guest, host }
     }
 

@@ -7,7 +7,9 @@ mod support;
 
 mod lab;
 
-use lab::{Fabric, Leaf, LinuxLeaf, address, has_frr, mac};
+use lab::{Bgp, Fabric, Leaf, LinuxLeaf, address, has_frr, mac};
+use serde_json::Value;
+use support::net::Host;
 use support::{eventually, is_root, turn};
 
 /// Whether the test can run.
@@ -22,8 +24,8 @@ fn three_leaves_find_each_other() {
     }
     let _turn = turn();
     let fabric = Fabric::new(&[1, 2, 3]);
-    let one = Leaf::new(&fabric, 1, "0", "");
-    let two = Leaf::new(&fabric, 2, "1", "");
+    let one = Leaf::new(&fabric, 1, "0", Bgp::InBand);
+    let two = Leaf::new(&fabric, 2, "1", Bgp::InBand);
     let three = LinuxLeaf::new(&fabric, 3);
     one.until_vteps(&[2, 3]);
     two.until_vteps(&[1, 3]);
@@ -33,10 +35,10 @@ fn three_leaves_find_each_other() {
             (one.guest.ping(&address(to), 1, "-W 1").received == 1).then_some(())
         });
     }
-    one.until_at(&mac(1), None);
-    one.until_at(&mac(2), Some(2));
-    one.until_at(&mac(3), Some(3));
-    two.until_at(&mac(1), Some(1));
+    one.until_on(&mac(1), "p1");
+    one.until_at(&mac(2), 2);
+    one.until_at(&mac(3), 3);
+    two.until_at(&mac(1), 1);
     three.until_at(&mac(1), 1);
     three.until_at(&mac(2), 2);
     for (from, to) in [(&one.guest, 2), (&one.guest, 3), (&two.guest, 1), (&two.guest, 3), (&three.guest, 1)]
@@ -50,6 +52,19 @@ fn three_leaves_find_each_other() {
     }
     let routes = fabric.frr.vtysh("show bgp l2vpn evpn");
     assert!((1..=3).all(|n| routes.contains(&format!("[3]:[0]:[32]:[{}]", lab::vtep(n)))), "{routes}");
+    let row = one.evpn();
+    assert_eq!((&row["vni"], &row["port"], &row["local"]), (&100.into(), &"vx".into(), &"192.0.2.1".into()));
+    assert_eq!(
+        (&row["local_macs"], &row["remote_macs"], &row["error"]),
+        (&1.into(), &2.into(), &Value::Null)
+    );
+    assert!(row["zebra"].is_number(), "{row}");
+    // A VTEP that no route names is not listened to.
+    fabric.host.ip("link add stranger type vxlan id 100 dstport 4789 local 192.0.2.100 remote 192.0.2.1");
+    fabric.host.configure("stranger", &mac(9), 1450, "10.0.0.9/24");
+    fabric.host.ping(&address(1), 2, "-W 1").assert_silent();
+    assert!(one.daemon.dropped("tunnel_remote_unknown") > 0, "{:?}", one.daemon.drops());
+    assert_eq!(one.fdb(&mac(9)), None);
     // A port that is removed takes its shadow with it, and the others forget this VTEP and its hosts.
     two.daemon.vxctl("del-port vx");
     one.until_vteps(&[3]);
@@ -57,4 +72,145 @@ fn three_leaves_find_each_other() {
     assert!(!two.host.ip("link show").contains("vxs"), "devices left");
     one.finish();
     two.finish();
+}
+
+#[test]
+fn a_host_moves_between_leaves_and_back() {
+    if !can_run("a_host_moves_between_leaves_and_back") {
+        return;
+    }
+    let _turn = turn();
+    let fabric = Fabric::new(&[1, 2, 3]);
+    let one = Leaf::new(&fabric, 1, "0", Bgp::InBand);
+    let two = Leaf::new(&fabric, 2, "1", Bgp::InBand);
+    let three = LinuxLeaf::new(&fabric, 3);
+    one.until_vteps(&[2, 3]);
+    two.until_vteps(&[1, 3]);
+    // The same host, with a cable to either leaf.
+    let at_one = one.attach("mobile", &mac(7), &address(7));
+    let at_two = two.attach("mobile", &mac(7), &address(7));
+    for round in 0..2 {
+        at_two.ip("link set mobile down");
+        at_one.ip("link set mobile up");
+        eventually("it is heard at the first leaf", lab::PATIENCE, || {
+            (at_one.ping(&address(3), 1, "-W 1").received == 1).then_some(())
+        });
+        one.until_on(&mac(7), "mobile");
+        two.until_at(&mac(7), 1);
+        three.until_at(&mac(7), 1);
+        three.guest.ping(&address(7), 5, "").assert_lossless();
+        at_one.ip("link set mobile down");
+        at_two.ip("link set mobile up");
+        eventually("it is heard at the second leaf", lab::PATIENCE, || {
+            (at_two.ping(&address(3), 1, "-W 1").received == 1).then_some(())
+        });
+        two.until_on(&mac(7), "mobile");
+        one.until_at(&mac(7), 2);
+        three.until_at(&mac(7), 2);
+        three.guest.ping(&address(7), 5, "").assert_lossless();
+        one.guest.ping(&address(7), 5, "").assert_lossless();
+        assert!(one.evpn()["duplicates"].as_array().is_some_and(Vec::is_empty), "in round {round}");
+    }
+    // One that goes on like that is two hosts.
+    eventually("it is named a duplicate", lab::PATIENCE, || {
+        let (from, down) = if two.fdb(&mac(7)).is_some_and(|at| at.1.is_none()) {
+            (&at_one, &at_two)
+        } else {
+            (&at_two, &at_one)
+        };
+        down.ip("link set mobile down");
+        from.ip("link set mobile up");
+        from.ping(&address(3), 1, "-W 1");
+        let named = |leaf: &Leaf| leaf.evpn()["duplicates"] == serde_json::json!([mac(7)]);
+        (named(&one) || named(&two)).then_some(())
+    });
+    one.finish();
+    two.finish();
+}
+
+#[test]
+fn restarts_of_frr_and_of_the_switch_withdraw_nothing() {
+    if !can_run("restarts_of_frr_and_of_the_switch_withdraw_nothing") {
+        return;
+    }
+    let _turn = turn();
+    let fabric = Fabric::new(&[1, 2]);
+    let mut one = Leaf::new(&fabric, 1, "0", Bgp::OutOfBand);
+    let two = Leaf::new(&fabric, 2, "1", Bgp::InBand);
+    one.until_vteps(&[2]);
+    two.until_vteps(&[1]);
+    one.guest.ping(&address(2), 1, "-W 3");
+    one.until_at(&mac(2), 2);
+    two.until_at(&mac(1), 1);
+    // The switch dies: FRR goes on announcing its hosts, and the others do not notice.
+    one.daemon.kill();
+    let still = || {
+        assert_eq!(two.fdb(&mac(1)), Some(("vx".to_owned(), Some(lab::vtep(1)))), "withdrawn");
+        assert_eq!(two.vteps(), [lab::vtep(1)]);
+    };
+    still();
+    one.restart();
+    one.until_vteps(&[2]);
+    one.until_at(&mac(2), 2);
+    still();
+    // Its neighbours' entries are as old as they were: only the switch has to find out about its hosts again.
+    one.guest.ping(&address(2), 5, "").assert_lossless();
+    still();
+
+    // FRR dies: the switch goes on with what it knows.
+    one.frr.kill();
+    eventually("the end of zebra is seen", lab::PATIENCE, || {
+        let row = one.evpn();
+        (row["zebra"].is_null() && row["holding"] == true).then_some(())
+    });
+    let known = |leaf: &Leaf| {
+        assert_eq!(leaf.fdb(&mac(2)), Some(("vx".to_owned(), Some(lab::vtep(2)))), "forgotten");
+        assert_eq!(leaf.vteps(), [lab::vtep(2)]);
+    };
+    known(&one);
+    one.frr.start();
+    // The others have lost its routes with the session, and get them again without a word of its hosts.
+    two.until_at(&mac(1), 1);
+    two.until_vteps(&[1]);
+    eventually("routes are installed again", lab::PATIENCE, || {
+        known(&one);
+        one.host.sh("bridge fdb show br vxsbr100").contains(&mac(2)).then_some(())
+    });
+    one.guest.ping(&address(2), 5, "").assert_lossless();
+    one.finish();
+    two.finish();
+}
+
+#[test]
+fn frr_may_live_in_a_namespace_of_its_own() {
+    if !can_run("frr_may_live_in_a_namespace_of_its_own") {
+        return;
+    }
+    let _turn = turn();
+    let fabric = Fabric::new(&[1, 3]);
+    let mut one = Leaf::new(&fabric, 1, "0", Bgp::OutOfBand);
+    let three = LinuxLeaf::new(&fabric, 3);
+    one.until_vteps(&[3]);
+    // FRR moves into another namespace, and with it its interface.
+    one.frr.kill();
+    let apart = Host::new("frr");
+    one.host.ip(&format!("link set bgp netns {}", apart.name));
+    apart.ip("link set bgp up");
+    apart.ip(&format!("address add {}/24 dev bgp", lab::bgp_address(1)));
+    one.daemon.vxctl(&format!("set bridge br0 other_config:evpn-netns={}", apart.name));
+    one.frr.start_in(&apart);
+    eventually("the shadow is there", lab::PATIENCE, || {
+        apart.ip("link show").contains("vxsbr100").then_some(())
+    });
+    assert!(!one.host.ip("link show").contains("vxsbr100"), "the old one is left");
+    one.guest.ping(&address(3), 1, "-W 3");
+    three.until_at(&mac(1), 1);
+    one.until_at(&mac(3), 3);
+    assert_eq!(one.evpn()["netns"], apart.name.as_str());
+    // One that is not there is an error of these VNIs, shown until it is.
+    one.daemon.vxctl("set bridge br0 other_config:evpn-netns=nowhere");
+    eventually("the error is shown", lab::PATIENCE, || {
+        one.evpn()["error"].as_str().is_some_and(|error| error.contains("nowhere")).then_some(())
+    });
+    one.finish();
 }

@@ -211,7 +211,7 @@ const CASES: &[Case] = &[
     Case {
         what: "a remote that no port has",
         outer: "IP(src='192.168.1.77', dst=L)/UDP(sport=50000, dport=4789, chksum=0)/VXLAN(flags=8, vni=100)",
-        then: Then::Drop("tunnel_unknown"),
+        then: Then::Drop("tunnel_remote_unknown"),
         ..PLAIN
     },
 ];

@@ -175,6 +175,7 @@ entries! {
     Inside {
         "graph" "" &[], "bridges, ports, tunnels and VTEPs as a graph for Graphviz (DOT)";
         "megaflow show" "[BR]" &[], "cached decisions with their counts";
+        "evpn show" "" &[], "VNIs whose remotes come from EVPN: VTEPs, counts of MAC addresses, zebra";
         "lcore show" "" &[], "workers: load, queues, cache hits";
         "upcall show" "" &[], "packets that asked the slow path";
         "drops" "" &[("-a", "reasons that never occurred, too")], "dropped packets by reason";

@@ -4,8 +4,8 @@ use super::client::{Client, escape};
 use super::globals::Globals;
 use super::{Failure, cli, flows, graph, out, own, print, top};
 use api::{
-    CommandOutput, DocumentBody, Done, Drops, Event, FdbEdit, FdbEntry, LcoreRow, MegaflowRow, NeighbourEdit,
-    NeighbourEntry, RouteEntry, Saved, Show, Transaction, TransactionReply, UpcallStats,
+    CommandOutput, DocumentBody, Done, Drops, Event, EvpnRow, FdbEdit, FdbEntry, LcoreRow, MegaflowRow,
+    NeighbourEdit, NeighbourEntry, RouteEntry, Saved, Show, Transaction, TransactionReply, UpcallStats,
 };
 use serde::Serialize;
 use std::process::ExitCode;
@@ -47,8 +47,8 @@ pub fn run(globals: &Globals, words: &[String]) -> Result<ExitCode, Failure> {
     match name {
         name if flows::does(name) => return flows::run(&session, name, words),
         "fdb" | "neigh" | "route" => tables(&session, &words.iter().map(String::as_str).collect::<Vec<_>>())?,
-        "graph" | "megaflow" | "lcore" | "upcall" | "drops" | "top" | "document" | "save" | "reload"
-        | "events" => {
+        "graph" | "megaflow" | "evpn" | "lcore" | "upcall" | "drops" | "top" | "document" | "save"
+        | "reload" | "events" => {
             inside(&session, &words.iter().map(String::as_str).collect::<Vec<_>>())?;
         }
         _ => return transaction(&session, words),
@@ -224,6 +224,10 @@ fn inside(session: &Session<'_>, words: &[&str]) -> Result<(), Failure> {
             let of = bridge.first().map_or_else(String::new, |b| format!("?bridge={}", escape(b)));
             let rows: Vec<MegaflowRow> = client.get(&format!("/v1/megaflows{of}"))?;
             session.show(&rows, |rows| rows.iter().map(print::megaflow).collect())?;
+        }
+        ["evpn", "show"] => {
+            let rows: Vec<EvpnRow> = client.get("/v1/evpn")?;
+            session.show(&rows, |rows| rows.iter().map(print::evpn).collect())?;
         }
         ["graph"] => {
             let show: Show = client.get("/v1/show")?;

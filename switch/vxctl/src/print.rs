@@ -1,7 +1,7 @@
 //! Answers as text for people.
 
 use api::{
-    BridgeRow, CommandOutput, Drops, Event, FdbEntry, GroupRow, InterfaceRow, LcoreRow, MegaflowRow,
+    BridgeRow, CommandOutput, Drops, Event, EvpnRow, FdbEntry, GroupRow, InterfaceRow, LcoreRow, MegaflowRow,
     MeterRow, NeighbourEntry, RouteEntry, Show, Trace, UpcallStats,
 };
 use flow::ofp::PORT_LOCAL;
@@ -277,6 +277,50 @@ pub fn lcore(row: &LcoreRow) -> String {
         ),
     ] {
         line(&mut text, 2, format_args!("{name:<20}{value}"));
+    }
+    text
+}
+
+/// A row of `evpn show`.
+pub fn evpn(row: &EvpnRow) -> String {
+    let mut text = String::new();
+    line(&mut text, 0, format_args!("VNI {}: port {} of bridge {}", row.vni, row.port, row.bridge));
+    let some = |value: Option<String>| value.unwrap_or_else(|| "-".to_owned());
+    let zebra = match (row.zebra, row.holding) {
+        (Some(pid), false) => format!("process {pid}"),
+        (Some(pid), true) => format!("process {pid}, new: routes of before are kept for a while"),
+        (None, true) => "gone: its routes are kept".to_owned(),
+        (None, false) => "not seen".to_owned(),
+    };
+    let vteps: Vec<String> = row
+        .vteps
+        .iter()
+        .map(|v| if v.flood { v.ip.clone() } else { format!("{} (no flooding)", v.ip) })
+        .collect();
+    line(&mut text, 2, format_args!("{:<20}{}", "local VTEP", some(row.local.clone())));
+    line(
+        &mut text,
+        2,
+        format_args!(
+            "{:<20}{}",
+            "remote VTEPs",
+            if vteps.is_empty() { "-".to_owned() } else { vteps.join(" ") }
+        ),
+    );
+    line(
+        &mut text,
+        2,
+        format_args!("{:<20}local {}, remote {}", "MAC addresses", row.local_macs, row.remote_macs),
+    );
+    line(&mut text, 2, format_args!("{:<20}{zebra}", "zebra"));
+    if let Some(netns) = &row.netns {
+        line(&mut text, 2, format_args!("{:<20}{netns}", "namespace"));
+    }
+    if !row.duplicates.is_empty() {
+        line(&mut text, 2, format_args!("{:<20}{}", "duplicates", row.duplicates.join(" ")));
+    }
+    if let Some(error) = &row.error {
+        line(&mut text, 2, format_args!("{:<20}{error}", "error"));
     }
     text
 }

@@ -75,6 +75,20 @@ struct Slot {
     second: u64,
 }
 
+/// Where an entry is from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    /// A packet.
+    Learned,
+    /// An operator.
+    Static,
+    /// A route.
+    Route {
+        /// It does not give way to a host that is heard elsewhere.
+        sticky: bool,
+    },
+}
+
 /// What [`Fdb::learn`] did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Learned {
@@ -316,11 +330,16 @@ impl Fdb {
         self.changes
     }
 
-    /// All entries: key, place, and `Some(sticky)` for one that a route put there.
-    pub fn entries(&self) -> impl Iterator<Item = (FdbKey, Location, Option<bool>)> + '_ {
+    /// All entries: key, place and origin.
+    pub fn entries(&self) -> impl Iterator<Item = (FdbKey, Location, Origin)> + '_ {
         self.index.values().map(|at| {
             let slot = &self.slots[*at as usize];
-            (slot.key, slot.at, (slot.external || slot.sticky).then_some(slot.sticky))
+            let origin = match (slot.external, slot.sticky, slot.fixed) {
+                (external, sticky, _) if external || sticky => Origin::Route { sticky },
+                (.., true) => Origin::Static,
+                _ => Origin::Learned,
+            };
+            (slot.key, slot.at, origin)
         })
     }
 

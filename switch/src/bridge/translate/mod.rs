@@ -20,9 +20,9 @@ use super::fdb::Location;
 use super::group::Group;
 use super::rules::Rule;
 use super::vlan::{Tag, tag_of};
-use super::{Bridge, BridgeId, BridgePorts, Port, SwitchState};
+use super::{Bridge, BridgeId, BridgePorts, Port, PortKind, SwitchState};
 use commit::Tags;
-use config::FailMode;
+use config::{FailMode, TunnelKey};
 use flow::drop::DropReason;
 use flow::ofp::{Action, Field, Layer, MatchKey, format_actions};
 use flow::program::{Op, PortId, Program, PuntReason};
@@ -38,9 +38,6 @@ const MAX_DEPTH: usize = 64;
 const MAX_RESUBMITS: usize = 4096;
 /// Ops of one program: more is an amplifier, not a switch.
 const MAX_OPS: usize = 4096;
-
-/// What [`Translator::rule`] is for actions that are no rule's, as in Open vSwitch.
-const NO_RULE: (u8, u64) = (0, u64::MAX);
 
 /// Every bit of the fields that only rules write.
 static REGISTERS: LazyLock<MatchKey> = LazyLock::new(|| Field::mask_of(|info| info.layer == Layer::Register));
@@ -150,8 +147,6 @@ pub struct Translator<'w> {
     pub(super) at: PacketState,
     /// Datapath number of the input port of the bridge that the packet is in.
     pub(super) in_port: PortId,
-    /// Table and cookie of the rule whose actions run.
-    rule: (u8, u64),
     /// Bits of the packet that were looked at.
     wc: MatchKey,
     ops: Vec<Op>,
@@ -241,7 +236,6 @@ impl<'w> Translator<'w> {
                 stack: Vec::new(),
             },
             in_port: PortId(key.in_port as u16),
-            rule: NO_RULE,
             wc,
             ops: Vec::new(),
             edits: 0,
@@ -300,7 +294,11 @@ impl<'w> Translator<'w> {
             }
             let vni = self.at.key.flow.tun_id;
             self.note(|| format!("no tunnel port takes VNI or key {vni} from this remote"));
-            self.drop = DropReason::TunnelUnknown;
+            let has_key = |port: &Port| matches!(&port.kind, PortKind::Tunnel(t) if t.options.in_key == TunnelKey::Vni(vni));
+            // One megaflow for all has not looked at the key.
+            let is_ours =
+                !self.state.merge_unknown_tunnels && self.state.ports().any(|(_, port)| has_key(port));
+            self.drop = if is_ours { DropReason::TunnelRemoteUnknown } else { DropReason::TunnelUnknown };
             return;
         }
         let state = self.state;
@@ -429,9 +427,7 @@ impl<'w> Translator<'w> {
         });
         self.rules.push(Arc::clone(&rule));
         self.depth += 1;
-        let outer = std::mem::replace(&mut self.rule, (rule.spec.table, rule.spec.cookie));
         self.actions(bridge, port, &rule.spec.actions);
-        self.rule = outer;
         self.depth -= 1;
     }
 

@@ -47,8 +47,7 @@ impl<'w> Translator<'w> {
             PortRef::Port(number) => self.output_number(bridge, number),
             PortRef::Controller { max_len } => {
                 self.commit();
-                let ((table, cookie), at) = (self.rule, self.in_port);
-                self.push(Op::Punt(PuntReason::Controller { max_len, at, table, cookie }));
+                self.push(Op::Punt(PuntReason::Controller { max_len }));
                 self.delivered = true;
             }
         }

@@ -5,14 +5,14 @@ use crate::control::app::App;
 use crate::control::apply::{RunningPort, Switch};
 use crate::control::totals::Totals;
 use crate::slowpath::show::{BridgeView, PortView};
-use api::{BridgeRow, DropRow, Drops, InterfaceRow, LcoreRow, MegaflowRow, Show, UpcallStats};
+use api::{BridgeRow, DropRow, Drops, EvpnRow, InterfaceRow, LcoreRow, MegaflowRow, Show, UpcallStats};
 use axum::Json;
 use axum::extract::{Path, Query, State};
 use flow::drop::DropReason;
 use flow::program::PortId;
 use serde::Deserialize;
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 use wire::parse::Anomaly;
 
@@ -234,6 +234,11 @@ pub(in crate::control) async fn upcall(State(app): State<Arc<App>>) -> Answer<Up
     let mut stats = app.handle.call(|slow| slow.upcall_view()).await?;
     stats.lost = app.counters.iter().map(|c| c.drops_total(DropReason::UpcallQueueFull)).sum();
     Ok(Json(stats))
+}
+
+/// `GET /v1/evpn`.
+pub(in crate::control) async fn evpn(State(app): State<Arc<App>>) -> Json<Vec<EvpnRow>> {
+    Json(app.evpn.lock().unwrap_or_else(PoisonError::into_inner).clone())
 }
 
 /// What `megaflows` takes.

@@ -9,8 +9,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 /// Keys of a bridge's `other_config` that the switch knows; others are for others.
-const OTHER_CONFIG: [&str; 6] =
-    ["mac-aging-time", "mac-table-size", "mac-port-limit", "mac-learning-rate", "hwaddr", "forward-bpdu"];
+const OTHER_CONFIG: [&str; 7] = [
+    "mac-aging-time",
+    "mac-table-size",
+    "mac-port-limit",
+    "mac-learning-rate",
+    "hwaddr",
+    "forward-bpdu",
+    "evpn-netns",
+];
 /// Keys of a port's `other_config` that the switch knows; others are for others.
 const PORT_OTHER_CONFIG: [&str; 2] = ["qinq-ethtype", "priority-tags"];
 /// Key of a bridge's `other_config` with the VTEP's addresses, as `[[bridge]] address` has them (ours).
