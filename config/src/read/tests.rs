@@ -7,7 +7,7 @@ use crate::document::{FailMode, VlanMode};
 use crate::settings::{DatapathSettings, DpdkSettings};
 use crate::validate::accept_flows;
 
-const EXAMPLES: [&str; 8] = [
+const EXAMPLES: [&str; 9] = [
     include_str!("../../examples/demo.toml"),
     include_str!("../../examples/pcap.toml"),
     include_str!("../../examples/flows.toml"),
@@ -16,6 +16,7 @@ const EXAMPLES: [&str; 8] = [
     include_str!("../../examples/mirror.toml"),
     include_str!("../../examples/patch.toml"),
     include_str!("../../examples/geneve.toml"),
+    include_str!("../../examples/evpn.toml"),
 ];
 
 /// The problems of `text` as they are displayed.
