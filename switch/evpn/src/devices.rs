@@ -107,6 +107,18 @@ impl Netlink {
         self.request(message, 0, &format!("setting up {name}"))
     }
 
+    /// The number of a device; 0, which no device has, when there is none.
+    fn index(&mut self, name: &str) -> Result<u32, Error> {
+        let mut index = 0;
+        let message = RouteNetlinkMessage::GetLink(link(name, Vec::new(), false));
+        self.get(message, &format!("reading {name}"), |answer| {
+            if let RouteNetlinkMessage::NewLink(link) = answer {
+                index = link.header.index;
+            }
+        })?;
+        Ok(index)
+    }
+
     fn delete(&mut self, index: u32, name: &str) -> Result<(), Error> {
         let mut message = LinkMessage::default();
         message.header.index = index;
@@ -129,7 +141,7 @@ pub fn make(netlink: &mut Netlink, vni: u32, local: Ipv4Addr) -> Result<(), Erro
     netlink.make(&vxlan, vec![kind(InfoKind::Vxlan, data)])?;
     let data = InfoData::Veth(InfoVeth::Peer(link(&peer, Vec::new(), false)));
     netlink.make(&advertise, vec![kind(InfoKind::Veth, data)])?;
-    let index = links(netlink)?.get(&bridge).map_or(0, |(index, _)| *index);
+    let index = netlink.index(&bridge)?;
     let quiet = LinkAttribute::LinkInfo(vec![
         LinkInfo::PortKind(InfoPortKind::Bridge),
         LinkInfo::PortData(InfoPortData::BridgePort(vec![
@@ -151,17 +163,18 @@ pub fn make(netlink: &mut Netlink, vni: u32, local: Ipv4Addr) -> Result<(), Erro
     Ok(())
 }
 
-/// Removes what there is of a VNI's devices.
+/// Removes what there is of a VNI's devices, and takes them out of `links`.
 pub fn remove(
     netlink: &mut Netlink,
     vni: u32,
-    links: &BTreeMap<String, (u32, Option<Ipv4Addr>)>,
+    links: &mut BTreeMap<String, (u32, Option<Ipv4Addr>)>,
 ) -> Result<(), Error> {
     for name in [advertise(vni), vxlan(vni), bridge(vni)] {
-        if let Some((index, _)) = links.get(&name) {
-            netlink.delete(*index, &name)?;
+        if let Some((index, _)) = links.remove(&name) {
+            netlink.delete(index, &name)?;
         }
     }
+    links.remove(&peer(vni));
     Ok(())
 }
 

@@ -95,6 +95,17 @@ impl Netlink {
         self.answers(what, |_| ())
     }
 
+    /// Asks for one thing.
+    pub fn get(
+        &mut self,
+        message: RouteNetlinkMessage,
+        what: &str,
+        each: impl FnMut(RouteNetlinkMessage),
+    ) -> Result<(), Error> {
+        self.send(message, NLM_F_ACK, what)?;
+        self.answers(what, each)
+    }
+
     /// Reads a table: all messages of it.
     pub fn dump(
         &mut self,

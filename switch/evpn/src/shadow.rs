@@ -95,8 +95,7 @@ impl Shadow {
             let right = devices::find(vni, &links)
                 .is_some_and(|devices| wanted.get(&vni).is_some_and(|local| *local == devices.local));
             if !right {
-                outcome = outcome.and(devices::remove(&mut self.netlink, vni, &links));
-                links = devices::links(&mut self.netlink)?;
+                outcome = outcome.and(devices::remove(&mut self.netlink, vni, &mut links));
                 self.vnis.remove(&vni);
                 changed = true;
             }

@@ -89,7 +89,7 @@ impl Frr {
 fn bgpd(router_id: &str, neighbours: &[String], is_reflector: bool) -> String {
     let mut text = format!("router bgp 65000\n bgp router-id {router_id}\n no bgp default ipv4-unicast\n");
     for neighbour in neighbours {
-        text += &format!(" neighbor {neighbour} remote-as 65000\n neighbor {neighbour} timers 1 3\n");
+        text += &format!(" neighbor {neighbour} remote-as 65000\n neighbor {neighbour} timers 10 30\n");
         text += &format!(" neighbor {neighbour} timers connect 1\n");
     }
     text += " address-family l2vpn evpn\n";
