@@ -559,3 +559,49 @@ fn a_router_that_says_what_fits_is_believed_for_ten_minutes() {
     assert_eq!(net.send("p1", &[inner])["up"].len(), 1, "the path may be wider by now");
     net.finish();
 }
+
+/// A SYN from host `src` to `dst` that offers this MSS, behind a no-operation.
+fn syn(dst: u32, src: u32, mss: u16) -> Vec<u8> {
+    let mut frame = udp(dst, src, 0, 0, 0)[..34].to_vec();
+    let segment = [4, 0, 0, 80, 0, 0, 0, 1, 0, 0, 0, 0, 0x70, 2, 0x20, 0, 0, 0, 0, 0, 1, 2, 4];
+    let segment = [&segment[..], &mss.to_be_bytes(), &[0, 0, 0]].concat();
+    frame[16..18].copy_from_slice(&(20 + segment.len() as u16).to_be_bytes());
+    frame[23] = 6;
+    frame[24..26].fill(0);
+    let sum = wire::checksum::ipv4_header(&frame[14..34]);
+    frame[24..26].copy_from_slice(&sum.to_be_bytes());
+    let pseudo = wire::checksum::pseudo_v4(
+        frame[26..30].try_into().unwrap(),
+        frame[30..34].try_into().unwrap(),
+        6,
+        segment.len() as u16,
+    );
+    frame.extend(segment);
+    let sum = wire::checksum::l4(pseudo, &frame[34..]);
+    frame[50..52].copy_from_slice(&sum.to_be_bytes());
+    frame
+}
+
+#[test]
+fn clamped_syns_offer_what_fits_both_ways_and_nothing_else_changes() {
+    for remote in ["remote_ip = \"192.168.1.2\"", "remote_ip = \"flow\""] {
+        let mut net = Net::new(&config(&[&format!("{remote}, key = 100, mss-clamp = true")], true));
+        // Who is where.
+        net.send("up", &[from_peer(100, PEER_IP, 0, &udp(1, 2, 5, 6, 0))]);
+        net.send("p1", &[udp(2, 1, 5, 6, 0)]);
+        let out = net.send("p1", &[syn(2, 1, 9000), syn(2, 1, 1000), udp(2, 1, 5, 6, 0)]);
+        let inner: Vec<&[u8]> = out["up"].iter().map(|packet| &packet[50..]).collect();
+        // 1600 bytes less 36, less inner Ethernet, IPv4 and TCP.
+        assert_eq!(inner, [&syn(2, 1, 1510)[..], &syn(2, 1, 1000), &udp(2, 1, 5, 6, 0)], "{remote}");
+        let back = [syn(1, 2, 9000), syn(1, 2, 1000)].map(|inner| from_peer(100, PEER_IP, 0, &inner));
+        assert_eq!(net.send("up", &back)["p1"], [syn(1, 2, 1510), syn(1, 2, 1000)], "{remote}");
+        // A SYN to all ports is clamped on its way into the tunnel only.
+        let flood = net.send("p1", &[syn(77, 1, 9000)]);
+        assert!(flood.get("up").is_none_or(|up| up[0][50..] == syn(77, 1, 1510)), "{remote}");
+        net.finish();
+    }
+    // Without the option they stay.
+    let mut net = Net::new(&config(&[r#"remote_ip = "192.168.1.2", key = 100"#], true));
+    assert_eq!(net.send("p1", &[syn(2, 1, 9000)])["up"][0][50..], syn(2, 1, 9000));
+    net.finish();
+}

@@ -11,7 +11,7 @@ use wire::proto::IP_UDP;
 use wire::tunnel::{HeaderOptions, Transport, TunnelFormat, TunnelType};
 
 /// Options that all types have.
-const COMMON: [&str; 11] = [
+const COMMON: [&str; 12] = [
     "remote_ip",
     "local_ip",
     "key",
@@ -23,6 +23,7 @@ const COMMON: [&str; 11] = [
     "csum",
     "egress_pkt_mark",
     "split-horizon",
+    "mss-clamp",
 ];
 const DEFAULT_TTL: u8 = 64;
 /// More remotes than this in one port's list is a mistake: each costs a copy of every flooded frame.
@@ -100,6 +101,11 @@ pub struct TunnelOptions {
     pub egress_pkt_mark: u32,
     /// `split-horizon` (ours): no flooding from this tunnel to another that has it too. Default true.
     pub split_horizon: bool,
+    /// `mss-clamp` (ours): TCP connections over this tunnel agree on segments that fit it, whatever MTU the hosts believe
+    /// in. Default false.
+    pub mss_clamp: bool,
+    /// `udp6zerocsumrx`: take packets over IPv6 whose UDP checksum is zero (RFC 6935), as Linux calls it. Default false.
+    pub udp6zerocsumrx: bool,
 }
 
 impl TunnelOptions {
@@ -147,6 +153,8 @@ impl TunnelOptions {
                 .ok_or_else(|| format!("found {text:?}, expected a number of 32 bits"))
         });
         let split_horizon = reader.boolean("split-horizon").unwrap_or(true);
+        let mss_clamp = reader.boolean("mss-clamp").unwrap_or(false);
+        let udp6zerocsumrx = reader.boolean("udp6zerocsumrx").unwrap_or(false);
 
         let family = first(&remote_ip).map(IpAddr::is_ipv6);
         if let (LocalIp::Addr(local), Some(v6)) = (local_ip, family)
@@ -189,6 +197,8 @@ impl TunnelOptions {
             header,
             egress_pkt_mark: egress_pkt_mark.unwrap_or(0),
             split_horizon,
+            mss_clamp,
+            udp6zerocsumrx,
         })
     }
 

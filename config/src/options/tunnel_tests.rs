@@ -44,6 +44,8 @@ fn defaults_are_those_of_ovs() {
             header: HeaderOptions::NONE,
             egress_pkt_mark: 0,
             split_horizon: true,
+            mss_clamp: false,
+            udp6zerocsumrx: false,
         }
     );
     assert!(good(&[("remote_ip", "2001:db8::2")]).header.csum, "IPv6 needs the UDP checksum");
@@ -64,11 +66,14 @@ fn every_option() {
         ("exts", "gbp"),
         ("egress_pkt_mark", "0x10"),
         ("split-horizon", "false"),
+        ("mss-clamp", "true"),
+        ("udp6zerocsumrx", "true"),
     ]);
     assert_eq!(options.remotes().len(), 2);
     assert_eq!((options.in_key, options.out_key), (TunnelKey::Vni(0xffffff), TunnelKey::Flow));
     assert_eq!((options.tos, options.ttl), (Inheritable::Inherit, Inheritable::Value(1)));
     assert_eq!((options.df_default, options.header.csum, options.split_horizon), (false, true, false));
+    assert!(options.mss_clamp && options.udp6zerocsumrx);
     assert_eq!(
         (options.transport, options.format, options.egress_pkt_mark),
         (Transport::udp(8472), &vxlan::FORMAT_GBP, 16)

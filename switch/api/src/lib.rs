@@ -142,6 +142,9 @@ pub struct RemoteRow {
     pub next_hop_mac: Option<String>,
     /// Next hop that is being resolved.
     pub next_hop: Option<String>,
+    /// Bytes of the longest inner packet that fits the way there, when ready and known.
+    #[serde(default)]
+    pub mtu: Option<u16>,
 }
 
 /// `POST /v1/transaction`: a command line in `ovs-vsctl`'s grammar, split into words.

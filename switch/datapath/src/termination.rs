@@ -4,7 +4,7 @@
 //! workers without a lock: each worker owns a copy.
 
 use flow::program::{MAX_PORTS, PortId};
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 use std::hash::Hash;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
@@ -156,6 +156,8 @@ pub struct Termination {
     cache: Box<[Set; SETS]>,
     /// Which Geneve options have fields, of the bridges of these ports; others have none.
     tlvs: FxHashMap<PortId, Arc<TlvMap>>,
+    /// Ports that take packets over IPv6 with a UDP checksum of zero.
+    zero_checksums: FxHashSet<PortId>,
 }
 
 impl Default for Termination {
@@ -169,6 +171,7 @@ impl Default for Termination {
             v6: Tunnels::default(),
             cache: Box::new(std::array::from_fn(|_| Set::default())),
             tlvs: FxHashMap::default(),
+            zero_checksums: FxHashSet::default(),
         }
     }
 }
@@ -235,6 +238,11 @@ impl Termination {
         self.tlvs.insert(port, tlvs);
     }
 
+    /// Lets a tunnel port take packets over IPv6 with a UDP checksum of zero.
+    pub fn allow_zero_checksums(&mut self, port: PortId) {
+        self.zero_checksums.insert(port);
+    }
+
     /// Whether frames on `port` can be tunnel packets at all.
     #[inline(always)]
     pub fn is_underlay(&self, port: PortId) -> bool {
@@ -257,6 +265,7 @@ impl Termination {
             v6: &self.v6,
             cache: &mut self.cache,
             tlvs: &self.tlvs,
+            zero_checksums: &self.zero_checksums,
         })
     }
 }
@@ -284,6 +293,7 @@ pub struct TerminationView<'a> {
     v6: &'a Tunnels<u128>,
     cache: &'a mut [Set; SETS],
     tlvs: &'a FxHashMap<PortId, Arc<TlvMap>>,
+    zero_checksums: &'a FxHashSet<PortId>,
 }
 
 impl TerminationView<'_> {
@@ -311,6 +321,16 @@ impl TerminationView<'_> {
     /// Which Geneve options have fields, of the packets of a tunnel port.
     pub fn tlvs(&self, port: PortId) -> &TlvMap {
         self.tlvs.get(&port).map_or(&TlvMap::EMPTY, |tlvs| &**tlvs)
+    }
+
+    /// Whether any tunnel port takes packets over IPv6 with a UDP checksum of zero.
+    pub fn any_zero_checksums(&self) -> bool {
+        !self.zero_checksums.is_empty()
+    }
+
+    /// Whether this one does.
+    pub fn takes_zero_checksum(&self, port: PortId) -> bool {
+        self.zero_checksums.contains(&port)
     }
 
     /// The tunnel port that takes a packet with this VNI or key from `remote` to `local`.

@@ -70,6 +70,11 @@ impl SlowPath {
             Op::Punt(PuntReason::CaptureTx(port)) => {
                 format!("userspace(capture(tx {}))", self.port_name(*port))
             }
+            Op::ClampMss { adjacency, .. } => {
+                let remote = self.tunnels.remote(*adjacency);
+                let port = remote.map_or_else(String::new, |remote| self.port_name(remote.port));
+                format!("clamp_mss({port})")
+            }
             Op::Terminate(port) => format!("tnl_pop({})", self.port_name(*port)),
             Op::Drop(reason) => format!("drop({})", reason.name()),
             Op::Meter(id) => format!("meter({})", id.0),

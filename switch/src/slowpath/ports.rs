@@ -316,6 +316,9 @@ impl SlowPath {
                         tracing::error!(port = %port.name, %other, "two tunnel ports take the same packets");
                     }
                 }
+                if tunnel.options.udp6zerocsumrx {
+                    termination.allow_zero_checksums(id);
+                }
                 if let Some(bridge) = self.state.bridge(port.bridge)
                     && !bridge.tlvs.tlvs().is_empty()
                 {

@@ -18,7 +18,7 @@ use flow::stats::PacketStats;
 use std::time::Duration;
 use wire::ecn::{ECN_MASK, EcnDecap, ecn_decap};
 use wire::key::FlowKey;
-use wire::proto::{ETH_IPV4, ETH_IPV6};
+use wire::proto::{ETH_IPV4, ETH_IPV6, ETHERNET_LEN};
 use wire::tunnel::encap::EncapAddrs;
 use wire::tunnel::geneve::TlvMap;
 
@@ -116,11 +116,14 @@ impl SlowPath {
             state: "resolving".into(),
             source: None,
             next_hop_mac: None,
+            mtu: None,
             next_hop: None,
         };
         match &remote.installed {
-            Some(ReachSpec::Ready(header, ..)) => {
+            Some(ReachSpec::Ready(header, _, mtu)) => {
                 row.state = "ready".into();
+                let fits = mtu.inner(header).and_then(|longest| longest.checked_sub(ETHERNET_LEN));
+                row.mtu = fits.and_then(|mtu| u16::try_from(mtu).ok());
                 row.next_hop_mac = Some(header.eth_dst.to_string());
                 row.source = Some(match header.addrs {
                     EncapAddrs::V4(src, _) => src.to_string(),

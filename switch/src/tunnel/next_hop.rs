@@ -63,11 +63,11 @@ impl ProgramUse {
     }
 }
 
-/// All encapsulations of a program, those on copies and in buckets too.
+/// All adjacencies that a program names, those on copies and in buckets too.
 fn each_encap(ops: &[Op], call: &mut impl FnMut(AdjacencyId)) {
     for op in ops {
         match op {
-            Op::Encap { adjacency, .. } => call(*adjacency),
+            Op::Encap { adjacency, .. } | Op::ClampMss { adjacency, .. } => call(*adjacency),
             Op::Clone(ops) => each_encap(ops, call),
             Op::Select(select) => select.buckets.iter().for_each(|ops| each_encap(ops, call)),
             _ => {}

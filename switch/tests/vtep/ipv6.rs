@@ -279,3 +279,36 @@ fn fragments_of_tunnel_packets_are_counted_as_such() {
     }
     net.finish();
 }
+
+#[test]
+fn zero_checksums_are_taken_by_ports_that_say_so_alone() {
+    let other = TUNNEL.replace("key = 100", "key = 101");
+    assert_ne!(other, TUNNEL);
+    for allowed in [false, true] {
+        let option = format!("{TUNNEL}, udp6zerocsumrx = {allowed}");
+        let mut net = Net::new(&config(&[&option, &other], NEIGHBOURS, &["up"]));
+        let mut zero = |vni: u8| {
+            let mut packet = net.send("p1", &[udp(2, 1, 1, 2, 0)])["up"][0].clone();
+            // The way back: addresses swapped, no checksum.
+            let mut back = packet.clone();
+            (back[..6]).copy_from_slice(&packet[6..12]);
+            (back[6..12]).copy_from_slice(&packet[..6]);
+            (back[22..38]).copy_from_slice(&packet[38..54]);
+            (back[38..54]).copy_from_slice(&packet[22..38]);
+            packet = back;
+            packet[60..62].fill(0);
+            packet[68] = vni;
+            // The frame inside comes from the other host.
+            packet.truncate(70);
+            packet.extend(udp(1, 2, 1, 2, 0));
+            packet
+        };
+        let (ours, others) = (zero(100), zero(101));
+        let before = net.drops(DropReason::TunnelUdp6ZeroChecksum);
+        let out = net.send("up", &[ours]);
+        assert_eq!(out.contains_key("p1"), allowed);
+        assert!(net.send("up", &[others]).is_empty());
+        assert_eq!(net.drops(DropReason::TunnelUdp6ZeroChecksum) - before, if allowed { 1 } else { 2 });
+        net.finish();
+    }
+}

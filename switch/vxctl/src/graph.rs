@@ -100,6 +100,7 @@ mod tests {
             state: (*state).into(),
             source: None,
             next_hop_mac: None,
+            mtu: None,
             next_hop: None,
         };
         InterfaceRow {

@@ -114,7 +114,24 @@ fn show_bridge(text: &mut String, bridge: &BridgeRow) {
     }
     for port in &bridge.ports {
         show_port(text, port);
+        if let Some(warning) = cannot_fit(port, &bridge.ports) {
+            line(text, 12, format_args!("warning: {warning}"));
+        }
     }
+}
+
+/// Which ports of a tunnel's bridge bring longer packets than fit it, if any do.
+fn cannot_fit(tunnel: &InterfaceRow, ports: &[InterfaceRow]) -> Option<String> {
+    let fits = tunnel.remotes.iter().filter_map(|remote| remote.mtu).min()?;
+    let too_large = ports.iter().filter_map(|port| Some((&port.name, port.mtu.filter(|mtu| *mtu > fits)?)));
+    let names: Vec<String> = too_large.map(|(name, mtu)| format!("{name} has MTU {mtu}")).collect();
+    (!names.is_empty()).then(|| {
+        format!(
+            "packets of up to {fits} bytes fit this tunnel, but {}: senders of longer ones are told by ICMP, if they ask not \
+             to fragment, or lose them",
+            names.join(", ")
+        )
+    })
 }
 
 fn show_port(text: &mut String, port: &InterfaceRow) {
@@ -149,6 +166,9 @@ fn show_port(text: &mut String, port: &InterfaceRow) {
         }
         if let Some(hop) = &remote.next_hop {
             let _ = write!(state, ", asking for {hop}");
+        }
+        if let Some(mtu) = remote.mtu {
+            let _ = write!(state, ", MTU {mtu}");
         }
         line(text, 12, state);
     }

@@ -199,6 +199,43 @@ pub fn set_port(frame: &mut [u8], headers: Headers, side: Side, port: u16) -> bo
     true
 }
 
+/// Lowers the maximum segment size option of a TCP header to what fits an IP packet of `mtu` bytes without options, with
+/// the checksum; false where there is none, or it is no larger.
+pub fn clamp_mss(frame: &mut [u8], headers: Headers, mtu: u16) -> bool {
+    let (l3, l4) = (usize::from(headers.l3), usize::from(headers.l4));
+    let network = if ipv4_header(frame, l3).is_some() { 20 } else { 40 };
+    let most = mtu.saturating_sub(network + 20);
+    if headers.proto != IP_TCP || l4 == 0 {
+        return false;
+    }
+    let Some(words) = frame.get(l4 + 12).map(|byte| usize::from(byte >> 4)) else { return false };
+    let end = (l4 + words * 4).min(frame.len());
+    let mut at = l4 + 20;
+    while at + 4 <= end {
+        match (frame[at], frame[at + 1]) {
+            // No operation.
+            (1, _) => at += 1,
+            // The end, or shorter than itself.
+            (0, _) | (_, 0 | 1) => return false,
+            (2, 4) => {
+                let offered = u16::from_be_bytes([frame[at + 2], frame[at + 3]]);
+                if offered <= most {
+                    return false;
+                }
+                put(frame, at + 2, most.to_be_bytes());
+                if !headers.partial {
+                    // Behind an odd number of bytes the two lie in different words of the sum.
+                    let in_sum = |value: u16| if (at - l4) % 2 == 1 { value.swap_bytes() } else { value };
+                    update_pseudo(frame, headers, Sum::of_u16(in_sum(offered)), Sum::of_u16(in_sum(most)));
+                }
+                return true;
+            }
+            (_, len) => at += usize::from(len),
+        }
+    }
+    false
+}
+
 /// XORs `change` into the SCTP port at `at`, and what follows from that into the CRC. That covers all that the IP
 /// packet carries; of a first fragment, whose CRC is over more than is here, it becomes wrong, as in OVS.
 fn set_sctp_port(frame: &mut [u8], headers: Headers, at: usize, change: u16) -> bool {

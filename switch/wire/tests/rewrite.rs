@@ -10,8 +10,8 @@ use wire::checksum::{self, Sum};
 use wire::key::FlowKey;
 use wire::parse::{Parsed, extract};
 use wire::rewrite::{
-    Headers, Side, pop_vlan, push_vlan, set_arp_ip, set_arp_mac, set_arp_op, set_icmp, set_ipv4, set_ipv6,
-    set_ipv6_label, set_mac, set_nd_link, set_nd_target, set_port, set_tos, set_ttl, set_vlan_tci,
+    Headers, Side, clamp_mss, pop_vlan, push_vlan, set_arp_ip, set_arp_mac, set_arp_op, set_icmp, set_ipv4,
+    set_ipv6, set_ipv6_label, set_mac, set_nd_link, set_nd_target, set_port, set_tos, set_ttl, set_vlan_tci,
 };
 
 fn parse(frame: &[u8]) -> (FlowKey, Parsed) {
@@ -386,5 +386,76 @@ fn offsets_that_lie_change_no_length_and_never_panic() {
         set_vlan_tci(&mut frame, 5);
         push_vlan(&mut frame, 0x88a8, 6);
         pop_vlan(&mut frame);
+    }
+}
+
+/// A TCP segment with these options, which are padded, in a frame of either family.
+fn tcp_frame(v6: bool, options: &[u8]) -> Vec<u8> {
+    let mut options = options.to_vec();
+    options.resize(options.len().next_multiple_of(4), 0);
+    let words = (5 + options.len() / 4) as u8;
+    let head = [4, 0, 0, 80, 0, 0, 0, 1, 0, 0, 0, 0, words << 4, 2, 0x20, 0, 0, 0, 0, 0];
+    let segment = [&head[..], &options, b"odd"].concat();
+    let mut frame = if v6 {
+        ethernet(&[], 0x86dd, &ipv6(6, &segment))
+    } else {
+        ethernet(&[], 0x0800, &ipv4(6, 0, &[], &segment))
+    };
+    let Headers { l3, l4, .. } = headers_of(&frame);
+    let sum = tcp_error(&frame, l3.into(), l4.into());
+    frame[usize::from(l4) + 16..][..2].copy_from_slice(&sum.to_be_bytes());
+    frame
+}
+
+/// What is missing in a TCP checksum: 0 when it is right.
+fn tcp_error(frame: &[u8], l3: usize, l4: usize) -> u16 {
+    let len = ((frame.len() - l4) as u32).to_be_bytes();
+    let addresses = if frame[l3] >> 4 == 4 { &frame[l3 + 12..l3 + 20] } else { &frame[l3 + 8..l3 + 40] };
+    !naive_sum(&[addresses, &len, &[0, 6], &frame[l4..]])
+}
+
+proptest! {
+    /// The option is lowered wherever it stands, never raised, and the checksum follows.
+    #[test]
+    fn mss_clamp(v6: bool, before in prop::collection::vec(0u8..3, 0..5), offered: u16, mtu in 60u16..9000, has_mss: bool, partial: bool) {
+        let mut options = Vec::new();
+        for kind in before {
+            options.extend_from_slice([&[1][..], &[3, 3, 7], &[4, 2]][usize::from(kind)]);
+        }
+        let at = options.len();
+        if has_mss {
+            options.extend([2, 4]);
+            options.extend(offered.to_be_bytes());
+        }
+        options.truncate(40);
+        let original = tcp_frame(v6, &options);
+        let headers = Headers { partial, ..headers_of(&original) };
+        let (l3, l4) = (usize::from(headers.l3), usize::from(headers.l4));
+        prop_assert_eq!(tcp_error(&original, l3, l4), 0);
+        let mut frame = original.clone();
+        let most = mtu.saturating_sub(if v6 { 60 } else { 40 });
+        let lowers = has_mss && offered > most;
+        prop_assert_eq!(clamp_mss(&mut frame, headers, mtu), lowers);
+        if lowers {
+            let place = l4 + 20 + at;
+            prop_assert_eq!(&frame[place..place + 4], &[&[2, 4][..], &most.to_be_bytes()].concat());
+            if partial {
+                prop_assert_eq!(differences(&original, &frame).iter().all(|at| (place..place + 4).contains(at)), true);
+            } else {
+                prop_assert_eq!(tcp_error(&frame, l3, l4), 0);
+                let allowed = |at: &usize| (place..place + 4).contains(at) || (l4 + 16..l4 + 18).contains(at);
+                prop_assert!(differences(&original, &frame).iter().all(allowed));
+            }
+        } else {
+            prop_assert_eq!(&frame, &original);
+        }
+    }
+
+    /// Whatever the bytes are, nothing panics and nothing grows.
+    #[test]
+    fn mss_clamp_of_anything(bytes in prop::collection::vec(any::<u8>(), 0..120), l3 in 0u16..130, l4 in 0u16..130, mtu: u16) {
+        let mut frame = bytes;
+        let headers = Headers { l3, l4, proto: 6, partial: false };
+        clamp_mss(&mut frame, headers, mtu);
     }
 }

@@ -233,6 +233,9 @@ impl Pipeline {
                     }
                 }
                 Op::Punt(reason) => self.punt(*reason, &mbuf, &packet.key),
+                Op::ClampMss { adjacency, options_len } => {
+                    self.clamp_mss((*adjacency, *options_len), &mut mbuf, &packet);
+                }
                 Op::Meter(id) => {
                     if !self.meters.take(*id, mbuf.len(), rte::cycles()) {
                         self.counters.meters[usize::from(id.0)].dropped(mbuf.len());
@@ -248,6 +251,16 @@ impl Pipeline {
             }
         }
         self.last_op(last, mbuf, packet);
+    }
+
+    /// Lowers what a SYN offers to what fits the way to a remote, if that is known.
+    fn clamp_mss(&self, (id, options_len): (AdjacencyId, u8), mbuf: &mut Mbuf, packet: &Packet) {
+        let longest = self.adjacencies.get(id).map_or(u32::MAX, |adjacency| adjacency.max_inner);
+        let headers = Headers { partial: offload::is_partial(mbuf), ..packet.headers() };
+        if let Ok(mtu) = u16::try_from(longest.saturating_sub(u32::from(headers.l3) + u32::from(options_len)))
+        {
+            rewrite::clamp_mss(mbuf.data_mut(), headers, mtu);
+        }
     }
 
     /// [`Self::last_op`] after what the packet asks has been done.
@@ -389,6 +402,7 @@ fn apply(op: &Op, mbuf: &mut Mbuf, packet: &mut Packet) -> bool {
         Op::Output(_)
         | Op::Encap { .. }
         | Op::Punt(_)
+        | Op::ClampMss { .. }
         | Op::Meter(_)
         | Op::Terminate(_)
         | Op::Drop(_)

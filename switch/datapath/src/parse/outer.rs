@@ -10,8 +10,10 @@ use flow::drop::DropReason;
 use flow::program::PortId;
 use rte::Mbuf;
 use wire::ecn::has_ecn_to_decap;
+use wire::key::TUN_CSUM;
+use wire::proto::IP_UDP;
 use wire::tunnel::TunnelFormat;
-use wire::tunnel::outer::{Outer, parse_outer_chain, parse_outer_partial, peek};
+use wire::tunnel::outer::{Outer, OuterError, parse_outer_chain, parse_outer_partial, peek};
 use wire::tunnel::same_header::OuterHeader;
 use wire::tunnel::udp4::{UDP4_LEN, Udp4Outer, Udp4Tunnel};
 
@@ -184,12 +186,17 @@ fn general_path(
         (known.in_ports[at], known.outers[at]) = (port, OuterLen::default());
         return Ok(());
     };
-    let outer = parse(mbuf, format)?;
+    let outer = parse(mbuf, format, view.any_zero_checksums())?;
     if !offload::can_decap(mbuf, outer.inner_offset) {
         return Err(DropReason::Offload);
     }
     let found = view.find(outer.id, outer.src, outer.dst, outer.transport);
     let in_port = found.unwrap_or(PortId::TUNNEL_MISS);
+    let is_unprotected =
+        outer.dst.is_ipv6() && outer.transport.protocol == IP_UDP && outer.flags & TUN_CSUM == 0;
+    if is_unprotected && !view.takes_zero_checksum(in_port) {
+        return Err(OuterError::UdpZeroChecksumV6.into());
+    }
     // Also when it is dropped for its congestion mark: it came through this tunnel.
     counters.port(in_port).rx.add(1, outer.inner_len.into());
     let key = &mut known.keys[at];
@@ -211,12 +218,12 @@ fn general_path(
 }
 
 /// Checks and reads the outer headers of a packet for us.
-fn parse(mbuf: &Mbuf, format: &TunnelFormat) -> Result<Outer, DropReason> {
+fn parse(mbuf: &Mbuf, format: &TunnelFormat, allow_zero_csum6: bool) -> Result<Outer, DropReason> {
     let more = mbuf.len() as usize - mbuf.data_len();
     if offload::is_partial(mbuf) {
-        return Ok(parse_outer_partial(mbuf.data(), more, format, false)?);
+        return Ok(parse_outer_partial(mbuf.data(), more, format, allow_zero_csum6)?);
     }
-    let outer = parse_outer_chain(mbuf.data(), more, format, false)?;
+    let outer = parse_outer_chain(mbuf.data(), more, format, allow_zero_csum6)?;
     if let Some(checksum) = outer.unverified {
         checksum.verify(mbuf.segments())?;
     }

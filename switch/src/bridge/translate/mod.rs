@@ -337,6 +337,9 @@ impl<'w> Translator<'w> {
         if self.state.captures.contains(&self.in_port) {
             self.push(Op::Punt(PuntReason::CaptureRx(self.in_port)));
         }
+        if let PortKind::Tunnel(tunnel) = &port.kind {
+            self.clamp_received(port, tunnel);
+        }
         self.mirror_ingress(bridge, port);
         self.table(bridge, port, 0);
         self.finish_action_set(bridge, port);

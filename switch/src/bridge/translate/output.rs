@@ -10,12 +10,15 @@ use flow::drop::DropReason;
 use flow::ofp::{
     Field, PORT_ALL, PORT_CONTROLLER, PORT_FLOOD, PORT_IN_PORT, PORT_LOCAL, PORT_NORMAL, PortRef, Subfield,
 };
-use flow::program::{PortId, PuntReason, TunnelMetadata};
+use flow::program::{AdjacencyId, PortId, PuntReason, TunnelMetadata};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use wire::key::{FRAG_ANY, FlowMask, TUN_OAM};
-use wire::proto::{ETH_ARP, ETH_IPV4, ETH_IPV6, IP_ICMP, IP_UDP};
+use wire::proto::{ETH_ARP, ETH_IPV4, ETH_IPV6, IP_ICMP, IP_TCP, IP_UDP};
 use wire::tunnel::geneve::{self, TlvMap};
 use wire::tunnel::{Transport, is_transport};
+
+/// The SYN flag of TCP.
+const SYN: u16 = 2;
 
 /// A port, and the only remote to send to where it is a tunnel with several.
 pub(in crate::bridge) type To = (PortId, Option<IpAddr>);
@@ -248,6 +251,7 @@ impl<'w> Translator<'w> {
         } else {
             None
         };
+        let clamp = options.mss_clamp && self.is_syn();
         let header = format!("{} {vni}", options.tunnel_type.key_name);
         let to = |ip: &IpAddr| match options.transport.port {
             0 => format!("{header} to {ip}"),
@@ -278,12 +282,7 @@ impl<'w> Translator<'w> {
                 self.note(|| format!("tunnel {}: {}", port.name, to(&ip)));
                 if let Some(adjacency) = tunnel.next_hops.get(&(ip, local)) {
                     self.before_output(id);
-                    self.push(Op::Encap {
-                        adjacency: *adjacency,
-                        vni,
-                        metadata,
-                        options: tlvs.clone().into(),
-                    });
+                    self.push_encap(clamp, (*adjacency, vni, metadata), &tlvs);
                     self.delivered = true;
                 } else {
                     self.missing.push(TunnelNextHop { port: id, remote: ip, local });
@@ -297,10 +296,72 @@ impl<'w> Translator<'w> {
             if remote.map_or_else(|| !tunnel.unicast_only.contains(ip), |remote| remote == *ip) {
                 self.note(|| format!("tunnel {}: {}", port.name, to(ip)));
                 self.before_output(id);
-                self.push(Op::Encap { adjacency: *adjacency, vni, metadata, options: tlvs.clone().into() });
+                self.push_encap(clamp, (*adjacency, vni, metadata), &tlvs);
                 self.delivered = true;
             }
         }
+    }
+
+    /// Appends an encapsulation; with `clamp` for a SYN that offers what fits, on a copy: other ports get it as it is.
+    fn push_encap(
+        &mut self,
+        clamp: bool,
+        (adjacency, vni, metadata): (AdjacencyId, u32, TunnelMetadata),
+        tlvs: &[u8],
+    ) {
+        let encap = Op::Encap { adjacency, vni, metadata, options: tlvs.into() };
+        let options_len = metadata.options_len;
+        self.push(if clamp {
+            Op::Clone([Op::ClampMss { adjacency, options_len }, encap].into())
+        } else {
+            encap
+        });
+    }
+
+    /// A SYN out of a tunnel with `mss-clamp` offers what fits the way back.
+    pub(super) fn clamp_received(&mut self, port: &Port, tunnel: &TunnelPort) {
+        if !tunnel.options.mss_clamp || !self.is_syn() {
+            return;
+        }
+        self.look_flow(&FlowMask {
+            tun_src: u32::MAX.into(),
+            tun_dst: u32::MAX.into(),
+            tun_ipv6_src: [0xff; 16],
+            tun_ipv6_dst: [0xff; 16],
+            ..FlowMask::ZERO
+        });
+        let flow = &self.at.key.flow;
+        let address = |v4: u32, v6: [u8; 16]| -> IpAddr {
+            if v4 == 0 { Ipv6Addr::from(v6).into() } else { Ipv4Addr::from(v4).into() }
+        };
+        let remote = address(flow.tun_src.get(), flow.tun_ipv6_src);
+        let local = (tunnel.options.local_ip == LocalIp::Flow)
+            .then(|| address(flow.tun_dst.get(), flow.tun_ipv6_dst));
+        let adjacency = if tunnel.by_rules() {
+            tunnel.next_hops.get(&(remote, local)).copied()
+        } else {
+            tunnel.remotes.iter().find(|(ip, _)| *ip == remote).map(|(_, id)| *id)
+        };
+        if let Some(adjacency) = adjacency {
+            self.note(|| format!("{}: the SYN's MSS is clamped", port.name));
+            self.push(Op::ClampMss { adjacency, options_len: 0 });
+        } else if tunnel.by_rules() {
+            self.missing.push(TunnelNextHop { port: self.in_port, remote, local });
+        }
+    }
+
+    /// Whether the packet opens a TCP connection, or agrees to.
+    fn is_syn(&mut self) -> bool {
+        self.look_flow(&FlowMask { dl_type: u16::MAX.into(), ..FlowMask::ZERO });
+        if !matches!(self.at.key.flow.dl_type.get(), ETH_IPV4 | ETH_IPV6) {
+            return false;
+        }
+        self.look_flow(&FlowMask { nw_proto: u8::MAX, ..FlowMask::ZERO });
+        if self.at.key.flow.nw_proto != IP_TCP {
+            return false;
+        }
+        self.look_flow(&FlowMask { tcp_flags: SYN.into(), ..FlowMask::ZERO });
+        self.at.key.flow.tcp_flags.get() & SYN != 0
     }
 
     /// The Geneve options that the packet has, by the TLV map of the tunnel port's bridge, in the order of their fields.
