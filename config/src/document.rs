@@ -376,9 +376,11 @@ macro_rules! named {
 
 named! {
     /// `Interface` `type`: what kind of port it is.
-    PortKind, "dpdk, tap, vxlan, geneve, gre, ip6gre, internal or patch", {
+    PortKind, "dpdk, dpdkvhostuserclient, tap, vxlan, geneve, gre, ip6gre, internal or patch", {
         /// A DPDK ethdev, by `options:dpdk-devargs`.
         Dpdk = "dpdk",
+        /// A virtual machine, by the socket `options:vhost-server-path`.
+        DpdkVhostUserClient = "dpdkvhostuserclient",
         /// A tap of the kernel named as the port, with offloads.
         Tap = "tap",
         /// A VXLAN tunnel.

@@ -4,6 +4,7 @@ mod dpdk;
 mod patch;
 mod tap;
 mod tunnel;
+mod vhost;
 
 use std::collections::BTreeMap;
 
@@ -11,6 +12,7 @@ pub use dpdk::DpdkOptions;
 pub use patch::PatchOptions;
 pub(crate) use patch::none as no_options;
 pub use tap::TapOptions;
+pub use vhost::VhostOptions;
 
 pub use tunnel::{Inheritable, LocalIp, RemoteIp, TunnelKey, TunnelOptions};
 

@@ -10,7 +10,8 @@ use wire::tunnel::Transport;
 
 use crate::document::{Bridge, Document, Port, PortKind};
 use crate::options::{
-    DpdkOptions, OptionError, PatchOptions, RemoteIp, TapOptions, TunnelKey, TunnelOptions, no_options,
+    DpdkOptions, OptionError, PatchOptions, RemoteIp, TapOptions, TunnelKey, TunnelOptions, VhostOptions,
+    no_options,
 };
 use crate::problem::{Kind, Problem, Site};
 use crate::settings::Fields;
@@ -193,6 +194,14 @@ impl Check<'_> {
                             let site = site.field("options").field("dpdk-devargs");
                             self.null_frames(&site, &options);
                             self.device(&site, options.device(), &port.name, &mut devices);
+                        }
+                        Err(errors) => self.option_errors(&site, errors),
+                    },
+                    Ok(PortKind::DpdkVhostUserClient) => match VhostOptions::parse(&port.options) {
+                        Ok(options) => {
+                            let site = site.field("options").field("vhost-server-path");
+                            self.device(&site, &options.path, &port.name, &mut devices);
+                            self.device(&site, options.device(&port.name).device(), &port.name, &mut devices);
                         }
                         Err(errors) => self.option_errors(&site, errors),
                     },

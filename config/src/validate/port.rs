@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::{Check, range};
 use crate::document::{Port, PortKind, PriorityTags, VlanMode};
-use crate::options::DpdkOptions;
+use crate::options::{DpdkOptions, VhostOptions};
 use crate::problem::Site;
 
 impl Check<'_> {
@@ -35,6 +35,11 @@ impl Check<'_> {
                     kind.as_str()
                 );
                 self.invalid(&whole.field("name"), message);
+            }
+            Ok(PortKind::DpdkVhostUserClient) => {
+                if let Some(message) = VhostOptions::name_error(&port.name) {
+                    self.invalid(&whole.field("name"), message);
+                }
             }
             Ok(_) => {}
             Err(error) if port.kind.is_empty() => self.missing(site, format!("expected {}", error.expected)),
@@ -133,10 +138,9 @@ fn instead(kind: &str) -> Option<&'static str> {
         "stt" | "lisp" => {
             "Open vSwitch has removed it too; vxlan, geneve and gre are the tunnels that both have"
         }
-        "dpdkvhostuserclient" => {
-            "use type dpdk with options:dpdk-devargs=net_vhost0,iface=/PATH/TO/SOCKET,client=1"
+        "dpdkvhostuser" => {
+            "use type dpdkvhostuserclient, or type dpdk with options:dpdk-devargs=net_vhost0,iface=/PATH/TO/SOCKET"
         }
-        "dpdkvhostuser" => "use type dpdk with options:dpdk-devargs=net_vhost0,iface=/PATH/TO/SOCKET",
         "dpdkr" => "use type dpdk with options:dpdk-devargs=net_ring0",
         "system" => "use type dpdk with options:dpdk-devargs=net_af_packet0,iface=DEVICE for a kernel device",
         "afxdp" | "afxdp-nonpmd" => "use type dpdk with options:dpdk-devargs=net_af_xdp0,iface=DEVICE",

@@ -186,7 +186,7 @@ fn external_ids_are_kept_for_their_owner() {
 fn types_of_open_vswitch_say_what_to_use_instead() {
     let mut document = switch();
     for (kind, expected) in [
-        ("dpdkvhostuserclient", "net_vhost0,iface=/PATH/TO/SOCKET,client=1"),
+        ("dpdkvhostuser", "net_vhost0,iface=/PATH/TO/SOCKET"),
         ("stt", "Open vSwitch has removed it too"),
         ("lisp", "Open vSwitch has removed it too"),
         ("system", "net_af_packet0"),

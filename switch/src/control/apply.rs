@@ -13,7 +13,10 @@ use crate::bridge::vlan::VlanConfig;
 use crate::slowpath::ports::{ApplyError, WorkerQueues};
 use crate::slowpath::settings::NoMeter;
 use crate::slowpath::{Handle, SlowPath, handle::Stopped};
-use config::{Bridge, Document, DpdkOptions, PatchOptions, PortKind as PortType, TapOptions, TunnelOptions};
+use config::{
+    Bridge, Document, DpdkOptions, PatchOptions, PortKind as PortType, TapOptions, TunnelOptions,
+    VhostOptions,
+};
 use datapath::MAX_ADJACENCIES;
 use datapath::message::PortIo;
 use datapath::meter::MAX_METERS;
@@ -433,6 +436,10 @@ fn close_all(opened: Opened) {
 pub fn device_options(port: &config::Port) -> Option<DeviceOptions> {
     match port.port_kind() {
         Ok(PortType::Dpdk) => DpdkOptions::parse(&port.options).ok().map(DeviceOptions::Dpdk),
+        Ok(PortType::DpdkVhostUserClient) => {
+            let options = VhostOptions::parse(&port.options).ok()?;
+            Some(DeviceOptions::Dpdk(options.device(&port.name)))
+        }
         Ok(PortType::Internal) => {
             Some(DeviceOptions::Tap { name: port.name.clone(), options: TapOptions::default() })
         }

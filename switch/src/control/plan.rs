@@ -70,7 +70,9 @@ impl Plan {
                     plan.set_ofport.push(port.name.clone());
                     renumbered = true;
                 }
-                if before.mtu != port.mtu && matches!(port.kind.as_str(), "dpdk" | "internal" | "tap") {
+                if before.mtu != port.mtu
+                    && matches!(port.kind.as_str(), "dpdk" | "dpdkvhostuserclient" | "internal" | "tap")
+                {
                     plan.set_mtu.push(port.name.clone());
                 }
             }

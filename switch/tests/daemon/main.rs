@@ -17,4 +17,5 @@ mod ports;
 mod rules;
 mod running;
 mod tlvs;
+mod vhost;
 mod words;

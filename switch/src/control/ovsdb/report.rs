@@ -110,7 +110,18 @@ fn number<T: TryInto<i64>>(number: Option<T>) -> Datum {
 }
 
 fn switch(next_cfg: i64) -> Columns {
-    let types = ["dpdk", "geneve", "gre", "internal", "ip6gre", "patch", "system", "tap", "vxlan"];
+    let types = [
+        "dpdk",
+        "dpdkvhostuserclient",
+        "geneve",
+        "gre",
+        "internal",
+        "ip6gre",
+        "patch",
+        "system",
+        "tap",
+        "vxlan",
+    ];
     [
         ("cur_cfg", Datum::integer(next_cfg)),
         ("datapath_types", Datum::texts(["netdev", "system"])),

@@ -1,0 +1,126 @@
+//! Ports that join two processes: `dpdkvhostuserclient`, with testpmd's virtio-user device as the virtual machine, and
+//! devices of DPDK that are memory between two switches.
+
+use crate::running::Daemon;
+use crate::support::skipped;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+/// A virtual machine that listens on a socket and sends or receives, until it is dropped.
+struct Guest {
+    child: std::process::Child,
+    socket: PathBuf,
+}
+
+impl Guest {
+    fn new(socket: &Path, mode: &str, number: u32) -> Guest {
+        let prefix = format!("--file-prefix=vxg{}.{number}", std::process::id());
+        let device = format!("--vdev=net_virtio_user0,path={},server=1,queues=1", socket.display());
+        let mut command = Command::new("dpdk-testpmd");
+        command.args([
+            "--no-huge",
+            "--no-shconf",
+            "--no-pci",
+            "--no-telemetry",
+            "-m",
+            "64",
+            "--lcores=0,1@0",
+        ]);
+        command.args([&prefix, &device]);
+        command.args(["--", "--auto-start", "--total-num-mbufs=2048"]).arg(format!("--forward-mode={mode}"));
+        // It ends when its input does.
+        command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+        Guest { child: command.spawn().expect("dpdk-testpmd starts"), socket: socket.to_owned() }
+    }
+}
+
+impl Drop for Guest {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        // The next one makes it anew.
+        let _ = std::fs::remove_file(&self.socket);
+    }
+}
+
+#[test]
+fn virtual_machines_come_go_and_come_again() {
+    const TEST: &str = "virtual_machines_come_go_and_come_again";
+    if !Command::new("which").arg("dpdk-testpmd").stdout(Stdio::null()).status().is_ok_and(|s| s.success()) {
+        return skipped(TEST, "needs dpdk-testpmd");
+    }
+    let dir = tempfile::TempDir::new().expect("temporary directory");
+    let sockets = ["a", "b"].map(|name| dir.path().join(name));
+    let daemon = Daemon::start("[[bridge]]\nname = \"br0\"\n");
+    for (name, socket) in ["a", "b"].iter().zip(&sockets) {
+        let path = socket.display();
+        daemon.ctl(&format!(
+            "add-port br0 {name} -- set interface {name} type=dpdkvhostuserclient options:vhost-server-path={path}"
+        ));
+    }
+    let link = |name: &str| daemon.ctl(&format!("get interface {name} link_state")).trim().to_owned();
+    assert_eq!((link("a"), link("b")), ("down".to_owned(), "down".to_owned()), "nobody listens yet");
+    for round in 0..2 {
+        let sink = Guest::new(&sockets[1], "rxonly", 2 * round);
+        daemon.eventually("the receiver's link is up", || link("b") == "up");
+        let source = Guest::new(&sockets[0], "txonly", 2 * round + 1);
+        daemon.eventually("the sender's link is up", || link("a") == "up");
+        daemon.wait_for_more("a", "rx_packets", 1000);
+        daemon.wait_for_more("b", "tx_packets", 1000);
+        drop((source, sink));
+        daemon.eventually("links are down", || link("a") == "down" && link("b") == "down");
+    }
+    // The port goes while its machine runs, and comes back to it.
+    let sink = Guest::new(&sockets[1], "rxonly", 9);
+    daemon.eventually("the receiver's link is up", || link("b") == "up");
+    daemon.ctl("del-port b");
+    drop(sink);
+    assert_eq!(daemon.ctl("list-ports br0"), "a\n");
+    let error = daemon.refused(&format!(
+        "add-port br0 c -- set interface c type=dpdkvhostuserclient options:vhost-server-path={}",
+        sockets[0].display()
+    ));
+    assert!(error.contains("in use by port a"), "{error}");
+    daemon.stop();
+}
+
+/// Packets that one switch makes up reach another through a port that they share, also when that comes and goes.
+fn joins(source: &str, sink: &str) {
+    const BRIDGE: &str = "[[bridge]]\nname = \"br0\"\n";
+    let dir = tempfile::TempDir::new().expect("temporary directory");
+    let socket = dir.path().join("socket").display().to_string();
+    let (there, here) = (Daemon::start(BRIDGE), Daemon::start(BRIDGE));
+    let add = |daemon: &Daemon, port: &str| {
+        let port = port.replace("SOCKET", &socket);
+        daemon.ctl(&format!("add-port br0 x -- set interface x {port}"));
+    };
+    add(&there, sink);
+    add(&here, source);
+    here.ctl("add-port br0 n -- set interface n type=dpdk options:dpdk-devargs=net_null0");
+    // From and to the same address: a learning bridge keeps them.
+    here.ctl("add-flow br0 in_port=n,actions=flood");
+    for _ in 0..3 {
+        there.wait_for_more("x", "rx_packets", 1000);
+        here.ctl("del-port x");
+        add(&here, source);
+    }
+    here.stop();
+    there.ctl("del-port x");
+    there.stop();
+}
+
+#[test]
+fn a_memory_interface_joins_two_switches() {
+    let of = |role: &str| {
+        format!("type=dpdk options:dpdk-devargs=net_memif0,role={role},socket=SOCKET,socket-abstract=no")
+    };
+    joins(&of("client"), &of("server"));
+}
+
+#[test]
+fn a_virtio_user_device_joins_a_switch_to_a_vhost_port_of_another() {
+    joins(
+        "type=dpdk options:dpdk-devargs=net_virtio_user0,path=SOCKET,server=1",
+        "type=dpdkvhostuserclient options:vhost-server-path=SOCKET",
+    );
+}
