@@ -223,7 +223,11 @@ fn edit_port(port: &mut Port, column: &str, edit: Edit<'_>) -> Result<(), String
         "ofport_request" => numeric(&mut port.ofport_request, edit, "a number from 1 to 65279"),
         "type" => {
             let mut kind = Some(std::mem::take(&mut port.kind)).filter(|kind| !kind.is_empty());
-            let outcome = scalar(&mut kind, edit, "dpdk, dpdkvhostuserclient, tap, vxlan, geneve, gre, ip6gre, internal or patch");
+            let outcome = scalar(
+                &mut kind,
+                edit,
+                "dpdk, dpdkvhostuserclient, tap, vxlan, geneve, gre, ip6gre, internal or patch",
+            );
             port.kind = kind.unwrap_or_default();
             outcome
         }
