@@ -148,7 +148,7 @@ fn vnis_and_remotes_do_not_see_each_other() {
     // The second packet of the same kind is stopped by a megaflow, without the slow path.
     let misses = net.counters.misses.get();
     net.send("up", &[from_peer(101, PEER_IP, 0, &udp(1, 99, 7, 8, 0))]);
-    assert_eq!(net.drops(DropReason::TunnelUnknown), 3);
+    assert_eq!(net.drops(DropReason::TunnelUnknown), 2);
     assert_eq!(net.counters.misses.get(), misses);
     net.finish();
 }
