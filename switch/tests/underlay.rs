@@ -4,8 +4,10 @@
 mod rings;
 
 use flow::drop::DropReason;
+use flow::ofp::FlowFilter;
 use rings::{Net, arp_answer};
 use std::net::IpAddr;
+use vxswitch::slowpath::capture::CaptureFilter;
 use wire::addr::MacAddr;
 use wire::tunnel::encap::{EncapAddrs, EncapPatch, EncapSpec, EncapTemplate};
 use wire::tunnel::{HeaderOptions, vxlan};
@@ -243,6 +245,76 @@ options = { dpdk-devargs = "net_ring_up" }
     let out = net.send("uplink", &[request]);
     assert_eq!(out["uplink"].len(), 1, "the answer");
     assert_eq!(out["uplink"][0][20..22], [0, 2]);
+    net.finish();
+}
+
+/// What the overlay's host sends to the tunnel, whose next hop is known.
+fn sending() -> Net {
+    let neighbour = "neighbour = [{ ip = \"192.168.1.2\", mac = \"02:00:00:00:0a:02\" }]";
+    let mut net = Net::new(&config(neighbour, ""));
+    net.set_rules("br0", &["in_port=p0,actions=output:vx"]);
+    net
+}
+
+#[test]
+fn captures_of_the_uplink_have_what_tunnels_send() {
+    let mut net = sending();
+    net.send("p0", &[inner(0)]);
+    let uplink = net.port("uplink");
+    let (sink, mut captured) = tokio::sync::mpsc::channel(16);
+    let id = net.slow.capture(CaptureFilter::Port(uplink), sink);
+    net.run();
+    let out = net.send("p0", &[inner(1), inner(2)]);
+    let seen: Vec<Vec<u8>> =
+        std::iter::from_fn(|| captured.try_recv().ok()).map(|c| c.bytes.to_vec()).collect();
+    assert_eq!(seen, out["uplink"]);
+    net.slow.end_capture(id);
+    net.run();
+    assert_eq!(net.send("p0", &[inner(3)])["uplink"].len(), 1);
+    assert!(captured.try_recv().is_err());
+    net.finish();
+}
+
+#[test]
+fn the_underlays_rules_send_tunnel_packets_to_the_controller() {
+    for (actions, leave) in [("CONTROLLER,output:uplink", 1), ("CONTROLLER", 0)] {
+        let mut net = sending();
+        let id = net.slow.state.bridge_named("br-phy").unwrap();
+        let (sink, mut captured) = tokio::sync::mpsc::channel(16);
+        net.slow.capture(CaptureFilter::Controller(id), sink);
+        net.set_rules(
+            "br-phy",
+            &[&format!("in_port=LOCAL,udp,actions={actions}"), "priority=0,actions=NORMAL"],
+        );
+        let out = net.send("p0", &[inner(1)]);
+        // Besides the tunnel packet, the bridge asks where the next hop is.
+        let is_ip = |frame: &&Vec<u8>| frame[12..14] == [8, 0];
+        let sent: Vec<&Vec<u8>> = out.get("uplink").iter().flat_map(|out| out.iter()).filter(is_ip).collect();
+        assert_eq!(sent.len(), leave, "{actions}");
+        let copy = captured.try_recv().expect("a copy");
+        assert_eq!(copy.bytes[36..38], 4789u16.to_be_bytes(), "{actions}: the tunnel packet");
+        assert!(sent.iter().all(|sent| **sent == *copy.bytes), "{actions}");
+        net.finish();
+    }
+}
+
+/// A rule that comes later has not counted what was sent before.
+#[test]
+fn the_underlays_rules_count_from_their_beginning() {
+    let mut net = sending();
+    net.send("p0", &[inner(0), inner(1)]);
+    net.set_rules("br-phy", &["udp,actions=NORMAL", "priority=0,actions=NORMAL"]);
+    net.slow.collect_all();
+    let id = net.slow.state.bridge_named("br-phy").unwrap();
+    let counted = |net: &mut Net| {
+        net.slow.collect_all();
+        let bridge = net.slow.state.bridge(id).unwrap();
+        let rules = bridge.tables.select(&FlowFilter::default(), false);
+        rules.iter().map(|rule| rule.stats().packets).collect::<Vec<_>>()
+    };
+    assert_eq!(counted(&mut net), [0, 0]);
+    net.send("p0", &[inner(2)]);
+    assert_eq!(counted(&mut net), [1, 0]);
     net.finish();
 }
 

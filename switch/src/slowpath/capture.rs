@@ -163,6 +163,8 @@ impl SlowPath {
         if ports != self.state.captures {
             self.state.captures = ports;
             self.everything_changed();
+            // What tunnels send is captured where it leaves.
+            self.rebuild_adjacencies();
             // A port whose packets are captured has those looked up that were known without.
             self.send_termination();
             self.revalidate_changed();

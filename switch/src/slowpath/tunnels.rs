@@ -41,6 +41,10 @@ impl SlowPath {
 
     /// Computes every adjacency anew, and tells workers about those that are different.
     pub(super) fn rebuild_adjacencies(&mut self) {
+        // What was sent until now is counted for the underlay's rules that it was sent by.
+        if !self.tunnels.is_empty() {
+            self.collect_all();
+        }
         let now = self.now();
         self.with_tunnels(|tunnels, state, _| tunnels.rebuild_all(state, now));
     }

@@ -6,7 +6,7 @@ use super::underlay::Underlay;
 use datapath::MAX_ADJACENCIES;
 use datapath::adjacency::{Adjacency, Egress, Inherit, Reach};
 use flow::drop::DropReason;
-use flow::program::{AdjacencyId, BridgeId, Op, PortId, Select};
+use flow::program::{AdjacencyId, BridgeId, Op, PortId, PuntReason, Select};
 use rustc_hash::FxHashMap;
 use std::collections::{BTreeSet, VecDeque};
 use std::net::IpAddr;
@@ -203,6 +203,11 @@ impl<U: Underlay> Adjacencies<U> {
         self.entries.get_mut(id.0 as usize)?.as_mut()
     }
 
+    /// Whether no number is in use.
+    pub fn is_empty(&self) -> bool {
+        self.entries.iter().all(Option::is_none)
+    }
+
     /// The numbers in use.
     pub fn ids(&self) -> Vec<AdjacencyId> {
         let used = self.entries.iter().enumerate().filter(|(_, entry)| entry.is_some());
@@ -274,13 +279,13 @@ impl<U: Underlay> Adjacencies<U> {
 }
 
 /// What an underlay bridge does with a tunnel packet: not to put it into a tunnel again, which may have no end, nor to
-/// show it to the slow path.
+/// take it for one to the bridge's own addresses. Captures and CONTROLLER get their copies.
 pub(super) fn without_tunnels(ops: &[Op]) -> Box<[Op]> {
-    let sends = |op: &Op| matches!(op, Op::Output(_) | Op::Clone(_) | Op::Select(_));
+    let sends = |op: &Op| matches!(op, Op::Output(_) | Op::Clone(_) | Op::Select(_) | Op::Punt(_));
     let mut kept = Vec::with_capacity(ops.len());
     for op in ops {
         match op {
-            Op::Encap { .. } | Op::Punt(_) => {}
+            Op::Encap { .. } | Op::Punt(PuntReason::Local(_)) => {}
             Op::Clone(ops) => {
                 let ops = without_tunnels(ops);
                 if !ops.is_empty() {
@@ -297,6 +302,16 @@ pub(super) fn without_tunnels(ops: &[Op]) -> Box<[Op]> {
     // What was done to the packet for those that are gone.
     while kept.pop_if(|op| !sends(op)).is_some() {}
     kept.into()
+}
+
+/// Whether a rule sends the packet to CONTROLLER.
+pub(super) fn to_controller(ops: &[Op]) -> bool {
+    ops.iter().any(|op| match op {
+        Op::Punt(reason) => matches!(reason, PuntReason::Controller { .. }),
+        Op::Clone(ops) => to_controller(ops),
+        Op::Select(select) => select.buckets.iter().any(|ops| to_controller(ops)),
+        _ => false,
+    })
 }
 
 /// Ports that a packet may leave by, those of all buckets together counting as one.

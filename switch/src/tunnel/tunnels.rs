@@ -2,7 +2,8 @@
 //! changes.
 
 use super::adjacency::{
-    Adjacencies, AdjacencySpec, OuterMtu, ReachSpec, Remote, encapsulates, outputs, without_tunnels,
+    Adjacencies, AdjacencySpec, OuterMtu, ReachSpec, Remote, encapsulates, outputs, to_controller,
+    without_tunnels,
 };
 use super::neighbour::{self, Need, NeighbourRow, Neighbours, State};
 use super::next_hop::ProgramUse;
@@ -40,6 +41,13 @@ pub struct Tunnels<U: Underlay> {
     neighbours: BTreeMap<BridgeId, Neighbours>,
     path_mtus: PathMtus,
     events: Vec<Event>,
+}
+
+impl<U: Underlay> Tunnels<U> {
+    /// Whether there is no remote.
+    pub fn is_empty(&self) -> bool {
+        self.adjacencies.is_empty()
+    }
 }
 
 impl<U: Underlay> Default for Tunnels<U> {
@@ -226,7 +234,7 @@ impl<U: Underlay> Tunnels<U> {
         let spec = if differs(options).intersects(&mask) || outputs(&ops) == 0 && encapsulates(&program.ops) {
             // The bridge looks at what each packet has of its own, or sends them into another tunnel.
             ready(Egress::Lookup(network.local))
-        } else if outputs(&ops) > 0 {
+        } else if outputs(&ops) > 0 || to_controller(&ops) {
             ready(Egress::Ops(ops))
         } else {
             ReachSpec::Unreachable(program.ends_in().unwrap_or(program.drop))
