@@ -138,6 +138,8 @@ impl SlowPath {
         let id = self.new_port(bridge, port, PortKind::Device)?;
         if let Some(port) = self.state.port_mut(id) {
             port.mtu = queues.first().map(|queues| queues.mtu);
+            // A device that does not run has no queues: nothing leaves by the port, and groups go past it.
+            port.alive = !queues.is_empty();
         }
         // Owners of queues first: nobody hands over to a worker that does not know the port.
         let mut queues: Vec<(usize, WorkerQueues)> = queues.into_iter().enumerate().collect();

@@ -214,6 +214,26 @@ fn what_cannot_be_had_is_named() {
         "{ready}"
     );
     assert!(daemon.ctl("show").contains("error: "));
+    // It is down, also for those who watch it, and what goes there is dropped for that.
+    assert_eq!(daemon.ctl("get interface p0 link_state"), "down\n");
+    let metrics = daemon.http("/metrics");
+    assert!(
+        metrics.contains("vxswitch_port_link_up{bridge=\"br0\",port=\"p0\",type=\"dpdk\"} 0"),
+        "{metrics}"
+    );
+    daemon.ctl("add-port br0 p1 -- set interface p1 type=dpdk options:dpdk-devargs=net_null1,no-rx=1");
+    daemon.ctl(
+        "add-group br0 group_id=1,type=ff,bucket=watch_port:p0,actions=output:p0,bucket=watch_port:p1,actions=output:p1",
+    );
+    daemon.ctl("add-flow br0 ip,actions=group:1");
+    daemon.ctl("add-flow br0 arp,actions=output:p0");
+    let trace = daemon.ctl("trace br0 in_port=LOCAL,ip");
+    assert!(trace.contains("Datapath actions: p1\n"), "{trace}");
+    let trace = daemon.ctl("trace br0 in_port=LOCAL,arp");
+    assert!(
+        trace.contains("the device of port p0 does not run") && trace.contains("drop(link_down)"),
+        "{trace}"
+    );
     let dir = daemon.stop();
 
     let busy = std::net::TcpListener::bind("127.0.0.1:0").unwrap();

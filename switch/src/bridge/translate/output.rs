@@ -98,6 +98,11 @@ impl<'w> Translator<'w> {
             self.drop = DropReason::PortDown;
             return;
         }
+        if matches!(port.kind, PortKind::Device) && port.mtu.is_none() {
+            self.note(|| format!("the device of port {} does not run", port.name));
+            self.drop = DropReason::LinkDown;
+            return;
+        }
         if !matches!(port.kind, PortKind::Local) {
             self.mirror_egress(to, port);
         }

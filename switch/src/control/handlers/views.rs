@@ -74,6 +74,8 @@ fn interface_row(app: &App, switch: &Switch, bridge: &BridgeView, view: &PortVie
         row.queues = Some(device.queues);
         row.link_state = link.map_or_else(|| "unknown".to_owned(), |link| up(link.up));
         row.link_speed = link.and_then(|link| link.speed).map(|mbit| u64::from(mbit) * 1_000_000);
+    } else if row.error.is_some() {
+        row.link_state = up(false);
     } else if port.port_kind().is_ok_and(|kind| kind.tunnel_type().is_some()) {
         // Where rules set the remote, there is none to know of.
         row.link_state = up(view.remotes.is_empty() || view.remotes.iter().any(|r| r.state == "ready"));
