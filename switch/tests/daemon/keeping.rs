@@ -5,6 +5,7 @@ use crate::support::eventually;
 use std::fs;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::time::Instant;
 
 const COMMENTED: &str = "# The switch in rack 7.\n\n[[bridge]] # the only one\nname = \"br0\"\n";
 
@@ -46,7 +47,7 @@ fn changes_are_in_the_file_when_they_are_acknowledged_and_comments_stay() {
     let seedless: String = told.split_inclusive('\n').filter(|line| !line.starts_with("hash-seed")).collect();
     assert_ne!(seedless, told);
     fs::write(daemon.dir.path().join("seedless.toml"), seedless).unwrap();
-    daemon.ctl(&format!("document {}", daemon.dir.path().join("seedless.toml").display()));
+    daemon.ctl(&format!("apply {}", daemon.dir.path().join("seedless.toml").display()));
     assert_eq!(daemon.ctl("document"), told);
     // And goes when it is told to.
     daemon.ctl("neigh del br-phy 10.0.0.2");
@@ -70,7 +71,9 @@ fn a_crash_leaves_what_was_acknowledged() {
         let (next, enough) = (AtomicUsize::new(told), AtomicBool::new(false));
         std::thread::scope(|scope| {
             scope.spawn(|| {
-                loop {
+                // Not longer than anybody waits for it, should the daemon live on.
+                let start = Instant::now();
+                while start.elapsed() < PATIENCE * 2 {
                     let n = next.load(SeqCst);
                     let done = daemon.try_ctl(&format!("add-flow br0 priority={},actions=drop", 1 + n));
                     if !done.status.success() {

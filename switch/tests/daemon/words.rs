@@ -5,6 +5,20 @@ use std::process::Command;
 use std::time::Instant;
 
 #[test]
+fn a_file_without_an_end_is_not_read_to_it() {
+    let daemon = Daemon::start(BASE);
+    let before = daemon.ctl("document");
+    for command in ["apply /dev/zero", "add-flows br0 /dev/zero"] {
+        let said = daemon.refused(command);
+        assert!(said.contains("/dev/zero: it is longer than 64 MiB"), "{said}");
+    }
+    // What prints takes no file that could be meant as its output.
+    assert!(daemon.refused("document switch.toml").contains("vxctl apply FILE"));
+    assert_eq!(daemon.ctl("document"), before);
+    daemon.stop();
+}
+
+#[test]
 fn records_are_found_and_waited_for() {
     let daemon = Daemon::start(BASE);
     assert_eq!(daemon.ctl("--columns=name find interface type=dpdk ofport>1"), "name                : p1\n");

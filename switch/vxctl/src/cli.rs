@@ -120,7 +120,8 @@ entries! {
             "The commands joined to it are done afterwards. See find for the conditions, and -t for how long.";
         "create" "mirror name=NAME [COLUMN=VALUE]..." &[ID], "make a mirror; set or add puts it into its bridge's mirrors";
         "destroy" "mirror [NAME]..." &[IF_EXISTS, ("--all", "all mirrors")], "delete mirrors";
-        "document" "[FILE|-]" &[], "print the desired state as TOML, or make a file's the desired state";
+        "document" "" &[], "print the desired state as TOML";
+        "apply" "FILE|-" &[], "make the state in a file the desired state, all or none";
         "save" "" &[], "write the desired state to the daemon's file; comments and order stay";
         "reload" "" &[], "make the state in the daemon's file the desired state, as SIGHUP does";
     }

@@ -47,8 +47,8 @@ pub fn run(globals: &Globals, words: &[String]) -> Result<ExitCode, Failure> {
     match name {
         name if flows::does(name) => return flows::run(&session, name, words),
         "fdb" | "neigh" | "route" => tables(&session, &words.iter().map(String::as_str).collect::<Vec<_>>())?,
-        "graph" | "megaflow" | "evpn" | "lcore" | "upcall" | "drops" | "top" | "document" | "save"
-        | "reload" | "events" => {
+        "graph" | "megaflow" | "evpn" | "lcore" | "upcall" | "drops" | "top" | "document" | "apply"
+        | "save" | "reload" | "events" => {
             inside(&session, &words.iter().map(String::as_str).collect::<Vec<_>>())?;
         }
         _ => return transaction(&session, words),
@@ -118,11 +118,25 @@ fn transaction(session: &Session<'_>, words: &[String]) -> Result<ExitCode, Fail
     Ok(status)
 }
 
+/// Bytes that the daemon takes: more is not read, for a file may have no end.
+const MAX_FILE: u64 = 64 << 20;
+
 /// A file's text; `-` is stdin.
 pub(super) fn read(file: &str) -> Result<String, Failure> {
-    let text =
-        if file == "-" { std::io::read_to_string(std::io::stdin()) } else { std::fs::read_to_string(file) };
+    let text = if file == "-" {
+        read_bounded(std::io::stdin().lock())
+    } else {
+        std::fs::File::open(file).and_then(read_bounded)
+    };
     text.map_err(|error| Failure::File(file.to_owned(), error))
+}
+
+fn read_bounded(source: impl std::io::Read) -> std::io::Result<String> {
+    let text = std::io::read_to_string(source.take(MAX_FILE + 1))?;
+    if text.len() as u64 > MAX_FILE {
+        return Err(std::io::Error::other(format!("it is longer than {} MiB", MAX_FILE >> 20)));
+    }
+    Ok(text)
 }
 
 fn tables(session: &Session<'_>, words: &[&str]) -> Result<(), Failure> {
@@ -249,7 +263,12 @@ fn inside(session: &Session<'_>, words: &[&str]) -> Result<(), Failure> {
             let document: DocumentBody = client.get("/v1/document")?;
             session.show(&document, |document| document.toml.clone())?;
         }
-        ["document", file] => session.done(client.put("/v1/document", read(file)?)?)?,
+        ["document", ..] => {
+            return Failure::usage(
+                "vxctl document prints the desired state; vxctl apply FILE makes a file's the desired state",
+            );
+        }
+        ["apply", file] => session.done(client.put("/v1/document", read(file)?)?)?,
         ["save"] => {
             let saved: Saved = client.post("/v1/save", &())?;
             session.show(&saved, |saved| format!("saved to {}\n", saved.file))?;
