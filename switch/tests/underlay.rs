@@ -106,6 +106,27 @@ fn a_flood_at_the_start_of_a_tunnel_waits_in_the_ring() {
     net.finish();
 }
 
+/// Where other packets have come, too, a flood of new flows holds up nobody else.
+#[test]
+fn a_flood_for_one_tunnel_holds_up_no_other() {
+    let mut net = Net::new(&config("", ""));
+    net.set_rules("br0", &["in_port=vx6,actions=output:p0", "in_port=vx,udp,actions=output:p0"]);
+    assert_eq!(delivered(&mut net, &[over_v6(0)]), [1; 2]);
+    let flow = |n: u32| rings::udp(17, 51, 1000 + n as u16, 2000, n);
+    for n in 0..400 {
+        let packet = tunnel_packet([192, 168, 1, 2].into(), [192, 168, 1, 1].into(), 100, None, &flow(n));
+        net.put("uplink", &packet);
+        net.worker().poll();
+    }
+    // Nobody answers for the first one.
+    net.put("uplink", &over_v6(1));
+    (0..20).for_each(|_| drop(net.worker().poll()));
+    assert_eq!(net.take_all("p0").len(), 1);
+    net.run();
+    assert_eq!(net.take_all("p0").len(), 400);
+    net.finish();
+}
+
 /// Sends packets twice, as new flows and as known ones; how many frames came out of the overlay each time.
 fn delivered(net: &mut Net, packets: &[Vec<u8>]) -> [usize; 2] {
     [(); 2].map(|()| net.send("uplink", packets).get("p0").map_or(0, Vec::len))

@@ -97,7 +97,7 @@ impl Worker {
         let port = io.port;
         // The vectors were made with room for all ports and queues.
         for queue in io.rx.drain(..) {
-            self.rx.push(Source { port, queue, waits_as: port });
+            self.rx.push(Source { port, queue, begins_as: Some(port) });
         }
         if let Some(tx) = io.tx.take() {
             self.pipeline.tx.add(port, tx);

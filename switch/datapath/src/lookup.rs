@@ -189,10 +189,8 @@ impl Pipeline {
         self.lookup.cache.hash(key) as u32
     }
 
-    /// Whether packets of this in-port should stay in the device's ring: it has no megaflow yet, so nothing of it could be
-    /// forwarded, and enough packets wait for the first decision. In the ring nothing is lost, and the fewer flows were
-    /// asked for, the sooner all are answered.
-    #[cold]
+    /// Whether enough packets of an in-port without megaflows wait for its first decision. More would be lost when the cells
+    /// are full, and the fewer flows were asked for, the sooner all are answered.
     pub(crate) fn waits_for_first(&self, in_port: PortId) -> bool {
         let in_port = u32::from(in_port.0);
         self.cells.of_port(in_port) >= WAIT_FOR_FIRST && self.lookup.table.masks(in_port) == 0

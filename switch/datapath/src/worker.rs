@@ -43,8 +43,9 @@ pub struct WorkerConfig {
 pub(crate) struct Source {
     pub port: PortId,
     pub queue: RxQueue,
-    /// In-port of the flows that its last packets to wait belong to: the port itself, or a tunnel.
-    pub waits_as: PortId,
+    /// Until a packet of it was not held: in-port of the flows that its last packets belong to, the port itself or a
+    /// tunnel.
+    pub begins_as: Option<PortId>,
 }
 
 /// One forwarding thread's state.
@@ -94,22 +95,32 @@ impl Worker {
     pub fn poll(&mut self) -> bool {
         let mut busy = self.commands();
         for at in 0..self.rx.len() {
-            let Source { port, queue, waits_as } = &mut self.rx[at];
-            if !self.pipeline.pending.is_empty() && self.pipeline.waits_for_first(*waits_as) {
+            if !self.pipeline.pending.is_empty() && self.waits_for_first(at) {
                 continue;
             }
+            let Source { port, queue, .. } = &mut self.rx[at];
             if queue.rx_burst(&mut self.batch.mbufs) > 0 {
                 let (port, may_ask) = (*port, queue.may_ask());
                 busy = true;
                 self.burst(port, may_ask);
-                if let Some(held) = self.pipeline.last_held.take() {
-                    self.rx[at].waits_as = held;
-                }
+                let held = self.pipeline.last_held.take();
+                let Source { begins_as, .. } = &mut self.rx[at];
+                *begins_as = begins_as.and(held);
             }
         }
         busy |= self.pipeline.tx.serve_others(&self.pipeline.counters);
         self.pipeline.tx.flush(&self.pipeline.counters);
         busy
+    }
+
+    /// Whether what comes by an RX queue should stay in the device's ring, because none of it could be forwarded yet: all
+    /// belongs to one in-port, which has no megaflow. So it is with a port whose frames are all its own, and at the start of
+    /// one that has tunnels behind it, until something else has come by it.
+    #[cold]
+    fn waits_for_first(&self, at: usize) -> bool {
+        let Source { port, begins_as, .. } = &self.rx[at];
+        let in_port = if self.termination.is_underlay(*port) { *begins_as } else { Some(*port) };
+        in_port.is_some_and(|in_port| self.pipeline.waits_for_first(in_port))
     }
 
     /// Takes one burst of an RX queue through the stages.

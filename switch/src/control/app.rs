@@ -55,6 +55,8 @@ pub struct App {
     pub evpn: StdMutex<Vec<api::EvpnRow>>,
     /// Bridges whose rules, groups or meters OpenFlow changed since the document last had them.
     stale: StdMutex<BTreeSet<String>>,
+    /// Why the file does not have what it should, since the last try.
+    unsaved: StdMutex<Option<String>>,
 }
 
 impl App {
@@ -66,10 +68,28 @@ impl App {
         match &self.file {
             Some(file) if file.persists() => {
                 drop(self.desired().await);
-                file.save(&self.switch).await
+                let saved = file.save(&self.switch).await;
+                let now = saved.as_ref().err().map(ToString::to_string);
+                let before = {
+                    let mut unsaved = self.unsaved.lock().unwrap_or_else(PoisonError::into_inner);
+                    std::mem::replace(&mut *unsaved, now.clone())
+                };
+                match (before.is_some(), &now) {
+                    (false, Some(error)) => {
+                        tracing::error!(%error, "changes are not saved: tried again every second")
+                    }
+                    (true, None) => tracing::info!("changes are saved again"),
+                    _ => {}
+                }
+                saved
             }
             _ => Ok(()),
         }
+    }
+
+    /// Why changes are not in the file that is to have them, if so.
+    pub fn unsaved(&self) -> Option<String> {
+        self.unsaved.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// For this switch and its workers.
@@ -96,6 +116,7 @@ impl App {
             controllers: Controllers::default(),
             evpn: StdMutex::default(),
             stale: StdMutex::default(),
+            unsaved: StdMutex::default(),
         })
     }
 

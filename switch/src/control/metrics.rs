@@ -143,10 +143,12 @@ async fn ready(State(metrics): State<Metrics>) -> Response {
         return unavailable("starting");
     }
     let faults = metrics.source.app.faults.all();
-    if faults.is_empty() {
+    let ports = faults.iter().map(|(port, error)| format!("port {port}: {error}"));
+    let unsaved = metrics.source.app.unsaved().map(|error| format!("changes are not saved: {error}"));
+    let lines: Vec<String> = ports.chain(unsaved).collect();
+    if lines.is_empty() {
         return "ready\n".into_response();
     }
-    let lines: Vec<String> = faults.iter().map(|(port, error)| format!("port {port}: {error}")).collect();
     unavailable(&lines.join("\n"))
 }
 

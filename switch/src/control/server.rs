@@ -116,9 +116,10 @@ async fn to_the_end(State(app): State<Arc<App>>, request: Request, next: Next) -
         }
         // A trace changes nothing, nor do `show` and its like in a transaction.
         let only_looked = answer.extensions().get::<configure::OnlyLooked>().is_some();
-        if !only_looked && !what.starts_with("/v1/trace/") {
-            tracing::info!(target: "vxswitch::config", by = %who.unwrap_or_default(), request = %what, "changed");
+        if only_looked || what.starts_with("/v1/trace/") {
+            return answer;
         }
+        tracing::info!(target: "vxswitch::config", by = %who.unwrap_or_default(), request = %what, "changed");
         // What is acknowledged is on disk.
         match app.persist().await {
             Ok(()) => answer,

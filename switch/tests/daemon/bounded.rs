@@ -32,6 +32,26 @@ fn cpu_time(daemon: &Daemon, thread: &str) -> Duration {
 }
 
 #[test]
+fn a_list_is_no_document() {
+    let daemon = Daemon::start(BASE);
+    for body in ["[]", "[{},{}]", "{\"bridge\":[[]]}", "7"] {
+        let mut client = connect(&daemon);
+        let length = body.len();
+        write!(
+            client,
+            "PUT /v1/document HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-type: application/json\r\n\
+             content-length: {length}\r\n\r\n{body}"
+        )
+        .unwrap();
+        let mut head = [0; 12];
+        client.read_exact(&mut head).unwrap();
+        assert_eq!(&head, b"HTTP/1.1 400", "{body}");
+    }
+    assert!(daemon.ctl("show").contains("Bridge br0"));
+    daemon.stop();
+}
+
+#[test]
 fn large_bodies_are_bounded_together() {
     let daemon = Daemon::start(BASE);
     let mut long = connect(&daemon);

@@ -1,7 +1,7 @@
 //! What it was told is kept: in its file, over a reload, and over a crash.
 
 use crate::running::{BASE, Daemon, EAL, PATIENCE};
-use crate::support::eventually;
+use crate::support::{eventually, vxctl};
 use std::fs;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
@@ -60,8 +60,29 @@ fn changes_are_in_the_file_when_they_are_acknowledged_and_comments_stay() {
     daemon.stop();
 }
 
+/// What only looks does not care, and what was told is in the file as soon as it can be.
+#[test]
+fn a_file_that_cannot_be_written_is_tried_again() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("kept.toml"), COMMENTED).unwrap();
+    let daemon = Daemon::start_kept(dir);
+    // The new file's name is a directory's.
+    let blocked = daemon.dir.path().join(".kept.toml.new");
+    fs::create_dir(&blocked).unwrap();
+    assert!(daemon.refused("add-br br7").contains("not saved"));
+    assert!(daemon.ctl("list-br").contains("br7"));
+    assert!(daemon.http("/readyz").contains("changes are not saved: "));
+    fs::remove_dir(&blocked).unwrap();
+    let text = || fs::read_to_string(daemon.dir.path().join("kept.toml")).unwrap();
+    eventually("it is saved", PATIENCE, || text().contains("br7").then_some(()));
+    eventually("and ready", PATIENCE, || daemon.http("/readyz").contains("200 OK").then_some(()));
+    daemon.stop();
+}
+
 #[test]
 fn a_crash_leaves_what_was_acknowledged() {
+    // Built before the time counts.
+    vxctl();
     let mut dir = tempfile::tempdir().unwrap();
     fs::write(dir.path().join("kept.toml"), COMMENTED).unwrap();
     let mut told = 0;

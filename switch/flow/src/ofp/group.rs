@@ -9,10 +9,13 @@ use super::print::format_actions;
 use super::token::{Syntax, Token, Tokens};
 use super::value::{number, number_up_to};
 use crate::program::Select;
+use std::collections::BTreeSet;
 use std::fmt::Write;
 
 /// Largest number of a group (OpenFlow `OFPG_MAX`).
 const GROUP_MAX: u128 = 0xffff_ff00;
+/// Buckets of a group: as many as the longest OpenFlow message has room for.
+const MAX_BUCKETS: usize = 4096;
 /// Largest `bucket_id` (OpenFlow `OFPG15_BUCKET_MAX`).
 const BUCKET_MAX: u128 = 0xffff_ff00;
 
@@ -97,6 +100,7 @@ pub fn parse_group(text: &str, names: &dyn PortNames) -> Result<GroupSpec, Parse
     let id = id.ok_or_else(|| missing("group_id=N, from 0 to 4294967040"))?;
     let kind = kind.ok_or_else(|| missing("type=all, select, indirect or ff"))?;
     let mut buckets: Vec<Bucket> = Vec::with_capacity(starts.len());
+    let mut ids = BTreeSet::new();
     for (token, end) in starts {
         if kind == GroupKind::Indirect && !buckets.is_empty() {
             return Err(token.error("one bucket in a group of type indirect"));
@@ -106,7 +110,10 @@ pub fn parse_group(text: &str, names: &dyn PortNames) -> Result<GroupSpec, Parse
         }
         let base = token.value_position;
         let bucket = bucket(&token, (&text[base..end], base), kind, buckets.len() as u32, names)?;
-        if buckets.iter().any(|other| other.id == bucket.id) {
+        if buckets.len() == MAX_BUCKETS {
+            return Err(token.error(format!("at most {MAX_BUCKETS} buckets")));
+        }
+        if !ids.insert(bucket.id) {
             return Err(token.error(format!("a bucket_id that is not in use: {} is", bucket.id)));
         }
         buckets.push(bucket);

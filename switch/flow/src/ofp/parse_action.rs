@@ -17,6 +17,8 @@ use wire::key::VLAN_PRESENT;
 
 /// How deep `clone` may nest: far more than anyone needs, far less than the stack holds.
 const MAX_DEPTH: usize = 16;
+/// Actions of one list: as many as the longest OpenFlow message has room for.
+const MAX_ACTIONS: usize = 8192;
 const KNOWN: &str = "one of output, LOCAL, IN_PORT, NORMAL, FLOOD, ALL, CONTROLLER, drop, resubmit, goto_table, set_field, load, move, \
      mod_dl_src, mod_dl_dst, mod_nw_src, mod_nw_dst, mod_nw_tos, mod_nw_ecn, mod_nw_ttl, mod_tp_src, mod_tp_dst, \
      mod_vlan_vid, mod_vlan_pcp, push_vlan, pop_vlan, strip_vlan, dec_ttl, set_tunnel, write_metadata, group, \
@@ -97,6 +99,7 @@ impl ActionParser<'_> {
         let mut actions = Vec::new();
         let mut last: Option<Token<'_>> = None;
         let mut reached = 0;
+        let (mut has_part, mut has_other) = (false, false);
         while let Some(token) = tokens.next()? {
             if let (Some(last), Some(Action::GotoTable(_) | Action::Drop)) = (last, actions.last()) {
                 return Err(last.error("no action behind it"));
@@ -112,10 +115,13 @@ impl ActionParser<'_> {
             // write_metadata is set_field where no instruction stands before it.
             reached = if place == 3 && reached == 0 { 0 } else { place };
             // As OVS: such a rule only says that a part is met.
-            let part = |action: &Action| matches!(action, Action::Conjunction(_));
-            let other = |action: &Action| !matches!(action, Action::Conjunction(_) | Action::Note(_));
-            if part(&action) && actions.iter().any(other) || other(&action) && actions.iter().any(part) {
+            has_part |= matches!(action, Action::Conjunction(_));
+            has_other |= !matches!(action, Action::Conjunction(_) | Action::Note(_));
+            if has_part && has_other {
                 return Err(token.error("conjunction with no other actions but note beside it"));
+            }
+            if actions.len() == MAX_ACTIONS {
+                return Err(token.error(format!("at most {MAX_ACTIONS} actions")));
             }
             if action == Action::Drop && last.is_some() {
                 return Err(token.error("drop to stand alone"));

@@ -13,6 +13,7 @@ use axum::http::{HeaderMap, header::CONTENT_TYPE};
 use axum::{Extension, Json};
 use config::Document;
 use config::vsctl::{self, ColumnValue, Command, Condition, Output, Selector, Table, VsctlError};
+use serde::Deserialize as _;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -252,7 +253,11 @@ pub(in crate::control) async fn replace(
     let is_json =
         headers.get(CONTENT_TYPE).is_some_and(|value| value.as_bytes().starts_with(b"application/json"));
     let document = if is_json {
-        serde_json::from_str(&body).map_err(|error| Refused::bad(error.to_string()))?
+        // A list would be taken for the fields in their order, and an empty one for a document without bridges.
+        let object: serde_json::Map<String, serde_json::Value> =
+            serde_json::from_str(&body).map_err(|error| Refused::bad(error.to_string()))?;
+        Document::deserialize(serde_json::Value::Object(object))
+            .map_err(|error| Refused::bad(error.to_string()))?
     } else {
         config::parse_str("document", &body, &rules::Check(None))
             .map_err(|errors| Refused::from(ChangeError::Invalid(errors.0)))?

@@ -599,3 +599,18 @@ fn options_have_fields_where_the_tlv_map_says() {
     out = format_megaflow(&FlowKey::ZERO, &mask, &names);
     assert_eq!(out, "tunnel(geneve({class=0xffff,type=0x1,len=4,absent}))");
 }
+
+/// The time that a text takes grows with its length, and its length has a bound.
+#[test]
+fn long_lists_are_read_in_no_time_or_refused() {
+    let start = std::time::Instant::now();
+    for (actions, good) in [(8192, true), (8193, false), (300_000, false)] {
+        let flow = parse_flow(&format!("actions={}", vec!["1"; actions].join(",")), &Names);
+        assert_eq!(flow.is_ok(), good, "{actions}");
+    }
+    for (buckets, good) in [(4096, true), (4097, false), (100_000, false)] {
+        let group = parse_group(&format!("group_id=6,type=all{}", ",bucket=1".repeat(buckets)), &Names);
+        assert_eq!(group.is_ok(), good, "{buckets}");
+    }
+    assert!(start.elapsed() < std::time::Duration::from_secs(10), "{:?}", start.elapsed());
+}
