@@ -76,7 +76,7 @@ impl App {
                 };
                 match (before.is_some(), &now) {
                     (false, Some(error)) => {
-                        tracing::error!(%error, "changes are not saved: tried again every second")
+                        tracing::error!(%error, "changes are not saved: tried again every second");
                     }
                     (true, None) => tracing::info!("changes are saved again"),
                     _ => {}
