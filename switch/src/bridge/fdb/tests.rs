@@ -315,3 +315,42 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn routes_give_way_to_hosts_that_are_heard_unless_they_are_sticky() {
+    let now = Instant::now();
+    let place = |port: u16, vtep: Option<u8>| Location {
+        port: PortId(port),
+        remote: vtep.map(|n| std::net::IpAddr::from([192, 0, 2, n])),
+    };
+    let (here, there) = (place(1, None), place(9, Some(2)));
+    let [free, stuck, fixed] = [1, 2, 3].map(|n| MacAddr([2, 0, 0, 0, 1, n]));
+    let mut fdb = Fdb::new(FdbSettings::default(), now);
+    fdb.add_fixed(0, fixed, here, now);
+    for (mac, sticky) in [(free, false), (stuck, true), (fixed, false)] {
+        fdb.add_external((0, mac), there, sticky, now);
+    }
+    let origins = |fdb: &Fdb| {
+        let mut all: Vec<_> = fdb.entries().map(|((_, mac), at, origin)| (mac, at, origin)).collect();
+        all.sort_by_key(|(mac, ..)| *mac);
+        all
+    };
+    let route = |sticky| Origin::Route { sticky };
+    let expected = [(free, there, route(false)), (stuck, there, route(true)), (fixed, here, Origin::Static)];
+    assert_eq!(origins(&fdb), expected, "an operator's word stands above a route's");
+    // Routes do not age, nor are they forgotten with what was learned.
+    let later = now + FdbSettings::default().ageing * 2;
+    assert!(fdb.expire(later, usize::MAX).is_empty() && fdb.flush(None).is_empty());
+    assert!(!fdb.is_settled(0, free, here) && fdb.is_settled(0, stuck, here));
+    assert_eq!(fdb.learn(0, stuck, here, later), Learned::Fixed);
+    assert_eq!(fdb.learn(0, free, there, later), Learned::Refreshed);
+    let before = fdb.changes();
+    assert_eq!(fdb.learn(0, free, here, later), Learned::Moved { from: there, evicted: None });
+    assert!(fdb.changes() > before);
+    assert_eq!(origins(&fdb)[0], (free, here, Origin::Learned));
+    // It is an ordinary entry now: it ages, and a newer route takes it back.
+    fdb.add_external((0, free), there, false, later);
+    assert_eq!(origins(&fdb)[0], (free, there, route(false)));
+    fdb.learn(0, free, here, later);
+    assert_eq!(fdb.expire(later + FdbSettings::default().ageing * 2, usize::MAX), [(0, free)]);
+}
