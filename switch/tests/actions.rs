@@ -218,8 +218,8 @@ fn a_meter_drops_what_is_beyond_its_rate_and_counts_it() {
     net.finish();
 }
 
-#[test]
-fn patches_join_bridges() {
+/// p1 on br0 and p2 on br1, which patch ports join: x0 and x1.
+fn two_bridges() -> Net {
     let mut text = String::new();
     for (bridge, port, patch, peer) in [("br0", "p1", "x0", "x1"), ("br1", "p2", "x1", "x0")] {
         text += &format!(
@@ -228,7 +228,12 @@ fn patches_join_bridges() {
              type = \"patch\"\noptions = {{ peer = \"{peer}\" }}\n"
         );
     }
-    let mut net = Net::new(&text);
+    Net::new(&text)
+}
+
+#[test]
+fn patches_join_bridges() {
+    let mut net = two_bridges();
     // Both bridges learn; what comes back is not flooded.
     assert_eq!(twice(&mut net, "p1", &frame(2, 1, None, 1)).len(), 1);
     assert_eq!(twice(&mut net, "p2", &frame(1, 2, None, 1))[0].0, "p1");
@@ -309,6 +314,34 @@ fn every_bucket_of_a_select_group_is_mirrored() {
         let out = twice(&mut net, "p1", &udp(2, 1, n, 2000, 5));
         assert_eq!(out.iter().filter(|(port, _)| port == "p4").count(), 1, "{out:?}");
     }
+    net.finish();
+}
+
+/// The bridge whose rule says it, not the one that the packet came in by.
+#[test]
+fn a_packet_for_the_controller_is_the_rules_bridges() {
+    let mut net = two_bridges();
+    let (p1, x1) = (net.port("p1"), net.port("x1"));
+    net.set_rules("br0", &["in_port=p1,actions=output:x0"]);
+    net.set_rules(
+        "br1",
+        &["actions=resubmit(,7),CONTROLLER:30", "cookie=0x99,table=7,actions=CONTROLLER:20"],
+    );
+    let [(sink0, mut of_br0), (sink1, mut of_br1)] = [(); 2].map(|()| tokio::sync::mpsc::channel(16));
+    for (bridge, sink) in [("br0", sink0), ("br1", sink1)] {
+        let id = net.slow.state.bridge_named(bridge).unwrap();
+        net.slow.capture(CaptureFilter::Controller(id), sink);
+    }
+    net.send("p1", &[frame(2, 1, None, 1)]);
+    assert!(of_br0.try_recv().is_err());
+    let seen: Vec<_> = std::iter::from_fn(|| of_br1.try_recv().ok())
+        .map(|copy| {
+            let by = copy.sent_by.unwrap();
+            (copy.port, copy.bytes.len(), by.table, by.cookie, by.key.in_port)
+        })
+        .collect();
+    let came = u32::from(p1.0);
+    assert_eq!(seen, [(x1, 20, 7, Some(0x99), came), (x1, 30, 0, Some(0), came)]);
     net.finish();
 }
 

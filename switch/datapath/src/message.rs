@@ -28,6 +28,8 @@ pub struct PacketBuffer {
     pub in_port: PortId,
     /// What the slow path wants it for.
     pub reason: PuntReason,
+    /// The packet's key: the tunnel that it came through is not in its bytes.
+    pub key: FlowKey,
 }
 
 impl PacketBuffer {
@@ -41,6 +43,7 @@ impl PacketBuffer {
             bytes: [0; Self::SIZE],
             in_port: PortId(0),
             reason: PuntReason::Local(PortId(0)),
+            key: FlowKey::ZERO,
         })
     }
 

@@ -182,7 +182,7 @@ impl Pipeline {
     fn punt_bytes(&mut self, reason: PuntReason, mbuf: &Mbuf, key: &FlowKey) {
         if let Some(mut buffer) = self.link.buffers.pop() {
             buffer.in_port = PortId(key.in_port as u16);
-            buffer.reason = reason;
+            (buffer.reason, buffer.key) = (reason, *key);
             if !buffer.set(mbuf.segments()) {
                 let _ = self.link.buffers.push(buffer);
                 self.counters.punts_lost.add(1);

@@ -62,6 +62,12 @@ pub enum PuntReason {
     Controller {
         /// Bytes wanted; 65535 for all.
         max_len: u16,
+        /// The port by which the packet is in the bridge of the rule: behind patch ports, not the one it came in by.
+        at: PortId,
+        /// The rule's table.
+        table: u8,
+        /// The rule's cookie; all ones where no rule sent it.
+        cookie: u64,
     },
     /// Somebody captures what comes in by this port.
     CaptureRx(PortId),

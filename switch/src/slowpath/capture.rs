@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::SystemTime;
 use tokio::sync::mpsc::Sender;
 use tokio::sync::mpsc::error::TrySendError;
+use wire::key::FlowKey;
 
 /// Bytes of copies that wait for all listeners together; what comes beyond is lost to them.
 const MOST_WAITING: usize = 32 << 20;
@@ -34,7 +35,7 @@ pub enum CaptureFilter {
 pub struct Captured {
     /// When the slow path got it.
     pub timestamp: SystemTime,
-    /// The captured port; of a packet for CONTROLLER, the port that it came in by.
+    /// The captured port; of a packet for CONTROLLER, the port by which it came into the rule's bridge.
     pub port: PortId,
     /// Whether it was leaving.
     pub outgoing: bool,
@@ -42,6 +43,19 @@ pub struct Captured {
     pub length: usize,
     /// Its bytes, or as many of them as were asked for.
     pub bytes: Copied,
+    /// Of a packet for CONTROLLER, what sent it.
+    pub sent_by: Option<SentBy>,
+}
+
+/// What sent a packet to CONTROLLER.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SentBy {
+    /// Table of the rule.
+    pub table: u8,
+    /// Cookie of the rule, if it was one.
+    pub cookie: Option<u64>,
+    /// The packet's key as it came.
+    pub key: FlowKey,
 }
 
 /// Bytes of a packet, shared by its listeners and counted among what waits as long as one of them has it.
@@ -173,16 +187,19 @@ impl SlowPath {
 
     /// A copy has come up.
     pub(super) fn captured(&mut self, buffer: &PacketBuffer) {
+        let mut sent_by = None;
         let (filter, port, outgoing, most) = match buffer.reason {
             PuntReason::Local(_) => return,
             PuntReason::CaptureRx(port) => (CaptureFilter::Port(port), port, false, usize::MAX),
             PuntReason::CaptureTx(port) => (CaptureFilter::Port(port), port, true, usize::MAX),
-            PuntReason::Controller { max_len } => {
+            PuntReason::Controller { max_len, at, table, cookie } => {
                 self.captures.controller += 1;
-                let Some(bridge) = self.state.port(buffer.in_port).map(|port| port.bridge) else { return };
+                let Some(bridge) = self.state.port(at).map(|port| port.bridge) else { return };
+                let cookie = (cookie != u64::MAX).then_some(cookie);
+                sent_by = Some(SentBy { table, cookie, key: buffer.key });
                 // As in OpenFlow, 65535 is "all of it" (OFPCML_NO_BUFFER).
                 let most = if max_len == u16::MAX { usize::MAX } else { max_len.into() };
-                (CaptureFilter::Controller(bridge), buffer.in_port, false, most)
+                (CaptureFilter::Controller(bridge), at, false, most)
             }
         };
         let mut gone = Vec::new();
@@ -206,6 +223,7 @@ impl SlowPath {
                 outgoing,
                 length: bytes.len(),
                 bytes: bytes_of_it.clone(),
+                sent_by,
             };
             match sink.try_send(copy) {
                 Ok(()) => {}

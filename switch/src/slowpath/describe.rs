@@ -61,7 +61,7 @@ impl SlowPath {
             Op::SetNdLink(Side::Src, mac) => format!("set(nd(sll={mac}))"),
             Op::SetNdLink(Side::Dst, mac) => format!("set(nd(tll={mac}))"),
             Op::Punt(PuntReason::Local(_)) => "slowpath(local)".into(),
-            Op::Punt(PuntReason::Controller { max_len }) => {
+            Op::Punt(PuntReason::Controller { max_len, .. }) => {
                 format!("userspace(controller,max_len={max_len})")
             }
             Op::Punt(PuntReason::CaptureRx(port)) => {

@@ -1,6 +1,6 @@
 //! Debian's unmodified `ovs-ofctl` on a bridge's socket.
 
-use crate::running::{BASE, Daemon};
+use crate::running::{BASE, Daemon, write_pcap};
 use std::process::Command;
 
 /// Runs `ovs-ofctl -O VERSION WORDS`, with the bridge's socket for `BR`; whether it succeeded, and what it said.
@@ -124,16 +124,20 @@ struct Monitor {
 
 impl Monitor {
     fn start(daemon: &Daemon, version: &str) -> Monitor {
+        let monitor = Monitor::of(daemon, version, &["65534", "watch:"]);
+        // The answer to the request, which lists the rules that there are.
+        monitor.wait_for("NXST_FLOW_MONITOR");
+        monitor
+    }
+
+    fn of(daemon: &Daemon, version: &str, words: &[&str]) -> Monitor {
         let said = daemon.dir.path().join(format!("heard-{version}"));
         let file = std::fs::File::create(&said).unwrap();
         let socket = format!("unix:{}", daemon.dir.path().join("br0.mgmt").display());
         let mut command = Command::new("ovs-ofctl");
-        command.args(["-O", version, "monitor", &socket, "65534", "watch:"]);
+        command.args(["-O", version, "monitor", &socket]).args(words);
         command.stdout(file.try_clone().unwrap()).stderr(file).env("OVS_RUNDIR", daemon.dir.path());
-        let monitor = Monitor { child: command.spawn().unwrap(), said };
-        // The answer to the request, which lists the rules that there are.
-        monitor.wait_for("NXST_FLOW_MONITOR");
-        monitor
+        Monitor { child: command.spawn().unwrap(), said }
     }
 
     #[track_caller]
@@ -152,6 +156,39 @@ impl Drop for Monitor {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+#[test]
+fn packets_for_the_controller_name_rule_and_tunnel() {
+    let daemon = with_socket();
+    ofctl(&daemon, "OpenFlow13", &["del-flows", "BR"]);
+    daemon
+        .ctl("add-port br0 vx -- set interface vx type=vxlan options:remote_ip=192.168.1.2 options:key=flow");
+    let monitor = Monitor::of(&daemon, "OpenFlow13", &["65534"]);
+    ofctl(&daemon, "OpenFlow13", &["add-flow", "BR", "in_port=p0,actions=drop"]);
+    ofctl(&daemon, "OpenFlow13", &["add-flow", "BR", "in_port=vx,actions=resubmit(,3)"]);
+    ofctl(&daemon, "OpenFlow13", &["add-flow", "BR", "table=3,cookie=0x77,actions=CONTROLLER"]);
+    let inner = "ffffffffffff02000000000108004500001400000000401100000000000000000000";
+    let outer = "02000000000a02000000000b0800450000460000400040110000c0a80102c0a80101c35012b500320000";
+    // The tunnel packet comes in by a capture file of an underlay bridge with this address.
+    let packet = format!("{outer}0800000000006400{inner}");
+    let mut bytes: Vec<u8> = (0..packet.len() / 2)
+        .map(|at| u8::from_str_radix(&packet[2 * at..2 * at + 2], 16).unwrap())
+        .collect();
+    let sum =
+        bytes[14..34].chunks(2).fold(0, |sum, pair| sum + (u32::from(pair[0]) << 8 | u32::from(pair[1])));
+    let sum = (sum & 0xffff) + (sum >> 16);
+    bytes[24..26].copy_from_slice(&(!(sum as u16)).to_be_bytes());
+    let input = daemon.dir.path().join("in.pcap");
+    write_pcap(&input, &[bytes]);
+    daemon.ctl("add-br phy -- set bridge phy hwaddr=\"02:00:00:00:00:0a\" address=192.168.1.1/24");
+    daemon.ctl(&format!(
+        "add-port phy up -- set interface up type=dpdk options:dpdk-devargs=net_pcap0,rx_pcap={}",
+        input.display()
+    ));
+    monitor.wait_for("NXT_PACKET_IN2 (OF1.3) (xid=0x0): table_id=3 cookie=0x77 total_len=34");
+    monitor.wait_for("tun_id=0x64,tun_src=192.168.1.2,tun_dst=192.168.1.1,in_port=3 (via action)");
+    daemon.stop();
 }
 
 #[test]

@@ -39,6 +39,9 @@ const MAX_RESUBMITS: usize = 4096;
 /// Ops of one program: more is an amplifier, not a switch.
 const MAX_OPS: usize = 4096;
 
+/// What [`Translator::rule`] is for actions that are no rule's, as in Open vSwitch.
+const NO_RULE: (u8, u64) = (0, u64::MAX);
+
 /// Every bit of the fields that only rules write.
 static REGISTERS: LazyLock<MatchKey> = LazyLock::new(|| Field::mask_of(|info| info.layer == Layer::Register));
 /// Every bit of the fields of a tunnel's header.
@@ -147,6 +150,8 @@ pub struct Translator<'w> {
     pub(super) at: PacketState,
     /// Datapath number of the input port of the bridge that the packet is in.
     pub(super) in_port: PortId,
+    /// Table and cookie of the rule whose actions run.
+    rule: (u8, u64),
     /// Bits of the packet that were looked at.
     wc: MatchKey,
     ops: Vec<Op>,
@@ -236,6 +241,7 @@ impl<'w> Translator<'w> {
                 stack: Vec::new(),
             },
             in_port: PortId(key.in_port as u16),
+            rule: NO_RULE,
             wc,
             ops: Vec::new(),
             edits: 0,
@@ -430,7 +436,9 @@ impl<'w> Translator<'w> {
         });
         self.rules.push(Arc::clone(&rule));
         self.depth += 1;
+        let outer = std::mem::replace(&mut self.rule, (rule.spec.table, rule.spec.cookie));
         self.actions(bridge, port, &rule.spec.actions);
+        self.rule = outer;
         self.depth -= 1;
     }
 

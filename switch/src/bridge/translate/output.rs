@@ -50,7 +50,8 @@ impl<'w> Translator<'w> {
             PortRef::Port(number) => self.output_number(bridge, number),
             PortRef::Controller { max_len } => {
                 self.commit();
-                self.push(Op::Punt(PuntReason::Controller { max_len }));
+                let ((table, cookie), at) = (self.rule, self.in_port);
+                self.push(Op::Punt(PuntReason::Controller { max_len, at, table, cookie }));
                 self.delivered = true;
             }
         }

@@ -295,6 +295,7 @@ mod tests {
             outgoing: false,
             length: 60,
             bytes: [9; 14][..].into(),
+            sent_by: None,
         };
         record(&mut out, &packet);
         assert_eq!(out[..16], [5, 0, 0, 0, 7, 0, 0, 0, 14, 0, 0, 0, 60, 0, 0, 0]);

@@ -9,6 +9,7 @@ use openflow::server::Event;
 use openflow::{PacketIn, PacketReason};
 use std::collections::BTreeMap;
 use tokio::sync::mpsc::{Receiver, channel};
+use wire::key::{FlowKey, TUN_IPV6, TUN_PRESENT};
 
 /// Packets that wait for a connection before more are lost.
 const WAITING: usize = 512;
@@ -63,17 +64,34 @@ impl Packets {
     }
 }
 
-fn event(packet: &Captured, in_port: u32) -> Event {
+/// The port that a packet came in by, and the tunnel that it came through.
+fn metadata(in_port: u32, packet: &FlowKey) -> Match {
+    let whole = MatchKey { flow: FlowKey { in_port, ..*packet }, ..MatchKey::ZERO };
+    let fields = if packet.tun_flags & TUN_IPV6 != 0 {
+        [Field::InPort, Field::TunId, Field::TunIpv6Src, Field::TunIpv6Dst]
+    } else {
+        [Field::InPort, Field::TunId, Field::TunSrc, Field::TunDst]
+    };
     let (mut key, mut mask) = (MatchKey::ZERO, MatchKey::ZERO);
-    Field::InPort.set(&mut key, in_port.into());
-    Field::InPort.set(&mut mask, Field::InPort.info().exact());
+    let of_tunnel = if packet.tun_flags & TUN_PRESENT != 0 { fields.len() } else { 1 };
+    for field in &fields[..of_tunnel] {
+        field.set(&mut key, field.get(&whole));
+        field.set(&mut mask, field.info().exact());
+    }
+    Match::new(&key, &mask)
+}
+
+fn event(packet: &Captured, in_port: u32) -> Event {
+    let sent_by = packet.sent_by;
     Event::Packet {
         packet: Box::new(PacketIn {
             total_len: u32::try_from(packet.length).unwrap_or(u32::MAX),
             reason: PacketReason::Action,
-            metadata: Match::new(&key, &mask),
+            table: sent_by.map_or(0, |rule| rule.table),
+            cookie: sent_by.and_then(|rule| rule.cookie),
+            metadata: metadata(in_port, &sent_by.map_or(FlowKey::ZERO, |rule| rule.key)),
             data: packet.bytes.to_vec(),
-            ..PacketIn::default()
+            userdata: Vec::new(),
         }),
         // It was cut to what the action asked for.
         max_len: Some(u16::MAX),
