@@ -218,6 +218,9 @@ impl Pipeline {
         self.counters.injected.add(1);
         match (mbuf, inner::made(buffer.bytes(), buffer.in_port, &mut key)) {
             (Some(mbuf), Some(info)) if filled => self.run(program, mbuf, &key, &info),
+            (Some(_), None) if filled => {
+                self.counters.count_drop(buffer.in_port, DropReason::EthernetTruncated, 1);
+            }
             _ => self.counters.count_drop(buffer.in_port, DropReason::NoMbuf, 1),
         }
         self.give_back(Return::Buffer(buffer));

@@ -31,7 +31,7 @@ pub(crate) enum Reentry {
     FromLocal(PortId),
 }
 
-/// Packets that go through the stages again, from parse on.
+/// Packets that go through the stages again: from the reader of outer headers on, or from lookup on.
 #[derive(Debug, Default)]
 pub(crate) struct Recirculation {
     mbufs: Burst<{ 4 * BURST }>,

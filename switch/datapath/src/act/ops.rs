@@ -86,7 +86,7 @@ impl Pipeline {
     /// Runs the program of one packet that has waited, or that the slow path made.
     pub(crate) fn run(&mut self, program: ProgramId, mut mbuf: Mbuf, key: &FlowKey, info: &PacketInfo) {
         let Some(compiled) = self.programs.get(program.0) else {
-            return self.free(key, DropReason::PortGone, mbuf);
+            return self.free(key, DropReason::Internal, mbuf);
         };
         if let Compiled::Drop(reason) = *compiled {
             return self.free(key, reason, mbuf);
