@@ -249,13 +249,39 @@ impl Switch {
         if let Err(error) = self.open(&port, &options, &mut opened).await {
             return self.fault(&error);
         }
-        let plan = Plan::anew(&bridge, name);
-        match self.carry_out(plan, self.document.clone(), opened, Ofports::new()).await {
-            Ok(_) => tracing::info!(target: "vxswitch::port", port = %name, "the device runs now"),
+        match self.make_anew(&bridge, name, opened).await {
+            Ok(()) => tracing::info!(target: "vxswitch::port", port = %name, "the device runs now"),
             Err(error) => {
                 tracing::error!(target: "vxswitch::port", port = %name, %error, "the device runs, its port does not");
             }
         }
+    }
+
+    /// Closes a device whose kernel interface is gone: it has no way back to one of the same name. Its port stays, and the
+    /// device is tried again as one that did not start.
+    pub async fn lose(&mut self, name: &str) {
+        let Some((bridge, _)) = self.document.port(name) else { return };
+        let bridge = bridge.clone();
+        match self.make_anew(&bridge, name, Opened::new()).await {
+            Ok(()) => self.fault(&DeviceError {
+                port: name.to_owned(),
+                reason: "its kernel interface was deleted or moved to another network namespace".to_owned(),
+            }),
+            Err(error) => {
+                tracing::error!(target: "vxswitch::port", port = %name, %error, "the device is lost and cannot be closed");
+            }
+        }
+    }
+
+    /// Makes a port anew under its number, with the device that was opened for it or without one.
+    async fn make_anew(&mut self, bridge: &Bridge, name: &str, opened: Opened) -> Result<(), ChangeError> {
+        let id = self.ports.get(name).map(|port| port.id);
+        let number =
+            self.handle.call(move |slow| id.and_then(|id| Some(slow.state.port(id)?.ofport))).await?;
+        let ofports =
+            number.and_then(|n| Some((name.to_owned(), u16::try_from(n).ok()?))).into_iter().collect();
+        let plan = Plan::anew(bridge, name);
+        self.carry_out(plan, self.document.clone(), opened, ofports).await.map(drop)
     }
 
     /// Opens a device, on a thread that may block: a NIC takes seconds, in which control goes on.

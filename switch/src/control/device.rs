@@ -329,6 +329,11 @@ impl Device {
         }
     }
 
+    /// Whether its kernel interface is gone, and with it every frame.
+    pub fn is_lost(&self) -> bool {
+        matches!(&self.handle, Handle::Ethdev { behind: Some(interface), .. } if interface.is_lost())
+    }
+
     /// The link now; `None` when the device does not say, or cannot know.
     pub fn link(&self) -> Option<Link> {
         let (port, behind) = match &self.handle {

@@ -24,6 +24,11 @@ impl Interface {
         }
     }
 
+    /// Whether the device has lost it for good.
+    pub fn is_lost(&self) -> bool {
+        matches!(self, Interface::Socket(index) if sys::interface_name(*index).is_none())
+    }
+
     /// Whether frames pass; `None` when nobody says.
     pub fn up(&self) -> Option<bool> {
         match self {

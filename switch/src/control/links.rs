@@ -1,4 +1,5 @@
-//! Watches the links of devices, and tells the slow path, where groups watch them.
+//! Watches the links of devices, and tells the slow path, where groups watch them. Devices whose kernel interfaces are gone
+//! are closed.
 
 use super::app::App;
 use flow::program::PortId;
@@ -19,20 +20,27 @@ pub async fn watch(app: Arc<App>) {
     let mut known: BTreeMap<String, (PortId, bool)> = BTreeMap::new();
     loop {
         timer.tick().await;
-        let changed = {
+        let (changed, lost) = {
             let switch = app.switch.lock().await;
             known.retain(|name, (id, _)| switch.ports.get(name).is_some_and(|port| port.id == *id));
-            let mut changed = Vec::new();
+            let (mut changed, mut lost) = (Vec::new(), Vec::new());
             for (name, port) in &switch.ports {
                 let Some(device) = &port.device else { continue };
+                if device.is_lost() {
+                    lost.push(name.clone());
+                    continue;
+                }
                 let up = device.link().is_none_or(|link| link.up);
                 let before = known.insert(name.clone(), (port.id, up)).is_none_or(|(_, before)| before);
                 if before != up {
                     changed.push((name.clone(), port.id, up));
                 }
             }
-            changed
+            (changed, lost)
         };
+        for name in lost {
+            app.switch.lock().await.lose(&name).await;
+        }
         if changed.is_empty() {
             continue;
         }

@@ -1,7 +1,8 @@
 //! Change while traffic flows, and life after a violent death.
 
-use crate::support::{is_root, turn};
-use crate::{H1, H2, H3, Lab};
+use crate::support::{eventually, is_root, turn};
+use crate::{Attach, H1, H2, H3, Lab, TWO_HOSTS_AND_A_TUNNEL};
+use std::time::Duration;
 
 #[test]
 fn changes_elsewhere_lose_no_packet_of_other_flows() {
@@ -75,6 +76,38 @@ fn a_killed_switch_leaves_nothing_that_stops_the_next_one() {
         lab.remote.vxlan(&lab.remote_device());
     }
     lab.h1.ping(H3, 10, "").assert_lossless();
+    lab.h1.ping(H2, 10, "").assert_lossless();
+    lab.finish();
+}
+
+/// A container's interface that goes and comes back: its port is in error meanwhile, and works again by itself.
+#[test]
+fn an_interface_that_was_deleted_is_an_error_and_comes_back() {
+    if !is_root("an_interface_that_was_deleted_is_an_error_and_comes_back") {
+        return;
+    }
+    let _turn = turn();
+    let lab = Lab::with(TWO_HOSTS_AND_A_TUNNEL, Attach::Veth);
+    lab.introduce();
+    let device = &lab.devices[1];
+    let column = |name: &str| lab.daemon.ctl(&["get", "interface", "p2", name]).trim().to_owned();
+    let number = column("ofport");
+    lab.switch.ip(&format!("link del {device}"));
+    eventually("the interface's error", Duration::from_secs(20), || (column("error") != "[]").then_some(()));
+    assert_eq!((column("link_state").as_str(), column("ofport")), ("down", number.clone()));
+    let ready = lab.daemon.get("/readyz");
+    assert!(ready.contains("port p2: "), "{ready}");
+    // The others do not notice.
+    lab.h1.ping(H3, 10, "").assert_lossless();
+    lab.switch.ip(&format!("link add {device} type veth peer name {device} netns {}", lab.h2.name));
+    lab.switch.ip(&format!("link set {device} up"));
+    lab.h2.sh(&format!("ethtool -K {device} tx off"));
+    lab.h2.configure(device, "02:00:00:00:01:02", 1450, &format!("{H2}/24"));
+    eventually("the device runs again", Duration::from_secs(30), || {
+        (column("error") == "[]" && column("link_state") == "up").then_some(())
+    });
+    assert_eq!(column("ofport"), number);
+    lab.h1.ping(H2, 3, "-W 2");
     lab.h1.ping(H2, 10, "").assert_lossless();
     lab.finish();
 }
