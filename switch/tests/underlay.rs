@@ -280,6 +280,23 @@ fn sending() -> Net {
 }
 
 #[test]
+fn forged_answers_are_no_neighbours() {
+    let mut net = Net::new(&config("", ""));
+    net.set_rules("br0", &["in_port=p0,actions=output:vx"]);
+    assert_eq!(net.send("p0", &[inner(0)])["uplink"][0][12..14], [8, 6], "a request");
+    let good = arp_answer(2, 2);
+    // Flooded here because nobody knows whose it is, and one that would have us talk to ourselves.
+    let (mut not_ours, mut our_mac) = (good.clone(), good.clone());
+    not_ours[..6].copy_from_slice(&[2, 0x99, 0x99, 0x99, 0x99, 0x99]);
+    our_mac.copy_within(0..6, 22);
+    for forged in [not_ours, our_mac] {
+        assert!(!net.send("uplink", &[forged]).contains_key("uplink"));
+    }
+    assert_eq!(net.send("uplink", &[good])["uplink"][0][12..14], [8, 0], "what has waited");
+    net.finish();
+}
+
+#[test]
 fn captures_of_the_uplink_have_what_tunnels_send() {
     let mut net = sending();
     net.send("p0", &[inner(0)]);

@@ -24,6 +24,10 @@ impl SlowPath {
     pub(super) fn punted(&mut self, local: PortId, buffer: &PacketBuffer, now: Instant) {
         let Some(bridge) = self.state.port(local).map(|port| port.bridge) else { return };
         let Ok((eth, payload)) = EthernetRepr::parse(buffer.bytes()) else { return };
+        // Flooded, because its destination is not known: it is another host's.
+        if !eth.dst.is_multicast() && self.state.bridge(bridge).is_none_or(|bridge| bridge.mac != eth.dst) {
+            return;
+        }
         match eth.ethertype {
             ETH_ARP => {
                 if let Ok(arp) = ArpRepr::parse(payload) {
@@ -40,8 +44,8 @@ impl SlowPath {
         let Some(target) = self.state.bridge(bridge) else { return };
         let on_link = target.addresses.iter().any(|net| net.contains(&IpAddr::V4(arp.spa)));
         let (own_mac, for_us) = (target.mac, target.owns(IpAddr::V4(arp.tpa)));
-        // Somebody else claims one of our addresses: not a neighbour to learn.
-        if target.owns(IpAddr::V4(arp.spa)) {
+        // Somebody else claims one of our addresses, or that another's is behind our MAC: not a neighbour to learn.
+        if target.owns(IpAddr::V4(arp.spa)) || arp.sha == own_mac {
             return self.address_conflict(arp.spa.into(), arp.sha, now);
         }
         // A request makes an entry only when it asks for us: then its sender is about to talk to us.
@@ -62,7 +66,7 @@ impl SlowPath {
         const EVERY: Duration = Duration::from_mins(1);
         if self.conflict_said.is_none_or(|then| now.saturating_duration_since(then) >= EVERY) {
             self.conflict_said = Some(now);
-            tracing::warn!(%address, %mac, "address conflict: another host answers for a VTEP address");
+            tracing::warn!(%address, %mac, "address conflict: another host answers for a VTEP address or with its MAC");
         }
     }
 
@@ -131,7 +135,7 @@ impl SlowPath {
         let for_us = running.owns(target.into()) && (ip.dst == target || ip.dst == solicited_node(target));
         let on_link =
             ip.src.is_unicast_link_local() || running.addresses.iter().any(|net| net.contains(&src));
-        if running.owns(src) {
+        if running.owns(src) || sll == Some(own_mac) {
             return self.address_conflict(src, sll.unwrap_or(eth.src), now);
         }
         if let Some(mac) = sll {
@@ -167,7 +171,8 @@ impl SlowPath {
     ) {
         let target_ip = IpAddr::V6(target);
         let known = self.tunnels.neighbour_mac(bridge, target_ip);
-        if self.owns(bridge, target) {
+        let claims_mac = tll.is_some() && tll == self.state.bridge(bridge).map(|bridge| bridge.mac);
+        if self.owns(bridge, target) || claims_mac {
             return self.address_conflict(target_ip, tll.unwrap_or(MacAddr::ZERO), now);
         }
         // An answer to a unicast solicitation need not say the address again (RFC 4861, section 4.4), and one

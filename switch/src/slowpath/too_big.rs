@@ -1,13 +1,13 @@
 //! Packets that are too long for a tunnel: their senders are told, and routers of the underlay tell us.
 
 use super::SlowPath;
-use crate::bridge::BridgeId;
 use crate::bridge::translate::translate;
+use crate::bridge::{BridgeId, Port, PortKind};
 use crate::tunnel::adjacency::ReachSpec;
 use flow::program::AdjacencyId;
 use std::time::Instant;
 use wire::key::FlowKey;
-use wire::too_big::{REPLY_MAX, quoted_addresses, too_big_reply};
+use wire::too_big::{REPLY_MAX, quoted, too_big_reply};
 use wire::tunnel::encap::EncapAddrs;
 
 /// Messages of routers looked at between two looks at timers: each costs a walk through all adjacencies.
@@ -37,8 +37,10 @@ impl SlowPath {
 
     /// A router says that packets of ours were too long for its next link; `original` is the beginning of one.
     pub(super) fn path_too_narrow(&mut self, bridge: BridgeId, original: &[u8], mtu: u32, now: Instant) {
-        let Some((from, to)) = quoted_addresses(original) else { return };
-        let is_ours = self.state.bridge(bridge).is_some_and(|bridge| bridge.owns(from));
+        let Some((from, to, transport)) = quoted(original) else { return };
+        let is_tunnels = |port: &Port| matches!(&port.kind, PortKind::Tunnel(tunnel) if tunnel.options.transport == transport);
+        let is_ours = self.state.bridge(bridge).is_some_and(|bridge| bridge.owns(from))
+            && self.state.ports().any(|(_, port)| is_tunnels(port));
         if !is_ours || self.path_errors == MAX_PATH_ERRORS {
             return;
         }

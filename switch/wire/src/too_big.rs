@@ -5,8 +5,9 @@
 use crate::bytes::{array, be16, put};
 use crate::proto::{
     ETH_IPV4, ETH_IPV6, ETH_QINQ, ETH_VLAN, ETHERNET_LEN, IP_AH, IP_DSTOPTS, IP_FRAGMENT, IP_HOPOPTS,
-    IP_ICMP, IP_ICMPV6, IP_ROUTING, IPV4_DF, IPV4_LEN, IPV6_LEN, VLAN_LEN,
+    IP_ICMP, IP_ICMPV6, IP_ROUTING, IP_UDP, IPV4_DF, IPV4_LEN, IPV4_OFFSET, IPV6_LEN, VLAN_LEN,
 };
+use crate::tunnel::Transport;
 use crate::view::{Icmpv4Repr, Icmpv6Repr, Ipv4Repr, Ipv6Repr};
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -51,13 +52,23 @@ pub fn too_big_reply(frame: &[u8], longest: usize, out: &mut [u8; REPLY_MAX]) ->
     Some(at + len)
 }
 
-/// Source and destination of the packet that an error quotes.
-pub fn quoted_addresses(original: &[u8]) -> Option<(IpAddr, IpAddr)> {
-    match original.first()? >> 4 {
-        4 => Some((array::<4>(original, 12)?.into(), array::<4>(original, 16)?.into())),
-        6 => Some((array::<16>(original, 8)?.into(), array::<16>(original, 24)?.into())),
-        _ => None,
-    }
+/// Source, destination and transport of the packet that an error quotes, which says whether it was a tunnel's. Not of later
+/// fragments, nor behind extension headers: no tunnel packet has these.
+pub fn quoted(original: &[u8]) -> Option<(IpAddr, IpAddr, Transport)> {
+    let first = original.first()?;
+    let (src, dst, protocol, l4) = match first >> 4 {
+        4 if be16(original, 6)? & IPV4_OFFSET == 0 => {
+            let (src, dst) = (array::<4>(original, 12)?, array::<4>(original, 16)?);
+            (src.into(), dst.into(), *original.get(9)?, usize::from(first & 15) * 4)
+        }
+        6 => {
+            let (src, dst) = (array::<16>(original, 8)?, array::<16>(original, 24)?);
+            (src.into(), dst.into(), *original.get(6)?, IPV6_LEN)
+        }
+        _ => return None,
+    };
+    let port = if protocol == IP_UDP { be16(original, l4 + 2)? } else { 0 };
+    Some((src, dst, Transport { protocol, port }))
 }
 
 fn frag_needed(packet: &[u8], mtu: usize, out: &mut [u8]) -> Option<usize> {
