@@ -32,4 +32,6 @@ pub use problem::{Errors, Kind, Problem};
 pub use read::{parse_file, parse_str};
 pub use settings::{DatapathSettings, DpdkSettings, Settings};
 pub use tlv::{TlvEntry, split_tlvs};
-pub use validate::{CheckFlow, CheckRules, Rules, accept_flows, validate, validate_with};
+pub use validate::{
+    BRIDGE_OTHER_CONFIG, CheckFlow, CheckRules, Rules, accept_flows, validate, validate_with,
+};

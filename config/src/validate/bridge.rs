@@ -14,7 +14,8 @@ use crate::suggest::nearest;
 use crate::tlv::TlvEntry;
 use wire::tunnel::geneve::TlvMap;
 
-const OTHER_CONFIG: [&str; 7] = [
+/// Keys of a bridge's `other_config` that the switch knows.
+pub const BRIDGE_OTHER_CONFIG: [&str; 7] = [
     "mac-aging-time",
     "mac-table-size",
     "mac-port-limit",
@@ -92,9 +93,9 @@ impl Check<'_> {
                     }
                     Err(error) => Err(format!("found {value:?}, {error}")),
                 },
-                _ => Err(match nearest(name, &OTHER_CONFIG) {
+                _ => Err(match nearest(name, &BRIDGE_OTHER_CONFIG) {
                     Some(near) => format!("unknown key; did you mean {near}?"),
-                    None => format!("unknown key, expected {}", one_of(&OTHER_CONFIG)),
+                    None => format!("unknown key, expected {}", one_of(&BRIDGE_OTHER_CONFIG)),
                 }),
             };
             if let Err(message) = outcome {

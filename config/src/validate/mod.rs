@@ -4,6 +4,8 @@ mod bridge;
 mod mirror;
 mod port;
 
+pub use bridge::BRIDGE_OTHER_CONFIG;
+
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use wire::tunnel::Transport;

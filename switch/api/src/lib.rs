@@ -142,7 +142,7 @@ pub struct RemoteRow {
     pub next_hop_mac: Option<String>,
     /// Next hop that is being resolved.
     pub next_hop: Option<String>,
-    /// Bytes of the longest inner packet that fits the way there, when ready and known.
+    /// Bytes of the longest inner packet that fits the path to the remote, when ready and known.
     #[serde(default)]
     pub mtu: Option<u16>,
 }
@@ -440,7 +440,7 @@ pub struct EvpnRow {
     pub local: Option<String>,
     /// Process id of zebra, if one is seen.
     pub zebra: Option<u32>,
-    /// Whether routes are kept that were not heard again since zebra went away.
+    /// Whether routes are kept that zebra has not installed again since it restarted.
     pub holding: bool,
     /// MAC addresses that are announced.
     pub local_macs: usize,

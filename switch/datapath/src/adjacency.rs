@@ -78,7 +78,7 @@ pub struct Adjacency {
     pub tos: Inherit,
     /// Outer TTL: the `ttl` option.
     pub ttl: Inherit,
-    /// Bytes of the longest frame, with its Ethernet header, that fits the way to the remote behind the outer headers.
+    /// Bytes of the longest frame, with its Ethernet header, that fits the path to the remote behind the outer headers.
     pub max_inner: u32,
     /// The path to the remote takes less than the ports that packets leave by.
     pub narrow: bool,

@@ -39,7 +39,7 @@ impl ReportLimit {
 }
 
 impl Pipeline {
-    /// Whether a packet, or one that it is divided into, is too long for the way to an adjacency's remote.
+    /// Whether a packet, or one that it is divided into, is too long for the path to an adjacency's remote.
     #[inline]
     pub(crate) fn exceeds(&self, id: AdjacencyId, mbuf: &Mbuf) -> bool {
         let len = if gso::is_large(mbuf) { gso::segment_len(mbuf) } else { mbuf.len() };

@@ -1,4 +1,4 @@
-//! EVPN by way of FRR. For each VNI there are shadow devices in the kernel (a bridge, a `vxlan` device and an advertise
+//! EVPN through FRR. For each VNI there are shadow devices in the kernel (a bridge, a `vxlan` device and an advertise
 //! port), which carry no packets: zebra writes what BGP says about remote VTEPs and MAC addresses into their forwarding
 //! databases, and reads from there what the switch knows locally. This crate makes the devices and keeps both sides
 //! equal. No DPDK.

@@ -1,7 +1,7 @@
 //! One VNI: what the switch knows and what the kernel's shadow says, and what makes both equal.
 //!
 //! Everything is decided from complete views of both sides, never from events: a lost event costs time, not truth. The
-//! flags of a row do not tell who owns it, so a MAC's owner is told by the port it is on, and a table of what was
+//! flags of a row do not tell who owns it, so a MAC's owner follows from the port it is on, and a table of what was
 //! announced from here tells a host that came from one that left.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -78,7 +78,7 @@ pub struct Up {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Keep {
     /// MAC addresses on the advertise port that were not announced from here: those of the process before this one, whose
-    /// hosts have not been heard yet.
+    /// hosts have not been learned yet.
     pub announced: bool,
     /// Remote MAC addresses and VTEPs: zebra is gone, or has not heard all routes again.
     pub routes: bool,

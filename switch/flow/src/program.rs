@@ -147,9 +147,9 @@ pub enum Op {
     SetNdTarget(Ipv6Addr),
     /// Set the ND source (`Src`: solicitation) or target (`Dst`: advertisement) link-layer address option.
     SetNdLink(Side, MacAddr),
-    /// Lower the maximum segment size that a TCP SYN offers to what fits the way to an adjacency's remote.
+    /// Lower the maximum segment size that a TCP SYN offers to what fits the path to an adjacency's remote.
     ClampMss {
-        /// The way.
+        /// The adjacency.
         adjacency: AdjacencyId,
         /// Bytes of Geneve options that stand in front of the frame there.
         options_len: u8,

@@ -14,7 +14,7 @@ use wire::tunnel::encap::EncapAddrs;
 const MAX_PATH_ERRORS: u32 = 16;
 
 impl SlowPath {
-    /// A frame was too long for the way to an adjacency's remote. Its sender is told as if by the remote host: the message
+    /// A frame was too long for the path to an adjacency's remote. Its sender is told as if by the remote host: the message
     /// comes out of the tunnel and goes through the bridge as any other packet from there.
     pub(super) fn too_big(&mut self, frame: &[u8], adjacency: AdjacencyId, vni: u32) {
         let Some(remote) = self.tunnels.remote(adjacency) else { return };

@@ -253,7 +253,7 @@ impl Pipeline {
         self.last_op(last, mbuf, packet);
     }
 
-    /// Lowers what a SYN offers to what fits the way to a remote, if that is known.
+    /// Lowers what a SYN offers to what fits the path to a remote, if that is known.
     fn clamp_mss(&self, (id, options_len): (AdjacencyId, u8), mbuf: &mut Mbuf, packet: &Packet) {
         let longest = self.adjacencies.get(id).map_or(u32::MAX, |adjacency| adjacency.max_inner);
         let headers = Headers { partial: offload::is_partial(mbuf), ..packet.headers() };

@@ -324,7 +324,7 @@ impl<'w> Translator<'w> {
         });
     }
 
-    /// A SYN out of a tunnel with `mss-clamp` offers what fits the way back.
+    /// A SYN out of a tunnel with `mss-clamp` offers what fits the path back.
     pub(super) fn clamp_received(&mut self, port: &Port, tunnel: &TunnelPort) {
         if !tunnel.options.mss_clamp || !self.is_syn() {
             return;

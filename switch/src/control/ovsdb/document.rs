@@ -8,16 +8,6 @@ use ovsdb::rows::{self, Interface};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-/// Keys of a bridge's `other_config` that the switch knows; others are for others.
-const OTHER_CONFIG: [&str; 7] = [
-    "mac-aging-time",
-    "mac-table-size",
-    "mac-port-limit",
-    "mac-learning-rate",
-    "hwaddr",
-    "forward-bpdu",
-    "evpn-netns",
-];
 /// Keys of a port's `other_config` that the switch knows; others are for others.
 const PORT_OTHER_CONFIG: [&str; 2] = ["qinq-ethtype", "priority-tags"];
 /// Key of a bridge's `other_config` with the VTEP's addresses, as `[[bridge]] address` has them (ours).
@@ -90,7 +80,7 @@ fn bridge(row: &rows::Bridge, running: Option<&Bridge>, rows: &Rows, errors: &mu
             Some("secure") => FailMode::Secure,
             _ => FailMode::Standalone,
         },
-        other_config: known(&row.other_config, &OTHER_CONFIG),
+        other_config: known(&row.other_config, &config::BRIDGE_OTHER_CONFIG),
         external_ids: row.external_ids.clone(),
         ..running.cloned().unwrap_or_else(|| Bridge::new(&row.name))
     };
