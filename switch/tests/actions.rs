@@ -410,7 +410,7 @@ fn trace_says_what_the_datapath_does() {
         net.run();
         let mut packet = flow::ofp::MatchKey { flow: key(&sent), ..flow::ofp::MatchKey::ZERO };
         packet.flow.in_port = 1;
-        let trace = net.slow.trace_view(id, &packet).unwrap();
+        let trace = net.slow.trace_view(id, &packet, None).unwrap();
         net.send("p1", &[sent]);
         let rows = net.slow.megaflow_view(None, 9);
         assert_eq!(rows.len(), 1);

@@ -508,7 +508,7 @@ fn trace_knows_mtus_and_the_congestion_marks_of_a_tunnel() {
     let mut trace = |text: &str| {
         let names = BridgePorts { state: &net.slow.state, bridge };
         let key = parse_key(text, &names).expect("a packet");
-        net.slow.trace_view(bridge, &key).expect("a port")
+        net.slow.trace_view(bridge, &key, None).expect("a port")
     };
     let out = trace("in_port=p1,udp,dl_src=02:00:00:00:00:01,dl_dst=02:00:00:00:00:02");
     assert!(out.headers[0].contains("inner packets of up to 1550 bytes fit"), "{:?}", out.headers);

@@ -629,6 +629,9 @@ pub struct Trace {
     pub final_flow: String,
     /// Why it goes nowhere, if it does.
     pub reason: Option<TraceDrop>,
+    /// The frame inside, where outer headers come off a packet whose bytes are known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub inner: Option<Box<Trace>>,
 }
 
 /// `GET /v1/document`: the desired state.

@@ -56,6 +56,7 @@ mod too_big;
 pub mod tx;
 mod worker;
 
+pub use act::set_field;
 pub use worker::{Worker, WorkerConfig};
 
 use flow::program::MAX_PORTS;

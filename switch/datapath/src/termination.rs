@@ -10,7 +10,9 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use wire::addr::MacAddr;
 use wire::tunnel::geneve::TlvMap;
-use wire::tunnel::outer::Peek;
+use wire::key::TUN_CSUM;
+use wire::proto::IP_UDP;
+use wire::tunnel::outer::{Outer, OuterError, Peek};
 use wire::tunnel::udp4::{Udp4Outer, Udp4Tunnel, ipv4_word, mac_word, port_word};
 use wire::tunnel::{Transport, TunnelFormat};
 
@@ -328,9 +330,18 @@ impl TerminationView<'_> {
         !self.zero_checksums.is_empty()
     }
 
-    /// Whether this one does.
-    pub fn takes_zero_checksum(&self, port: PortId) -> bool {
-        self.zero_checksums.contains(&port)
+    /// The tunnel port that takes a packet with these outer headers, if there is one.
+    ///
+    /// # Errors
+    /// It has no UDP checksum over IPv6, and its port does not take such.
+    pub fn tunnel_of(&self, outer: &Outer) -> Result<Option<PortId>, OuterError> {
+        let found = self.find(outer.id, outer.src, outer.dst, outer.transport);
+        let is_unprotected =
+            outer.dst.is_ipv6() && outer.transport.protocol == IP_UDP && outer.flags & TUN_CSUM == 0;
+        if is_unprotected && !found.is_some_and(|port| self.zero_checksums.contains(&port)) {
+            return Err(OuterError::UdpZeroChecksumV6);
+        }
+        Ok(found)
     }
 
     /// The tunnel port that takes a packet with this VNI or key from `remote` to `local`.

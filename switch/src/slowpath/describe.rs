@@ -2,7 +2,7 @@
 
 use super::SlowPath;
 use crate::bridge::PortKind;
-use crate::tunnel::adjacency::{ReachSpec, output_ports};
+use crate::tunnel::adjacency::ReachSpec;
 use config::Inheritable;
 use datapath::adjacency::Egress;
 use flow::program::{AdjacencyId, Op, PortId, Program, PuntReason, Side, TunnelMetadata};
@@ -26,11 +26,11 @@ impl SlowPath {
         ops.join(",")
     }
 
-    fn port_name(&self, id: PortId) -> String {
+    pub(super) fn port_name(&self, id: PortId) -> String {
         self.state.port(id).map_or_else(|| id.to_string(), |port| port.name.clone())
     }
 
-    fn describe_op(&self, op: &Op) -> String {
+    pub(super) fn describe_op(&self, op: &Op) -> String {
         let side = |side: &Side| if *side == Side::Src { "src" } else { "dst" };
         match op {
             Op::Output(port) => self.port_name(*port),
@@ -92,15 +92,6 @@ impl SlowPath {
                 text
             }
         }
-    }
-
-    /// What the MTUs of the ports that a program sends packets to mean for them, encapsulated ones apart.
-    pub(super) fn mtu_steps(&self, program: &Program) -> Vec<String> {
-        let mut ports = Vec::new();
-        output_ports(&program.ops, &mut ports);
-        let mtu = |id: &PortId| Some((self.port_name(*id), self.state.port(*id)?.mtu?));
-        let step = |(name, mtu)| format!("{name}: MTU {mtu}, a longer packet is dropped (mtu_exceeded)");
-        ports.iter().filter_map(mtu).map(step).collect()
     }
 
     /// The tunnel headers that a program puts in front of packets, or why it cannot.

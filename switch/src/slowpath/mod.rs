@@ -19,6 +19,7 @@ mod revalidate;
 pub mod settings;
 pub mod show;
 mod too_big;
+mod trace;
 mod tunnels;
 mod unknown_tunnels;
 mod upcall;

@@ -2,23 +2,16 @@
 
 use super::SlowPath;
 use crate::bridge::rules::canonical;
-use crate::bridge::translate::{Traced, trace};
 use crate::bridge::{BridgeId, BridgePorts, PortKind};
 use crate::tunnel::adjacency::ReachSpec;
 use api::{
-    FdbEntry, FlowRow, MegaflowRow, NeighbourEntry, RemoteRow, RouteEntry, Trace, TraceDrop,
-    UnknownTunnelRow, UpcallStats,
+    FdbEntry, FlowRow, MegaflowRow, NeighbourEntry, RemoteRow, RouteEntry, UnknownTunnelRow, UpcallStats,
 };
-use flow::drop::DropReason;
-use flow::ofp::{
-    FlowFilter, FlowStats, MatchKey, PORT_LOCAL, PortNames, format_flow, format_key, format_megaflow,
-};
-use flow::program::{AdjacencyId, PortId, Program};
+use flow::ofp::{FlowFilter, FlowStats, PortNames, format_flow, format_megaflow};
+use flow::program::{AdjacencyId, PortId};
 use flow::stats::PacketStats;
 use std::time::Duration;
-use wire::ecn::{ECN_MASK, EcnDecap, ecn_decap};
-use wire::key::FlowKey;
-use wire::proto::{ETH_IPV4, ETH_IPV6, ETHERNET_LEN};
+use wire::proto::ETHERNET_LEN;
 use wire::tunnel::encap::EncapAddrs;
 use wire::tunnel::geneve::TlvMap;
 
@@ -64,7 +57,7 @@ pub struct TableView {
 }
 
 /// Datapath port numbers by their names, and the TLV map of one bridge.
-struct DatapathNames<'a>(&'a SlowPath, &'a TlvMap);
+pub(super) struct DatapathNames<'a>(pub(super) &'a SlowPath, pub(super) &'a TlvMap);
 
 impl PortNames for DatapathNames<'_> {
     fn number(&self, name: &str) -> Option<u32> {
@@ -293,75 +286,6 @@ impl SlowPath {
             flow_limit_hits: self.flow_limit_hits,
             lost: 0,
             programs: self.programs.len(),
-        }
-    }
-
-    /// What would become of a packet on a bridge; `key` has an OpenFlow `in_port`. `None` when the bridge has no
-    /// such port.
-    pub fn trace_view(&mut self, bridge: BridgeId, key: &MatchKey) -> Option<Trace> {
-        let running = self.state.bridge(bridge)?;
-        let id = match key.flow.in_port {
-            PORT_LOCAL => running.local,
-            ofport => *running.ports.get(&ofport)?,
-        };
-        let mut packet = key.flow;
-        packet.in_port = id.0.into();
-        // As for a packet: adjacencies to remotes that actions choose are made when they are first wanted.
-        let _ = self.translate(&packet);
-        self.trace_as_is(bridge, key)
-    }
-
-    /// The same without making anything: a remote that no packet went to yet is shown as not known.
-    pub fn trace_as_is(&self, bridge: BridgeId, key: &MatchKey) -> Option<Trace> {
-        let running = self.state.bridge(bridge)?;
-        let id = match key.flow.in_port {
-            PORT_LOCAL => running.local,
-            ofport => *running.ports.get(&ofport)?,
-        };
-        let mut packet = key.flow;
-        packet.in_port = id.0.into();
-        let decapsulated = self.decapsulated(id, &mut packet);
-        let Traced { translation, mut steps, last } = trace(&self.state, &packet);
-        if let Some((step, _)) = &decapsulated {
-            steps.insert(0, step.clone());
-        }
-        steps.extend(self.mtu_steps(&translation.program));
-        // A packet that is dropped before the lookup makes no megaflow.
-        let dropped = decapsulated.and_then(|(_, drop)| drop);
-        let program = dropped.map_or(translation.program, Program::dropping);
-        let names = BridgePorts { state: &self.state, bridge };
-        Some(Trace {
-            flow: format_key(key, &names),
-            steps,
-            megaflow: format_megaflow(&packet, &translation.mask, &DatapathNames(self, names.tlvs())),
-            actions: self.describe(&program),
-            headers: self.tunnel_headers(&program),
-            final_flow: if last == *key { String::new() } else { format_key(&last, &names) },
-            reason: program.ends_in().map(|reason| TraceDrop {
-                reason: reason.name().into(),
-                description: reason.description().into(),
-            }),
-        })
-    }
-
-    /// What decapsulation does to the congestion mark of a packet that came in by a tunnel port with this `tun_tos`: in
-    /// words, and why it goes nowhere if it does.
-    fn decapsulated(&self, in_port: PortId, packet: &mut FlowKey) -> Option<(String, Option<DropReason>)> {
-        let is_ip = matches!(packet.dl_type.get(), ETH_IPV4 | ETH_IPV6);
-        if !is_ip || !self.state.port(in_port)?.is_tunnel() {
-            return None;
-        }
-        match ecn_decap(packet.tun_tos, packet.nw_tos) {
-            EcnDecap::Keep => None,
-            EcnDecap::Set(ecn) => {
-                packet.nw_tos = packet.nw_tos & !ECN_MASK | ecn;
-                Some((format!("decapsulated: nw_ecn={ecn}, by the outer header's mark (RFC 6040)"), None))
-            }
-            EcnDecap::Drop => Some((
-                "decapsulated: the outer header says congestion, inner transport cannot hear it (RFC 6040)"
-                    .into(),
-                Some(DropReason::EcnNotCapable),
-            )),
         }
     }
 }

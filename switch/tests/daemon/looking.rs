@@ -1,6 +1,6 @@
 //! Looking into it: traces, captures, the FDB.
 
-use crate::running::{BASE, Daemon, read_pcap};
+use crate::running::{BASE, Daemon, UNDERLAY, read_pcap};
 use crate::support::vxctl;
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -22,6 +22,75 @@ fn a_packet_in_hexadecimal_is_traced() {
     assert!(text.contains("Drop reason: rule: "), "{text}");
     assert!(daemon.refused("trace br0 in_port=p0 00112233445566778899aabbccd").contains("00112233"));
     assert!(daemon.refused(&format!("trace br0 in_port=p0 {packet}0")).contains("two hexadecimal digits"));
+    daemon.stop();
+}
+
+/// A VXLAN packet from 10.77.0.2 to 10.77.0.1, VNI 100, around UDP from 172.16.0.1 to 172.16.0.2.
+const TUNNELLED: &str = "020000000a01020000000a0208004500005200010000401165fe0a4d00020a4d0001c35012b5003e0000080000000000640002\
+    000000001102000000003308004500002000010000401122a9ac100001ac10000203e807d0000c197841414141";
+
+#[test]
+fn a_tunnel_packet_is_traced_to_the_port_that_its_inner_frame_leaves_by() {
+    let vtep = UNDERLAY.replace("192.168.1.", "10.77.0.");
+    let vtep = vtep.replace("address =", "hwaddr = \"02:00:00:00:0a:01\"\naddress =");
+    let vx = "[[bridge.port]]\nname = \"vx\"\ntype = \"vxlan\"\n\
+              options = { remote_ip = \"10.77.0.2\", key = 100 }\n";
+    let daemon = Daemon::start(&format!("{BASE}{vx}{vtep}"));
+    daemon.ctl("add-flow br0 in_port=vx,actions=output:p1");
+    let traced = |packet: &str| daemon.json(&format!("trace br-phy in_port=uplink {packet}"));
+    let trace = traced(TUNNELLED);
+    assert_eq!(trace["actions"], "tnl_pop(br-phy)", "{trace:#}");
+    let inner = &trace["inner"];
+    assert_eq!((&inner["actions"], &trace["reason"]), (&"p1".into(), &serde_json::Value::Null), "{trace:#}");
+    for field in ["tun_id=0x64", "tun_src=10.77.0.2", "in_port=vx", "nw_src=172.16.0.1", "tp_dst=2000"] {
+        assert!(inner["flow"].as_str().unwrap().contains(field), "no {field} in {inner:#}");
+    }
+    let text = daemon.ctl(&format!("trace br-phy in_port=uplink {TUNNELLED}"));
+    assert!(text.contains("\nInner frame:\nFlow: ") && text.contains("Datapath actions: p1\n"), "{text}");
+    // Of another VNI, without the I flag, cut off, not for this VTEP, by a tag that a rule takes off.
+    let no_tag = "0800450000520001";
+    for (from, to, reason) in [
+        ("0800000000006400", "0800000000006500", "tunnel_unknown"),
+        ("0800000000006400", "0000000000006400", "vxlan_no_vni_flag"),
+        ("41414141", "4141", "tunnel_ipv4_length"),
+        (no_tag, &format!("8100000a{no_tag}"), "local_unhandled"),
+    ] {
+        let trace = traced(&TUNNELLED.replace(from, to));
+        assert_eq!(trace["reason"]["reason"], *reason, "{trace:#}");
+    }
+    daemon.ctl("add-flow br-phy dl_vlan=10,actions=strip_vlan,LOCAL");
+    let tagged = TUNNELLED.replace(no_tag, &format!("8100000a{no_tag}"));
+    assert_eq!(traced(&tagged)["inner"]["actions"], "p1");
+    // The rules of the inner bridge drop it.
+    daemon.ctl("add-flow br0 priority=50000,udp,actions=drop");
+    assert_eq!(traced(TUNNELLED)["reason"]["reason"], "rule");
+    daemon.stop();
+}
+
+#[test]
+fn a_packet_too_long_for_its_way_is_traced_as_dropped() {
+    let vx = "[[bridge.port]]\nname = \"vx\"\ntype = \"vxlan\"\n\
+              options = { remote_ip = \"192.168.1.2\", key = 100 }\n";
+    let daemon = Daemon::start(&format!("{BASE}{vx}{UNDERLAY}"));
+    // Of so many bytes behind the Ethernet header.
+    let frame = |len: usize| format!("{}88b5{}", "020000000002020000000001", "00".repeat(len));
+    let tagged = |len: usize| frame(len).replace("88b5", "8100000588b5");
+    let reason = |packet: &str| {
+        let trace = daemon.json(&format!("trace br0 in_port=p0 {packet}"));
+        trace["reason"]["reason"].as_str().unwrap_or_default().to_owned()
+    };
+    for (packet, expected) in
+        [(frame(1500), ""), (frame(1501), "mtu_exceeded"), (tagged(1500), ""), (tagged(1501), "mtu_exceeded")]
+    {
+        assert_eq!(reason(&packet), expected);
+    }
+    daemon.ctl("add-flow br0 in_port=p0,actions=output:vx");
+    assert_eq!((reason(&frame(1450)), reason(&frame(1451))), ("".into(), "mtu_exceeded".into()));
+    let text = daemon.ctl(&format!("trace br0 in_port=p0 {}", frame(1451)));
+    assert!(text.contains("vx to 192.168.1.2: a frame of 1465 bytes, 1464 fit the path"), "{text}");
+    // One copy goes: the packet is not dropped.
+    daemon.ctl("add-flow br0 in_port=p0,actions=output:vx,output:p1");
+    assert_eq!(reason(&frame(1451)), "");
     daemon.stop();
 }
 

@@ -406,6 +406,9 @@ pub fn trace(trace: &Trace) -> String {
     for header in &trace.headers {
         line(&mut text, 0, format_args!("Tunnel header: {header}"));
     }
+    if let Some(inner) = &trace.inner {
+        return text + "\nInner frame:\n" + &self::trace(inner);
+    }
     if let Some(drop) = &trace.reason {
         line(&mut text, 0, format_args!("Drop reason: {}: {}", drop.reason, drop.description));
     }

@@ -8,6 +8,8 @@ mod encap;
 mod header;
 mod ops;
 
+pub use ops::set_field;
+
 use crate::batch::{Batch, Known, Packets, numbers};
 use crate::offload;
 use crate::pipeline::{Pipeline, Reentry};

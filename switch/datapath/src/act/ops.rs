@@ -349,57 +349,38 @@ fn apply(op: &Op, mbuf: &mut Mbuf, packet: &mut Packet) -> bool {
                 packet.shift(-(VLAN_LEN as i16));
                 offload::shift(mbuf, -(VLAN_LEN as i16));
             }
-        }
-        Op::SetVlan(tci) => {
-            rewrite::set_vlan_tci(mbuf.data_mut(), tci & !CFI);
-        }
-        Op::SetMac(side, mac) => {
-            rewrite::set_mac(mbuf.data_mut(), side, mac);
-        }
-        Op::SetIpv4(side, addr) => {
-            rewrite::set_ipv4(mbuf.data_mut(), headers, side, addr);
-        }
-        Op::SetIpv6(side, addr) => {
-            rewrite::set_ipv6(mbuf.data_mut(), headers, side, addr);
+            return true;
         }
         // A tunnel header behind this may inherit the new values.
-        Op::SetTos(tos) => {
-            rewrite::set_tos(mbuf.data_mut(), headers, tos);
-            packet.key.nw_tos = tos;
-        }
-        Op::SetTtl(ttl) => {
-            rewrite::set_ttl(mbuf.data_mut(), headers, ttl);
-            packet.key.nw_ttl = ttl;
-        }
-        Op::SetIpv6Label(label) => {
-            rewrite::set_ipv6_label(mbuf.data_mut(), headers, label);
-        }
-        Op::SetPort(side, port) => {
-            rewrite::set_port(mbuf.data_mut(), headers, side, port);
-        }
-        Op::SetIcmpType(value) => {
-            rewrite::set_icmp(mbuf.data_mut(), headers, 0, value);
-        }
-        Op::SetIcmpCode(value) => {
-            rewrite::set_icmp(mbuf.data_mut(), headers, 1, value);
-        }
-        Op::SetArpOp(op) => {
-            rewrite::set_arp_op(mbuf.data_mut(), headers, op);
-        }
-        Op::SetArpMac(side, mac) => {
-            rewrite::set_arp_mac(mbuf.data_mut(), headers, side, mac);
-        }
-        Op::SetArpIp(side, addr) => {
-            rewrite::set_arp_ip(mbuf.data_mut(), headers, side, addr);
-        }
-        Op::SetNdTarget(addr) => {
-            rewrite::set_nd_target(mbuf.data_mut(), headers, addr);
-        }
-        Op::SetNdLink(side, mac) => {
-            rewrite::set_nd_link(mbuf.data_mut(), headers, side, mac);
-        }
-        // These change nothing and are run elsewhere.
-        Op::Output(_)
+        Op::SetTos(tos) => packet.key.nw_tos = tos,
+        Op::SetTtl(ttl) => packet.key.nw_ttl = ttl,
+        _ => {}
+    }
+    set_field(op, mbuf.data_mut(), headers);
+    true
+}
+
+/// Sets the field that an op sets, in a frame whose headers are where `headers` says. Other ops change nothing.
+pub fn set_field(op: &Op, frame: &mut [u8], headers: Headers) {
+    match *op {
+        Op::SetVlan(tci) => rewrite::set_vlan_tci(frame, tci & !CFI),
+        Op::SetMac(side, mac) => rewrite::set_mac(frame, side, mac),
+        Op::SetIpv4(side, addr) => rewrite::set_ipv4(frame, headers, side, addr),
+        Op::SetIpv6(side, addr) => rewrite::set_ipv6(frame, headers, side, addr),
+        Op::SetTos(tos) => rewrite::set_tos(frame, headers, tos),
+        Op::SetTtl(ttl) => rewrite::set_ttl(frame, headers, ttl),
+        Op::SetIpv6Label(label) => rewrite::set_ipv6_label(frame, headers, label),
+        Op::SetPort(side, port) => rewrite::set_port(frame, headers, side, port),
+        Op::SetIcmpType(value) => rewrite::set_icmp(frame, headers, 0, value),
+        Op::SetIcmpCode(value) => rewrite::set_icmp(frame, headers, 1, value),
+        Op::SetArpOp(op) => rewrite::set_arp_op(frame, headers, op),
+        Op::SetArpMac(side, mac) => rewrite::set_arp_mac(frame, headers, side, mac),
+        Op::SetArpIp(side, addr) => rewrite::set_arp_ip(frame, headers, side, addr),
+        Op::SetNdTarget(addr) => rewrite::set_nd_target(frame, headers, addr),
+        Op::SetNdLink(side, mac) => rewrite::set_nd_link(frame, headers, side, mac),
+        Op::PushVlan { .. }
+        | Op::PopVlan
+        | Op::Output(_)
         | Op::Encap { .. }
         | Op::Punt(_)
         | Op::ClampMss { .. }
@@ -407,9 +388,8 @@ fn apply(op: &Op, mbuf: &mut Mbuf, packet: &mut Packet) -> bool {
         | Op::Terminate(_)
         | Op::Drop(_)
         | Op::Clone(_)
-        | Op::Select(_) => {}
-    }
-    true
+        | Op::Select(_) => false,
+    };
 }
 
 /// The bit of a TCI that keys use for "has a tag" and that is never sent.

@@ -10,10 +10,8 @@ use flow::drop::DropReason;
 use flow::program::PortId;
 use rte::Mbuf;
 use wire::ecn::has_ecn_to_decap;
-use wire::key::TUN_CSUM;
-use wire::proto::IP_UDP;
 use wire::tunnel::TunnelFormat;
-use wire::tunnel::outer::{Outer, OuterError, parse_outer_chain, parse_outer_partial, peek};
+use wire::tunnel::outer::{Outer, parse_outer_chain, parse_outer_partial, peek};
 use wire::tunnel::same_header::OuterHeader;
 use wire::tunnel::udp4::{UDP4_LEN, Udp4Outer, Udp4Tunnel};
 
@@ -190,13 +188,7 @@ fn general_path(
     if !offload::can_decap(mbuf, outer.inner_offset) {
         return Err(DropReason::Offload);
     }
-    let found = view.find(outer.id, outer.src, outer.dst, outer.transport);
-    let in_port = found.unwrap_or(PortId::TUNNEL_MISS);
-    let is_unprotected =
-        outer.dst.is_ipv6() && outer.transport.protocol == IP_UDP && outer.flags & TUN_CSUM == 0;
-    if is_unprotected && !view.takes_zero_checksum(in_port) {
-        return Err(OuterError::UdpZeroChecksumV6.into());
-    }
+    let in_port = view.tunnel_of(&outer)?.unwrap_or(PortId::TUNNEL_MISS);
     // Also when it is dropped for its congestion mark: it came through this tunnel.
     counters.port(in_port).rx.add(1, outer.inner_len.into());
     let key = &mut known.keys[at];

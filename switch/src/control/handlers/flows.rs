@@ -322,14 +322,21 @@ pub(in crate::control) async fn trace_text(
     let trace = traced(app, bridge, TraceRequest { flow, packet })
         .await
         .map_err(|refused| refused.message().to_owned())?;
+    Ok(as_ofproto_trace(&trace))
+}
+
+fn as_ofproto_trace(trace: &Trace) -> String {
     let megaflow = if trace.megaflow.is_empty() { "any packet" } else { &trace.megaflow };
     let last = if trace.final_flow.is_empty() { "unchanged" } else { &trace.final_flow };
-    Ok(format!(
-        "Flow: {}\n\n{}\n\nFinal flow: {last}\nMegaflow: {megaflow}\nDatapath actions: {}\n",
+    let inner = trace.inner.as_ref();
+    let inner =
+        inner.map_or_else(String::new, |inner| format!("\nInner frame:\n{}", as_ofproto_trace(inner)));
+    format!(
+        "Flow: {}\n\n{}\n\nFinal flow: {last}\nMegaflow: {megaflow}\nDatapath actions: {}\n{inner}",
         trace.flow,
         trace.steps.join("\n"),
         trace.actions
-    ))
+    )
 }
 
 /// What would become of a packet, by what is known now: nothing is made for it.
@@ -358,12 +365,12 @@ async fn traced(app: &App, bridge: String, body: TraceRequest) -> Result<Trace, 
         let id = bridge_id(slow, &bridge)?;
         let mut key = parse_key(&body.flow, &BridgePorts { state: &slow.state, bridge: id })
             .map_err(|error| Refused::bad(error.to_string()))?;
-        if let Some(packet) = &body.packet {
-            let bytes = hexadecimal(packet)?;
+        let frame = body.packet.as_deref().map(hexadecimal).transpose()?;
+        if let Some(bytes) = &frame {
             // Leaves alone what does not come out of the packet: port, tunnel, metadata.
-            extract(&bytes, &mut key.flow).map_err(|error| Refused::bad(format!("packet: {error}")))?;
+            extract(bytes, &mut key.flow).map_err(|error| Refused::bad(format!("packet: {error}")))?;
         }
-        slow.trace_view(id, &key).ok_or_else(|| no_in_port(&bridge))
+        slow.trace_view(id, &key, frame.as_deref()).ok_or_else(|| no_in_port(&bridge))
     });
     answer.await?
 }

@@ -1,0 +1,276 @@
+//! What would become of a packet: its way through the rules and, where its bytes are known, what the workers do with it
+//! for its length, and its way on out of a tunnel.
+
+use super::SlowPath;
+use super::show::DatapathNames;
+use crate::bridge::translate::{Traced, trace};
+use crate::bridge::{BridgeId, BridgePorts, PortKind};
+use crate::tunnel::adjacency::{ReachSpec, output_ports};
+use api::{Trace, TraceDrop};
+use datapath::set_field;
+use flow::drop::DropReason;
+use flow::ofp::{MatchKey, PORT_LOCAL, PortNames, format_key, format_megaflow};
+use flow::program::{AdjacencyId, Op, PortId, Program};
+use wire::ecn::{ECN_MASK, EcnDecap, ecn_decap};
+use wire::key::FlowKey;
+use wire::parse::extract;
+use wire::proto::{ETH_IPV4, ETH_IPV6, ETHERNET_LEN, VLAN_LEN};
+use wire::rewrite::{self, Headers};
+use wire::tunnel::outer::{parse_outer, peek};
+
+/// Tunnels inside of tunnels that a trace follows: as many as a worker does.
+const MAX_DEPTH: u8 = 8;
+
+/// What the workers do with a packet whose bytes are known.
+#[derive(Debug, Default)]
+struct Found {
+    /// In words.
+    steps: Vec<String>,
+    /// LOCAL ports that it reaches as a tunnel packet, and its bytes there.
+    terminated: Vec<(PortId, Vec<u8>)>,
+    /// Places that it is too long for.
+    too_long: usize,
+    /// Places that take it.
+    taken: usize,
+}
+
+impl SlowPath {
+    /// What would become of a packet on a bridge; `key` has an OpenFlow `in_port`. `frame` is the packet if it is known,
+    /// else nothing is said of its length. `None` when the bridge has no such port.
+    pub fn trace_view(&mut self, bridge: BridgeId, key: &MatchKey, frame: Option<&[u8]>) -> Option<Trace> {
+        self.trace_at(bridge, key, frame, 0)
+    }
+
+    /// The same without making anything: a remote that no packet went to yet is shown as not known.
+    pub fn trace_as_is(&self, bridge: BridgeId, key: &MatchKey) -> Option<Trace> {
+        let (mut trace, program) = self.traced(bridge, key)?;
+        trace.steps.extend(self.mtu_steps(&program));
+        Some(trace)
+    }
+
+    fn trace_at(
+        &mut self,
+        bridge: BridgeId,
+        key: &MatchKey,
+        frame: Option<&[u8]>,
+        depth: u8,
+    ) -> Option<Trace> {
+        let mut packet = key.flow;
+        packet.in_port = self.in_port(bridge, key)?.0.into();
+        // As for a packet: adjacencies to remotes that actions choose are made when they are first wanted.
+        let _ = self.translate(&packet);
+        let Some(frame) = frame else { return self.trace_as_is(bridge, key) };
+        let (mut trace, program) = self.traced(bridge, key)?;
+        let in_port = self.in_port(bridge, key)?;
+        if self.is_terminated_at(in_port, frame) {
+            trace.actions = self.describe_op(&Op::Terminate(self.state.bridge(bridge)?.local));
+            trace.reason = None;
+            self.go_on_inside(in_port, frame, &mut trace, depth);
+            return Some(trace);
+        }
+        let mut found = Found::default();
+        self.walk(&program.ops, &packet, frame.to_vec(), &mut found);
+        trace.steps.append(&mut found.steps);
+        if found.too_long > 0 && found.taken == 0 {
+            trace.reason = Some(dropped(DropReason::MtuExceeded));
+        }
+        // Copies for several VTEPs of one bridge do not happen but by a rule that says so twice.
+        if let Some((local, outer)) = found.terminated.first() {
+            self.go_on_inside(*local, outer, &mut trace, depth);
+        }
+        Some(trace)
+    }
+
+    fn in_port(&self, bridge: BridgeId, key: &MatchKey) -> Option<PortId> {
+        let running = self.state.bridge(bridge)?;
+        match key.flow.in_port {
+            PORT_LOCAL => Some(running.local),
+            ofport => running.ports.get(&ofport).copied(),
+        }
+    }
+
+    /// The way through the rules, and the program at its end.
+    fn traced(&self, bridge: BridgeId, key: &MatchKey) -> Option<(Trace, Program)> {
+        let id = self.in_port(bridge, key)?;
+        let mut packet = key.flow;
+        packet.in_port = id.0.into();
+        let decapsulated = self.decapsulated(id, &mut packet);
+        let Traced { translation, mut steps, last } = trace(&self.state, &packet);
+        if let Some((step, _)) = &decapsulated {
+            steps.insert(0, step.clone());
+        }
+        // A packet that is dropped before the lookup makes no megaflow.
+        let dropped_before = decapsulated.and_then(|(_, drop)| drop);
+        let program = dropped_before.map_or(translation.program, Program::dropping);
+        let names = BridgePorts { state: &self.state, bridge };
+        let trace = Trace {
+            flow: format_key(key, &names),
+            steps,
+            megaflow: format_megaflow(&packet, &translation.mask, &DatapathNames(self, names.tlvs())),
+            actions: self.describe(&program),
+            headers: self.tunnel_headers(&program),
+            final_flow: if last == *key { String::new() } else { format_key(&last, &names) },
+            reason: program.ends_in().map(dropped),
+            inner: None,
+        };
+        Some((trace, program))
+    }
+
+    /// What decapsulation does to the congestion mark of a packet that came in by a tunnel port with this `tun_tos`: in
+    /// words, and why it goes nowhere if it does.
+    fn decapsulated(&self, in_port: PortId, packet: &mut FlowKey) -> Option<(String, Option<DropReason>)> {
+        let is_ip = matches!(packet.dl_type.get(), ETH_IPV4 | ETH_IPV6);
+        if !is_ip || !self.state.port(in_port)?.is_tunnel() {
+            return None;
+        }
+        match ecn_decap(packet.tun_tos, packet.nw_tos) {
+            EcnDecap::Keep => None,
+            EcnDecap::Set(ecn) => {
+                packet.nw_tos = packet.nw_tos & !ECN_MASK | ecn;
+                Some((format!("decapsulated: nw_ecn={ecn}, by the outer header's mark (RFC 6040)"), None))
+            }
+            EcnDecap::Drop => Some((
+                "decapsulated: the outer header says congestion, inner transport cannot hear it (RFC 6040)"
+                    .into(),
+                Some(DropReason::EcnNotCapable),
+            )),
+        }
+    }
+
+    /// What the MTUs of the ports that a program sends packets to mean for them, encapsulated ones apart.
+    fn mtu_steps(&self, program: &Program) -> Vec<String> {
+        let mut ports = Vec::new();
+        output_ports(&program.ops, &mut ports);
+        let mtu = |id: &PortId| Some((self.port_name(*id), self.state.port(*id)?.mtu?));
+        let step = |(name, mtu)| format!("{name}: MTU {mtu}, a longer packet is dropped (mtu_exceeded)");
+        ports.iter().filter_map(mtu).map(step).collect()
+    }
+
+    /// Follows a packet through ops as the workers run them.
+    fn walk(&self, ops: &[Op], packet: &FlowKey, mut frame: Vec<u8>, found: &mut Found) {
+        for op in ops {
+            match op {
+                Op::Output(port) => self.send_step(*port, &frame, found),
+                Op::Encap { adjacency, options, .. } => {
+                    self.encap_step(*adjacency, frame.len() + options.len(), found);
+                }
+                Op::Terminate(local) => {
+                    found.taken += 1;
+                    found.terminated.push((*local, frame.clone()));
+                }
+                Op::Clone(ops) => self.walk(ops, packet, frame.clone(), found),
+                Op::Select(select) => {
+                    for ops in &select.buckets {
+                        self.walk(ops, packet, frame.clone(), found);
+                    }
+                }
+                Op::Punt(_) => found.taken += 1,
+                Op::PushVlan { tpid, tci } => {
+                    frame.splice(..0, [0; VLAN_LEN]);
+                    rewrite::push_vlan(&mut frame, *tpid, *tci & !0x1000);
+                }
+                Op::PopVlan => {
+                    if rewrite::pop_vlan(&mut frame) {
+                        frame.drain(..VLAN_LEN);
+                    }
+                }
+                field => {
+                    let mut key = *packet;
+                    if let Ok(parsed) = extract(&frame, &mut key) {
+                        set_field(field, &mut frame, Headers::new(parsed, &key));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Whether a port's MTU lets a frame out.
+    fn send_step(&self, id: PortId, frame: &[u8], found: &mut Found) {
+        let Some(mtu) = self.state.port(id).and_then(|port| port.mtu) else {
+            found.taken += 1;
+            return;
+        };
+        let tag = if matches!(frame.get(12..14), Some([0x81, 0] | [0x88, 0xa8])) { VLAN_LEN } else { 0 };
+        let len = frame.len().saturating_sub(ETHERNET_LEN + tag);
+        if len > usize::from(mtu) {
+            found.too_long += 1;
+            found.steps.push(format!(
+                "{}: {len} bytes behind the Ethernet header, MTU {mtu}: dropped (mtu_exceeded)",
+                self.port_name(id)
+            ));
+        } else {
+            found.taken += 1;
+        }
+    }
+
+    /// Whether a frame of so many bytes fits behind an adjacency's headers.
+    fn encap_step(&self, id: AdjacencyId, len: usize, found: &mut Found) {
+        let remote = self.tunnels.remote(id);
+        let most = match remote.and_then(|remote| remote.installed.as_ref()) {
+            Some(ReachSpec::Ready(spec, _, mtu)) => mtu.inner(spec),
+            _ => None,
+        };
+        match (remote, most.filter(|most| len > *most)) {
+            (Some(remote), Some(most)) => {
+                found.too_long += 1;
+                found.steps.push(format!(
+                    "{} to {}: a frame of {len} bytes, {most} fit the path: dropped (mtu_exceeded)",
+                    self.port_name(remote.port),
+                    remote.ip
+                ));
+            }
+            _ => found.taken += 1,
+        }
+    }
+
+    /// Whether the outer headers come off where the packet comes in: its bridge would send every such packet to LOCAL.
+    fn is_terminated_at(&self, in_port: PortId, frame: &[u8]) -> bool {
+        let mut termination = self.termination();
+        let view = termination.view(in_port).filter(|_| !self.is_local(in_port));
+        view.is_some_and(|view| peek(frame).is_some_and(|peeked| view.is_ours(&peeked).is_some()))
+    }
+
+    fn is_local(&self, id: PortId) -> bool {
+        self.state.port(id).is_some_and(|port| matches!(port.kind, PortKind::Local))
+    }
+
+    /// Takes the outer headers off a packet that has reached a bridge's LOCAL port, and follows the inner frame.
+    fn go_on_inside(&mut self, at: PortId, outer: &[u8], trace: &mut Trace, depth: u8) {
+        if depth == MAX_DEPTH {
+            trace.reason = Some(dropped(DropReason::RecursionLimit));
+            return;
+        }
+        match self.inside(at, outer) {
+            Ok((bridge, key, inner)) => {
+                trace.inner = self.trace_at(bridge, &key, Some(inner), depth + 1).map(Box::new);
+                trace.reason = trace.inner.as_ref().and_then(|inner| inner.reason.clone());
+            }
+            Err(reason) => trace.reason = Some(dropped(reason)),
+        }
+    }
+
+    /// The bridge, key and bytes of the frame inside a packet that is decapsulated at a port.
+    fn inside<'p>(&self, at: PortId, outer: &'p [u8]) -> Result<(BridgeId, MatchKey, &'p [u8]), DropReason> {
+        let mut termination = self.termination();
+        let view = termination.view(at).ok_or(DropReason::LocalUnhandled)?;
+        let format =
+            peek(outer).and_then(|peeked| view.is_ours(&peeked)).ok_or(DropReason::LocalUnhandled)?;
+        let header = parse_outer(outer, format, view.any_zero_checksums())?;
+        let id = view.tunnel_of(&header)?.ok_or(DropReason::TunnelUnknown)?;
+        let mut flow = FlowKey::ZERO;
+        header.fill_key(&mut flow);
+        let start = header.options_offset();
+        let options = outer.get(start..start + usize::from(header.options_len)).unwrap_or(&[]);
+        view.tlvs(id).fill_key(options, &mut flow)?;
+        let start = usize::from(header.inner_offset);
+        let inner = outer.get(start..start + usize::from(header.inner_len)).unwrap_or(&[]);
+        extract(inner, &mut flow).map_err(|_| DropReason::TunnelInnerTruncated)?;
+        let port = self.state.port(id).ok_or(DropReason::Internal)?;
+        flow.in_port = port.ofport;
+        Ok((port.bridge, MatchKey { flow, ..MatchKey::ZERO }, inner))
+    }
+}
+
+fn dropped(reason: DropReason) -> TraceDrop {
+    TraceDrop { reason: reason.name().into(), description: reason.description().into() }
+}
