@@ -1,6 +1,6 @@
 //! What the API's handlers, the metrics endpoint and the watchers share: the switch, and the workers' counters.
 
-use super::apply::Switch;
+use super::apply::{Switch, aside};
 use super::faults::Faults;
 use super::file::{ConfigFile, SaveError};
 use super::log::Events;
@@ -133,11 +133,11 @@ impl App {
         for name in stale {
             let bridge = name.clone();
             // A switch that stops needs no document.
-            let Ok(Some(running)) =
-                self.handle.call(move |slow| rules::running_texts(&slow.state, &bridge)).await
+            let Ok(Some(running)) = self.handle.call(move |slow| rules::running(&slow.state, &bridge)).await
             else {
                 continue;
             };
+            let Ok(running) = aside(move || running.texts()).await else { continue };
             if let Some(bridge) = switch.document.bridge_mut(&name) {
                 (bridge.flows, bridge.groups, bridge.meters) = running;
             }

@@ -4,7 +4,7 @@
 use super::device::{Device, DeviceError, DeviceOptions, Resources, STARTS_ONCE};
 use super::faults::Faults;
 use super::plan::Plan;
-use super::rules::{self, PolicyError};
+use super::rules::{self, PolicyError, ReadAhead};
 use super::totals::Totals;
 use crate::bridge::PortKind;
 use crate::bridge::fdb::Location;
@@ -20,6 +20,7 @@ use config::{
 use datapath::MAX_ADJACENCIES;
 use datapath::message::PortIo;
 use datapath::meter::MAX_METERS;
+use flow::ofp::{PortMap, PortNames};
 use flow::program::{MAX_PORTS, PortId};
 use std::collections::BTreeMap;
 use std::collections::hash_map::DefaultHasher;
@@ -153,14 +154,18 @@ impl Switch {
         self.make(new, OnError::Note).await
     }
 
-    async fn make(&mut self, mut new: Document, on_error: OnError) -> Result<Changed, ChangeError> {
+    async fn make(&mut self, new: Document, on_error: OnError) -> Result<Changed, ChangeError> {
+        let (mut new, problems) = aside(move || {
+            let problems = rules::problems(&new);
+            (new, problems)
+        })
+        .await?;
+        if !problems.is_empty() {
+            return Err(ChangeError::Invalid(problems));
+        }
         if new.datapath.hash_seed == 0 {
             // To be drawn, which was done at the start.
             new.datapath.hash_seed = self.document.datapath.hash_seed;
-        }
-        let problems = rules::problems(&new);
-        if !problems.is_empty() {
-            return Err(ChangeError::Invalid(problems));
         }
         if new.settings() != self.document.settings() {
             return Err(ChangeError::NeedsRestart);
@@ -423,10 +428,14 @@ impl Switch {
             .iter()
             .filter_map(|name| Some((name.clone(), self.ports.get(name)?.device.as_ref()?.mtu)))
             .collect();
-        let (job_plan, old, target) = (plan.clone(), self.document.clone(), new.clone());
+        let names = self.handle.call(|slow| rules::names_of_all(&slow.state)).await?;
+        let (job_plan, target) = (plan.clone(), new.clone());
+        let (ahead, job_plan, target) =
+            aside(move || (read_ahead(&job_plan, &target, names), job_plan, target)).await?;
+        let old = self.document.clone();
         let outcome = self
             .handle
-            .call(move |slow| run(slow, &job_plan, (&old, &target), queues, &mtus, ofports))
+            .call(move |slow| run(slow, &job_plan, (&old, &target), &ahead, queues, &mtus, ofports))
             .await?;
         self.document = new;
         for (name, ios) in outcome.returned {
@@ -447,6 +456,23 @@ impl Switch {
         }
         outcome.result.map(|()| outcome.ofports)
     }
+}
+
+/// Does what takes long with many rules on a thread of its own: neither first packets nor other requests wait for it.
+pub(in crate::control) async fn aside<R: Send + 'static>(
+    work: impl FnOnce() -> R + Send + 'static,
+) -> Result<R, Stopped> {
+    tokio::task::spawn_blocking(work).await.map_err(|_| Stopped)
+}
+
+/// The rules that a plan says to read again, as far as they name ports that stay.
+fn read_ahead(plan: &Plan, new: &Document, mut names: BTreeMap<String, PortMap>) -> ReadAhead {
+    for names in names.values_mut() {
+        let stay = names.all_names().filter(|name| !plan.remove_ports.contains(name));
+        let numbered = stay.filter_map(|name| Some((name.clone(), names.number(name)?)));
+        *names = numbered.collect();
+    }
+    ReadAhead::new(plan.rules.iter().filter_map(|name| new.bridge(name)), names)
 }
 
 fn close_all(opened: Opened) {
@@ -500,6 +526,7 @@ fn run(
     slow: &mut SlowPath,
     plan: &Plan,
     (old, new): (&Document, &Document),
+    ahead: &ReadAhead,
     mut queues: BTreeMap<String, Vec<WorkerQueues>>,
     mtus: &[(String, u16)],
     mut ofports: Ofports,
@@ -524,7 +551,7 @@ fn run(
             slow.remove_bridge(id);
         }
     }
-    outcome.result = build(slow, plan, old, new, &mut queues, &ofports, &mut outcome.added);
+    outcome.result = build(slow, plan, (old, new), ahead, &mut queues, &ofports, &mut outcome.added);
     for (name, mtu) in mtus {
         if let Some(id) = slow.state.port_named(name) {
             slow.set_mtu(id, *mtu);
@@ -552,8 +579,8 @@ fn forget_mirrors(slow: &mut SlowPath, port: PortId) {
 fn build(
     slow: &mut SlowPath,
     plan: &Plan,
-    old: &Document,
-    new: &Document,
+    (old, new): (&Document, &Document),
+    ahead: &ReadAhead,
     queues: &mut BTreeMap<String, Vec<WorkerQueues>>,
     ofports: &Ofports,
     added: &mut Vec<(String, PortId, Totals)>,
@@ -608,7 +635,7 @@ fn build(
         })?;
     }
     for bridge in plan.rules.iter().filter_map(|name| new.bridge(name)) {
-        rules::read(slow, bridge, old.bridge(&bridge.name))
+        rules::read(slow, bridge, old.bridge(&bridge.name), ahead)
             .map_err(|error| ChangeError::Rule(bridge.name.clone(), error))?;
     }
     for bridge in plan.fdb.iter().filter_map(|name| new.bridge(name)) {

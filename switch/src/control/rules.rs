@@ -1,6 +1,7 @@
 //! Flows, groups and meters as text: checked before anything is changed, parsed when the ports have their numbers.
 
 use crate::bridge::mirror::{Mirror, MirrorOutput};
+use crate::bridge::rules::Rule;
 pub use crate::bridge::rules::canonical;
 use crate::bridge::{BridgeId, BridgePorts, SwitchState};
 use crate::slowpath::SlowPath;
@@ -13,6 +14,7 @@ use flow::ofp::{
 };
 use flow::program::PortId;
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
 use wire::tunnel::geneve::TlvMap;
 
 /// PortMap and OpenFlow numbers of a bridge's running ports, to take to another thread.
@@ -181,15 +183,35 @@ pub fn by_number(bridge: &mut Bridge, before: &PortMap) {
     bridge.flows = flows;
 }
 
-/// Flows, groups and meters that a bridge runs with, as a document holds them.
-pub fn running_texts(state: &SwitchState, name: &str) -> Option<(Vec<String>, Vec<String>, Vec<String>)> {
+/// Flows, groups and meters that a bridge runs with.
+#[derive(Debug)]
+pub struct Running {
+    names: PortMap,
+    rules: Vec<Arc<Rule>>,
+    groups: Vec<GroupSpec>,
+    meters: Vec<MeterSpec>,
+}
+
+/// What a bridge of this name runs with.
+pub fn running(state: &SwitchState, name: &str) -> Option<Running> {
     let id = state.bridge_named(name)?;
-    let (bridge, names) = (state.bridge(id)?, BridgePorts { state, bridge: id });
-    let rules = bridge.tables.select(&FlowFilter::default(), false);
-    let flows = rules.iter().filter(|rule| !is_timed(&rule.spec)).map(|rule| canonical(&rule.spec, &names));
-    let groups = bridge.groups.values().map(|group| format_group(&group.spec, &names));
-    let meters = bridge.meters.values().map(|meter| format_meter(&meter.spec));
-    Some((flows.collect(), groups.collect(), meters.collect()))
+    let bridge = state.bridge(id)?;
+    Some(Running {
+        names: names_of(state, id),
+        rules: bridge.tables.select(&FlowFilter::default(), false),
+        groups: bridge.groups.values().map(|group| group.spec.clone()).collect(),
+        meters: bridge.meters.values().map(|meter| meter.spec).collect(),
+    })
+}
+
+impl Running {
+    /// Flows, groups and meters as a document holds them.
+    pub fn texts(&self) -> (Vec<String>, Vec<String>, Vec<String>) {
+        let stay = self.rules.iter().filter(|rule| !is_timed(&rule.spec));
+        let flows = stay.map(|rule| canonical(&rule.spec, &self.names));
+        let groups = self.groups.iter().map(|group| format_group(group, &self.names));
+        (flows.collect(), groups.collect(), self.meters.iter().map(format_meter).collect())
+    }
 }
 
 /// Whether the rule goes by itself.
@@ -208,27 +230,69 @@ impl Place {
     }
 }
 
+/// Rules as they were read before the slow path needs them: it answers no first packets while it reads a hundred
+/// thousand.
+#[derive(Debug, Default)]
+pub struct ReadAhead(HashMap<String, (PortMap, HashMap<String, FlowSpec>)>);
+
+impl ReadAhead {
+    /// The rules of bridges that read by these names of ports, by bridge. Others are read when their ports are there.
+    pub fn new<'b>(
+        bridges: impl Iterator<Item = &'b Bridge>,
+        mut names: BTreeMap<String, PortMap>,
+    ) -> ReadAhead {
+        let read = |bridge: &'b Bridge| {
+            let names = names.remove(&bridge.name).unwrap_or_default().with_tlvs(bridge.tlvs());
+            let specs =
+                bridge.flows.iter().filter_map(|text| Some((text.clone(), parse(text, &names).ok()?)));
+            let specs = specs.collect();
+            (bridge.name.clone(), (names, specs))
+        };
+        ReadAhead(bridges.map(read).collect())
+    }
+
+    /// The rules of a bridge, as long as all names stand for what they stood for.
+    fn of(&self, bridge: &str, now: &dyn PortNames) -> Option<&HashMap<String, FlowSpec>> {
+        let (names, specs) = self.0.get(bridge)?;
+        let stays = |name: &String| names.number(name) == now.number(name);
+        (names.tlvs() == now.tlvs() && names.all_names().all(stays)).then_some(specs)
+    }
+}
+
 /// Makes a bridge's rules those of its document entry. Rules with timeouts are added when they are new in the
 /// document, and stay as long as they live: they are not brought back.
 ///
 /// # Errors
 /// Which token of a rule is wrong and what was expected; nothing is changed then.
-pub fn read(slow: &mut SlowPath, bridge: &Bridge, old: Option<&Bridge>) -> Result<(), String> {
+pub fn read(
+    slow: &mut SlowPath,
+    bridge: &Bridge,
+    old: Option<&Bridge>,
+    ahead: &ReadAhead,
+) -> Result<(), String> {
     let Some(id) = slow.state.bridge_named(&bridge.name) else { return Ok(()) };
     let names = BridgePorts { state: &slow.state, bridge: id };
+    let ahead = ahead.of(&bridge.name, &names);
+    let all_read = ahead.is_some_and(|ahead| bridge.flows.iter().all(|text| ahead.contains_key(text)));
+    if all_read && old.is_some_and(|old| old.flows == bridge.flows) {
+        // They are what they were, and what they name has its number still.
+        return Ok(());
+    }
     // Sets, as there may be a hundred thousand rules, and no upcall is answered meanwhile.
     let before: HashSet<&String> = old.into_iter().flat_map(|b| &b.flows).collect();
     let now: HashSet<&String> = bridge.flows.iter().collect();
     let mut specs = Vec::with_capacity(bridge.flows.len());
     for text in &bridge.flows {
-        let spec = parse(text, &names)?;
+        let spec = ahead.and_then(|ahead| ahead.get(text)).cloned();
+        let spec = spec.map_or_else(|| parse(text, &names), Ok)?;
         if !is_timed(&spec) || !before.contains(text) {
             specs.push(spec);
         }
     }
     // Those that the document no longer has may name ports that are gone, and then match nothing any more.
     let mut removed: HashMap<Place, Vec<FlowSpec>> = HashMap::new();
-    for spec in before.difference(&now).filter_map(|text| parse(text, &names).ok()).filter(is_timed) {
+    let gone = before.difference(&now).filter(|text| text.contains("_timeout"));
+    for spec in gone.filter_map(|text| parse(text, &names).ok()).filter(is_timed) {
         removed.entry(Place::of(&spec)).or_default().push(spec);
     }
     if let Some(running) = slow.state.bridge(id) {

@@ -1,16 +1,17 @@
 //! Read-only views of the slow path's state, as the rows that the control API shows.
 
 use super::SlowPath;
-use crate::bridge::rules::canonical;
-use crate::bridge::{BridgeId, BridgePorts, PortKind};
+use crate::bridge::rules::{Rule, canonical};
+use crate::bridge::{BridgeId, PortKind};
 use crate::tunnel::adjacency::ReachSpec;
 use api::{
     FdbEntry, FlowRow, MegaflowRow, NeighbourEntry, RemoteRow, RouteEntry, UnknownTunnelRow, UpcallStats,
 };
-use flow::ofp::{FlowFilter, FlowStats, PortNames, format_flow, format_megaflow};
+use flow::ofp::{FlowFilter, FlowStats, PortMap, PortNames, format_flow, format_megaflow};
 use flow::program::{AdjacencyId, PortId};
 use flow::stats::PacketStats;
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 use wire::proto::ETHERNET_LEN;
 use wire::tunnel::encap::EncapAddrs;
 use wire::tunnel::geneve::TlvMap;
@@ -75,6 +76,31 @@ impl PortNames for DatapathNames<'_> {
 
 fn seconds(since: Duration) -> f64 {
     (since.as_secs_f64() * 1000.0).round() / 1000.0
+}
+
+/// A rule as it is at one time. Another thread makes a row of it: a hundred thousand take longer than first packets may
+/// wait.
+#[derive(Debug)]
+pub struct RuleView {
+    rule: Arc<Rule>,
+    now: Instant,
+}
+
+impl RuleView {
+    /// The row that shows it.
+    pub fn row(&self, names: &PortMap) -> FlowRow {
+        let RuleView { rule, now } = self;
+        let PacketStats { packets, bytes } = rule.stats();
+        let duration = now.saturating_duration_since(rule.created);
+        let stats = FlowStats { duration, packets, bytes, idle_age: Some(rule.idle_age(*now)) };
+        FlowRow {
+            flow: canonical(&rule.spec, names),
+            packets,
+            bytes,
+            duration: seconds(duration),
+            text: format_flow(&rule.spec, Some(&stats), names),
+        }
+    }
 }
 
 impl SlowPath {
@@ -181,27 +207,11 @@ impl SlowPath {
     }
 
     /// The rules of a bridge that a filter selects, with statistics up to now.
-    pub fn flow_view(&mut self, bridge: BridgeId, filter: &FlowFilter, strict: bool) -> Vec<FlowRow> {
+    pub fn rules_of(&mut self, bridge: BridgeId, filter: &FlowFilter, strict: bool) -> Vec<RuleView> {
         self.collect_all();
         let now = self.now();
-        let Some(running) = self.state.bridge(bridge) else { return Vec::new() };
-        let names = BridgePorts { state: &self.state, bridge };
-        let rows = running.tables.select(filter, strict);
-        rows.iter()
-            .map(|rule| {
-                let PacketStats { packets, bytes } = rule.stats();
-                let duration = now.saturating_duration_since(rule.created);
-                let idle_age = Some(rule.idle_age(now));
-                let stats = FlowStats { duration, packets, bytes, idle_age };
-                FlowRow {
-                    flow: canonical(&rule.spec, &names),
-                    packets,
-                    bytes,
-                    duration: seconds(duration),
-                    text: format_flow(&rule.spec, Some(&stats), &names),
-                }
-            })
-            .collect()
+        let rules = self.state.bridge(bridge).map(|running| running.tables.select(filter, strict));
+        rules.unwrap_or_default().into_iter().map(|rule| RuleView { rule, now }).collect()
     }
 
     /// Megaflows of all workers, those of one bridge's ports if it is given, at most `limit`.

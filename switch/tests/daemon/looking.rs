@@ -85,7 +85,7 @@ fn a_packet_too_long_for_its_way_is_traced_as_dropped() {
         assert_eq!(reason(&packet), expected);
     }
     daemon.ctl("add-flow br0 in_port=p0,actions=output:vx");
-    assert_eq!((reason(&frame(1450)), reason(&frame(1451))), ("".into(), "mtu_exceeded".into()));
+    assert_eq!((reason(&frame(1450)), reason(&frame(1451))), (String::new(), "mtu_exceeded".into()));
     let text = daemon.ctl(&format!("trace br0 in_port=p0 {}", frame(1451)));
     assert!(text.contains("vx to 192.168.1.2: a frame of 1465 bytes, 1464 fit the path"), "{text}");
     // One copy goes: the packet is not dropped.

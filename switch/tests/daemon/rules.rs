@@ -34,6 +34,41 @@ fn many_rules_load_in_no_time() {
 }
 
 #[test]
+fn nobody_waits_for_the_reading_of_many_rules() {
+    const RULES: usize = 20_000;
+    let daemon = Daemon::start(BASE);
+    let lines = (0..RULES).fold(String::new(), |text, n| {
+        text + &format!("ip,in_port=p1,nw_dst=10.0.{}.{},actions=output:p0\n", n >> 8, n & 255)
+    });
+    let file = daemon.dir.path().join("flows");
+    fs::write(&file, lines).unwrap();
+    // How long the slow path lets others wait, as a part of what the command takes.
+    let share = |command: &str| {
+        let (start, mut longest) = (Instant::now(), Duration::ZERO);
+        std::thread::scope(|scope| {
+            let running = scope.spawn(|| daemon.ctl(command));
+            while !running.is_finished() {
+                let asked = Instant::now();
+                daemon.ctl("upcall show");
+                longest = longest.max(asked.elapsed());
+            }
+        });
+        let took = start.elapsed();
+        println!("{command}: {took:?}, others waited {longest:?}");
+        longest.as_secs_f64() / took.as_secs_f64()
+    };
+    for command in [
+        &format!("replace-flows br0 {}", file.display()),
+        "add-port br0 vx -- set interface vx type=vxlan options:remote_ip=1.2.3.4",
+        "dump-flows br0",
+    ] {
+        let share = share(command);
+        assert!(share < 0.6, "{command}: others waited for {share} of it");
+    }
+    daemon.stop();
+}
+
+#[test]
 fn flows_as_with_ovs_ofctl() {
     let daemon = Daemon::start(BASE);
     daemon.wait_for("p1", "tx_packets", 100);

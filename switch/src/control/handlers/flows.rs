@@ -4,6 +4,7 @@
 use super::refused::{Answer, Refused};
 use crate::bridge::{BridgeId, BridgePorts};
 use crate::control::app::App;
+use crate::control::apply::aside;
 use crate::control::rules::{self, Place, is_timed};
 use crate::slowpath::SlowPath;
 use api::{Done, FlowDelete, FlowModify, FlowRow, Flows, Trace, TraceRequest};
@@ -12,10 +13,12 @@ use axum::extract::{Path, Query, State};
 use datapath::message::PacketBuffer;
 use flow::drop::DropReason;
 use flow::ofp::{
-    Action, DEFAULT_PRIORITY, FlowFilter, FlowMod, FlowSpec, parse_flow_match, parse_flow_mod, parse_key,
+    Action, DEFAULT_PRIORITY, FlowFilter, FlowMod, FlowSpec, PortMap, parse_flow_match, parse_flow_mod,
+    parse_key,
 };
 use serde::Deserialize;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Instant;
 use wire::parse::extract;
@@ -25,23 +28,48 @@ pub(in crate::control) fn bridge_id(slow: &SlowPath, name: &str) -> Result<Bridg
     slow.state.bridge_named(name).ok_or_else(|| Refused::not_found(format!("no bridge named {name}")))
 }
 
-/// Parses all rules, or says which one is wrong.
-fn parse_all(slow: &SlowPath, id: BridgeId, texts: &[String]) -> Result<Vec<FlowSpec>, Refused> {
-    let names = BridgePorts { state: &slow.state, bridge: id };
-    let parse = |(at, text): (usize, &String)| {
-        rules::parse(text, &names).map_err(|error| {
-            let which = if texts.len() > 1 { format!("flow {}: ", at + 1) } else { String::new() };
-            Refused::bad(format!("{which}{error}"))
-        })
-    };
-    let specs: Vec<FlowSpec> = texts.iter().enumerate().map(parse).collect::<Result<_, _>>()?;
-    for (at, spec) in specs.iter().enumerate() {
-        refers(slow, id, spec).map_err(|error| {
-            let which = if texts.len() > 1 { format!("flow {}: ", at + 1) } else { String::new() };
-            Refused::bad(format!("{which}{error}"))
-        })?;
+/// By what texts of a bridge's rules are read. It is a copy, so that nothing waits for the reading: neither first packets
+/// for the slow path, nor other requests for the control thread. Who holds the switch's lock knows that it stays right.
+struct Reading {
+    id: BridgeId,
+    names: PortMap,
+    meters: HashSet<u32>,
+    groups: HashSet<u32>,
+}
+
+impl Reading {
+    async fn of(app: &App, bridge: &str) -> Result<Arc<Reading>, Refused> {
+        let name = bridge.to_owned();
+        let reading = app.handle.call(move |slow| {
+            let id = bridge_id(slow, &name)?;
+            let running = slow.state.bridge(id);
+            let meters = running.map(|bridge| bridge.meters.keys().copied().collect());
+            let groups = running.map(|bridge| bridge.groups.keys().copied().collect());
+            Ok::<_, Refused>(Reading {
+                id,
+                names: rules::names_of(&slow.state, id),
+                meters: meters.unwrap_or_default(),
+                groups: groups.unwrap_or_default(),
+            })
+        });
+        Ok(Arc::new(reading.await??))
     }
-    Ok(specs)
+
+    /// Parses all rules, or says which one is wrong.
+    fn parse_all(&self, texts: &[String]) -> Result<Vec<FlowSpec>, Refused> {
+        let parse = |(at, text): (usize, &String)| {
+            let spec = rules::parse(text, &self.names);
+            spec.and_then(|spec| {
+                let (meter, group) = (|id| self.meters.contains(&id), |id| self.groups.contains(&id));
+                rules::check_references(&spec, meter, group).map(|()| spec)
+            })
+            .map_err(|error| {
+                let which = if texts.len() > 1 { format!("flow {}: ", at + 1) } else { String::new() };
+                Refused::bad(format!("{which}{error}"))
+            })
+        };
+        texts.iter().enumerate().map(parse).collect()
+    }
 }
 
 /// Refuses a rule that names a meter or group that the bridge does not have.
@@ -71,12 +99,13 @@ pub(in crate::control) async fn dump(
     Path(bridge): Path<String>,
     Query(query): Query<DumpQuery>,
 ) -> Answer<Vec<FlowRow>> {
-    let rows = app.handle.call(move |slow| {
+    let rules = app.handle.call(move |slow| {
         let id = bridge_id(slow, &bridge)?;
         let filter = filter(slow, id, &query.matches)?;
-        Ok::<_, Refused>(slow.flow_view(id, &filter, query.strict))
+        Ok::<_, Refused>((slow.rules_of(id, &filter, query.strict), rules::names_of(&slow.state, id)))
     });
-    rows.await?.map(Json)
+    let (rules, names) = rules.await??;
+    Ok(Json(aside(move || rules.iter().map(|rule| rule.row(&names)).collect()).await?))
 }
 
 fn filter(slow: &SlowPath, bridge: BridgeId, text: &str) -> Result<FlowFilter, Refused> {
@@ -91,44 +120,56 @@ pub(in crate::control) async fn add(
     Json(body): Json<Flows>,
 ) -> Answer<Done> {
     let mut switch = app.desired().await;
-    let name = bridge.clone();
-    let (specs, places, replaces, names) = app
-        .handle
-        .call(move |slow| {
-            let id = bridge_id(slow, &name)?;
-            let specs = parse_all(slow, id, &body.flows)?;
-            // Of several for one place the last one holds.
-            let places: HashMap<Place, usize> =
-                specs.iter().enumerate().map(|(at, spec)| (Place::of(spec), at)).collect();
-            let now = Instant::now();
-            let mut replaces = false;
-            if let Some(running) = slow.state.bridge_mut(id) {
-                let before = running.tables.len();
-                for spec in &specs {
-                    running.tables.add(spec, now);
-                }
-                replaces = running.tables.len() < before + places.len();
+    let reading = Reading::of(&app, &bridge).await?;
+    let id = reading.id;
+    let by = Arc::clone(&reading);
+    let specs = Arc::new(aside(move || by.parse_all(&body.flows)).await??);
+    let adding = Arc::clone(&specs);
+    let before = app.handle.call(move |slow| {
+        let now = Instant::now();
+        let mut before = 0;
+        if let Some(running) = slow.state.bridge_mut(id) {
+            before = running.tables.len();
+            for spec in adding.iter() {
+                running.tables.add(spec, now);
             }
-            commit(slow)?;
-            Ok::<_, Refused>((specs, places, replaces, rules::names_of(&slow.state, id)))
-        })
-        .await??;
-    if let Some(bridge) = switch.document.bridge_mut(&bridge) {
-        // What has been replaced goes, also by a rule that will go itself. Mostly rules are new, and the document's
-        // need not be read.
-        if replaces {
-            bridge.flows.retain(|old| match rules::parse(old, &names) {
-                Ok(old) => !places.contains_key(&Place::of(&old)),
-                Err(_) => true,
-            });
         }
-        for (at, spec) in specs.iter().enumerate() {
-            if !is_timed(spec) && places.get(&Place::of(spec)) == Some(&at) {
-                bridge.flows.push(rules::canonical(spec, &names));
-            }
+        commit(slow)?;
+        Ok::<_, Refused>(before..slow.state.bridge(id).map_or(0, |running| running.tables.len()))
+    });
+    let lens = before.await??;
+    let changed = specs.len();
+    if let Some(bridge) = switch.document.bridge_mut(&bridge) {
+        let flows = bridge.flows.clone();
+        bridge.flows = aside(move || with_added(flows, &specs, lens, &reading.names)).await?;
+    }
+    Ok(Json(Done { changed }))
+}
+
+/// A document's rules when these are added; the bridge had and has so many.
+fn with_added(
+    mut flows: Vec<String>,
+    specs: &[FlowSpec],
+    lens: Range<usize>,
+    names: &PortMap,
+) -> Vec<String> {
+    // Of several for one place the last one holds.
+    let places: HashMap<Place, usize> =
+        specs.iter().enumerate().map(|(at, spec)| (Place::of(spec), at)).collect();
+    // What has been replaced goes, also by a rule that will go itself. Mostly rules are new, and the document's need not
+    // be read.
+    if lens.len() < places.len() {
+        flows.retain(|old| match rules::parse(old, names) {
+            Ok(old) => !places.contains_key(&Place::of(&old)),
+            Err(_) => true,
+        });
+    }
+    for (at, spec) in specs.iter().enumerate() {
+        if !is_timed(spec) && places.get(&Place::of(spec)) == Some(&at) {
+            flows.push(rules::canonical(spec, names));
         }
     }
-    Ok(Json(Done { changed: specs.len() }))
+    flows
 }
 
 /// `POST /v1/flows/BRIDGE/delete`.
@@ -155,9 +196,14 @@ pub(in crate::control) async fn delete(
         })
         .await??;
     if let Some(bridge) = switch.document.bridge_mut(&bridge) {
+        let mut flows = bridge.flows.clone();
         let stays =
-            |old: &String| rules::parse(old, &names).map_or(true, |old| !filter.selects(&old, strict));
-        bridge.flows.retain(stays);
+            move |old: &String| rules::parse(old, &names).map_or(true, |old| !filter.selects(&old, strict));
+        bridge.flows = aside(move || {
+            flows.retain(stays);
+            flows
+        })
+        .await?;
     }
     Ok(Json(Done { changed }))
 }
@@ -219,13 +265,18 @@ pub(in crate::control) async fn modify(
         if let Some(new) = new {
             bridge.flows.push(rules::canonical(&new, &names));
         } else if changed > 0 {
-            for text in &mut bridge.flows {
-                if let Ok(spec) = rules::parse(text, &names)
-                    && change.filter.selects(&spec, strict)
-                {
-                    *text = rules::canonical(&modified(&spec, &change), &names);
+            let mut flows = bridge.flows.clone();
+            bridge.flows = aside(move || {
+                for text in &mut flows {
+                    if let Ok(spec) = rules::parse(text, &names)
+                        && change.filter.selects(&spec, strict)
+                    {
+                        *text = rules::canonical(&modified(&spec, &change), &names);
+                    }
                 }
-            }
+                flows
+            })
+            .await?;
         }
     }
     Ok(Json(Done { changed }))
@@ -270,23 +321,23 @@ pub(in crate::control) async fn replace(
     Json(body): Json<Flows>,
 ) -> Answer<Done> {
     let mut switch = app.desired().await;
-    let name = bridge.clone();
-    let (specs, names) = app
-        .handle
-        .call(move |slow| {
-            let id = bridge_id(slow, &name)?;
-            let specs = parse_all(slow, id, &body.flows)?;
-            if slow.replace_rules(id, &specs) {
-                commit(slow)?;
-            }
-            Ok::<_, Refused>((specs, rules::names_of(&slow.state, id)))
-        })
-        .await??;
+    let reading = Reading::of(&app, &bridge).await?;
+    let id = reading.id;
+    let by = Arc::clone(&reading);
+    let specs = Arc::new(aside(move || by.parse_all(&body.flows)).await??);
+    let wanted = Arc::clone(&specs);
+    let replaced =
+        app.handle.call(move |slow| if slow.replace_rules(id, &wanted) { commit(slow) } else { Ok(()) });
+    replaced.await??;
+    let changed = specs.len();
     if let Some(bridge) = switch.document.bridge_mut(&bridge) {
-        bridge.flows =
-            specs.iter().filter(|spec| !is_timed(spec)).map(|spec| rules::canonical(spec, &names)).collect();
+        let texts = move || {
+            let stay = specs.iter().filter(|spec| !is_timed(spec));
+            stay.map(|spec| rules::canonical(spec, &reading.names)).collect()
+        };
+        bridge.flows = aside(texts).await?;
     }
-    Ok(Json(Done { changed: specs.len() }))
+    Ok(Json(Done { changed }))
 }
 
 /// Longest packet that can be traced, bytes: the largest MTU with its Ethernet header.
