@@ -71,6 +71,12 @@ impl DpdkOptions {
         Some(number.unwrap_or(u64::MAX))
     }
 
+    /// The kernel's interface that a `net_tap` device makes, if it says so.
+    pub fn tap(&self) -> Option<&str> {
+        self.device().starts_with("net_tap").then_some(())?;
+        self.devargs.split(',').skip(1).filter_map(|arg| arg.strip_prefix("iface=")).last()
+    }
+
     /// The device's name: what stands before the first comma.
     pub fn device(&self) -> &str {
         self.devargs.split(',').next().unwrap_or_default()

@@ -175,6 +175,8 @@ impl Check<'_> {
     fn ports(&mut self) {
         let document = self.document;
         let mut devices: BTreeMap<String, &str> = BTreeMap::new();
+        // Taps of the kernel, which two drivers would share without a word.
+        let mut taps: BTreeMap<String, &str> = BTreeMap::new();
         let mut tunnels: Vec<Tunnel<'_>> = Vec::new();
         for (index, bridge) in document.bridges.iter().enumerate() {
             let site = Site::bridge(index, &bridge.name);
@@ -196,6 +198,9 @@ impl Check<'_> {
                             let site = site.field("options").field("dpdk-devargs");
                             self.null_frames(&site, &options);
                             self.device(&site, options.device(), &port.name, &mut devices);
+                            if let Some(tap) = options.tap() {
+                                self.device(&site, tap, &port.name, &mut taps);
+                            }
                         }
                         Err(errors) => self.option_errors(&site, errors),
                     },
@@ -208,11 +213,15 @@ impl Check<'_> {
                         Err(errors) => self.option_errors(&site, errors),
                     },
                     Ok(PortKind::Tap) => {
+                        self.device(&site, &port.name, &port.name, &mut taps);
                         if let Err(errors) = TapOptions::parse(&port.options) {
                             self.option_errors(&site, errors);
                         }
                     }
-                    Ok(PortKind::Internal) => self.option_errors(&site, no_options(&port.options)),
+                    Ok(PortKind::Internal) => {
+                        self.device(&site, &port.name, &port.name, &mut taps);
+                        self.option_errors(&site, no_options(&port.options));
+                    }
                     Ok(PortKind::Patch) => match PatchOptions::parse(&port.options) {
                         Ok(options) if options.peer == port.name => {
                             let site = site.field("options").field("peer");

@@ -82,6 +82,23 @@ fn one_device_one_port() {
 }
 
 #[test]
+fn one_tap_of_the_kernel_one_port() {
+    assert_eq!(
+        with_ports(vec![dpdk("p0", "net_tap0,iface=a"), dpdk("p1", "net_tap1,iface=b,iface=a")]),
+        ["bridge br0, port p1: options.dpdk-devargs: device a is in use by port p0"]
+    );
+    for kind in ["tap", "internal"] {
+        let tap = Port { name: "a".into(), kind: kind.into(), ..Port::default() };
+        assert_eq!(
+            with_ports(vec![tap.clone(), dpdk("p1", "net_tap1,iface=a")]),
+            ["bridge br0, port p1: options.dpdk-devargs: device a is in use by port a"]
+        );
+        // Packets of an interface may well be read twice.
+        assert!(with_ports(vec![tap, dpdk("p1", "net_af_packet1,iface=a")]).is_empty());
+    }
+}
+
+#[test]
 fn one_ofport_one_port() {
     let port = |name, device| Port { ofport_request: Some(7), ..dpdk(name, device) };
     assert_eq!(

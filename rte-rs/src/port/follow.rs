@@ -20,6 +20,11 @@ impl TapInterface {
             other => other.ok(),
         }
     }
+
+    /// Whether it was deleted: the device will never carry a packet again.
+    pub fn is_gone(&self) -> bool {
+        self.0.name() == Err(Errno::ENODEV)
+    }
 }
 
 impl std::fmt::Debug for TapInterface {

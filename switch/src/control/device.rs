@@ -331,7 +331,10 @@ impl Device {
 
     /// Whether its kernel interface is gone, and with it every frame.
     pub fn is_lost(&self) -> bool {
-        matches!(&self.handle, Handle::Ethdev { behind: Some(interface), .. } if interface.is_lost())
+        match &self.handle {
+            Handle::Ethdev { behind, .. } => behind.as_ref().is_some_and(Interface::is_lost),
+            Handle::Tap(tap) => tap.is_gone(),
+        }
     }
 
     /// The link now; `None` when the device does not say, or cannot know.

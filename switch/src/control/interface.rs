@@ -26,7 +26,10 @@ impl Interface {
 
     /// Whether the device has lost it for good.
     pub fn is_lost(&self) -> bool {
-        matches!(self, Interface::Socket(index) if sys::interface_name(*index).is_none())
+        match self {
+            Interface::Tap(tap) => tap.is_gone(),
+            Interface::Socket(index) => sys::interface_name(*index).is_none(),
+        }
     }
 
     /// Whether frames pass; `None` when nobody says.

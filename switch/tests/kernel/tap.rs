@@ -195,12 +195,29 @@ fn taps_come_and_go_and_a_persistent_one_stays() {
         assert!(is_there(&tap));
     }
     switch.ip(&format!("link del dev {tap}"));
-    // The interface is deleted under a port: that is its link's state, and nobody else's.
+    // Deleted under its port, whose error that is and nobody else's, it is made anew. `net_tap` as well.
     taps.daemon.vxctl(&format!("add-port br0 {tap} -- set interface {tap} type=tap"));
-    switch.ip(&format!("link del dev {tap}"));
-    let down = || (taps.daemon.json(&format!("get interface {tap} link_state")) == "down").then_some(());
-    crate::support::eventually("the link is down", std::time::Duration::from_secs(5), down);
-    taps.h2.ping(H1, 3, "").assert_lossless();
-    taps.daemon.vxctl(&format!("del-port {tap}"));
+    let other = device_name("n");
+    taps.daemon.vxctl(&format!(
+        "add-port br0 {other} -- set interface {other} type=dpdk options:dpdk-devargs=net_tap9,iface={other}"
+    ));
+    for tap in [&tap, &other] {
+        let row = |column: &str| taps.daemon.json(&format!("get interface {tap} {column}"));
+        let index = || {
+            let output = switch.command(&format!("ip -o link show dev {tap}")).output().expect("ip runs");
+            String::from_utf8(output.stdout).expect("text").split(':').next().map(str::to_owned)
+        };
+        let (number, before) = (row("ofport"), index());
+        switch.ip(&format!("link del dev {tap}"));
+        let anew = || (is_there(tap) && index() != before).then_some(());
+        crate::support::eventually("the tap is made anew", std::time::Duration::from_secs(20), anew);
+        let runs = || (row("error").as_array().is_some_and(Vec::is_empty)).then_some(());
+        crate::support::eventually("its port has no error", std::time::Duration::from_secs(20), runs);
+        assert_eq!(row("ofport"), number);
+        host.connect(switch, tap, "02:00:00:00:01:0a", 1400, "10.0.0.9/24");
+        host.ping(H1, 3, "").assert_lossless();
+        taps.h2.ping(H1, 3, "").assert_lossless();
+        taps.daemon.vxctl(&format!("del-port {tap}"));
+    }
     taps.finish();
 }
