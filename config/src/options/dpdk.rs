@@ -83,6 +83,9 @@ impl DpdkOptions {
     }
 }
 
+/// Drivers that work on a kernel interface, or a socket, and have no default for it.
+const ON_AN_INTERFACE: [&str; 3] = ["net_af_packet", "net_af_xdp", "net_vhost"];
+
 fn devargs(text: &str) -> Result<String, String> {
     let device = text.split(',').next().unwrap_or_default();
     if let Some(mac) = text.strip_prefix(BY_MAC) {
@@ -102,6 +105,10 @@ fn devargs(text: &str) -> Result<String, String> {
             "found {text:?}, expected the name of a device first, such as 0000:01:00.0 or net_tap0, or {BY_MAC} and a MAC \
              address"
         ));
+    }
+    let says = |name: &str| text.split(',').skip(1).any(|argument| argument.starts_with(name));
+    if ON_AN_INTERFACE.iter().any(|driver| device.starts_with(driver)) && !says("iface=") {
+        return Err(format!("found {text:?}, expected {device},iface=INTERFACE: the interface to work on"));
     }
     for (name, value) in text.split(',').skip(1).filter_map(|argument| argument.split_once('=')) {
         if QUEUE_ARGUMENTS.contains(&name) {
@@ -170,11 +177,19 @@ mod tests {
         }
         for bad in [
             "net_af_packet0,iface=eth0,qpairs=99999",
-            "net_vhost0,queues=0",
+            "net_vhost0,iface=/s,queues=0",
             "net_af_xdp0,iface=x,queue_count=-1",
         ] {
             let errors = parse(&[("dpdk-devargs", bad)]).unwrap_err();
             assert!(errors[0].contains("from 1 to 64"), "{errors:?}");
+        }
+    }
+
+    #[test]
+    fn devices_on_an_interface_name_it() {
+        for bad in ["net_af_packet0", "net_af_xdp0,start_queue=0", "net_vhost0,client=1"] {
+            let errors = parse(&[("dpdk-devargs", bad)]).unwrap_err();
+            assert!(errors[0].contains("0,iface=INTERFACE"), "{errors:?}");
         }
     }
 

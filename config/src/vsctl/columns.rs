@@ -399,6 +399,7 @@ pub fn columns(
         return Ok(vec![
             ("name", ColumnValue::Text(bridge.name.clone())),
             ("fail_mode", ColumnValue::optional(Some(bridge.fail_mode))),
+            ("datapath_type", ColumnValue::Text("netdev".into())),
             ("hwaddr", ColumnValue::optional(bridge.hwaddr)),
             ("address", texts(&bridge.address)),
             ("other_config", ColumnValue::Map(bridge.other_config.clone())),

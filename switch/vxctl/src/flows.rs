@@ -249,7 +249,9 @@ fn mod_port(session: &Session<'_>, bridge: &str, port: &str, state: &str) -> Res
 
 fn packet_out(session: &Session<'_>, bridge: &str, words: &[&str]) -> Result<(), Failure> {
     let body = match words {
-        [text] => packet_out_text(text)?,
+        words if words.len() == 1 || words.iter().any(|word| word.contains("packet=")) => {
+            packet_out_text(&words.join(" "))?
+        }
         [port, actions, packets @ ..] if !packets.is_empty() => PacketOut {
             in_port: (*port).to_owned(),
             actions: (*actions).to_owned(),
@@ -260,7 +262,7 @@ fn packet_out(session: &Session<'_>, bridge: &str, words: &[&str]) -> Result<(),
     session.done(session.client.post(&format!("/v1/packet-out/{}", escape(bridge)), &body)?)
 }
 
-/// `in_port=PORT,packet=HEX,actions=ACTIONS`; actions come last.
+/// `in_port=PORT,packet=HEX,actions=ACTIONS`, with commas or blanks between them; actions come last.
 fn packet_out_text(text: &str) -> Result<PacketOut, Failure> {
     let wrong = |found: &str| {
         Failure::Usage(format!(
@@ -270,10 +272,13 @@ fn packet_out_text(text: &str) -> Result<PacketOut, Failure> {
     let (fields, actions) = text.split_once("actions=").ok_or_else(|| wrong(text))?;
     let mut body =
         PacketOut { in_port: "CONTROLLER".to_owned(), actions: actions.to_owned(), packets: Vec::new() };
-    for field in fields.split(',').map(str::trim).filter(|field| !field.is_empty()) {
-        match field.split_once('=') {
-            Some(("in_port", port)) => port.clone_into(&mut body.in_port),
-            Some(("packet", packet)) => body.packets.push(packet.to_owned()),
+    let is_hex = |word: &str| word.bytes().all(|byte| byte.is_ascii_hexdigit());
+    for field in fields.split([',', ' ', '\t', '\n']).filter(|field| !field.is_empty()) {
+        match (field.split_once('='), body.packets.last_mut()) {
+            (Some(("in_port", port)), _) => port.clone_into(&mut body.in_port),
+            (Some(("packet", packet)), _) => body.packets.push(packet.to_owned()),
+            // A packet's digits may have blanks between them.
+            (None, Some(packet)) if is_hex(field) => packet.push_str(field),
             _ => return Err(wrong(field)),
         }
     }
