@@ -127,7 +127,7 @@ pub struct Bridge {
     #[serde(rename = "port")]
     pub ports: Vec<Port>,
     /// OVS `other_config`: `mac-aging-time`, `mac-table-size`, `mac-port-limit`, `mac-learning-rate`, `hwaddr`,
-    /// `forward-bpdu`, `evpn-netns`.
+    /// `forward-bpdu`, `evpn-netns`, `neigh-suppress`.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub other_config: BTreeMap<String, String>,
     /// OVS `external_ids`: for who configures the switch, which does not look at them.
@@ -186,6 +186,12 @@ impl Bridge {
         self.other_config.get("evpn-netns").map(String::as_str)
     }
 
+    /// Whether questions for hosts are kept from its tunnel ports (`other_config:neigh-suppress`, ours); `None`: from those
+    /// whose remotes come from EVPN.
+    pub fn neigh_suppress(&self) -> Option<bool> {
+        self.other_config.get("neigh-suppress").map(|text| text == "true")
+    }
+
     fn number(&self, key: &str, default: u32) -> u32 {
         self.other_config.get(key).and_then(|text| text.parse().ok()).unwrap_or(default)
     }
@@ -231,11 +237,15 @@ pub struct Route {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Neighbour {
-    /// Its address, on one of the bridge's networks.
+    /// Its address, on one of the bridge's networks where the bridge has any. Where it has none, `neigh-suppress` answers
+    /// with it.
     pub ip: IpAddr,
     /// Its MAC.
     #[serde(with = "mac_text")]
     pub mac: MacAddr,
+    /// Its VLAN, on a bridge without addresses; 0: none.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub vlan: u16,
 }
 
 /// A static FDB entry: it is not learned, does not age and does not move.
@@ -285,7 +295,7 @@ pub struct Port {
     /// `Port` `cvlans`: customer VLANs that a `dot1q-tunnel` port takes. Empty: all.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub cvlans: Vec<u16>,
-    /// `Port` `other_config`: `qinq-ethtype`, `priority-tags`.
+    /// `Port` `other_config`: `qinq-ethtype`, `priority-tags`, `neigh-suppress`.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub other_config: BTreeMap<String, String>,
     /// `Interface` `mtu_request`: largest Ethernet payload in bytes. 68 to 9702.
@@ -323,6 +333,11 @@ impl Port {
         } else {
             0x88a8
         }
+    }
+
+    /// Whether questions for hosts are kept from the port (`other_config:neigh-suppress`, ours); `None`: as its bridge says.
+    pub fn neigh_suppress(&self) -> Option<bool> {
+        self.other_config.get("neigh-suppress").map(|text| text == "true")
     }
 
     /// Whether frames leave with a tag for VLAN 0 (`other_config:priority-tags`, default never).

@@ -291,6 +291,7 @@ address = [ "192.168.1.1/24" ]
             document.bridges[1].neighbours = vec![Neighbour {
                 ip: "192.168.1.2".parse().unwrap(),
                 mac: "02:00:00:00:00:01".parse().unwrap(),
+                vlan: 0,
             }];
         });
         let new = "[[bridge.port]]\nname = \"vx\"\ntype = \"vxlan\"\noptions = { remote_ip = \"1.2.3.4\" }\n";

@@ -198,7 +198,7 @@ fn route(reader: &mut Reader, site: &Site, value: &Spanned<DeValue<'_>>) -> Opti
 }
 
 fn neighbour(reader: &mut Reader, site: &Site, value: &Spanned<DeValue<'_>>) -> Option<Neighbour> {
-    let table = reader.table(site, value, &["ip", "mac"])?;
+    let table = reader.table(site, value, &["ip", "mac", "vlan"])?;
     for (key, expected) in [("ip", IP), ("mac", MAC)] {
         if !table.contains_key(key) {
             reader.invalid(site, format!("{key} is missing, expected {expected}"));
@@ -206,7 +206,8 @@ fn neighbour(reader: &mut Reader, site: &Site, value: &Spanned<DeValue<'_>>) -> 
     }
     let ip = reader.parsed(site, table, "ip", IP);
     let mac = reader.parsed(site, table, "mac", MAC);
-    Some(Neighbour { ip: ip?, mac: mac? })
+    let vlan = reader.integer(site, table, "vlan", range::VLAN).map_or(0, |vlan| vlan as u16);
+    Some(Neighbour { ip: ip?, mac: mac?, vlan })
 }
 
 fn static_mac(reader: &mut Reader, site: &Site, value: &Spanned<DeValue<'_>>) -> Option<StaticMac> {

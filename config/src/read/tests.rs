@@ -431,7 +431,7 @@ prop_compose! {
         name in any::<String>(), secure in any::<bool>(), mac in any::<Option<[u8; 6]>>(),
         address in prop::collection::vec(net(), 0..3),
         routes in prop::collection::vec((net(), any::<Option<std::net::IpAddr>>()), 0..3),
-        neighbours in prop::collection::vec((any::<std::net::IpAddr>(), any::<[u8; 6]>()), 0..3),
+        neighbours in prop::collection::vec((any::<std::net::IpAddr>(), any::<[u8; 6]>(), 0u16..4096), 0..3),
         [flows, groups, meters] in prop::array::uniform3(prop::collection::vec(any::<String>(), 0..3)),
         fdb in prop::collection::vec((any::<[u8; 6]>(), 0u16..4096, any::<String>(), any::<Option<std::net::IpAddr>>()), 0..3),
         mirrors in prop::collection::vec(any_mirror(), 0..3),
@@ -445,7 +445,7 @@ prop_compose! {
                 .map(|(mac, vlan, port, remote)| StaticMac { mac: wire::addr::MacAddr(mac), vlan, port, remote }).collect(),
             routes: routes.into_iter().map(|(to, via)| Route { to, via }).collect(),
             neighbours: neighbours.into_iter()
-                .map(|(ip, mac)| Neighbour { ip, mac: wire::addr::MacAddr(mac) }).collect(),
+                .map(|(ip, mac, vlan)| Neighbour { ip, mac: wire::addr::MacAddr(mac), vlan }).collect(),
         }
     }
 }

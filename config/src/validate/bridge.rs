@@ -15,7 +15,7 @@ use crate::tlv::TlvEntry;
 use wire::tunnel::geneve::TlvMap;
 
 /// Keys of a bridge's `other_config` that the switch knows.
-pub const BRIDGE_OTHER_CONFIG: [&str; 7] = [
+pub const BRIDGE_OTHER_CONFIG: [&str; 8] = [
     "mac-aging-time",
     "mac-table-size",
     "mac-port-limit",
@@ -23,6 +23,7 @@ pub const BRIDGE_OTHER_CONFIG: [&str; 7] = [
     "hwaddr",
     "forward-bpdu",
     "evpn-netns",
+    "neigh-suppress",
 ];
 
 /// A name as `ip netns` takes it.
@@ -79,7 +80,7 @@ impl Check<'_> {
                 "mac-table-size" => decimal_in(value, mac_table::SIZE_RANGE),
                 "mac-port-limit" => decimal_in(value, (1, mac_table::SIZE_RANGE.1)),
                 "mac-learning-rate" => decimal_in(value, mac_table::RATE_RANGE),
-                "forward-bpdu" => boolean(value).map(|_| ()),
+                "forward-bpdu" | "neigh-suppress" => boolean(value).map(|_| ()),
                 "evpn-netns" => netns(value),
                 "hwaddr" => match value.parse::<MacAddr>() {
                     Ok(mac) => {
@@ -215,8 +216,12 @@ impl Check<'_> {
             let (ip, mac) = (neighbour.ip, neighbour.mac);
             self.station(&site.field("mac"), mac);
             let site = site.field("ip");
-            if !seen.insert(ip) {
+            if !seen.insert((ip, neighbour.vlan)) {
                 self.invalid(&site, format!("{ip} stands twice"));
+            } else if bridge.address.is_empty() {
+                // A host of an overlay.
+            } else if neighbour.vlan != 0 {
+                self.invalid(&site, "only a bridge without addresses has neighbours in VLANs");
             } else if bridge.address.iter().any(|net| net.addr() == ip) {
                 self.invalid(&site, format!("{ip} is this bridge's own address, expected a neighbour's"));
             } else if !on_link(bridge, &ip) && !bridge.routes.iter().any(|route| route.via == Some(ip)) {

@@ -76,8 +76,13 @@ impl Check<'_> {
                 "qinq-ethtype" => "802.1ad or 802.1q",
                 "priority-tags" if value.parse::<PriorityTags>().is_ok() => continue,
                 "priority-tags" => "never, if-nonzero or always",
+                "neigh-suppress" if matches!(value.as_str(), "true" | "false") => continue,
+                "neigh-suppress" => "true or false",
                 _ => {
-                    self.invalid(&site, "unknown key, expected qinq-ethtype or priority-tags");
+                    self.invalid(
+                        &site,
+                        "unknown key, expected qinq-ethtype, priority-tags or neigh-suppress",
+                    );
                     continue;
                 }
             };

@@ -294,6 +294,7 @@ fn other_config() {
         ("forward-bpdu", "true"),
         ("hwaddr", "02:00:00:00:00:01"),
         ("evpn-netns", "frr"),
+        ("neigh-suppress", "false"),
     ] {
         assert!(with(name, value).is_empty(), "{name}");
     }
@@ -307,6 +308,7 @@ fn other_config() {
         ("hwaddr", "01:00:00:00:00:01"),
         ("hwaddr", "x"),
         ("evpn-netns", ""),
+        ("neigh-suppress", "yes"),
         ("evpn-netns", "../frr"),
         ("stp", "true"),
     ] {
@@ -376,7 +378,7 @@ fn routes_and_neighbours_are_on_link() {
     assert_eq!(with("2001:db8::/32", None).len(), 1, "no address of that family");
 
     let with = |ip: &str, mac: [u8; 6]| {
-        let neighbours = vec![Neighbour { ip: ip.parse().unwrap(), mac: wire::addr::MacAddr(mac) }];
+        let neighbours = vec![Neighbour { ip: ip.parse().unwrap(), mac: wire::addr::MacAddr(mac), vlan: 0 }];
         found(vec![Bridge { neighbours, ..bridge("a", &["10.0.0.1/24"]) }])
     };
     assert!(with("10.0.0.2", [2, 0, 0, 0, 0, 2]).is_empty());

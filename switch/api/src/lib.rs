@@ -395,10 +395,38 @@ pub struct NeighbourEntry {
     pub ip: String,
     /// MAC, when known.
     pub mac: Option<String>,
-    /// `PERMANENT`, `REACHABLE`, `INCOMPLETE` or `FAILED`.
+    /// `PERMANENT`, `REACHABLE`, `INCOMPLETE` or `FAILED`; `EXTERN_LEARN` from a route.
     pub state: String,
-    /// Seconds in this state.
+    /// Seconds in this state; of a host of an overlay, since it was last heard.
     pub age: u64,
+    /// VLAN of a host of an overlay, 0 for none.
+    #[serde(default)]
+    pub vlan: u16,
+    /// Port that a host of an overlay is behind; none: that is not known.
+    #[serde(default)]
+    pub port: Option<String>,
+    /// VTEP behind that.
+    #[serde(default)]
+    pub remote: Option<String>,
+    /// It has said that it is a router (IPv6).
+    #[serde(default)]
+    pub router: bool,
+}
+
+/// What became of the questions for hosts (ARP requests, neighbour solicitations) of a bridge with `neigh-suppress`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct SuppressRow {
+    /// Bridge.
+    pub bridge: String,
+    /// Answered by the switch.
+    pub answered: u64,
+    /// Not flooded to tunnels, because the host is at a local port.
+    pub local: u64,
+    /// Flooded to tunnels as well.
+    pub flooded: u64,
+    /// News about hosts.
+    pub learned: u64,
 }
 
 /// `POST /v1/neigh/BRIDGE/set`.
@@ -408,6 +436,9 @@ pub struct NeighbourEdit {
     pub ip: String,
     /// MAC.
     pub mac: String,
+    /// VLAN of a host of an overlay, 0 for none.
+    #[serde(default)]
+    pub vlan: u16,
 }
 
 /// `GET /v1/route`, `POST /v1/route/BRIDGE/add|delete`.

@@ -156,42 +156,56 @@ impl Pipeline {
         self.counters.held.add(1u64.wrapping_neg());
     }
 
-    /// Copies the packet's bytes to the slow path, complete, as they would be on a wire.
-    pub(crate) fn punt(&mut self, reason: PuntReason, mbuf: &Mbuf, key: &FlowKey) {
+    /// Copies the packet's bytes to the slow path, and counts when that cannot be.
+    pub(crate) fn copy_up(&mut self, reason: PuntReason, mbuf: &Mbuf, key: &FlowKey) {
+        if !self.punt(reason, mbuf, key) {
+            self.counters.punts_lost.add(1);
+        }
+    }
+
+    /// Copies the packet's bytes to the slow path, complete, as they would be on a wire. Says whether there was room, and of
+    /// what hosts say and ask of each other, whether the port has not sent too much lately.
+    pub(crate) fn punt(&mut self, reason: PuntReason, mbuf: &Mbuf, key: &FlowKey) -> bool {
+        let is_hosts = matches!(reason, PuntReason::Solicit { .. } | PuntReason::Snoop { .. });
+        if is_hosts && !self.may_report(PortId(key.in_port as u16)) {
+            return false;
+        }
         if offload::asks(mbuf) {
-            self.punt_completed(reason, mbuf, key);
+            self.punt_completed(reason, mbuf, key)
         } else {
-            self.punt_bytes(reason, mbuf, key);
+            self.punt_bytes(reason, mbuf, key)
         }
     }
 
     #[cold]
-    fn punt_completed(&mut self, reason: PuntReason, mbuf: &Mbuf, key: &FlowKey) {
+    fn punt_completed(&mut self, reason: PuntReason, mbuf: &Mbuf, key: &FlowKey) -> bool {
         let pool = self.pool.clone();
-        let all = if gso::is_large(mbuf) {
-            gso::segment(mbuf, &pool, |segment| self.punt_bytes(reason, &segment, key)).is_complete()
+        if gso::is_large(mbuf) {
+            let mut all = true;
+            gso::segment(mbuf, &pool, |segment| all &= self.punt_bytes(reason, &segment, key)).is_complete()
+                && all
         } else {
             let copy = mbuf.copy_to(&pool).and_then(|mut copy| offload::complete(&mut copy).then_some(copy));
-            copy.inspect(|copy| self.punt_bytes(reason, copy, key)).is_some()
-        };
-        if !all {
-            self.counters.punts_lost.add(1);
+            copy.is_some_and(|copy| self.punt_bytes(reason, &copy, key))
         }
     }
 
-    fn punt_bytes(&mut self, reason: PuntReason, mbuf: &Mbuf, key: &FlowKey) {
-        if let Some(mut buffer) = self.link.buffers.pop() {
-            buffer.in_port = PortId(key.in_port as u16);
-            (buffer.reason, buffer.key) = (reason, *key);
-            if !buffer.set(mbuf.segments()) {
-                let _ = self.link.buffers.push(buffer);
-                self.counters.punts_lost.add(1);
-            } else if let Err(Upcall::Punt(buffer)) = self.link.upcalls.push(Upcall::Punt(buffer)) {
-                let _ = self.link.buffers.push(buffer);
-                self.counters.punts_lost.add(1);
+    fn punt_bytes(&mut self, reason: PuntReason, mbuf: &Mbuf, key: &FlowKey) -> bool {
+        let Some(mut buffer) = self.link.buffers.pop() else { return false };
+        buffer.in_port = PortId(key.in_port as u16);
+        (buffer.reason, buffer.key) = (reason, *key);
+        let refused = if buffer.set(mbuf.segments()) {
+            match self.link.upcalls.push(Upcall::Punt(buffer)) {
+                Err(Upcall::Punt(buffer)) => Some(buffer),
+                _ => None,
             }
         } else {
-            self.counters.punts_lost.add(1);
+            Some(buffer)
+        };
+        let is_taken = refused.is_none();
+        if let Some(buffer) = refused {
+            let _ = self.link.buffers.push(buffer);
         }
+        is_taken
     }
 }

@@ -39,6 +39,12 @@ impl ReportLimit {
 }
 
 impl Pipeline {
+    /// Whether a packet of this in-port may be shown to the slow path beside what is for the switch itself.
+    pub(crate) fn may_report(&mut self, in_port: PortId) -> bool {
+        self.link.buffers.len() > LEFT_TO_OTHERS
+            && self.report_limit.take(in_port, rte::cycles(), rte::tsc_hz())
+    }
+
     /// Whether a packet, or one that it is divided into, is too long for the path to an adjacency's remote.
     #[inline]
     pub(crate) fn exceeds(&self, id: AdjacencyId, mbuf: &Mbuf) -> bool {
@@ -63,9 +69,7 @@ impl Pipeline {
         if skip > 0 && !mbuf.adj(skip) {
             return;
         }
-        if self.link.buffers.len() <= LEFT_TO_OTHERS
-            || !self.report_limit.take(in_port, rte::cycles(), rte::tsc_hz())
-        {
+        if !self.may_report(in_port) {
             return;
         }
         let Some(mut buffer) = self.link.buffers.pop() else { return };

@@ -69,6 +69,21 @@ pub enum PuntReason {
         /// The rule's cookie; all ones where no rule sent it.
         cookie: u64,
     },
+    /// It asks on a bridge for a host's address (ARP, ND), and is not flooded to ports with `neigh-suppress` before it is
+    /// known whether the answer is.
+    Solicit {
+        /// The port by which it came into the bridge.
+        at: PortId,
+        /// VLAN.
+        vlan: u16,
+    },
+    /// It says which MAC address has an address (ARP, ND, DHCP).
+    Snoop {
+        /// The port by which it came into the bridge.
+        at: PortId,
+        /// VLAN.
+        vlan: u16,
+    },
     /// Somebody captures what comes in by this port.
     CaptureRx(PortId),
     /// Somebody captures what goes out of this port.
@@ -156,6 +171,9 @@ pub enum Op {
     },
     /// Give a copy of the bytes to the slow path.
     Punt(PuntReason),
+    /// Give a copy of the bytes to the slow path, which does the rest; where its in-port has given too many lately, run these
+    /// ops on the packet instead.
+    PuntOr(PuntReason, Box<[Op]>),
     /// Take tokens from a meter; a packet that finds none is dropped.
     Meter(MeterId),
     /// Hand the packet to the VTEP behind a bridge's LOCAL port: its outer headers come off, and the inner frame is

@@ -6,19 +6,21 @@
 
 pub mod fdb;
 pub mod group;
+pub mod hosts;
 mod local;
 pub mod meter;
 pub mod mirror;
 pub mod normal;
 pub mod rules;
 mod stats;
+mod suppress;
 pub mod translate;
 pub mod underlay;
 pub mod vlan;
 
 use crate::tunnel::port::TunnelPort;
 use crate::tunnel::route::Route;
-use config::FailMode;
+use config::{FailMode, RemoteIp};
 use fdb::Fdb;
 pub use flow::program::BridgeId;
 use flow::program::{MAX_PORTS, PortId};
@@ -50,6 +52,14 @@ pub struct Bridge {
     pub ports: BTreeMap<u32, PortId>,
     /// Learned and static addresses.
     pub fdb: Fdb,
+    /// Which MAC addresses hosts have.
+    pub hosts: hosts::Hosts,
+    /// What became of questions for them.
+    pub suppressed: crate::slowpath::suppress::SuppressStats,
+    /// `other_config:neigh-suppress`, which holds for its tunnel ports.
+    pub neigh_suppress: Option<bool>,
+    /// A port of it keeps questions from what is behind it.
+    pub has_suppressing: bool,
     /// Rules.
     pub tables: RuleTables,
     /// Whether frames to 802.1D reserved group addresses are forwarded.
@@ -102,6 +112,8 @@ pub struct Port {
     pub ofport: u32,
     /// VLANs that it carries.
     pub vlan: VlanConfig,
+    /// Its own `other_config:neigh-suppress`.
+    pub neigh_suppress: Option<bool>,
     /// Bytes that its device takes behind Ethernet header and tag; `None` without a device.
     pub mtu: Option<u16>,
     /// Whether its link is up.
@@ -211,6 +223,7 @@ impl SwitchState {
             bridge: id,
             ofport: flow::ofp::PORT_LOCAL,
             vlan: VlanConfig::default(),
+            neigh_suppress: None,
             mtu: None,
             alive: true,
             down: false,
@@ -265,6 +278,25 @@ impl SwitchState {
             }
         }
         kept
+    }
+
+    /// Whether questions for hosts are kept from a port, where the answer is known (`neigh-suppress`). By default from
+    /// tunnels whose remotes come from EVPN.
+    pub fn suppresses(&self, port: &Port) -> bool {
+        let PortKind::Tunnel(tunnel) = &port.kind else { return port.neigh_suppress == Some(true) };
+        let of_bridge = || self.bridge(port.bridge).and_then(|bridge| bridge.neigh_suppress);
+        port.neigh_suppress.or_else(of_bridge).unwrap_or(tunnel.options.remote_ip == RemoteIp::Evpn)
+    }
+
+    /// Notes for all bridges whether they have ports that [`SwitchState::suppresses`].
+    pub fn note_suppressing(&mut self) {
+        let of = |bridge: &Bridge| {
+            bridge.ports.values().filter_map(|id| self.port(*id)).any(|port| self.suppresses(port))
+        };
+        let found: Vec<bool> = self.bridges.values().map(of).collect();
+        for (bridge, has) in self.bridges.values_mut().zip(found) {
+            bridge.has_suppressing = has;
+        }
     }
 
     /// Adds a port under a free number.

@@ -2,6 +2,7 @@
 
 use super::fdb::Location;
 use super::local::hears_group;
+use super::suppress::{Message, To};
 use super::translate::{Dependency, Learn, Translator};
 use super::vlan::{InVlan, PRIORITY, Tag, TagChange, tag_of, vid_of};
 use super::{Bridge, Port, PortKind};
@@ -47,6 +48,14 @@ impl<'w> Translator<'w> {
         let vid = vlan.vid;
         let learned = self.learn_source(bridge, in_port, vid, src);
 
+        let message = self.hosts_message(bridge, in_port, vlan);
+        if dst.is_multicast() && message == Message::Asks {
+            self.note(|| format!("flood VLAN {vid}"));
+            return self.flood_question(bridge, in_port, vlan, tag);
+        }
+        if message != Message::No {
+            self.snoop(vlan);
+        }
         if dst == bridge.mac && bridge.is_underlay() && self.in_port != bridge.local {
             match self.leaving_to_local(bridge, vlan, tag) {
                 Some(change) => self.output_tagged(&[(bridge.local, None)], change),
@@ -56,7 +65,7 @@ impl<'w> Translator<'w> {
         }
         if dst.is_multicast() {
             self.note(|| format!("flood VLAN {vid}"));
-            return self.flood(bridge, in_port, vlan, tag);
+            return self.flood(bridge, in_port, vlan, tag, To::All);
         }
         self.deps.push(Dependency::Fdb(in_port.bridge, vid, dst));
         // To itself: what it teaches counts, but a static entry is not taught.
@@ -74,7 +83,7 @@ impl<'w> Translator<'w> {
             }
             None => {
                 self.note(|| format!("no entry for {dst} in VLAN {vid}: flood"));
-                self.flood(bridge, in_port, vlan, tag);
+                self.flood(bridge, in_port, vlan, tag, To::All);
             }
         }
     }
@@ -168,12 +177,15 @@ impl<'w> Translator<'w> {
 
     /// Sends to every other port of the VLAN, but not from one tunnel to another: in a full mesh of
     /// tunnels every VTEP has sent its own copy.
-    fn flood(&mut self, bridge: &'w Bridge, in_port: &'w Port, vlan: InVlan, tag: Tag) {
+    pub(super) fn flood(&mut self, bridge: &'w Bridge, in_port: &'w Port, vlan: InVlan, tag: Tag, to: To) {
         let state = self.state;
         self.drop = DropReason::NoFloodPort;
         let mut outputs: Vec<(TagChange, PortId)> = Vec::with_capacity(bridge.ports.len());
         for &id in bridge.ports.values() {
             let Some(port) = state.port(id) else { continue };
+            if to != To::All && (to == To::Suppressing) != state.suppresses(port) {
+                continue;
+            }
             if id == self.in_port || bridge.is_mirror_output(id) || !self.port_carries(port, vlan, tag) {
                 continue;
             }
@@ -185,6 +197,7 @@ impl<'w> Translator<'w> {
         }
         // The bridge itself listens to ARP and neighbour discovery only.
         if bridge.is_underlay()
+            && to != To::Suppressing
             && self.in_port != bridge.local
             && let Some(change) = self.leaving_to_local(bridge, vlan, tag)
             && (self.read_field(Field::EthType) as u16 == ETH_ARP || hears_group(bridge, &self.at.key.flow))

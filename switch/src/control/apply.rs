@@ -9,7 +9,6 @@ use super::totals::Totals;
 use crate::bridge::PortKind;
 use crate::bridge::fdb::Location;
 use crate::bridge::mirror::MirrorOutput;
-use crate::bridge::vlan::VlanConfig;
 use crate::slowpath::ports::{ApplyError, WorkerQueues};
 use crate::slowpath::settings::NoMeter;
 use crate::slowpath::{Handle, SlowPath, handle::Stopped};
@@ -617,7 +616,7 @@ fn build(
     }
     for port in plan.set_vlan.iter().filter_map(|name| new.port(name)).map(|(_, port)| port) {
         if let Some(id) = slow.state.port_named(&port.name) {
-            slow.set_vlan(id, VlanConfig::of(port));
+            slow.configure_port(id, port);
         }
     }
     let request = |name: &String| {

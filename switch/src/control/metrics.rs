@@ -65,6 +65,7 @@ struct Sample {
     kept: Vec<MetricFamily>,
     flow_limit_hits: u64,
     too_big_sent: u64,
+    suppress: Vec<api::SuppressRow>,
     state: Condition,
 }
 
@@ -206,6 +207,7 @@ async fn take_sample(app: &App, switch: &Switch) -> Result<Sample, Refused> {
                 kept: slow.answer_times.collect(),
                 flow_limit_hits: slow.flow_limit_hits,
                 too_big_sent: slow.too_big_sent,
+                suppress: slow.suppress_view(),
                 ..Sample::default()
             }
         })
@@ -282,6 +284,20 @@ impl Collector for SwitchCollector {
             "ICMP messages to senders whose packets did not fit a tunnel.",
             &[],
             &plain(sample.too_big_sent),
+        );
+        let questions: Vec<_> = sample
+            .suppress
+            .iter()
+            .flat_map(|row| {
+                let results = [("answered", row.answered), ("local", row.local), ("flooded", row.flooded)];
+                results.map(|(result, n)| (vec![row.bridge.as_str(), result], n))
+            })
+            .collect();
+        out.counters(
+            "vxswitch_neigh_questions_total",
+            "ARP requests and neighbour solicitations at neigh-suppress, by what became of them.",
+            &["bridge", "result"],
+            &questions,
         );
         let controller = plain(sample.controller);
         out.counters(

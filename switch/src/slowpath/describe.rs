@@ -64,6 +64,12 @@ impl SlowPath {
             Op::Punt(PuntReason::Controller { max_len, .. }) => {
                 format!("userspace(controller,max_len={max_len})")
             }
+            Op::Punt(PuntReason::Solicit { vlan, .. }) => format!("slowpath(solicit,vlan={vlan})"),
+            Op::Punt(PuntReason::Snoop { vlan, .. }) => format!("slowpath(snoop,vlan={vlan})"),
+            Op::PuntOr(reason, otherwise) => {
+                let punt = self.describe_op(&Op::Punt(*reason));
+                format!("{punt} or ({})", self.describe_ops(otherwise))
+            }
             Op::Punt(PuntReason::CaptureRx(port)) => {
                 format!("userspace(capture(rx {}))", self.port_name(*port))
             }
@@ -107,7 +113,7 @@ impl SlowPath {
                 Op::Encap { adjacency, vni, metadata, .. } => {
                     lines.push(self.header(*adjacency, *vni, *metadata));
                 }
-                Op::Clone(ops) => self.add_headers(ops, lines),
+                Op::Clone(ops) | Op::PuntOr(_, ops) => self.add_headers(ops, lines),
                 Op::Select(select) => select.buckets.iter().for_each(|ops| self.add_headers(ops, lines)),
                 _ => {}
             }

@@ -10,6 +10,7 @@ mod describe;
 pub mod evpn;
 pub mod flows;
 pub mod handle;
+mod host_message;
 mod masks;
 pub mod operate;
 pub mod ports;
@@ -18,6 +19,7 @@ mod punt;
 mod revalidate;
 pub mod settings;
 pub mod show;
+pub mod suppress;
 mod too_big;
 mod trace;
 mod tunnels;
@@ -273,6 +275,7 @@ impl SlowPath {
                 self.rules_changed();
             }
         }
+        self.age_hosts(now);
         self.tunnel_timers(now);
     }
 

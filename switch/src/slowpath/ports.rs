@@ -2,7 +2,9 @@
 //! wrong is running out of numbers.
 
 use super::SlowPath;
+use super::suppress::SuppressStats;
 use crate::bridge::fdb::{Fdb, FdbSettings};
+use crate::bridge::hosts::Hosts;
 use crate::bridge::rules::RuleTables;
 use crate::bridge::vlan::VlanConfig;
 use crate::bridge::{Bridge, BridgeId, Port, PortKind};
@@ -60,6 +62,10 @@ impl SlowPath {
             local,
             ports: std::collections::BTreeMap::new(),
             fdb: Fdb::new(FdbSettings::default(), now),
+            hosts: Hosts::default(),
+            suppressed: SuppressStats::default(),
+            neigh_suppress: None,
+            has_suppressing: false,
             tables: RuleTables::default(),
             forward_bpdu: false,
             groups: std::collections::BTreeMap::new(),
@@ -96,6 +102,8 @@ impl SlowPath {
             running.routes = bridge.routes.iter().map(|r| Route { to: r.to, via: r.via }).collect();
             running.tlvs = bridge.tlvs();
             running.forward_bpdu = bridge.forward_bpdu();
+            running.neigh_suppress = bridge.neigh_suppress();
+            running.hosts.set_size(bridge.mac_table_size() as usize);
             running.evpn_netns = bridge.evpn_netns().map(str::to_owned);
             running.fdb.configure(FdbSettings {
                 ageing: Duration::from_secs(bridge.mac_aging_time().into()),
@@ -104,10 +112,11 @@ impl SlowPath {
                 rate: bridge.mac_learning_rate(),
             });
         }
+        self.configure_hosts(id, bridge);
         for gone in old.iter().flat_map(|o| &o.neighbours).filter(|n| !bridge.neighbours.contains(n)) {
             self.tunnels.remove_neighbour(id, gone.ip);
         }
-        for neighbour in &bridge.neighbours {
+        for neighbour in bridge.neighbours.iter().filter(|_| !bridge.address.is_empty()) {
             self.tunnels.set_neighbour(id, neighbour.ip, neighbour.mac, now);
         }
         self.underlay_changed = true;
@@ -190,8 +199,17 @@ impl SlowPath {
         let id = self.state.free_port().ok_or_else(|| ApplyError::NoPortNumber(port.name.clone()))?;
         let ofport = self.state.free_ofport(bridge, port.ofport_request);
         let vlan = VlanConfig::of(port);
-        let port =
-            Port { name: port.name.clone(), bridge, ofport, vlan, mtu: None, alive: true, down: false, kind };
+        let port = Port {
+            name: port.name.clone(),
+            bridge,
+            ofport,
+            vlan,
+            neigh_suppress: port.neigh_suppress(),
+            mtu: None,
+            alive: true,
+            down: false,
+            kind,
+        };
         self.state.add_port(id, port);
         self.everything_changed();
         Ok(id)
@@ -204,6 +222,17 @@ impl SlowPath {
         for id in self.state.set_ofports(requests) {
             let name = self.state.port(id).map_or("", |port| &port.name);
             tracing::warn!(target: "vxswitch::port", port = %name, "the OpenFlow number is another port's");
+        }
+    }
+
+    /// Gives a port the VLANs and the `other_config` of its document entry.
+    pub fn configure_port(&mut self, id: PortId, of: &config::Port) {
+        self.everything_changed();
+        let Some(port) = self.state.port_mut(id) else { return };
+        port.neigh_suppress = of.neigh_suppress();
+        let vlan = VlanConfig::of(of);
+        if port.vlan != vlan {
+            self.set_vlan(id, vlan);
         }
     }
 
@@ -284,6 +313,7 @@ impl SlowPath {
 
     /// The same without waiting: workers are told everything, and carry it out in their next loops.
     pub fn settle(&mut self) {
+        self.state.note_suppressing();
         self.rule_timeouts = self.state.bridges().any(|(_, b)| b.tables.has_timeouts());
         self.rebuild_adjacencies();
         self.underlay_changed = false;

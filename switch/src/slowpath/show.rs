@@ -187,6 +187,10 @@ impl SlowPath {
                 mac: row.state.mac().map(|mac| mac.to_string()),
                 state: row.state.name().into(),
                 age: row.age.as_secs(),
+                vlan: 0,
+                port: None,
+                remote: None,
+                router: false,
             })
         })
         .collect()

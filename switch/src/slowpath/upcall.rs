@@ -105,6 +105,8 @@ impl SlowPath {
             Upcall::Punt(buffer) => {
                 match buffer.reason {
                     PuntReason::Local(local) => self.punted(local, &buffer, now),
+                    PuntReason::Solicit { at, vlan } => self.host_asked_for((at, vlan), &buffer, now),
+                    PuntReason::Snoop { at, vlan } => self.host_snooped((at, vlan), &buffer, now),
                     _ => self.captured(&buffer),
                 }
                 self.recycle(worker, buffer);

@@ -285,7 +285,7 @@ pub(super) fn without_tunnels(ops: &[Op]) -> Box<[Op]> {
     let mut kept = Vec::with_capacity(ops.len());
     for op in ops {
         match op {
-            Op::Encap { .. } | Op::Punt(PuntReason::Local(_)) => {}
+            Op::Encap { .. } | Op::Punt(PuntReason::Local(_)) | Op::PuntOr(..) => {}
             Op::Clone(ops) => {
                 let ops = without_tunnels(ops);
                 if !ops.is_empty() {
@@ -318,7 +318,7 @@ pub(super) fn to_controller(ops: &[Op]) -> bool {
 pub(super) fn outputs(ops: &[Op]) -> usize {
     let of = |op: &Op| match op {
         Op::Output(_) => 1,
-        Op::Clone(ops) => outputs(ops),
+        Op::Clone(ops) | Op::PuntOr(_, ops) => outputs(ops),
         Op::Select(select) => select.buckets.iter().map(|ops| outputs(ops)).max().unwrap_or(0),
         _ => 0,
     };
@@ -330,7 +330,7 @@ pub fn output_ports(ops: &[Op], ports: &mut Vec<PortId>) {
     for op in ops {
         match op {
             Op::Output(port) if !ports.contains(port) => ports.push(*port),
-            Op::Clone(ops) => output_ports(ops, ports),
+            Op::Clone(ops) | Op::PuntOr(_, ops) => output_ports(ops, ports),
             Op::Select(select) => select.buckets.iter().for_each(|ops| output_ports(ops, ports)),
             _ => {}
         }
@@ -341,7 +341,7 @@ pub fn output_ports(ops: &[Op], ports: &mut Vec<PortId>) {
 pub(super) fn encapsulates(ops: &[Op]) -> bool {
     ops.iter().any(|op| match op {
         Op::Encap { .. } => true,
-        Op::Clone(ops) => encapsulates(ops),
+        Op::Clone(ops) | Op::PuntOr(_, ops) => encapsulates(ops),
         Op::Select(select) => select.buckets.iter().any(|ops| encapsulates(ops)),
         _ => false,
     })

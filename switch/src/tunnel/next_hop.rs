@@ -68,7 +68,7 @@ fn each_encap(ops: &[Op], call: &mut impl FnMut(AdjacencyId)) {
     for op in ops {
         match op {
             Op::Encap { adjacency, .. } | Op::ClampMss { adjacency, .. } => call(*adjacency),
-            Op::Clone(ops) => each_encap(ops, call),
+            Op::Clone(ops) | Op::PuntOr(_, ops) => each_encap(ops, call),
             Op::Select(select) => select.buckets.iter().for_each(|ops| each_encap(ops, call)),
             _ => {}
         }

@@ -165,9 +165,9 @@ entries! {
         "fdb add" "BR PORT VLAN MAC [REMOTE]" &[], "a static entry";
         "fdb del" "BR VLAN MAC" &[], "delete an entry";
         "fdb flush" "BR" &[], "forget what was learned";
-        "neigh show" "[BR]" &[], "next hops of the tunnels";
-        "neigh set" "BR IP MAC" &[], "a static neighbour";
-        "neigh del" "BR IP" &[], "delete a neighbour, static or not";
+        "neigh show" "[BR]" &[], "next hops of the tunnels; hosts that questions are answered for";
+        "neigh set" "BR IP MAC [VLAN]" &[], "a static neighbour";
+        "neigh del" "BR IP [VLAN]" &[], "delete a neighbour, static or not";
         "neigh flush" "[BR]" &[("--all", "static ones as well")], "forget what was resolved";
         "route show" "" &[], "routes of the tunnels";
         "route add" "BR PREFIX [VIA]" &[], "add a route, or replace the one to the same prefix";
@@ -370,7 +370,10 @@ mod tests {
         let text = help("add-port").unwrap();
         assert!(text.contains("vxctl [--may-exist] add-port BR PORT [COLUMN[:KEY]=VALUE]..."), "{text}");
         let text = help("neigh").unwrap();
-        assert!(text.contains("neigh del BR IP") && text.contains("neigh flush [--all] [BR]"), "{text}");
+        assert!(
+            text.contains("neigh del BR IP [VLAN]") && text.contains("neigh flush [--all] [BR]"),
+            "{text}"
+        );
         assert_eq!(help("fly"), None);
         for entry in COMMANDS {
             assert!(overview().contains(&entry.expected()), "{}", entry.name);

@@ -170,12 +170,14 @@ fn tables(session: &Session<'_>, words: &[&str]) -> Result<(), Failure> {
             let rows: Vec<NeighbourEntry> = client.get(&format!("/v1/neigh{}", of(bridge)))?;
             session.show(&rows, |rows| print::neighbours(rows))?;
         }
-        ["neigh", "set", bridge, ip, mac] => {
-            let edit = NeighbourEdit { ip: (*ip).into(), mac: (*mac).into() };
+        ["neigh", "set", bridge, ip, mac, vlan @ ..] if vlan.len() <= 1 => {
+            let vlan = vlan.first().map_or(Ok(0), |vlan| number(vlan))?;
+            let edit = NeighbourEdit { ip: (*ip).into(), mac: (*mac).into(), vlan };
             session.done(client.post(&format!("/v1/neigh/{}/set", escape(bridge)), &edit)?)?;
         }
-        ["neigh", "del", bridge, ip] => {
-            let edit = NeighbourEdit { ip: (*ip).into(), mac: String::new() };
+        ["neigh", "del", bridge, ip, vlan @ ..] if vlan.len() <= 1 => {
+            let vlan = vlan.first().map_or(Ok(0), |vlan| number(vlan))?;
+            let edit = NeighbourEdit { ip: (*ip).into(), mac: String::new(), vlan };
             session.done(client.post(&format!("/v1/neigh/{}/delete", escape(bridge)), &edit)?)?;
         }
         ["neigh", "flush", rest @ ..] if rest.len() <= 2 => {

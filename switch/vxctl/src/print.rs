@@ -244,9 +244,14 @@ pub fn fdb(rows: &[FdbEntry]) -> String {
 pub fn neighbours(rows: &[NeighbourEntry]) -> String {
     let cells = rows.iter().map(|row| {
         let mac = row.mac.clone().unwrap_or_else(|| "-".into());
-        vec![row.bridge.clone(), row.ip.clone(), mac, row.state.clone(), row.age.to_string()]
+        let at = match (&row.port, &row.remote) {
+            (Some(port), Some(remote)) => format!("{port} {remote}"),
+            (port, _) => port.clone().unwrap_or_default(),
+        };
+        let age = row.age.to_string();
+        vec![row.bridge.clone(), row.vlan.to_string(), row.ip.clone(), mac, row.state.clone(), age, at]
     });
-    table(&["bridge", "IP", "MAC", "state", ">age"], &cells.collect::<Vec<_>>())
+    table(&["bridge", ">VLAN", "IP", "MAC", "state", ">age", "at"], &cells.collect::<Vec<_>>())
 }
 
 /// `route show`, as `ip route` prints it.

@@ -224,7 +224,12 @@ impl Pipeline {
         let Some((last, before)) = ops.split_last() else { return self.free(&packet.key, drop, mbuf) };
         for op in before {
             match op {
-                Op::Output(_) | Op::Encap { .. } | Op::Terminate(_) | Op::Clone(_) | Op::Select(_) => {
+                Op::Output(_)
+                | Op::Encap { .. }
+                | Op::Terminate(_)
+                | Op::Clone(_)
+                | Op::Select(_)
+                | Op::PuntOr(..) => {
                     // A copy that could not be made counts as made and dropped, so that the sums hold.
                     self.counters.copied.add(1);
                     match mbuf.copy_to(&self.pool) {
@@ -232,7 +237,7 @@ impl Pipeline {
                         None => self.counters.count_drop(port_of(&packet), DropReason::NoMbuf, 1),
                     }
                 }
-                Op::Punt(reason) => self.punt(*reason, &mbuf, &packet.key),
+                Op::Punt(reason) => self.copy_up(*reason, &mbuf, &packet.key),
                 Op::ClampMss { adjacency, options_len } => {
                     self.clamp_mss((*adjacency, *options_len), &mut mbuf, &packet);
                 }
@@ -302,9 +307,16 @@ impl Pipeline {
                 self.encap((*adjacency, *vni, *metadata), mbuf, &packet.key, &packet.info);
             }
             Op::Punt(reason) => {
-                self.punt(*reason, &mbuf, &packet.key);
+                self.copy_up(*reason, &mbuf, &packet.key);
                 self.counters.punted.add(1);
                 drop(mbuf);
+            }
+            Op::PuntOr(reason, otherwise) => {
+                if self.punt(*reason, &mbuf, &packet.key) {
+                    self.counters.punted.add(1);
+                } else {
+                    self.ops(otherwise, DropReason::Rule, mbuf, packet);
+                }
             }
             Op::Terminate(port) => self.reenter(Reentry::Terminate(*port), mbuf, &packet.key),
             Op::Clone(ops) => self.ops(ops, DropReason::Rule, mbuf, packet),
@@ -383,6 +395,7 @@ pub fn set_field(op: &Op, frame: &mut [u8], headers: Headers) {
         | Op::Output(_)
         | Op::Encap { .. }
         | Op::Punt(_)
+        | Op::PuntOr(..)
         | Op::ClampMss { .. }
         | Op::Meter(_)
         | Op::Terminate(_)

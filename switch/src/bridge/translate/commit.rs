@@ -80,7 +80,7 @@ impl Tags {
 
 impl Translator<'_> {
     /// Makes the packet what actions have made of it so far.
-    pub(super) fn commit(&mut self) {
+    pub(in crate::bridge) fn commit(&mut self) {
         let tags = self.at.tags.clone();
         self.commit_tags(&tags);
         if self.at.dirty != MatchKey::ZERO {

@@ -110,7 +110,7 @@ impl<'w> Translator<'w> {
     }
 
     /// The ops of what `work` does, which are run on a packet of their own; one that goes nowhere says why.
-    fn apart(&mut self, work: impl FnOnce(&mut Self)) -> Box<[Op]> {
+    pub(in crate::bridge) fn apart(&mut self, work: impl FnOnce(&mut Self)) -> Box<[Op]> {
         let (at, in_port) = (self.at.clone(), self.in_port);
         let ops = std::mem::take(&mut self.ops);
         let (edits, delivered, drop) = (self.edits, self.delivered, self.drop);

@@ -160,7 +160,7 @@ pub struct Translator<'w> {
     /// All ops so far, nested ones too.
     emitted: usize,
     /// Whether the packet goes anywhere but to mirrors and captures.
-    delivered: bool,
+    pub(super) delivered: bool,
     /// Why there is nothing to do, if there turns out to be nothing.
     pub(super) drop: DropReason,
     pub(super) learn: Learns,
@@ -194,6 +194,23 @@ pub fn translate_actions(state: &SwitchState, key: &FlowKey, actions: &[Action])
         translator.no_tunnel();
         translator.at.key.flow.in_port = port.ofport;
         translator.actions(bridge, port, actions);
+    }
+    translator.result()
+}
+
+/// Translates a question that came into a bridge by `at` in a VLAN, and goes to those ports only that it was kept from.
+pub fn translate_further(state: &SwitchState, key: &FlowKey, at: PortId, vlan: u16) -> Translation {
+    let mut translator = Translator::new(state, key);
+    if let Some(port) = state.port(at)
+        && let Some(bridge) = state.bridge(port.bridge)
+    {
+        translator.at.has_tun_id = port.is_tunnel();
+        if !port.is_tunnel() {
+            translator.no_tunnel();
+        }
+        translator.in_port = at;
+        translator.at.key.flow.in_port = port.ofport;
+        translator.flood_further(bridge, port, vlan);
     }
     translator.result()
 }
@@ -331,6 +348,12 @@ impl<'w> Translator<'w> {
         self.at.set.or(&TUNNEL);
     }
 
+    /// Whether actions have chosen what the tunnel header of the packet will say.
+    pub(super) fn chose_tunnel(&self) -> bool {
+        let came_by_tunnel = self.state.port(self.in_port).is_some_and(Port::is_tunnel);
+        self.at.has_tun_id && !came_by_tunnel || self.at.has_tun_dst || self.at.has_tun_src
+    }
+
     /// The packet enters a bridge by a port of it.
     fn enter(&mut self, bridge: &'w Bridge, port: &'w Port) {
         self.at.key.flow.in_port = port.ofport;
@@ -360,7 +383,7 @@ impl<'w> Translator<'w> {
     }
 
     /// Appends an op.
-    fn push(&mut self, op: Op) {
+    pub(super) fn push(&mut self, op: Op) {
         self.emitted += 1;
         self.ops.push(op);
     }

@@ -122,7 +122,9 @@ pub(in crate::control) async fn neighbours(
 ) -> Answer<Vec<NeighbourEntry>> {
     let rows = app.handle.call(move |slow| {
         let only = query.bridge.map(|name| bridge_id(slow, &name)).transpose()?;
-        Ok::<_, Refused>(slow.neighbour_view(only))
+        let mut rows = slow.neighbour_view(only);
+        rows.extend(slow.host_view(only));
+        Ok::<_, Refused>(rows)
     });
     rows.await?.map(Json)
 }
@@ -146,7 +148,9 @@ pub(in crate::control) async fn neighbours_flush(
     }
     let flushed = app.handle.call(move |slow| {
         let only = query.bridge.map(|name| bridge_id(slow, &name)).transpose()?;
-        Ok::<_, Refused>(Done { changed: fixed + slow.neighbours_flush(only, None) })
+        Ok::<_, Refused>(Done {
+            changed: fixed + slow.neighbours_flush(only, None) + slow.hosts_flush(only, None),
+        })
     });
     flushed.await?.map(Json)
 }
@@ -161,7 +165,7 @@ pub(in crate::control) async fn neighbour_delete(
     let mut fixed = false;
     let done = edit(&app, &bridge, |bridge| {
         let before = bridge.neighbours.len();
-        bridge.neighbours.retain(|old| old.ip != gone);
+        bridge.neighbours.retain(|old| old.ip != gone || body.vlan != 0 && body.vlan != old.vlan);
         fixed = bridge.neighbours.len() != before;
         Ok(())
     })
@@ -171,7 +175,7 @@ pub(in crate::control) async fn neighbour_delete(
     }
     let resolved = app.handle.call(move |slow| {
         let id = bridge_id(slow, &bridge)?;
-        match slow.neighbours_flush(Some(id), Some(gone)) {
+        match slow.neighbours_flush(Some(id), Some(gone)) + slow.hosts_flush(Some(id), Some(gone)) {
             0 => Err(Refused::not_found(format!("bridge {bridge} has no neighbour {gone}"))),
             changed => Ok(Done { changed }),
         }
@@ -200,9 +204,9 @@ pub(in crate::control) async fn neighbour_set(
     Path(bridge): Path<String>,
     Json(body): Json<NeighbourEdit>,
 ) -> Answer<Done> {
-    let new = Neighbour { ip: ip("ip", &body.ip)?, mac: mac(&body.mac)? };
+    let new = Neighbour { ip: ip("ip", &body.ip)?, mac: mac(&body.mac)?, vlan: body.vlan };
     edit(&app, &bridge, |bridge| {
-        bridge.neighbours.retain(|old| old.ip != new.ip);
+        bridge.neighbours.retain(|old| (old.ip, old.vlan) != (new.ip, new.vlan));
         bridge.neighbours.push(new);
         Ok(())
     })
