@@ -1,4 +1,4 @@
-//! A burst on its way through the stages, and what is known of each packet.
+//! A burst on its way through the stages, and the metadata of each packet.
 
 use crate::BURST;
 use crate::offload;
@@ -64,20 +64,20 @@ impl InnerIp {
     }
 }
 
-/// Sets of packets of a burst, by number: packet `n` is bit `n`.
-pub(crate) type Packets = u32;
-/// Packets that such a set has room for.
-pub(crate) const MAX_PACKETS: usize = Packets::BITS as usize;
+/// Some packets of a burst, as in `rte_table`: packet `n` is bit `n`.
+pub(crate) type PacketMask = u32;
+/// Packets that such a mask has room for.
+pub(crate) const MASK_BITS: usize = PacketMask::BITS as usize;
 
 /// The first `count` packets.
 #[inline(always)]
-pub(crate) const fn first(count: usize) -> Packets {
-    ((1u64 << count) - 1) as Packets
+pub(crate) const fn mask_of_first(count: usize) -> PacketMask {
+    ((1u64 << count) - 1) as PacketMask
 }
 
-/// The packets of a set, in order.
+/// The packets of a mask, in order.
 #[inline(always)]
-pub(crate) fn numbers(mut packets: Packets) -> impl Iterator<Item = usize> {
+pub(crate) fn packets_of(mut packets: PacketMask) -> impl Iterator<Item = usize> {
     std::iter::from_fn(move || {
         if packets == 0 {
             return None;
@@ -88,10 +88,10 @@ pub(crate) fn numbers(mut packets: Packets) -> impl Iterator<Item = usize> {
     })
 }
 
-/// What is known of the packets of a burst. Which parts hold is said at each: a stage makes what a later one needs, and
+/// Metadata of the packets of a burst. Which parts hold is said at each: a stage makes what a later one needs, and
 /// nothing else.
 #[derive(Debug)]
-pub(crate) struct Known {
+pub(crate) struct BatchMeta {
     /// The port that all packets are from; for packets out of tunnels, the tunnel port.
     pub in_port: Option<PortId>,
     /// The same of each, where it is not one.
@@ -102,10 +102,10 @@ pub(crate) struct Known {
     pub lens: [u32; BURST],
     /// Sum of the lengths.
     pub bytes: u64,
-    /// Whether all packets are of one segment, and none asks anything.
+    /// Whether all packets are of one segment, and none requests an offload.
     pub linear: bool,
-    /// Whether some ask something of the device that sends them: a checksum, a segmentation.
-    pub asks: bool,
+    /// Whether some request an offload of the device that sends them: a checksum, a segmentation.
+    pub has_offloads: bool,
     /// Whether some have outer headers in front of the frame; `outers` holds then.
     pub encapsulated: bool,
     /// Outer headers of each.
@@ -117,7 +117,7 @@ pub(crate) struct Known {
     /// All bits that are set in the last word (protocol, TOS, TTL, ports) of one of the hot keys.
     pub hot_bits: u64,
     /// Packets whose whole key has been made; `keys` and `infos` hold for these.
-    pub keyed: Packets,
+    pub keyed: PacketMask,
     /// Whole key of each.
     pub keys: [FlowKey; BURST],
     /// Where the headers of each are.
@@ -130,11 +130,11 @@ pub(crate) struct Known {
     pub one_hit: bool,
 }
 
-/// A burst and what is known of it.
+/// A burst and its metadata.
 #[derive(Debug)]
 pub(crate) struct Batch {
     pub mbufs: Burst<BURST>,
-    pub known: Known,
+    pub meta: BatchMeta,
 }
 
 impl Batch {
@@ -142,14 +142,14 @@ impl Batch {
     pub fn new() -> Box<Batch> {
         Box::new(Batch {
             mbufs: Burst::new(),
-            known: Known {
+            meta: BatchMeta {
                 in_port: None,
                 in_ports: [PortId(0); BURST],
                 tunnel: None,
                 lens: [0; BURST],
                 bytes: 0,
                 linear: true,
-                asks: false,
+                has_offloads: false,
                 encapsulated: false,
                 outers: [OuterLen::default(); BURST],
                 read: false,
@@ -166,12 +166,12 @@ impl Batch {
     }
 
     /// Starts with the packets that are there, all from `port`: their lengths are known from now on. Gives the length of
-    /// the shortest. Only if they `may_ask` something is it looked at.
+    /// the shortest. Whether they request offloads is looked at only if they `may`.
     #[inline(always)]
-    pub fn start(&mut self, port: PortId, may_ask: bool) -> u32 {
-        let Batch { mbufs, known } = self;
+    pub fn start(&mut self, port: PortId, may: bool) -> u32 {
+        let Batch { mbufs, meta } = self;
         let (mut bytes, mut shortest, mut segments) = (0, u32::MAX, 1);
-        for (mbuf, known_len) in mbufs.iter().zip(&mut known.lens) {
+        for (mbuf, known_len) in mbufs.iter().zip(&mut meta.lens) {
             let len = mbuf.len();
             *known_len = len;
             bytes += u64::from(len);
@@ -179,51 +179,51 @@ impl Batch {
             segments |= mbuf.segment_count();
             mbuf.prefetch_data();
         }
-        (known.in_port, known.tunnel) = (Some(port), None);
-        known.bytes = bytes;
-        known.asks = may_ask && mbufs.iter().any(offload::asks);
-        known.linear = segments == 1 && !known.asks;
-        (known.encapsulated, known.read, known.one_hit) = (false, false, false);
-        (known.keyed, known.hot_bits) = (0, 0);
+        (meta.in_port, meta.tunnel) = (Some(port), None);
+        meta.bytes = bytes;
+        meta.has_offloads = may && mbufs.iter().any(offload::is_requested);
+        meta.linear = segments == 1 && !meta.has_offloads;
+        (meta.encapsulated, meta.read, meta.one_hit) = (false, false, false);
+        (meta.keyed, meta.hot_bits) = (0, 0);
         shortest
     }
 
     /// Takes out the packets of a set, and frees them.
-    pub fn drop_packets(&mut self, packets: Packets) {
+    pub fn drop_packets(&mut self, packets: PacketMask) {
         self.retain(|at, mbuf, _| if packets & 1 << at == 0 { Some(mbuf) } else { None });
     }
 
     /// Gives each packet to `keep`, in order; those that come back stay, and move up.
     #[cold]
     #[inline(never)]
-    pub fn retain(&mut self, mut keep: impl FnMut(usize, Mbuf, &Known) -> Option<Mbuf>) {
-        let Batch { mbufs, known } = self;
+    pub fn retain(&mut self, mut keep: impl FnMut(usize, Mbuf, &BatchMeta) -> Option<Mbuf>) {
+        let Batch { mbufs, meta } = self;
         let mut kept = Burst::new();
         let mut keyed = 0;
         for (at, mbuf) in mbufs.drain().enumerate() {
-            let Some(mbuf) = keep(at, mbuf, known) else {
-                known.bytes -= u64::from(known.lens[at]);
+            let Some(mbuf) = keep(at, mbuf, meta) else {
+                meta.bytes -= u64::from(meta.lens[at]);
                 continue;
             };
             let to = kept.len();
-            known.in_ports[to] = known.in_ports[at];
-            known.lens[to] = known.lens[at];
-            known.outers[to] = known.outers[at];
-            known.hot[to] = known.hot[at];
-            known.keys[to] = known.keys[at];
-            known.infos[to] = known.infos[at];
-            known.hits[to] = known.hits[at];
-            known.programs[to] = known.programs[at];
-            keyed |= (known.keyed >> at & 1) << to;
+            meta.in_ports[to] = meta.in_ports[at];
+            meta.lens[to] = meta.lens[at];
+            meta.outers[to] = meta.outers[at];
+            meta.hot[to] = meta.hot[at];
+            meta.keys[to] = meta.keys[at];
+            meta.infos[to] = meta.infos[at];
+            meta.hits[to] = meta.hits[at];
+            meta.programs[to] = meta.programs[at];
+            keyed |= (meta.keyed >> at & 1) << to;
             // Cannot fail: as long as the burst that it came from.
             let _ = kept.push(mbuf);
         }
-        known.keyed = keyed;
+        meta.keyed = keyed;
         *mbufs = kept;
     }
 }
 
-impl Known {
+impl BatchMeta {
     /// The port that a packet is from.
     #[inline(always)]
     pub fn in_port(&self, at: usize) -> PortId {
@@ -255,8 +255,8 @@ mod tests {
 
     #[test]
     fn sets_are_by_number() {
-        assert_eq!((first(0), first(3), first(BURST)), (0, 0b111, u32::MAX));
-        assert_eq!(numbers(0b1000_0101).collect::<Vec<_>>(), [0, 2, 7]);
-        assert_eq!(numbers(u32::MAX).count(), BURST);
+        assert_eq!((mask_of_first(0), mask_of_first(3), mask_of_first(BURST)), (0, 0b111, u32::MAX));
+        assert_eq!(packets_of(0b1000_0101).collect::<Vec<_>>(), [0, 2, 7]);
+        assert_eq!(packets_of(u32::MAX).count(), BURST);
     }
 }

@@ -216,7 +216,7 @@ impl Pipeline {
         let room = mbuf.as_mut().and_then(|m| m.append(buffer.bytes().len()));
         let filled = room.map(|room| room.copy_from_slice(buffer.bytes())).is_some();
         self.counters.injected.add(1);
-        match (mbuf, inner::made(buffer.bytes(), buffer.in_port, &mut key)) {
+        match (mbuf, inner::read_packet_out(buffer.bytes(), buffer.in_port, &mut key)) {
             (Some(mbuf), Some(info)) if filled => self.run(program, mbuf, &key, &info),
             (Some(_), None) if filled => {
                 self.counters.count_drop(buffer.in_port, DropReason::EthernetTruncated, 1);

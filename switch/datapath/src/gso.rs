@@ -67,7 +67,7 @@ impl Made {
     }
 }
 
-/// Divides a packet: gives `emit` each segment, which asks nothing more, in order.
+/// Divides a packet: gives `emit` each segment, which requests nothing more, in order.
 pub fn segment(mbuf: &Mbuf, pool: &Mempool, mut emit: impl FnMut(Mbuf)) -> Made {
     let (flags, lengths) = (mbuf.ol_flags(), mbuf.tx_offload());
     let failed = |count, reason| Made { count, failed: Some(reason) };

@@ -3,10 +3,11 @@
 //! [`worker`] (rx) -> [`parse`] -> [`lookup`] -> [`act`] -> [`tx`]
 //!
 //! One straight line and one driver ([`worker::Worker::poll`]): a stage works on the whole burst before the next one
-//! starts. A [`Worker`] owns all that it touches on the way; it does not lock, allocate, log, wait, or call the kernel. The
-//! slow path reaches it through the queues of [`message::Link`] only, and [`command`] carries out what comes down. What
-//! stages share lies under them: [`batch`] (a packet's identity), [`pipeline`], [`programs`], [`adjacency`], [`hold`],
-//! [`counters`], [`meter`], [`termination`].
+//! starts. A [`Worker`] owns all that it touches on the way; it does not lock, allocate, log, or wait, and no system calls are
+//! made but those of device drivers. The slow path reaches it through the queues of [`message::Link`] only, and [`command`]
+//! carries out what comes down. What stages share lies under them: [`batch`] (a burst and its packets' metadata),
+//! [`pipeline`], [`programs`], [`adjacency`], [`hold`], [`counters`], [`meter`], [`termination`], and, for packets that are
+//! larger than what is sent, [`offload`], [`gso`], [`too_big`].
 //!
 //! # What a packet can cost
 //! Speed-ups are variants inside of a stage, chosen by the burst at hand and never by its history. From cheap to dear, in
@@ -28,7 +29,7 @@
 //! |---|---|
 //! | what is sent is what a plain interpreter of the same rules sends | `switch/tests/oracle` |
 //! | fast and general paths do the same to every packet | `switch/tests/paths.rs` |
-//! | the readers agree: same header, fast path, general path | `wire/tests/parse.rs`, `wire/tests/tunnel.rs` |
+//! | the readers agree: same header, fast path, general path | `switch/wire/tests/parse.rs`, `switch/wire/tests/tunnel.rs` |
 //! | a hot key finds what the whole key finds | `flow::cache::lookup`, `flow::megaflow` (property tests) |
 //! | a packet is sent, held, or freed under a counted reason; after a stop the pool is full | `switch/tests/rings` (each test) |
 //! | packets of a flow stay in order, also behind held ones | `switch/tests/switching.rs`, `switch/tests/oracle` |
@@ -69,5 +70,5 @@ pub const MAX_ADJACENCIES: usize = 65_536;
 const MAX_RX_QUEUES: usize = 4 * MAX_PORTS;
 
 const _: () = assert!(BURST == flow::megaflow::BURST, "a burst is looked up as a whole");
-const _: () = assert!(BURST <= batch::MAX_PACKETS, "a set of packets has one bit for each");
+const _: () = assert!(BURST <= batch::MASK_BITS, "a set of packets has one bit for each");
 const _: () = assert!(BURST <= tx::TX_BURST, "a burst is staged as a whole");

@@ -1,7 +1,7 @@
 //! Stage 3, **lookup**: a megaflow for each packet. What nothing matches is held, in order, and asked for.
 
 use crate::BURST;
-use crate::batch::{Batch, Known, PacketInfo, Packets, first, numbers};
+use crate::batch::{Batch, BatchMeta, PacketInfo, PacketMask, mask_of_first, numbers};
 use crate::hold::{Held, over_share};
 use crate::message::{PendingId, Upcall};
 use crate::parse::inner;
@@ -27,9 +27,9 @@ impl Pipeline {
     #[inline]
     pub(crate) fn lookup(&mut self, batch: &mut Batch) {
         let count = batch.mbufs.len();
-        let missed = match batch.known.in_port.map(|port| (port, self.match_all(port))) {
+        let missed = match batch.meta.in_port.map(|port| (port, self.match_all(port))) {
             Some((_, Some(slot))) => {
-                self.one_hit(slot, count, &mut batch.known);
+                self.one_hit(slot, count, &mut batch.meta);
                 0
             }
             Some((port, None)) => self.lookup_frames(batch, port),
@@ -47,38 +47,38 @@ impl Pipeline {
 
     /// All packets go by the megaflow in `slot`.
     #[inline(always)]
-    fn one_hit(&mut self, slot: u32, count: usize, known: &mut Known) {
+    fn one_hit(&mut self, slot: u32, count: usize, meta: &mut BatchMeta) {
         let program = self.lookup.table.program(slot);
-        known.hits[..count].fill(slot);
-        known.programs[..count].fill(program);
-        known.one_hit = true;
+        meta.hits[..count].fill(slot);
+        meta.programs[..count].fill(program);
+        meta.one_hit = true;
         self.counters.megaflow_hits.add(count as u64);
         self.counters.no_key_hits.add(count as u64);
     }
 
     /// Looks up packets that are mostly from `port`, whose megaflows look at the frames. Gives those without a megaflow.
     #[inline]
-    fn lookup_frames(&mut self, batch: &mut Batch, port: PortId) -> Packets {
+    fn lookup_frames(&mut self, batch: &mut Batch, port: PortId) -> PacketMask {
         self.read_frames(batch);
         let count = batch.mbufs.len();
-        let all = first(count);
+        let all = mask_of_first(count);
         let before = self.lookup.stats();
-        let Batch { mbufs, known } = batch;
+        let Batch { mbufs, meta } = batch;
         let mut holes = all;
         if self.fast_paths
-            && let Some(origin) = self.hot_origin(port, known)
+            && let Some(origin) = self.hot_origin(port, meta)
         {
-            let mut ordinary = all & !known.keyed;
-            if known.in_port.is_none() {
-                let of_port = |at: &usize| known.in_ports[*at] == port;
-                ordinary &= numbers(all).filter(of_port).fold(0, |set, at| set | 1 << at);
+            let mut ordinary = all & !meta.keyed;
+            if meta.in_port.is_none() {
+                let of_port = |at: &usize| meta.in_ports[*at] == port;
+                ordinary &= packets_of(all).filter(of_port).fold(0, |set, at| set | 1 << at);
             }
-            let (hot, hits) = (&known.hot[..count], &mut known.hits[..count]);
-            holes = self.lookup.classify_hot(hot, ordinary, origin, hits, &mut known.programs[..count]);
+            let (hot, hits) = (&meta.hot[..count], &mut meta.hits[..count]);
+            holes = self.lookup.classify_hot(hot, ordinary, origin, hits, &mut meta.programs[..count]);
         }
         let mut missed = 0;
         if holes != 0 {
-            missed = self.lookup_holes(mbufs, holes, known);
+            missed = self.lookup_holes(mbufs, holes, meta);
         }
         let after = self.lookup.stats();
         self.counters.cache_hits.add(after.cache_hits - before.cache_hits);
@@ -90,9 +90,9 @@ impl Pipeline {
     /// Where ordinary frames of `port` come from; `None` where a lookup by hot keys finds nothing, or frames of several
     /// tunnels would need several answers.
     #[inline(always)]
-    fn hot_origin(&self, port: PortId, known: &Known) -> Option<HotOrigin> {
+    fn hot_origin(&self, port: PortId, meta: &BatchMeta) -> Option<HotOrigin> {
         let in_port = u32::from(port.0);
-        match (known.tunnel, known.encapsulated) {
+        match (meta.tunnel, meta.encapsulated) {
             (Some(tunnel), _) => {
                 Some(HotOrigin { in_port, tun_id: tunnel.vni(), addresses: tunnel.addresses })
             }
@@ -106,29 +106,29 @@ impl Pipeline {
 
     /// Looks up some packets by their whole keys, and gives those without a megaflow.
     #[inline(never)]
-    fn lookup_holes(&mut self, mbufs: &[Mbuf], holes: Packets, known: &mut Known) -> Packets {
-        inner::make_keys(mbufs, holes, known, &self.counters);
-        let missed = self.lookup.classify_some(&known.keys, holes, &mut known.hits);
-        for at in numbers(holes & !missed) {
-            known.programs[at] = self.lookup.table.program(known.hits[at]);
+    fn lookup_holes(&mut self, mbufs: &[Mbuf], holes: PacketMask, meta: &mut BatchMeta) -> PacketMask {
+        inner::make_keys(mbufs, holes, meta, &self.counters);
+        let missed = self.lookup.classify_some(&meta.keys, holes, &mut meta.hits);
+        for at in packets_of(holes & !missed) {
+            meta.programs[at] = self.lookup.table.program(meta.hits[at]);
         }
         self.counters.misses.add(missed.count_ones().into());
         missed
     }
 
     /// Packets from several ports, mostly out of tunnels: some may have a port whose traffic is all one megaflow.
-    fn lookup_mixed(&mut self, batch: &mut Batch) -> Packets {
+    fn lookup_mixed(&mut self, batch: &mut Batch) -> PacketMask {
         let count = batch.mbufs.len();
-        let Known { in_ports, hits, programs, .. } = &mut batch.known;
+        let BatchMeta { in_ports, hits, programs, .. } = &mut batch.meta;
         let looked_at = if self.fast_paths {
             let in_ports = in_ports[..count].iter().map(|port| port.0.into());
             self.lookup.table.match_all_burst(in_ports, &mut hits[..count], &mut programs[..count])
         } else {
-            first(count)
+            mask_of_first(count)
         };
         if looked_at != 0 {
             // Each by its own port's megaflows; the first port of a burst is mostly that of all.
-            let port = batch.known.in_ports[0];
+            let port = batch.meta.in_ports[0];
             return self.lookup_frames(batch, port);
         }
         self.counters.megaflow_hits.add(count as u64);
@@ -139,9 +139,9 @@ impl Pipeline {
     /// Reads the frames of the batch. Those that cannot be read are freed; they are counted already.
     #[inline(always)]
     fn read_frames(&mut self, batch: &mut Batch) {
-        let Batch { mbufs, known } = batch;
-        let failed = inner::read(mbufs, 0..mbufs.len(), known, &self.counters);
-        known.read = true;
+        let Batch { mbufs, meta } = batch;
+        let failed = inner::read(mbufs, 0..mbufs.len(), meta, &self.counters);
+        meta.read = true;
         if failed != 0 {
             batch.drop_packets(failed);
         }
@@ -150,9 +150,9 @@ impl Pipeline {
     /// Whether a packet of the batch may have to stay behind others of its flow.
     #[cold]
     fn any_waits(&self, batch: &Batch) -> bool {
-        match batch.known.in_port {
+        match batch.meta.in_port {
             Some(port) => self.pending.holds(port.0.into()),
-            None => (0..batch.mbufs.len()).any(|at| self.pending.holds(batch.known.in_port(at).0.into())),
+            None => (0..batch.mbufs.len()).any(|at| self.pending.holds(batch.meta.in_port(at).0.into())),
         }
     }
 
@@ -160,23 +160,23 @@ impl Pipeline {
     #[cold]
     #[inline(never)]
     fn hold_back(&mut self, batch: &mut Batch) {
-        if !batch.known.read {
+        if !batch.meta.read {
             self.read_frames(batch);
         }
-        let all = first(batch.mbufs.len());
-        inner::make_keys(&batch.mbufs, all, &mut batch.known, &self.counters);
-        batch.retain(|at, mut mbuf, known| {
-            let hash = self.pending_hash(&known.keys[at]);
+        let all = mask_of_first(batch.mbufs.len());
+        inner::make_keys(&batch.mbufs, all, &mut batch.meta, &self.counters);
+        batch.retain(|at, mut mbuf, meta| {
+            let hash = self.pending_hash(&meta.keys[at]);
             let waiting = self.pending.find(hash);
-            if waiting.is_none() && known.hits[at] != MISS {
+            if waiting.is_none() && meta.hits[at] != MISS {
                 return Some(mbuf);
             }
             // What waits keeps nothing behind the frame that its key describes.
-            let trailing = known.outer(at).trailing;
+            let trailing = meta.outer(at).trailing;
             if trailing > 0 && !mbuf.trim(trailing.into()) {
-                self.free(&known.keys[at], DropReason::TunnelInnerTruncated, mbuf);
+                self.free(&meta.keys[at], DropReason::TunnelInnerTruncated, mbuf);
             } else {
-                self.hold(mbuf, known.keys[at], known.infos[at], hash, waiting);
+                self.hold(mbuf, meta.keys[at], meta.infos[at], hash, waiting);
             }
             None
         });

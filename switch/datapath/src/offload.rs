@@ -1,4 +1,4 @@
-//! What packets ask of the device that sends them, through what the switch does to them.
+//! The offloads that packets request of the device that sends them, through what the switch does to them.
 //!
 //! A packet carries its requests in its mbuf from rx to tx ([`rte::offload`] says how they look): the kernel's partial
 //! checksums and large segments, mostly. Whatever moves its headers moves the requests along; at tx, what the port cannot
@@ -23,9 +23,9 @@ const MAX_L2_LEN: usize = 0x7f;
 const TCP_CHECKSUM: usize = 16;
 const UDP_CHECKSUM: usize = 6;
 
-/// Whether the packet asks for anything.
+/// Whether the packet requests any offload.
 #[inline(always)]
-pub fn asks(mbuf: &Mbuf) -> bool {
+pub fn is_requested(mbuf: &Mbuf) -> bool {
     mbuf.ol_flags() & TX_REQUESTS != 0
 }
 
@@ -39,7 +39,7 @@ pub fn is_partial(mbuf: &Mbuf) -> bool {
 /// Tells a packet's requests that its outermost Ethernet header has become longer by so many bytes.
 #[inline]
 pub fn shift(mbuf: &mut Mbuf, by: i16) {
-    if asks(mbuf) {
+    if is_requested(mbuf) {
         let (flags, mut lengths) = (mbuf.ol_flags(), mbuf.tx_offload());
         let l2_len =
             if flags & TX_TUNNEL_MASK == 0 { &mut lengths.l2_len } else { &mut lengths.outer_l2_len };
@@ -100,7 +100,7 @@ pub(crate) fn decap_all(mbufs: &mut [Mbuf], outers: &[OuterLen]) {
     }
 }
 
-/// What a packet that asks something asks behind the headers of a template; `None` when it cannot be said there, and has to
+/// The offloads that a packet requests, behind the headers of a template; `None` when they cannot be said there, and have to
 /// be done before.
 pub(crate) fn behind(mbuf: &Mbuf, template: &EncapTemplate) -> Option<(u64, TxOffload)> {
     let (flags, lengths) = (mbuf.ol_flags(), mbuf.tx_offload());
@@ -153,7 +153,7 @@ pub(crate) fn needs(flags: u64) -> u64 {
     checksum | tunnel | outer | segments
 }
 
-/// Does in software what a packet that is not to be divided asks. False, and the packet is of no use, when its headers are
+/// Does in software what a packet requests that is not to be divided. False, and the packet is of no use, when its headers are
 /// not where it says.
 pub(crate) fn complete(mbuf: &mut Mbuf) -> bool {
     let (flags, lengths) = (mbuf.ol_flags(), mbuf.tx_offload());

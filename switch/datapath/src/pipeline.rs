@@ -170,7 +170,7 @@ impl Pipeline {
         if is_hosts && !self.may_report(PortId(key.in_port as u16)) {
             return false;
         }
-        if offload::asks(mbuf) {
+        if offload::is_requested(mbuf) {
             self.punt_completed(reason, mbuf, key)
         } else {
             self.punt_bytes(reason, mbuf, key)

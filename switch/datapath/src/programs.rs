@@ -121,10 +121,10 @@ impl Programs {
     /// The header that a program writes in one go, if it does that; made if need be.
     #[inline(always)]
     pub(crate) fn header(&mut self, program: u32, adjacencies: &Adjacencies) -> Option<&CachedHeader> {
-        if self.made(program).is_none() {
+        if self.cached_header(program).is_none() {
             self.make_header(program, adjacencies)?;
         }
-        self.made(program)
+        self.cached_header(program)
     }
 
     #[cold]
@@ -138,7 +138,7 @@ impl Programs {
 
     /// The header that a program writes, where it has been made.
     #[inline(always)]
-    pub(crate) fn made(&self, program: u32) -> Option<&CachedHeader> {
+    pub(crate) fn cached_header(&self, program: u32) -> Option<&CachedHeader> {
         self.headers
             .get(program as usize)
             .filter(|header| header.version() & !CachedHeader::MARKS == self.version)
@@ -147,7 +147,7 @@ impl Programs {
     /// The headers of the first of some programs, as many as have been made and send their packets out of one port. The
     /// first program's header is `first`.
     #[inline(always)]
-    pub(crate) fn made_for_one_port<'a>(
+    pub(crate) fn cached_header_for_one_port<'a>(
         &'a self,
         first: &'a CachedHeader,
         programs: &[u32],
@@ -229,11 +229,11 @@ mod tests {
     fn a_header_is_its_programs() {
         let (mut programs, adjacencies) = (Programs::new(2), adjacencies());
         assert!(programs.define(0, encap(5)).is_none());
-        assert_eq!(vni(programs.made(0)), None, "not asked for yet");
+        assert_eq!(vni(programs.cached_header(0)), None, "not asked for yet");
         assert_eq!(vni(programs.header(0, &adjacencies)), Some(5));
-        assert_eq!(vni(programs.made(0)), Some(5));
+        assert_eq!(vni(programs.cached_header(0)), Some(5));
         assert!(programs.define(0, encap(6)).is_some());
-        assert_eq!(vni(programs.made(0)), None, "another VNI");
+        assert_eq!(vni(programs.cached_header(0)), None, "another VNI");
         assert_eq!(vni(programs.header(0, &adjacencies)), Some(6));
         programs.define(0, Compiled::Output(PortId(1)));
         assert_eq!(vni(programs.header(0, &adjacencies)), None);
@@ -260,12 +260,12 @@ mod tests {
         }
         assert_eq!(vni(programs.header(0, &adjacencies)), Some(5));
         programs.adjacencies_changed();
-        assert_eq!(vni(programs.made(0)), None);
+        assert_eq!(vni(programs.cached_header(0)), None);
         programs.version = CachedHeader::SHORT - 1;
         assert_eq!(vni(programs.header(1, &adjacencies)), Some(6));
         programs.adjacencies_changed();
         assert_eq!(programs.version, 1, "what the first program's header was made of");
-        assert_eq!((vni(programs.made(0)), vni(programs.made(1))), (None, None));
+        assert_eq!((vni(programs.cached_header(0)), vni(programs.cached_header(1))), (None, None));
         assert_eq!(vni(programs.header(0, &adjacencies)), Some(5));
     }
 
@@ -277,9 +277,9 @@ mod tests {
             assert!(programs.header(number, &adjacencies).is_some());
         }
         let of = |programs: &Programs, numbers: &[u32]| {
-            let first = programs.made(numbers[0]).expect("it has been made");
+            let first = programs.cached_header(numbers[0]).expect("it has been made");
             let OnePort { count, marks, one_tunnel } =
-                programs.made_for_one_port(first, numbers, &mut [&CachedHeader::NONE; BURST]);
+                programs.cached_header_for_one_port(first, numbers, &mut [&CachedHeader::NONE; BURST]);
             (count, marks, one_tunnel)
         };
         let word = |marks, egress, tunnel| CachedHeader::pack(1 | marks, PortId(egress), PortId(tunnel));

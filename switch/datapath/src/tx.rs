@@ -44,7 +44,7 @@ pub struct PortTx {
     /// What the MTU allows.
     mtu_len: u32,
     link_up: bool,
-    /// What packets may ask of the device ([`rte::offload::capability`]).
+    /// Offloads that packets may request of the device ([`rte::offload::capability`]).
     offloads: u64,
 }
 
@@ -62,7 +62,7 @@ impl PortTx {
         }
     }
 
-    /// Says what packets may ask of the device ([`rte::offload::capability`]). What it does not take is done in software
+    /// Says which offloads packets may request of the device ([`rte::offload::capability`]). What it does not take is done in software
     /// first: checksums, segmentation, one piece of memory.
     #[must_use]
     pub fn with_offloads(mut self, offloads: u64) -> PortTx {
@@ -155,7 +155,7 @@ impl PortTx {
         Ok(())
     }
 
-    /// Stages a packet that is of several segments or asks something.
+    /// Stages a packet that is of several segments or requests an offload.
     #[inline(never)]
     fn stage_unusual(
         &mut self,
@@ -378,7 +378,7 @@ impl Out<'_> {
     /// freed and counted, and the answer false.
     #[inline(always)]
     pub fn stage(&mut self, mbuf: Mbuf, in_port: PortId) -> bool {
-        let is_usual = mbuf.segment_count() == 1 && !offload::asks(&mbuf);
+        let is_usual = mbuf.segment_count() == 1 && !offload::is_requested(&mbuf);
         let reason = match &mut self.tx {
             Some(tx) if !tx.link_up => DropReason::LinkDown,
             Some(tx) if !is_usual => {

@@ -1,7 +1,7 @@
 //! A worker's loop, and stage 1, **rx**.
 
 use crate::adjacency::Adjacencies;
-use crate::batch::{Batch, first, numbers};
+use crate::batch::{Batch, mask_of_first, numbers};
 use crate::counters::WorkerCounters;
 use crate::message::{Link, PortIo};
 use crate::meter::Meters;
@@ -100,9 +100,9 @@ impl Worker {
             }
             let Source { port, queue, .. } = &mut self.rx[at];
             if queue.rx_burst(&mut self.batch.mbufs) > 0 {
-                let (port, may_ask) = (*port, queue.may_ask());
+                let (port, may_request_offloads) = (*port, queue.may_ask());
                 busy = true;
-                self.burst(port, may_ask);
+                self.burst(port, may_request_offloads);
                 let held = self.pipeline.last_held.take();
                 let Source { begins_as, .. } = &mut self.rx[at];
                 *begins_as = begins_as.and(held);
@@ -125,12 +125,12 @@ impl Worker {
 
     /// Takes one burst of an RX queue through the stages.
     #[inline]
-    fn burst(&mut self, port: PortId, may_ask: bool) {
-        let shortest = self.batch.start(port, may_ask);
+    fn burst(&mut self, port: PortId, may_request_offloads: bool) {
+        let shortest = self.batch.start(port, may_request_offloads);
         let counters = &self.pipeline.counters;
         let received = self.batch.mbufs.len() as u64;
         counters.rx.add(received);
-        counters.port(port).rx.add(received, self.batch.known.bytes);
+        counters.port(port).rx.add(received, self.batch.meta.bytes);
         if (shortest as usize) < ETHERNET_LEN {
             self.drop_truncated(port);
         }
@@ -175,9 +175,10 @@ impl Worker {
     /// Frees frames that are shorter than an Ethernet header.
     #[cold]
     fn drop_truncated(&mut self, port: PortId) {
-        let short = |at: &usize| (self.batch.known.lens[*at] as usize) < ETHERNET_LEN;
-        let packets = numbers(first(self.batch.mbufs.len())).filter(short).fold(0, |set, at| set | 1 << at);
-        for _ in numbers(packets) {
+        let short = |at: &usize| (self.batch.meta.lens[*at] as usize) < ETHERNET_LEN;
+        let packets =
+            packets_of(mask_of_first(self.batch.mbufs.len())).filter(short).fold(0, |set, at| set | 1 << at);
+        for _ in packets_of(packets) {
             self.pipeline.counters.anomaly(Anomaly::EthernetTruncated);
             self.pipeline.counters.count_drop(port, DropReason::EthernetTruncated, 1);
         }

@@ -7,7 +7,7 @@
 
 use crate::BURST;
 use crate::adjacency::CachedHeader;
-use crate::batch::{InnerIp, Known, Packets, first};
+use crate::batch::{BatchMeta, InnerIp, PacketMask, mask_of_first};
 use crate::parse::inner;
 use crate::pipeline::Pipeline;
 use crate::programs::{Compiled, Encap, OnePort};
@@ -30,35 +30,36 @@ impl Pipeline {
         (program, encap): (u32, Encap),
         mbufs: &mut Drain<'_>,
         range: Range<usize>,
-        known: &mut Known,
+        meta: &mut BatchMeta,
     ) -> usize {
-        if !self.fast_paths || known.asks || self.programs.header(program, &self.adjacencies).is_none() {
-            return self.encap_each(encap, mbufs.front(range.len()), range, known);
+        if !self.fast_paths || meta.has_offloads || self.programs.header(program, &self.adjacencies).is_none()
+        {
+            return self.encap_each(encap, mbufs.front(range.len()), range, meta);
         }
-        let Some(header) = self.programs.made(program) else { return range.start };
+        let Some(header) = self.programs.cached_header(program) else { return range.start };
         let mut headers = [header; BURST];
         let all = mbufs.len();
         let mut run =
             OnePort { count: range.len(), marks: header.version() & CachedHeader::MARKS, one_tunnel: true };
         if run.count < all {
-            let programs = &known.programs[range.start..range.start + all];
-            run = self.programs.made_for_one_port(header, programs, &mut headers);
+            let programs = &meta.programs[range.start..range.start + all];
+            run = self.programs.cached_header_for_one_port(header, programs, &mut headers);
         }
         let OnePort { count, marks, one_tunnel } = run;
         let range = range.start..range.start + count;
         let (egress, tunnel) = (header.egress(), header.tunnel());
         let mut mbufs = mbufs.front(count);
-        let failed = prepare(mbufs.rest_mut(), range.clone(), known, &self.counters);
-        let whole_keys = known.keyed & first(count) << range.start;
-        let has_ecn = hot_tos(&[0, 0, 0, known.hot_bits]) & ECN_MASK;
-        let longest = known.longest(range.clone());
+        let failed = prepare(mbufs.rest_mut(), range.clone(), meta, &self.counters);
+        let whole_keys = meta.keyed & mask_of_first(count) << range.start;
+        let has_ecn = hot_tos(&[0, 0, 0, meta.hot_bits]) & ECN_MASK;
+        let longest = meta.longest(range.clone());
         let whole = range.start == 0 && count == all;
         let mut written = 0;
         let mut out = self.tx.to(egress, &self.counters);
         if marks | u32::from(has_ecn) | whole_keys | failed == 0
-            && out.make_room(count, longest + ENCAP_V4_LEN as u32, known.linear)
+            && out.make_room(count, longest + ENCAP_V4_LEN as u32, meta.linear)
         {
-            let hot = &known.hot[range.clone()];
+            let hot = &meta.hot[range.clone()];
             let counters = &self.counters;
             let hasher = &self.hasher;
             written = if one_tunnel {
@@ -67,38 +68,44 @@ impl Pipeline {
                 let count_each = |tunnel, len| counters.port(tunnel).tx.add(1, u64::from(len));
                 write_ready(hasher, mbufs.rest_mut(), &headers, hot, count_each)
             };
-            let bytes = known.bytes(range.start..range.start + written, whole && written == count);
+            let bytes = meta.bytes(range.start..range.start + written, whole && written == count);
             if one_tunnel {
                 counters.port(tunnel).tx.add(written as u64, bytes);
             }
             out.stage_next(&mut mbufs, written, bytes + (written * ENCAP_V4_LEN) as u64);
         }
         if written < count {
-            self.encap_unusual(&mut mbufs, range.start + written..range.end, known, failed);
+            self.encap_unusual(&mut mbufs, range.start + written..range.end, meta, failed);
         }
-        self.end_run(&mbufs, range, known)
+        self.end_run(&mbufs, range, meta)
     }
 
     /// Packets one by one, each with its program's cached header.
     #[inline(never)]
-    fn encap_unusual(&mut self, mbufs: &mut Drain<'_>, range: Range<usize>, known: &Known, failed: Packets) {
+    fn encap_unusual(
+        &mut self,
+        mbufs: &mut Drain<'_>,
+        range: Range<usize>,
+        meta: &BatchMeta,
+        failed: PacketMask,
+    ) {
         for (at, mut mbuf) in range.zip(mbufs) {
             if failed & 1 << at != 0 {
                 // Counted where it failed.
                 continue;
             }
-            let in_port = known.in_port(at);
-            let program = known.programs[at];
+            let in_port = meta.in_port(at);
+            let program = meta.programs[at];
             let (Some(header), Some(&Compiled::Encap(encap))) =
-                (self.programs.made(program), self.programs.get(program))
+                (self.programs.cached_header(program), self.programs.get(program))
             else {
                 self.counters.count_drop(in_port, DropReason::Internal, 1);
                 continue;
             };
-            let (flow_hash, ip) = if known.keyed & 1 << at != 0 {
-                (self.hasher.flow_hash(&known.keys[at]), InnerIp::of(&known.keys[at]))
+            let (flow_hash, ip) = if meta.keyed & 1 << at != 0 {
+                (self.hasher.flow_hash(&meta.keys[at]), InnerIp::of(&meta.keys[at]))
             } else {
-                (self.hasher.hot_flow_hash(&known.hot[at]), InnerIp::of_hot(&known.hot[at]))
+                (self.hasher.hot_flow_hash(&meta.hot[at]), InnerIp::of_hot(&meta.hot[at]))
             };
             let inner_len = mbuf.len();
             if inner_len + header.len() as u32 > self.tx.longest(header.egress())
@@ -133,12 +140,12 @@ impl Pipeline {
         Encap { adjacency, vni }: Encap,
         mut mbufs: Drain<'_>,
         range: Range<usize>,
-        known: &mut Known,
+        meta: &mut BatchMeta,
     ) -> usize {
-        self.run_each(&mut mbufs, range.clone(), known, |pipeline, mbuf, key, info| {
+        self.run_each(&mut mbufs, range.clone(), meta, |pipeline, mbuf, key, info| {
             pipeline.encap((adjacency, vni, TunnelMetadata::default()), mbuf, key, info);
         });
-        self.end_run(&mbufs, range, known)
+        self.end_run(&mbufs, range, meta)
     }
 }
 
@@ -148,17 +155,17 @@ impl Pipeline {
 fn prepare(
     mbufs: &mut [Mbuf],
     range: Range<usize>,
-    known: &mut Known,
+    meta: &mut BatchMeta,
     counters: &crate::counters::WorkerCounters,
-) -> Packets {
+) -> PacketMask {
     let mut failed = 0;
-    if !known.read {
-        failed = inner::read(mbufs, range.clone(), known, counters);
+    if !meta.read {
+        failed = inner::read(mbufs, range.clone(), meta, counters);
     }
-    if known.encapsulated {
-        let short = super::strip(mbufs, range, known);
-        for at in crate::batch::numbers(short & !failed) {
-            counters.count_drop(known.in_port(at), DropReason::TunnelInnerTruncated, 1);
+    if meta.encapsulated {
+        let short = super::strip(mbufs, range, meta);
+        for at in crate::batch::packets_of(short & !failed) {
+            counters.count_drop(meta.in_port(at), DropReason::TunnelInnerTruncated, 1);
         }
         failed |= short;
     }

@@ -68,16 +68,16 @@ impl Pipeline {
                 .prepend_or_move(template.header_len())
                 .is_some_and(|room| template.write(room, inner_len, &patch).is_ok()),
         };
-        let asked = offload::asks(&mbuf).then(|| offload::behind(&mbuf, template)).flatten();
-        if let Some((flags, lengths)) = asked {
+        let offloads = offload::is_requested(&mbuf).then(|| offload::behind(&mbuf, template)).flatten();
+        if let Some((flags, lengths)) = offloads {
             mbuf.set_offload(flags, lengths);
         }
         let has_checksum = !template.wants_checksum()
             || {
-                if asked.is_some() {
+                if offloads.is_some() {
                     template.fill_partial_checksum(mbuf.data_mut());
                 }
-                asked.is_some()
+                offloads.is_some()
             }
             || {
                 let (first, rest) = mbuf.data_and_segments();

@@ -10,7 +10,7 @@ mod ops;
 
 pub use ops::set_field;
 
-use crate::batch::{Batch, Known, Packets, numbers};
+use crate::batch::{Batch, BatchMeta, PacketMask, numbers};
 use crate::offload;
 use crate::pipeline::{Pipeline, Reentry};
 use crate::programs::Compiled;
@@ -28,33 +28,33 @@ impl Pipeline {
     /// Runs the programs of a batch, whose packets all have a megaflow.
     #[inline]
     pub(crate) fn act(&mut self, batch: &mut Batch) {
-        let Batch { mbufs, known } = batch;
+        let Batch { mbufs, meta } = batch;
         let count = mbufs.len();
-        let mut one_program = known.one_hit;
-        if known.one_hit {
-            self.lookup.table.account(known.hits[0], count as u64, known.bytes);
+        let mut one_program = meta.one_hit;
+        if meta.one_hit {
+            self.lookup.table.account(meta.hits[0], count as u64, meta.bytes);
         } else {
-            self.lookup.table.account_burst(&known.hits[..count], &known.lens[..count]);
-            one_program = self.prefetch_headers(&known.programs[..count]);
+            self.lookup.table.account_burst(&meta.hits[..count], &meta.lens[..count]);
+            one_program = self.prefetch_headers(&meta.programs[..count]);
         }
         let mut mbufs = mbufs.drain();
         let mut at = 0;
         while at < count {
-            let program = known.programs[at];
-            let rest = &known.programs[at..count];
+            let program = meta.programs[at];
+            let rest = &meta.programs[at..count];
             let same = if one_program { count } else { rest.iter().take_while(|p| **p == program).count() };
             let range = at..at + same;
             at = match self.programs.get(program) {
-                Some(&Compiled::Output(port)) => self.output_run(port, mbufs.front(same), range, known),
-                Some(&Compiled::Encap(encap)) => self.encap_run((program, encap), &mut mbufs, range, known),
+                Some(&Compiled::Output(port)) => self.output_run(port, mbufs.front(same), range, meta),
+                Some(&Compiled::Encap(encap)) => self.encap_run((program, encap), &mut mbufs, range, meta),
                 Some(&Compiled::Terminate(port)) => {
-                    self.reenter_run(Reentry::Terminate(port), mbufs.front(same), range, known)
+                    self.reenter_run(Reentry::Terminate(port), mbufs.front(same), range, meta)
                 }
-                Some(&Compiled::Drop(reason)) => self.drop_run(reason, mbufs.front(same), range, known),
-                Some(Compiled::Ops(_)) => self.ops_run(ProgramId(program), mbufs.front(same), range, known),
+                Some(&Compiled::Drop(reason)) => self.drop_run(reason, mbufs.front(same), range, meta),
+                Some(Compiled::Ops(_)) => self.ops_run(ProgramId(program), mbufs.front(same), range, meta),
                 None => {
                     debug_assert!(false, "megaflows name programs that are defined");
-                    self.drop_run(DropReason::Internal, mbufs.front(same), range, known)
+                    self.drop_run(DropReason::Internal, mbufs.front(same), range, meta)
                 }
             };
         }
@@ -67,23 +67,23 @@ impl Pipeline {
         port: PortId,
         mut mbufs: Drain<'_>,
         range: Range<usize>,
-        known: &Known,
+        meta: &BatchMeta,
     ) -> usize {
-        let failed = if known.encapsulated { strip(mbufs.rest_mut(), range.clone(), known) } else { 0 };
+        let failed = if meta.encapsulated { strip(mbufs.rest_mut(), range.clone(), meta) } else { 0 };
         let count = mbufs.len();
         let mut out = self.tx.to(port, &self.counters);
-        if failed == 0 && count >= FEW && out.has_room(count, known.longest(range.clone()), known.linear) {
-            out.stage_next(&mut mbufs, count, known.bytes(range.clone(), known.one_hit));
+        if failed == 0 && count >= FEW && out.has_room(count, meta.longest(range.clone()), meta.linear) {
+            out.stage_next(&mut mbufs, count, meta.bytes(range.clone(), meta.one_hit));
         } else {
             for (at, mbuf) in range.clone().zip(mbufs.by_ref()) {
                 if failed & 1 << at == 0 {
-                    let _ = out.stage(mbuf, known.in_port(at));
+                    let _ = out.stage(mbuf, meta.in_port(at));
                 } else {
-                    self.counters.count_drop(known.in_port(at), DropReason::TunnelInnerTruncated, 1);
+                    self.counters.count_drop(meta.in_port(at), DropReason::TunnelInnerTruncated, 1);
                 }
             }
         }
-        self.end_run(&mbufs, range, known)
+        self.end_run(&mbufs, range, meta)
     }
 
     /// Packets that all go through the stages again.
@@ -92,18 +92,18 @@ impl Pipeline {
         entry: Reentry,
         mut mbufs: Drain<'_>,
         range: Range<usize>,
-        known: &mut Known,
+        meta: &mut BatchMeta,
     ) -> usize {
-        let failed = if known.encapsulated { strip(mbufs.rest_mut(), range.clone(), known) } else { 0 };
+        let failed = if meta.encapsulated { strip(mbufs.rest_mut(), range.clone(), meta) } else { 0 };
         for (at, mbuf) in range.clone().zip(mbufs.by_ref()) {
-            let key = wire::key::FlowKey { in_port: known.in_port(at).0.into(), ..wire::key::FlowKey::ZERO };
+            let key = wire::key::FlowKey { in_port: meta.in_port(at).0.into(), ..wire::key::FlowKey::ZERO };
             if failed & 1 << at == 0 {
                 self.reenter(entry, mbuf, &key);
             } else {
                 self.free(&key, DropReason::TunnelInnerTruncated, mbuf);
             }
         }
-        self.end_run(&mbufs, range, known)
+        self.end_run(&mbufs, range, meta)
     }
 
     /// Packets that all go nowhere.
@@ -112,29 +112,29 @@ impl Pipeline {
         reason: DropReason,
         mut mbufs: Drain<'_>,
         range: Range<usize>,
-        known: &Known,
+        meta: &BatchMeta,
     ) -> usize {
         for (at, mbuf) in range.clone().zip(mbufs.by_ref()) {
-            self.counters.count_drop(known.in_port(at), reason, 1);
+            self.counters.count_drop(meta.in_port(at), reason, 1);
             drop(mbuf);
         }
-        self.end_run(&mbufs, range, known)
+        self.end_run(&mbufs, range, meta)
     }
 
     /// What a run has left of its packets, which is none if all is well, is freed by its [`Drain`]; here it is counted.
     #[inline(always)]
-    fn end_run(&self, left: &Drain<'_>, range: Range<usize>, known: &Known) -> usize {
+    fn end_run(&self, left: &Drain<'_>, range: Range<usize>, meta: &BatchMeta) -> usize {
         if left.len() > 0 {
-            self.left_behind(left.len(), range.clone(), known);
+            self.left_behind(left.len(), range.clone(), meta);
         }
         range.end
     }
 
     #[cold]
-    fn left_behind(&self, left: usize, range: Range<usize>, known: &Known) {
+    fn left_behind(&self, left: usize, range: Range<usize>, meta: &BatchMeta) {
         debug_assert!(false, "{left} packets were left behind by a run of {}", range.len());
         for at in range.rev().take(left) {
-            self.counters.count_drop(known.in_port(at), DropReason::Internal, 1);
+            self.counters.count_drop(meta.in_port(at), DropReason::Internal, 1);
         }
     }
 
@@ -153,29 +153,29 @@ impl Pipeline {
 /// Takes the outer headers off the packets of a run, and carries their ECN field over (RFC 6040). Gives those that were
 /// too short, which parse does not let through.
 #[inline(always)]
-fn strip(mbufs: &mut [Mbuf], range: Range<usize>, known: &Known) -> Packets {
+fn strip(mbufs: &mut [Mbuf], range: Range<usize>, meta: &BatchMeta) -> PacketMask {
     let mut failed = 0;
-    for (at, (mbuf, outer)) in range.clone().zip(mbufs.iter_mut().zip(&known.outers[range.clone()])) {
+    for (at, (mbuf, outer)) in range.clone().zip(mbufs.iter_mut().zip(&meta.outers[range.clone()])) {
         let trimmed = outer.trailing == 0 || mbuf.trim(outer.trailing.into());
         if !(trimmed && mbuf.adj(outer.strip.into())) {
             failed |= 1 << at;
         }
     }
-    if known.asks {
-        offload::decap_all(mbufs, &known.outers[range.clone()]);
+    if meta.has_offloads {
+        offload::decap_all(mbufs, &meta.outers[range.clone()]);
     }
-    if known.keyed != 0 {
-        carry_ecn(mbufs, range, known);
+    if meta.keyed != 0 {
+        apply_ecn(mbufs, range, meta);
     }
     failed
 }
 
 #[cold]
 #[inline(never)]
-fn carry_ecn(mbufs: &mut [Mbuf], range: Range<usize>, known: &Known) {
-    for at in numbers(known.keyed).filter(|at| range.contains(at) && known.infos[*at].set_ecn) {
+fn apply_ecn(mbufs: &mut [Mbuf], range: Range<usize>, meta: &BatchMeta) {
+    for at in packets_of(meta.keyed).filter(|at| range.contains(at) && meta.infos[*at].set_ecn) {
         if let Some(mbuf) = mbufs.get_mut(at - range.start) {
-            set_ecn(mbuf.data_mut(), known.infos[at].l3.into(), known.keys[at].nw_tos);
+            set_ecn(mbuf.data_mut(), meta.infos[at].l3.into(), meta.keys[at].nw_tos);
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use super::header::Next;
 use crate::adjacency::{Egress, Reach};
-use crate::batch::{Known, PacketInfo};
+use crate::batch::{BatchMeta, PacketInfo};
 use crate::parse::inner;
 use crate::pipeline::{MAX_DEPTH, Pipeline, Reentry};
 use crate::programs::{Compiled, Encap};
@@ -46,18 +46,18 @@ impl Pipeline {
         id: ProgramId,
         mut mbufs: Drain<'_>,
         range: Range<usize>,
-        known: &mut Known,
+        meta: &mut BatchMeta,
     ) -> usize {
         // Out of its place while it runs, because running one needs all of `self`; nothing looks there meanwhile.
         let program = self.programs.take(id.0);
-        self.run_each(&mut mbufs, range.clone(), known, |pipeline, mbuf, key, info| match &program {
+        self.run_each(&mut mbufs, range.clone(), meta, |pipeline, mbuf, key, info| match &program {
             Some(Compiled::Ops(program)) => pipeline.start_ops(program, mbuf, key, info),
             _ => pipeline.free(key, DropReason::Internal, mbuf),
         });
         if let Some(program) = program {
             self.programs.put_back(id.0, program);
         }
-        self.end_run(&mbufs, range, known)
+        self.end_run(&mbufs, range, meta)
     }
 
     /// Gives each packet of a run, without its outer headers, and its whole key to `act`.
@@ -65,13 +65,13 @@ impl Pipeline {
         &mut self,
         mbufs: &mut Drain<'_>,
         range: Range<usize>,
-        known: &mut Known,
+        meta: &mut BatchMeta,
         mut act: impl FnMut(&mut Pipeline, Mbuf, &FlowKey, &PacketInfo),
     ) {
         for (at, mut mbuf) in range.zip(mbufs) {
-            let in_port = known.in_port(at);
-            let trailing = known.outer(at).trailing;
-            let made = inner::key_of(&mbuf, at, known, &self.counters);
+            let in_port = meta.in_port(at);
+            let trailing = meta.outer(at).trailing;
+            let made = inner::key_of(&mbuf, at, meta, &self.counters);
             match made.and_then(|(key, info)| strip_one(&mut mbuf, trailing, key, info).map(|()| (key, info)))
             {
                 Ok((key, info)) => act(self, mbuf, key, info),
@@ -133,7 +133,7 @@ impl Pipeline {
             let in_port = PortId(key.in_port as u16);
             return self.too_big((id, vni, metadata.options_len.into()), mbuf, in_port);
         }
-        if offload::asks(&mbuf) && !self.can_carry(id, &mbuf) {
+        if offload::is_requested(&mbuf) && !self.can_carry(id, &mbuf) {
             return self.encap_completed((id, vni, metadata), mbuf, key, info);
         }
         let inner_len = u64::from(mbuf.len()) - u64::from(metadata.options_len);
@@ -159,7 +159,7 @@ impl Pipeline {
         }
     }
 
-    /// Whether what the packet asks can still be asked behind the adjacency's headers.
+    /// Whether the offloads that the packet requests can be requested behind the adjacency's headers, too.
     fn can_carry(&self, id: AdjacencyId, mbuf: &Mbuf) -> bool {
         match self.adjacencies.get(id).map(|adjacency| &adjacency.reach) {
             Some(Reach::Ready { template, .. }) => {
@@ -170,7 +170,7 @@ impl Pipeline {
         }
     }
 
-    /// Encapsulates a packet after what it asks has been done.
+    /// Encapsulates a packet after the offloads that it requests have been done in software.
     #[inline(never)]
     fn encap_completed(
         &mut self,
@@ -268,7 +268,7 @@ impl Pipeline {
         }
     }
 
-    /// [`Self::last_op`] after what the packet asks has been done.
+    /// [`Self::last_op`] after the offloads that the packet requests have been done in software.
     #[cold]
     #[inline(never)]
     #[allow(clippy::large_types_passed_by_value, reason = "it is moved on where it waits")]
@@ -294,7 +294,10 @@ impl Pipeline {
             }
             Op::Encap { adjacency, vni, metadata, options } => {
                 let mut mbuf = mbuf;
-                if !options.is_empty() && offload::asks(&mbuf) && !offload::can_shift(&mbuf, options.len()) {
+                if !options.is_empty()
+                    && offload::is_requested(&mbuf)
+                    && !offload::can_shift(&mbuf, options.len())
+                {
                     return self.completed(op, mbuf, packet);
                 }
                 if !options.is_empty() {

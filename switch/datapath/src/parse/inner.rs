@@ -1,7 +1,7 @@
 //! The reader of frames: plain ones, and those inside of tunnel packets.
 
 use crate::BURST;
-use crate::batch::{Known, PacketInfo, Packets, numbers};
+use crate::batch::{BatchMeta, PacketInfo, PacketMask, numbers};
 use crate::counters::WorkerCounters;
 use flow::drop::DropReason;
 use flow::program::PortId;
@@ -22,27 +22,27 @@ use wire::tunnel::udp4::{UDP4_LEN, Udp4Outer};
 pub(crate) fn read(
     mbufs: &[Mbuf],
     range: Range<usize>,
-    known: &mut Known,
+    meta: &mut BatchMeta,
     counters: &WorkerCounters,
-) -> Packets {
-    if known.linear && known.keyed == 0 {
-        let same = if known.encapsulated {
-            let Known { lens, outers, .. } = known;
+) -> PacketMask {
+    if meta.linear && meta.keyed == 0 {
+        let same = if meta.encapsulated {
+            let BatchMeta { lens, outers, .. } = meta;
             let frame = |at: usize| {
                 let (at, strip) = (range.start + at, outers[(range.start + at) % BURST].strip);
                 mbufs.get(at - range.start)?.data().get(strip.into()..)?.get(..lens[at % BURST] as usize)
             };
-            read_same(range.len(), frame, &mut known.hot[range.clone()], &mut known.hot_bits)
+            read_same(range.len(), frame, &mut meta.hot[range.clone()], &mut meta.hot_bits)
         } else {
             let frame = |at: usize| Some(mbufs.get(at)?.data());
-            read_same(range.len(), frame, &mut known.hot[range.clone()], &mut known.hot_bits)
+            read_same(range.len(), frame, &mut meta.hot[range.clone()], &mut meta.hot_bits)
         };
         if same == range.len() {
             return 0;
         }
-        return read_each(mbufs, range.start..range.end, same, known, counters);
+        return read_each(mbufs, range.start..range.end, same, meta, counters);
     }
-    read_each(mbufs, range, 0, known, counters)
+    read_each(mbufs, range, 0, meta, counters)
 }
 
 /// Reads frames as long as they have the first one's header, and from there on those that are ordinary; says how many
@@ -79,23 +79,23 @@ fn read_each(
     mbufs: &[Mbuf],
     range: Range<usize>,
     done: usize,
-    known: &mut Known,
+    meta: &mut BatchMeta,
     counters: &WorkerCounters,
-) -> Packets {
+) -> PacketMask {
     let mut failed = 0;
     for (at, mbuf) in range.zip(mbufs).skip(done) {
-        if known.keyed & 1 << at != 0 {
+        if meta.keyed & 1 << at != 0 {
             continue;
         }
-        let strip = usize::from(known.outer(at).strip);
+        let strip = usize::from(meta.outer(at).strip);
         let frame = mbuf.data().get(strip..).and_then(|frame| {
-            if mbuf.segment_count() == 1 { frame.get(..known.lens[at] as usize) } else { None }
+            if mbuf.segment_count() == 1 { frame.get(..meta.lens[at] as usize) } else { None }
         });
         if let Some(hot) = frame.and_then(hot_key) {
-            known.hot[at] = hot;
-            known.hot_bits |= hot[3];
-        } else if let Err(reason) = general_path(mbuf, at, known, counters) {
-            counters.count_drop(known.in_port(at), reason, 1);
+            meta.hot[at] = hot;
+            meta.hot_bits |= hot[3];
+        } else if let Err(reason) = general_path(mbuf, at, meta, counters) {
+            counters.count_drop(meta.in_port(at), reason, 1);
             failed |= 1 << at;
         }
     }
@@ -105,11 +105,16 @@ fn read_each(
 /// Makes the whole keys of some packets that were read and have none yet.
 #[cold]
 #[inline(never)]
-pub(crate) fn make_keys(mbufs: &[Mbuf], packets: Packets, known: &mut Known, counters: &WorkerCounters) {
-    for at in numbers(packets & !known.keyed) {
+pub(crate) fn make_keys(
+    mbufs: &[Mbuf],
+    packets: PacketMask,
+    meta: &mut BatchMeta,
+    counters: &WorkerCounters,
+) {
+    for at in packets_of(packets & !meta.keyed) {
         if let Some(mbuf) = mbufs.get(at) {
             // Cannot fail: an ordinary frame has been read there.
-            let made = general_path(mbuf, at, known, counters);
+            let made = general_path(mbuf, at, meta, counters);
             debug_assert!(made.is_ok(), "a frame with a hot key has a whole key");
         }
     }
@@ -120,27 +125,27 @@ pub(crate) fn make_keys(mbufs: &[Mbuf], packets: Packets, known: &mut Known, cou
 pub(crate) fn key_of<'k>(
     mbuf: &Mbuf,
     at: usize,
-    known: &'k mut Known,
+    meta: &'k mut BatchMeta,
     counters: &WorkerCounters,
 ) -> Result<(&'k FlowKey, &'k PacketInfo), DropReason> {
     let at = at % BURST;
-    if known.keyed & 1 << at == 0 {
-        general_path(mbuf, at, known, counters)?;
+    if meta.keyed & 1 << at == 0 {
+        general_path(mbuf, at, meta, counters)?;
     }
-    Ok((&known.keys[at], &known.infos[at]))
+    Ok((&meta.keys[at], &meta.infos[at]))
 }
 
 /// Makes the whole key of a packet out of no tunnel, or out of one over IPv4 whose outer headers the fast path took.
 fn general_path(
     mbuf: &Mbuf,
     at: usize,
-    known: &mut Known,
+    meta: &mut BatchMeta,
     counters: &WorkerCounters,
 ) -> Result<(), DropReason> {
-    let in_port = known.in_port(at);
-    let outer = known.outer(at);
-    let key = &mut known.keys[at];
-    let len = known.lens[at] as usize;
+    let in_port = meta.in_port(at);
+    let outer = meta.outer(at);
+    let key = &mut meta.keys[at];
+    let len = meta.lens[at] as usize;
     let info = if outer.strip == 0 {
         Origin::port(in_port.0.into()).fill_key(key);
         describe(mbuf, (0, len), 0, key, counters)?
@@ -150,8 +155,8 @@ fn general_path(
         read.origin(in_port.0.into()).fill_key(key);
         describe(mbuf, (UDP4_LEN, len), read.tos, key, counters)?
     };
-    known.infos[at] = info;
-    known.keyed |= 1 << at;
+    meta.infos[at] = info;
+    meta.keyed |= 1 << at;
     Ok(())
 }
 
@@ -177,7 +182,7 @@ pub(crate) fn describe(
                 }
                 counters.anomaly(anomaly);
             }
-            let set_ecn = has_ecn_to_decap(outer_tos) && carry_ecn(key, outer_tos)?;
+            let set_ecn = has_ecn_to_decap(outer_tos) && decap_ecn(key, outer_tos)?;
             Ok(PacketInfo { strip: offset as u16, l3: parsed.l3, l4: parsed.l4, set_ecn, len: len as u32 })
         }
         Err(truncated) => {
@@ -194,7 +199,7 @@ const HEADERS_LEN: usize = 192;
 /// Carries the outer header's ECN field over to the key (RFC 6040): rules see the packet as it will be sent on. Says
 /// whether it has changed.
 #[cold]
-fn carry_ecn(key: &mut FlowKey, outer_tos: u8) -> Result<bool, DropReason> {
+fn decap_ecn(key: &mut FlowKey, outer_tos: u8) -> Result<bool, DropReason> {
     let dl_type = key.dl_type.get();
     if dl_type != ETH_IPV4 && dl_type != ETH_IPV6 {
         return Ok(false);
@@ -215,7 +220,7 @@ fn carry_ecn(key: &mut FlowKey, outer_tos: u8) -> Result<bool, DropReason> {
 }
 
 /// The key and layout of a packet that the slow path made, as if it had come in on `port`.
-pub(crate) fn made(frame: &[u8], port: PortId, key: &mut FlowKey) -> Option<PacketInfo> {
+pub(crate) fn read_packet_out(frame: &[u8], port: PortId, key: &mut FlowKey) -> Option<PacketInfo> {
     clear_tunnel(key);
     key.in_port = u32::from(port.0);
     let parsed = extract(frame, key).ok()?;

@@ -1,7 +1,7 @@
 //! The reader of outer headers.
 
 use crate::BURST;
-use crate::batch::{Batch, Known, OuterLen, PacketInfo, Packets};
+use crate::batch::{Batch, BatchMeta, OuterLen, PacketInfo, PacketMask};
 use crate::counters::WorkerCounters;
 use crate::offload;
 use crate::parse::inner;
@@ -33,19 +33,19 @@ pub(crate) fn read(
     counters: &WorkerCounters,
     fast_paths: bool,
 ) {
-    let Batch { mbufs, known } = batch;
+    let Batch { mbufs, meta } = batch;
     let count = mbufs.len();
-    let first = if fast_paths && known.linear {
+    let first = if fast_paths && meta.linear {
         mbufs.first().and_then(|mbuf| first_header(mbuf, view))
     } else {
         None
     };
     let mut same = 0;
     if let Some((header, tunnel, in_port)) = &first {
-        same = read_same(header, mbufs, known);
+        same = read_same(header, mbufs, meta);
         if same == count {
-            (known.in_port, known.tunnel, known.encapsulated) = (Some(*in_port), Some(*tunnel), true);
-            counters.port(*in_port).rx.add(count as u64, known.bytes);
+            (meta.in_port, meta.tunnel, meta.encapsulated) = (Some(*in_port), Some(*tunnel), true);
+            counters.port(*in_port).rx.add(count as u64, meta.bytes);
             return;
         }
     }
@@ -75,9 +75,9 @@ fn is_ordinary(outer: &Udp4Outer, view: &TerminationView<'_>) -> bool {
 
 /// Reads packets as long as they have the first one's header; says how many have. Where all have, the sums are theirs.
 #[inline(never)]
-fn read_same(header: &OuterHeader, mbufs: &[Mbuf], known: &mut Known) -> usize {
+fn read_same(header: &OuterHeader, mbufs: &[Mbuf], meta: &mut BatchMeta) -> usize {
     let (mut bytes, mut same) = (0, 0);
-    for ((mbuf, len), outer) in mbufs.iter().zip(&mut known.lens).zip(&mut known.outers) {
+    for ((mbuf, len), outer) in mbufs.iter().zip(&mut meta.lens).zip(&mut meta.outers) {
         let Some(lengths) = header.read(mbuf.data()) else { break };
         *len = lengths.inner.into();
         *outer = OuterLen { strip: UDP4_LEN as u16, trailing: lengths.trailing };
@@ -85,7 +85,7 @@ fn read_same(header: &OuterHeader, mbufs: &[Mbuf], known: &mut Known) -> usize {
         same += 1;
     }
     if same == mbufs.len() {
-        known.bytes = bytes;
+        meta.bytes = bytes;
     }
     same
 }
@@ -98,26 +98,26 @@ fn read_each(
     (same, first): (usize, Option<(OuterHeader, PortId)>),
     view: &mut TerminationView<'_>,
     (counters, fast_paths): (&WorkerCounters, bool),
-) -> Packets {
-    let Batch { mbufs, known } = batch;
+) -> PacketMask {
+    let Batch { mbufs, meta } = batch;
     let count = mbufs.len().min(BURST);
     let mut header = None;
     if let Some((first, in_port)) = first {
         header = Some(first);
-        known.in_ports[..same].fill(in_port);
-        let bytes = known.lens[..same].iter().map(|len| u64::from(*len)).sum();
+        meta.in_ports[..same].fill(in_port);
+        let bytes = meta.lens[..same].iter().map(|len| u64::from(*len)).sum();
         counters.port(in_port).rx.add(same as u64, bytes);
     }
-    let (linear, mut failed, mut at) = (known.linear, 0, same);
+    let (linear, mut failed, mut at) = (meta.linear, 0, same);
     while at < count {
         if let Some(header) = header.as_ref().filter(|_| linear) {
-            at = read_same_vtep(header, at, mbufs, known, view, counters);
+            at = read_same_vtep(header, at, mbufs, meta, view, counters);
             if at == count {
                 break;
             }
         }
         let mbuf = &mbufs.as_slice()[at];
-        let read = if fast_paths && !known.asks && (linear || mbuf.segment_count() == 1) {
+        let read = if fast_paths && !meta.has_offloads && (linear || mbuf.segment_count() == 1) {
             OuterHeader::new(mbuf.data()).filter(|(outer, _)| is_ordinary(outer, view))
         } else {
             None
@@ -125,18 +125,18 @@ fn read_each(
         let found = read.and_then(|(outer, this)| Some((outer, this, view.find_cached(&outer.tunnel())?)));
         if let Some((outer, this, in_port)) = found {
             header = Some(this);
-            known.in_ports[at] = in_port;
-            known.lens[at] = outer.inner_len.into();
-            known.outers[at] = OuterLen { strip: UDP4_LEN as u16, trailing: outer.trailing };
+            meta.in_ports[at] = in_port;
+            meta.lens[at] = outer.inner_len.into();
+            meta.outers[at] = OuterLen { strip: UDP4_LEN as u16, trailing: outer.trailing };
             counters.port(in_port).rx.add(1, outer.inner_len.into());
-        } else if let Err(reason) = general_path(mbuf, (port, arrival), at, known, view, counters) {
+        } else if let Err(reason) = general_path(mbuf, (port, arrival), at, meta, view, counters) {
             counters.count_drop(port, reason, 1);
             failed |= 1 << at;
         }
         at += 1;
     }
-    known.bytes = known.lens[..count].iter().map(|len| u64::from(*len)).sum();
-    (known.in_port, known.tunnel, known.encapsulated) = (None, None, true);
+    meta.bytes = meta.lens[..count].iter().map(|len| u64::from(*len)).sum();
+    (meta.in_port, meta.tunnel, meta.encapsulated) = (None, None, true);
     failed
 }
 
@@ -147,12 +147,12 @@ fn read_same_vtep(
     header: &OuterHeader,
     start: usize,
     mbufs: &[Mbuf],
-    known: &mut Known,
+    meta: &mut BatchMeta,
     view: &mut TerminationView<'_>,
     counters: &WorkerCounters,
 ) -> usize {
     let count = mbufs.len().min(BURST);
-    let Known { in_ports, lens, outers, .. } = known;
+    let BatchMeta { in_ports, lens, outers, .. } = meta;
     let (mbufs, in_ports) = (&mbufs[start..count], &mut in_ports[start..count]);
     let (lens, outers) = (&mut lens[start..count], &mut outers[start..count]);
     for at in 0..mbufs.len() {
@@ -167,13 +167,13 @@ fn read_same_vtep(
 }
 
 /// A frame that is no tunnel packet, or a tunnel packet over IPv6, of a format without a pattern, with options, a checksum
-/// or a congestion mark, for nobody, of several segments, one of a burst that asks something, or a wrong one.
+/// or a congestion mark, for nobody, of several segments, one of a burst that requests offloads, or a wrong one.
 #[inline(never)]
 fn general_path(
     mbuf: &Mbuf,
     (port, arrival): (PortId, Arrival),
     at: usize,
-    known: &mut Known,
+    meta: &mut BatchMeta,
     view: &TerminationView<'_>,
     counters: &WorkerCounters,
 ) -> Result<(), DropReason> {
@@ -181,7 +181,7 @@ fn general_path(
         if arrival == Arrival::Local {
             return Err(DropReason::LocalUnhandled);
         }
-        (known.in_ports[at], known.outers[at]) = (port, OuterLen::default());
+        (meta.in_ports[at], meta.outers[at]) = (port, OuterLen::default());
         return Ok(());
     };
     let outer = parse(mbuf, format, view.any_zero_checksums())?;
@@ -191,7 +191,7 @@ fn general_path(
     let in_port = view.tunnel_of(&outer)?.unwrap_or(PortId::TUNNEL_MISS);
     // Also when it is dropped for its congestion mark: it came through this tunnel.
     counters.port(in_port).rx.add(1, outer.inner_len.into());
-    let key = &mut known.keys[at];
+    let key = &mut meta.keys[at];
     outer.fill_key(key);
     if outer.options_len > 0 {
         let start = outer.options_offset();
@@ -201,11 +201,11 @@ fn general_path(
     key.in_port = in_port.0.into();
     let (offset, len) = (usize::from(outer.inner_offset), usize::from(outer.inner_len));
     let info = inner::describe(mbuf, (offset, len), outer.tos, key, counters)?;
-    known.infos[at] = PacketInfo { strip: outer.inner_offset, ..info };
-    known.in_ports[at] = in_port;
-    known.lens[at] = outer.inner_len.into();
-    known.outers[at] = OuterLen { strip: outer.inner_offset, trailing: outer.trailing };
-    known.keyed |= 1 << at;
+    meta.infos[at] = PacketInfo { strip: outer.inner_offset, ..info };
+    meta.in_ports[at] = in_port;
+    meta.lens[at] = outer.inner_len.into();
+    meta.outers[at] = OuterLen { strip: outer.inner_offset, trailing: outer.trailing };
+    meta.keyed |= 1 << at;
     Ok(())
 }
 
