@@ -22,7 +22,7 @@ impl Document {
     #[must_use]
     pub fn to_toml(&self) -> String {
         let mut text = DocumentMut::new();
-        merge(text.as_table_mut(), &plain(self), &plain(&Document::default()));
+        merge(text.as_table_mut(), &inline_table(self), &inline_table(&Document::default()));
         text.to_string().trim_start_matches('\n').to_owned()
     }
 
@@ -31,14 +31,14 @@ impl Document {
     #[must_use]
     pub fn update_toml(&self, text: &str) -> String {
         let Ok(mut parsed) = text.parse::<DocumentMut>() else { return self.to_toml() };
-        merge(parsed.as_table_mut(), &plain(self), &plain(&Document::default()));
+        merge(parsed.as_table_mut(), &inline_table(self), &inline_table(&Document::default()));
         let updated = parsed.to_string();
         if understand(&updated).as_ref() == Some(self) { updated } else { self.to_toml() }
     }
 }
 
-/// A part of a document as plain values, all fields in their order.
-fn plain<T: Serialize>(part: &T) -> InlineTable {
+/// A part of a document as TOML values, all fields in their order.
+fn inline_table<T: Serialize>(part: &T) -> InlineTable {
     let table = toml_edit::ser::to_document(part).map(|document| document.as_table().clone());
     // Texts, numbers, lists and maps by text: there is nothing that TOML cannot say.
     table.unwrap_or_default().into_inline_table()
@@ -47,9 +47,9 @@ fn plain<T: Serialize>(part: &T) -> InlineTable {
 /// The defaults of the tables that stand under this key.
 fn default_of(key: &str, outer: &InlineTable) -> InlineTable {
     match key {
-        "bridge" => plain(&Bridge::default()),
-        "port" => plain(&Port::default()),
-        "mirror" => plain(&Mirror::default()),
+        "bridge" => inline_table(&Bridge::default()),
+        "port" => inline_table(&Port::default()),
+        "mirror" => inline_table(&Mirror::default()),
         _ => outer.get(key).and_then(Value::as_inline_table).cloned().unwrap_or_default(),
     }
 }

@@ -1,7 +1,7 @@
 //! Stage 3, **lookup**: a megaflow for each packet. What nothing matches is held, in order, and asked for.
 
 use crate::BURST;
-use crate::batch::{Batch, BatchMeta, PacketInfo, PacketMask, mask_of_first, numbers};
+use crate::batch::{Batch, BatchMeta, PacketInfo, PacketMask, mask_of_first, packets_of};
 use crate::hold::{Held, over_share};
 use crate::message::{PendingId, Upcall};
 use crate::parse::inner;

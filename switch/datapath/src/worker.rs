@@ -1,7 +1,7 @@
 //! A worker's loop, and stage 1, **rx**.
 
 use crate::adjacency::Adjacencies;
-use crate::batch::{Batch, mask_of_first, numbers};
+use crate::batch::{Batch, mask_of_first, packets_of};
 use crate::counters::WorkerCounters;
 use crate::message::{Link, PortIo};
 use crate::meter::Meters;

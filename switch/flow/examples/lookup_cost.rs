@@ -33,7 +33,7 @@ mod x86 {
 
     /// How a case looks up.
     #[derive(Clone, Copy, PartialEq)]
-    enum Way {
+    enum Answer {
         Table,
         Cache(usize),
     }
@@ -94,14 +94,14 @@ mod x86 {
         }
     }
 
-    fn case(name: &str, flows: u32, masks: usize, way: Way, overhead: u64) {
+    fn case(name: &str, flows: u32, masks: usize, answer: Answer, overhead: u64) {
         let wanted = std::env::args().nth(1).unwrap_or_default();
         if !format!("{name} {flows} {masks}").contains(&wanted) {
             return;
         }
         let slab = Arc::new(Slab::new(flows as usize));
         let table = MegaflowTable::new(slab, 16);
-        let flows_cached = if let Way::Cache(flows_cached) = way { flows_cached } else { 8 };
+        let flows_cached = if let Answer::Cache(flows_cached) = answer { flows_cached } else { 8 };
         let mut lookup = Lookup::new(table, FlowCache::new(flows_cached));
         lookup.table.regions().into_iter().for_each(advise);
         advise(lookup.cache.region());
@@ -132,9 +132,9 @@ mod x86 {
                     *slot = keys[(random(&mut state) % u64::from(flows)) as usize];
                 }
                 let start = clock();
-                match way {
-                    Way::Table => lookup.table.lookup_burst(&burst, &mut hits),
-                    Way::Cache(_) => lookup.classify(&burst, &mut hits),
+                match answer {
+                    Answer::Table => lookup.table.lookup_burst(&burst, &mut hits),
+                    Answer::Cache(_) => lookup.classify(&burst, &mut hits),
                 }
                 if account {
                     lookup.table.take_burst(&hits, &[64; BURST], &mut programs);
@@ -156,19 +156,19 @@ mod x86 {
         let overhead = (0..10_000).map(|_| clock().abs_diff(clock())).min().unwrap_or(0);
         println!("clock: {overhead} cycles a burst, subtracted");
         println!("{:<34} {:>9} {:>6} {:>8} {:>12}", "case", "flows", "masks", "lookup", "and account");
-        case("in-port only", 1, 0, Way::Table, overhead);
-        case("in-port only, through the front", 1, 0, Way::Cache(DEFAULT_FLOWS), overhead);
+        case("in-port only", 1, 0, Answer::Table, overhead);
+        case("in-port only, through the front", 1, 0, Answer::Cache(DEFAULT_FLOWS), overhead);
         for flows in [1, 1_000, 60_000, 1_000_000] {
-            case("table", flows, 1, Way::Table, overhead);
+            case("table", flows, 1, Answer::Table, overhead);
         }
-        case("table, through the front", 60_000, 1, Way::Cache(DEFAULT_FLOWS), overhead);
+        case("table, through the front", 60_000, 1, Answer::Cache(DEFAULT_FLOWS), overhead);
         for masks in [2, 3, 5, 20] {
             for flows in [1_000, 60_000] {
-                case("table", flows, masks, Way::Table, overhead);
-                case("cache for 64 Ki", flows, masks, Way::Cache(DEFAULT_FLOWS), overhead);
+                case("table", flows, masks, Answer::Table, overhead);
+                case("cache for 64 Ki", flows, masks, Answer::Cache(DEFAULT_FLOWS), overhead);
             }
         }
-        case("cache for 16 Ki", 60_000, 20, Way::Cache(16 << 10), overhead);
-        case("cache for 1 Mi", 1_000_000, 20, Way::Cache(1 << 20), overhead);
+        case("cache for 16 Ki", 60_000, 20, Answer::Cache(16 << 10), overhead);
+        case("cache for 1 Mi", 1_000_000, 20, Answer::Cache(1 << 20), overhead);
     }
 }

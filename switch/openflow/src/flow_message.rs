@@ -359,7 +359,7 @@ impl FlowStats {
                 self.flags(c)?;
                 c.u64(&mut self.spec.cookie)?;
                 matching::oxm(c, &mut self.spec.matches)?;
-                let mut totals = Totals {
+                let mut totals = OxsStats {
                     duration: Some(self.duration),
                     idle_age: self.idle_age,
                     packets: Some(self.packets),
@@ -419,7 +419,7 @@ impl FlowStats {
 
 /// `oxs_stats` of OpenFlow 1.5: statistics that say what they are.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Totals {
+pub struct OxsStats {
     /// Since it was added.
     pub duration: Option<Duration>,
     /// Seconds since the last packet.
@@ -435,7 +435,7 @@ pub struct Totals {
 /// `OFPXSC_OPENFLOW_BASIC`.
 const OXS_CLASS: u16 = 0x8002;
 
-impl Totals {
+impl OxsStats {
     fn code<C: Coder>(&mut self, c: &mut C) -> Step {
         let start = c.offset();
         c.pad(2)?;
@@ -511,11 +511,11 @@ pub struct Aggregate {
 impl Aggregate {
     pub(crate) fn code<C: Coder>(&mut self, c: &mut C) -> Step {
         if c.version() >= Version::V15 {
-            let mut totals = Totals {
+            let mut totals = OxsStats {
                 packets: Some(self.packets),
                 bytes: Some(self.bytes),
                 flows: Some(self.flows),
-                ..Totals::default()
+                ..OxsStats::default()
             };
             totals.code(c)?;
             *self = Aggregate {
@@ -608,11 +608,11 @@ impl FlowRemoved {
             c.u16(&mut self.hard_timeout)?;
             c.u64(&mut self.cookie)?;
             matching::oxm(c, &mut self.matches)?;
-            let mut totals = Totals {
+            let mut totals = OxsStats {
                 duration: Some(self.duration),
                 packets: Some(self.packets),
                 bytes: Some(self.bytes),
-                ..Totals::default()
+                ..OxsStats::default()
             };
             totals.code(c)?;
             self.duration = totals.duration.unwrap_or_default();

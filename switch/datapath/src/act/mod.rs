@@ -10,7 +10,7 @@ mod ops;
 
 pub use ops::set_field;
 
-use crate::batch::{Batch, BatchMeta, PacketMask, numbers};
+use crate::batch::{Batch, BatchMeta, PacketMask, packets_of};
 use crate::offload;
 use crate::pipeline::{Pipeline, Reentry};
 use crate::programs::Compiled;

@@ -1,7 +1,7 @@
 //! The reader of frames: plain ones, and those inside of tunnel packets.
 
 use crate::BURST;
-use crate::batch::{BatchMeta, PacketInfo, PacketMask, numbers};
+use crate::batch::{BatchMeta, PacketInfo, PacketMask, packets_of};
 use crate::counters::WorkerCounters;
 use flow::drop::DropReason;
 use flow::program::PortId;

@@ -183,7 +183,7 @@ const PEEK_L4: usize = ETHERNET_LEN + IPV4_LEN;
 /// Whether the first bytes are those of untagged, unfragmented IPv4 without options that carries UDP.
 #[allow(clippy::needless_bitwise_bool, reason = "one branch on all tests together is the point")]
 #[inline(always)]
-fn is_plain_v4<const LEN: usize>(head: &[u8; LEN]) -> bool {
+fn is_ordinary_v4<const LEN: usize>(head: &[u8; LEN]) -> bool {
     let [type0, type1, version_ihl] = part::<{ ethernet::TYPE }, 3, LEN>(head);
     let fragment = u16::from_be_bytes(part::<{ ETHERNET_LEN + ipv4::FRAGMENT }, 2, LEN>(head));
     let [proto] = part::<{ ETHERNET_LEN + ipv4::PROTOCOL }, 1, LEN>(head);
@@ -198,7 +198,7 @@ fn is_plain_v4<const LEN: usize>(head: &[u8; LEN]) -> bool {
 #[inline]
 pub fn peek(frame: &[u8]) -> Option<Peek> {
     if let Some(head) = frame.first_chunk::<PEEK_LEN>()
-        && is_plain_v4(head)
+        && is_ordinary_v4(head)
     {
         return Some(Peek {
             l3: ETHERNET_LEN as u16,
