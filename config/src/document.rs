@@ -95,6 +95,8 @@ pub struct Bridge {
     /// `Port` `tag` of the LOCAL port: the VLAN that the bridge's own addresses are in.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tag: Option<u16>,
+    /// Where addresses, routes and their neighbours come from.
+    pub addresses_from: AddressesFrom,
     /// Addresses of the LOCAL port with their prefix lengths; a bridge that has one is an underlay, and these
     /// are the VTEP's addresses.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -140,6 +142,11 @@ impl Bridge {
     #[must_use]
     pub fn new(name: impl Into<String>) -> Self {
         Self { name: name.into(), ..Self::default() }
+    }
+
+    /// Whether its LOCAL port is a network device of the kernel, which has its addresses.
+    pub fn has_device(&self) -> bool {
+        self.addresses_from == AddressesFrom::Kernel
     }
 
     /// The configured MAC: `hwaddr`, else `other_config:hwaddr`. `None` lets the switch derive one.
@@ -463,6 +470,25 @@ named! {
 impl Default for FailMode {
     fn default() -> Self {
         Self::Standalone
+    }
+}
+
+named! {
+    /// Where a bridge's addresses, routes and neighbours come from.
+    AddressesFrom, "document or kernel", {
+        /// `address`, `route` and `neighbour`; the switch answers for the addresses itself.
+        Document = "document",
+        /// The kernel: the bridge's LOCAL port is a network device of the kernel with the bridge's name, and they are what the
+        /// kernel has there, as with Open vSwitch.
+        Kernel = "kernel",
+    }
+}
+
+// As above.
+#[allow(clippy::derivable_impls)]
+impl Default for AddressesFrom {
+    fn default() -> Self {
+        Self::Document
     }
 }
 

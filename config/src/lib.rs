@@ -21,8 +21,8 @@ pub mod vsctl;
 mod write;
 
 pub use document::{
-    Bridge, Document, FailMode, Mirror, Neighbour, Port, PortKind, PriorityTags, Route, StaticMac,
-    UnknownName, VlanMode, mac_table,
+    AddressesFrom, Bridge, Document, FailMode, Mirror, Neighbour, Port, PortKind, PriorityTags, Route,
+    StaticMac, UnknownName, VlanMode, mac_table,
 };
 pub use options::{
     DpdkOptions, Inheritable, LocalIp, OptionError, PatchOptions, RemoteIp, TapOptions, TunnelKey,

@@ -111,11 +111,12 @@ fn name_of<'v>(value: &'v Spanned<DeValue<'_>>) -> &'v str {
 }
 
 fn bridge(reader: &mut Reader, site: &Site, value: &Spanned<DeValue<'_>>) -> Option<Bridge> {
-    const KNOWN: [&str; 16] = [
+    const KNOWN: [&str; 17] = [
         "name",
         "fail_mode",
         "hwaddr",
         "tag",
+        "addresses_from",
         "address",
         "route",
         "neighbour",
@@ -135,6 +136,9 @@ fn bridge(reader: &mut Reader, site: &Site, value: &Spanned<DeValue<'_>>) -> Opt
         fail_mode: reader.parsed(site, table, "fail_mode", "standalone or secure").unwrap_or_default(),
         hwaddr: reader.parsed(site, table, "hwaddr", MAC),
         tag: reader.integer(site, table, "tag", range::VLAN).map(|tag| tag as u16),
+        addresses_from: reader
+            .parsed(site, table, "addresses_from", "document or kernel")
+            .unwrap_or_default(),
         other_config: reader.options(site, table, "other_config"),
         external_ids: reader.options(site, table, "external_ids"),
         ..Bridge::default()

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::document::{FailMode, VlanMode};
+use crate::document::{AddressesFrom, FailMode, VlanMode};
 use crate::settings::{DatapathSettings, DpdkSettings};
 use crate::validate::accept_flows;
 
@@ -435,12 +435,13 @@ prop_compose! {
         [flows, groups, meters] in prop::array::uniform3(prop::collection::vec(any::<String>(), 0..3)),
         fdb in prop::collection::vec((any::<[u8; 6]>(), 0u16..4096, any::<String>(), any::<Option<std::net::IpAddr>>()), 0..3),
         mirrors in prop::collection::vec(any_mirror(), 0..3),
-        tag in prop::option::of(0u16..4096),
+        tag in prop::option::of(0u16..4096), kernel in any::<bool>(),
         ports in prop::collection::vec(any_port(), 0..3), [other_config, external_ids] in prop::array::uniform2(map()),
     ) -> Bridge {
         Bridge {
             name, hwaddr: mac.map(wire::addr::MacAddr), tag, address, flows, ports, other_config, external_ids, groups, meters, tlv_map: vec!["{class=0xffff,type=0x1,len=4}->tun_metadata0".to_owned()], mirrors,
             fail_mode: if secure { FailMode::Secure } else { FailMode::Standalone },
+            addresses_from: if kernel { AddressesFrom::Kernel } else { AddressesFrom::Document },
             fdb: fdb.into_iter()
                 .map(|(mac, vlan, port, remote)| StaticMac { mac: wire::addr::MacAddr(mac), vlan, port, remote }).collect(),
             routes: routes.into_iter().map(|(to, via)| Route { to, via }).collect(),

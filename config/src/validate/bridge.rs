@@ -45,8 +45,12 @@ impl Check<'_> {
             self.number(&site.field("tag"), tag.into(), range::VLAN);
         }
         self.other_config(&site.field("other_config"), bridge);
-        self.addresses(&site.field("address"), bridge);
-        self.routes(&site.field("route"), bridge);
+        if bridge.has_device() {
+            self.kernel_has_them(site, bridge);
+        } else {
+            self.addresses(&site.field("address"), bridge);
+            self.routes(&site.field("route"), bridge);
+        }
         self.neighbours(&site.field("neighbour"), bridge);
         self.fdb(&site.field("fdb"), bridge);
         self.tlv_map(&site.field("tlv_map"), bridge);
@@ -101,6 +105,24 @@ impl Check<'_> {
             };
             if let Err(message) = outcome {
                 self.invalid(&site, message);
+            }
+        }
+    }
+
+    /// Nothing of what the kernel says is said by the document, too.
+    fn kernel_has_them(&mut self, site: &Site, bridge: &Bridge) {
+        let name = &bridge.name;
+        for (key, is_empty, command) in [
+            ("address", bridge.address.is_empty(), "address add ADDRESS"),
+            ("route", bridge.routes.is_empty(), "route add NETWORK via GATEWAY"),
+        ] {
+            if !is_empty {
+                self.invalid(
+                    &site.field(key),
+                    format!(
+                        "is the kernel's with addresses_from=kernel, expected none: ip {command} dev {name}"
+                    ),
+                );
             }
         }
     }

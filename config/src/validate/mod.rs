@@ -177,6 +177,8 @@ impl Check<'_> {
         let mut devices: BTreeMap<String, &str> = BTreeMap::new();
         // Taps of the kernel, which two drivers would share without a word.
         let mut taps: BTreeMap<String, &str> = BTreeMap::new();
+        let own = document.bridges.iter().filter(|bridge| bridge.has_device());
+        taps.extend(own.map(|bridge| (bridge.name.clone(), bridge.name.as_str())));
         let mut tunnels: Vec<Tunnel<'_>> = Vec::new();
         for (index, bridge) in document.bridges.iter().enumerate() {
             let site = Site::bridge(index, &bridge.name);

@@ -48,6 +48,19 @@ fn made_up_frames_fit_a_buffer() {
 }
 
 #[test]
+fn the_kernels_addresses_are_not_the_documents_too() {
+    let kernel = Bridge { addresses_from: crate::AddressesFrom::Kernel, ..Bridge::new("br0") };
+    assert_eq!(found(vec![kernel.clone()]), [""; 0]);
+    let wrong = found(vec![Bridge { address: bridge("", &["10.0.0.1/24"]).address, ..kernel }]);
+    assert_eq!(
+        wrong,
+        [
+            "bridge br0: address: is the kernel's with addresses_from=kernel, expected none: ip address add ADDRESS dev br0"
+        ]
+    );
+}
+
+#[test]
 fn names() {
     assert!(found(vec![Bridge::new("br-0_a.b")]).is_empty());
     for bad in ["", "sixteen-letters-", "br 0", "br/0", "br\u{e9}", "-br"] {
@@ -96,6 +109,12 @@ fn one_tap_of_the_kernel_one_port() {
         // Packets of an interface may well be read twice.
         assert!(with_ports(vec![tap, dpdk("p1", "net_af_packet1,iface=a")]).is_empty());
     }
+    let ports = vec![dpdk("p0", "net_tap0,iface=br0")];
+    let kernel = Bridge { addresses_from: crate::AddressesFrom::Kernel, ports, ..Bridge::new("br0") };
+    assert_eq!(
+        found(vec![kernel]),
+        ["bridge br0, port p0: options.dpdk-devargs: device br0 is in use by port br0"]
+    );
 }
 
 #[test]

@@ -24,8 +24,17 @@ pub(super) enum Edit<'a> {
     Clear,
 }
 
-const BRIDGE: [&str; 8] =
-    ["name", "fail_mode", "hwaddr", "address", "mirrors", "other_config", "external_ids", "datapath_type"];
+const BRIDGE: [&str; 9] = [
+    "name",
+    "fail_mode",
+    "hwaddr",
+    "addresses_from",
+    "address",
+    "mirrors",
+    "other_config",
+    "external_ids",
+    "datapath_type",
+];
 const PORT: [&str; 7] = ["name", "tag", "trunks", "vlan_mode", "cvlans", "other_config", "external_ids"];
 const INTERFACE: [&str; 7] =
     ["name", "type", "options", "mac", "mtu_request", "ofport_request", "external_ids"];
@@ -191,6 +200,12 @@ fn edit_bridge(bridge: &mut Bridge, column: &str, edit: Edit<'_>) -> Result<(), 
             let mut mode = Some(bridge.fail_mode);
             scalar(&mut mode, edit, "standalone or secure")?;
             bridge.fail_mode = mode.unwrap_or_default();
+            Ok(())
+        }
+        "addresses_from" => {
+            let mut from = Some(bridge.addresses_from);
+            scalar(&mut from, edit, "document or kernel")?;
+            bridge.addresses_from = from.unwrap_or_default();
             Ok(())
         }
         "hwaddr" => scalar(&mut bridge.hwaddr, edit, "a MAC address such as 02:00:00:00:0a:01"),
@@ -401,6 +416,7 @@ pub fn columns(
             ("fail_mode", ColumnValue::optional(Some(bridge.fail_mode))),
             ("datapath_type", ColumnValue::Text("netdev".into())),
             ("hwaddr", ColumnValue::optional(bridge.hwaddr)),
+            ("addresses_from", ColumnValue::optional(Some(bridge.addresses_from))),
             ("address", texts(&bridge.address)),
             ("other_config", ColumnValue::Map(bridge.other_config.clone())),
             ("external_ids", ColumnValue::Map(bridge.external_ids.clone())),

@@ -84,6 +84,10 @@ fn interface_and_bridge_columns() {
     assert_eq!((port.mtu, port.ofport_request), (Some(1400), Some(7)));
     assert_eq!((bridge.fail_mode, bridge.mac_aging_time()), (FailMode::Secure, 60));
     assert_eq!(bridge.mac().unwrap().to_string(), "02:00:00:00:00:07");
+    run(&mut document, "set bridge br0 addresses-from=kernel").unwrap();
+    assert!(document.bridge("br0").unwrap().has_device());
+    run(&mut document, "set bridge br0 addresses_from=document").unwrap();
+    assert!(!document.bridge("br0").unwrap().has_device());
     run(&mut document, "remove bridge br0 other_config mac-aging-time hwaddr -- del-fail-mode br0 -- clear interface p0 mtu_request").unwrap();
     let (bridge, port) = document.port("p0").unwrap();
     assert!(bridge.other_config.is_empty());

@@ -214,6 +214,14 @@ impl TapPort {
         self.interface.mac().map_err(failed(&self.name, "reading the MAC address"))
     }
 
+    /// Sets the MAC address of the kernel's interface.
+    ///
+    /// # Errors
+    /// [`Error::Port`] with the kernel's reason.
+    pub fn set_mac(&self, mac: [u8; 6]) -> Result<(), Error> {
+        self.interface.set_mac(mac).map_err(failed(&self.name, "setting the MAC address"))
+    }
+
     /// The port's counters, from our side: received is what the kernel sent.
     pub fn stats(&self) -> Stats {
         let sum = |of: &[Arc<Counters>], what: fn(&Counters) -> &AtomicU64| {

@@ -6,7 +6,7 @@
 #![deny(unsafe_code)]
 
 mod devices;
-mod netlink;
+pub mod netlink;
 mod shadow;
 pub mod table;
 mod zebra;

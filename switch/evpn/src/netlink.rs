@@ -1,5 +1,7 @@
 //! Requests to the kernel over rtnetlink, and the noise that says that something changed.
 
+pub use netlink_packet_route as packet;
+
 use netlink_packet_core::{
     NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload,
 };
@@ -7,6 +9,7 @@ use netlink_packet_route::RouteNetlinkMessage;
 use netlink_sys::protocols::NETLINK_ROUTE;
 use netlink_sys::{Socket, SocketAddr};
 use std::io;
+use std::os::fd::{AsRawFd, RawFd};
 use std::path::PathBuf;
 
 /// Where `ip netns` keeps named network namespaces.
@@ -62,7 +65,10 @@ pub struct Events {
 }
 
 /// Both sockets, in a network namespace if one is named. A socket stays in the namespace it was made in.
-pub fn open(netns: Option<&str>, group: u32) -> Result<(Netlink, Events), Error> {
+///
+/// # Errors
+/// No such namespace, no permission.
+pub fn open(netns: Option<&str>, groups: &'static [u32]) -> Result<(Netlink, Events), Error> {
     let make = move || -> Result<(Netlink, Events), Error> {
         let mut socket = Socket::new(NETLINK_ROUTE).map_err(Error::Socket)?;
         socket.bind_auto().map_err(Error::Socket)?;
@@ -71,7 +77,9 @@ pub fn open(netns: Option<&str>, group: u32) -> Result<(Netlink, Events), Error>
         events.bind_auto().map_err(Error::Socket)?;
         events.set_rx_buf_sz(EVENTS).map_err(Error::Socket)?;
         events.set_non_blocking(true).map_err(Error::Socket)?;
-        events.add_membership(group).map_err(Error::Socket)?;
+        for group in groups {
+            events.add_membership(*group).map_err(Error::Socket)?;
+        }
         Ok((Netlink { socket, sequence: 0 }, Events { socket: events }))
     };
     let Some(netns) = netns else { return make() };
@@ -89,13 +97,27 @@ pub fn open(netns: Option<&str>, group: u32) -> Result<(Netlink, Events), Error>
 }
 
 impl Netlink {
+    /// Lets the kernel look at what a dump is asked for: it sends rows of one device, of one table, and not all.
+    ///
+    /// # Errors
+    /// A kernel before 4.20.
+    pub fn set_strict(&mut self) -> Result<(), Error> {
+        self.socket.set_netlink_get_strict_chk(true).map_err(Error::Socket)
+    }
+
     /// Asks for a change, and waits for the answer.
+    ///
+    /// # Errors
+    /// What the kernel answers.
     pub fn request(&mut self, message: RouteNetlinkMessage, flags: u16, what: &str) -> Result<(), Error> {
         self.send(message, flags | NLM_F_ACK, what)?;
         self.answers(what, |_| ())
     }
 
     /// Asks for one thing.
+    ///
+    /// # Errors
+    /// What the kernel answers.
     pub fn get(
         &mut self,
         message: RouteNetlinkMessage,
@@ -107,6 +129,9 @@ impl Netlink {
     }
 
     /// Reads a table: all messages of it.
+    ///
+    /// # Errors
+    /// What the kernel answers.
     pub fn dump(
         &mut self,
         message: RouteNetlinkMessage,
@@ -161,6 +186,12 @@ impl Netlink {
                 }
             }
         }
+    }
+}
+
+impl AsRawFd for Events {
+    fn as_raw_fd(&self) -> RawFd {
+        self.socket.as_raw_fd()
     }
 }
 

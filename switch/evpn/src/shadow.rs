@@ -55,7 +55,7 @@ impl Shadow {
     /// # Errors
     /// No such namespace, no permission.
     pub fn open(netns: Option<&str>, times: Times) -> Result<Shadow, Error> {
-        let (netlink, events) = netlink::open(netns, GROUP_NEIGHBOUR)?;
+        let (netlink, events) = netlink::open(netns, &[GROUP_NEIGHBOUR])?;
         let zebra = Zebra::of(netns)?;
         let keep_until = Some(Instant::now() + times.keep);
         Ok(Shadow { netlink, events, vnis: BTreeMap::new(), keep_until, zebra, hold: Hold::No, times })

@@ -10,6 +10,8 @@ use wire::view::{ALL_NODES, multicast_mac, solicited_node};
 
 /// ICMPv6 type: echo request.
 const ECHO_REQUEST: u8 = 128;
+/// ICMPv6 type: packet too big, of a router.
+const PACKET_TOO_BIG: u8 = 2;
 
 /// What becomes of an IPv6 packet for the bridge itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,7 +48,9 @@ impl Translator<'_> {
                 self.look_flow(&FlowMask { tp_src: u16::MAX.into(), ..FlowMask::ZERO });
                 let kind = key.tp_src.get() as u8;
                 let is_nd = matches!(kind, ND_SOLICIT | ND_ADVERT);
-                if is_nd || is_own && kind == ECHO_REQUEST {
+                // Where the bridge is a device of the kernel, that answers.
+                let is_echo = kind == ECHO_REQUEST && bridge.device.is_none();
+                if is_nd || is_own && (is_echo || kind == PACKET_TOO_BIG) {
                     Disposition::Taken
                 } else {
                     Disposition::Ignored

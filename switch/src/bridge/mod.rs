@@ -42,6 +42,8 @@ pub struct Bridge {
     pub mac: MacAddr,
     /// What happens to a packet that no rule matches.
     pub fail_mode: FailMode,
+    /// The kernel's device behind its LOCAL port, if that is one.
+    pub device: Option<LocalDevice>,
     /// The addresses of the switch on this bridge, with their subnets. With any, the bridge is an underlay.
     pub addresses: Vec<IpNet>,
     /// Routes besides the subnets.
@@ -76,7 +78,29 @@ pub struct Bridge {
     pub tlvs: wire::tunnel::geneve::TlvMap,
 }
 
+/// A LOCAL port that is a network device of the kernel. The kernel answers for the addresses that it has there; the switch
+/// takes the tunnel packets to them.
+#[derive(Debug, Clone, Default)]
+pub struct LocalDevice {
+    /// Neighbours that the kernel had there when it was last looked at.
+    pub neighbours: BTreeMap<IpAddr, KernelNeighbour>,
+}
+
+/// A neighbour of the kernel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KernelNeighbour {
+    /// Its MAC address.
+    pub mac: MacAddr,
+    /// An operator said so; else the kernel has found out.
+    pub is_static: bool,
+}
+
 impl Bridge {
+    /// Whether anything listens on LOCAL: addresses of the switch, or the kernel.
+    pub fn listens(&self) -> bool {
+        self.is_underlay() || self.device.is_some()
+    }
+
     /// Whether tunnels can run over this bridge.
     pub fn is_underlay(&self) -> bool {
         !self.addresses.is_empty()

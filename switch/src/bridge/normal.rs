@@ -56,7 +56,7 @@ impl<'w> Translator<'w> {
         if message != Message::No {
             self.snoop(vlan);
         }
-        if dst == bridge.mac && bridge.is_underlay() && self.in_port != bridge.local {
+        if dst == bridge.mac && bridge.listens() && self.in_port != bridge.local {
             match self.leaving_to_local(bridge, vlan, tag) {
                 Some(change) => self.output_tagged(&[(bridge.local, None)], change),
                 None => self.drop = DropReason::LocalUnhandled,
@@ -89,7 +89,8 @@ impl<'w> Translator<'w> {
     }
 
     fn learn_source(&mut self, bridge: &Bridge, in_port: &Port, vlan: u16, src: MacAddr) -> Option<Learn> {
-        if self.in_port == bridge.local {
+        // Behind a device of the kernel there can be others than its own address.
+        if self.in_port == bridge.local && (bridge.device.is_none() || src == bridge.mac) {
             return None;
         }
         // Where remote addresses are is said by routes.
@@ -147,14 +148,17 @@ impl<'w> Translator<'w> {
         port.vlan.egress(vlan, tag)
     }
 
-    /// How a frame of a VLAN comes to the LOCAL port, which takes what is untagged then: its own VLAN's frames, or those
-    /// without any.
+    /// How a frame of a VLAN comes to the LOCAL port. The switch's own addresses are in that port's VLAN: without a device they
+    /// take what is untagged then.
     fn leaving_to_local(&mut self, bridge: &Bridge, vlan: InVlan, tag: Tag) -> Option<TagChange> {
         let port = self.state.port(bridge.local)?;
         if !self.port_carries(port, vlan, tag) {
             return None;
         }
         let change = self.leaving_tags(port, vlan, tag);
+        if bridge.device.is_some() {
+            return Some(change);
+        }
         matches!(change, TagChange::Outermost(tag) if vid_of(tag) == 0).then_some(change)
     }
 
@@ -195,12 +199,14 @@ impl<'w> Translator<'w> {
             }
             outputs.push((self.leaving_tags(port, vlan, tag), id));
         }
-        // The bridge itself listens to ARP and neighbour discovery only.
-        if bridge.is_underlay()
+        // Without a device, the bridge itself listens to ARP and neighbour discovery only.
+        if bridge.listens()
             && to != To::Suppressing
             && self.in_port != bridge.local
             && let Some(change) = self.leaving_to_local(bridge, vlan, tag)
-            && (self.read_field(Field::EthType) as u16 == ETH_ARP || hears_group(bridge, &self.at.key.flow))
+            && (bridge.device.is_some()
+                || self.read_field(Field::EthType) as u16 == ETH_ARP
+                || hears_group(bridge, &self.at.key.flow))
         {
             self.output_tagged(&[(bridge.local, None)], change);
         }

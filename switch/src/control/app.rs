@@ -3,6 +3,7 @@
 use super::apply::{Switch, aside};
 use super::faults::Faults;
 use super::file::{ConfigFile, SaveError};
+use super::locals::LocalDevices;
 use super::log::Events;
 use super::openflow::controllers::Controllers;
 use super::pulse::Pulses;
@@ -45,6 +46,8 @@ pub struct App {
     pub pulses: Arc<Pulses>,
     /// Ports whose devices do not run.
     pub faults: Faults,
+    /// Bridges whose LOCAL port is a device of the kernel.
+    pub locals: LocalDevices,
     /// The file that the daemon was started with, if there was one.
     pub file: Option<ConfigFile>,
     /// What happens.
@@ -100,11 +103,12 @@ impl App {
         file: Option<ConfigFile>,
         events: Events,
     ) -> Arc<App> {
-        let faults = switch.faults().clone();
+        let (faults, locals) = (switch.faults().clone(), switch.locals().clone());
         let handle = switch.handle().clone();
         let counters = workers.iter().map(|w| Arc::clone(&w.counters)).collect();
         Arc::new(App {
             faults,
+            locals,
             file,
             events,
             switch: Mutex::new(switch),

@@ -3,6 +3,7 @@
 
 use super::device::{Device, DeviceError, DeviceOptions, Resources, STARTS_ONCE};
 use super::faults::Faults;
+use super::locals::LocalDevices;
 use super::plan::Plan;
 use super::rules::{self, PolicyError, ReadAhead};
 use super::totals::Totals;
@@ -77,6 +78,8 @@ pub struct Switch {
     opened: usize,
     /// Ports whose devices do not run.
     faults: Faults,
+    /// Bridges whose LOCAL port is a device of the kernel that runs.
+    locals: LocalDevices,
 }
 
 /// What a change did besides what was asked for.
@@ -119,7 +122,8 @@ impl Switch {
     /// A switch without bridges. `settings` has the global tables.
     pub fn new(settings: config::Settings, handle: Handle, resources: Resources) -> Switch {
         let document = Document { dpdk: settings.dpdk, datapath: settings.datapath, bridges: Vec::new() };
-        Switch { document, ports: BTreeMap::new(), handle, resources, opened: 0, faults: Faults::default() }
+        let (faults, locals) = (Faults::default(), LocalDevices::default());
+        Switch { document, ports: BTreeMap::new(), handle, resources, opened: 0, faults, locals }
     }
 
     /// The way to the slow path.
@@ -135,6 +139,11 @@ impl Switch {
     /// Ports whose devices do not run.
     pub fn faults(&self) -> &Faults {
         &self.faults
+    }
+
+    /// Bridges whose LOCAL port is a device of the kernel.
+    pub fn locals(&self) -> &LocalDevices {
+        &self.locals
     }
 
     /// Makes the switch what `new` says. After an error it is what it was.
@@ -179,6 +188,9 @@ impl Switch {
         // back with other options) waits until that has gone.
         let in_use = |device: &str| self.ports.values().flat_map(|p| &p.device).any(|d| d.name() == device);
         let (mut now, mut later) = (Vec::new(), Vec::new());
+        let locals: Vec<config::Port> =
+            plan.add_locals.iter().filter_map(|name| new.bridge(name)).map(local_port).collect();
+        now.extend(locals.iter().map(|port| (port, local_options(&port.name))));
         for (_, name) in &plan.add_ports {
             let Some((_, port)) = new.port(name) else { continue };
             let Some(options) = device_options(port) else { continue };
@@ -243,6 +255,23 @@ impl Switch {
 
     /// Tries the device of a port again that did not start.
     pub async fn retry(&mut self, name: &str) {
+        if let Some(bridge) = self.document.bridge(name).filter(|bridge| bridge.has_device()).cloned() {
+            let mut opened = Opened::new();
+            if let Err(error) = self.open(&local_port(&bridge), &local_options(name), &mut opened).await {
+                return self.fault(&error);
+            }
+            let plan = Plan::local_anew(&bridge, true);
+            match self.carry_out(plan, self.document.clone(), opened, Ofports::new()).await {
+                Ok(_) => {
+                    self.faults.clear(name);
+                    tracing::info!(target: "vxswitch::port", port = %name, "the device runs now");
+                }
+                Err(error) => {
+                    tracing::error!(target: "vxswitch::port", port = %name, %error, "the device runs, its port does not");
+                }
+            }
+            return;
+        }
         let found = self.document.port(name).map(|(bridge, port)| (bridge.clone(), port.clone()));
         let Some((bridge, port)) = found else {
             self.faults.clear(name);
@@ -264,9 +293,15 @@ impl Switch {
     /// Closes a device whose kernel interface is gone: it has no way back to one of the same name. Its port stays, and the
     /// device is tried again as one that did not start.
     pub async fn lose(&mut self, name: &str) {
-        let Some((bridge, _)) = self.document.port(name) else { return };
-        let bridge = bridge.clone();
-        match self.make_anew(&bridge, name, Opened::new()).await {
+        let made = if let Some(bridge) = self.document.bridge(name) {
+            let plan = Plan::local_anew(bridge, false);
+            self.carry_out(plan, self.document.clone(), Opened::new(), Ofports::new()).await.map(drop)
+        } else {
+            let Some((bridge, _)) = self.document.port(name) else { return };
+            let bridge = bridge.clone();
+            self.make_anew(&bridge, name, Opened::new()).await
+        };
+        match made {
             Ok(()) => self.fault(&DeviceError {
                 port: name.to_owned(),
                 reason: "its kernel interface was deleted or moved to another network namespace".to_owned(),
@@ -438,7 +473,12 @@ impl Switch {
             .await?;
         self.document = new;
         for (name, ios) in outcome.returned {
-            let device = self.ports.remove(&name).and_then(|port| port.device);
+            let device = if plan.remove_locals.contains(&name) {
+                // The LOCAL port itself stays as long as its bridge.
+                self.ports.get_mut(&name).and_then(|port| port.device.take())
+            } else {
+                self.ports.remove(&name).and_then(|port| port.device)
+            };
             if let Some(device) = device
                 && let Err(error) = device.close(ios)
             {
@@ -452,6 +492,27 @@ impl Switch {
         for (name, id, before) in outcome.added {
             let device = devices.remove(&name);
             self.ports.insert(name, RunningPort { id, device, before });
+        }
+        for (name, device) in devices {
+            // Of bridges that were there before.
+            if let Some(port) = self.ports.get_mut(&name) {
+                port.device = Some(device);
+            }
+        }
+        for bridge in plan.configure.iter().filter_map(|name| self.document.bridge(name)) {
+            let device = self.ports.get_mut(&bridge.name).and_then(|port| port.device.as_mut());
+            if let (Some(device), Some(mac)) = (device, bridge.mac())
+                && device.mac != mac
+                && let Err(error) = device.set_mac(mac)
+            {
+                tracing::error!(target: "vxswitch::port", port = %bridge.name, %error, "the bridge's device keeps its MAC address");
+            }
+        }
+        if !plan.add_locals.is_empty() || !plan.remove_locals.is_empty() {
+            let runs = |bridge: &&Bridge| {
+                bridge.has_device() && self.ports.get(&bridge.name).is_some_and(|port| port.device.is_some())
+            };
+            self.locals.set(self.document.bridges.iter().filter(runs).map(|b| b.name.clone()).collect());
         }
         outcome.result.map(|()| outcome.ofports)
     }
@@ -492,14 +553,25 @@ pub fn device_options(port: &config::Port) -> Option<DeviceOptions> {
             Some(DeviceOptions::Dpdk(options.device(&port.name)))
         }
         Ok(PortType::Internal) => {
-            Some(DeviceOptions::Tap { name: port.name.clone(), options: TapOptions::default() })
+            Some(DeviceOptions::Tap { name: port.name.clone(), options: TapOptions::default(), up: true })
         }
         Ok(PortType::Tap) => {
             let options = TapOptions::parse(&port.options).ok()?;
-            Some(DeviceOptions::Tap { name: port.name.clone(), options })
+            Some(DeviceOptions::Tap { name: port.name.clone(), options, up: true })
         }
         _ => None,
     }
+}
+
+/// A bridge's LOCAL port as one that has a device of the kernel. Whoever gives the device addresses sets it up, as with Open
+/// vSwitch.
+fn local_port(bridge: &Bridge) -> config::Port {
+    let (name, mac) = (bridge.name.clone(), Some(bridge_mac(bridge)));
+    config::Port { name, kind: "internal".into(), mac, ..config::Port::default() }
+}
+
+fn local_options(name: &str) -> DeviceOptions {
+    DeviceOptions::Tap { name: name.to_owned(), options: TapOptions::default(), up: false }
 }
 
 /// The typed options of a patch port; `None` for other ports. The document is valid.
@@ -544,6 +616,11 @@ fn run(
             slow.forget_port(id);
         }
         forget_mirrors(slow, id);
+    }
+    for name in &plan.remove_locals {
+        let Some(id) = slow.state.bridge_named(name) else { continue };
+        let ios = slow.detach_local(id);
+        outcome.returned.insert(name.clone(), ios.into_iter().map(|io| *io).collect());
     }
     for name in &plan.remove_bridges {
         if let Some(id) = slow.state.bridge_named(name) {
@@ -597,6 +674,13 @@ fn build(
         // A derived address stays: others know it by now.
         let mac = bridge.mac().or(running).unwrap_or_else(|| bridge_mac(bridge));
         slow.configure_bridge(id, bridge, old.bridge(&bridge.name), mac);
+    }
+    for bridge in plan.add_locals.iter().filter_map(|name| new.bridge(name)) {
+        let Some(id) = slow.state.bridge_named(&bridge.name) else { continue };
+        // Without queues the device does not run, and its bridge does.
+        if let Some(queues) = queues.remove(&bridge.name) {
+            slow.attach_local(id, bridge_mac(bridge), queues);
+        }
     }
     for (bridge, name) in &plan.add_ports {
         let Some((_, port)) = new.port(name) else { continue };

@@ -65,6 +65,8 @@ pub enum DeviceOptions {
         name: String,
         /// The port's options.
         options: TapOptions,
+        /// It is set up, and not left to whoever gives it addresses.
+        up: bool,
     },
 }
 
@@ -162,8 +164,8 @@ impl Device {
         let fail = |reason: String| DeviceError { port: port.name.clone(), reason };
         let options = match options {
             DeviceOptions::Dpdk(options) => options,
-            DeviceOptions::Tap { name, options } => {
-                return Self::open_tap(name, port, options, resources, index).map_err(fail);
+            DeviceOptions::Tap { name, options, up } => {
+                return Self::open_tap((name, *up), port, options, resources, index).map_err(fail);
             }
         };
         let (id, probed) = if let Some(mac) = options.by_mac() {
@@ -224,7 +226,7 @@ impl Device {
 
     /// Opens a tap, which is made unless it is there.
     fn open_tap(
-        name: &str,
+        (name, up): (&str, bool),
         port: &config::Port,
         options: &TapOptions,
         resources: &Resources,
@@ -236,7 +238,7 @@ impl Device {
             mtu: port.mtu,
             mac: port.mac.map(|mac| mac.0),
             persist: options.persist,
-            up: true,
+            up,
             offloads: options.offloads,
             ..TapConfig::new(name, resources.pool.clone())
         };
@@ -327,6 +329,18 @@ impl Device {
             Handle::Ethdev { port, .. } => port.name(),
             Handle::Tap(tap) => tap.name(),
         }
+    }
+
+    /// Sets the MAC address of a tap while it runs; of another device nothing.
+    ///
+    /// # Errors
+    /// The kernel's reason.
+    pub fn set_mac(&mut self, mac: wire::addr::MacAddr) -> Result<(), String> {
+        if let Handle::Tap(tap) = &self.handle {
+            tap.set_mac(mac.0).map_err(|error| error.to_string())?;
+            self.mac = mac;
+        }
+        Ok(())
     }
 
     /// Whether its kernel interface is gone, and with it every frame.

@@ -16,6 +16,10 @@ pub struct Plan {
     pub configure: Vec<String>,
     /// Ports that come, as bridge and port.
     pub add_ports: Vec<(String, String)>,
+    /// Bridges whose LOCAL port gets a device of the kernel.
+    pub add_locals: Vec<String>,
+    /// Bridges whose LOCAL port loses it, bridges that go among them.
+    pub remove_locals: Vec<String>,
     /// Ports that stay with other VLANs.
     pub set_vlan: Vec<String>,
     /// Ports that stay with another OpenFlow number.
@@ -44,6 +48,13 @@ impl Plan {
         }
         let gone = old.bridges.iter().filter(|b| new.bridge(&b.name).is_none());
         plan.remove_bridges = gone.map(|b| b.name.clone()).collect();
+        let has = |document: &Document, name: &str| document.bridge(name).is_some_and(Bridge::has_device);
+        let names = |of: &Document, without: &Document| {
+            let only = |b: &&Bridge| b.has_device() && !has(without, &b.name);
+            of.bridges.iter().filter(only).map(|b| b.name.clone()).collect()
+        };
+        plan.add_locals = names(new, old);
+        plan.remove_locals = names(old, new);
         for bridge in &new.bridges {
             match old.bridge(&bridge.name) {
                 None => plan.add_bridges.push(bridge.name.clone()),
@@ -110,6 +121,16 @@ impl Plan {
         }
     }
 
+    /// What takes the device of a bridge's LOCAL port away, and gives it another if there `is` one.
+    pub fn local_anew(bridge: &Bridge, is: bool) -> Plan {
+        let names = vec![bridge.name.clone()];
+        Plan {
+            add_locals: if is { names.clone() } else { Vec::new() },
+            remove_locals: names,
+            ..Plan::default()
+        }
+    }
+
     /// Whether there is nothing to do.
     pub fn is_empty(&self) -> bool {
         *self == Plan::default()
@@ -142,6 +163,7 @@ fn settings(bridge: &Bridge) -> Bridge {
         fail_mode: bridge.fail_mode,
         hwaddr: bridge.hwaddr,
         tag: bridge.tag,
+        addresses_from: bridge.addresses_from,
         address: bridge.address.clone(),
         routes: bridge.routes.clone(),
         neighbours: bridge.neighbours.clone(),
@@ -181,6 +203,23 @@ mod tests {
         [[bridge]]
         name = "br1"
     "#;
+
+    #[test]
+    fn a_bridge_gets_and_loses_a_device_of_its_own() {
+        let kernel = |document: &mut Document, from| {
+            document.bridge_mut("br1").unwrap().addresses_from = from;
+        };
+        let added = plan(|document| kernel(document, config::AddressesFrom::Kernel));
+        assert_eq!((added.add_locals, added.remove_locals), (vec!["br1".to_owned()], vec![]));
+        assert_eq!(added.configure, ["br1"]);
+        let mut old = document(BASE);
+        kernel(&mut old, config::AddressesFrom::Kernel);
+        let mut new = old.clone();
+        new.bridges.pop();
+        let gone = Plan::new(&old, &new);
+        assert_eq!((gone.add_locals, gone.remove_locals), (vec![], vec!["br1".to_owned()]));
+        assert!(Plan::new(&old, &old.clone()).is_empty());
+    }
 
     fn plan(edit: impl FnOnce(&mut Document)) -> Plan {
         let old = document(BASE);

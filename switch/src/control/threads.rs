@@ -442,6 +442,7 @@ async fn control(
         tokio::spawn(super::links::watch(Arc::clone(&app))),
         tokio::spawn(super::retry::run(Arc::clone(&app))),
         tokio::spawn(super::evpn::run(Arc::clone(&app))),
+        tokio::spawn(super::kernel::run(Arc::clone(&app))),
         tokio::spawn(server::reload_on_hangup(hangup, Arc::clone(&app))),
         tokio::spawn(super::openflow::serve::run(Arc::clone(&app), rundir)),
     ];
@@ -480,8 +481,11 @@ async fn control(
 fn describe(switch: &Switch) {
     for bridge in &switch.document.bridges {
         let addresses: Vec<String> = bridge.address.iter().map(ToString::to_string).collect();
-        let addresses =
-            if addresses.is_empty() { String::new() } else { format!(", {}", addresses.join(" ")) };
+        let addresses = match (addresses.is_empty(), bridge.has_device()) {
+            (true, true) => ", addresses of the kernel".to_owned(),
+            (true, false) => String::new(),
+            (false, _) => format!(", {}", addresses.join(" ")),
+        };
         say!("bridge {}: {}{addresses}", bridge.name, bridge.fail_mode);
         for port in &bridge.ports {
             let device = switch.ports.get(&port.name).and_then(|p| p.device.as_ref());

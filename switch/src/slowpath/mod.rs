@@ -11,6 +11,7 @@ pub mod evpn;
 pub mod flows;
 pub mod handle;
 mod host_message;
+pub mod kernel;
 mod masks;
 pub mod operate;
 pub mod ports;

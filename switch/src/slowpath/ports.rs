@@ -2,12 +2,13 @@
 //! wrong is running out of numbers.
 
 use super::SlowPath;
+use super::kernel::KernelView;
 use super::suppress::SuppressStats;
 use crate::bridge::fdb::{Fdb, FdbSettings};
 use crate::bridge::hosts::Hosts;
 use crate::bridge::rules::RuleTables;
 use crate::bridge::vlan::VlanConfig;
-use crate::bridge::{Bridge, BridgeId, Port, PortKind};
+use crate::bridge::{Bridge, BridgeId, LocalDevice, Port, PortKind};
 use crate::tunnel::port::TunnelPort;
 use crate::tunnel::route::Route;
 use config::{FailMode, TunnelOptions};
@@ -57,6 +58,7 @@ impl SlowPath {
             name: bridge.name.clone(),
             mac,
             fail_mode: bridge.fail_mode,
+            device: None,
             addresses: Vec::new(),
             routes: Vec::new(),
             local,
@@ -98,8 +100,16 @@ impl SlowPath {
         if let Some(running) = self.state.bridge_mut(id) {
             running.mac = mac;
             running.fail_mode = bridge.fail_mode;
-            running.addresses.clone_from(&bridge.address);
-            running.routes = bridge.routes.iter().map(|r| Route { to: r.to, via: r.via }).collect();
+            if running.device.is_some() != bridge.has_device() {
+                running.device = bridge.has_device().then(LocalDevice::default);
+                (running.addresses, running.routes) = (Vec::new(), Vec::new());
+            }
+            // What the kernel has there stays what it was when it was last looked at.
+            if !bridge.has_device() {
+                running.addresses.clone_from(&bridge.address);
+                let route = |r: &config::Route| Route { to: r.to, via: r.via, source: None };
+                running.routes = bridge.routes.iter().map(route).collect();
+            }
             running.tlvs = bridge.tlvs();
             running.forward_bpdu = bridge.forward_bpdu();
             running.neigh_suppress = bridge.neigh_suppress();
@@ -145,6 +155,35 @@ impl SlowPath {
         queues: Vec<WorkerQueues>,
     ) -> Result<PortId, ApplyError> {
         let id = self.new_port(bridge, port, PortKind::Device)?;
+        self.give_queues(id, queues);
+        Ok(id)
+    }
+
+    /// Gives the LOCAL port of a bridge the kernel's device, whose MAC address becomes the bridge's.
+    pub fn attach_local(&mut self, id: BridgeId, mac: MacAddr, queues: Vec<WorkerQueues>) {
+        let Some(bridge) = self.state.bridge_mut(id) else { return };
+        bridge.mac = mac;
+        let local = bridge.local;
+        self.give_queues(local, queues);
+        self.everything_changed();
+        self.underlay_changed = true;
+    }
+
+    /// Takes the kernel's device from the LOCAL port of a bridge, and with it what the kernel had there. Returns its queues,
+    /// when all workers have let go of them.
+    pub fn detach_local(&mut self, id: BridgeId) -> Vec<Box<PortIo>> {
+        self.follow_kernel(id, &KernelView::default());
+        let Some(local) = self.state.bridge(id).map(|bridge| bridge.local) else { return Vec::new() };
+        if let Some(port) = self.state.port_mut(local) {
+            // As before any device came.
+            (port.mtu, port.alive) = (None, true);
+        }
+        self.everything_changed();
+        self.take_queues(local)
+    }
+
+    /// Queues of a port's device, one entry a worker; none of one that does not run.
+    fn give_queues(&mut self, id: PortId, queues: Vec<WorkerQueues>) {
         if let Some(port) = self.state.port_mut(id) {
             port.mtu = queues.first().map(|queues| queues.mtu);
             // A device that does not run has no queues: nothing leaves by the port, and groups go past it.
@@ -161,7 +200,6 @@ impl SlowPath {
             }
             self.arriving.push((worker, Box::new(io)));
         }
-        Ok(id)
     }
 
     /// Adds a tunnel port.
@@ -269,6 +307,11 @@ impl SlowPath {
     /// Removes a device port and returns its queues, when all workers have let go of them.
     pub fn remove_device(&mut self, id: PortId) -> Vec<Box<PortIo>> {
         self.forget_port(id);
+        self.take_queues(id)
+    }
+
+    #[allow(clippy::vec_box, reason = "they come in boxes")]
+    fn take_queues(&mut self, id: PortId) -> Vec<Box<PortIo>> {
         // First nobody sends packets there any more, then those who hand over let go, then the owners.
         self.commit();
         for hands_over in [true, false] {

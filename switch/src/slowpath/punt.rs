@@ -52,8 +52,9 @@ impl SlowPath {
         let solicited = for_us && arp.op == ArpOp::Request;
         // Who is not on the link has no business here; with the table's bound that keeps forgers small.
         let known = solicited && on_link;
+        let answers = solicited && target.device.is_none();
         self.learn_neighbour(bridge, arp.spa.into(), arp.sha, known, now);
-        if solicited {
+        if answers {
             let reply = arp.reply_from(own_mac);
             let head =
                 EthernetRepr { dst: arp.sha, src: own_mac, vlan_tci: eth.vlan_tci, ethertype: ETH_ARP };
@@ -130,7 +131,7 @@ impl SlowPath {
         now: Instant,
     ) {
         let Some(running) = self.state.bridge(bridge) else { return };
-        let own_mac = running.mac;
+        let (own_mac, answers) = (running.mac, running.device.is_none());
         let src = IpAddr::V6(ip.src);
         let for_us = running.owns(target.into()) && (ip.dst == target || ip.dst == solicited_node(target));
         let on_link =
@@ -141,7 +142,7 @@ impl SlowPath {
         if let Some(mac) = sll {
             self.learn_neighbour(bridge, src, mac, for_us && on_link, now);
         }
-        if !for_us {
+        if !for_us || !answers {
             return;
         }
         let (mut to, mut head) = (ip.src, eth.reply_from(own_mac));

@@ -38,6 +38,8 @@ pub struct BridgeView {
     pub name: String,
     /// MAC of its LOCAL port.
     pub mac: String,
+    /// Addresses of the switch, or of the kernel on its device.
+    pub addresses: Vec<String>,
     /// Rules in all tables.
     pub flows: usize,
     /// FDB entries.
@@ -121,6 +123,7 @@ impl SlowPath {
             .map(|(_, bridge)| BridgeView {
                 name: bridge.name.clone(),
                 mac: bridge.mac.to_string(),
+                addresses: bridge.addresses.iter().map(ToString::to_string).collect(),
                 flows: bridge.tables.len(),
                 fdb_entries: bridge.fdb.len(),
                 ports: bridge.ports.values().copied().chain([bridge.local]).filter_map(view).collect(),

@@ -171,7 +171,8 @@ impl SlowPath {
         let now = self.now();
         let Some(bridge) = self.state.bridge_mut(id) else { return };
         bridge.hosts.remove_where(|_, host| host.source == Source::Static);
-        if bridge.is_underlay() {
+        // The VTEP's neighbours are the kernel's where its addresses are.
+        if bridge.is_underlay() && bridge.device.is_none() {
             return;
         }
         for static_host in &of.neighbours {

@@ -10,6 +10,8 @@ pub struct Route {
     pub to: IpNet,
     /// Next hop.
     pub via: Option<IpAddr>,
+    /// The bridge's own address to send from; `None`: the next hop's subnet says.
+    pub source: Option<IpAddr>,
 }
 
 /// Answer of a route lookup.
@@ -48,6 +50,9 @@ pub fn lookup(
     let on_link_by_route = |ip: IpAddr| routes.iter().any(|r| r.via.is_none() && r.to.contains(&ip));
     let routed = routes.iter().filter(|r| r.to.contains(&to)).filter_map(|r| {
         let next_hop = r.via.unwrap_or(to);
+        if let Some(own) = addresses.iter().find(|net| Some(net.addr()) == r.source) {
+            return Some(Hop { next_hop, source: own.addr(), prefix_len: r.to.prefix_len() });
+        }
         // A route without `via` to a prefix outside all subnets is on the link, and so are link-local routers.
         let source = if is_link_local(next_hop) && !is_link_local(to) {
             first()
@@ -80,9 +85,9 @@ mod tests {
     fn longest_prefix_wins_and_next_hops_are_on_link() {
         let addresses = ["192.168.1.1/24".parse().unwrap(), "10.0.0.1/30".parse().unwrap()];
         let routes = [
-            Route { to: "0.0.0.0/0".parse().unwrap(), via: Some(ip("192.168.1.254")) },
-            Route { to: "172.16.0.0/12".parse().unwrap(), via: Some(ip("10.0.0.2")) },
-            Route { to: "172.16.5.0/24".parse().unwrap(), via: Some(ip("8.8.8.8")) },
+            Route { to: "0.0.0.0/0".parse().unwrap(), via: Some(ip("192.168.1.254")), source: None },
+            Route { to: "172.16.0.0/12".parse().unwrap(), via: Some(ip("10.0.0.2")), source: None },
+            Route { to: "172.16.5.0/24".parse().unwrap(), via: Some(ip("8.8.8.8")), source: None },
         ];
         let hop = |to| lookup(&addresses, &routes, |_| false, ip(to)).map(|h| (h.next_hop, h.source));
         assert_eq!(hop("192.168.1.2"), Some((ip("192.168.1.2"), ip("192.168.1.1"))));
@@ -97,12 +102,26 @@ mod tests {
     }
 
     #[test]
+    fn a_route_can_say_its_source() {
+        let addresses = ["192.168.1.1/24", "192.168.1.7/32"].map(|a| a.parse().unwrap());
+        let route = |source| Route {
+            to: "0.0.0.0/0".parse().unwrap(),
+            via: Some(ip("192.168.1.254")),
+            source: Some(ip(source)),
+        };
+        let source = |route| lookup(&addresses, &[route], |_| false, ip("1.1.1.1")).map(|hop| hop.source);
+        assert_eq!(source(route("192.168.1.7")), Some(ip("192.168.1.7")));
+        // One that has gone meanwhile is nobody's.
+        assert_eq!(source(route("192.168.1.8")), Some(ip("192.168.1.1")));
+    }
+
+    #[test]
     fn ipv6_routers_are_link_local_and_the_source_is_not() {
         let addresses = ["fe80::1/64", "192.168.1.1/24", "2001:db8:1::1/64"].map(|a| a.parse().unwrap());
         let routes = [
-            Route { to: "::/0".parse().unwrap(), via: Some(ip("fe80::ff")) },
-            Route { to: "2001:db8:2::/64".parse().unwrap(), via: Some(ip("2001:db8:1::2")) },
-            Route { to: "2001:db8:3::/64".parse().unwrap(), via: None },
+            Route { to: "::/0".parse().unwrap(), via: Some(ip("fe80::ff")), source: None },
+            Route { to: "2001:db8:2::/64".parse().unwrap(), via: Some(ip("2001:db8:1::2")), source: None },
+            Route { to: "2001:db8:3::/64".parse().unwrap(), via: None, source: None },
         ];
         let hop = |to| lookup(&addresses, &routes, |_| false, ip(to)).map(|h| (h.next_hop, h.source));
         let global = ip("2001:db8:1::1");
@@ -117,7 +136,8 @@ mod tests {
     #[test]
     fn gateways_are_on_link_by_routes_and_static_neighbours_too() {
         let addresses = ["10.77.0.1/32", "2001:db8::1/128"].map(|a| a.parse().unwrap());
-        let route = |to: &str, via: Option<&str>| Route { to: to.parse().unwrap(), via: via.map(ip) };
+        let route =
+            |to: &str, via: Option<&str>| Route { to: to.parse().unwrap(), via: via.map(ip), source: None };
         let by_host_route = [
             route("10.77.0.254/32", None),
             route("0.0.0.0/0", Some("10.77.0.254")),

@@ -16,7 +16,15 @@ struct Database {
 }
 
 impl Database {
-    fn start() -> Database {
+    /// In a network namespace of this thread's own, where the switch makes devices named as bridges. `None` without root.
+    fn start() -> Option<Database> {
+        use std::os::unix::fs::MetadataExt;
+        if std::fs::metadata("/proc/self").is_ok_and(|meta| meta.uid() != 0) {
+            eprintln!("skipped: not root");
+            return None;
+        }
+        nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).unwrap();
+        assert!(Command::new("ip").args(["link", "set", "lo", "up"]).status().unwrap().success());
         let dir = tempfile::tempdir().unwrap();
         let made =
             Command::new("ovsdb-tool").arg("create").arg(dir.path().join("conf.db")).arg(SCHEMA).status();
@@ -24,7 +32,7 @@ impl Database {
         let mut database = Database { child: None, dir };
         database.run();
         database.vsctl("--no-wait init");
-        database
+        Some(database)
     }
 
     fn socket(&self) -> PathBuf {
@@ -132,7 +140,7 @@ impl Drop for Database {
 
 #[test]
 fn ovs_vsctl_makes_bridges_ports_and_tunnels_and_reads_what_they_are() {
-    let database = Database::start();
+    let Some(database) = Database::start() else { return };
     let daemon = database.switch();
     // As in Open vSwitch's howto. That it returns says that it is done.
     database.vsctl("add-br br0 -- set bridge br0 datapath_type=netdev");
@@ -143,7 +151,10 @@ fn ovs_vsctl_makes_bridges_ports_and_tunnels_and_reads_what_they_are() {
     );
     assert_eq!(database.vsctl("get interface p0 ofport"), "1");
     assert_eq!(database.vsctl("get interface vxlan1 ofport error"), "2\n[]");
-    assert_eq!(database.vsctl("get interface br0 ofport link_state"), "65534\nup");
+    // Its own device is set up by whoever gives it an address.
+    assert_eq!(database.vsctl("get interface br0 ofport link_state error"), "65534\ndown\n[]");
+    run("ip link set br0 up");
+    database.until("get interface br0 link_state", |text| text == "up");
     assert_eq!(database.vsctl("get interface p0 link_state admin_state"), "up\nup");
     assert!(database.vsctl("get interface p0 status:driver_name").contains("net_null"));
     assert!(database.vsctl("get bridge br0 datapath_id").len() == 18);
@@ -184,9 +195,62 @@ fn ovs_vsctl_makes_bridges_ports_and_tunnels_and_reads_what_they_are() {
     daemon.stop();
 }
 
+/// Runs a command, its words separated by blanks.
+#[track_caller]
+fn run(line: &str) {
+    let mut words = line.split(' ');
+    let mut command = Command::new(words.next().unwrap());
+    assert!(command.args(words).status().unwrap().success(), "{line}");
+}
+
+#[test]
+fn every_bridge_is_a_device_whose_addresses_are_the_kernels() {
+    let Some(database) = Database::start() else { return };
+    let daemon = database.switch();
+    database.vsctl("add-br br-phy -- set bridge br-phy other_config:hwaddr=02:00:00:00:0a:01");
+    database.vsctl("add-port br-phy up -- set interface up type=dpdk options:dpdk-devargs=net_null8,no-rx=1");
+    database.vsctl(
+        "add-br br0 -- add-port br0 vx -- set interface vx type=vxlan options:remote_ip=172.16.0.2 options:key=5",
+    );
+    assert_eq!(database.vsctl("get interface br-phy mac_in_use"), "\"02:00:00:00:0a:01\"");
+    run("ip addr add 192.168.1.1/24 dev br-phy");
+    run("ip link set br-phy up");
+    run("ip route add 172.16.0.0/12 via 192.168.1.254 dev br-phy");
+    run("ip neigh add 192.168.1.254 lladdr 02:00:00:00:00:fe dev br-phy");
+    let ready = |text: &str| text.contains("tunnel_egress_iface=br-phy");
+    database.until("get interface vx status", ready);
+    let next_hop = || {
+        let show = daemon.json("show");
+        let bridges = show["bridges"].as_array().unwrap();
+        let mut ports = bridges.iter().flat_map(|bridge| bridge["ports"].as_array().unwrap());
+        ports.find(|port| port["name"] == "vx").unwrap()["remotes"][0]["next_hop_mac"].clone()
+    };
+    assert_eq!(next_hop(), "02:00:00:00:00:fe");
+    // A change of the bridge takes nothing of that away, but with another MAC address the kernel forgets neighbours.
+    database.vsctl("set bridge br-phy other_config:mac-aging-time=60 external_ids:a=b");
+    assert_eq!(next_hop(), "02:00:00:00:00:fe");
+    database.vsctl("set bridge br-phy other_config:hwaddr=02:00:00:00:0a:02");
+    assert_eq!(database.vsctl("get interface br-phy mac_in_use"), "\"02:00:00:00:0a:02\"");
+    daemon.eventually("the neighbour goes", || next_hop().is_null());
+    run("ip neigh replace 192.168.1.254 lladdr 02:00:00:00:00:ff dev br-phy");
+    daemon.eventually("the neighbour moves", || next_hop() == "02:00:00:00:00:ff");
+    run("ip addr del 192.168.1.1/24 dev br-phy");
+    database.until("get interface vx status", |text| !ready(text));
+    // A name that another device has is that interface's error, and the bridge goes on.
+    run("ip link add br-x type veth peer name br-y");
+    let (_, error) = database.both("add-br br-x");
+    assert!(error.contains("Error detected while setting up 'br-x'"), "{error}");
+    assert_eq!(daemon.ctl("list-br"), "br-phy\nbr-x\nbr0\n");
+    database.vsctl("del-br br-phy");
+    // The kernel ends it a moment later.
+    let show = || Command::new("ip").args(["link", "show", "br-phy"]).output().unwrap();
+    daemon.eventually("the device goes", || !show().status.success());
+    daemon.stop();
+}
+
 #[test]
 fn what_cannot_be_served_says_so_and_the_rest_is_served() {
-    let database = Database::start();
+    let Some(database) = Database::start() else { return };
     let daemon = database.switch();
     let (_, error) = database.both(
         "add-br br0 -- add-port br0 good -- set interface good type=dpdk options:dpdk-devargs=net_null0,size=64 \
@@ -222,7 +286,7 @@ fn what_cannot_be_served_says_so_and_the_rest_is_served() {
 
 #[test]
 fn packets_go_on_while_the_database_or_the_switch_starts_anew() {
-    let mut database = Database::start();
+    let Some(mut database) = Database::start() else { return };
     let daemon = database.switch();
     database.vsctl("add-br br0 -- set bridge br0 fail_mode=secure");
     database.vsctl("add-port br0 p1 -- set interface p1 type=dpdk options:dpdk-devargs=net_null1,no-rx=1 ofport_request=9");
@@ -274,7 +338,7 @@ fn until_kind(stream: &mut impl Read, kind: u8) -> Vec<u8> {
 
 #[test]
 fn a_controller_of_the_database_hears_of_packets() {
-    let database = Database::start();
+    let Some(database) = Database::start() else { return };
     let daemon = database.switch();
     database.vsctl("add-br br0 -- set-fail-mode br0 secure");
     database.vsctl("add-port br0 p0 -- set interface p0 type=dpdk options:dpdk-devargs=net_null0,size=64");
@@ -316,7 +380,7 @@ fn a_controller_of_the_database_hears_of_packets() {
 
 #[test]
 fn ovs_ofctl_monitor_shows_what_rules_send_to_the_controller() {
-    let database = Database::start();
+    let Some(database) = Database::start() else { return };
     let daemon = database.switch();
     database.vsctl("add-br br0 -- set-fail-mode br0 secure");
     database.vsctl("add-port br0 p0 -- set interface p0 type=dpdk options:dpdk-devargs=net_null0,size=64");
@@ -335,7 +399,7 @@ fn ovs_ofctl_monitor_shows_what_rules_send_to_the_controller() {
 
 #[test]
 fn ovs_appctl_finds_the_switch_and_asks_it() {
-    let database = Database::start();
+    let Some(database) = Database::start() else { return };
     let mut daemon = database.switch();
     database.vsctl(
         "add-br br0 -- add-port br0 p0 -- set interface p0 type=dpdk options:dpdk-devargs=net_null0,size=64",

@@ -8,6 +8,7 @@ mod support;
 mod internal;
 mod mtu;
 mod neighbours;
+mod own;
 mod reconfigure;
 mod switching;
 mod tap;

@@ -20,6 +20,20 @@ use wire::tunnel::{Transport, is_transport};
 /// The SYN flag of TCP.
 const SYN: u16 = 2;
 
+/// Type of ICMP "destination unreachable", one of which says that a path is too narrow.
+const ICMP_UNREACHABLE: u16 = 3;
+
+/// Who in the switch wants a packet for the kernel's device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Interest {
+    /// A VTEP socket, and the kernel does not get it.
+    Socket,
+    /// The slow path.
+    SlowPath,
+    /// Nobody.
+    None,
+}
+
 /// A port, and the only remote to send to where it is a tunnel with several.
 pub(in crate::bridge) type To = (PortId, Option<IpAddr>);
 
@@ -402,6 +416,9 @@ impl<'w> Translator<'w> {
     /// For the bridge itself: a VTEP socket takes tunnel packets, the slow path answers ARP and ICMP, nothing else is
     /// taken.
     pub(in crate::bridge) fn local(&mut self, bridge: &Bridge) {
+        if bridge.device.is_some() {
+            return self.local_device(bridge);
+        }
         if !bridge.is_underlay() {
             self.drop = DropReason::LocalUnhandled;
             return;
@@ -452,6 +469,61 @@ impl<'w> Translator<'w> {
         } else {
             self.drop = DropReason::LocalUnhandled;
         }
+    }
+
+    /// For the bridge itself, which is a device of the kernel: a VTEP socket takes tunnel packets to the kernel's addresses,
+    /// the kernel everything else. The slow path hears of neighbours and of paths that are too narrow as well.
+    fn local_device(&mut self, bridge: &Bridge) {
+        if self.state.port(bridge.local).is_none_or(|local| local.mtu.is_none()) {
+            self.note(|| format!("the device of {} does not run", bridge.name));
+            self.drop = DropReason::LinkDown;
+            return;
+        }
+        if bridge.is_underlay() && vid_of(self.tag()) == 0 {
+            match self.of_interest(bridge) {
+                Interest::Socket => return self.terminate(bridge),
+                Interest::SlowPath => {
+                    self.commit();
+                    self.push(Op::Punt(PuntReason::Local(bridge.local)));
+                }
+                Interest::None => {}
+            }
+        }
+        self.before_output(bridge.local);
+        self.push(Op::Output(bridge.local));
+        self.delivered = true;
+    }
+
+    /// Who in the switch wants an untagged packet that comes to the kernel's device.
+    fn of_interest(&mut self, bridge: &Bridge) -> Interest {
+        let wanted = match self.read_field(Field::EthType) as u16 {
+            ETH_ARP => true,
+            ETH_IPV4 => {
+                self.look_flow(&FlowMask { nw_dst: u32::MAX.into(), ..FlowMask::ZERO });
+                if !bridge.owns(IpAddr::V4(Ipv4Addr::from(self.at.key.flow.nw_dst.get()))) {
+                    return Interest::None;
+                }
+                self.look_flow(&FlowMask { nw_proto: u8::MAX, nw_frag: u8::MAX, ..FlowMask::ZERO });
+                let key = self.at.key.flow;
+                if key.nw_frag & FRAG_ANY != 0 {
+                    return Interest::None;
+                }
+                if self.is_for_socket(key.nw_proto) {
+                    return Interest::Socket;
+                }
+                key.nw_proto == IP_ICMP && {
+                    self.look_flow(&FlowMask { tp_src: u16::MAX.into(), ..FlowMask::ZERO });
+                    self.at.key.flow.tp_src.get() == ICMP_UNREACHABLE
+                }
+            }
+            ETH_IPV6 => match self.local_v6(bridge) {
+                Disposition::Socket => return Interest::Socket,
+                Disposition::Taken => true,
+                Disposition::TunnelFragment | Disposition::Ignored => false,
+            },
+            _ => false,
+        };
+        if wanted { Interest::SlowPath } else { Interest::None }
     }
 
     /// Whether a packet of this IP protocol goes to a VTEP socket.

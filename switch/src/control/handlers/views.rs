@@ -3,6 +3,7 @@
 use super::refused::{Answer, Refused};
 use crate::control::app::App;
 use crate::control::apply::{RunningPort, Switch};
+use crate::control::device::Device;
 use crate::control::totals::Totals;
 use crate::slowpath::show::{BridgeView, PortView};
 use api::{BridgeRow, DropRow, Drops, EvpnRow, InterfaceRow, LcoreRow, MegaflowRow, Show, UpcallStats};
@@ -24,7 +25,7 @@ const MEGAFLOWS: usize = 100_000;
 /// A port's counters, named as in Open vSwitch's `statistics`.
 fn statistics(port: &RunningPort, app: &App) -> BTreeMap<String, u64> {
     let counted = Totals::read(&app.counters, port.id).since(&port.before);
-    let device = port.device.as_ref().map(crate::control::device::Device::stats).unwrap_or_default();
+    let device = port.device.as_ref().map(Device::stats).unwrap_or_default();
     [
         ("rx_packets", counted.rx_packets),
         ("rx_bytes", counted.rx_bytes),
@@ -56,7 +57,15 @@ fn interface_row(app: &App, switch: &Switch, bridge: &BridgeView, view: &PortVie
     if let Some(running) = running {
         row.statistics = statistics(running, app);
     }
-    let Some((_, port)) = switch.document.port(&view.name) else { return row };
+    let Some((_, port)) = switch.document.port(&view.name) else {
+        row.error = app.faults.error(&view.name);
+        if let Some(device) = running.and_then(|r| r.device.as_ref()) {
+            of_device(&mut row, device);
+        } else if row.error.is_some() {
+            row.link_state = "down".into();
+        }
+        return row;
+    };
     row.kind.clone_from(&port.kind);
     row.tag = port.tag;
     row.trunks.clone_from(&port.trunks);
@@ -65,15 +74,8 @@ fn interface_row(app: &App, switch: &Switch, bridge: &BridgeView, view: &PortVie
     row.mtu = port.mtu;
     row.mac_in_use = None;
     row.error = app.faults.error(&port.name);
-    let up = |up: bool| if up { "up" } else { "down" }.to_owned();
     if let Some(device) = running.and_then(|r| r.device.as_ref()) {
-        let link = device.link();
-        row.mac_in_use = Some(device.mac.to_string());
-        row.mtu = Some(device.mtu);
-        row.driver = Some(device.info.driver.clone());
-        row.queues = Some(device.queues);
-        row.link_state = link.map_or_else(|| "unknown".to_owned(), |link| up(link.up));
-        row.link_speed = link.and_then(|link| link.speed).map(|mbit| u64::from(mbit) * 1_000_000);
+        of_device(&mut row, device);
     } else if row.error.is_some() {
         row.link_state = up(false);
     } else if port.port_kind().is_ok_and(|kind| kind.tunnel_type().is_some()) {
@@ -81,6 +83,22 @@ fn interface_row(app: &App, switch: &Switch, bridge: &BridgeView, view: &PortVie
         row.link_state = up(view.remotes.is_empty() || view.remotes.iter().any(|r| r.state == "ready"));
     }
     row
+}
+
+/// A link's state as it is shown.
+fn up(up: bool) -> String {
+    if up { "up" } else { "down" }.to_owned()
+}
+
+/// What a running device says of itself.
+fn of_device(row: &mut InterfaceRow, device: &Device) {
+    let link = device.link();
+    row.mac_in_use = Some(device.mac.to_string());
+    row.mtu = Some(device.mtu);
+    row.driver = Some(device.info.driver.clone());
+    row.queues = Some(device.queues);
+    row.link_state = link.map_or_else(|| "unknown".to_owned(), |link| up(link.up));
+    row.link_speed = link.and_then(|link| link.speed).map(|mbit| u64::from(mbit) * 1_000_000);
 }
 
 /// All bridges with their ports, in the order of the document.
@@ -95,7 +113,7 @@ pub(in crate::control) async fn bridge_rows(app: &App, switch: &Switch) -> Resul
             name: bridge.name.clone(),
             fail_mode: bridge.fail_mode.to_string(),
             mac: view.mac.clone(),
-            addresses: bridge.address.iter().map(ToString::to_string).collect(),
+            addresses: view.addresses.clone(),
             flows: view.flows,
             fdb_entries: view.fdb_entries,
             ports: view.ports.iter().map(|port| interface_row(app, switch, view, port)).collect(),

@@ -2,7 +2,7 @@
 
 use super::rows::Rows;
 use crate::control::rules;
-use config::{Bridge, Document, FailMode, Mirror, Port};
+use config::{AddressesFrom, Bridge, Document, FailMode, Mirror, Port};
 use flow::ofp::PortMap;
 use ovsdb::rows::{self, Interface};
 use std::collections::{BTreeMap, BTreeSet};
@@ -10,7 +10,8 @@ use std::path::Path;
 
 /// Keys of a port's `other_config` that the switch knows; others are for others.
 const PORT_OTHER_CONFIG: [&str; 2] = ["qinq-ethtype", "priority-tags"];
-/// Key of a bridge's `other_config` with the VTEP's addresses, as `[[bridge]] address` has them (ours).
+/// Key of a bridge's `other_config` with the VTEP's addresses, as `[[bridge]] address` has them (ours). Without it the bridge is
+/// a device of the kernel, which has them.
 const ADDRESS: &str = "address";
 
 /// What is wrong with interfaces, by their names: `Interface` `error`.
@@ -86,6 +87,7 @@ fn bridge(row: &rows::Bridge, running: Option<&Bridge>, rows: &Rows, errors: &mu
     };
     bridge.ports.clear();
     bridge.hwaddr = None;
+    bridge.addresses_from = AddressesFrom::Document;
     if let Some(text) = row.other_config.get(ADDRESS) {
         let words = text.split([',', ' ']).filter(|word| !word.is_empty());
         if let Ok(addresses) = words.map(str::parse).collect() {
@@ -95,6 +97,9 @@ fn bridge(row: &rows::Bridge, running: Option<&Bridge>, rows: &Rows, errors: &mu
                 format!("other_config:{ADDRESS}: found {text:?}, expected addresses with prefix lengths");
             errors.insert(row.name.clone(), why);
         }
+    } else {
+        bridge.addresses_from = AddressesFrom::Kernel;
+        (bridge.address, bridge.routes) = (Vec::new(), Vec::new());
     }
     let mirrors = row.mirrors.0.iter().filter_map(|uuid| rows.mirrors.get(uuid));
     bridge.mirrors = mirrors.map(|row| mirror(row, rows)).collect();
@@ -327,12 +332,32 @@ mod tests {
         assert_eq!(bridge.fail_mode, FailMode::Secure);
         assert_eq!(bridge.other_config.keys().collect::<Vec<_>>(), ["forward-bpdu"]);
         assert_eq!(bridge.address[0].to_string(), "10.0.0.1/24");
+        assert!(!bridge.has_device());
         assert_eq!(errors.keys().collect::<Vec<_>>(), ["br0", "key", "nosuchdev", "twin", "what"]);
         assert!(errors["key"].contains("24 bits"), "{errors:?}");
         assert!(errors["what"].contains("wormhole") && errors["what"].contains("expected"), "{errors:?}");
         assert_eq!(errors["nosuchdev"], "could not open network device nosuchdev (No such device)");
         assert!(errors["br0"].contains("mac-aging-time"), "{errors:?}");
         assert!(rules::problems(&document).is_empty());
+    }
+
+    #[test]
+    fn a_bridge_is_a_device_of_the_kernel_unless_its_row_has_addresses() {
+        let mut rows = rows(&[]);
+        let Asked { mut document, errors } = asked(&rows, &Document::default(), &Numbers::new());
+        assert!(document.bridge("br0").unwrap().has_device() && errors.is_empty());
+        // What the document had before is the kernel's now.
+        let bridge = document.bridge_mut("br0").unwrap();
+        (bridge.addresses_from, bridge.address) =
+            (AddressesFrom::Document, vec!["10.0.0.1/24".parse().unwrap()]);
+        let host = r#"{ "ip": "10.0.0.9", "mac": "02:00:00:00:00:02" }"#;
+        bridge.neighbours = vec![serde_json::from_str(host).unwrap()];
+        let Asked { document: now, errors } = asked(&rows, &document, &Numbers::new());
+        assert_eq!((now.bridge("br0").unwrap().address.len(), errors.len()), (0, 0));
+        assert_eq!(now.bridge("br0").unwrap().neighbours.len(), 1, "a host of the overlay");
+        assert!(rules::problems(&now).is_empty());
+        rows.bridges.get_mut("br0").unwrap().other_config = [("address".into(), "10.0.0.1/24".into())].into();
+        assert!(!asked(&rows, &document, &Numbers::new()).document.bridge("br0").unwrap().has_device());
     }
 
     #[test]
@@ -391,6 +416,8 @@ mod tests {
     #[test]
     fn rules_and_neighbours_are_not_the_databases() {
         let mut rows = rows(&[("vx", "vxlan", &[("remote_ip", "10.0.0.2"), ("key", "5")])]);
+        let address = [("address".to_owned(), "10.0.0.1/24".to_owned())].into();
+        rows.bridges.get_mut("br0").unwrap().other_config = address;
         let numbers: Numbers = [("br0".to_owned(), [("vx".to_owned(), 7)].into_iter().collect())].into();
         let mut running = asked(&rows, &Document::default(), &numbers).document;
         running.bridges[0].flows = vec!["in_port=vx,actions=drop".into()];

@@ -4,6 +4,7 @@ use super::document::Errors;
 use super::rows::Rows;
 use crate::control::openflow::controllers::Target;
 use api::{BridgeRow, InterfaceRow};
+use flow::ofp::PORT_LOCAL;
 use ovsdb::{Datum, Transaction, Uuid};
 use std::collections::BTreeMap;
 
@@ -155,10 +156,13 @@ fn interface(row: &InterfaceRow, bridges: &[BridgeRow], error: Option<&String>) 
             ("tunnel_egress_iface_carrier", "up".to_owned()),
         ]);
     }
+    let error = error.map(String::as_str).or(row.error.as_deref());
+    // A bridge goes on without the device that its LOCAL port is to be; ovs-vsctl looks at errors where there is no number.
+    let lacks_device = row.ofport == PORT_LOCAL && row.driver.is_none() && error.is_some();
     let link = Some(row.link_state.as_str()).filter(|state| matches!(*state, "up" | "down"));
     [
-        ("ofport", Datum::integer(row.ofport.into())),
-        ("error", text(error.map(String::as_str).or(row.error.as_deref()))),
+        ("ofport", Datum::integer(if lacks_device { -1 } else { row.ofport.into() })),
+        ("error", text(error)),
         ("admin_state", Datum::text(&row.admin_state)),
         ("link_state", text(link)),
         ("link_speed", number(row.link_speed)),

@@ -8,7 +8,7 @@ use crate::control::apply::{ChangeError, Switch};
 use crate::control::handlers::views::bridge_rows;
 use crate::control::rules;
 use api::BridgeRow;
-use config::{Bridge, Document};
+use config::{AddressesFrom, Bridge, Document};
 use ovsdb::rows::{DATABASE, LOCK, MONITORED};
 use ovsdb::{Client, Event, Target, Transaction};
 use std::sync::Arc;
@@ -198,6 +198,15 @@ async fn apply(app: &App, rows: &Rows) -> Errors {
     loop {
         match switch.change(document.clone()).await {
             Ok(_) | Err(ChangeError::Stopping(_)) => return errors,
+            Err(ChangeError::Device(error))
+                if document.bridge(&error.port).is_some_and(Bridge::has_device) =>
+            {
+                // The bridge itself goes on without one.
+                if let Some(bridge) = document.bridge_mut(&error.port) {
+                    bridge.addresses_from = AddressesFrom::Document;
+                }
+                errors.insert(error.port, error.reason);
+            }
             Err(ChangeError::Device(error)) if remove_port(&mut document, &error.port, &numbers) => {
                 errors.insert(error.port, error.reason);
             }
