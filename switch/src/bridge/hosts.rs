@@ -198,6 +198,19 @@ impl Hosts {
     }
 }
 
+/// What became of a bridge's questions.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct SuppressStats {
+    /// Answered by the switch.
+    pub answered: u64,
+    /// Not flooded further, because the host is behind a port without `neigh-suppress` and hears them itself.
+    pub local: u64,
+    /// Flooded to ports with `neigh-suppress`: the host is not known, or it was a probe or an announcement.
+    pub flooded: u64,
+    /// News about hosts.
+    pub learned: u64,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -57,7 +57,7 @@ pub struct Bridge {
     /// Which MAC addresses hosts have.
     pub hosts: hosts::Hosts,
     /// What became of questions for them.
-    pub suppressed: crate::slowpath::suppress::SuppressStats,
+    pub suppressed: hosts::SuppressStats,
     /// `other_config:neigh-suppress`, which holds for its tunnel ports.
     pub neigh_suppress: Option<bool>,
     /// A port of it keeps questions from what is behind it.

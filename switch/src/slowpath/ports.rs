@@ -3,9 +3,8 @@
 
 use super::SlowPath;
 use super::kernel::KernelView;
-use super::suppress::SuppressStats;
 use crate::bridge::fdb::{Fdb, FdbSettings};
-use crate::bridge::hosts::Hosts;
+use crate::bridge::hosts::{Hosts, SuppressStats};
 use crate::bridge::rules::RuleTables;
 use crate::bridge::vlan::VlanConfig;
 use crate::bridge::{Bridge, BridgeId, LocalDevice, Port, PortKind};

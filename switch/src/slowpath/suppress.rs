@@ -7,7 +7,7 @@
 use super::SlowPath;
 use super::host_message::{HostMessage, Question};
 use crate::bridge::fdb::Location;
-use crate::bridge::hosts::{Host, Source};
+use crate::bridge::hosts::{Host, Source, SuppressStats};
 use crate::bridge::translate::{translate, translate_further};
 use crate::bridge::{Bridge, BridgeId, PortKind};
 use api::{NeighbourEntry, SuppressRow};
@@ -24,19 +24,6 @@ use wire::view::{EthernetRepr, Icmpv6Repr, build_arp, build_icmpv6};
 
 /// Hosts looked at for their age between two looks at timers.
 const AGED_PER_LOOK: usize = 256;
-
-/// What became of a bridge's questions.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub struct SuppressStats {
-    /// Answered by the switch.
-    pub answered: u64,
-    /// Not flooded further, because the host is behind a port without `neigh-suppress` and hears them itself.
-    pub local: u64,
-    /// Flooded to ports with `neigh-suppress`: the host is not known, or it was a probe or an announcement.
-    pub flooded: u64,
-    /// News about hosts.
-    pub learned: u64,
-}
 
 /// What is done with a question.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
