@@ -96,6 +96,7 @@ drop_reasons! {
     PortGone "port_gone" "the output port was removed"
     PortDown "port_down" "the input or output port was set down (mod-port)"
     LinkDown "link_down" "the output port's link is down"
+    FlowRestoreWait "flow_restore_wait" "rules are being restored: other_config:flow-restore-wait of the database"
     TxFull "tx_full" "the device took no more packets"
     HandoverFull "handover_full" "the worker that owns the TX queue did not keep up"
     TtlExceeded "ttl_exceeded" "dec_ttl found a TTL of 0 or 1"

@@ -168,6 +168,8 @@ pub struct SwitchState {
     by_name: FxHashMap<String, PortId>,
     /// Ports whose packets somebody captures.
     pub captures: Vec<PortId>,
+    /// Rules are being restored, and nothing is sent by what there is of them (`flow-restore-wait`).
+    pub restoring: bool,
     /// So many tunnel packets come that no tunnel port takes that one megaflow drops them all.
     pub merge_unknown_tunnels: bool,
 }
@@ -179,6 +181,7 @@ impl Default for SwitchState {
             ports: (0..MAX_PORTS).map(|_| None).collect(),
             by_name: FxHashMap::default(),
             captures: Vec::new(),
+            restoring: false,
             merge_unknown_tunnels: false,
         }
     }

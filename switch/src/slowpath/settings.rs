@@ -114,6 +114,16 @@ impl SlowPath {
         }
     }
 
+    /// Sends nothing by rules until they are restored, and everything from then on (`flow-restore-wait`).
+    pub fn set_restoring(&mut self, restoring: bool) {
+        if self.state.restoring != restoring {
+            self.state.restoring = restoring;
+            self.everything_changed();
+            self.underlay_changed = true;
+            self.commit();
+        }
+    }
+
     /// Says whether a port's link is up; megaflows that were chosen by it follow at once.
     pub fn set_alive(&mut self, port: PortId, alive: bool) {
         let Some(running) = self.state.port_mut(port) else { return };

@@ -379,6 +379,101 @@ fn a_controller_of_the_database_hears_of_packets() {
 }
 
 #[test]
+fn ovs_ofctl_snoop_shows_what_a_controller_and_its_bridge_say() {
+    let Some(database) = Database::start() else { return };
+    let daemon = database.switch();
+    database.vsctl("add-br br0 -- set-fail-mode br0 secure");
+    database.until_socket("br0");
+    let mut snoop = database.ofctl_command(&["-O", "OpenFlow13", "snoop", "br0"]);
+    let mut snoop = snoop.stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+    let mut lines = BufReader::new(snoop.stderr.take().unwrap()).lines();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    database.vsctl(&format!("set-controller br0 tcp:{}", listener.local_addr().unwrap()));
+    let (mut stream, _) = listener.accept().unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.write_all(&message(0, &[])).unwrap();
+    until_kind(&mut stream, 0);
+    // Until somebody snoops, what is asked is not shown.
+    let ask = |stream: &mut std::net::TcpStream| {
+        stream.write_all(&message(18, &[0, 0, 0, 0, 0, 0, 0, 0])).unwrap();
+        until_kind(stream, 19);
+    };
+    let (shown, heard) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        while let Some(Ok(line)) = lines.next() {
+            if shown.send(line).is_err() {
+                return;
+            }
+        }
+    });
+    let (start, mut seen) = (Instant::now(), [false, false]);
+    while seen != [true, true] {
+        assert!(start.elapsed() < PATIENCE, "{seen:?}");
+        ask(&mut stream);
+        while let Ok(line) = heard.recv_timeout(std::time::Duration::from_millis(100)) {
+            seen[0] |= line.contains("OFPST_DESC request");
+            seen[1] |= line.contains("OFPST_DESC reply");
+        }
+    }
+    snoop.kill().unwrap();
+    snoop.wait().unwrap();
+    daemon.stop();
+}
+
+#[test]
+fn rules_are_restored_under_flow_restore_wait_before_a_packet_goes_by_them() {
+    let Some(database) = Database::start() else { return };
+    let daemon = database.switch();
+    database
+        .vsctl("add-br br0 -- set-fail-mode br0 secure -- set bridge br0 protocols=OpenFlow10,OpenFlow14");
+    for (name, device) in [("p0", "net_null0,size=64"), ("p1", "net_null1,no-rx=1")] {
+        database.vsctl(&format!(
+            "add-port br0 {name} -- set interface {name} type=dpdk options:dpdk-devargs={device}"
+        ));
+    }
+    database.until_socket("br0");
+    database.ofctl(&["-O", "OpenFlow14", "add-group", "br0", "group_id=7,type=all,bucket=output:2"]);
+    database.ofctl(&[
+        "-O",
+        "OpenFlow14",
+        "add-flow",
+        "br0",
+        "cookie=0x5,priority=9,in_port=1,actions=group:7",
+    ]);
+    database.ofctl(&["add-flow", "br0", "table=3,priority=1,udp,actions=drop"]);
+    let dump = || database.ofctl(&["-O", "OpenFlow14", "--no-stats", "dump-flows", "br0"]);
+    let before = dump();
+    daemon.wait_for("p1", "tx_packets", 1000);
+    // As ovs-ctl restarts it.
+    let rundir = database.dir.path();
+    let script = |line: &str| {
+        let mut command = Command::new("sh");
+        command.args(["-c", line]).env("OVS_RUNDIR", rundir).env("TMPDIR", rundir).current_dir(rundir);
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{line}: {}", String::from_utf8_lossy(&output.stderr));
+    };
+    script("/usr/share/openvswitch/scripts/ovs-save save-flows br0 > restore");
+    daemon.stop();
+    database.vsctl("--no-wait set open_vswitch . other_config:flow-restore-wait=true");
+    let daemon = database.switch();
+    database.until_socket("br0");
+    daemon.eventually("packets wait", || daemon.ctl("drops").contains("flow_restore_wait"));
+    script("sh ./restore");
+    assert_eq!(dump(), before);
+    assert_eq!(
+        daemon.json("get interface p1 statistics:tx_packets"),
+        0,
+        "rules are there, nothing goes by them"
+    );
+    database.vsctl("--if-exists remove open_vswitch . other_config flow-restore-wait=true");
+    daemon.wait_for("p1", "tx_packets", 1000);
+    // It begins with the switch or not at all.
+    database.vsctl("set open_vswitch . other_config:flow-restore-wait=true");
+    daemon.wait_for_more("p1", "tx_packets", 1000);
+    daemon.stop();
+}
+
+#[test]
 fn ovs_ofctl_monitor_shows_what_rules_send_to_the_controller() {
     let Some(database) = Database::start() else { return };
     let daemon = database.switch();

@@ -181,7 +181,11 @@ pub struct Translator<'w> {
 /// Translates a packet with this key, whose `in_port` is a datapath port number.
 pub fn translate(state: &SwitchState, key: &FlowKey) -> Translation {
     let mut translator = Translator::new(state, key);
-    translator.start();
+    if state.restoring {
+        translator.drop = DropReason::FlowRestoreWait;
+    } else {
+        translator.start();
+    }
     translator.result()
 }
 

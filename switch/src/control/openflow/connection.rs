@@ -17,7 +17,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 /// Bytes read at once: also what the slow path serves between two rounds of upcalls.
 const CHUNK: usize = 64 << 10;
 /// Time that the other side may take to read an answer.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 /// Silence after which a controller is asked whether it is there, and after which it is given up (`inactivity_probe`).
 const PROBE: Duration = Duration::from_secs(5);
 /// Events that a slow connection may be behind by.
@@ -38,12 +38,28 @@ pub(super) struct Peers {
     /// Its name.
     pub bridge: String,
     notices: broadcast::Sender<Notice>,
+    /// Messages of and to controllers, for who snoops on them.
+    pub snooped: broadcast::Sender<Arc<Vec<u8>>>,
 }
 
 impl Peers {
     /// None yet.
     pub fn of(bridge: &str) -> Peers {
-        Peers { bridge: bridge.to_owned(), notices: broadcast::channel(BEHIND).0 }
+        Peers {
+            bridge: bridge.to_owned(),
+            notices: broadcast::channel(BEHIND).0,
+            snooped: broadcast::channel(BEHIND).0,
+        }
+    }
+
+    /// Shows whole messages to who snoops on controllers.
+    fn show(&self, bytes: &[u8]) {
+        if self.snooped.receiver_count() > 0 {
+            for message in messages(bytes) {
+                // The last may have gone meanwhile.
+                let _ = self.snooped.send(Arc::new(message.to_vec()));
+            }
+        }
     }
 
     /// Tells all connections what happened to the bridge.
@@ -70,6 +86,16 @@ enum Ended {
     NoBridge,
     #[error(transparent)]
     Stopping(#[from] crate::slowpath::handle::Stopped),
+}
+
+/// The whole messages that bytes begin with.
+pub(super) fn messages(mut bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
+    std::iter::from_fn(move || {
+        let length = openflow::length(bytes).ok().flatten().filter(|length| *length <= bytes.len())?;
+        let (message, rest) = bytes.split_at(length);
+        bytes = rest;
+        Some(message)
+    })
 }
 
 async fn send<S: AsyncWrite + Unpin>(stream: &mut S, bytes: &[u8]) -> Result<(), Ended> {
@@ -102,9 +128,16 @@ async fn converse<S: AsyncRead + AsyncWrite + Unpin>(
     mut connection: Connection,
     controller: bool,
 ) -> Result<(), Ended> {
+    let stream = &mut stream;
     let mut heard = peers.notices.subscribe();
+    let send = async |stream: &mut S, bytes: &[u8]| {
+        if controller {
+            peers.show(bytes);
+        }
+        send(stream, bytes).await
+    };
     let mut packets = Packets::default();
-    send(&mut stream, &connection.greeting()).await?;
+    send(stream, &connection.greeting()).await?;
     let (mut bytes, mut chunk) = (Vec::new(), vec![0; CHUNK]);
     let (mut last, mut probed) = (Instant::now(), false);
     loop {
@@ -117,13 +150,16 @@ async fn converse<S: AsyncRead + AsyncWrite + Unpin>(
                 }
                 (last, probed) = (Instant::now(), false);
                 bytes.extend_from_slice(&chunk[..read]);
+                if controller {
+                    peers.show(&bytes);
+                }
                 let (back, output, events) = batch(app, connection, &mut bytes, &peers.bridge).await?;
                 connection = back;
                 peers.tell(events);
                 if output.became_primary {
                     let _ = peers.notices.send(Notice::Primary(connection.id));
                 }
-                send(&mut stream, &output.bytes).await?;
+                send(stream, &output.bytes).await?;
                 if let Some(why) = output.close {
                     return Err(Ended::Protocol(why));
                 }
@@ -134,23 +170,23 @@ async fn converse<S: AsyncRead + AsyncWrite + Unpin>(
             notice = heard.recv() => match notice {
                 Ok(Notice::Events(events)) => {
                     let bytes: Vec<u8> = events.iter().flat_map(|event| connection.event(event)).collect();
-                    send(&mut stream, &bytes).await?;
+                    send(stream, &bytes).await?;
                 }
                 Ok(Notice::Primary(other)) if other != connection.id => {
-                    send(&mut stream, &connection.demote()).await?;
+                    send(stream, &connection.demote()).await?;
                 }
                 Ok(Notice::Primary(_)) => {}
                 Err(_) => return Err(Ended::Stuck),
             },
             events = packets.next(app) => {
                 let bytes: Vec<u8> = events?.iter().flat_map(|event| connection.event(event)).collect();
-                send(&mut stream, &bytes).await?;
+                send(stream, &bytes).await?;
             }
             () = sleep_until(deadline), if controller => {
                 if std::mem::replace(&mut probed, true) {
                     return Err(Ended::Silent);
                 }
-                send(&mut stream, &connection.probe()).await?;
+                send(stream, &connection.probe()).await?;
             }
         }
     }
@@ -197,4 +233,18 @@ async fn batch(
         tracing::error!(%error, "what OpenFlow changed is not kept");
     }
     Ok((connection, output, events))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_whole_messages_are_shown() {
+        let (hello, echo) = ([4, 0, 0, 8, 0, 0, 0, 1], [4, 2, 0, 9, 0, 0, 0, 2, 7]);
+        let bytes = [&hello[..], &echo[..], &[4, 0, 0, 8]].concat();
+        assert_eq!(messages(&bytes).collect::<Vec<_>>(), [&hello[..], &echo[..]]);
+        // A length that no message has ends it.
+        assert_eq!(messages(&[4, 0, 0, 7, 0, 0, 0, 0]).count(), 0);
+    }
 }

@@ -4,6 +4,7 @@ use super::connection::{Peers, serve};
 use super::controllers::Target;
 use super::follow::{self, KnownPorts};
 use super::reach::{bind, keep};
+use super::snoop;
 use crate::control::app::App;
 use crate::control::socket::Remove;
 use std::collections::BTreeMap;
@@ -19,6 +20,8 @@ use tokio::task::JoinSet;
 const EVERY: Duration = Duration::from_millis(100);
 /// Connections that a bridge may have.
 const CONNECTIONS: usize = 64;
+/// Who may snoop on a bridge's controllers at once.
+const SNOOPERS: usize = 8;
 
 /// A bridge's socket. Dropped, it is gone, and so are its connections.
 struct Socket {
@@ -27,7 +30,7 @@ struct Socket {
     _accepting: JoinSet<()>,
     /// What keeps the connections to controllers.
     controllers: BTreeMap<Target, JoinSet<()>>,
-    _remove: Remove,
+    _remove: [Remove; 2],
 }
 
 impl Socket {
@@ -76,17 +79,18 @@ pub async fn run(app: Arc<App>, dir: PathBuf) {
 }
 
 fn listen(app: &Arc<App>, dir: &Path, name: &str) -> io::Result<Socket> {
-    let path = dir.join(format!("{name}.mgmt"));
+    let [path, snoop] = ["mgmt", "snoop"].map(|kind| dir.join(format!("{name}.{kind}")));
     let listener = bind(&path)?;
     let peers = Peers::of(name);
     let mut accepting = JoinSet::new();
     accepting.spawn(accept(Arc::clone(app), listener, peers.clone()));
+    accepting.spawn(accept_snoopers(bind(&snoop)?, peers.clone()));
     Ok(Socket {
         peers,
         ports: KnownPorts::default(),
         _accepting: accepting,
         controllers: BTreeMap::new(),
-        _remove: Remove(path),
+        _remove: [path, snoop].map(Remove),
     })
 }
 
@@ -106,6 +110,26 @@ async fn accept(app: Arc<App>, listener: UnixListener, peers: Peers) {
         connections.spawn(async move {
             serve(&app, stream, &peers, false).await;
             drop(place);
+        });
+    }
+}
+
+async fn accept_snoopers(listener: UnixListener, peers: Peers) {
+    let mut snoopers = JoinSet::new();
+    loop {
+        while snoopers.len() >= SNOOPERS {
+            snoopers.join_next().await;
+        }
+        let Ok((stream, _)) = listener.accept().await else {
+            tokio::time::sleep(EVERY).await;
+            continue;
+        };
+        while snoopers.try_join_next().is_some() {}
+        let peers = peers.clone();
+        snoopers.spawn(async move {
+            if let Err(error) = snoop::serve(stream, &peers).await {
+                tracing::info!(bridge = %peers.bridge, %error, "ovs-ofctl snoop ended");
+            }
         });
     }
 }

@@ -57,6 +57,12 @@ impl Rows {
         asked
     }
 
+    /// Whether somebody restores rules, and nothing is to be sent by them meanwhile (`other_config:flow-restore-wait`).
+    pub fn restores(&self) -> bool {
+        let wait = self.root.as_ref().and_then(|root| root.other_config.get("flow-restore-wait"));
+        wait.is_some_and(|text| text == "true")
+    }
+
     /// The ports of a bridge in an order that does not change from one look to the next: by name.
     pub fn ports_of(&self, bridge: &Bridge) -> Vec<&Port> {
         let mut ports: Vec<&Port> = bridge.ports.0.iter().filter_map(|uuid| self.ports.get(uuid)).collect();

@@ -40,6 +40,7 @@ pub async fn run(app: Arc<App>, target: Target) {
         applied: None,
         written: Written::default(),
         counted: Instant::now(),
+        restoring: true,
     }
     .run()
     .await;
@@ -57,6 +58,8 @@ struct Server {
     written: Written,
     /// When statistics were written.
     counted: Instant,
+    /// `other_config:flow-restore-wait`: rules are being restored. As in Open vSwitch that begins with the switch or not at all.
+    restoring: bool,
 }
 
 /// Waits for the end of work, if there is some.
@@ -144,12 +147,15 @@ impl Server {
             .and_then(|root| root.other_config.get("stats-update-interval")?.parse::<u64>().ok());
         let every = Duration::from_millis(interval.unwrap_or(0).max(STATISTICS_EVERY));
         let count = rows.is_some() || self.counted.elapsed() >= every;
-        let app = Arc::clone(&self.app);
+        if let Some(rows) = &rows {
+            self.restoring &= rows.restores();
+        }
+        let (app, restoring) = (Arc::clone(&self.app), self.restoring);
         // Not this task's: what has begun ends, also when the switch does.
         self.working = Some(tokio::spawn(async move {
             let applied = match rows {
                 Some(rows) => {
-                    let errors = apply(&app, &rows).await;
+                    let errors = apply(&app, &rows, restoring).await;
                     Some((rows, errors))
                 }
                 None => None,
@@ -183,10 +189,23 @@ impl Server {
     }
 }
 
-/// Makes the switch what rows ask for, as far as it can be. Returns what cannot.
-async fn apply(app: &App, rows: &Rows) -> Errors {
+/// Makes the switch what rows ask for, as far as it can be. Returns what cannot. While it is `restoring`, nothing is sent by
+/// rules and no controller is heard.
+async fn apply(app: &App, rows: &Rows, restoring: bool) -> Errors {
+    if restoring && app.handle.call(|slow| slow.set_restoring(true)).await.is_err() {
+        return Errors::new();
+    }
+    let errors = change(app, rows, restoring).await;
+    if !restoring {
+        // A switch that stops restores nothing.
+        let _ = app.handle.call(|slow| slow.set_restoring(false)).await;
+    }
+    errors
+}
+
+async fn change(app: &App, rows: &Rows, restoring: bool) -> Errors {
     let controllers = rows.bridges.values().map(|bridge| {
-        let targets = rows.controllers_of(bridge).map(|(_, target)| target);
+        let targets = rows.controllers_of(bridge).map(|(_, target)| target).filter(|_| !restoring);
         (bridge.name.clone(), targets.collect())
     });
     app.controllers.set(&controllers.collect());
