@@ -475,6 +475,10 @@ pub struct EvpnRow {
     pub holding: bool,
     /// MAC addresses that are announced.
     pub local_macs: usize,
+    /// Addresses of hosts at ports that are not tunnels: announced.
+    pub local_hosts: usize,
+    /// Addresses of hosts that routes name.
+    pub remote_hosts: usize,
     /// MAC addresses from routes.
     pub remote_macs: usize,
     /// Other VTEPs.

@@ -18,6 +18,8 @@ const SHADOW_PORT: u16 = 14789;
 pub struct Devices {
     /// The VTEP's address that zebra reads.
     pub local: Ipv4Addr,
+    /// The bridge, by whose neighbours host addresses are told.
+    pub bridge: u32,
     /// The `vxlan` device.
     pub vxlan: u32,
     /// The port on which local MAC addresses stand.
@@ -182,8 +184,8 @@ pub fn remove(
 pub fn find(vni: u32, links: &BTreeMap<String, (u32, Option<Ipv4Addr>)>) -> Option<Devices> {
     let (vxlan, local) = *links.get(&vxlan(vni))?;
     let (advertise, _) = *links.get(&advertise(vni))?;
-    links.get(&bridge(vni))?;
-    Some(Devices { local: local?, vxlan, advertise })
+    let (bridge, _) = *links.get(&bridge(vni))?;
+    Some(Devices { local: local?, bridge, vxlan, advertise })
 }
 
 /// What a dump of forwarding databases asks for.

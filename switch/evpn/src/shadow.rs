@@ -1,14 +1,16 @@
 //! The shadow of all VNIs in one network namespace.
 
 use crate::devices::{self, BRIDGE_FAMILY, Devices};
+use crate::hosts::{Host, HostChanges, Hosts};
 use crate::netlink::{self, Error, Events, Netlink};
 use crate::table::{Down, Keep, Kernel, Remote, Switch, Table, Up};
 use crate::zebra::{Seen, Zebra};
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_REPLACE};
-use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::neighbour::{
     NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState,
 };
+use netlink_packet_route::route::RouteProtocol;
+use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::{Duration, Instant};
@@ -47,6 +49,8 @@ pub struct Shadow {
     zebra: Zebra,
     hold: Hold,
     times: Times,
+    /// The kernel refused a neighbour of IPv6.
+    no_ipv6: bool,
 }
 
 impl Shadow {
@@ -58,7 +62,16 @@ impl Shadow {
         let (netlink, events) = netlink::open(netns, &[GROUP_NEIGHBOUR])?;
         let zebra = Zebra::of(netns)?;
         let keep_until = Some(Instant::now() + times.keep);
-        Ok(Shadow { netlink, events, vnis: BTreeMap::new(), keep_until, zebra, hold: Hold::No, times })
+        Ok(Shadow {
+            netlink,
+            events,
+            vnis: BTreeMap::new(),
+            keep_until,
+            zebra,
+            hold: Hold::No,
+            times,
+            no_ipv6: false,
+        })
     }
 
     /// The process id of zebra in the namespace, if there is one that can be seen from here.
@@ -69,6 +82,12 @@ impl Shadow {
     /// Whether routes are kept that zebra has not installed again.
     pub fn is_holding(&self) -> bool {
         self.hold != Hold::No
+    }
+
+    /// Whether IPv6 addresses cannot be announced, because the namespace's devices have no IPv6
+    /// (`net.ipv6.conf.default.disable_ipv6`).
+    pub fn lacks_ipv6(&self) -> bool {
+        self.no_ipv6
     }
 
     /// MAC addresses that more than one host seems to have, with their VNIs.
@@ -169,6 +188,12 @@ impl Shadow {
             gone.attributes.extend(destination.map(|ip| NeighbourAttribute::Destination(ip.into())));
             rows.push(gone);
         })?;
+        let bridges: BTreeSet<u32> = self.vnis.values().map(|(devices, _)| devices.bridge).collect();
+        self.dump_hosts(|HostRow { bridge, ip, host, is_zebras }| {
+            if is_zebras && bridges.contains(&bridge) {
+                rows.push(host_row(bridge, ip, host));
+            }
+        })?;
         for row in rows {
             self.remove(row, "removing what zebra has left")?;
         }
@@ -190,6 +215,7 @@ impl Shadow {
     /// The kernel's tables cannot be read, or a row was refused. The next call tries again.
     pub fn sync(&mut self, switch: &BTreeMap<u32, Switch>) -> Result<BTreeMap<u32, Down>, Error> {
         let mut kernel = self.read()?;
+        self.no_ipv6 = false;
         let now = Instant::now();
         let keep = Keep {
             announced: self.keep_until.is_some_and(|until| now < until),
@@ -204,9 +230,12 @@ impl Shadow {
             if !down.is_empty() {
                 downs.insert(*vni, down);
             }
-            ups.push((devices.advertise, up));
+            ups.push((*devices, up));
         }
-        for (port, Up { announce, withdraw }) in ups {
+        let mut hosts = Vec::new();
+        for (devices, Up { announce, withdraw, hosts: of_vni }) in ups {
+            let port = devices.advertise;
+            hosts.push((devices.bridge, of_vni));
             for (mac, sticky) in announce {
                 let row = RouteNetlinkMessage::NewNeighbour(row(port, mac, sticky));
                 self.netlink.request(row, NLM_F_CREATE | NLM_F_REPLACE, &format!("announcing {mac}"))?;
@@ -215,7 +244,44 @@ impl Shadow {
                 self.remove(row(port, mac, false), &format!("withdrawing {mac}"))?;
             }
         }
+        // Afterwards: zebra takes an address for that of a local host whose MAC address it knows to be local.
+        for (bridge, HostChanges { forget, put }) in hosts {
+            for ip in forget {
+                let nobody = Host { mac: MacAddr([0; 6]), router: false };
+                self.remove(host_row(bridge, ip, nobody), &format!("withdrawing {ip}"))?;
+            }
+            for (ip, host) in put {
+                let row = RouteNetlinkMessage::NewNeighbour(host_row(bridge, ip, host));
+                let put =
+                    self.netlink.request(row, NLM_F_CREATE | NLM_F_REPLACE, &format!("announcing {ip}"));
+                match put {
+                    Err(Error::Refused { error, .. })
+                        if ip.is_ipv6() && error.kind() == std::io::ErrorKind::InvalidInput =>
+                    {
+                        self.no_ipv6 = true;
+                    }
+                    other => other?,
+                }
+            }
+        }
         Ok(downs)
+    }
+
+    /// The neighbours of all devices of the namespace that somebody has put: zebra or we.
+    fn dump_hosts(&mut self, mut each: impl FnMut(HostRow)) -> Result<(), Error> {
+        for family in [AddressFamily::Inet, AddressFamily::Inet6] {
+            let mut request = NeighbourMessage::default();
+            request.header.family = family;
+            let request = RouteNetlinkMessage::GetNeighbour(request);
+            self.netlink.dump(request, "reading neighbours", |message| {
+                if let RouteNetlinkMessage::NewNeighbour(row) = message
+                    && let Some(row) = HostRow::of(&row)
+                {
+                    each(row);
+                }
+            })?;
+        }
+        Ok(())
     }
 
     /// All forwarding databases of the namespace.
@@ -266,8 +332,69 @@ impl Shadow {
                 tables.entry(vni).or_default().remote.insert(mac, Remote { vtep: *vtep, sticky });
             }
         }
+        let by_bridge: HashMap<u32, u32> =
+            self.vnis.iter().map(|(vni, (devices, _))| (devices.bridge, *vni)).collect();
+        self.dump_hosts(|HostRow { bridge, ip, host, is_zebras }| {
+            if let Some(vni) = by_bridge.get(&bridge) {
+                let Hosts { local, remote, .. } = &mut tables.entry(*vni).or_default().hosts;
+                (if is_zebras { remote } else { local }).insert(ip, host);
+            }
+        })?;
         Ok(tables)
     }
+}
+
+/// A neighbour of a bridge.
+struct HostRow {
+    bridge: u32,
+    ip: IpAddr,
+    host: Host,
+    is_zebras: bool,
+}
+
+/// What [`host_row`] puts is known by this; zebra's own rows by `RTPROT_ZEBRA`.
+const OURS: RouteProtocol = RouteProtocol::Static;
+
+impl HostRow {
+    /// `None` for what the kernel has put itself.
+    fn of(message: &NeighbourMessage) -> Option<HostRow> {
+        let (mut address, mut mac, mut protocol) = (None, None, None);
+        for attribute in &message.attributes {
+            match attribute {
+                NeighbourAttribute::Destination(destination) => address = ip(destination),
+                NeighbourAttribute::LinkLayerAddress(bytes) => {
+                    mac = <[u8; 6]>::try_from(&bytes[..]).ok().map(MacAddr);
+                }
+                NeighbourAttribute::Protocol(of) => protocol = Some(*of),
+                _ => {}
+            }
+        }
+        let is_zebras = match protocol? {
+            RouteProtocol::Zebra => true,
+            protocol if protocol == OURS => false,
+            _ => return None,
+        };
+        let router = message.header.flags.contains(NeighbourFlags::Router);
+        let host = Host { mac: mac?, router };
+        Some(HostRow { bridge: message.header.ifindex, ip: address?, host, is_zebras })
+    }
+}
+
+/// A neighbour of the bridge. A permanent one: the kernel collects others when there are many.
+fn host_row(bridge: u32, ip: IpAddr, host: Host) -> NeighbourMessage {
+    let mut message = NeighbourMessage::default();
+    message.header.family = if ip.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
+    message.header.ifindex = bridge;
+    message.header.state = NeighbourState::Permanent;
+    if host.router {
+        message.header.flags = NeighbourFlags::Router;
+    }
+    message.attributes.push(NeighbourAttribute::Destination(ip.into()));
+    if !host.mac.is_zero() {
+        message.attributes.push(NeighbourAttribute::LinkLayerAddress(host.mac.0.to_vec()));
+    }
+    message.attributes.push(NeighbourAttribute::Protocol(OURS));
+    message
 }
 
 /// What counts of a row.

@@ -4,6 +4,7 @@
 //! flags of a row do not tell who owns it, so a MAC's owner follows from the port it is on, and a table of what was
 //! announced from here tells a host that came from one that left.
 
+use crate::hosts::{Announced, HostChanges, Hosts};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
@@ -34,6 +35,8 @@ pub struct Switch {
     pub remote: BTreeMap<MacAddr, Remote>,
     /// VTEPs, and whether frames are flooded to each.
     pub vteps: BTreeMap<IpAddr, bool>,
+    /// Host addresses.
+    pub hosts: Hosts,
 }
 
 /// What the kernel's shadow of a VNI has.
@@ -45,6 +48,8 @@ pub struct Kernel {
     pub remote: BTreeMap<MacAddr, Remote>,
     /// The flood list (route type 3).
     pub flood: BTreeSet<IpAddr>,
+    /// Host addresses: those that we have put, and those of zebra.
+    pub hosts: Hosts,
 }
 
 /// What the switch has to change. MAC addresses that are forgotten come before those that are installed.
@@ -56,12 +61,14 @@ pub struct Down {
     pub install: Vec<(MacAddr, Remote)>,
     /// All VTEPs, and whether frames are flooded to each, when that changed.
     pub vteps: Option<BTreeMap<IpAddr, bool>>,
+    /// Remote host addresses.
+    pub hosts: HostChanges,
 }
 
 impl Down {
     /// Whether there is nothing to do.
     pub fn is_empty(&self) -> bool {
-        self.forget.is_empty() && self.install.is_empty() && self.vteps.is_none()
+        self.forget.is_empty() && self.install.is_empty() && self.vteps.is_none() && self.hosts.is_empty()
     }
 }
 
@@ -72,6 +79,8 @@ pub struct Up {
     pub announce: Vec<(MacAddr, bool)>,
     /// MAC addresses to take off the advertise port.
     pub withdraw: Vec<MacAddr>,
+    /// Local host addresses.
+    pub hosts: HostChanges,
 }
 
 /// What is not taken away, though one side does not have it.
@@ -89,6 +98,8 @@ pub struct Keep {
 pub struct Table {
     /// MAC addresses that were announced from here.
     announced: BTreeSet<MacAddr>,
+    /// Host addresses that were announced from here.
+    hosts: Announced,
     /// How often MAC addresses moved, and since when that is counted.
     moves: BTreeMap<MacAddr, (u32, Instant)>,
     /// MAC addresses that are static here and that a route has elsewhere.
@@ -144,6 +155,7 @@ impl Table {
         }
         vteps.extend(kernel.flood.iter().map(|vtep| (*vtep, true)));
         down.vteps = (vteps != switch.vteps).then_some(vteps);
+        (down.hosts, up.hosts) = self.hosts.reconcile(&switch.hosts, &kernel.hosts, keep);
         (down, up)
     }
 
@@ -314,8 +326,8 @@ mod tests {
             let have = have.into_iter().map(|(m, v)| (mac(m), remote(v))).filter(|(m, _)| !local.contains_key(m)).collect();
             let kernel_local: BTreeMap<_, _> =
                 kernel_local.into_iter().map(|m| (mac(m), false)).filter(|(m, _)| !routes.contains_key(m)).collect();
-            let mut switch = Switch { local, remote: have, vteps: BTreeMap::new() };
-            let mut kernel = Kernel { local: kernel_local, remote: routes, flood: BTreeSet::new() };
+            let mut switch = Switch { local, remote: have, ..Switch::default() };
+            let mut kernel = Kernel { local: kernel_local, remote: routes, ..Kernel::default() };
             let mut table = Table { announced: old.into_iter().map(mac).collect(), ..Table::default() };
             let todo = table.reconcile(&switch, &kernel, Keep::default(), now);
             carry_out(&mut switch, &mut kernel, &todo);

@@ -26,6 +26,7 @@ struct Side {
     locals: BTreeMap<u32, Ipv4Addr>,
     duplicates: BTreeSet<(u32, MacAddr)>,
     error: Option<String>,
+    said_no_ipv6: bool,
     /// After an error: when to look again, at everything.
     again: Option<Instant>,
 }
@@ -126,6 +127,10 @@ fn look<'a, I: Iterator<Item = (&'a u32, &'a Vni)>>(
     }
     let tables: BTreeMap<u32, Switch> = vnis().map(|(vni, v)| (*vni, v.table.clone())).collect();
     let downs = shadow.sync(&tables)?;
+    if shadow.lacks_ipv6() && !std::mem::replace(&mut side.said_no_ipv6, true) {
+        let netns = netns.unwrap_or("");
+        tracing::warn!(target: "vxswitch::evpn", netns, "IPv6 addresses are not announced: the kernel's devices have no IPv6; set sysctl net.ipv6.conf.default.disable_ipv6=0 and add the port again");
+    }
     let duplicates = shadow.duplicates();
     for (vni, mac) in duplicates.difference(&side.duplicates) {
         tracing::warn!(target: "vxswitch::evpn", vni, %mac, "duplicate MAC address: here and behind another VTEP");
@@ -140,6 +145,9 @@ fn rows(vnis: &BTreeMap<u32, Vni>, sides: &Sides) -> Vec<EvpnRow> {
         let side = sides.get(&of.netns);
         let shadow = side.and_then(|side| side.shadow.as_ref());
         let no_address = of.local.is_none().then(|| "no underlay bridge has an IPv4 address".to_owned());
+        let no_ipv6 = shadow.is_some_and(Shadow::lacks_ipv6).then(|| {
+            "IPv6 addresses are not announced: the kernel's devices have no IPv6 (sysctl net.ipv6.conf.default.disable_ipv6)".to_owned()
+        });
         let duplicates = side.map(|side| side.duplicates.iter().filter(|(of, _)| of == vni));
         EvpnRow {
             vni: *vni,
@@ -149,6 +157,8 @@ fn rows(vnis: &BTreeMap<u32, Vni>, sides: &Sides) -> Vec<EvpnRow> {
             local: of.local.map(|ip| ip.to_string()),
             zebra: shadow.and_then(Shadow::zebra),
             holding: shadow.is_some_and(Shadow::is_holding),
+            local_hosts: of.table.hosts.local.len(),
+            remote_hosts: of.table.hosts.remote.len(),
             local_macs: of.table.local.len(),
             remote_macs: of.table.remote.len(),
             vteps: of
@@ -158,7 +168,7 @@ fn rows(vnis: &BTreeMap<u32, Vni>, sides: &Sides) -> Vec<EvpnRow> {
                 .map(|(ip, flood)| EvpnVtep { ip: ip.to_string(), flood: *flood })
                 .collect(),
             duplicates: duplicates.into_iter().flatten().map(|(_, mac)| mac.to_string()).collect(),
-            error: side.and_then(|side| side.error.clone()).or(no_address),
+            error: side.and_then(|side| side.error.clone()).or(no_address).or(no_ipv6),
         }
     };
     vnis.iter().map(row).collect()

@@ -2,9 +2,11 @@
 
 use super::SlowPath;
 use crate::bridge::fdb::{Location, Origin};
+use crate::bridge::hosts::Source;
 use crate::bridge::{Bridge, Port, PortKind};
 use crate::tunnel::port::TunnelPort;
 use config::{LocalIp, RemoteIp, TunnelKey};
+use evpn::hosts::Host;
 use evpn::table::{Down, Remote, Switch};
 use flow::program::PortId;
 use std::collections::BTreeMap;
@@ -65,7 +67,9 @@ impl SlowPath {
             .collect();
         // Without such a port no FDB's changes matter.
         let bridges = self.state.bridges().filter(|_| !ports.is_empty());
-        let changes = bridges.map(|(_, bridge)| bridge.fdb.changes()).fold(0, u64::wrapping_add);
+        let changes = bridges
+            .map(|(_, bridge)| bridge.fdb.changes().wrapping_add(bridge.hosts.changes()))
+            .fold(0, u64::wrapping_add);
         Stamp { changes, ports }
     }
 
@@ -108,6 +112,23 @@ impl SlowPath {
                 }
             }
         }
+        for (_, bridge) in self.state.bridges().filter(|(_, bridge)| concerned(bridge)) {
+            for ((vlan, ip), host) in bridge.hosts.iter() {
+                let of = by_vlan.get(&(bridge.name.as_str(), *vlan)).into_iter().flatten();
+                let entry = Host { mac: host.mac, router: host.router };
+                for (vni, _) in of {
+                    let Some(Vni { table, .. }) = vnis.get_mut(vni) else { continue };
+                    if host.source == Source::Route {
+                        table.hosts.remote.insert(*ip, entry);
+                    } else if table.local.contains_key(&host.mac) {
+                        table.hosts.local.insert(*ip, entry);
+                        if host.source == Source::Static {
+                            table.hosts.fixed.insert(*ip);
+                        }
+                    }
+                }
+            }
+        }
         Some((now, vnis))
     }
 
@@ -138,6 +159,14 @@ impl SlowPath {
                     let at = Location { port, remote: Some(remote.vtep) };
                     changed.extend(bridge.fdb.add_external((vlan, *mac), at, remote.sticky, now));
                     changed.push((vlan, *mac));
+                }
+                for ip in &down.hosts.forget {
+                    if bridge.hosts.get(vlan, *ip).is_some_and(|host| host.source == Source::Route) {
+                        bridge.hosts.remove(&(vlan, *ip));
+                    }
+                }
+                for (ip, host) in &down.hosts.put {
+                    bridge.hosts.put((vlan, *ip), host.mac, host.router, Source::Route, now);
                 }
             }
             for (vlan, mac) in changed {

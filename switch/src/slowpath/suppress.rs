@@ -13,7 +13,7 @@ use crate::bridge::{Bridge, BridgeId, PortKind};
 use api::{NeighbourEntry, SuppressRow};
 use config::TunnelKey;
 use datapath::message::PacketBuffer;
-use flow::program::PortId;
+use flow::program::{Op, PortId, PuntReason};
 use std::net::IpAddr;
 use std::time::Instant;
 use wire::addr::MacAddr;
@@ -119,7 +119,14 @@ impl SlowPath {
         };
         let key = self.key_from(location);
         if let Some(frame) = written.ok().and_then(|len| bytes.get(..len)) {
-            self.send_as(key, frame, translate);
+            self.send_as(key, frame, |state, key| {
+                let mut translation = translate(state, key);
+                // What we say ourselves is no news.
+                let ops = translation.program.ops.into_vec();
+                let is_news = |op: &Op| matches!(op, Op::Punt(PuntReason::Snoop { .. }));
+                translation.program.ops = ops.into_iter().filter(|op| !is_news(op)).collect();
+                translation
+            });
         }
     }
 

@@ -76,6 +76,94 @@ fn three_leaves_find_each_other() {
     two.finish();
 }
 
+/// What `neigh show` says of a host: MAC address and state.
+fn host_row(leaf: &Leaf, ip: &str) -> Option<(String, String)> {
+    let rows = leaf.daemon.json("neigh show br0");
+    let row = rows.as_array().expect("rows").iter().find(|row| row["ip"] == ip)?;
+    let text = |column: &str| row[column].as_str().unwrap_or_default().to_owned();
+    Some((text("mac"), text("state")))
+}
+
+#[track_caller]
+fn until_host(leaf: &Leaf, ip: &str, mac: &str, state: &str) {
+    let wanted = (mac.to_owned(), state.to_owned());
+    eventually(&format!("{ip} is {wanted:?}"), lab::PATIENCE, || {
+        (host_row(leaf, ip).as_ref() == Some(&wanted)).then_some(())
+    });
+}
+
+#[test]
+fn host_addresses_go_both_ways_and_questions_stay_here() {
+    if !can_run("host_addresses_go_both_ways_and_questions_stay_here") {
+        return;
+    }
+    let _turn = turn();
+    let fabric = Fabric::new(&[1, 2, 3]);
+    let one = Leaf::new(&fabric, 1, "0", Bgp::InBand);
+    let two = Leaf::new(&fabric, 2, "1", Bgp::InBand);
+    let three = LinuxLeaf::new(&fabric, 3);
+    let v6 = |n: u8| format!("fd00::{n}");
+    for (leaf, n) in [(&one, 1), (&two, 2)] {
+        leaf.guest.sh("sysctl -q -w net.ipv6.conf.p1.disable_ipv6=0");
+        leaf.guest.ip(&format!("address add {}/64 dev p1 nodad", v6(n)));
+    }
+    one.until_vteps(&[2, 3]);
+    two.until_vteps(&[1, 3]);
+    // Linux announces what its bridge's neighbours are.
+    three.host.ip(&format!("neigh replace {} lladdr {} dev br0 nud noarp", address(3), mac(3)));
+    eventually("hosts hear of each other", lab::PATIENCE, || {
+        let answered = |to: &str| one.guest.ping(to, 1, "-W 1").received == 1;
+        (answered(&address(2)) && answered(&v6(2)) && answered(&address(3))).then_some(())
+    });
+    for (leaf, here, there) in [(&one, 1, 2), (&two, 2, 1)] {
+        for (own, other) in [(address(here), address(there)), (v6(here), v6(there))] {
+            until_host(leaf, &own, &mac(here), "REACHABLE");
+            until_host(leaf, &other, &mac(there), "EXTERN_LEARN");
+        }
+        until_host(leaf, &address(3), &mac(3), "EXTERN_LEARN");
+        let cache = leaf.frr.vtysh("show evpn arp-cache vni 100");
+        assert!([address(1), address(2), v6(1), v6(2)].iter().all(|ip| cache.contains(ip)), "{cache}");
+    }
+    let count = |column: &str| one.evpn()[column].as_u64().expect("a number");
+    assert!(count("local_hosts") >= 2 && count("remote_hosts") >= 3, "{}", one.evpn());
+    // All that they ask from now on is answered here.
+    let questions = |result: &str| {
+        let line = format!("vxswitch_neigh_questions_total{{bridge=\"br0\",result=\"{result}\"}} ");
+        let log = one.daemon.log();
+        let address = log.lines().find_map(|line| line.strip_prefix("metrics: ")).expect("an address");
+        let metrics = one.host.sh(&format!("curl -s {address}"));
+        let value = metrics
+            .lines()
+            .find_map(|text| text.strip_prefix(&line))
+            .unwrap_or_else(|| panic!("no {line}in {metrics}"));
+        value.parse::<u64>().expect("a number")
+    };
+    let before = questions("flooded");
+    for to in [address(2), address(3), v6(2)] {
+        one.guest.ip("neigh flush all");
+        one.guest.ping(&to, 1, "").assert_lossless();
+    }
+    assert!(questions("answered") >= 3);
+    assert_eq!(questions("flooded"), before);
+    // An address moves to another host behind another leaf, and its old entry does not come back.
+    let first = one.attach("mover", &mac(7), &address(7));
+    first.ping(&address(3), 1, "-W 3");
+    until_host(&two, &address(7), &mac(7), "EXTERN_LEARN");
+    first.ip(&format!("address del {}/24 dev mover", address(7)));
+    let second = two.attach("mover", &mac(8), &address(7));
+    second.ping(&address(3), 1, "-W 3");
+    until_host(&two, &address(7), &mac(8), "REACHABLE");
+    until_host(&one, &address(7), &mac(8), "EXTERN_LEARN");
+    // A host that is forgotten is withdrawn with its addresses.
+    one.guest.ip("link set p1 down");
+    one.daemon.vxctl("fdb flush br0");
+    eventually("its addresses are withdrawn", lab::PATIENCE, || {
+        (host_row(&two, &address(1)).is_none() && host_row(&two, &v6(1)).is_none()).then_some(())
+    });
+    one.finish();
+    two.finish();
+}
+
 #[test]
 fn a_host_moves_between_leaves_and_back() {
     if !can_run("a_host_moves_between_leaves_and_back") {

@@ -337,6 +337,11 @@ pub fn evpn(row: &EvpnRow) -> String {
         2,
         format_args!("{:<20}local {}, remote {}", "MAC addresses", row.local_macs, row.remote_macs),
     );
+    line(
+        &mut text,
+        2,
+        format_args!("{:<20}local {}, remote {}", "host addresses", row.local_hosts, row.remote_hosts),
+    );
     line(&mut text, 2, format_args!("{:<20}{zebra}", "zebra"));
     if let Some(netns) = &row.netns {
         line(&mut text, 2, format_args!("{:<20}{netns}", "namespace"));
