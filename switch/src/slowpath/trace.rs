@@ -164,7 +164,7 @@ impl SlowPath {
                         self.walk(ops, packet, frame.clone(), found);
                     }
                 }
-                Op::Punt(_) => found.taken += 1,
+                Op::Punt(_) | Op::PuntOr(..) => found.taken += 1,
                 Op::PushVlan { tpid, tci } => {
                     frame.splice(..0, [0; VLAN_LEN]);
                     rewrite::push_vlan(&mut frame, *tpid, *tci & !0x1000);
