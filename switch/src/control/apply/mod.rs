@@ -1,32 +1,30 @@
 //! Desired state to running state. Devices first, as they are what can fail; then the slow path does the rest in
 //! one job, between two packets as it were; then old devices are closed.
 
+mod job;
+mod options;
+
+pub use options::{device_options, patch_options, tunnel_options};
+
 use super::device::{Device, DeviceError, DeviceOptions, Resources, STARTS_ONCE};
 use super::faults::Faults;
 use super::locals::LocalDevices;
 use super::plan::Plan;
-use super::rules::{self, PolicyError, ReadAhead};
+use super::rules::{self, ReadAhead};
 use super::totals::Totals;
 use crate::bridge::PortKind;
-use crate::bridge::fdb::Location;
-use crate::bridge::mirror::MirrorOutput;
 use crate::slowpath::ports::{ApplyError, WorkerQueues};
 use crate::slowpath::settings::NoMeter;
 use crate::slowpath::{Handle, SlowPath, handle::Stopped};
-use config::{
-    Bridge, Document, DpdkOptions, PatchOptions, PortKind as PortType, TapOptions, TunnelOptions,
-    VhostOptions,
-};
+use config::{Bridge, Document};
 use datapath::MAX_ADJACENCIES;
-use datapath::message::PortIo;
 use datapath::meter::MAX_METERS;
 use flow::ofp::{PortMap, PortNames};
 use flow::program::{MAX_PORTS, PortId};
+use job::run;
+use options::{local_options, local_port};
 use std::collections::BTreeMap;
-use std::collections::hash_map::DefaultHasher;
-use std::hash::{Hash, Hasher};
 use std::time::Instant;
-use wire::addr::MacAddr;
 
 /// Why the running switch stayed as it was.
 #[derive(Debug, thiserror::Error)]
@@ -106,17 +104,6 @@ type Mtus = Vec<(String, u16)>;
 
 /// OpenFlow numbers by port name.
 type Ofports = BTreeMap<String, u16>;
-
-/// What the slow path did.
-struct Outcome {
-    /// Numbers of new ports, and what their counters stood at.
-    added: Vec<(String, PortId, Totals)>,
-    /// Queues of removed devices.
-    returned: BTreeMap<String, Vec<PortIo>>,
-    /// Numbers of ports that went.
-    ofports: Ofports,
-    result: Result<(), ChangeError>,
-}
 
 impl Switch {
     /// A switch without bridges. `settings` has the global tables.
@@ -544,206 +531,12 @@ fn close_all(opened: Opened) {
     }
 }
 
-/// The typed options of a device port; `None` for other ports. The document is valid.
-pub fn device_options(port: &config::Port) -> Option<DeviceOptions> {
-    match port.port_kind() {
-        Ok(PortType::Dpdk) => DpdkOptions::parse(&port.options).ok().map(DeviceOptions::Dpdk),
-        Ok(PortType::DpdkVhostUserClient) => {
-            let options = VhostOptions::parse(&port.options).ok()?;
-            Some(DeviceOptions::Dpdk(options.device(&port.name)))
-        }
-        Ok(PortType::Internal) => {
-            Some(DeviceOptions::Tap { name: port.name.clone(), options: TapOptions::default(), up: true })
-        }
-        Ok(PortType::Tap) => {
-            let options = TapOptions::parse(&port.options).ok()?;
-            Some(DeviceOptions::Tap { name: port.name.clone(), options, up: true })
-        }
-        _ => None,
-    }
-}
-
-/// A bridge's LOCAL port as one that has a device of the kernel. Whoever gives the device addresses sets it up, as with Open
-/// vSwitch.
-fn local_port(bridge: &Bridge) -> config::Port {
-    let (name, mac) = (bridge.name.clone(), Some(bridge_mac(bridge)));
-    config::Port { name, kind: "internal".into(), mac, ..config::Port::default() }
-}
-
-fn local_options(name: &str) -> DeviceOptions {
-    DeviceOptions::Tap { name: name.to_owned(), options: TapOptions::default(), up: false }
-}
-
-/// The typed options of a patch port; `None` for other ports. The document is valid.
-pub fn patch_options(port: &config::Port) -> Option<PatchOptions> {
-    if port.kind == "patch" { PatchOptions::parse(&port.options).ok() } else { None }
-}
-
-/// The typed options of a tunnel port; `None` for other ports. The document is valid.
-pub fn tunnel_options(port: &config::Port) -> Option<TunnelOptions> {
-    TunnelOptions::of(port)?.ok()
-}
-
 fn remotes_in_use(slow: &SlowPath) -> usize {
     let remotes = |kind: &PortKind| match kind {
         PortKind::Tunnel(tunnel) => tunnel.remotes.len(),
         _ => 0,
     };
     slow.state.ports().map(|(_, port)| remotes(&port.kind)).sum()
-}
-
-/// The plan, on the slow path's thread.
-fn run(
-    slow: &mut SlowPath,
-    plan: &Plan,
-    (old, new): (&Document, &Document),
-    ahead: &ReadAhead,
-    mut queues: BTreeMap<String, Vec<WorkerQueues>>,
-    mtus: &[(String, u16)],
-    mut ofports: Ofports,
-) -> Outcome {
-    let mut outcome =
-        Outcome { added: Vec::new(), returned: BTreeMap::new(), ofports: Ofports::new(), result: Ok(()) };
-    for name in &plan.remove_ports {
-        let Some(id) = slow.state.port_named(name) else { continue };
-        let Some(port) = slow.state.port(id) else { continue };
-        // A port that comes back changed keeps its number, by which rules and users know it.
-        ofports.insert(name.clone(), port.ofport as u16);
-        if matches!(port.kind, PortKind::Device) {
-            let ios = slow.remove_device(id);
-            outcome.returned.insert(name.clone(), ios.into_iter().map(|io| *io).collect());
-        } else {
-            slow.forget_port(id);
-        }
-        forget_mirrors(slow, id);
-    }
-    for name in &plan.remove_locals {
-        let Some(id) = slow.state.bridge_named(name) else { continue };
-        let ios = slow.detach_local(id);
-        outcome.returned.insert(name.clone(), ios.into_iter().map(|io| *io).collect());
-    }
-    for name in &plan.remove_bridges {
-        if let Some(id) = slow.state.bridge_named(name) {
-            slow.remove_bridge(id);
-        }
-    }
-    outcome.result = build(slow, plan, (old, new), ahead, &mut queues, &ofports, &mut outcome.added);
-    for (name, mtu) in mtus {
-        if let Some(id) = slow.state.port_named(name) {
-            slow.set_mtu(id, *mtu);
-        }
-    }
-    if !slow.commit() && outcome.result.is_ok() {
-        outcome.result = Err(ApplyError::WorkerDead.into());
-    }
-    outcome.ofports = ofports;
-    outcome
-}
-
-/// Takes a port that goes out of mirrors: its number may be another's soon.
-fn forget_mirrors(slow: &mut SlowPath, port: PortId) {
-    for (_, bridge) in slow.state.bridges_mut() {
-        bridge.mirrors.retain(|mirror| mirror.output != MirrorOutput::Port(port));
-        for mirror in &mut bridge.mirrors {
-            mirror.src.retain(|other| *other != port);
-            mirror.dst.retain(|other| *other != port);
-        }
-    }
-}
-
-/// Everything that comes or changes.
-fn build(
-    slow: &mut SlowPath,
-    plan: &Plan,
-    (old, new): (&Document, &Document),
-    ahead: &ReadAhead,
-    queues: &mut BTreeMap<String, Vec<WorkerQueues>>,
-    ofports: &Ofports,
-    added: &mut Vec<(String, PortId, Totals)>,
-) -> Result<(), ChangeError> {
-    for bridge in plan.add_bridges.iter().filter_map(|name| new.bridge(name)) {
-        let id = slow.add_bridge(bridge, bridge_mac(bridge))?;
-        if let Some(local) = slow.state.bridge(id).map(|b| b.local) {
-            added.push((bridge.name.clone(), local, Totals::of(slow, local)));
-        }
-    }
-    for bridge in plan.configure.iter().filter_map(|name| new.bridge(name)) {
-        let Some(id) = slow.state.bridge_named(&bridge.name) else { continue };
-        let derived = old.bridge(&bridge.name).is_some_and(|b| b.mac().is_none());
-        let running = slow.state.bridge(id).map(|b| b.mac).filter(|_| derived);
-        // A derived address stays: others know it by now.
-        let mac = bridge.mac().or(running).unwrap_or_else(|| bridge_mac(bridge));
-        slow.configure_bridge(id, bridge, old.bridge(&bridge.name), mac);
-    }
-    for bridge in plan.add_locals.iter().filter_map(|name| new.bridge(name)) {
-        let Some(id) = slow.state.bridge_named(&bridge.name) else { continue };
-        // Without queues the device does not run, and its bridge does.
-        if let Some(queues) = queues.remove(&bridge.name) {
-            slow.attach_local(id, bridge_mac(bridge), queues);
-        }
-    }
-    for (bridge, name) in &plan.add_ports {
-        let Some((_, port)) = new.port(name) else { continue };
-        let Some(bridge) = slow.state.bridge_named(bridge) else { continue };
-        let mut port = port.clone();
-        port.ofport_request = port.ofport_request.or_else(|| ofports.get(name).copied());
-        let id = match (queues.remove(name), tunnel_options(&port)) {
-            (Some(queues), _) => slow.add_device(bridge, &port, queues)?,
-            (None, Some(options)) => slow.add_tunnel(bridge, &port, options)?,
-            (None, None) => match patch_options(&port) {
-                Some(options) => slow.add_patch(bridge, &port, &options.peer)?,
-                // A device that does not run: the port has its number and name, for rules, and no queue.
-                None => slow.add_device(bridge, &port, Vec::new())?,
-            },
-        };
-        added.push((name.clone(), id, Totals::of(slow, id)));
-    }
-    for port in plan.set_vlan.iter().filter_map(|name| new.port(name)).map(|(_, port)| port) {
-        if let Some(id) = slow.state.port_named(&port.name) {
-            slow.configure_port(id, port);
-        }
-    }
-    let request = |name: &String| {
-        let (_, port) = new.port(name)?;
-        Some((slow.state.port_named(name)?, port.ofport_request?))
-    };
-    let requests: Vec<(PortId, u16)> = plan.set_ofport.iter().filter_map(request).collect();
-    if !requests.is_empty() {
-        slow.set_ofports(&requests);
-    }
-    for bridge in plan.policy.iter().filter_map(|name| new.bridge(name)) {
-        rules::read_policy(slow, bridge).map_err(|error| match error {
-            PolicyError::NoMeter(error) => error.into(),
-            PolicyError::Text(error) => ChangeError::Rule(bridge.name.clone(), error),
-        })?;
-    }
-    for bridge in plan.rules.iter().filter_map(|name| new.bridge(name)) {
-        rules::read(slow, bridge, old.bridge(&bridge.name), ahead)
-            .map_err(|error| ChangeError::Rule(bridge.name.clone(), error))?;
-    }
-    for bridge in plan.fdb.iter().filter_map(|name| new.bridge(name)) {
-        static_macs(slow, plan, old.bridge(&bridge.name), bridge);
-    }
-    Ok(())
-}
-
-/// Makes a bridge's static FDB entries those of its document entry.
-fn static_macs(slow: &mut SlowPath, plan: &Plan, old: Option<&Bridge>, new: &Bridge) {
-    let Some(id) = slow.state.bridge_named(&new.name) else { return };
-    for gone in old.iter().flat_map(|old| &old.fdb).filter(|entry| !new.fdb.contains(entry)) {
-        slow.fdb_delete(id, gone.vlan, gone.mac);
-    }
-    let before = old.map_or(&[][..], |old| &old.fdb);
-    let came = |entry: &&config::StaticMac| {
-        !before.contains(entry) || plan.add_ports.iter().any(|(_, port)| *port == entry.port)
-    };
-    for entry in new.fdb.iter().filter(came) {
-        let Some(port) = slow.state.port_named(&entry.port) else { continue };
-        let only =
-            |port: &config::Port| tunnel_options(port).and_then(|options| options.remotes().first().copied());
-        let remote = entry.remote.or_else(|| new.ports.iter().find(|p| p.name == entry.port).and_then(only));
-        slow.fdb_add(id, entry.vlan, entry.mac, Location { port, remote });
-    }
 }
 
 /// Says what is about to change.
@@ -762,38 +555,5 @@ fn log_plan(plan: &Plan, changed: &Changed) {
         if !names.is_empty() {
             tracing::info!(target: "vxswitch::config", names = %list(names), "{what}");
         }
-    }
-}
-
-/// The bridge's own MAC: as configured, else a local one that is the same after every start and different on every
-/// machine, bridge and VTEP address.
-fn bridge_mac(bridge: &Bridge) -> MacAddr {
-    bridge.mac().unwrap_or_else(|| {
-        let machine = std::fs::read_to_string("/etc/machine-id")
-            .or_else(|_| std::fs::read_to_string("/etc/hostname"))
-            .unwrap_or_default();
-        derived_mac(&machine, &bridge.name, bridge.address.first().map(ToString::to_string).as_deref())
-    })
-}
-
-fn derived_mac(machine: &str, bridge: &str, address: Option<&str>) -> MacAddr {
-    let mut hasher = DefaultHasher::new();
-    (machine, bridge, address).hash(&mut hasher);
-    let [a, b, c, d, e, ..] = hasher.finish().to_be_bytes();
-    MacAddr([0x02, a, b, c, d, e])
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn derived_addresses_are_local_stable_and_different() {
-        let mac = derived_mac("m", "br0", None);
-        assert_eq!(mac, derived_mac("m", "br0", None));
-        assert_eq!(mac.0[0], 2);
-        assert_ne!(mac, derived_mac("m", "br1", None));
-        assert_ne!(mac, derived_mac("n", "br0", None));
-        assert_ne!(mac, derived_mac("m", "br0", Some("192.168.1.1/24")));
     }
 }
