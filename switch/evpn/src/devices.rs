@@ -13,6 +13,11 @@ use std::net::Ipv4Addr;
 /// UDP port of the shadow's socket: not the real one, which the kernel would claim.
 const SHADOW_PORT: u16 = 14789;
 
+/// Group of devices that are about to be deleted: a number that nobody else uses.
+const LEAVING: u32 = 0x7678_736c;
+/// VNIs whose devices are deleted at once: the kernel does nothing else with devices meanwhile.
+const AT_ONCE: usize = 128;
+
 /// The devices' interface numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Devices {
@@ -121,10 +126,18 @@ impl Netlink {
         Ok(index)
     }
 
-    fn delete(&mut self, index: u32, name: &str) -> Result<(), Error> {
+    fn set_group(&mut self, index: u32, group: u32, name: &str) -> Result<(), Error> {
         let mut message = LinkMessage::default();
         message.header.index = index;
-        self.request(RouteNetlinkMessage::DelLink(message), 0, &format!("deleting {name}"))
+        message.attributes.push(LinkAttribute::Group(group));
+        self.request(RouteNetlinkMessage::SetLink(message), 0, &format!("grouping {name}"))
+    }
+
+    /// Deletes all devices of a group at once.
+    fn delete_group(&mut self, group: u32) -> Result<(), Error> {
+        let mut message = LinkMessage::default();
+        message.attributes.push(LinkAttribute::Group(group));
+        self.request(RouteNetlinkMessage::DelLink(message), 0, "deleting devices")
     }
 }
 
@@ -165,18 +178,30 @@ pub fn make(netlink: &mut Netlink, vni: u32, local: Ipv4Addr) -> Result<(), Erro
     Ok(())
 }
 
-/// Removes what there is of a VNI's devices, and takes them out of `links`.
+/// Removes what there is of these VNIs' devices, and takes them out of `links`.
+///
+/// For each request to delete the kernel waits until nobody uses what it deletes, some 10 ms for a device; so those that go
+/// are made a group, and a group is deleted at once.
 pub fn remove(
     netlink: &mut Netlink,
-    vni: u32,
+    vnis: &[u32],
     links: &mut BTreeMap<String, (u32, Option<Ipv4Addr>)>,
 ) -> Result<(), Error> {
-    for name in [advertise(vni), vxlan(vni), bridge(vni)] {
-        if let Some((index, _)) = links.remove(&name) {
-            netlink.delete(index, &name)?;
+    for some in vnis.chunks(AT_ONCE) {
+        let mut any = false;
+        for vni in some {
+            for name in [advertise(*vni), vxlan(*vni), bridge(*vni)] {
+                if let Some((index, _)) = links.remove(&name) {
+                    netlink.set_group(index, LEAVING, &name)?;
+                    any = true;
+                }
+            }
+            links.remove(&peer(*vni));
+        }
+        if any {
+            netlink.delete_group(LEAVING)?;
         }
     }
-    links.remove(&peer(vni));
     Ok(())
 }
 

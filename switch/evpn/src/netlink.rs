@@ -62,6 +62,7 @@ pub struct Netlink {
 #[derive(Debug)]
 pub struct Events {
     socket: Socket,
+    lost: u64,
 }
 
 /// Both sockets, in a network namespace if one is named. A socket stays in the namespace it was made in.
@@ -80,7 +81,7 @@ pub fn open(netns: Option<&str>, groups: &'static [u32]) -> Result<(Netlink, Eve
         for group in groups {
             events.add_membership(*group).map_err(Error::Socket)?;
         }
-        Ok((Netlink { socket, sequence: 0 }, Events { socket: events }))
+        Ok((Netlink { socket, sequence: 0 }, Events { socket: events, lost: 0 }))
     };
     let Some(netns) = netns else { return make() };
     let name = netns.to_owned();
@@ -196,6 +197,11 @@ impl AsRawFd for Events {
 }
 
 impl Events {
+    /// How often there was no room for events.
+    pub fn lost(&self) -> u64 {
+        self.lost
+    }
+
     /// Whether anything changed since the last call. Events that were lost (`ENOBUFS`) count as a change: their text
     /// is not looked at anyway.
     pub fn any(&mut self) -> bool {
@@ -205,7 +211,10 @@ impl Events {
             bytes.clear();
             match self.socket.recv(&mut bytes, 0) {
                 Ok(_) => any = true,
-                Err(error) if error.raw_os_error() == Some(nix::libc::ENOBUFS) => any = true,
+                Err(error) if error.raw_os_error() == Some(nix::libc::ENOBUFS) => {
+                    self.lost += 1;
+                    any = true;
+                }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(_) => return any,
             }

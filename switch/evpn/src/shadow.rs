@@ -84,6 +84,11 @@ impl Shadow {
         self.hold != Hold::No
     }
 
+    /// How often the kernel had no room for events (`ENOBUFS`). That costs nothing but a look: all is decided from dumps.
+    pub fn events_lost(&self) -> u64 {
+        self.events.lost()
+    }
+
     /// Whether IPv6 addresses cannot be announced, because the namespace's devices have no IPv6
     /// (`net.ipv6.conf.default.disable_ipv6`).
     pub fn lacks_ipv6(&self) -> bool {
@@ -109,15 +114,16 @@ impl Shadow {
         let mut links = devices::links(&mut self.netlink)?;
         let mut outcome = Ok(());
         let mut changed = false;
-        let there: Vec<u32> = devices::shadows(links.keys()).collect();
-        for vni in there {
-            let right = devices::find(vni, &links)
-                .is_some_and(|devices| wanted.get(&vni).is_some_and(|local| *local == devices.local));
-            if !right {
-                outcome = outcome.and(devices::remove(&mut self.netlink, vni, &mut links));
-                self.vnis.remove(&vni);
-                changed = true;
-            }
+        let is_wrong = |vni: &u32| {
+            devices::find(*vni, &links)
+                .is_none_or(|devices| wanted.get(vni).is_none_or(|local| *local != devices.local))
+        };
+        let leaving: BTreeSet<u32> = devices::shadows(links.keys()).filter(is_wrong).collect();
+        if !leaving.is_empty() {
+            let vnis: Vec<u32> = leaving.into_iter().collect();
+            outcome = devices::remove(&mut self.netlink, &vnis, &mut links);
+            self.vnis.retain(|vni, _| !vnis.contains(vni));
+            changed = true;
         }
         for (vni, local) in wanted {
             if devices::find(*vni, &links).is_none() {

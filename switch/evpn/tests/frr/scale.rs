@@ -20,6 +20,42 @@ fn mac(side: u8, n: u32) -> MacAddr {
     MacAddr([2, side, 0, a, b, c])
 }
 
+/// What zebra would write, more than the socket for events has room for while nobody reads it.
+#[test]
+fn lost_events_lose_nothing() {
+    if !can_run("lost_events_lose_nothing") {
+        return;
+    }
+    const MACS: u32 = 20_000;
+    let dir = std::env::temp_dir().join(format!("evpn-lost-{}", std::process::id()));
+    let (ours, theirs) = pair("lost", &dir);
+    let mut shadow = Shadow::open(Some(&ours.netns), TIMES).expect("shadow");
+    shadow.set_vnis(&[(VNI, [192, 0, 2, 1].into())].into()).expect("devices");
+    let mut switch = Switch::default();
+    sync(&mut shadow, &mut switch);
+    let batch = dir.join("batch");
+    let mut lines = String::new();
+    for n in 0..MACS {
+        let vtep = 2 + n % 200;
+        let _ = writeln!(
+            lines,
+            "fdb replace {} dev vxsvx{VNI} dst 192.0.2.{vtep} self master extern_learn dynamic",
+            mac(2, n)
+        );
+    }
+    std::fs::write(&batch, lines).expect("batch");
+    run(&format!("bridge -n {} -batch {}", ours.netns, batch.display()));
+    assert_eq!(shadow.events_lost(), 0);
+    assert!(shadow.changed().expect("a look at the kernel"), "a loss is a change");
+    assert!(shadow.events_lost() > 0, "there was room for all");
+    sync(&mut shadow, &mut switch);
+    assert_eq!(switch.remote.len(), MACS as usize);
+    assert_eq!(switch.vteps.len(), 200);
+    shadow.set_vnis(&BTreeMap::new()).expect("no devices");
+    drop((ours, theirs));
+    let _ = std::fs::remove_dir_all(dir);
+}
+
 #[test]
 fn scale_many_vnis_and_many_addresses() {
     if !can_run("scale_many_vnis_and_many_addresses") {
