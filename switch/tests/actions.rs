@@ -201,6 +201,43 @@ fn select_spreads_flows_by_weight_and_keeps_each_on_its_bucket() {
 }
 
 #[test]
+fn a_bundle_sends_to_a_member_that_is_up() {
+    let mut net = bridge(&[
+        "in_port=1,actions=bundle(eth_src,0,active_backup,ofport,members:1,2,3)",
+        "in_port=4,actions=clone(bundle_load(eth_src,0,active_backup,ofport,reg0[0..15],members:2,3),output:reg0[0..15])",
+        "in_port=2,actions=bundle(symmetric_l3l4+udp,9,hrw,ofport,members:3,4)",
+    ]);
+    let sent = udp(2, 1, 1000, 2000, 5);
+    let ports = |out: &[(String, Vec<u8>)]| out.iter().map(|(p, _)| p.clone()).collect::<Vec<_>>();
+    let p1 = net.port("p1");
+    net.slow.set_alive(p1, false);
+    let set = |net: &mut Net, port: &str, alive: bool| {
+        let id = net.port(port);
+        net.slow.set_alive(id, alive);
+        net.run();
+    };
+    for (alive, wanted) in [(true, "p2"), (false, "p3"), (true, "p2")] {
+        set(&mut net, "p2", alive);
+        assert_eq!(ports(&twice(&mut net, "p1", &sent)), [wanted]);
+        assert_eq!(ports(&twice(&mut net, "p4", &sent)), [wanted]);
+    }
+    set(&mut net, "p1", true);
+    // Of flows, each goes to one; when that goes down, to the other.
+    let mut count = [0; 2];
+    for n in 0..200 {
+        let out = twice(&mut net, "p2", &udp(2, 1, n, 2000, 5));
+        count[usize::from(out[0].0 == "p4")] += 1;
+    }
+    assert!(count.iter().all(|n| (60..140).contains(n)), "{count:?}");
+    set(&mut net, "p4", false);
+    assert!((0..50).all(|n| ports(&twice(&mut net, "p2", &udp(2, 1, n, 2000, 5))) == ["p3"]));
+    set(&mut net, "p3", false);
+    assert!(twice(&mut net, "p2", &sent).is_empty());
+    assert_eq!(net.drops(DropReason::LinkDown), 2);
+    net.finish();
+}
+
+#[test]
 fn a_meter_drops_what_is_beyond_its_rate_and_counts_it() {
     let mut net = bridge(&["in_port=1,actions=meter:1,output:2"]);
     let id = net.slow.state.bridge_named("br0").unwrap();

@@ -6,8 +6,9 @@ use crate::error::{Code, Error, NICIRA, ONF};
 use crate::field::{self, Name, field_of, name_of, nothing, offset_bits};
 use crate::matching::{from_wire, to_wire};
 use flow::ofp::{
-    Action, Field, HashFields, Match, Multipath, MultipathAlgorithm, PORT_ALL, PORT_CONTROLLER, PORT_FLOOD,
-    PORT_IN_PORT, PORT_LOCAL, PORT_MAX, PORT_NORMAL, PortRef, Prerequisite, Subfield,
+    Action, Bundle, BundleAlgorithm, Field, HashFields, Match, Multipath, MultipathAlgorithm, PORT_ALL,
+    PORT_CONTROLLER, PORT_FLOOD, PORT_IN_PORT, PORT_LOCAL, PORT_MAX, PORT_NORMAL, PortRef, Prerequisite,
+    Subfield,
 };
 
 /// `OFPP_TABLE`: in a packet-out, through the tables.
@@ -221,6 +222,20 @@ actions! {
         offset_bits(c, &mut to.0.start, &mut to.0.bits)?;
         field::subfield(c, &mut to.0)
     }
+    /// To a member that is up.
+    Bundle { choice: Choice, members: Vec<u8> } [1..=6 Nicira(12)] |c| {
+        choice.code(c)?;
+        c.pad(10)?;
+        c.rest(members)
+    }
+    /// The number of a member that is up.
+    BundleLoad { choice: Choice, to: Bits, members: Vec<u8> } [1..=6 Nicira(13)] |c| {
+        choice.code(c)?;
+        offset_bits(c, &mut to.0.start, &mut to.0.bits)?;
+        field::subfield(c, &mut to.0)?;
+        c.pad(4)?;
+        c.rest(members)
+    }
     /// Does all this to a copy.
     Clone { actions: Vec<Action>, context: Context } [1..=6 Nicira(42)] |c| {
         c.pad(6)?;
@@ -233,8 +248,6 @@ actions! {
 const REFUSED: &[(u16, &str)] = &[
     (4, "set_queue"),
     (5, "pop_queue"),
-    (12, "bundle"),
-    (13, "bundle_load"),
     (16, "learn"),
     (17, "exit"),
     (19, "fin_timeout"),
@@ -262,6 +275,73 @@ const REFUSED: &[(u16, &str)] = &[
     (49, "check_pkt_larger"),
     (50, "delete_field"),
 ];
+
+/// How `bundle` chooses among how many members, which are OpenFlow ports.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+struct Choice {
+    algorithm: u16,
+    fields: u16,
+    basis: u16,
+    count: u16,
+}
+
+/// `NXM_OF_IN_PORT`, which says that members are ports: there are no others.
+const MEMBERS_ARE_PORTS: u32 = 0x0000_0002;
+
+impl Choice {
+    fn code(&mut self, c: &mut impl Coder) -> Step {
+        c.u16(&mut self.algorithm)?;
+        c.u16(&mut self.fields)?;
+        c.u16(&mut self.basis)?;
+        let mut kind = MEMBERS_ARE_PORTS;
+        c.u32(&mut kind)?;
+        if kind != MEMBERS_ARE_PORTS {
+            let why = format!("bundle: members of kind {kind:#x}, expected ports");
+            return Err(Error::new(Code::OfpbacBadArgument, why));
+        }
+        c.u16(&mut self.count)
+    }
+
+    /// With members, behind which there may be bytes that fill them up.
+    fn bundle(self, members: &[u8], to: Option<Subfield>) -> Result<Action, Error> {
+        let bad = |why: String| Error::new(Code::OfpbacBadArgument, format!("bundle: {why}"));
+        let fields = HashFields::from_number(self.fields);
+        let algorithm = BundleAlgorithm::from_number(self.algorithm);
+        let (Some(fields), Some(algorithm)) = (fields, algorithm) else {
+            return Err(bad(format!("fields {} or algorithm {} not known", self.fields, self.algorithm)));
+        };
+        let members = members.get(..usize::from(self.count) * 2);
+        let Some(members) = members.filter(|_| self.count <= Bundle::MOST_MEMBERS) else {
+            return Err(Error::new(Code::OfpbacBadLen, format!("bundle: {} members do not fit", self.count)));
+        };
+        if let Some(to) = to.filter(|to| to.bits < 16) {
+            return Err(bad(format!("{} bits do not hold a port", to.bits)));
+        }
+        let members = members.chunks_exact(2).map(|pair| u32::from(u16::from_be_bytes([pair[0], pair[1]])));
+        let members: Vec<u32> = members.collect();
+        if let Some(member) = members.iter().find(|member| **member > PORT_MAX) {
+            return Err(Error::new(Code::OfpbacBadOutPort, format!("bundle: {member:#x} is no port")));
+        }
+        Ok(Action::Bundle(Bundle { fields, basis: self.basis, algorithm, members, to }))
+    }
+
+    fn of(bundle: &Bundle) -> Wire {
+        let choice = Choice {
+            algorithm: bundle.algorithm.number(),
+            fields: bundle.fields.number(),
+            basis: bundle.basis,
+            count: bundle.members.len() as u16,
+        };
+        let mut members: Vec<u8> =
+            bundle.members.iter().flat_map(|port| (*port as u16).to_be_bytes()).collect();
+        // A message's actions have a multiple of eight bytes.
+        members.resize(members.len().next_multiple_of(8), 0);
+        match bundle.to {
+            Some(to) => Wire::BundleLoad { choice, to: Bits(to), members },
+            None => Wire::Bundle { choice, members },
+        }
+    }
+}
 
 /// Offsets and lengths of a `move`, then the fields; `pad` bytes between.
 fn copied(c: &mut impl Coder, from: &mut Subfield, to: &mut Subfield, pad: usize) -> Step {
@@ -542,6 +622,8 @@ fn to_model(wire: Wire) -> Result<Action, Error> {
         Wire::StackPush { bits } => Action::Push(bits.0),
         Wire::StackPop { bits } => Action::Pop(bits.0),
         Wire::Note { bytes } => Action::Note(bytes),
+        Wire::Bundle { choice, members } => choice.bundle(&members, None)?,
+        Wire::BundleLoad { choice, to, members } => choice.bundle(&members, Some(to.0))?,
         Wire::Multipath { fields, basis, algorithm, last, arg, to } => {
             let bad = |what: &str, number: u16| {
                 Error::new(Code::OfpbacBadArgument, format!("multipath: {what} {number} is not known"))
@@ -645,6 +727,7 @@ fn to_wires(action: &Action, version: Version, context: &mut Context) -> Vec<Wir
             bytes.resize((bytes.len() + 10).next_multiple_of(8) - 10, 0);
             Wire::Note { bytes }
         }
+        Action::Bundle(bundle) => Choice::of(bundle),
         Action::Multipath(multipath) => Wire::Multipath {
             fields: multipath.fields.number(),
             basis: multipath.basis,
@@ -658,7 +741,6 @@ fn to_wires(action: &Action, version: Version, context: &mut Context) -> Vec<Wir
         | Action::GotoTable(_)
         | Action::WriteActions(_)
         | Action::ClearActions
-        | Action::Bundle(_)
         | Action::Conjunction(_)
         | Action::Learn(_)
         | Action::FinTimeout { .. }

@@ -3,7 +3,7 @@
 use super::BridgePorts;
 use super::stats::SharedStats;
 use flow::classifier::Table;
-use flow::ofp::{FlowFilter, FlowMod, FlowSpec, Match, MatchKey, PortNames, format_flow};
+use flow::ofp::{Action, FlowFilter, FlowMod, FlowSpec, Match, MatchKey, PortNames, format_flow};
 use flow::stats::PacketStats;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -259,6 +259,12 @@ impl RuleTables {
     /// Removes rules whose time is over; says whether there were any.
     pub fn expire(&mut self, now: Instant) -> bool {
         self.remove(|rule| rule.over(now)) > 0
+    }
+
+    /// Whether what any rule does depends on which ports are up, groups aside.
+    pub fn watch_ports(&self) -> bool {
+        let watches = |rule: &Arc<Rule>| rule.spec.actions.iter().any(Action::watches_ports);
+        self.tables.values().flat_map(Table::iter).any(|(_, _, rule)| watches(rule))
     }
 
     /// Whether any rule has a timeout.

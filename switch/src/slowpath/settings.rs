@@ -140,6 +140,9 @@ impl SlowPath {
         for group in groups.unwrap_or_default() {
             self.group_changed(id, group);
         }
+        if self.state.bridge(id).is_some_and(|bridge| bridge.tables.watch_ports()) {
+            self.everything_changed();
+        }
         self.revalidate_changed();
         self.settle_underlay();
     }

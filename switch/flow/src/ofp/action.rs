@@ -173,11 +173,18 @@ impl Action {
         }
     }
 
+    /// Whether what this does, or anything inside of it, depends on which ports are up.
+    pub fn watches_ports(&self) -> bool {
+        match self {
+            Action::Clone(inner) | Action::WriteActions(inner) => inner.iter().any(Action::watches_ports),
+            action => matches!(action, Action::Bundle(_)),
+        }
+    }
+
     /// What the language has and the datapath does not do, by name, here or inside of it: a rule with it is refused.
     pub fn unsupported(&self) -> Option<&'static str> {
         match self {
             Action::Clone(inner) | Action::WriteActions(inner) => inner.iter().find_map(Action::unsupported),
-            Action::Bundle(bundle) => Some(if bundle.to.is_some() { "bundle_load" } else { "bundle" }),
             Action::Conjunction(_) => Some("conjunction"),
             Action::Learn(_) => Some("learn"),
             Action::FinTimeout { .. } => Some("fin_timeout"),

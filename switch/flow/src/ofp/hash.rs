@@ -118,6 +118,18 @@ pub enum BundleAlgorithm {
     Hrw,
 }
 
+impl BundleAlgorithm {
+    /// As messages have it (`enum nx_bd_algorithm`).
+    pub fn number(self) -> u16 {
+        self as u16
+    }
+
+    /// Of a message.
+    pub fn from_number(number: u16) -> Option<BundleAlgorithm> {
+        [BundleAlgorithm::ActiveBackup, BundleAlgorithm::Hrw].get(usize::from(number)).copied()
+    }
+}
+
 /// `bundle(FIELDS,BASIS,ALGORITHM,ofport,members:PORT,...)`, or with a destination `bundle_load`.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Bundle {
@@ -131,6 +143,11 @@ pub struct Bundle {
     pub members: Vec<u32>,
     /// `bundle_load`: where the port's number goes, instead of the packet to the port. At least 16 bits.
     pub to: Option<Subfield>,
+}
+
+impl Bundle {
+    /// Members at most (`BUNDLE_MAX_MEMBERS`).
+    pub const MOST_MEMBERS: u16 = 2048;
 }
 
 /// The parts of an argument list, each as a token to complain about.
@@ -223,6 +240,9 @@ pub(super) fn parse_bundle(token: &Token<'_>, names: &dyn PortNames) -> Result<B
     }
     if members.is_empty() {
         return Err(token.error(expected));
+    }
+    if ports.len() > usize::from(Bundle::MOST_MEMBERS) {
+        return Err(token.error(format!("{} members at most", Bundle::MOST_MEMBERS)));
     }
     Ok(Bundle {
         fields: named(fields, &HashFields::ALL)?,

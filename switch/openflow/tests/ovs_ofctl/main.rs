@@ -128,6 +128,8 @@ const FLOWS: &[&str] = &[
     "ip,actions=dec_ttl,output:2",
     "ip,actions=push:NXM_NX_REG2[0..5],push:NXM_OF_IP_SRC[],pop:NXM_OF_IP_DST[],pop:NXM_NX_REG3[8..13]",
     "actions=note:01.02.03.04.05.06,note:01.02.03.04.05.06.07.08.09.0a.0b.0c.0d.0e,output:2",
+    "actions=bundle(eth_src,7,hrw,ofport,members:1,2,3)",
+    "actions=bundle_load(symmetric_l4,0,active_backup,ofport,NXM_NX_REG0[0..15],members:4,5),output:2",
     "actions=multipath(symmetric_l3l4+udp,50,hrw,12,7,NXM_NX_REG0[0..3]),output:2",
 ];
 

@@ -537,8 +537,8 @@ impl<'w> Translator<'w> {
                 }
                 Action::Note(_) => {}
                 Action::Multipath(multipath) => self.multipath(multipath),
-                Action::Bundle(_)
-                | Action::Conjunction(_)
+                Action::Bundle(bundle) => self.bundle(bridge, bundle),
+                Action::Conjunction(_)
                 | Action::Learn(_)
                 | Action::FinTimeout { .. }
                 | Action::CheckPktLarger { .. } => {

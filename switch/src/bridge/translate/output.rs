@@ -86,7 +86,7 @@ impl<'w> Translator<'w> {
         self.output_ref(bridge, port, to);
     }
 
-    fn output_number(&mut self, bridge: &'w Bridge, number: u32) {
+    pub(super) fn output_number(&mut self, bridge: &'w Bridge, number: u32) {
         // OpenFlow: a packet goes back to its input port only by IN_PORT.
         if number == self.at.key.flow.in_port {
             self.note(|| "skipping output to input port".into());

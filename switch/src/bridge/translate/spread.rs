@@ -1,7 +1,9 @@
-//! `multipath`: a link by a hash of the packet's fields.
+//! `multipath`: a link by a hash of the packet's fields. `bundle`: a port that is up.
 
 use super::Translator;
-use flow::ofp::{Field, HashFields, Multipath, MultipathAlgorithm};
+use crate::bridge::{Bridge, Port};
+use flow::drop::DropReason;
+use flow::ofp::{Bundle, BundleAlgorithm, Field, HashFields, Multipath, MultipathAlgorithm};
 use wire::proto::{ETH_IPV4, ETH_IPV6, IP_SCTP, IP_TCP, IP_UDP};
 
 /// A good mix of 64 bits (the finaliser of MurmurHash3).
@@ -30,7 +32,47 @@ fn link(algorithm: MultipathAlgorithm, hash: u32, links: u32) -> u32 {
     }
 }
 
-impl Translator<'_> {
+/// What `bundle_load` loads when no member is up (`OFPP_NONE`).
+const NO_PORT: u32 = 0xffff;
+
+/// The member that an algorithm takes of those that are up.
+fn member(
+    algorithm: BundleAlgorithm,
+    members: &[u32],
+    is_up: impl Fn(u32) -> bool,
+    hash: u32,
+) -> Option<u32> {
+    let mut up = members.iter().enumerate().filter(|(_, number)| is_up(**number));
+    let chosen = match algorithm {
+        BundleAlgorithm::ActiveBackup => up.next(),
+        // By its place, so that others keep their flows when one goes.
+        BundleAlgorithm::Hrw => up.max_by_key(|(at, _)| mix(u64::from(hash) << 32 | *at as u64) as u32),
+    };
+    chosen.map(|(_, number)| *number)
+}
+
+impl<'w> Translator<'w> {
+    /// `bundle`, `bundle_load`: as `multipath`, among ports that are up. Who changes that has everything looked at again.
+    pub(super) fn bundle(&mut self, bridge: &'w Bridge, bundle: &Bundle) {
+        let hash = match bundle.algorithm {
+            BundleAlgorithm::ActiveBackup => 0,
+            BundleAlgorithm::Hrw => self.hash(bundle.fields, bundle.basis),
+        };
+        let state = self.state;
+        let is_up = |number: u32| {
+            bridge.ports.get(&number).is_some_and(|id| state.port(*id).is_some_and(Port::is_live))
+        };
+        let chosen = member(bundle.algorithm, &bundle.members, is_up, hash);
+        match (chosen, bundle.to) {
+            (chosen, Some(to)) => self.load(chosen.unwrap_or(NO_PORT).into(), to),
+            (Some(number), None) => self.output_number(bridge, number),
+            (None, None) => {
+                self.note(|| "no member is up".into());
+                self.drop = DropReason::LinkDown;
+            }
+        }
+    }
+
     /// `multipath`: every field that goes into the hash is looked at.
     pub(super) fn multipath(&mut self, multipath: &Multipath) {
         let hash = self.hash(multipath.fields, multipath.basis);
@@ -112,6 +154,24 @@ mod tests {
             assert!(counts.iter().all(|n| (1700..2300).contains(n)), "{algorithm:?}: {counts:?}");
             assert_eq!(link(algorithm, 77, 1), 0);
         }
+    }
+
+    #[test]
+    fn members_that_are_up_share_what_a_bundle_sends() {
+        let (members, down) = ([4, 5, 6], 5);
+        let of =
+            |algorithm, n: u64, all: bool| member(algorithm, &members, |p| all || p != down, mix(n) as u32);
+        assert_eq!(of(BundleAlgorithm::ActiveBackup, 1, true), Some(4));
+        assert_eq!(member(BundleAlgorithm::ActiveBackup, &members, |p| p == 6, 0), Some(6));
+        assert_eq!(member(BundleAlgorithm::Hrw, &members, |_| false, 0), None);
+        let mut counts = [0; 7];
+        for n in 0..3000 {
+            let before = of(BundleAlgorithm::Hrw, n, true).unwrap();
+            counts[before as usize] += 1;
+            let after = of(BundleAlgorithm::Hrw, n, false).unwrap();
+            assert!(after == before || before == down, "only flows of the port that went move");
+        }
+        assert!(counts[4..].iter().all(|n| (800..1200).contains(n)), "{counts:?}");
     }
 
     #[test]
