@@ -106,6 +106,8 @@ impl Port {
             c.fixed(&mut self.hw_addr)?;
             c.text(&mut self.name, 16)?;
             c.u32(&mut self.config)?;
+            // Its bit is another's there.
+            self.state &= !LIVE;
             c.u32(&mut self.state)?;
             return self.features(c);
         }

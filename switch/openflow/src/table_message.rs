@@ -77,7 +77,7 @@ impl TableFeatures {
         };
         let goto: &[u16] = if table + 1 < tables { &[1] } else { &[] };
         let meter: &[u16] = if version < Version::V15 { &[6] } else { &[] };
-        let instructions = headers(&[goto, &[2, 4], meter].concat());
+        let instructions = headers(&[goto, &[2, 3, 4, 5], meter].concat());
         let next: Vec<u8> = (table + 1..tables).collect();
         let mut actions = vec![0, 17, 18, 22, 23, 24, 25];
         actions.extend(if version >= Version::V15 { &[28, 29][..] } else { &[] });
@@ -88,17 +88,18 @@ impl TableFeatures {
         for miss in [0, 1] {
             properties.push((miss, instructions.clone()));
             properties.push((2 + miss, next.clone()));
-            // No write_actions, so none of its actions and fields either; yet they must be said.
-            properties.push((4 + miss, Vec::new()));
-            properties.push((6 + miss, actions.clone()));
-            properties.push((12 + miss, Vec::new()));
-            properties.push((14 + miss, set.clone()));
+            // write_actions, and then apply_actions.
+            for of in [0, 2] {
+                properties.push((4 + of + miss, actions.clone()));
+                properties.push((12 + of + miss, set.clone()));
+            }
         }
         properties.push((8, all));
         properties.push((10, wild));
         TableFeatures {
             table,
-            name: format!("table{table}"),
+            // None, as in Open vSwitch: tools print the name of a table instead of its number.
+            name: String::new(),
             metadata_match: u64::MAX,
             metadata_write: u64::MAX,
             max_entries: 1_000_000,

@@ -170,6 +170,14 @@ fn ovs_vsctl_makes_bridges_ports_and_tunnels_and_reads_what_they_are() {
     database.until_socket("br0");
     database.ofctl(&["add-flow", "br0", "in_port=p0,actions=drop"]);
     assert!(database.ofctl(&["dump-flows", "br0"]).contains("in_port=1 actions=drop"));
+    // Tables have no names, which tools would print instead of their numbers; ports that are up are live, since OpenFlow 1.3.
+    let named = database.ofctl(&["-O", "OpenFlow13", "--no-stats", "--names", "dump-flows", "br0"]);
+    assert!(named.contains("in_port=p0 actions=drop") && !named.contains("table="), "{named}");
+    let ports = |version| database.ofctl(&["-O", version, "dump-ports-desc", "br0"]);
+    assert!(ports("OpenFlow13").contains("state:      LIVE"), "{}", ports("OpenFlow13"));
+    assert!(!ports("OpenFlow10").contains("LIVE"), "{}", ports("OpenFlow10"));
+    let features = database.ofctl(&["-O", "OpenFlow13", "dump-table-features", "br0"]);
+    assert!(features.contains("apply_actions clear_actions write_actions"), "{features}");
     // A change of the database loses no rule of OpenFlow.
     database.vsctl("set port p0 tag=7 -- set interface p0 mtu_request=1400");
     assert_eq!(database.vsctl("get interface p0 mtu"), "1400");

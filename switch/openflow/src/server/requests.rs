@@ -8,6 +8,9 @@ use crate::{
 };
 use flow::ofp::{FlowFilter, PORT_MAX};
 
+/// Meters that a switch has room for.
+const MOST_METERS: u32 = 1024;
+
 impl Connection {
     /// Serves a message, and answers it.
     pub(super) fn serve(
@@ -165,7 +168,7 @@ impl Connection {
                 Message::MeterStatsReply(Connection::wanted_meters(request, all, |one| one.meter)?)
             }
             Message::MeterFeaturesRequest(_) => Message::MeterFeaturesReply(MeterFeatures {
-                max_meters: 0xffff_0000,
+                max_meters: MOST_METERS,
                 band_types: 1 << 1,
                 capabilities: 0xf,
                 max_bands: 1,

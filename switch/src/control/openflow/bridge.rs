@@ -12,9 +12,9 @@ use flow::program::Select;
 use openflow::server::{Bridge, Change, Event, Origin};
 use openflow::{
     BUCKET_ALL, BUCKET_FIRST, BUCKET_LAST, CHECK_OVERLAP, Code, Desc, Error, Features, FlowCommand, FlowMod,
-    FlowStats, GROUP_ALL, GroupCommand, GroupDesc, GroupMod, GroupStats, LINK_DOWN, METER_ALL, MeterCommand,
-    MeterConfig, MeterMod, MeterStats, PORT_DOWN, PacketOut, Port, PortFeatures, PortMod, PortStats,
-    RemovedReason, TableStats, UpdateEvent, check,
+    FlowStats, GROUP_ALL, GroupCommand, GroupDesc, GroupMod, GroupStats, LINK_DOWN, LIVE, METER_ALL,
+    MeterCommand, MeterConfig, MeterMod, MeterStats, PORT_DOWN, PacketOut, Port, PortFeatures, PortMod,
+    PortStats, RemovedReason, TableStats, UpdateEvent, check,
 };
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -425,7 +425,11 @@ impl Bridge for View<'_> {
                 hw_addr: hw_addr(row.and_then(|row| row.mac_in_use.as_deref()), bridge),
                 name: port.name.clone(),
                 config: if port.down { PORT_DOWN } else { 0 },
-                state: if down { LINK_DOWN } else { 0 },
+                state: match (down, port.down) {
+                    (true, _) => LINK_DOWN,
+                    (false, true) => 0,
+                    (false, false) => LIVE,
+                },
                 curr: PortFeatures::of_speed(mbps as u32),
                 curr_speed: (mbps * 1000) as u32,
                 ..Port::default()
@@ -483,7 +487,7 @@ impl Bridge for View<'_> {
         let mut all: Vec<TableStats> = (0..TABLES)
             .map(|table| TableStats {
                 table,
-                name: format!("table{table}"),
+                name: String::new(),
                 max_entries: TABLE_SIZE,
                 ..TableStats::default()
             })

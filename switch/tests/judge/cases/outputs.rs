@@ -15,6 +15,10 @@ pub fn cases() -> Vec<Case> {
         actions("load:1->NXM_NX_REG0[],output:NXM_NX_REG0[],output:2", few()).named("output:FIELD that says the input port"),
         actions("load:0xfff8->NXM_NX_REG0[],output:NXM_NX_REG0[]", few()).tx("p2", 0).tx("p1", 3).named("output:FIELD that says IN_PORT"),
         actions("load:77->NXM_NX_REG0[],output:NXM_NX_REG0[],output:2,output:78", few()).named("output to ports that are not there"),
+        actions("bundle(eth_src,0,active_backup,ofport,members:99,3,2),output:2", few()).tx("p3", 3),
+        actions("bundle(eth_src,0,active_backup,ofport,members:1,3),output:2", few()).tx("p3", 0).named("a bundle that chooses the input port"),
+        actions("bundle_load(symmetric_l4,0,hrw,ofport,NXM_NX_REG0[0..15],members:99,3),output:NXM_NX_REG0[0..15],bundle_load(eth_src,0,active_backup,ofport,NXM_NX_REG1[],members:98,99),output:NXM_NX_REG1[],output:2", few())
+            .tx("p3", 3),
         actions("FLOOD", few()).tx("p3", 3),
         actions("ALL", few()).tx("p3", 3),
         actions("mod_dl_src:02:00:00:00:00:77,ALL,mod_dl_src:02:00:00:00:00:78,FLOOD", few()).tx("p2", 6).tx("p3", 6),
