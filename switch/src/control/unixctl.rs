@@ -4,6 +4,7 @@
 use super::app::App;
 use super::handlers::flows::trace_text;
 use super::socket::Remove;
+use crate::bridge::fdb::Location;
 use nix::fcntl::{FcntlArg, fcntl};
 use serde_json::{Value, json};
 use std::fmt::Write;
@@ -17,6 +18,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
+use wire::addr::MacAddr;
 
 /// Connections at a time.
 const CONNECTIONS: usize = 32;
@@ -134,6 +136,8 @@ async fn answer(app: &App, request: &Value) -> Value {
 const COMMANDS: &[(&str, &str, std::ops::RangeInclusive<usize>)] = &[
     ("dpif/show", "", 0..=0),
     ("exit", "[--cleanup]", 0..=1),
+    ("fdb/add", "bridge port vlan mac", 4..=4),
+    ("fdb/del", "bridge vlan mac", 3..=3),
     ("fdb/flush", "[bridge]", 0..=1),
     ("fdb/show", "bridge", 1..=1),
     ("list-commands", "", 0..=0),
@@ -217,6 +221,27 @@ async fn run(app: &App, command: &str, words: &[&str]) -> Result<String, String>
             }
             Ok(text)
         }
+        "fdb/add" => {
+            let (bridge, name) = (words[0].to_owned(), words[1].to_owned());
+            let (vlan, mac) = fdb_key(words[2], words[3])?;
+            let added = app.handle.call(move |slow| {
+                let id = slow.state.bridge_named(&bridge).ok_or("no such bridge")?;
+                let port = slow.state.port_named(&name);
+                let port = port.filter(|port| slow.state.port(*port).is_some_and(|port| port.bridge == id));
+                slow.fdb_add(id, vlan, mac, Location { port: port.ok_or("no such port")?, remote: None });
+                Ok(())
+            });
+            added.await.map_err(stopping)?.map(|()| String::new()).map_err(str::to_owned)
+        }
+        "fdb/del" => {
+            let bridge = words[0].to_owned();
+            let (vlan, mac) = fdb_key(words[1], words[2])?;
+            let deleted = app.handle.call(move |slow| {
+                let id = slow.state.bridge_named(&bridge).ok_or("no such bridge")?;
+                slow.fdb_delete(id, vlan, mac).then_some(()).ok_or("no such MAC address in this VLAN")
+            });
+            deleted.await.map_err(stopping)?.map(|()| String::new()).map_err(str::to_owned)
+        }
         "fdb/flush" => {
             let only = words.first().map(|&name| name.to_owned());
             let flushed = app.handle.call(move |slow| {
@@ -238,6 +263,15 @@ async fn run(app: &App, command: &str, words: &[&str]) -> Result<String, String>
         }
         _ => Err(format!("\"{command}\" is not answered")),
     }
+}
+
+/// VLAN and MAC address of an entry.
+fn fdb_key(vlan: &str, mac: &str) -> Result<(u16, MacAddr), String> {
+    let number: Option<u16> = vlan.parse().ok().filter(|vlan| *vlan < 4096);
+    let number = number.ok_or_else(|| format!("found {vlan:?}, expected a VLAN from 0 to 4095"))?;
+    let address: Option<MacAddr> = mac.parse().ok().filter(|mac: &MacAddr| !mac.is_multicast());
+    let address = address.ok_or_else(|| format!("found {mac:?}, expected a MAC address of one station"))?;
+    Ok((number, address))
 }
 
 /// The datapath's hits and misses, and ports by bridge: OpenFlow number, datapath number, type.

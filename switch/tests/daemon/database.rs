@@ -528,6 +528,10 @@ fn ovs_appctl_finds_the_switch_and_asks_it() {
     let fdb = appctl(&["fdb/show", "br0"]);
     assert!(fdb.starts_with(" port  VLAN  MAC                Age\n"), "{fdb}");
     assert!(fdb.contains("    1     5  02:00:00:00:00:07  static\n"), "{fdb}");
+    assert_eq!(appctl(&["fdb/add", "br0", "p0", "6", "02:00:00:00:00:08"]), "");
+    assert!(appctl(&["fdb/show", "br0"]).contains("    1     6  02:00:00:00:00:08  static\n"));
+    assert_eq!(appctl(&["fdb/del", "br0", "6", "02:00:00:00:00:08"]), "");
+    assert!(!appctl(&["fdb/show", "br0"]).contains("02:00:00:00:00:08"));
     assert_eq!(appctl(&["fdb/flush", "br0"]), "table successfully flushed\n");
     let trace =
         appctl(&["ofproto/trace", "br0", "in_port=p0,dl_src=02:00:00:00:00:01,dl_dst=02:00:00:00:00:02"]);
