@@ -215,8 +215,6 @@ options = {{ dpdk-devargs = "net_af_packet0,iface=u" }}
 {internal}"#,
             vtep = vtep(n)
         );
-        // IPv6 addresses are announced by devices that have IPv6.
-        host.sh("sysctl -q -w net.ipv6.conf.default.disable_ipv6=0");
         let daemon = Daemon::start_in(Some(&host), &config, lcore);
         host.ip("link set bgp up");
         host.ip(&format!("address add {}/24 dev bgp", bgp_address(n)));
