@@ -52,6 +52,11 @@ impl fmt::Debug for Errno {
     }
 }
 
+/// A reason, when there is one: some steps of `rte_eal_init` fail without an error number.
+fn because(reason: Errno) -> String {
+    if reason.0 == 0 { String::new() } else { format!(": {reason}") }
+}
+
 /// Any error of this crate.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -63,7 +68,7 @@ pub enum Error {
     #[error("DPDK's EAL is not running: initialise it first, and only once")]
     NotInitialised,
     /// `rte_eal_init` refused the arguments or the machine.
-    #[error("EAL does not start with these arguments: {reason}; its own lines on stderr say more")]
+    #[error("EAL does not start with these arguments{}; its own lines on stderr say more", because(*reason))]
     Init {
         /// DPDK's reason.
         reason: Errno,

@@ -73,7 +73,16 @@ impl DpdkOptions {
 
     /// The kernel's interface that a `net_tap` device makes, if it says so.
     pub fn tap(&self) -> Option<&str> {
-        self.device().starts_with("net_tap").then_some(())?;
+        self.interface(&["net_tap"])
+    }
+
+    /// The kernel's interface that a device reads and writes.
+    pub fn kernel_interface(&self) -> Option<&str> {
+        self.interface(&["net_af_packet", "net_af_xdp"])
+    }
+
+    fn interface(&self, drivers: &[&str]) -> Option<&str> {
+        drivers.iter().any(|driver| self.device().starts_with(driver)).then_some(())?;
         self.devargs.split(',').skip(1).filter_map(|arg| arg.strip_prefix("iface=")).last()
     }
 

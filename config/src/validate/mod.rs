@@ -177,6 +177,8 @@ impl Check<'_> {
         let mut devices: BTreeMap<String, &str> = BTreeMap::new();
         // Taps of the kernel, which two drivers would share without a word.
         let mut taps: BTreeMap<String, &str> = BTreeMap::new();
+        // What two sockets on one interface receive is divided, and each sends what the other has to forward.
+        let mut interfaces: BTreeMap<String, &str> = BTreeMap::new();
         let own = document.bridges.iter().filter(|bridge| bridge.has_device());
         taps.extend(own.map(|bridge| (bridge.name.clone(), bridge.name.as_str())));
         let mut tunnels: Vec<Tunnel<'_>> = Vec::new();
@@ -202,6 +204,9 @@ impl Check<'_> {
                             self.device(&site, options.device(), &port.name, &mut devices);
                             if let Some(tap) = options.tap() {
                                 self.device(&site, tap, &port.name, &mut taps);
+                            }
+                            if let Some(interface) = options.kernel_interface() {
+                                self.device(&site, interface, &port.name, &mut interfaces);
                             }
                         }
                         Err(errors) => self.option_errors(&site, errors),

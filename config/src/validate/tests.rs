@@ -106,9 +106,13 @@ fn one_tap_of_the_kernel_one_port() {
             with_ports(vec![tap.clone(), dpdk("p1", "net_tap1,iface=a")]),
             ["bridge br0, port p1: options.dpdk-devargs: device a is in use by port a"]
         );
-        // Packets of an interface may well be read twice.
+        // The other end of a tap is somebody else's, who may be this switch.
         assert!(with_ports(vec![tap, dpdk("p1", "net_af_packet1,iface=a")]).is_empty());
     }
+    assert_eq!(
+        with_ports(vec![dpdk("p0", "net_af_packet0,iface=a"), dpdk("p1", "net_af_xdp1,iface=a")]),
+        ["bridge br0, port p1: options.dpdk-devargs: device a is in use by port p0"]
+    );
     let ports = vec![dpdk("p0", "net_tap0,iface=br0")];
     let kernel = Bridge { addresses_from: crate::AddressesFrom::Kernel, ports, ..Bridge::new("br0") };
     assert_eq!(

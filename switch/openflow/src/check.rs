@@ -49,10 +49,12 @@ impl Checker {
                     // OpenFlow 1.0's actions leave packets without the field alone; so does set_field of these.
                     let lenient = is_legacy(*field) && *mask == field.info().exact();
                     self.writable(*field, lenient)?;
+                    tunnel_key(*field, *value)?;
                     self.learn(*field, *value, *mask);
                 }
                 Action::Load { value, to } => {
                     self.writable(to.field, false)?;
+                    tunnel_key(to.field, u128::from(*value) << to.start)?;
                     self.learn(to.field, u128::from(*value) << to.start, to.max() << to.start);
                 }
                 Action::Move { from, to } => {
@@ -127,6 +129,15 @@ impl Checker {
         }
         if lenient { Ok(()) } else { self.require(field) }
     }
+}
+
+/// Refuses a `tun_id` that is longer than the keys of tunnels.
+fn tunnel_key(field: Field, value: u128) -> Result<(), Error> {
+    if field == Field::TunId && value > u32::MAX.into() {
+        let why = format!("tunnel key {value:#x} is over 32 bits");
+        return Err(Error::new(Code::OfpbacBadSetArgument, why));
+    }
+    Ok(())
 }
 
 /// The fields that OpenFlow 1.0 has actions for.

@@ -58,10 +58,27 @@ impl Underlay for SwitchState {
         let mut ports = Vec::new();
         match egress {
             Egress::Ops(ops) => output_ports(ops, &mut ports),
-            // Whatever the bridge's rules say of a packet, a port of its own is where it leaves.
+            // Whatever the bridge's rules say of a packet, a port of its own is where it leaves, or of a bridge behind a patch
+            // port.
             Egress::Lookup(local) => {
-                let bridge = self.port(*local).and_then(|port| self.bridge(port.bridge));
-                ports.extend(bridge.iter().flat_map(|bridge| bridge.ports.values().copied()));
+                let mut bridges: Vec<BridgeId> =
+                    self.port(*local).map(|port| port.bridge).into_iter().collect();
+                let mut at = 0;
+                while let Some(id) = bridges.get(at).copied() {
+                    at += 1;
+                    for port in self.bridge(id).iter().flat_map(|bridge| bridge.ports.values()) {
+                        ports.push(*port);
+                        let peer = self.port(*port).and_then(|port| match &port.kind {
+                            PortKind::Patch(peer) => self.port_named(peer).and_then(|peer| self.port(peer)),
+                            _ => None,
+                        });
+                        if let Some(peer) = peer
+                            && !bridges.contains(&peer.bridge)
+                        {
+                            bridges.push(peer.bridge);
+                        }
+                    }
+                }
             }
         }
         ports.into_iter().filter_map(|id| self.port(id)?.mtu).min()

@@ -65,6 +65,7 @@ impl SlowPath {
         if self.is_terminated_at(in_port, frame) {
             trace.actions = self.describe_op(&Op::Terminate(self.state.bridge(bridge)?.local));
             trace.reason = None;
+            // A worker counts only what enters a bridge again.
             self.go_on_inside(in_port, frame, &mut trace, depth);
             return Some(trace);
         }
@@ -76,7 +77,7 @@ impl SlowPath {
         }
         // Copies for several VTEPs of one bridge do not happen but by a rule that says so twice.
         if let Some((local, outer)) = found.terminated.first() {
-            self.go_on_inside(*local, outer, &mut trace, depth);
+            self.go_on_inside(*local, outer, &mut trace, depth + 1);
         }
         Some(trace)
     }
@@ -119,22 +120,7 @@ impl SlowPath {
     /// What decapsulation does to the congestion mark of a packet that came in by a tunnel port with this `tun_tos`: in
     /// words, and why it goes nowhere if it does.
     fn decapsulated(&self, in_port: PortId, packet: &mut FlowKey) -> Option<(String, Option<DropReason>)> {
-        let is_ip = matches!(packet.dl_type.get(), ETH_IPV4 | ETH_IPV6);
-        if !is_ip || !self.state.port(in_port)?.is_tunnel() {
-            return None;
-        }
-        match ecn_decap(packet.tun_tos, packet.nw_tos) {
-            EcnDecap::Keep => None,
-            EcnDecap::Set(ecn) => {
-                packet.nw_tos = packet.nw_tos & !ECN_MASK | ecn;
-                Some((format!("decapsulated: nw_ecn={ecn}, by the outer header's mark (RFC 6040)"), None))
-            }
-            EcnDecap::Drop => Some((
-                "decapsulated: the outer header says congestion, inner transport cannot hear it (RFC 6040)"
-                    .into(),
-                Some(DropReason::EcnNotCapable),
-            )),
-        }
+        if self.state.port(in_port)?.is_tunnel() { marked(packet) } else { None }
     }
 
     /// What the MTUs of the ports that a program sends packets to mean for them, encapsulated ones apart.
@@ -236,13 +222,13 @@ impl SlowPath {
 
     /// Takes the outer headers off a packet that has reached a bridge's LOCAL port, and follows the inner frame.
     fn go_on_inside(&mut self, at: PortId, outer: &[u8], trace: &mut Trace, depth: u8) {
-        if depth == MAX_DEPTH {
+        if depth > MAX_DEPTH {
             trace.reason = Some(dropped(DropReason::RecursionLimit));
             return;
         }
         match self.inside(at, outer) {
             Ok((bridge, key, inner)) => {
-                trace.inner = self.trace_at(bridge, &key, Some(inner), depth + 1).map(Box::new);
+                trace.inner = self.trace_at(bridge, &key, Some(inner), depth).map(Box::new);
                 trace.reason = trace.inner.as_ref().and_then(|inner| inner.reason.clone());
             }
             Err(reason) => trace.reason = Some(dropped(reason)),
@@ -256,7 +242,7 @@ impl SlowPath {
         let format =
             peek(outer).and_then(|peeked| view.is_ours(&peeked)).ok_or(DropReason::LocalUnhandled)?;
         let header = parse_outer(outer, format, view.any_zero_checksums())?;
-        let id = view.tunnel_of(&header)?.ok_or(DropReason::TunnelUnknown)?;
+        let id = view.tunnel_of(&header)?.unwrap_or(PortId::TUNNEL_MISS);
         let mut flow = FlowKey::ZERO;
         header.fill_key(&mut flow);
         let start = header.options_offset();
@@ -265,9 +251,36 @@ impl SlowPath {
         let start = usize::from(header.inner_offset);
         let inner = outer.get(start..start + usize::from(header.inner_len)).unwrap_or(&[]);
         extract(inner, &mut flow).map_err(|_| DropReason::TunnelInnerTruncated)?;
+        if id == PortId::TUNNEL_MISS {
+            if let Some((_, Some(reason))) = marked(&mut flow) {
+                return Err(reason);
+            }
+            flow.in_port = id.0.into();
+            let dropped = trace(&self.state, &flow).translation.program.ends_in();
+            return Err(dropped.unwrap_or(DropReason::TunnelUnknown));
+        }
         let port = self.state.port(id).ok_or(DropReason::Internal)?;
         flow.in_port = port.ofport;
         Ok((port.bridge, MatchKey { flow, ..MatchKey::ZERO }, inner))
+    }
+}
+
+/// The same for a packet that is known to come out of a tunnel.
+fn marked(packet: &mut FlowKey) -> Option<(String, Option<DropReason>)> {
+    if !matches!(packet.dl_type.get(), ETH_IPV4 | ETH_IPV6) {
+        return None;
+    }
+    match ecn_decap(packet.tun_tos, packet.nw_tos) {
+        EcnDecap::Keep => None,
+        EcnDecap::Set(ecn) => {
+            packet.nw_tos = packet.nw_tos & !ECN_MASK | ecn;
+            Some((format!("decapsulated: nw_ecn={ecn}, by the outer header's mark (RFC 6040)"), None))
+        }
+        EcnDecap::Drop => Some((
+            "decapsulated: the outer header says congestion, inner transport cannot hear it (RFC 6040)"
+                .into(),
+            Some(DropReason::EcnNotCapable),
+        )),
     }
 }
 

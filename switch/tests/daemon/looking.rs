@@ -52,6 +52,7 @@ fn a_tunnel_packet_is_traced_to_the_port_that_its_inner_frame_leaves_by() {
     for (from, to, reason) in [
         ("0800000000006400", "0800000000006500", "tunnel_unknown"),
         ("0800000000006400", "0000000000006400", "vxlan_no_vni_flag"),
+        ("65fe0a4d0002", "65fd0a4d0003", "tunnel_remote_unknown"),
         ("41414141", "4141", "tunnel_ipv4_length"),
         (no_tag, &format!("8100000a{no_tag}"), "local_unhandled"),
     ] {
@@ -88,6 +89,14 @@ fn a_packet_too_long_for_its_way_is_traced_as_dropped() {
     assert_eq!((reason(&frame(1450)), reason(&frame(1451))), (String::new(), "mtu_exceeded".into()));
     let text = daemon.ctl(&format!("trace br0 in_port=p0 {}", frame(1451)));
     assert!(text.contains("vx to 192.168.1.2: a frame of 1465 bytes, 1464 fit the path"), "{text}");
+    // The same where the underlay's rules look at each packet, and the uplink is behind a patch port.
+    daemon.ctl(
+        "add-br up -- add-port br-phy pa -- set interface pa type=patch options:peer=pb \
+         -- add-port up pb -- set interface pb type=patch options:peer=pa \
+         -- del-port uplink -- add-port up uplink -- set interface uplink type=dpdk options:dpdk-devargs=net_null2,no-rx=1",
+    );
+    daemon.ctl("add-flow br-phy udp,tp_src=0xc000/0xc000,actions=NORMAL");
+    assert_eq!((reason(&frame(1450)), reason(&frame(1451))), (String::new(), "mtu_exceeded".into()));
     // One copy goes: the packet is not dropped.
     daemon.ctl("add-flow br0 in_port=p0,actions=output:vx,output:p1");
     assert_eq!(reason(&frame(1451)), "");

@@ -68,6 +68,53 @@ fn rules_by_openflow_are_the_rules_of_everybody() {
 }
 
 #[test]
+fn a_document_with_rules_of_openflow_can_be_read_again() {
+    let daemon = with_socket();
+    for port in ["65280", "65528", "65531", "65532", "65533", "65534", "65535"] {
+        ofctl(&daemon, "OpenFlow10", &["add-flow", "BR", &format!("table=3,in_port={port},actions=drop")]);
+    }
+    ofctl(&daemon, "OpenFlow10", &["add-flow", "BR", "table=4,actions=load:0xffffffff->NXM_NX_TUN_ID[]"]);
+    let wide = "table=4,actions=load:0xffffffffffffffff->NXM_NX_TUN_ID[]";
+    let (success, text) = try_ofctl(&daemon, "OpenFlow10", &["add-flow", "BR", wide]);
+    assert!(!success && text.contains("OFPBAC_BAD_SET_ARGUMENT"), "{text}");
+    let file = daemon.dir.path().join("again.toml");
+    std::fs::write(&file, daemon.ctl("document")).unwrap();
+    daemon.ctl(&format!("apply {}", file.display()));
+    let rules = daemon.ctl("dump-flows --no-stats br0");
+    assert_eq!(rules.matches("table=3").count(), 7, "{rules}");
+    daemon.stop();
+}
+
+#[test]
+fn who_says_nothing_does_not_keep_others_out() {
+    let daemon = with_socket();
+    let socket = daemon.dir.path().join("br0.mgmt");
+    let silent: Vec<_> =
+        (0..100).map(|_| std::os::unix::net::UnixStream::connect(&socket).unwrap()).collect();
+    // After five seconds, and as many again for those that waited for the first.
+    ofctl(&daemon, "OpenFlow13", &["show", "BR"]);
+    drop(silent);
+    // Nor does another switch take the socket.
+    let mut other = Command::new(env!("CARGO_BIN_EXE_vxswitch"));
+    other.args(crate::running::EAL.split(' ')).args([
+        "--",
+        "--control",
+        "other.sock",
+        "--metrics",
+        "127.0.0.1:0",
+    ]);
+    other.args(["--config", "config.toml", "--total-num-mbufs", "8191"]).current_dir(daemon.dir.path());
+    let mut other = other.spawn().unwrap();
+    daemon.eventually("the other one runs", || daemon.dir.path().join("other.sock").exists());
+    std::thread::sleep(std::time::Duration::from_millis(500));
+    let _ = other.kill();
+    other.wait().unwrap();
+    ofctl(&daemon, "OpenFlow13", &["add-flow", "BR", "table=9,actions=drop"]);
+    assert!(daemon.ctl("dump-flows br0").contains("table=9"));
+    daemon.stop();
+}
+
+#[test]
 fn packets_go_by_rules_of_openflow_and_bundles_are_whole() {
     let daemon = with_socket();
     ofctl(&daemon, "OpenFlow13", &["del-flows", "BR"]);

@@ -38,8 +38,8 @@ pub use megaflow::format_megaflow;
 pub use meter::{MeterSpec, MeterUnit, format_meter, parse_meter, parse_meter_filter};
 pub use parse_action::in_action_set;
 pub use port::{
-    PORT_ALL, PORT_CONTROLLER, PORT_FLOOD, PORT_IN_PORT, PORT_LOCAL, PORT_MAX, PORT_NORMAL, PortMap,
-    PortNames,
+    PORT_ALL, PORT_ANY, PORT_CONTROLLER, PORT_FLOOD, PORT_IN_PORT, PORT_LOCAL, PORT_MAX, PORT_NORMAL,
+    PortMap, PortNames,
 };
 pub use prerequisite::Prerequisite;
 pub use print::{FlowStats, format_actions, format_flow, format_key, format_match, port_name};

@@ -19,6 +19,9 @@ pub const PORT_CONTROLLER: u32 = 0xfffd;
 /// `LOCAL`: the bridge's own port.
 pub const PORT_LOCAL: u32 = 0xfffe;
 
+/// `ANY`, in OpenFlow 1.0 `NONE`: no port has this number.
+pub const PORT_ANY: u32 = 0xffff;
+
 /// What a bridge calls its ports and the options of its tunnels, for texts that users read and write.
 pub trait PortNames {
     /// OpenFlow number of the port called `name`.

@@ -1,7 +1,7 @@
 //! Values and masks of fields as text.
 
 use super::field::{Field, Format};
-use super::port::{PORT_LOCAL, PORT_MAX, PortNames, format_port, parse_port};
+use super::port::{PORT_ANY, PORT_CONTROLLER, PORT_LOCAL, PORT_MAX, PortNames, format_port, parse_port};
 use std::fmt::Write;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use wire::addr::MacAddr;
@@ -128,9 +128,14 @@ pub(super) fn parse(field: Field, text: &str, names: &dyn PortNames) -> Result<(
         Some((one(value)?, mask.map_or(Some(info.exact()), mask_of)?))
     };
     let parsed = match info.format {
-        Format::Port => parse_port(value, names)
-            .filter(|n| *n <= PORT_MAX || *n == PORT_LOCAL)
-            .map(|port| (u128::from(port), info.exact())),
+        // Of numbers, all that OpenFlow has: a rule may name one that no port has.
+        Format::Port => match value.parse::<u16>() {
+            Ok(number) => Some(number.into()),
+            Err(_) if ["ANY", "NONE"].iter().any(|any| any.eq_ignore_ascii_case(value)) => Some(PORT_ANY),
+            Err(_) => parse_port(value, names)
+                .filter(|n| *n <= PORT_MAX || matches!(*n, PORT_LOCAL | PORT_CONTROLLER)),
+        }
+        .map(|port| (u128::from(port), info.exact())),
         Format::Mac => with(&mac, &mac),
         Format::Ipv4 => with(&ipv4, &|text| address_mask(text, 32, ipv4)),
         Format::Ipv6 => with(&ipv6, &|text| address_mask(text, 128, ipv6)),
@@ -274,7 +279,7 @@ mod tests {
     #[test]
     fn values() {
         use Field::{
-            EthDst, IcmpType, IpFrag, IpSrc, Ipv6Src, NwTos, Reg0, TcpFlags, TcpSrc, TunFlags, TunId,
+            EthDst, IcmpType, InPort, IpFrag, IpSrc, Ipv6Src, NwTos, Reg0, TcpFlags, TcpSrc, TunFlags, TunId,
         };
         for (field, text, printed) in [
             (IpSrc, "10.1.2.3/8", "10.0.0.0/8"),
@@ -286,6 +291,10 @@ mod tests {
             (EthDst, "01:00:00:00:00:00/01:00:00:00:00:00", "01:00:00:00:00:00/01:00:00:00:00:00"),
             (TcpSrc, "0x1050/0xff00", "0x1000/0xff00"),
             (TcpSrc, "80", "80"),
+            (InPort, "65535", "65535"),
+            (InPort, "any", "65535"),
+            (InPort, "CONTROLLER", "65533"),
+            (InPort, "65280", "65280"),
             (TunId, "100", "0x64"),
             (TunId, "0x5/0xf", "0x5/0xf"),
             (TunId, "0x5/0xffffffffffffffff", "0x5"),
@@ -327,7 +336,7 @@ mod tests {
             (TcpFlags, "0x1000"),
             (IpFrag, "0"),
             (InPort, "NORMAL"),
-            (InPort, "65535"),
+            (InPort, "65536"),
             (NwTos, "256"),
             (NwTtl, "64/0xff"),
             (Reg0, "0x100000000"),

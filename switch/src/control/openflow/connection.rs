@@ -20,6 +20,10 @@ const CHUNK: usize = 64 << 10;
 pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 /// Silence after which a controller is asked whether it is there, and after which it is given up (`inactivity_probe`).
 const PROBE: Duration = Duration::from_secs(5);
+/// The same for one that came by itself, as `ovs-ofctl monitor` does.
+const PROBE_OTHERS: Duration = Duration::from_mins(1);
+/// Time for the first message, `HELLO`.
+const HELLO: Duration = Duration::from_secs(5);
 /// Events that a slow connection may be behind by.
 const BEHIND: usize = 1024;
 
@@ -140,8 +144,17 @@ async fn converse<S: AsyncRead + AsyncWrite + Unpin>(
     send(stream, &connection.greeting()).await?;
     let (mut bytes, mut chunk) = (Vec::new(), vec![0; CHUNK]);
     let (mut last, mut probed) = (Instant::now(), false);
+    let probe = if controller { PROBE } else { PROBE_OTHERS };
     loop {
-        let deadline = last + if probed { PROBE * 2 } else { PROBE };
+        let greeted = connection.version().is_some();
+        let deadline = last
+            + if !greeted {
+                HELLO
+            } else if probed {
+                probe * 2
+            } else {
+                probe
+            };
         tokio::select! {
             read = stream.read(&mut chunk) => {
                 let read = read?;
@@ -182,8 +195,8 @@ async fn converse<S: AsyncRead + AsyncWrite + Unpin>(
                 let bytes: Vec<u8> = events?.iter().flat_map(|event| connection.event(event)).collect();
                 send(stream, &bytes).await?;
             }
-            () = sleep_until(deadline), if controller => {
-                if std::mem::replace(&mut probed, true) {
+            () = sleep_until(deadline) => {
+                if !greeted || std::mem::replace(&mut probed, true) {
                     return Err(Ended::Silent);
                 }
                 send(stream, &connection.probe()).await?;

@@ -37,12 +37,16 @@ impl Drop for Counted {
     }
 }
 
-/// Listens on a Unix socket for its owner only.
+/// Listens on a Unix socket for its owner only, unless somebody does already.
 pub(super) fn bind(path: &Path) -> io::Result<UnixListener> {
     use std::os::unix::fs::{FileTypeExt, PermissionsExt};
     // A socket that an earlier process left is in the way; what is no socket is not ours to remove.
     if std::fs::symlink_metadata(path).is_ok_and(|meta| meta.file_type().is_socket()) {
-        std::fs::remove_file(path)?;
+        match std::os::unix::net::UnixStream::connect(path) {
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => std::fs::remove_file(path)?,
+            Ok(_) => return Err(io::Error::new(io::ErrorKind::AddrInUse, "another process answers there")),
+            Err(error) => return Err(error),
+        }
     }
     let listener = UnixListener::bind(path)?;
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;

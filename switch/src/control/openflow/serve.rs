@@ -52,6 +52,8 @@ impl Socket {
 /// Keeps a socket for every bridge, until it is dropped.
 pub async fn run(app: Arc<App>, dir: PathBuf) {
     let mut sockets: BTreeMap<String, Socket> = BTreeMap::new();
+    // Why bridges have none, which is said once.
+    let mut refused: BTreeMap<String, String> = BTreeMap::new();
     let mut timer = tokio::time::interval(EVERY);
     loop {
         timer.tick().await;
@@ -60,6 +62,7 @@ pub async fn run(app: Arc<App>, dir: PathBuf) {
             switch.document.bridges.iter().map(|bridge| bridge.name.clone()).collect()
         };
         sockets.retain(|name, _| names.contains(name));
+        refused.retain(|name, _| names.contains(name));
         for (name, socket) in &mut sockets {
             socket.follow(&app);
             let Ok(events) = follow::of_bridge(&app, name, &mut socket.ports).await else { return };
@@ -71,8 +74,17 @@ pub async fn run(app: Arc<App>, dir: PathBuf) {
                 continue;
             }
             match listen(&app, &dir, &name) {
-                Ok(socket) => drop(sockets.insert(name, socket)),
-                Err(error) => tracing::warn!(bridge = %name, %error, "no OpenFlow socket"),
+                Ok(socket) => {
+                    refused.remove(&name);
+                    sockets.insert(name, socket);
+                }
+                Err(error) => {
+                    let why = error.to_string();
+                    if refused.get(&name) != Some(&why) {
+                        tracing::warn!(bridge = %name, %error, "no OpenFlow socket: tried again");
+                        refused.insert(name, why);
+                    }
+                }
             }
         }
     }
