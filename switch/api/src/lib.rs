@@ -667,6 +667,9 @@ pub struct Trace {
     /// The frame inside, where outer headers come off a packet whose bytes are known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub inner: Option<Box<Trace>>,
+    /// The tunnel packet that it becomes, where the underlay's rules look at each.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outer: Option<Box<Trace>>,
 }
 
 /// `GET /v1/document`: the desired state.

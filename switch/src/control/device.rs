@@ -254,7 +254,7 @@ impl Device {
                 Err(rte::Error::Port { reason: rte::Errno::EBUSY, .. }) if since.elapsed() < TAP_BUSY => {
                     std::thread::sleep(Duration::from_millis(5));
                 }
-                opened => break opened.map_err(|error| error.to_string())?,
+                opened => break opened.map_err(tap_error)?,
             }
         };
         let queues = config.queues;
@@ -371,6 +371,18 @@ impl Device {
             Handle::Ethdev { port, .. } => port.stats().unwrap_or_default(),
             Handle::Tap(tap) => tap.stats(),
         }
+    }
+}
+
+/// Why a tap cannot be opened; whose port it is is said around it.
+#[allow(clippy::needless_pass_by_value, reason = "as `map_err` has it")]
+fn tap_error(error: rte::Error) -> String {
+    match &error {
+        rte::Error::Port { step: "attaching to the tap", reason: rte::Errno::EINVAL, .. } => {
+            "the interface of this name is no tap: expected a tap's name, or one that is free".to_owned()
+        }
+        rte::Error::Port { step, reason, .. } => format!("{step} failed: {reason}"),
+        _ => error.to_string(),
     }
 }
 

@@ -138,7 +138,7 @@ async fn health(State(metrics): State<Metrics>) -> Response {
     }
 }
 
-/// Ready: the whole file has been applied, and every device in it runs.
+/// Ready: the whole file has been applied, every device in it runs, and every thread moves.
 async fn ready(State(metrics): State<Metrics>) -> Response {
     if !metrics.source.app.ready.load(Relaxed) {
         return unavailable("starting");
@@ -146,7 +146,9 @@ async fn ready(State(metrics): State<Metrics>) -> Response {
     let faults = metrics.source.app.faults.all();
     let ports = faults.iter().map(|(port, error)| format!("port {port}: {error}"));
     let unsaved = metrics.source.app.unsaved().map(|error| format!("changes are not saved: {error}"));
-    let lines: Vec<String> = ports.chain(unsaved).collect();
+    let still = metrics.source.app.pulses.still(Instant::now());
+    let still = still.into_iter().map(|thread| format!("{thread} stands still"));
+    let lines: Vec<String> = ports.chain(unsaved).chain(still).collect();
     if lines.is_empty() {
         return "ready\n".into_response();
     }

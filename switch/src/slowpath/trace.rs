@@ -7,15 +7,17 @@ use crate::bridge::translate::{Traced, trace};
 use crate::bridge::{BridgeId, BridgePorts, PortKind};
 use crate::tunnel::adjacency::{ReachSpec, output_ports};
 use api::{Trace, TraceDrop};
+use datapath::adjacency::{Adjacency, Egress, Reach};
 use datapath::set_field;
 use flow::drop::DropReason;
 use flow::ofp::{MatchKey, PORT_LOCAL, PortNames, format_key, format_megaflow};
-use flow::program::{AdjacencyId, Op, PortId, Program};
+use flow::program::{AdjacencyId, Op, PortId, Program, TunnelMetadata};
 use wire::ecn::{ECN_MASK, EcnDecap, ecn_decap};
 use wire::key::FlowKey;
 use wire::parse::extract;
 use wire::proto::{ETH_IPV4, ETH_IPV6, ETHERNET_LEN, VLAN_LEN};
 use wire::rewrite::{self, Headers};
+use wire::tunnel::encap::{EncapPatch, EncapTemplate};
 use wire::tunnel::outer::{parse_outer, peek};
 
 /// Tunnels inside of tunnels that a trace follows: as many as a worker does.
@@ -28,6 +30,8 @@ struct Found {
     steps: Vec<String>,
     /// LOCAL ports that it reaches as a tunnel packet, and its bytes there.
     terminated: Vec<(PortId, Vec<u8>)>,
+    /// LOCAL ports from which it is looked up as a tunnel packet, and the tunnel packet.
+    looked_up: Vec<(PortId, Vec<u8>)>,
     /// Places that it is too long for.
     too_long: usize,
     /// Places that take it.
@@ -75,6 +79,9 @@ impl SlowPath {
         if found.too_long > 0 && found.taken == 0 {
             trace.reason = Some(dropped(DropReason::MtuExceeded));
         }
+        if let Some((local, outer)) = found.looked_up.first() {
+            self.go_on_outside(*local, outer, &mut trace, depth + 1);
+        }
         // Copies for several VTEPs of one bridge do not happen but by a rule that says so twice.
         if let Some((local, outer)) = found.terminated.first() {
             self.go_on_inside(*local, outer, &mut trace, depth + 1);
@@ -113,6 +120,7 @@ impl SlowPath {
             final_flow: if last == *key { String::new() } else { format_key(&last, &names) },
             reason: program.ends_in().map(dropped),
             inner: None,
+            outer: None,
         };
         Some((trace, program))
     }
@@ -137,8 +145,16 @@ impl SlowPath {
         for op in ops {
             match op {
                 Op::Output(port) => self.send_step(*port, &frame, found),
-                Op::Encap { adjacency, options, .. } => {
-                    self.encap_step(*adjacency, frame.len() + options.len(), found);
+                Op::Encap { adjacency, vni, metadata, options } => {
+                    let inner = [options, frame.as_slice()].concat();
+                    if self.encap_step(*adjacency, inner.len(), found) {
+                        found.looked_up.extend(self.tunnel_packet(
+                            *adjacency,
+                            (*vni, *metadata),
+                            packet,
+                            inner,
+                        ));
+                    }
                 }
                 Op::Terminate(local) => {
                     found.taken += 1;
@@ -189,23 +205,71 @@ impl SlowPath {
         }
     }
 
-    /// Whether a frame of so many bytes fits behind an adjacency's headers.
-    fn encap_step(&self, id: AdjacencyId, len: usize, found: &mut Found) {
+    /// Whether a frame of so many bytes fits behind an adjacency's headers, or may do.
+    fn encap_step(&self, id: AdjacencyId, len: usize, found: &mut Found) -> bool {
         let remote = self.tunnels.remote(id);
         let most = match remote.and_then(|remote| remote.installed.as_ref()) {
             Some(ReachSpec::Ready(spec, _, mtu)) => mtu.inner(spec),
             _ => None,
         };
-        match (remote, most.filter(|most| len > *most)) {
-            (Some(remote), Some(most)) => {
-                found.too_long += 1;
-                found.steps.push(format!(
-                    "{} to {}: a frame of {len} bytes, {most} fit the path: dropped (mtu_exceeded)",
-                    self.port_name(remote.port),
-                    remote.ip
-                ));
-            }
-            _ => found.taken += 1,
+        if let (Some(remote), Some(most)) = (remote, most.filter(|most| len > *most)) {
+            found.too_long += 1;
+            found.steps.push(format!(
+                "{} to {}: a frame of {len} bytes, {most} fit the path: dropped (mtu_exceeded)",
+                self.port_name(remote.port),
+                remote.ip
+            ));
+            return false;
+        }
+        found.taken += 1;
+        true
+    }
+
+    /// The tunnel packet that a frame becomes, with its options in front, where it is looked up as one from a bridge's LOCAL
+    /// port, and that port. Its UDP source port is one of those that the flow's hash may give.
+    fn tunnel_packet(
+        &self,
+        id: AdjacencyId,
+        (vni, metadata): (u32, TunnelMetadata),
+        inner_key: &FlowKey,
+        inner: Vec<u8>,
+    ) -> Option<(PortId, Vec<u8>)> {
+        let remote = self.tunnels.remote(id)?;
+        let Some(ReachSpec::Ready(spec, Egress::Lookup(local), _)) = &remote.installed else { return None };
+        let PortKind::Tunnel(tunnel) = &self.state.port(remote.port)?.kind else { return None };
+        let mut key = *inner_key;
+        let _ = extract(inner.get(usize::from(metadata.options_len)..)?, &mut key);
+        let adjacency = Adjacency::new(remote.port, Reach::Resolving, tunnel.tos(), tunnel.ttl());
+        let patch = EncapPatch {
+            gbp_id: metadata.gbp_id,
+            gbp_flags: metadata.gbp_flags,
+            options_len: metadata.options_len,
+            critical: metadata.critical,
+            oam: metadata.oam,
+            ..adjacency.patch(&key, 0, vni, 0)
+        };
+        let template = EncapTemplate::new(spec);
+        let mut packet = vec![0; template.header_len()];
+        template.write(&mut packet, inner.len(), &patch).ok()?;
+        packet.extend(inner);
+        if template.wants_checksum() {
+            template.fill_checksum(&mut packet).ok()?;
+        }
+        Some((*local, packet))
+    }
+
+    /// Follows a tunnel packet through the bridge that it leaves by.
+    fn go_on_outside(&mut self, local: PortId, packet: &[u8], trace: &mut Trace, depth: u8) {
+        if depth > MAX_DEPTH {
+            trace.reason = Some(dropped(DropReason::RecursionLimit));
+            return;
+        }
+        let Some(bridge) = self.state.port(local).map(|port| port.bridge) else { return };
+        let mut flow = FlowKey { in_port: PORT_LOCAL, ..FlowKey::ZERO };
+        if extract(packet, &mut flow).is_ok() {
+            let key = MatchKey { flow, ..MatchKey::ZERO };
+            trace.outer = self.trace_at(bridge, &key, Some(packet), depth).map(Box::new);
+            trace.reason = trace.outer.as_ref().and_then(|outer| outer.reason.clone());
         }
     }
 

@@ -54,6 +54,8 @@ fn threads_that_stand_still_are_named_and_do_not_keep_it_alive() {
             assert!(asked.elapsed() < Duration::from_secs(5), "/healthz took {:?}", asked.elapsed());
             (answer.starts_with("HTTP/1.1 503") && answer.contains(&named)).then_some(())
         });
+        let ready = daemon.http("/readyz");
+        assert!(ready.starts_with("HTTP/1.1 503") && ready.contains(&named), "{thread}: {ready}");
         let asked = Instant::now();
         let metrics = daemon.http("/metrics");
         assert!(asked.elapsed() < PATIENCE, "{thread}: /metrics took {:?}", asked.elapsed());

@@ -97,6 +97,17 @@ fn a_packet_too_long_for_its_way_is_traced_as_dropped() {
     );
     daemon.ctl("add-flow br-phy udp,tp_src=0xc000/0xc000,actions=NORMAL");
     assert_eq!((reason(&frame(1450)), reason(&frame(1451))), (String::new(), "mtu_exceeded".into()));
+    // What these rules do with the tunnel packet is a part of the trace.
+    let trace = daemon.json(&format!("trace br0 in_port=p0 {}", frame(60)));
+    let outer = &trace["outer"];
+    assert_eq!(outer["actions"], "uplink", "{trace:#}");
+    assert!(outer["flow"].as_str().unwrap().contains("nw_dst=192.168.1.2"), "{trace:#}");
+    daemon.ctl("add-flow br-phy udp,tp_src=0xc000/0xc000,actions=drop");
+    assert_eq!(reason(&frame(60)), "rule");
+    assert!(
+        daemon.ctl(&format!("trace br0 in_port=p0 {}", frame(60))).contains("\nTunnel packet:\nFlow: udp")
+    );
+    daemon.ctl("add-flow br-phy udp,tp_src=0xc000/0xc000,actions=NORMAL");
     // One copy goes: the packet is not dropped.
     daemon.ctl("add-flow br0 in_port=p0,actions=output:vx,output:p1");
     assert_eq!(reason(&frame(1451)), "");

@@ -58,6 +58,8 @@ fn packet_out_sends_by_actions() {
     daemon.ctl(&format!("packet-out br0 in_port=CONTROLLER,packet={packet},actions=mod_tp_dst:99,output:p2"));
     daemon.ctl(&format!("packet-out br0 in_port=p1,packet={packet},actions=resubmit(,1)"));
     daemon.ctl(&format!("packet-out br0 p1 output:p2 {packet} {packet}"));
+    daemon.ctl("add-flow br0 in_port=p1,actions=output:p2");
+    daemon.ctl(&format!("packet-out br0 in_port=p1,packet={packet},actions=TABLE"));
     let (front, rest) = packet.split_at(12);
     daemon.ctl(&format!("packet-out br0 in_port=p1 packet={front} {rest} actions=output:p2"));
     for (line, why) in [
@@ -78,9 +80,9 @@ fn packet_out_sends_by_actions() {
         let error = daemon.refused(&line);
         assert!(error.contains(why), "{line}: {error}");
     }
-    daemon.wait_for("p2", "tx_packets", 5);
+    daemon.wait_for("p2", "tx_packets", 6);
     let dir = daemon.stop();
     let frames = read_pcap(&dir.path().join("out.pcap"));
     let ports: Vec<u16> = frames.iter().map(|frame| u16::from_be_bytes([frame[36], frame[37]])).collect();
-    assert_eq!(ports, [99, 2000, 2000, 2000, 2000]);
+    assert_eq!(ports, [99, 2000, 2000, 2000, 2000, 2000]);
 }

@@ -197,6 +197,9 @@ fn taps_come_and_go_and_a_persistent_one_stays() {
     switch.ip(&format!("link del dev {tap}"));
     // Deleted under its port, whose error that is and nobody else's, it is made anew. `net_tap` as well.
     taps.daemon.vxctl(&format!("add-port br0 {tap} -- set interface {tap} type=tap"));
+    // What is there and is no tap is not taken over.
+    let wrong = taps.daemon.refused("add-port br0 lo -- set interface lo type=tap");
+    assert!(wrong.contains("port lo: the interface of this name is no tap"), "{wrong}");
     let other = device_name("n");
     taps.daemon.vxctl(&format!(
         "add-port br0 {other} -- set interface {other} type=dpdk options:dpdk-devargs=net_tap9,iface={other}"

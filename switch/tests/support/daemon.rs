@@ -105,6 +105,15 @@ impl Daemon {
         self.ctl(&line.split_whitespace().collect::<Vec<_>>())
     }
 
+    /// Runs vxctl with the words of one line, which must fail; what it said.
+    #[track_caller]
+    pub fn refused(&self, line: &str) -> String {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let output = self.ctl_command(&words).output().expect("vxctl runs");
+        assert!(!output.status.success(), "{line} is taken");
+        String::from_utf8_lossy(&output.stderr).into_owned()
+    }
+
     /// `vxctl -j` with the words of one line.
     #[track_caller]
     pub fn json(&self, line: &str) -> Value {

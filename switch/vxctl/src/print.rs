@@ -419,6 +419,9 @@ pub fn trace(trace: &Trace) -> String {
     if let Some(inner) = &trace.inner {
         return text + "\nInner frame:\n" + &self::trace(inner);
     }
+    if let Some(outer) = &trace.outer {
+        return text + "\nTunnel packet:\n" + &self::trace(outer);
+    }
     if let Some(drop) = &trace.reason {
         line(&mut text, 0, format_args!("Drop reason: {}: {}", drop.reason, drop.description));
     }

@@ -284,6 +284,10 @@ impl ActionParser<'_> {
                 let max_len = if token.value.is_some() { number(0xffff)? as u16 } else { u16::MAX };
                 Action::Output(PortRef::Controller { max_len })
             }
+            // From table 0 on, as a packet that came in: for packet-out.
+            name if name.eq_ignore_ascii_case("table") && token.value.is_none() => {
+                Action::Resubmit { port: None, table: Some(0) }
+            }
             _ if token.value.is_none() => match parse_port(token.key, self.names) {
                 Some(port) => Action::Output(port_ref(port)),
                 None => return Err(token.error(KNOWN)),

@@ -379,11 +379,13 @@ pub(in crate::control) async fn trace_text(
 fn as_ofproto_trace(trace: &Trace) -> String {
     let megaflow = if trace.megaflow.is_empty() { "any packet" } else { &trace.megaflow };
     let last = if trace.final_flow.is_empty() { "unchanged" } else { &trace.final_flow };
-    let inner = trace.inner.as_ref();
-    let inner =
-        inner.map_or_else(String::new, |inner| format!("\nInner frame:\n{}", as_ofproto_trace(inner)));
+    let further = [("Inner frame", &trace.inner), ("Tunnel packet", &trace.outer)];
+    let further: String = further
+        .into_iter()
+        .filter_map(|(name, part)| Some(format!("\n{name}:\n{}", as_ofproto_trace(part.as_deref()?))))
+        .collect();
     format!(
-        "Flow: {}\n\n{}\n\nFinal flow: {last}\nMegaflow: {megaflow}\nDatapath actions: {}\n{inner}",
+        "Flow: {}\n\n{}\n\nFinal flow: {last}\nMegaflow: {megaflow}\nDatapath actions: {}\n{further}",
         trace.flow,
         trace.steps.join("\n"),
         trace.actions
