@@ -92,11 +92,13 @@ pub async fn run(app: Arc<App>, dir: PathBuf) {
 
 fn listen(app: &Arc<App>, dir: &Path, name: &str) -> io::Result<Socket> {
     let [path, snoop] = ["mgmt", "snoop"].map(|kind| dir.join(format!("{name}.{kind}")));
+    // Whoever waits for a bridge's socket finds both.
+    let snoopers = bind(&snoop)?;
     let listener = bind(&path)?;
     let peers = Peers::of(name);
     let mut accepting = JoinSet::new();
     accepting.spawn(accept(Arc::clone(app), listener, peers.clone()));
-    accepting.spawn(accept_snoopers(bind(&snoop)?, peers.clone()));
+    accepting.spawn(accept_snoopers(snoopers, peers.clone()));
     Ok(Socket {
         peers,
         ports: KnownPorts::default(),
