@@ -106,9 +106,10 @@ impl Port {
             c.fixed(&mut self.hw_addr)?;
             c.text(&mut self.name, 16)?;
             c.u32(&mut self.config)?;
-            // Its bit is another's there.
+            // There is no such state there, whichever way the message goes.
             self.state &= !LIVE;
             c.u32(&mut self.state)?;
+            self.state &= !LIVE;
             return self.features(c);
         }
         let length = if version >= Version::V14 { Some(c.length16()?) } else { None };
