@@ -1,9 +1,10 @@
 //! Hosts that believe in 1500 bytes behind a tunnel that takes 1450: they are told, as behind Linux' own bridged vxlan.
 
 use crate::support::net::Host;
-use crate::support::{is_root, turn};
+use crate::support::{eventually, is_root, turn};
 use crate::tap::{Taps, enable_v6, v6};
 use crate::{H3, H3_MAC, Lab, REMOTE, VTEP};
+use std::time::Duration;
 
 /// The hosts behind the switch have the MTU of Ethernet; the Linux VTEP knows what fits.
 fn widen(taps: &Taps) {
@@ -69,13 +70,19 @@ fn a_ping_that_does_not_fit_is_divided_by_its_sender() {
     widen(&taps);
     for (address, size) in [(H3.to_owned(), 1472), (v6(3), 1452)] {
         for host in [&taps.h1, &taps.h2] {
-            let first = host.ping(&address, 1, &format!("-s {size} -W 1"));
-            first.assert_silent();
+            // The first one is lost, and its sender is told; on a busy machine it may take more than one.
+            let family = if address.contains(':') { "-6" } else { "" };
+            eventually("the sender knows the path's MTU", Duration::from_secs(10), || {
+                host.ping(&address, 1, &format!("-s {size} -W 1"));
+                host.ip(&format!("{family} route get {address}")).contains("mtu 1450").then_some(())
+            });
             host.ping(&address, 10, &format!("-s {size}")).assert_lossless();
         }
     }
-    assert_eq!(taps.daemon.dropped("mtu_exceeded"), 4);
-    assert_eq!(taps.daemon.statistic("vx", "tx_dropped"), 4);
+    let dropped = taps.daemon.dropped("mtu_exceeded");
+    assert!((4..=12).contains(&dropped), "{dropped}");
+    // Others may have been dropped as well, on a busy machine.
+    assert!(taps.daemon.statistic("vx", "tx_dropped") >= dropped);
     taps.finish();
 }
 
