@@ -397,7 +397,7 @@ pub struct NeighbourEntry {
     pub mac: Option<String>,
     /// `PERMANENT`, `REACHABLE`, `INCOMPLETE` or `FAILED`; `EXTERN_LEARN` from a route.
     pub state: String,
-    /// Seconds in this state; of a host of an overlay, since it was last heard.
+    /// Seconds in this state; of a host of an overlay, since its last packet.
     pub age: u64,
     /// VLAN of a host of an overlay, 0 for none.
     #[serde(default)]

@@ -23,7 +23,7 @@ const AT_ONCE: usize = 128;
 pub struct Devices {
     /// The VTEP's address that zebra reads.
     pub local: Ipv4Addr,
-    /// The bridge, by whose neighbours host addresses are told.
+    /// The bridge, whose neighbour table announces host addresses.
     pub bridge: u32,
     /// The `vxlan` device.
     pub vxlan: u32,

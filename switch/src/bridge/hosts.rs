@@ -161,7 +161,7 @@ impl Hosts {
         gone.len()
     }
 
-    /// Looks at `most` of the hosts from packets, and forgets those that were not heard for [`AGEING`] or whose MAC address
+    /// Looks at `most` of the hosts from packets, and forgets those without a packet for [`AGEING`] or whose MAC address
     /// is not `known` any more.
     pub fn expire(&mut self, now: Instant, most: usize, known: impl Fn(u16, MacAddr) -> bool) {
         for _ in 0..most.min(self.queue.len()) {
