@@ -271,13 +271,13 @@ pub struct Tlvs {
     pub tlvs: Vec<String>,
 }
 
-/// `POST /v1/ports/BRIDGE/modify`: sets a port up or down until the switch is restarted.
+/// `POST /v1/ports/BRIDGE/modify`: says how a port may be used until the switch is restarted.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PortModify {
     /// Name or OpenFlow number.
     pub port: String,
-    /// Down: it takes nothing in and sends nothing.
-    pub down: bool,
+    /// What `ovs-ofctl mod-port` takes: `up`, `receive`, `forward`, `flood`, `packet-in`, and `down` or `no-` and one of these.
+    pub action: String,
 }
 
 /// `POST /v1/packet-out/BRIDGE`: sends packets by actions.

@@ -94,7 +94,7 @@ drop_reasons! {
     Headroom "headroom" "no room in front of the packet for the tunnel header"
     NoMbuf "no_mbuf" "mempool empty when a copy was needed; raise mbufs"
     PortGone "port_gone" "the output port was removed"
-    PortDown "port_down" "the input or output port was set down (mod-port)"
+    PortDown "port_down" "the input or output port was set down, or not to receive or forward (mod-port)"
     LinkDown "link_down" "the output port's link is down"
     FlowRestoreWait "flow_restore_wait" "rules are being restored: other_config:flow-restore-wait of the database"
     TxFull "tx_full" "the device took no more packets"

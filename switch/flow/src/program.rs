@@ -185,6 +185,36 @@ pub enum Op {
     Clone(Box<[Op]>),
     /// Run the ops of one bucket, chosen by the flow's hash, on a copy.
     Select(Box<Select>),
+    /// Run the ops for longer or for other packets on a copy.
+    CheckLength(Box<CheckLength>),
+}
+
+/// What becomes of packets by their length.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct CheckLength {
+    /// Bytes of the packet as it is by then, from the Ethernet header on; of one that is to be divided, of its longest segment.
+    pub length: u16,
+    /// Of a packet with no more, and of one with more.
+    pub branches: [Box<[Op]>; 2],
+}
+
+impl CheckLength {
+    /// What becomes of a packet with so many bytes.
+    #[inline]
+    pub fn ops(&self, len: u32) -> &[Op] {
+        &self.branches[usize::from(len > u32::from(self.length))]
+    }
+}
+
+impl Op {
+    /// The alternatives of which a packet takes one; none but for [`Op::Select`] and [`Op::CheckLength`].
+    pub fn branches(&self) -> &[Box<[Op]>] {
+        match self {
+            Op::Select(select) => &select.buckets,
+            Op::CheckLength(check) => &check.branches,
+            _ => &[],
+        }
+    }
 }
 
 /// The buckets of a `select` group.

@@ -4,11 +4,12 @@ use crate::Version;
 use crate::coder::{Coder, Step};
 use crate::error::{Code, Error, NICIRA, ONF};
 use crate::field::{self, Name, field_of, name_of, nothing, offset_bits};
+use crate::learn;
 use crate::matching::{from_wire, to_wire};
 use flow::ofp::{
-    Action, Bundle, BundleAlgorithm, Field, HashFields, Match, Multipath, MultipathAlgorithm, PORT_ALL,
-    PORT_CONTROLLER, PORT_FLOOD, PORT_IN_PORT, PORT_LOCAL, PORT_MAX, PORT_NORMAL, PortRef, Prerequisite,
-    Subfield,
+    Action, Bundle, BundleAlgorithm, Conjunction, Field, HashFields, Learn, Match, Multipath,
+    MultipathAlgorithm, PORT_ALL, PORT_CONTROLLER, PORT_FLOOD, PORT_IN_PORT, PORT_LOCAL, PORT_MAX,
+    PORT_NORMAL, PortRef, Prerequisite, Subfield,
 };
 
 /// `OFPP_TABLE`: in a packet-out, through the tables.
@@ -236,6 +237,32 @@ actions! {
         c.pad(4)?;
         c.rest(members)
     }
+    /// The rule is part of a conjunction; parts are numbered from 0.
+    Conjunction { clause: u8, clauses: u8, id: u32 } [1..=6 Nicira(34)] |c| {
+        c.u8(clause)?;
+        c.u8(clauses)?;
+        c.u32(id)
+    }
+    /// Adds a flow made of the packet.
+    Learn { learn: Learn } [1..=6 Nicira(16)] |c| { learn::code(c, learn, false) }
+    /// The same with a limit and a result.
+    Learn2 { learn: Learn } [1..=6 Nicira(45)] |c| { learn::code(c, learn, true) }
+    /// Shortens the rule's timeouts when a connection ends.
+    FinTimeout { idle: u16, hard: u16 } [1..=6 Nicira(19)] |c| {
+        c.u16(idle)?;
+        c.u16(hard)?;
+        c.pad(2)
+    }
+    /// Whether the packet is longer.
+    CheckPktLarger { length: u16, to: Bits } [1..=6 Nicira(49)] |c| {
+        c.u16(length)?;
+        let mut start = u16::from(to.0.start);
+        c.u16(&mut start)?;
+        to.0.start = u8::try_from(start)
+            .map_err(|_| Error::new(Code::OfpbacBadSetLen, "no field has so many bits"))?;
+        to.0.bits = 1;
+        field::subfield(c, &mut to.0)
+    }
     /// Does all this to a copy.
     Clone { actions: Vec<Action>, context: Context } [1..=6 Nicira(42)] |c| {
         c.pad(6)?;
@@ -248,9 +275,7 @@ actions! {
 const REFUSED: &[(u16, &str)] = &[
     (4, "set_queue"),
     (5, "pop_queue"),
-    (16, "learn"),
     (17, "exit"),
-    (19, "fin_timeout"),
     (21, "dec_ttl(ids)"),
     (23, "push_mpls"),
     (24, "pop_mpls"),
@@ -259,7 +284,6 @@ const REFUSED: &[(u16, &str)] = &[
     (29, "sample"),
     (30, "set_mpls_label"),
     (31, "set_mpls_tc"),
-    (34, "conjunction"),
     (35, "ct"),
     (36, "nat"),
     (37, "controller(...) with options"),
@@ -268,11 +292,9 @@ const REFUSED: &[(u16, &str)] = &[
     (41, "sample"),
     (43, "ct_clear"),
     (44, "resubmit(ct)"),
-    (45, "learn"),
     (46, "encap"),
     (47, "decap"),
     (48, "dec_nsh_ttl"),
-    (49, "check_pkt_larger"),
     (50, "delete_field"),
 ];
 
@@ -619,6 +641,16 @@ fn to_model(wire: Wire) -> Result<Action, Error> {
             Action::SetField { field: Field::Metadata, value: (value & mask).into(), mask: mask.into() }
         }
         Wire::Clone { actions, .. } => Action::Clone(actions),
+        Wire::Learn { learn } | Wire::Learn2 { learn } => Action::Learn(Box::new(learn)),
+        Wire::CheckPktLarger { length, to } => Action::CheckPktLarger { length, to: to.0 },
+        Wire::FinTimeout { idle, hard } => Action::FinTimeout { idle, hard },
+        Wire::Conjunction { clause, clauses: clauses @ 2..=64, id } if clause < clauses => {
+            Action::Conjunction(Conjunction { id, clause: clause + 1, clauses })
+        }
+        Wire::Conjunction { clause, clauses, .. } => {
+            let why = format!("conjunction: part {clause} (from 0) of {clauses}, which are 2 to 64");
+            return Err(Error::new(Code::NxbacBadConjunction, why));
+        }
         Wire::StackPush { bits } => Action::Push(bits.0),
         Wire::StackPop { bits } => Action::Pop(bits.0),
         Wire::Note { bytes } => Action::Note(bytes),
@@ -719,6 +751,15 @@ fn to_wires(action: &Action, version: Version, context: &mut Context) -> Vec<Wir
         Action::Group(id) => Wire::Group { id: *id },
         Action::Meter(id) => Wire::Meter { id: *id },
         Action::Clone(actions) => Wire::Clone { actions: actions.clone(), context: *context },
+        Action::Learn(learn) if learn.limit != 0 || learn.result_dst.is_some() => {
+            Wire::Learn2 { learn: (**learn).clone() }
+        }
+        Action::Learn(learn) => Wire::Learn { learn: (**learn).clone() },
+        Action::CheckPktLarger { length, to } => Wire::CheckPktLarger { length: *length, to: Bits(*to) },
+        Action::FinTimeout { idle, hard } => Wire::FinTimeout { idle: *idle, hard: *hard },
+        Action::Conjunction(part) => {
+            Wire::Conjunction { clause: part.clause - 1, clauses: part.clauses, id: part.id }
+        }
         Action::Push(bits) => Wire::StackPush { bits: Bits(*bits) },
         Action::Pop(bits) => Wire::StackPop { bits: Bits(*bits) },
         Action::Note(bytes) => {
@@ -737,14 +778,9 @@ fn to_wires(action: &Action, version: Version, context: &mut Context) -> Vec<Wir
             to: Bits(multipath.to),
         },
         // Instructions, which OpenFlow 1.0 has not and which are written elsewhere; and what no rule has.
-        Action::Drop
-        | Action::GotoTable(_)
-        | Action::WriteActions(_)
-        | Action::ClearActions
-        | Action::Conjunction(_)
-        | Action::Learn(_)
-        | Action::FinTimeout { .. }
-        | Action::CheckPktLarger { .. } => return Vec::new(),
+        Action::Drop | Action::GotoTable(_) | Action::WriteActions(_) | Action::ClearActions => {
+            return Vec::new();
+        }
     }]
 }
 

@@ -1,7 +1,7 @@
 //! What a list of actions must fulfil beyond being readable: the same that the rule language asks of text.
 
 use crate::error::{Code, Error};
-use flow::ofp::{Action, Field, Match, Subfield, in_action_set};
+use flow::ofp::{Action, Field, LearnTarget, Match, Prerequisite, Subfield, in_action_set};
 use wire::key::VLAN_PRESENT;
 
 /// Checks the actions of a flow of `table` with `matches`: fields need what they need, can be set, tables go up, a
@@ -24,6 +24,13 @@ struct Checker {
 
 impl Checker {
     fn list(&mut self, actions: &[Action], depth: usize) -> Result<(), Error> {
+        let is_part = |action: &Action| matches!(action, Action::Conjunction(_));
+        if actions.iter().any(is_part)
+            && !actions.iter().all(|action| is_part(action) || matches!(action, Action::Note(_)))
+        {
+            let why = "conjunction beside other actions than note";
+            return Err(Error::new(Code::NxbacBadConjunction, why));
+        }
         for (at, action) in actions.iter().enumerate() {
             match action {
                 Action::GotoTable(to) => match self.table {
@@ -67,13 +74,35 @@ impl Checker {
                     self.vlan(VLAN_PRESENT, VLAN_PRESENT);
                 }
                 Action::PopVlan => self.vlan(0, 0),
-                Action::Pop(to) => {
+                Action::Pop(to) | Action::CheckPktLarger { to, .. } => {
                     self.writable(to.field, false)?;
                     self.forget(*to);
                 }
                 Action::Multipath(multipath) => {
                     self.writable(multipath.to.field, false)?;
                     self.forget(multipath.to);
+                }
+                Action::Learn(learn) => {
+                    learn.check(&self.known).map_err(|(field, needed)| {
+                        let why = format!("learn: {} needs {}", field.name(), needed.needs());
+                        Error::new(Code::OfpbacMatchInconsistent, why)
+                    })?;
+                    if let Some(to) = learn.result_dst {
+                        self.writable(to.field, false)?;
+                        self.forget(to);
+                    }
+                    for (_, to) in &learn.specs {
+                        if let LearnTarget::Load(to) = to
+                            && !to.field.info().writable
+                        {
+                            let why = format!("learn: {} cannot be set", to.field.name());
+                            return Err(Error::new(Code::OfpbacBadSetArgument, why));
+                        }
+                    }
+                }
+                Action::FinTimeout { .. } if !Prerequisite::Tcp.is_met(&self.known) => {
+                    let why = format!("fin_timeout needs {}", Prerequisite::Tcp.needs());
+                    return Err(Error::new(Code::OfpbacMatchInconsistent, why));
                 }
                 Action::WriteActions(set) => {
                     if let Some(other) = set.iter().find(|action| !in_action_set(action)) {

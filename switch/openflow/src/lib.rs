@@ -14,6 +14,7 @@ mod field;
 mod flow_message;
 mod group_message;
 mod instruction;
+mod learn;
 mod matching;
 mod message;
 mod meter_message;
@@ -45,8 +46,8 @@ pub use meter_message::{
 pub use monitor::{FlowUpdate, MonitorRequest, UpdateEvent, flags as monitor_flags};
 pub use packet::{PacketIn, PacketOut, PacketReason};
 pub use port_message::{
-    LINK_DOWN, LIVE, NO_FLOOD, NO_FWD, NO_PACKET_IN, NO_RECV, PORT_DOWN, Port, PortFeatures, PortMod,
-    PortReason, PortRequest, PortStats, PortStatus, QueueConfig, QueueRequest, QueueStats,
+    LINK_DOWN, LIVE, NO_FLOOD, NO_FWD, NO_PACKET_IN, NO_RECV, PORT_CONFIG, PORT_DOWN, Port, PortFeatures,
+    PortMod, PortReason, PortRequest, PortStats, PortStatus, QueueConfig, QueueRequest, QueueStats,
 };
 pub use switch_message::{
     AsyncConfig, AsyncMasks, Desc, Echo, Empty, ErrorMessage, Features, Hello, Number, Role, RoleRequest,

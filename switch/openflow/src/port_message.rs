@@ -16,6 +16,10 @@ pub const NO_FLOOD: u32 = 1 << 4;
 pub const NO_FWD: u32 = 1 << 5;
 /// Nothing of it goes to controllers.
 pub const NO_PACKET_IN: u32 = 1 << 6;
+/// All bits of OpenFlow 1.0, of which those for STP, which there is none of, are kept and do nothing.
+pub const PORT_CONFIG: u32 = 0x7f;
+/// Those that OpenFlow has since 1.1.
+const PORT_CONFIG11: u32 = PORT_DOWN | NO_RECV | NO_FWD | NO_PACKET_IN;
 /// No link (`OFPPS_LINK_DOWN`).
 pub const LINK_DOWN: u32 = 1 << 0;
 /// Live, for groups (since OpenFlow 1.1).
@@ -94,6 +98,7 @@ impl Port {
         c.fixed(&mut self.hw_addr)?;
         c.pad(2)?;
         c.text(&mut self.name, 16)?;
+        self.config &= PORT_CONFIG11;
         c.u32(&mut self.config)?;
         c.u32(&mut self.state)
     }

@@ -112,6 +112,26 @@ impl Bridge {
     }
 }
 
+/// How a port may be used, in OpenFlow's bits (`OFPPC_*`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct PortConfig(pub u32);
+
+impl PortConfig {
+    /// It takes nothing in and sends nothing, and its link counts as down.
+    pub const DOWN: u32 = 1 << 0;
+    /// It takes nothing in.
+    pub const NO_RECEIVE: u32 = 1 << 2;
+    /// Nothing is flooded to it.
+    pub const NO_FLOOD: u32 = 1 << 4;
+    /// It sends nothing.
+    pub const NO_FORWARD: u32 = 1 << 5;
+
+    /// Whether it has one of some bits.
+    pub fn has(self, bits: u32) -> bool {
+        self.0 & bits != 0
+    }
+}
+
 /// What is behind a port.
 #[derive(Debug)]
 pub enum PortKind {
@@ -142,8 +162,8 @@ pub struct Port {
     pub mtu: Option<u16>,
     /// Whether its link is up.
     pub alive: bool,
-    /// Whether it was set down (`OFPPC_PORT_DOWN`): it takes nothing in and sends nothing.
-    pub down: bool,
+    /// How it may be used: what `mod-port` says.
+    pub config: PortConfig,
     /// What is behind it.
     pub kind: PortKind,
 }
@@ -151,7 +171,12 @@ pub struct Port {
 impl Port {
     /// Whether packets can leave by it: what `watch_port` of a group asks.
     pub fn is_live(&self) -> bool {
-        self.alive && !self.down
+        self.alive && !self.config.has(PortConfig::DOWN)
+    }
+
+    /// Whether it gets what is flooded.
+    pub fn is_flooded(&self) -> bool {
+        !self.config.has(PortConfig::NO_FLOOD)
     }
 
     /// Whether it is a tunnel.
@@ -253,7 +278,7 @@ impl SwitchState {
             neigh_suppress: None,
             mtu: None,
             alive: true,
-            down: false,
+            config: PortConfig::default(),
             kind: PortKind::Local,
         });
         self.bridges.insert(id, bridge);

@@ -190,7 +190,11 @@ impl<'w> Translator<'w> {
             if to != To::All && (to == To::Suppressing) != state.suppresses(port) {
                 continue;
             }
-            if id == self.in_port || bridge.is_mirror_output(id) || !self.port_carries(port, vlan, tag) {
+            if id == self.in_port
+                || bridge.is_mirror_output(id)
+                || !port.is_flooded()
+                || !self.port_carries(port, vlan, tag)
+            {
                 continue;
             }
             if in_port.is_tunnel() && port.is_tunnel() && splits(in_port) && splits(port) {
@@ -203,6 +207,7 @@ impl<'w> Translator<'w> {
         if bridge.listens()
             && to != To::Suppressing
             && self.in_port != bridge.local
+            && state.port(bridge.local).is_some_and(Port::is_flooded)
             && let Some(change) = self.leaving_to_local(bridge, vlan, tag)
             && (bridge.device.is_some()
                 || self.read_field(Field::EthType) as u16 == ETH_ARP

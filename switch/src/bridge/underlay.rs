@@ -51,7 +51,8 @@ impl Underlay for SwitchState {
         let translation = translate(self, key);
         let counters = Counters { rules: translation.rules, groups: translation.groups };
         let (program, deps, mask) = (translation.program, translation.deps, translation.mask);
-        EgressDecision { program, deps, mask, counters }
+        let affects_rules = translation.effects.is_some();
+        EgressDecision { program, deps, mask, counters, affects_rules }
     }
 
     fn egress_mtu(&self, egress: &Egress) -> Option<u16> {

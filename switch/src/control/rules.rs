@@ -136,9 +136,6 @@ pub fn check_references(
     has_meter: impl Fn(u32) -> bool,
     has_group: impl Fn(u32) -> bool,
 ) -> Result<(), String> {
-    if let Some(name) = spec.actions.iter().find_map(Action::unsupported) {
-        return Err(format!("{name}: expected an action that the datapath does, which {name} is not"));
-    }
     if let Some(id) = meters_of(spec).find(|id| !has_meter(*id)) {
         return Err(format!("meter:{id}: expected a meter of the bridge; add-meter adds one"));
     }
@@ -207,7 +204,7 @@ pub fn running(state: &SwitchState, name: &str) -> Option<Running> {
 impl Running {
     /// Flows, groups and meters as a document holds them.
     pub fn texts(&self) -> (Vec<String>, Vec<String>, Vec<String>) {
-        let stay = self.rules.iter().filter(|rule| !is_timed(&rule.spec));
+        let stay = self.rules.iter().filter(|rule| !goes_by_itself(rule));
         let flows = stay.map(|rule| canonical(&rule.spec, &self.names));
         let groups = self.groups.iter().map(|group| format_group(group, &self.names));
         (flows.collect(), groups.collect(), self.meters.iter().map(format_meter).collect())
@@ -217,6 +214,11 @@ impl Running {
 /// Whether the rule goes by itself.
 pub fn is_timed(spec: &FlowSpec) -> bool {
     spec.idle_timeout != 0 || spec.hard_timeout != 0
+}
+
+/// Whether packets make it, or make it go, or time does: then it is no document's.
+fn goes_by_itself(rule: &Rule) -> bool {
+    rule.is_learned || rule.is_timed()
 }
 
 /// What a bridge has one rule for: table, priority and match. Adding a rule replaces the one in its place.
@@ -297,13 +299,13 @@ pub fn read(
     }
     if let Some(running) = slow.state.bridge(id) {
         let places: HashSet<Place> = specs.iter().map(Place::of).collect();
-        let stays = |spec: &&FlowSpec| {
-            let place = Place::of(spec);
-            let gone = removed.get(&place).is_some_and(|gone| gone.contains(spec));
-            is_timed(spec) && !gone && !places.contains(&place)
+        let stays = |rule: &&Arc<Rule>| {
+            let place = Place::of(&rule.spec);
+            let gone = removed.get(&place).is_some_and(|gone| gone.contains(&rule.spec));
+            (is_timed(&rule.spec) || rule.is_learned) && !gone && !places.contains(&place)
         };
         let live = running.tables.select(&FlowFilter::default(), false);
-        specs.extend(live.iter().map(|rule| &rule.spec).filter(stays).cloned());
+        specs.extend(live.iter().filter(stays).map(|rule| rule.spec.clone()));
     }
     slow.replace_rules(id, &specs);
     Ok(())

@@ -85,6 +85,10 @@ impl SlowPath {
             Op::Drop(reason) => format!("drop({})", reason.name()),
             Op::Meter(id) => format!("meter({})", id.0),
             Op::Clone(ops) => format!("clone({})", self.describe_ops(ops)),
+            Op::CheckLength(check) => {
+                let [fits, longer] = check.branches.each_ref().map(|ops| self.describe_ops(ops));
+                format!("check_pkt_len(size={},gt({longer}),le({fits}))", check.length)
+            }
             Op::Select(select) => {
                 let mut text = "select(".to_owned();
                 for (at, ops) in select.buckets.iter().enumerate() {
@@ -114,8 +118,7 @@ impl SlowPath {
                     lines.push(self.header(*adjacency, *vni, *metadata));
                 }
                 Op::Clone(ops) | Op::PuntOr(_, ops) => self.add_headers(ops, lines),
-                Op::Select(select) => select.buckets.iter().for_each(|ops| self.add_headers(ops, lines)),
-                _ => {}
+                op => op.branches().iter().for_each(|ops| self.add_headers(ops, lines)),
             }
         }
     }

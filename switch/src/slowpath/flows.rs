@@ -4,7 +4,7 @@
 use super::masks::{Fit, Masks};
 use crate::bridge::group::Group;
 use crate::bridge::rules::Rule;
-use crate::bridge::translate::{Dependency, Learn, Learns, TableDep, Translation};
+use crate::bridge::translate::{Dependency, Learns, RuleEffects, TableDep, Translation};
 use flow::megaflow::Slab;
 use flow::program::{AdjacencyId, Op, ProgramId};
 use flow::stats::PacketStats;
@@ -29,6 +29,8 @@ pub struct Megaflow {
     pub program: ProgramId,
     /// What its packets teach.
     pub learn: Learns,
+    /// What its packets do to rules.
+    pub effects: Option<Box<RuleEffects>>,
     /// Whose statistics its packets count for.
     pub rules: Vec<Arc<Rule>>,
     /// Groups whose statistics its packets count for.
@@ -261,6 +263,7 @@ impl FlowStore {
         flow.program = program;
         flow.encaps = encaps(&translation.program.ops);
         flow.learn = translation.learn;
+        flow.effects = translation.effects;
         flow.rules = translation.rules;
         flow.groups = translation.groups;
         flow.tables = translation.tables;
@@ -298,6 +301,7 @@ impl FlowStore {
         if let Slot::Leaving(mut flow) = std::mem::replace(place, Slot::Free) {
             flow.count(stats, &mut self.encapsulated, now);
             // What it refers to must not live on in a spare box.
+            flow.effects = None;
             flow.rules.clear();
             flow.groups.clear();
             flow.deps.clear();
@@ -328,14 +332,14 @@ impl FlowStore {
         (0..self.slots.len() as u32).filter(|slot| matches!(self.slots[*slot as usize], Slot::Live(_)))
     }
 
-    /// Reads the statistics of the slots in `range`. Calls `active` with what the packets of the busy ones
-    /// teach, and returns those idle for `max_idle`.
+    /// Reads the statistics of the slots in `range`. Calls `active` with the busy ones, whose packets may teach something, and
+    /// returns those idle for `max_idle`.
     pub fn collect(
         &mut self,
         range: std::ops::Range<usize>,
         max_idle: Duration,
         now: Instant,
-        mut active: impl FnMut(&Learn),
+        mut active: impl FnMut(&Megaflow),
     ) -> Vec<u32> {
         let mut idle = Vec::new();
         let range = range.start.min(self.slots.len())..range.end.min(self.slots.len());
@@ -343,7 +347,7 @@ impl FlowStore {
             if let Slot::Live(flow) = &mut self.slots[slot] {
                 let (packets, bytes) = self.slab.stats(slot as u32);
                 if flow.count(PacketStats::new(packets, bytes), &mut self.encapsulated, now) {
-                    flow.learn.iter().for_each(&mut active);
+                    active(flow);
                 } else if now.saturating_duration_since(flow.used) >= max_idle {
                     idle.push(slot as u32);
                 }
@@ -390,6 +394,7 @@ mod tests {
             mask: FlowMask { in_port: u32::MAX, ..FlowKey::ZERO },
             program: ProgramId(0),
             learn: Learns::new(),
+            effects: None,
             rules: Vec::new(),
             groups: Vec::new(),
             encaps: Encaps::new(),

@@ -7,6 +7,7 @@ mod backlog;
 pub mod capture;
 pub mod clock;
 mod describe;
+mod effects;
 pub mod evpn;
 pub mod flows;
 pub mod handle;
@@ -92,6 +93,7 @@ pub struct SlowPath {
     timers_due: Instant,
     /// Rules with timeouts exist.
     rule_timeouts: bool,
+    affected: effects::Affected,
     /// Addresses that were not learned because their ports had taught too many.
     pub learning_limited: u64,
     /// Messages to senders whose packets did not fit a tunnel.
@@ -144,6 +146,7 @@ impl SlowPath {
             collecting_since: now,
             timers_due: now,
             rule_timeouts: false,
+            affected: effects::Affected::default(),
             learning_limited: 0,
             too_big_sent: 0,
             path_errors: 0,
@@ -184,6 +187,7 @@ impl SlowPath {
             busy |= self.returns(worker, now);
         }
         busy |= self.answer_upcalls(now);
+        self.settle_learned();
         busy |= self.collect(now);
         if now >= self.timers_due {
             self.timers_due = now + TIMERS_EVERY;
@@ -231,10 +235,15 @@ impl SlowPath {
 
     fn collect_range(&mut self, range: std::ops::Range<usize>, now: Instant) {
         for at in 0..self.workers.len() {
-            let state = &mut self.state;
-            let idle = self.workers[at].flows.collect(range.clone(), self.config.max_idle, now, |learn| {
-                if let Some(bridge) = state.bridge_mut(learn.bridge) {
-                    bridge.fdb.refresh(learn.vlan, learn.mac, learn.at, now);
+            let (state, affected) = (&mut self.state, &mut self.affected);
+            let idle = self.workers[at].flows.collect(range.clone(), self.config.max_idle, now, |flow| {
+                for learn in &flow.learn {
+                    if let Some(bridge) = state.bridge_mut(learn.bridge) {
+                        bridge.fdb.refresh(learn.vlan, learn.mac, learn.at, now);
+                    }
+                }
+                if let Some(effects) = &flow.effects {
+                    effects::affect(state, effects, affected, now);
                 }
             });
             for slot in idle {

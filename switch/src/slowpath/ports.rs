@@ -7,7 +7,7 @@ use crate::bridge::fdb::{Fdb, FdbSettings};
 use crate::bridge::hosts::{Hosts, SuppressStats};
 use crate::bridge::rules::RuleTables;
 use crate::bridge::vlan::VlanConfig;
-use crate::bridge::{Bridge, BridgeId, LocalDevice, Port, PortKind};
+use crate::bridge::{Bridge, BridgeId, LocalDevice, Port, PortConfig, PortKind};
 use crate::tunnel::port::TunnelPort;
 use crate::tunnel::route::Route;
 use config::{FailMode, TunnelOptions};
@@ -244,7 +244,7 @@ impl SlowPath {
             neigh_suppress: port.neigh_suppress(),
             mtu: None,
             alive: true,
-            down: false,
+            config: PortConfig::default(),
             kind,
         };
         self.state.add_port(id, port);
@@ -414,7 +414,9 @@ impl SlowPath {
             && self.state.port(port).is_some_and(|p| {
                 let untagged =
                     p.vlan.ingress(None).is_some_and(|vlan| vlan.vid == 0 && vlan.service.is_none());
-                matches!(p.kind, PortKind::Device) && untagged && !p.down
+                matches!(p.kind, PortKind::Device)
+                    && untagged
+                    && !p.config.has(PortConfig::DOWN | PortConfig::NO_RECEIVE)
             })
     }
 

@@ -263,7 +263,11 @@ impl SlowPath {
         if extract(frame, &mut key).is_err() || self.workers.is_empty() {
             return;
         }
-        let Some(program) = self.acquire(&translate(&self.state, &key).program) else { return };
+        let translation = translate(&self.state, &key);
+        if let Some(effects) = translation.effects.as_deref() {
+            self.affect_rules(effects, self.now());
+        }
+        let Some(program) = self.acquire(&translation.program) else { return };
         let mut buffer = PacketBuffer::new();
         buffer.in_port = in_port;
         if buffer.set([frame]) {

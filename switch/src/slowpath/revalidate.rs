@@ -4,7 +4,7 @@
 use super::SlowPath;
 use super::flows::Megaflow;
 use crate::bridge::rules::RuleChanges;
-use crate::bridge::translate::{Dependency, TableDep, Translation};
+use crate::bridge::translate::{Dependency, LearnedRule, TableDep, Translation};
 use crate::bridge::{BridgeId, SwitchState};
 use datapath::message::Command;
 use flow::ofp::Match;
@@ -81,9 +81,9 @@ impl SlowPath {
                 let state = &self.state;
                 let is_concerned = |slot: &u32| {
                     changes.everything
-                        || flows
-                            .get(*slot)
-                            .is_some_and(|flow| rules.iter().any(|r| rules_concern(state, r, flow)))
+                        || flows.get(*slot).is_some_and(|flow| {
+                            rules.iter().any(|r| rules_concern(state, r, flow) || unlearn(r, flow))
+                        })
                 };
                 concerned.extend(flows.slots().filter(is_concerned).map(|slot| (worker, slot)));
             }
@@ -116,7 +116,11 @@ impl SlowPath {
         let settled = translation.learn.iter().all(|learn| {
             self.state.bridge(learn.bridge).is_some_and(|b| b.fdb.is_settled(learn.vlan, learn.mac, learn.at))
         });
-        if both != mask || !settled {
+        let learned = translation.effects.iter().flat_map(|effects| &effects.learned);
+        let known = |new: &LearnedRule| {
+            self.state.bridge(new.bridge).is_some_and(|bridge| bridge.tables.knows(&new.spec))
+        };
+        if both != mask || !settled || !learned.into_iter().all(known) {
             return self.remove_flow(worker, slot);
         }
         match self.acquire(&translation.program) {
@@ -186,6 +190,15 @@ fn rules_concern(state: &SwitchState, (bridge, changed): &(BridgeId, RuleChanges
                 .rules
                 .iter()
                 .any(|(table, what)| *table == dep.table && can_match(state, *dep, what, flow))
+    })
+}
+
+/// Whether a rule that packets of a megaflow learn is among those that have changed.
+fn unlearn((bridge, changed): &(BridgeId, RuleChanges), flow: &Megaflow) -> bool {
+    let learned = flow.effects.iter().flat_map(|effects| &effects.learned);
+    learned.filter(|new| new.bridge == *bridge).any(|new| {
+        let is_it = |(table, what): &(u8, Match)| *table == new.spec.table && *what == new.spec.matches;
+        changed.many || changed.rules.iter().any(is_it)
     })
 }
 

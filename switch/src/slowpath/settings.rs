@@ -1,10 +1,10 @@
 //! Groups, meters and mirrors of a bridge, as control sets them.
 
 use super::SlowPath;
-use crate::bridge::BridgeId;
 use crate::bridge::group::Group;
 use crate::bridge::meter::Meter;
 use crate::bridge::mirror::Mirror;
+use crate::bridge::{BridgeId, PortConfig};
 use datapath::message::Command;
 use datapath::meter::MAX_METERS;
 use flow::ofp::{GroupSpec, MeterSpec};
@@ -106,11 +106,12 @@ impl SlowPath {
         self.everything_changed();
     }
 
-    /// Sets a port down, or up again: `mod-port`. The caller commits.
-    pub fn set_down(&mut self, port: PortId, down: bool) {
-        if let Some(port) = self.state.port_mut(port) {
-            port.down = down;
+    /// Says how a port may be used: `mod-port`. The caller commits.
+    pub fn set_port_config(&mut self, port: PortId, config: PortConfig) {
+        let Some(running) = self.state.port_mut(port) else { return };
+        if std::mem::replace(&mut running.config, config) != config {
             self.everything_changed();
+            self.underlay_changed = true;
         }
     }
 

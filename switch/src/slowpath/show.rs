@@ -2,7 +2,7 @@
 
 use super::SlowPath;
 use crate::bridge::rules::{Rule, canonical};
-use crate::bridge::{BridgeId, PortKind};
+use crate::bridge::{BridgeId, PortConfig, PortKind};
 use crate::tunnel::adjacency::ReachSpec;
 use api::{
     FdbEntry, FlowRow, MegaflowRow, NeighbourEntry, RemoteRow, RouteEntry, UnknownTunnelRow, UpcallStats,
@@ -95,12 +95,13 @@ impl RuleView {
         let PacketStats { packets, bytes } = rule.stats();
         let duration = now.saturating_duration_since(rule.created);
         let stats = FlowStats { duration, packets, bytes, idle_age: Some(rule.idle_age(*now)) };
+        let spec = rule.current();
         FlowRow {
-            flow: canonical(&rule.spec, names),
+            flow: canonical(&spec, names),
             packets,
             bytes,
             duration: seconds(duration),
-            text: format_flow(&rule.spec, Some(&stats), names),
+            text: format_flow(&spec, Some(&stats), names),
         }
     }
 }
@@ -116,7 +117,13 @@ impl SlowPath {
                 }
                 PortKind::Local | PortKind::Device | PortKind::Patch(_) => Vec::new(),
             };
-            Some(PortView { id, name: port.name.clone(), ofport: port.ofport, down: port.down, remotes })
+            Some(PortView {
+                id,
+                name: port.name.clone(),
+                ofport: port.ofport,
+                down: port.config.has(PortConfig::DOWN),
+                remotes,
+            })
         };
         self.state
             .bridges()

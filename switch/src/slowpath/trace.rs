@@ -166,6 +166,9 @@ impl SlowPath {
                         self.walk(ops, packet, frame.clone(), found);
                     }
                 }
+                Op::CheckLength(check) => {
+                    self.walk(check.ops(frame.len() as u32), packet, frame.clone(), found);
+                }
                 Op::Punt(_) | Op::PuntOr(..) => found.taken += 1,
                 Op::PushVlan { tpid, tci } => {
                     frame.splice(..0, [0; VLAN_LEN]);

@@ -73,6 +73,7 @@ impl SlowPath {
         for n in 0..UPCALLS_PER_TURN {
             // Who has just come must not wait for those whose turn is later.
             if n % UPCALLS_AT_ONCE == 0 {
+                self.settle_learned();
                 self.take_upcalls();
             }
             let Some(Waiting { worker, upcall }) = self.backlog.pop() else { return n > 0 };
@@ -149,12 +150,20 @@ impl SlowPath {
             // What the packet taught may concern itself: in a full FDB its destination may have made room.
             translation = self.translate(key);
         }
+        // The packet goes by the rules that there were when it came.
+        let effects = translation.effects.take();
+        let taught = effects.as_deref().is_some_and(|effects| self.affect_rules(effects, now));
+        translation.effects = effects;
         let Some(program) = self.acquire(&translation.program) else {
             // No number for the program. The packets must not wait for ever: let them look again, and ask again.
             self.flow_limit_hits += 1;
             self.evict(worker, now);
             return self.workers[worker].send(Command::Retry { pending });
         };
+        if taught {
+            // What comes after it goes by the rules that it has made.
+            return self.resolve(worker, pending, program, &translation.rules, now);
+        }
         if limited {
             // What the packet shows could not be learned now. It goes its way, and a later one may teach it: a
             // megaflow would keep the next ones from the slow path.
@@ -180,6 +189,7 @@ impl SlowPath {
             mask,
             program,
             learn: translation.learn,
+            effects: translation.effects,
             rules: translation.rules,
             groups: translation.groups,
             encaps: encaps(&translation.program.ops),

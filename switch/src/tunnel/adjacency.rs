@@ -6,7 +6,7 @@ use super::underlay::Underlay;
 use datapath::MAX_ADJACENCIES;
 use datapath::adjacency::{Adjacency, Egress, Inherit, Reach};
 use flow::drop::DropReason;
-use flow::program::{AdjacencyId, BridgeId, Op, PortId, PuntReason, Select};
+use flow::program::{AdjacencyId, BridgeId, CheckLength, Op, PortId, PuntReason, Select};
 use rustc_hash::FxHashMap;
 use std::collections::{BTreeSet, VecDeque};
 use std::net::IpAddr;
@@ -281,7 +281,9 @@ impl<U: Underlay> Adjacencies<U> {
 /// What an underlay bridge does with a tunnel packet: not to put it into a tunnel again, which may have no end, nor to
 /// take it for one to the bridge's own addresses. Captures and CONTROLLER get their copies.
 pub(super) fn without_tunnels(ops: &[Op]) -> Box<[Op]> {
-    let sends = |op: &Op| matches!(op, Op::Output(_) | Op::Clone(_) | Op::Select(_) | Op::Punt(_));
+    let sends = |op: &Op| {
+        matches!(op, Op::Output(_) | Op::Clone(_) | Op::Select(_) | Op::CheckLength(_) | Op::Punt(_))
+    };
     let mut kept = Vec::with_capacity(ops.len());
     for op in ops {
         match op {
@@ -296,6 +298,10 @@ pub(super) fn without_tunnels(ops: &[Op]) -> Box<[Op]> {
                 let buckets = select.buckets.iter().map(|ops| without_tunnels(ops)).collect();
                 kept.push(Op::Select(Box::new(Select { slots: select.slots, buckets })));
             }
+            Op::CheckLength(check) => {
+                let branches = check.branches.each_ref().map(|ops| without_tunnels(ops));
+                kept.push(Op::CheckLength(Box::new(CheckLength { length: check.length, branches })));
+            }
             other => kept.push(other.clone()),
         }
     }
@@ -309,8 +315,7 @@ pub(super) fn to_controller(ops: &[Op]) -> bool {
     ops.iter().any(|op| match op {
         Op::Punt(reason) => matches!(reason, PuntReason::Controller { .. }),
         Op::Clone(ops) => to_controller(ops),
-        Op::Select(select) => select.buckets.iter().any(|ops| to_controller(ops)),
-        _ => false,
+        op => op.branches().iter().any(|ops| to_controller(ops)),
     })
 }
 
@@ -319,8 +324,7 @@ pub(super) fn outputs(ops: &[Op]) -> usize {
     let of = |op: &Op| match op {
         Op::Output(_) => 1,
         Op::Clone(ops) | Op::PuntOr(_, ops) => outputs(ops),
-        Op::Select(select) => select.buckets.iter().map(|ops| outputs(ops)).max().unwrap_or(0),
-        _ => 0,
+        op => op.branches().iter().map(|ops| outputs(ops)).max().unwrap_or(0),
     };
     ops.iter().map(of).sum()
 }
@@ -331,8 +335,7 @@ pub fn output_ports(ops: &[Op], ports: &mut Vec<PortId>) {
         match op {
             Op::Output(port) if !ports.contains(port) => ports.push(*port),
             Op::Clone(ops) | Op::PuntOr(_, ops) => output_ports(ops, ports),
-            Op::Select(select) => select.buckets.iter().for_each(|ops| output_ports(ops, ports)),
-            _ => {}
+            op => op.branches().iter().for_each(|ops| output_ports(ops, ports)),
         }
     }
 }
@@ -342,7 +345,6 @@ pub(super) fn encapsulates(ops: &[Op]) -> bool {
     ops.iter().any(|op| match op {
         Op::Encap { .. } => true,
         Op::Clone(ops) | Op::PuntOr(_, ops) => encapsulates(ops),
-        Op::Select(select) => select.buckets.iter().any(|ops| encapsulates(ops)),
-        _ => false,
+        op => op.branches().iter().any(|ops| encapsulates(ops)),
     })
 }

@@ -69,8 +69,7 @@ fn each_encap(ops: &[Op], call: &mut impl FnMut(AdjacencyId)) {
         match op {
             Op::Encap { adjacency, .. } | Op::ClampMss { adjacency, .. } => call(*adjacency),
             Op::Clone(ops) | Op::PuntOr(_, ops) => each_encap(ops, call),
-            Op::Select(select) => select.buckets.iter().for_each(|ops| each_encap(ops, call)),
-            _ => {}
+            op => op.branches().iter().for_each(|ops| each_encap(ops, call)),
         }
     }
 }
@@ -206,7 +205,13 @@ mod tests {
 
         fn egress(&self, key: &FlowKey) -> EgressDecision<OneBridge> {
             let program = Program { ops: [Op::Output(PortId(2))].into(), drop: DropReason::Rule };
-            EgressDecision { program, deps: vec![key.dl_dst], mask: FlowKey::ZERO, counters: () }
+            EgressDecision {
+                program,
+                deps: vec![key.dl_dst],
+                mask: FlowKey::ZERO,
+                counters: (),
+                affects_rules: false,
+            }
         }
 
         fn egress_mtu(&self, _: &Egress) -> Option<u16> {

@@ -224,14 +224,17 @@ impl<U: Underlay> Tunnels<U> {
             },
             udp_dst: options.transport.port,
         };
-        let EgressDecision { program, deps, mask, counters } =
+        let EgressDecision { program, deps, mask, counters, affects_rules } =
             underlay.egress(&outer_key(network.local, &header, options));
         let ops = without_tunnels(&program.ops);
         let ready = |egress: Egress| {
             let mtu = OuterMtu { ports: underlay.egress_mtu(&egress), path: self.path_mtus.get(remote.ip) };
             ReachSpec::Ready(header, egress, mtu)
         };
-        let spec = if differs(options).intersects(&mask) || outputs(&ops) == 0 && encapsulates(&program.ops) {
+        let looks_up = affects_rules
+            || differs(options).intersects(&mask)
+            || outputs(&ops) == 0 && encapsulates(&program.ops);
+        let spec = if looks_up {
             // The bridge looks at what each packet has of its own, or sends them into another tunnel.
             ready(Egress::Lookup(network.local))
         } else if outputs(&ops) > 0 || to_controller(&ops) {

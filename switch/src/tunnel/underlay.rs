@@ -44,6 +44,8 @@ pub struct EgressDecision<U: Underlay + ?Sized> {
     pub mask: FlowMask,
     /// What counts it.
     pub counters: U::Counters,
+    /// Each packet does something to the bridge's rules, and must be looked up there.
+    pub affects_rules: bool,
 }
 
 /// The bridges under tunnels, and the tunnel ports themselves.

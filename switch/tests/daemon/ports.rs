@@ -33,7 +33,7 @@ fn a_port_that_is_set_down_sends_and_takes_nothing() {
         ("mod-port br0 p9 down", "no port \"p9\""),
         ("mod-port br0 LOCAL down", "LOCAL is up"),
         ("mod-port br9 p0 down", "no bridge named br9"),
-        ("mod-port br0 p0 sideways", "expected up or down"),
+        ("mod-port br0 p0 sideways", "expected up, receive"),
     ] {
         let error = daemon.refused(line);
         assert!(error.contains(why), "{line}: {error}");

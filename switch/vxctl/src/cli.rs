@@ -151,7 +151,7 @@ entries! {
             "TLV is {class=CLASS,type=TYPE,len=LEN}->tun_metadataN; several are joined by commas. LEN is 0 to 16 bytes, a multiple of 4.";
         "del-tlv-map" "BR [TLV...]" &[], "take the fields from options, from all if none is named";
         "dump-tlv-map" "BR" &[], "print which options have which fields";
-        "mod-port" "BR PORT up|down" &[], "set a port down, or up again",
+        "mod-port" "BR PORT ACTION" &[], "say how a port may be used: up, receive, forward, flood, packet-in, or down, no-receive, ...",
             "A port that is down takes nothing in and sends nothing (drop reason port_down), until it is set up or the switch is restarted.";
         "packet-out" "BR PACKET-OUT" &[], "send a packet by actions",
             "PACKET-OUT is in_port=PORT,packet=HEX,actions=ACTIONS; PORT is a name, a number, LOCAL, CONTROLLER or NONE. \

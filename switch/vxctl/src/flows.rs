@@ -91,7 +91,10 @@ pub fn run(session: &Session<'_>, name: &str, words: &[String]) -> Result<ExitCo
         [_, bridge, rest @ ..] if name.contains("group") => groups(session, name, bridge, rest, may_create)?,
         [_, bridge, rest @ ..] if name.contains("meter") => meters(session, name, bridge, rest)?,
         [_, bridge, rest @ ..] if name.ends_with("tlv-map") => tlvs(session, name, bridge, rest)?,
-        ["mod-port", bridge, port, state] => mod_port(session, bridge, port, state)?,
+        ["mod-port", bridge, port, action] => {
+            let body = PortModify { port: (*port).to_owned(), action: (*action).to_owned() };
+            session.done(session.client.post(&format!("/v1/ports/{}/modify", escape(bridge)), &body)?)?;
+        }
         ["packet-out", bridge, rest @ ..] => packet_out(session, bridge, rest)?,
         ["dump-ports", bridge, port @ ..] if port.len() <= 1 => {
             dump_ports(session, bridge, port.first().copied())?;
@@ -235,16 +238,6 @@ fn tlvs(session: &Session<'_>, name: &str, bridge: &str, rest: &[&str]) -> Resul
         _ => return wrong_arguments(name),
     }
     Ok(())
-}
-
-fn mod_port(session: &Session<'_>, bridge: &str, port: &str, state: &str) -> Result<(), Failure> {
-    let down = match state {
-        "up" => false,
-        "down" => true,
-        _ => return Failure::usage(format!("mod-port: found {state}, expected up or down")),
-    };
-    let body = PortModify { port: port.to_owned(), down };
-    session.done(session.client.post(&format!("/v1/ports/{}/modify", escape(bridge)), &body)?)
 }
 
 fn packet_out(session: &Session<'_>, bridge: &str, words: &[&str]) -> Result<(), Failure> {

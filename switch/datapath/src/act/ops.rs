@@ -229,6 +229,7 @@ impl Pipeline {
                 | Op::Terminate(_)
                 | Op::Clone(_)
                 | Op::Select(_)
+                | Op::CheckLength(_)
                 | Op::PuntOr(..) => {
                     // A copy that could not be made counts as made and dropped, so that the sums hold.
                     self.counters.copied.add(1);
@@ -327,6 +328,10 @@ impl Pipeline {
                 Some(ops) => self.ops(ops, DropReason::NoBucket, mbuf, packet),
                 None => self.free(&packet.key, DropReason::NoBucket, mbuf),
             },
+            Op::CheckLength(check) => {
+                let len = if gso::is_large(&mbuf) { gso::segment_len(&mbuf) } else { mbuf.len() };
+                self.ops(check.ops(len), DropReason::Rule, mbuf, packet);
+            }
             Op::Drop(reason) => self.free(&packet.key, *reason, mbuf),
             // A meter with nothing behind it, or a change that nobody sees: translation ends no program with one.
             _ => self.free(&packet.key, DropReason::Rule, mbuf),
@@ -404,7 +409,8 @@ pub fn set_field(op: &Op, frame: &mut [u8], headers: Headers) {
         | Op::Terminate(_)
         | Op::Drop(_)
         | Op::Clone(_)
-        | Op::Select(_) => false,
+        | Op::Select(_)
+        | Op::CheckLength(_) => false,
     };
 }
 

@@ -6,12 +6,14 @@
 //! lets the megaflow made from it cover more than one packet: see [`Table::lookup`]. To be few, those bits are
 //! looked at in stages, and of addresses and port numbers only as many as tell the rules' prefixes apart.
 
+mod conjunction;
 mod prefix;
 mod stage;
 mod subtable;
 mod trie;
 
 use crate::ofp::{Match, MatchKey};
+pub use conjunction::Found;
 use prefix::{Asked, Tries};
 use subtable::Subtable;
 
@@ -106,6 +108,11 @@ impl<R> Table<R> {
     /// All rules, in no particular order.
     pub fn iter(&self) -> impl Iterator<Item = (u16, Match, &R)> {
         self.subtables.iter().flat_map(Subtable::iter)
+    }
+
+    /// The same without what they match, which takes a fraction of the time.
+    pub fn rules(&self) -> impl Iterator<Item = &R> {
+        self.subtables.iter().flat_map(Subtable::rules)
     }
 
     /// The rules that only apply to packets of `wider` (OpenFlow's non-strict criterion), in no

@@ -181,6 +181,12 @@ impl<R> Subtable<R> {
         asked: &mut Asked<'_>,
         wc: &mut MatchKey,
     ) -> Option<(u16, &R)> {
+        self.lookup_all(key, asked, wc).first().map(|(priority, rule)| (*priority, rule))
+    }
+
+    /// All rules for `key`, in descending order of priority; `wc` as with [`lookup`](Self::lookup).
+    #[inline]
+    pub(super) fn lookup_all(&self, key: &MatchKey, asked: &mut Asked<'_>, wc: &mut MatchKey) -> &[(u16, R)] {
         if self.prefixes.is_empty() {
             self.search(key, wc, |_, _| false)
         } else {
@@ -190,9 +196,9 @@ impl<R> Subtable<R> {
 
     /// [`lookup`](Self::lookup) in a subtable with prefixes. Apart, so that others do not pay for it.
     #[inline(never)]
-    fn lookup_tracked(&self, key: &MatchKey, asked: &mut Asked<'_>, wc: &mut MatchKey) -> Option<(u16, &R)> {
+    fn lookup_tracked(&self, key: &MatchKey, asked: &mut Asked<'_>, wc: &mut MatchKey) -> &[(u16, R)] {
         if asked.known_to_exclude(&self.prefixes, wc) {
-            return None;
+            return &[];
         }
         self.search(key, wc, |stage, wc| asked.exclude(&self.prefixes, stage, &self.mask, wc))
     }
@@ -206,7 +212,7 @@ impl<R> Subtable<R> {
         key: &MatchKey,
         wc: &mut MatchKey,
         mut excluded: impl FnMut(usize, &mut MatchKey) -> bool,
-    ) -> Option<(u16, &R)> {
+    ) -> &[(u16, R)] {
         let words = key.words();
         let (mut hash, mut start) = (0, 0);
         let last = self.stages.len() - 1;
@@ -225,7 +231,7 @@ impl<R> Subtable<R> {
             // No rule agrees with the packet this far: the later stages are not looked at.
             if !agrees {
                 if excluded(i, wc) {
-                    return None;
+                    return &[];
                 }
                 break;
             }
@@ -234,8 +240,7 @@ impl<R> Subtable<R> {
         for word in &self.words[..start] {
             wc[usize::from(word.index)] |= word.bits;
         }
-        let entry = &self.entries[found? as usize];
-        entry.rules.first().map(|(priority, rule)| (*priority, rule))
+        found.map_or(&[], |entry| self.entries[entry as usize].rules.as_slice())
     }
 
     pub(super) fn get(&self, priority: u16, key: &MatchKey) -> Option<&R> {
@@ -254,6 +259,10 @@ impl<R> Subtable<R> {
             let what = Match::new(&key, &self.mask);
             entry.rules.iter().map(move |(priority, rule)| (*priority, what, rule))
         })
+    }
+
+    pub(super) fn rules(&self) -> impl Iterator<Item = &R> {
+        self.entries.iter().flat_map(|entry| entry.rules.iter().map(|(_, rule)| rule))
     }
 
     /// A free entry, linked in and holding `key`'s masked words.

@@ -1,5 +1,6 @@
 //! The classifier against a linear search, and the promise that `wc` makes.
 
+mod conjunctions;
 mod prefixes;
 
 use super::*;

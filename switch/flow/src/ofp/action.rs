@@ -180,16 +180,4 @@ impl Action {
             action => matches!(action, Action::Bundle(_)),
         }
     }
-
-    /// What the language has and the datapath does not do, by name, here or inside of it: a rule with it is refused.
-    pub fn unsupported(&self) -> Option<&'static str> {
-        match self {
-            Action::Clone(inner) | Action::WriteActions(inner) => inner.iter().find_map(Action::unsupported),
-            Action::Conjunction(_) => Some("conjunction"),
-            Action::Learn(_) => Some("learn"),
-            Action::FinTimeout { .. } => Some("fin_timeout"),
-            Action::CheckPktLarger { .. } => Some("check_pkt_larger"),
-            _ => None,
-        }
-    }
 }

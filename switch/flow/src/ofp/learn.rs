@@ -1,14 +1,18 @@
 //! `learn`: an action that adds a flow made of the packet that it sees (`ovs-actions(7)`, "The learn action").
 
+use super::action::{Action, PortRef};
 use super::error::ParseError;
 use super::field::{Field, Subfield};
-use super::flow::DEFAULT_PRIORITY;
+use super::flow::{DEFAULT_PRIORITY, FlowSpec};
+use super::key::{Match, MatchKey};
 use super::parse_action::subfield;
-use super::port::PortNames;
+use super::port::{PORT_ALL, PORT_FLOOD, PORT_IN_PORT, PORT_LOCAL, PORT_MAX, PortNames};
+use super::prerequisite::Prerequisite;
 use super::print::format_subfield;
 use super::token::{Syntax, Token, Tokens};
 use super::value::{self, number};
 use std::fmt::Write;
+use wire::key::VLAN_PRESENT;
 
 /// Where bits of the learned flow come from.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -76,6 +80,130 @@ impl Default for Learn {
             specs: Vec::new(),
         }
     }
+}
+
+impl Learn {
+    /// The flow that this learns of a packet, whose bits `read` gives.
+    pub fn flow(&self, mut read: impl FnMut(Subfield) -> u128) -> FlowSpec {
+        let mut matches = Matching::default();
+        let mut actions = Vec::new();
+        if self.fin_idle_timeout != 0 || self.fin_hard_timeout != 0 {
+            actions.push(Action::FinTimeout { idle: self.fin_idle_timeout, hard: self.fin_hard_timeout });
+        }
+        for (from, to) in &self.specs {
+            let value = match from {
+                LearnSource::Field(from) => read(*from),
+                LearnSource::Value(value) => *value,
+            };
+            match to {
+                LearnTarget::Match(to) => matches.add(*to, value),
+                LearnTarget::Load(to) => actions.push(load(value, *to)),
+                LearnTarget::Output => actions.extend(output(value)),
+            }
+        }
+        if actions.is_empty() {
+            actions.push(Action::Drop);
+        }
+        FlowSpec {
+            table: self.table,
+            priority: self.priority,
+            cookie: self.cookie,
+            idle_timeout: self.idle_timeout,
+            hard_timeout: self.hard_timeout,
+            send_flow_rem: self.send_flow_rem,
+            check_overlap: false,
+            reset_counts: false,
+            matches: matches.finish(),
+            actions,
+        }
+    }
+
+    /// Whether packets of `known`, and the learned flow, have the fields that this names: as Open vSwitch, which takes no `learn`
+    /// that could make a flow without its prerequisites.
+    ///
+    /// # Errors
+    /// A field, and what it needs.
+    pub fn check(&self, known: &Match) -> Result<(), (Field, Prerequisite)> {
+        let needs = |field: Field, needed: Prerequisite, what: &Match| {
+            if needed.is_met(what) { Ok(()) } else { Err((field, needed)) }
+        };
+        let mut learned = Matching::default();
+        for (from, to) in &self.specs {
+            let mut value = 0;
+            match from {
+                LearnSource::Field(from) => needs(from.field, from.field.info().prerequisite, known)?,
+                LearnSource::Value(same) => value = *same,
+            }
+            match to {
+                LearnTarget::Match(to) => {
+                    needs(to.field, to.field.info().match_prerequisite, &learned.finish())?;
+                    learned.add(*to, value);
+                }
+                LearnTarget::Load(to) => needs(to.field, to.field.info().prerequisite, &learned.finish())?,
+                LearnTarget::Output => {}
+            }
+        }
+        match self.result_dst {
+            Some(to) => needs(to.field, to.field.info().prerequisite, known),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The match of a learned flow as it grows.
+#[derive(Default)]
+struct Matching {
+    key: MatchKey,
+    mask: MatchKey,
+}
+
+impl Matching {
+    fn add(&mut self, to: Subfield, value: u128) {
+        to.set(&mut self.key, value);
+        if to == Subfield::whole(to.field) {
+            to.field.set(&mut self.mask, to.field.info().exact());
+        } else {
+            to.set(&mut self.mask, u128::MAX);
+        }
+        match to.field {
+            // They also say that there is a tag.
+            Field::VlanVid | Field::VlanPcp => {
+                for tci in [&mut self.key.flow.vlan_tci, &mut self.mask.flow.vlan_tci] {
+                    *tci = (tci.get() | VLAN_PRESENT).into();
+                }
+            }
+            Field::TunMetadata(tlv) => {
+                self.key.flow.tun_metadata_present |= tlv.bit();
+                self.mask.flow.tun_metadata_present |= tlv.bit();
+            }
+            _ => {}
+        }
+    }
+
+    fn finish(&self) -> Match {
+        Match::new(&self.key, &self.mask)
+    }
+}
+
+/// The action that gives bits a value.
+fn load(value: u128, to: Subfield) -> Action {
+    match u64::try_from(value) {
+        Ok(value) if to.bits <= 64 => Action::Load { value, to },
+        _ => Action::SetField { field: to.field, value: value << to.start, mask: to.max() << to.start },
+    }
+}
+
+/// The output to the port with a number, if that is one.
+fn output(number: u128) -> Option<Action> {
+    let port = match u32::try_from(number).ok()? {
+        port @ 0..=PORT_MAX => PortRef::Port(port),
+        PORT_IN_PORT => PortRef::InPort,
+        PORT_LOCAL => PortRef::Local,
+        PORT_FLOOD => PortRef::Flood,
+        PORT_ALL => PortRef::All,
+        _ => return None,
+    };
+    Some(Action::Output(port))
 }
 
 const EXPECTED: &str = "table, priority, cookie, idle_timeout, hard_timeout, fin_idle_timeout, fin_hard_timeout, \

@@ -258,7 +258,16 @@ impl ActionParser<'_> {
                 Action::Bundle(bundle)
             }
             "conjunction" => conjunction(token, value)?,
-            "learn" => Action::Learn(Box::new(learn::parse(token, self.names)?)),
+            "learn" => {
+                let learn = learn::parse(token, self.names)?;
+                learn.check(&self.known).map_err(|(field, needed)| {
+                    token.error(format!("{} for {}", needed.needs(), field.name()))
+                })?;
+                if let Some(bit) = learn.result_dst {
+                    self.forget(bit);
+                }
+                Action::Learn(Box::new(learn))
+            }
             "fin_timeout" => {
                 self.require(token, Prerequisite::Tcp)?;
                 fin_timeout(token, value)?

@@ -130,6 +130,15 @@ const FLOWS: &[&str] = &[
     "actions=note:01.02.03.04.05.06,note:01.02.03.04.05.06.07.08.09.0a.0b.0c.0d.0e,output:2",
     "actions=bundle(eth_src,7,hrw,ofport,members:1,2,3)",
     "actions=bundle_load(symmetric_l4,0,active_backup,ofport,NXM_NX_REG0[0..15],members:4,5),output:2",
+    "tcp,nw_src=10.0.0.1,actions=conjunction(1234,1/2),conjunction(7,3/64)",
+    "conj_id=1234,tcp,actions=output:2",
+    "actions=check_pkt_larger(1500)->NXM_NX_REG0[7],resubmit(,3)",
+    "tcp,actions=fin_timeout(idle_timeout=5,hard_timeout=9),output:2",
+    "actions=learn(table=1,hard_timeout=60,NXM_OF_VLAN_TCI[0..11],NXM_OF_ETH_DST[]=NXM_OF_ETH_SRC[],output:NXM_OF_IN_PORT[]),resubmit(,1)",
+    "tcp,actions=learn(table=3,idle_timeout=5,priority=7,cookie=0x9,send_flow_rem,delete_learned,fin_idle_timeout=1,fin_hard_timeout=2,\
+     eth_type=0x800,nw_proto=6,NXM_OF_IP_SRC[]=NXM_OF_IP_DST[],NXM_OF_TCP_SRC[]=NXM_OF_TCP_DST[],NXM_NX_REG0[4..9]=0x5,\
+     load:0x1->NXM_NX_REG1[3],load:NXM_OF_IN_PORT[]->NXM_NX_REG0[0..15])",
+    "ipv6,actions=learn(table=1,limit=10,result_dst=NXM_NX_REG0[3],eth_type=0x86dd,NXM_NX_IPV6_DST[]=NXM_NX_IPV6_SRC[],output:NXM_NX_REG2[0..15])",
     "actions=multipath(symmetric_l3l4+udp,50,hrw,12,7,NXM_NX_REG0[0..3]),output:2",
 ];
 

@@ -89,24 +89,30 @@ impl<'w> Translator<'w> {
             [] => self.no_bucket(),
             [bucket] => self.nested(|t| t.bucket(bridge, port, bucket)),
             _ => {
-                // What each bucket does, from one and the same packet.
-                let mut buckets: Vec<Box<[Op]>> = Vec::with_capacity(live.len());
-                let before = self.mirrored.clone();
-                // Mirrors that have their copy whichever bucket it is.
-                let mut mirrored: Option<Vec<_>> = None;
-                for bucket in &live {
-                    self.mirrored.clone_from(&before);
-                    buckets.push(self.apart(|t| t.bucket(bridge, port, bucket)));
-                    let done = std::mem::take(&mut self.mirrored);
-                    let all = mirrored.unwrap_or_else(|| done.clone());
-                    mirrored = Some(all.into_iter().filter(|mirror| done.contains(mirror)).collect());
-                }
-                self.mirrored = mirrored.unwrap_or(before);
+                let buckets = self.branches(&live, |t, bucket| t.bucket(bridge, port, bucket));
                 let slots = slots(&live);
                 self.push(Op::Select(Box::new(Select { slots, buckets: buckets.into() })));
-                self.delivered = true;
             }
         }
+    }
+
+    /// The ops of alternatives of which the packet takes one.
+    pub(super) fn branches<T>(&mut self, all: &[T], mut work: impl FnMut(&mut Self, &T)) -> Vec<Box<[Op]>> {
+        // What each does, from one and the same packet.
+        let mut branches: Vec<Box<[Op]>> = Vec::with_capacity(all.len());
+        let before = self.mirrored.clone();
+        // Mirrors that have their copy whichever it is.
+        let mut mirrored: Option<Vec<_>> = None;
+        for each in all {
+            self.mirrored.clone_from(&before);
+            branches.push(self.apart(|t| work(t, each)));
+            let done = std::mem::take(&mut self.mirrored);
+            let all = mirrored.unwrap_or_else(|| done.clone());
+            mirrored = Some(all.into_iter().filter(|mirror| done.contains(mirror)).collect());
+        }
+        self.mirrored = mirrored.unwrap_or(before);
+        self.delivered = true;
+        branches
     }
 
     /// The ops of what `work` does, which are run on a packet of their own; one that goes nowhere says why.

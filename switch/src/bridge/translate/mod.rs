@@ -10,7 +10,9 @@
 
 mod commit;
 mod edit;
+mod effects;
 mod group;
+mod length;
 mod mirror;
 mod output;
 mod set;
@@ -20,9 +22,10 @@ use super::fdb::Location;
 use super::group::Group;
 use super::rules::Rule;
 use super::vlan::{Tag, tag_of};
-use super::{Bridge, BridgeId, BridgePorts, Port, PortKind, SwitchState};
+use super::{Bridge, BridgeId, BridgePorts, Port, PortConfig, PortKind, SwitchState};
 use commit::Tags;
 use config::{FailMode, TunnelKey};
+pub use effects::{LearnedRule, RuleEffects, Shortened};
 use flow::drop::DropReason;
 use flow::ofp::{Action, Field, Layer, MatchKey, format_actions};
 use flow::program::{Op, PortId, Program, PuntReason};
@@ -103,6 +106,8 @@ pub struct Translation {
     pub program: Program,
     /// What a packet of the flow teaches.
     pub learn: Learns,
+    /// What each packet of the flow does to rules, if that is anything.
+    pub effects: Option<Box<RuleEffects>>,
     /// Rules that matched, in order.
     pub rules: Vec<Arc<Rule>>,
     /// Groups that the packet came to.
@@ -152,6 +157,8 @@ pub struct Translator<'w> {
     pub(super) in_port: PortId,
     /// Table and cookie of the rule whose actions run.
     rule: (u8, u64),
+    /// That rule, if the actions are a rule's.
+    acting: Option<Arc<Rule>>,
     /// Bits of the packet that were looked at.
     wc: MatchKey,
     ops: Vec<Op>,
@@ -164,6 +171,7 @@ pub struct Translator<'w> {
     /// Why there is nothing to do, if there turns out to be nothing.
     pub(super) drop: DropReason,
     pub(super) learn: Learns,
+    effects: Option<Box<RuleEffects>>,
     rules: Vec<Arc<Rule>>,
     groups: Vec<Arc<Group>>,
     tables: SmallVec<[TableDep; 2]>,
@@ -263,6 +271,7 @@ impl<'w> Translator<'w> {
             },
             in_port: PortId(key.in_port as u16),
             rule: NO_RULE,
+            acting: None,
             wc,
             ops: Vec::new(),
             edits: 0,
@@ -270,6 +279,7 @@ impl<'w> Translator<'w> {
             delivered: false,
             drop: DropReason::Rule,
             learn: Learns::new(),
+            effects: None,
             rules: Vec::new(),
             groups: Vec::new(),
             tables: SmallVec::new(),
@@ -286,6 +296,7 @@ impl<'w> Translator<'w> {
     fn result(mut self) -> Translation {
         if self.aborted {
             self.ops.clear();
+            self.effects = None;
             self.drop = DropReason::RecursionLimit;
         } else if !self.delivered && !self.ops.is_empty() {
             // Mirrored, captured or metered, but going nowhere: it is a drop all the same.
@@ -300,6 +311,7 @@ impl<'w> Translator<'w> {
             mask: self.wc.flow,
             program: Program { ops: self.ops.into(), drop: self.drop },
             learn: self.learn,
+            effects: self.effects,
             rules: self.rules,
             groups: self.groups,
             tables: self.tables,
@@ -362,8 +374,8 @@ impl<'w> Translator<'w> {
     fn enter(&mut self, bridge: &'w Bridge, port: &'w Port) {
         self.at.key.flow.in_port = port.ofport;
         self.note(|| format!("bridge(\"{}\")", bridge.name));
-        if port.down {
-            self.note(|| format!("port {} is set down", port.name));
+        if port.config.has(PortConfig::DOWN | PortConfig::NO_RECEIVE) {
+            self.note(|| format!("port {} is set down, or not to receive", port.name));
             self.drop = DropReason::PortDown;
             return;
         }
@@ -448,7 +460,7 @@ impl<'w> Translator<'w> {
             (key.flow.tp_src, key.flow.tp_dst) = (0.into(), 0.into());
         }
         let mut wc = MatchKey::ZERO;
-        let rule = bridge.tables.lookup(table, &key, &mut wc);
+        let found = bridge.tables.lookup(table, &key, &mut wc);
         if wc.flow.tp_src.get() | wc.flow.tp_dst.get() != 0 {
             wc.flow.nw_frag |= FRAG_ANY;
             if is_fragment {
@@ -456,16 +468,19 @@ impl<'w> Translator<'w> {
             }
         }
         self.look(&wc);
-        let Some(rule) = rule else { return self.no_rule(bridge, port, table) };
-        let rule = Arc::clone(rule);
-        self.note(|| {
-            format!("{table:2}. {}", rule.describe(&BridgePorts { state: self.state, bridge: port.bridge }))
-        });
+        let Some(found) = found else { return self.no_rule(bridge, port, table) };
+        let ports = BridgePorts { state: self.state, bridge: port.bridge };
+        for part in &found.parts {
+            self.note(|| format!("{table:2}. met: {}", part.describe(&ports)));
+        }
+        let rule = Arc::clone(found.rule);
+        self.note(|| format!("{table:2}. {}", rule.describe(&ports)));
         self.rules.push(Arc::clone(&rule));
         self.depth += 1;
         let outer = std::mem::replace(&mut self.rule, (rule.spec.table, rule.spec.cookie));
+        let outer_rule = self.acting.replace(Arc::clone(&rule));
         self.actions(bridge, port, &rule.spec.actions);
-        self.rule = outer;
+        (self.rule, self.acting) = (outer, outer_rule);
         self.depth -= 1;
     }
 
@@ -480,7 +495,7 @@ impl<'w> Translator<'w> {
     }
 
     fn actions(&mut self, bridge: &'w Bridge, port: &'w Port, actions: &[Action]) {
-        for action in actions {
+        for (at, action) in actions.iter().enumerate() {
             if self.emitted > MAX_OPS {
                 self.abort(|| format!("more than {MAX_OPS} datapath actions"));
             }
@@ -535,15 +550,14 @@ impl<'w> Translator<'w> {
                         self.load(value, *bits);
                     }
                 }
-                Action::Note(_) => {}
+                // A rule with a part of a conjunction is never the one for a packet.
+                Action::Note(_) | Action::Conjunction(_) => {}
                 Action::Multipath(multipath) => self.multipath(multipath),
                 Action::Bundle(bundle) => self.bundle(bridge, bundle),
-                Action::Conjunction(_)
-                | Action::Learn(_)
-                | Action::FinTimeout { .. }
-                | Action::CheckPktLarger { .. } => {
-                    // No rule with one of these is taken.
-                    return self.abort(|| "an action that the datapath does not do".into());
+                Action::Learn(learn) => self.learn_rule(bridge, port.bridge, learn),
+                Action::FinTimeout { idle, hard } => self.fin_timeout(port.bridge, *idle, *hard),
+                Action::CheckPktLarger { length, to } => {
+                    return self.check_length(bridge, port, (*length, *to), &actions[at + 1..]);
                 }
                 Action::Clone(inner) => self.nested(|t| {
                     t.depth += 1;

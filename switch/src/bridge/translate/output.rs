@@ -1,9 +1,9 @@
 //! Where a packet is sent: ports by number and name, tunnels, patches, the bridge itself.
 
 use super::{Bridge, MAX_DEPTH, MatchKey, Op, Port, Translator, TunnelNextHop};
-use crate::bridge::PortKind;
 use crate::bridge::local::Disposition;
 use crate::bridge::vlan::{PRIORITY, Tag, TagChange, vid_of};
+use crate::bridge::{PortConfig, PortKind};
 use crate::tunnel::port::TunnelPort;
 use config::{LocalIp, RemoteIp, TunnelKey};
 use flow::drop::DropReason;
@@ -52,13 +52,15 @@ impl<'w> Translator<'w> {
             }
             PortRef::All | PortRef::Flood => {
                 let in_port = by_number(bridge, self.at.key.flow.in_port);
+                let state = self.state;
+                let takes = |id: PortId| to == PortRef::All || state.port(id).is_some_and(Port::is_flooded);
                 for &id in bridge.ports.values() {
-                    if Some(id) != in_port && !bridge.is_mirror_output(id) {
+                    if Some(id) != in_port && !bridge.is_mirror_output(id) && takes(id) {
                         self.output((id, None));
                     }
                 }
-                if in_port != Some(bridge.local) {
-                    self.local(bridge);
+                if in_port != Some(bridge.local) && takes(bridge.local) {
+                    self.output((bridge.local, None));
                 }
             }
             PortRef::Port(number) => self.output_number(bridge, number),
@@ -108,8 +110,8 @@ impl<'w> Translator<'w> {
             self.drop = DropReason::NoBridgePort;
             return;
         };
-        if port.down {
-            self.note(|| format!("port {} is set down", port.name));
+        if port.config.has(PortConfig::DOWN | PortConfig::NO_FORWARD) {
+            self.note(|| format!("port {} is set down, or not to forward", port.name));
             self.drop = DropReason::PortDown;
             return;
         }

@@ -20,7 +20,6 @@ use serde::Deserialize;
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 use std::sync::Arc;
-use std::time::Instant;
 use wire::parse::extract;
 
 /// The bridge, or 404.
@@ -126,7 +125,7 @@ pub(in crate::control) async fn add(
     let specs = Arc::new(aside(move || by.parse_all(&body.flows)).await??);
     let adding = Arc::clone(&specs);
     let before = app.handle.call(move |slow| {
-        let now = Instant::now();
+        let now = slow.now();
         let mut before = 0;
         if let Some(running) = slow.state.bridge_mut(id) {
             before = running.tables.len();
@@ -248,10 +247,11 @@ pub(in crate::control) async fn modify(
             if let Some(new) = &new {
                 refers(slow, id, new).map_err(Refused::bad)?;
             }
+            let now = slow.now();
             if let Some(running) = slow.state.bridge_mut(id) {
                 match &new {
-                    Some(new) => running.tables.add(new, Instant::now()),
-                    None => drop(running.tables.modify(&change, strict)),
+                    Some(new) => running.tables.add(new, now),
+                    None => drop(running.tables.modify(&change, strict, now)),
                 }
             }
             let changed = selected.len() + usize::from(new.is_some());

@@ -2,7 +2,7 @@
 
 use super::flows::{bridge_id, commit, hexadecimal, refers};
 use super::refused::{Answer, Refused};
-use crate::bridge::{BridgeId, BridgePorts};
+use crate::bridge::{BridgeId, BridgePorts, PortConfig};
 use crate::control::app::App;
 use crate::control::rules;
 use crate::slowpath::SlowPath;
@@ -31,6 +31,27 @@ fn port(slow: &SlowPath, id: BridgeId, text: &str) -> Result<Option<PortId>, Ref
     }
 }
 
+const PORT_ACTIONS: &str = "up, receive, forward, flood, packet-in, stp, or down, no-receive, no-forward, no-flood, no-packet-in, no-stp";
+
+/// The bit of `mod-port`'s actions, and whether it is set.
+fn port_config(action: &str) -> Option<(u32, bool)> {
+    let bit = match action.strip_prefix("no-").unwrap_or(action) {
+        "up" | "down" => PortConfig::DOWN,
+        "stp" => 1 << 1,
+        "receive" => PortConfig::NO_RECEIVE,
+        "receive-stp" => 1 << 3,
+        "flood" => PortConfig::NO_FLOOD,
+        "forward" => PortConfig::NO_FORWARD,
+        "packet-in" => 1 << 6,
+        _ => return None,
+    };
+    match (bit, action.starts_with("no-")) {
+        (PortConfig::DOWN, true) => None,
+        (PortConfig::DOWN, false) => Some((bit, action == "down")),
+        (bit, no) => Some((bit, no)),
+    }
+}
+
 /// `POST /v1/ports/BRIDGE/modify`.
 pub(in crate::control) async fn modify(
     State(app): State<Arc<App>>,
@@ -39,10 +60,19 @@ pub(in crate::control) async fn modify(
 ) -> Answer<Done> {
     let set = app.handle.call(move |slow| {
         let id = bridge_id(slow, &bridge)?;
-        let Some(port) = port(slow, id, &body.port)? else {
+        let (bits, set) = port_config(&body.action).ok_or_else(|| {
+            Refused::bad(format!("mod-port: found {}, expected {PORT_ACTIONS}", body.action))
+        })?;
+        let found = port(slow, id, &body.port)?;
+        if found.is_none() && set && bits == PortConfig::DOWN {
             return Err(Refused::bad("LOCAL is up as long as there is the bridge"));
+        }
+        let port = found.or_else(|| slow.state.bridge(id).map(|bridge| bridge.local));
+        let Some((port, PortConfig(before))) = port.and_then(|id| Some((id, slow.state.port(id)?.config)))
+        else {
+            return Ok(Done { changed: 0 });
         };
-        slow.set_down(port, body.down);
+        slow.set_port_config(port, PortConfig(if set { before | bits } else { before & !bits }));
         commit(slow)?;
         Ok(Done { changed: 1 })
     });

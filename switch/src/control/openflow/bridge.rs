@@ -2,7 +2,7 @@
 
 use super::news;
 use crate::bridge::rules::{Rule, RuleNews};
-use crate::bridge::{Bridge as Running, BridgeId};
+use crate::bridge::{Bridge as Running, BridgeId, PortConfig};
 use crate::slowpath::SlowPath;
 use api::InterfaceRow;
 use flow::ofp::{
@@ -13,8 +13,8 @@ use openflow::server::{Bridge, Change, Event, Origin};
 use openflow::{
     BUCKET_ALL, BUCKET_FIRST, BUCKET_LAST, CHECK_OVERLAP, Code, Desc, Error, Features, FlowCommand, FlowMod,
     FlowStats, GROUP_ALL, GroupCommand, GroupDesc, GroupMod, GroupStats, LINK_DOWN, LIVE, METER_ALL,
-    MeterCommand, MeterConfig, MeterMod, MeterStats, PORT_DOWN, PacketOut, Port, PortFeatures, PortMod,
-    PortStats, RemovedReason, TableStats, UpdateEvent, check,
+    MeterCommand, MeterConfig, MeterMod, MeterStats, PORT_CONFIG, PORT_DOWN, PacketOut, Port, PortFeatures,
+    PortMod, PortStats, RemovedReason, TableStats, UpdateEvent, check,
 };
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -40,6 +40,11 @@ pub struct View<'a> {
 
 /// The rule that stood in a place before, if there was one.
 type Before = ((u8, u16, Match), Option<Arc<Rule>>);
+
+/// A rule that stands in its place.
+fn standing(rule: Arc<Rule>) -> Before {
+    ((rule.spec.table, rule.spec.priority, rule.spec.matches), Some(rule))
+}
 
 impl<'a> View<'a> {
     /// The bridge of this name.
@@ -109,9 +114,17 @@ impl<'a> View<'a> {
         now: Instant,
     ) {
         for rule in rules {
-            self.tell(UpdateEvent::Removed, &rule.spec, reason, origin);
+            self.tell(UpdateEvent::Removed, &rule.current(), reason, origin);
             self.events.extend(news::removed(rule, reason, now));
         }
+    }
+
+    /// Tells that rules have gone with those that had learned them.
+    fn tell_gone_along(&mut self, before: &mut Vec<Before>, now: Instant) {
+        let bridge = self.slow.state.bridge_mut(self.id);
+        let gone = bridge.map(|bridge| bridge.tables.take_gone_along()).unwrap_or_default();
+        self.tell_gone(&gone, RemovedReason::Delete, None, now);
+        before.extend(gone.into_iter().map(standing));
     }
 
     fn add(&mut self, flow: &FlowMod, origin: Origin) -> Result<Vec<Before>, Error> {
@@ -138,7 +151,9 @@ impl<'a> View<'a> {
         let before = bridge.tables.at(spec.table, spec.priority, &spec.matches);
         bridge.tables.add(&spec, now);
         self.tell(UpdateEvent::Added, &spec, RemovedReason::default(), Some(origin));
-        Ok(vec![(place, before)])
+        let mut before = vec![(place, before)];
+        self.tell_gone_along(&mut before, now);
+        Ok(before)
     }
 
     fn flow(&mut self, flow: &FlowMod, origin: Origin) -> Result<Vec<Before>, Error> {
@@ -148,19 +163,14 @@ impl<'a> View<'a> {
         let (filter, strict) = (flow.filter(), flow.command.is_strict());
         self.collect();
         let chosen = self.rules(&filter, strict);
-        let before: Vec<Before> = chosen
-            .iter()
-            .map(|rule| {
-                let spec = &rule.spec;
-                ((spec.table, spec.priority, spec.matches), Some(Arc::clone(rule)))
-            })
-            .collect();
+        let mut before: Vec<Before> = chosen.iter().cloned().map(standing).collect();
+        let now = self.slow.now();
         if matches!(flow.command, FlowCommand::Delete | FlowCommand::DeleteStrict) {
-            let now = self.slow.now();
             if let Some(bridge) = self.slow.state.bridge_mut(self.id) {
                 bridge.tables.delete(&filter, strict);
             }
             self.tell_gone(&chosen, RemovedReason::Delete, Some(origin), now);
+            self.tell_gone_along(&mut before, now);
             return Ok(before);
         }
         if chosen.is_empty() {
@@ -177,16 +187,17 @@ impl<'a> View<'a> {
         }
         let change = RuleChange { filter, new_cookie: flow.new_cookie, actions: flow.actions.clone() };
         if let Some(bridge) = self.slow.state.bridge_mut(self.id) {
-            bridge.tables.modify(&change, strict);
+            bridge.tables.modify(&change, strict, now);
         }
         for rule in &chosen {
             let spec = FlowSpec {
                 actions: flow.actions.clone(),
                 cookie: flow.new_cookie.unwrap_or(rule.spec.cookie),
-                ..rule.spec.clone()
+                ..rule.current()
             };
             self.tell(UpdateEvent::Modified, &spec, RemovedReason::default(), Some(origin));
         }
+        self.tell_gone_along(&mut before, now);
         Ok(before)
     }
 
@@ -200,6 +211,7 @@ impl<'a> View<'a> {
             bridge.tables.delete_where(&uses);
         }
         self.tell_gone(&gone, reason, None, now);
+        self.tell_gone_along(&mut Vec::new(), now);
     }
 
     fn group_specs(&self) -> Vec<GroupSpec> {
@@ -277,23 +289,28 @@ impl<'a> View<'a> {
     }
 
     fn port(&mut self, change: PortMod) -> Result<(), Error> {
-        let port = self.running().and_then(|bridge| bridge.ports.get(&change.port).copied());
-        if port.is_none() && change.port != PORT_LOCAL {
+        let is_local = change.port == PORT_LOCAL;
+        let port = self.running().and_then(|bridge| {
+            if is_local { Some(bridge.local) } else { bridge.ports.get(&change.port).copied() }
+        });
+        let Some((id, port)) = port.and_then(|id| Some((id, self.slow.state.port(id)?))) else {
             return Err(Error::new(Code::OfppmfcBadPort, format!("there is no port {}", change.port)));
+        };
+        let config = PortConfig(port.config.0 & !change.mask | change.config & change.mask);
+        if is_local && config.has(PORT_DOWN) {
+            let why = "LOCAL is up as long as there is the bridge";
+            return Err(Error::new(Code::OfppmfcBadConfig, why));
         }
-        match port {
-            _ if change.mask == 0 => {}
-            Some(port) if change.mask == PORT_DOWN => {
-                self.slow.set_down(port, change.config & PORT_DOWN != 0);
-                self.slow.settle();
-                self.changed = true;
-            }
-            _ => {
-                let why = "of the configuration of a port, up and down is OpenFlow's (of LOCAL, nothing); the rest is \
-                           the document's or the database's";
-                return Err(Error::new(Code::OfppmfcBadConfig, why));
-            }
+        if change.mask & !PORT_CONFIG != 0 {
+            let why = format!(
+                "bits {:#x} of the configuration of a port are not known",
+                change.mask & !PORT_CONFIG
+            );
+            return Err(Error::new(Code::OfppmfcBadConfig, why));
         }
+        self.slow.set_port_config(id, config);
+        self.slow.settle();
+        self.changed = true;
         Ok(())
     }
 
@@ -424,8 +441,8 @@ impl Bridge for View<'_> {
                 number,
                 hw_addr: hw_addr(row.and_then(|row| row.mac_in_use.as_deref()), bridge),
                 name: port.name.clone(),
-                config: if port.down { PORT_DOWN } else { 0 },
-                state: match (down, port.down) {
+                config: port.config.0,
+                state: match (down, port.config.has(PortConfig::DOWN)) {
                     (true, _) => LINK_DOWN,
                     (false, true) => 0,
                     (false, false) => LIVE,
@@ -473,11 +490,11 @@ impl Bridge for View<'_> {
             FlowStats {
                 duration: now.saturating_duration_since(rule.created),
                 idle_age: u32::try_from(rule.idle_age(now).as_secs()).ok(),
-                hard_age: None,
+                hard_age: u32::try_from(rule.hard_age(now).as_secs()).ok(),
                 packets: counted.packets,
                 bytes: counted.bytes,
                 importance: 0,
-                spec: rule.spec.clone(),
+                spec: rule.current(),
             }
         };
         self.rules(filter, false).into_iter().map(stats).collect()
@@ -569,9 +586,10 @@ impl Bridge for View<'_> {
             match self.make(change, Origin { connection, xid: *xid }) {
                 Ok(before) => undo.extend(before),
                 Err(error) => {
+                    let now = self.slow.now();
                     if let Some(bridge) = self.slow.state.bridge_mut(self.id) {
                         for ((table, priority, matches), rule) in undo.into_iter().rev() {
-                            bridge.tables.put_back(table, priority, &matches, rule);
+                            bridge.tables.put_back((table, priority, &matches), rule, now);
                         }
                     }
                     if self.group_specs() != groups {

@@ -3,6 +3,7 @@
 
 use super::bridge::View;
 use super::news;
+use crate::bridge::PortConfig;
 use crate::control::app::App;
 use crate::control::handlers::views::interface_rows;
 use crate::slowpath::handle::Stopped;
@@ -11,8 +12,8 @@ use openflow::{Port, PortReason, PortStatus};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// What tells whether the ports of a bridge are as they were: number, name, whether it has a link, whether it was set down.
-type Look = Vec<(u32, String, bool, bool)>;
+/// What tells whether the ports of a bridge are as they were: number, name, whether it has a link, how it may be used.
+type Look = Vec<(u32, String, bool, PortConfig)>;
 
 /// The ports of a bridge as its connections know them.
 #[derive(Debug, Default)]
@@ -41,7 +42,7 @@ pub(super) async fn of_bridge(
             let events: Vec<Event> = news.iter().flat_map(|news| news::of_rule(news, now)).collect();
             let ports = slow.state.bridge(id).map(|bridge| bridge.ports.clone()).unwrap_or_default();
             let look = ports.into_iter().filter_map(|(number, id)| {
-                slow.state.port(id).map(|port| (number, port.name.clone(), port.alive, port.down))
+                slow.state.port(id).map(|port| (number, port.name.clone(), port.alive, port.config))
             });
             (events, look.collect::<Look>())
         })

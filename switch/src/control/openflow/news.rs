@@ -9,7 +9,7 @@ use std::time::Instant;
 pub(super) fn of_rule(news: &RuleNews, now: Instant) -> Vec<Event> {
     let flow = |event, rule: &Rule, reason| Event::Flow {
         event,
-        spec: Box::new(rule.spec.clone()),
+        spec: Box::new(rule.current()),
         reason,
         origin: None,
     };
@@ -30,7 +30,7 @@ pub(super) fn of_rule(news: &RuleNews, now: Instant) -> Vec<Event> {
 
 /// The message that a rule is gone, if it wanted one.
 pub(super) fn removed(rule: &Rule, reason: RemovedReason, now: Instant) -> Option<Event> {
-    let stats = rule.stats();
+    let (stats, (idle_timeout, hard_timeout)) = (rule.stats(), rule.timeouts());
     rule.spec.send_flow_rem.then(|| {
         Event::Removed(Box::new(FlowRemoved {
             matches: rule.spec.matches,
@@ -39,8 +39,8 @@ pub(super) fn removed(rule: &Rule, reason: RemovedReason, now: Instant) -> Optio
             reason,
             table: rule.spec.table,
             duration: now.saturating_duration_since(rule.created),
-            idle_timeout: rule.spec.idle_timeout,
-            hard_timeout: rule.spec.hard_timeout,
+            idle_timeout,
+            hard_timeout,
             packets: stats.packets,
             bytes: stats.bytes,
         }))

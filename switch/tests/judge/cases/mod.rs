@@ -1,6 +1,7 @@
 //! The cases, by what they are about.
 
 mod combinations;
+mod extensions;
 mod matches_ip;
 mod matches_l2;
 mod matches_l4;
@@ -30,6 +31,7 @@ pub fn all() -> Vec<Case> {
         tunnel_types::cases,
         underlay::cases,
         combinations::cases,
+        extensions::cases,
     ]
     .iter()
     .flat_map(|cases| cases())

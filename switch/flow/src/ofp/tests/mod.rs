@@ -293,15 +293,14 @@ fn actions_that_are_no_rule_s_are_refused_by_name() {
         ("learn(load:256->reg0[0..7])", "a number of 8 bits"),
         ("learn(result_dst=reg0[0..1])", "one bit"),
         ("learn(colour=red)", "output:FIELD[A..B]"),
+        ("learn(NXM_OF_TCP_SRC[])", "tcp"),
+        ("learn(NXM_OF_IP_SRC[])", "ip (dl_type=0x0800) or arp"),
+        ("learn(NXM_OF_ETH_SRC[],load:1->NXM_OF_IP_TTL[])", "the name of a field"),
+        ("learn(NXM_OF_ETH_SRC[],load:1->nw_ttl[])", "ip or ipv6"),
     ] {
         let error = refusal(&format!("ip,actions={actions}"));
         assert!(error.contains(expected), "{actions}: {error}");
     }
-    let unsupported =
-        |actions: &str| flow(&format!("tcp,actions={actions}")).actions.iter().find_map(Action::unsupported);
-    assert_eq!(unsupported("clone(learn(output:NXM_OF_IN_PORT[]))"), Some("learn"));
-    assert_eq!(unsupported("conjunction(1,1/2)"), Some("conjunction"));
-    assert_eq!(unsupported("push:reg0[],pop:reg1[],note:01,clear_actions,write_actions(1)"), None);
 }
 
 #[test]
@@ -613,4 +612,46 @@ fn long_lists_are_read_in_no_time_or_refused() {
         assert_eq!(group.is_ok(), good, "{buckets}");
     }
     assert!(start.elapsed() < std::time::Duration::from_secs(10), "{:?}", start.elapsed());
+}
+
+/// The flow that a `learn` makes of a packet.
+fn learned(what: &str, learn: &str, packet: &str) -> FlowSpec {
+    let Action::Learn(learn) = flow(&format!("{what},actions=learn({learn})")).actions.remove(0) else {
+        panic!("{learn}")
+    };
+    let packet = parse_key(packet, &Names).unwrap();
+    learn.flow(|bits| bits.get(&packet))
+}
+
+#[test]
+fn learned_flows_are_made_of_the_packet() {
+    let tcp = "in_port=p1,tcp,dl_vlan=7,dl_vlan_pcp=3,dl_src=02:00:00:00:00:01,nw_src=10.0.0.1,nw_dst=10.0.0.2,tp_src=5,tp_dst=80";
+    for (learn, expected) in [
+        (
+            "NXM_OF_VLAN_TCI[0..11],NXM_OF_ETH_DST[]=NXM_OF_ETH_SRC[],output:NXM_OF_IN_PORT[]",
+            "table=1,vlan_tci=0x0007/0x0fff,dl_dst=02:00:00:00:00:01,actions=output:p1",
+        ),
+        (
+            "table=3,priority=5,cookie=9,hard_timeout=60,send_flow_rem,eth_type=0x800,nw_proto=6,ip_src=ip_dst,ip_dst=ip_src,\
+             tcp_src=tcp_dst,in_port",
+            "table=3,priority=5,cookie=9,hard_timeout=60,send_flow_rem,tcp,in_port=p1,nw_src=10.0.0.2,nw_dst=10.0.0.1,tp_src=80,\
+             actions=drop",
+        ),
+        (
+            "fin_idle_timeout=3,eth_type=0x800,nw_proto=6,reg1[0..7]=5,load:in_port[]->reg0[16..31],load:7->reg2[]",
+            "table=1,tcp,reg1=0x5/0xff,actions=fin_timeout(idle_timeout=3),load:2->reg0[16..31],load:7->reg2[]",
+        ),
+        ("vlan_vid,in_port=7,output:reg0[0..15]", "table=1,in_port=7,dl_vlan=7,actions=output:0"),
+        (
+            "load:0xfffc->reg3[0..15],output:vlan_tci[0..11]",
+            "table=1,actions=load:0xfffc->reg3[0..15],output:7",
+        ),
+        ("idle_timeout=9,limit=4,result_dst=reg0[0]", "table=1,idle_timeout=9,actions=drop"),
+    ] {
+        assert_eq!(learned("tcp,dl_vlan=7", learn, tcp), flow(expected), "{learn}");
+    }
+    let wide = "eth_type=0x86dd,ipv6_dst=ipv6_src,load:ipv6_src[]->xxreg0[]";
+    let expected =
+        "table=1,ipv6,ipv6_dst=2001:db8::1,actions=set_field:0x20010db8000000000000000000000001->xxreg0";
+    assert_eq!(learned("ipv6", wide, "ipv6,ipv6_src=2001:db8::1"), flow(expected));
 }

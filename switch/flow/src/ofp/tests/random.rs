@@ -56,7 +56,7 @@ fn action_piece() -> impl Strategy<Value = String> {
          multipath(symmetric_l3l4+udp,1,iter_hash,7,0,reg3[0..3]) bundle(nw_src,1,hrw,ofport,members:p0,77) \
          bundle_load(eth_src,0,active_backup,ofport,reg1[0..15],members:) conjunction(7,2/3) \
          fin_timeout(idle_timeout=3) fin_timeout() check_pkt_larger(1500)->reg0[7] \
-         learn(table=9,limit=3,NXM_OF_ETH_DST[]=NXM_OF_ETH_SRC[],load:1->reg0[],output:in_port[],nw_proto=6,in_port=p1)",
+         learn(table=9,limit=3,NXM_OF_ETH_DST[]=NXM_OF_ETH_SRC[],load:1->reg0[],output:in_port[],eth_type=0x800,nw_proto=6,in_port=p1)",
     );
     let numbered = one_of(
         "output:{} goto_table:{} mod_tp_src:{} mod_nw_ttl:{} mod_vlan_vid:{} mod_vlan_pcp:{} \
