@@ -12,6 +12,7 @@ use wire::addr::MacAddr;
 use wire::tunnel::geneve::TlvMap;
 
 use crate::settings::{DatapathSettings, DpdkSettings, Settings};
+use crate::switch::SleepMax;
 
 /// Limits and default of `other_config:mac-aging-time`, in seconds. OVS clamps to 15 to 3600; shorter times are
 /// of use in tests, longer ones on quiet networks.
@@ -38,6 +39,8 @@ pub struct Document {
     pub dpdk: DpdkSettings,
     /// `[datapath]`: limits of the workers' tables.
     pub datapath: DatapathSettings,
+    /// `[other_config]`: OVS table `Open_vSwitch`, `other_config`; see [`SWITCH_OTHER_CONFIG`](crate::SWITCH_OTHER_CONFIG).
+    pub other_config: BTreeMap<String, String>,
     /// `[[bridge]]`, in the order of the file.
     #[serde(rename = "bridge")]
     pub bridges: Vec<Bridge>,
@@ -47,6 +50,11 @@ impl Document {
     /// The global settings.
     pub fn settings(&self) -> Settings {
         Settings { dpdk: self.dpdk, datapath: self.datapath }
+    }
+
+    /// How long workers may sleep (`other_config:pmd-sleep-max`).
+    pub fn sleep_max(&self) -> SleepMax {
+        self.other_config.get("pmd-sleep-max").and_then(|text| text.parse().ok()).unwrap_or_default()
     }
 
     /// The bridge of that name.

@@ -72,10 +72,11 @@ fn read(text: &str) -> (Document, Reader) {
     }
     let root = root.get_ref();
     let site = Site::default();
-    reader.known_keys(&site, root, &["bridge", "dpdk", "datapath"]);
+    reader.known_keys(&site, root, &["bridge", "dpdk", "datapath", "other_config"]);
     let mut document = Document::default();
     settings(&mut reader, root, "dpdk", &mut document.dpdk);
     settings(&mut reader, root, "datapath", &mut document.datapath);
+    document.other_config = reader.options(&site, root, "other_config");
     for (index, (_, value)) in
         reader.array(&site, root, "bridge", "tables, as [[bridge]]").into_iter().enumerate()
     {

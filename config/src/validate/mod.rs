@@ -17,6 +17,7 @@ use crate::options::{
 };
 use crate::problem::{Kind, Problem, Site};
 use crate::settings::Fields;
+use crate::switch::check_switch_other_config;
 
 /// Which list of a bridge a text stands in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -85,6 +86,7 @@ pub fn validate(document: &Document) -> Vec<Problem> {
 pub fn validate_with(document: &Document, check_flow: CheckFlow<'_>) -> Vec<Problem> {
     let mut check = Check { document, problems: Vec::new() };
     check.settings();
+    check.switch();
     let mut names: BTreeMap<&str, String> = BTreeMap::new();
     // All bridges first: a bridge's name is the name of its LOCAL port, so it wins over any port's.
     for (index, bridge) in document.bridges.iter().enumerate() {
@@ -167,6 +169,15 @@ impl Check<'_> {
                 if matches!(name, "rxd" | "txd") && !value.is_power_of_two() {
                     self.invalid(&site.field(name), format!("found {value}, expected a power of two"));
                 }
+            }
+        }
+    }
+
+    fn switch(&mut self) {
+        let site = Site::default().field("other_config");
+        for (key, value) in &self.document.other_config {
+            if let Err(message) = check_switch_other_config(key, value) {
+                self.invalid(&site.field(key), message);
             }
         }
     }

@@ -41,12 +41,17 @@ const INTERFACE: [&str; 7] =
 const MIRROR: [&str; 7] =
     ["name", "output_port", "output_vlan", "select_all", "select_dst_port", "select_src_port", "select_vlan"];
 
+const OPEN_VSWITCH: [&str; 1] = ["other_config"];
+/// The one record of table `Open_vSwitch`.
+pub const SWITCH_RECORD: &str = ".";
+
 fn known(table: Table) -> &'static [&'static str] {
     match table {
         Table::Bridge => &BRIDGE,
         Table::Port => &PORT,
         Table::Interface => &INTERFACE,
         Table::Mirror => &MIRROR,
+        Table::OpenVSwitch => &OPEN_VSWITCH,
     }
 }
 
@@ -94,6 +99,8 @@ pub(super) fn edit(
     }
     let outcome = match table {
         Table::Mirror => edit_mirror(mirror(document, record)?, column, edit),
+        Table::OpenVSwitch if record != SWITCH_RECORD => return Err(no_row(table, record)),
+        Table::OpenVSwitch => map_column(&mut document.other_config, edit),
         Table::Bridge => edit_bridge(bridge(document, record)?, column, edit),
         Table::Port if column == "external_ids" => {
             map_column(&mut port(document, table, record)?.port_external_ids, edit)
@@ -108,7 +115,7 @@ pub(super) fn edit(
 
 /// `Interface does not contain a column ...`, and which table does.
 fn no_column(table: Table, column: &str) -> VsctlError {
-    let other = [Table::Bridge, Table::Port, Table::Interface, Table::Mirror]
+    let other = [Table::Bridge, Table::Port, Table::Interface, Table::Mirror, Table::OpenVSwitch]
         .into_iter()
         .find(|other| *other != table && known(*other).contains(&column));
     let hint = match other {
@@ -423,6 +430,10 @@ pub fn columns(
             ("mirrors", texts(bridge.mirrors.iter().map(|mirror| &mirror.name))),
             ("ports", texts(bridge.ports.iter().map(|port| &port.name))),
         ]);
+    }
+    if table == Table::OpenVSwitch {
+        let other_config = ("other_config", ColumnValue::Map(document.other_config.clone()));
+        return if record == SWITCH_RECORD { Ok(vec![other_config]) } else { Err(missing()) };
     }
     if table == Table::Mirror {
         let (_, mirror) = document.mirror(record).ok_or_else(missing)?;

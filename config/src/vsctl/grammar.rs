@@ -236,18 +236,14 @@ fn table(name: &str) -> Result<Table, VsctlError> {
         ("port", Table::Port),
         ("interface", Table::Interface),
         ("mirror", Table::Mirror),
+        ("open_vswitch", Table::OpenVSwitch),
     ];
     if let Some((_, table)) =
         tables.iter().find(|(full, _)| !lower.is_empty() && full.starts_with(lower.as_str()))
     {
         return Ok(*table);
     }
-    if "open_vswitch".starts_with(&lower) && !lower.is_empty() {
-        return usage(
-            "there is no table Open_vSwitch: the switch's own settings stand in [dpdk] and [datapath] of its file",
-        );
-    }
-    usage(format!("unknown table \"{name}\", expected Bridge, Port, Interface or Mirror"))
+    usage(format!("unknown table \"{name}\", expected Bridge, Port, Interface, Mirror or Open_vSwitch"))
 }
 
 /// A column's canonical spelling: case, `-` and `_` do not count.

@@ -16,7 +16,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 pub use apply::{apply, apply_with};
-pub use columns::columns;
+pub use columns::{SWITCH_RECORD, columns};
 pub use condition::Operator;
 pub use grammar::parse_transaction;
 pub use value::ColumnValue;
@@ -35,6 +35,9 @@ pub enum Table {
     Interface,
     /// `Mirror`: copies of what ports and VLANs carry.
     Mirror,
+    /// `Open_vSwitch`: the switch as a whole, one record, `.`.
+    #[serde(rename = "Open_vSwitch")]
+    OpenVSwitch,
 }
 
 impl fmt::Display for Table {
@@ -44,6 +47,7 @@ impl fmt::Display for Table {
             Self::Port => "Port",
             Self::Interface => "Interface",
             Self::Mirror => "Mirror",
+            Self::OpenVSwitch => "Open_vSwitch",
         })
     }
 }

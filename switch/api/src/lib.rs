@@ -531,6 +531,12 @@ pub struct LcoreRow {
     pub busy_cycles: u64,
     /// TSC cycles of loops that found nothing to do.
     pub idle_cycles: u64,
+    /// TSC cycles of sleeps, which are among `idle_cycles`.
+    pub sleep_cycles: u64,
+    /// Sleeps.
+    pub sleeps: u64,
+    /// How long it may sleep at a time, microseconds; 0: never.
+    pub sleep_max: u32,
     /// Share of cycles in busy loops since the start, 0 to 100.
     pub busy_percent: f64,
     /// Packets received.
@@ -626,6 +632,23 @@ pub struct UpcallStats {
     pub lost: u64,
     /// Different programs in use.
     pub programs: usize,
+}
+
+/// `POST /v1/appctl`: a command as `ovs-appctl` takes it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Appctl {
+    /// Its name, such as `dpif-netdev/pmd-rxq-show`; `list-commands` names all.
+    pub command: String,
+    /// Its arguments.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub arguments: Vec<String>,
+}
+
+/// What a command of `ovs-appctl` answers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AppctlReply {
+    /// The text, as `ovs-appctl` prints it.
+    pub text: String,
 }
 
 /// `POST /v1/trace/BRIDGE`.

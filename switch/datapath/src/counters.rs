@@ -120,8 +120,12 @@ pub struct WorkerCounters {
     pub iterations: Counter,
     /// TSC cycles of loops that moved at least one packet.
     pub busy_cycles: Counter,
-    /// TSC cycles of loops that found nothing to do.
+    /// TSC cycles of loops that found nothing to do, and of sleeps behind them.
     pub idle_cycles: Counter,
+    /// TSC cycles of sleeps, which are among `idle_cycles`.
+    pub sleep_cycles: Counter,
+    /// Sleeps.
+    pub sleeps: Counter,
     /// Lookups that the flow cache answered.
     pub cache_hits: Counter,
     /// Lookups that the megaflow table answered.
@@ -157,6 +161,8 @@ impl Default for WorkerCounters {
             iterations: Counter::default(),
             busy_cycles: Counter::default(),
             idle_cycles: Counter::default(),
+            sleep_cycles: Counter::default(),
+            sleeps: Counter::default(),
             cache_hits: Counter::default(),
             megaflow_hits: Counter::default(),
             no_key_hits: Counter::default(),

@@ -12,7 +12,7 @@ use crate::tx::PortTx;
 use crossbeam_queue::ArrayQueue;
 use flow::program::{AdjacencyId, PortId, Program, ProgramId, PuntReason};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
 use wire::key::{FlowKey, FlowMask};
 
 /// Number of an entry in a worker's table of flows that wait for a decision.
@@ -217,6 +217,8 @@ pub struct Link {
     pub buffers: ArrayQueue<Box<PacketBuffer>>,
     /// Number of the last [`Command::Barrier`] that the worker passed.
     pub acknowledged: AtomicU64,
+    /// How long the worker may sleep at a time when it finds nothing to do, microseconds; 0: it polls on.
+    pub sleep_max: AtomicU32,
     /// The worker has ended: nothing sent to it will be carried out.
     pub closed: AtomicBool,
 }
@@ -233,6 +235,7 @@ impl Link {
             returns: ArrayQueue::new(8192),
             buffers: ArrayQueue::new(Self::BUFFERS),
             acknowledged: AtomicU64::new(0),
+            sleep_max: AtomicU32::new(0),
             closed: AtomicBool::new(false),
         };
         while link.buffers.push(PacketBuffer::new()).is_ok() {}

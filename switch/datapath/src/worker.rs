@@ -18,6 +18,7 @@ use flow::program::{MAX_PORTS, PortId};
 use rte::{Mempool, RxQueue};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::Duration;
 use wire::parse::Anomaly;
 use wire::proto::ETHERNET_LEN;
 
@@ -185,12 +186,14 @@ impl Worker {
         self.batch.drop_packets(packets);
     }
 
-    /// Polls until `stop`. With `share_cpu`, the slow path runs on the same CPU: then the worker yields it
-    /// while it waits for an answer.
+    /// Polls until `stop`. With `share_cpu`, another thread that packets wait for runs on the same CPU: then the worker
+    /// yields it while it waits for an answer. A worker that finds nothing to do sleeps, if it may
+    /// ([`Link::sleep_max`]).
     pub fn run(&mut self, stop: &AtomicBool, share_cpu: bool) {
         let mut then = rte::cycles();
         let resort_after = rte::tsc_hz() / RESORTS_PER_SECOND;
         let mut resorted = then;
+        let mut sleep = 0;
         while !stop.load(Relaxed) {
             let busy = self.poll();
             let now = rte::cycles();
@@ -203,10 +206,39 @@ impl Worker {
                 resorted = now;
                 self.pipeline.lookup.table.resort();
             }
-            if share_cpu && (!busy || self.pipeline.waits()) {
+            if !busy {
+                then = self.rest(&mut sleep, share_cpu, now);
+                continue;
+            }
+            sleep = 0;
+            if share_cpu && self.pipeline.waits() {
                 std::thread::yield_now();
             }
         }
+    }
+
+    /// Lets the CPU go after a loop that found nothing to do and ended at `now`. Sleeps a microsecond longer than the
+    /// last time, `sleep`, so that a pause in a stream of packets is a short one; what comes meanwhile waits in the
+    /// devices' rings. Returns the time when it goes on.
+    #[cold]
+    #[inline(never)]
+    fn rest(&mut self, sleep: &mut u32, share_cpu: bool, now: u64) -> u64 {
+        let most = self.pipeline.link.sleep_max.load(Relaxed);
+        if most == 0 {
+            if share_cpu {
+                std::thread::yield_now();
+            }
+            return now;
+        }
+        *sleep = most.min(*sleep + 1);
+        std::thread::sleep(Duration::from_micros((*sleep).into()));
+        let woken = rte::cycles();
+        let slept = woken.wrapping_sub(now);
+        let counters = &self.pipeline.counters;
+        counters.sleeps.add(1);
+        counters.sleep_cycles.add(slept);
+        counters.idle_cycles.add(slept);
+        woken
     }
 
     /// Frees all that waits, after [`Worker::run`].

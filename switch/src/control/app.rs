@@ -10,6 +10,7 @@ use super::pulse::Pulses;
 use super::rules;
 use crate::slowpath::Handle;
 use datapath::counters::WorkerCounters;
+use datapath::message::Link;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -23,6 +24,8 @@ pub struct WorkerInfo {
     pub lcore: u32,
     /// What it counts.
     pub counters: Arc<WorkerCounters>,
+    /// Its queues, and what is said of its sleep.
+    pub link: Arc<Link>,
     /// Bytes that a megaflow costs in a full table.
     pub bytes_per_megaflow: f64,
     /// Bytes that an entry of the flow cache costs.

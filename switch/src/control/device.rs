@@ -43,13 +43,24 @@ pub struct DeviceError {
     pub reason: String,
 }
 
+/// A worker, for those who share queues and settings out.
+#[derive(Debug, Clone)]
+pub struct WorkerPlace {
+    /// Its lcore.
+    pub lcore: u32,
+    /// What it is told by.
+    pub link: Arc<datapath::message::Link>,
+    /// How long it may sleep at a time unless something else is said, microseconds.
+    pub default_sleep: u32,
+}
+
 /// What devices share.
 #[derive(Debug, Clone)]
 pub struct Resources {
     /// Where received packets go.
     pub pool: Mempool,
-    /// Number of workers.
-    pub workers: usize,
+    /// The workers.
+    pub workers: Arc<[WorkerPlace]>,
     /// Descriptors, where the port does not say.
     pub dpdk: DpdkSettings,
 }
@@ -200,7 +211,7 @@ impl Device {
         if info.if_index.is_some_and(|index| info.driver == AF_XDP && bound().contains(&index)) {
             return Err(STARTS_ONCE.to_owned());
         }
-        let queues = queue_counts(options, resources.workers, &info)?;
+        let queues = queue_counts(options, resources.workers.len(), &info)?;
         let config = PortConfig {
             rx_queues: queues.0,
             tx_queues: queues.1,
@@ -215,7 +226,7 @@ impl Device {
             Some(mtu) => mtu,
             None => handle.mtu().map_err(text)?,
         };
-        let workers = resources.workers;
+        let workers = resources.workers.len();
         let pollers: Vec<usize> = (0..rx.len()).map(|queue| (index + queue) % workers).collect();
         // Ethdevs are given packets that ask for nothing: what is asked is done in software.
         let shared = share_out(rx, tx, (mtu, 0), &pollers, workers);
@@ -232,7 +243,7 @@ impl Device {
         resources: &Resources,
         index: usize,
     ) -> Result<(Device, Vec<WorkerQueues>), String> {
-        let workers = resources.workers;
+        let workers = resources.workers.len();
         let mut config = TapConfig {
             queues: options.n_rxq.unwrap_or_else(|| (workers as u16).clamp(1, rte::port::MAX_TAP_QUEUES)),
             mtu: port.mtu,

@@ -407,10 +407,14 @@ fn workers(out: &mut Families, app: &App) {
     use datapath::counters::{Counter, WorkerCounters};
     type Count = fn(&WorkerCounters) -> &Counter;
     let lcores: Vec<String> = app.workers.iter().map(|w| w.lcore.to_string()).collect();
-    let families: [(&str, &str, Count); 13] = [
+    let families: [(&str, &str, Count); 15] = [
         ("worker_iterations", "Loops of a worker.", |c| &c.iterations),
         ("worker_busy_cycles", "TSC cycles of loops that did something.", |c| &c.busy_cycles),
-        ("worker_idle_cycles", "TSC cycles of loops that found nothing to do.", |c| &c.idle_cycles),
+        ("worker_idle_cycles", "TSC cycles of loops that found nothing to do, and of sleeps.", |c| {
+            &c.idle_cycles
+        }),
+        ("worker_sleep_cycles", "TSC cycles of sleeps, which are among the idle ones.", |c| &c.sleep_cycles),
+        ("worker_sleeps", "Sleeps of a worker that found nothing to do.", |c| &c.sleeps),
         ("worker_rx_packets", "Packets received from devices.", |c| &c.rx),
         ("worker_tx_packets", "Packets that devices took.", |c| &c.tx),
         ("worker_dropped_packets", "Packets freed instead of sent.", |c| &c.dropped),

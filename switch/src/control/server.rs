@@ -17,6 +17,7 @@
 //! | `GET /v1/route`, `POST /v1/route/BRIDGE/add`, `/delete` | routes |
 //! | `GET /v1/megaflows?bridge=&limit=` | megaflows |
 //! | `GET /v1/lcores`, `/v1/drops`, `/v1/upcall` | counters |
+//! | `POST /v1/appctl` | a command of `ovs-appctl` |
 //! | `GET /v1/evpn` | VNIs whose remotes come from EVPN |
 //! | `GET /v1/events` | what happens, a JSON object a line ([`api::Event`]) |
 //! | `POST /v1/save`, `/v1/reload` | the document into its file, and the file into the switch |
@@ -27,6 +28,7 @@ use super::handlers::refused::Refused;
 use super::handlers::{capture, configure, events, flows, groups, operate, ports, tlvs, views};
 use super::serving::bodies::{Room, bounded};
 use super::serving::{self, Peer};
+use super::unixctl;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{DefaultBodyLimit, Request, State};
@@ -54,6 +56,7 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/v1/upcall", get(views::upcall))
         .route("/v1/evpn", get(views::evpn))
         .route("/v1/megaflows", get(views::megaflows))
+        .route("/v1/appctl", post(unixctl::appctl))
         .route("/v1/transaction", post(configure::transaction))
         .route("/v1/document", get(configure::document).put(configure::replace))
         .route("/v1/flows/{bridge}", get(flows::dump))

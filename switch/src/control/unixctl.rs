@@ -1,10 +1,14 @@
 //! What `ovs-appctl` asks: JSON-RPC over a socket that stands where it looks, found by a pidfile. With a database only,
-//! when the switch is in the place of `ovs-vswitchd`.
+//! when the switch is in the place of `ovs-vswitchd`; `vxctl appctl` asks the same by the control API.
 
 use super::app::App;
 use super::handlers::flows::trace_text;
+use super::handlers::refused::{Answer, Refused};
 use super::socket::Remove;
 use crate::bridge::fdb::Location;
+use api::{Appctl, AppctlReply};
+use axum::Json;
+use axum::extract::State;
 use nix::fcntl::{FcntlArg, fcntl};
 use serde_json::{Value, json};
 use std::fmt::Write;
@@ -13,6 +17,7 @@ use std::io;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
@@ -122,6 +127,15 @@ fn line(mut text: String) -> String {
     text
 }
 
+/// `POST /v1/appctl`: the same without a database, for `vxctl appctl`.
+pub(super) async fn appctl(State(app): State<Arc<App>>, Json(asked): Json<Appctl>) -> Answer<AppctlReply> {
+    let words: Vec<&str> = asked.arguments.iter().map(String::as_str).collect();
+    match run(&app, &asked.command, &words).await {
+        Ok(text) => Ok(Json(AppctlReply { text: line(text) })),
+        Err(error) => Err(Refused::bad(error.trim_end())),
+    }
+}
+
 async fn answer(app: &App, request: &Value) -> Value {
     let words: Vec<&str> =
         request["params"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
@@ -134,6 +148,7 @@ async fn answer(app: &App, request: &Value) -> Value {
 
 /// Commands with their arguments, and how many there may be.
 const COMMANDS: &[(&str, &str, std::ops::RangeInclusive<usize>)] = &[
+    ("dpif-netdev/pmd-sleep-show", "[dp]", 0..=1),
     ("dpif/show", "", 0..=0),
     ("exit", "[--cleanup]", 0..=1),
     ("fdb/add", "bridge port vlan mac", 4..=4),
@@ -182,6 +197,16 @@ async fn run(app: &App, command: &str, words: &[&str]) -> Result<String, String>
         "ofproto/trace" => {
             trace_text(app, words[0].to_owned(), words[1].to_owned(), words.get(2).map(|&s| s.to_owned()))
                 .await
+        }
+        "dpif-netdev/pmd-sleep-show" => {
+            let all = app.switch.lock().await.document.sleep_max().all();
+            // Without one, each worker has what suits its CPU.
+            let mut text = format!("Default max sleep: {:4} us\n", all.unwrap_or(0));
+            for worker in &app.workers {
+                let most = worker.link.sleep_max.load(Relaxed);
+                let _ = writeln!(text, "{}  max sleep: {most:4} us", pmd_line(worker.lcore));
+            }
+            Ok(text)
         }
         "dpif/show" => dpif_show(app).await.map_err(stopping),
         "tnl/neigh/show" | "tnl/arp/show" => {
@@ -263,6 +288,11 @@ async fn run(app: &App, command: &str, words: &[&str]) -> Result<String, String>
         }
         _ => Err(format!("\"{command}\" is not answered")),
     }
+}
+
+/// A worker, as Open vSwitch names its threads.
+fn pmd_line(lcore: u32) -> String {
+    format!("pmd thread numa_id 0 core_id {lcore}:\n")
 }
 
 /// VLAN and MAC address of an entry.

@@ -19,3 +19,4 @@ mod running;
 mod tlvs;
 mod vhost;
 mod words;
+mod workers;

@@ -59,8 +59,7 @@ const DUMP: &[(&str, &str)] = &[
 ];
 
 const SYNTAX: &str = "Match and actions are those of ovs-ofctl(8), ovs-fields(7) and ovs-actions(7).";
-const RECORD: &str =
-    "TABLE is bridge, port, interface or mirror. A value is a word, a set [A, B] or a map {K=V, ...}.";
+const RECORD: &str = "TABLE is bridge, port, interface, mirror or open_vswitch (one record, \".\"). A value is a word, a set [A, B] or a map {K=V, ...}.";
 
 macro_rules! entries {
     ($($group:ident { $($name:literal $arguments:literal $options:expr, $about:literal $(, $detail:expr)?;)* })*) => {
@@ -178,6 +177,8 @@ entries! {
         "megaflow show" "[BR]" &[], "cached decisions with their counts";
         "evpn show" "" &[], "VNIs whose remotes come from EVPN: VTEPs, counts of MAC addresses, zebra";
         "lcore show" "" &[], "workers: load, queues, cache hits";
+        "appctl" "COMMAND [ARG]..." &[], "a command of ovs-appctl; list-commands names those that there are",
+            "vxctl appctl dpif-netdev/pmd-sleep-show";
         "upcall show" "" &[], "packets that asked the slow path";
         "drops" "" &[("-a", "reasons that never occurred, too")], "dropped packets by reason";
         "top" "" &[("-n COUNT", "end after so many tables"), ("-d SECONDS", "time between two")], "rates, again and again";

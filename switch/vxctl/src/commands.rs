@@ -4,8 +4,9 @@ use super::client::{Client, escape};
 use super::globals::Globals;
 use super::{Failure, cli, flows, graph, out, own, print, top};
 use api::{
-    CommandOutput, DocumentBody, Done, Drops, Event, EvpnRow, FdbEdit, FdbEntry, LcoreRow, MegaflowRow,
-    NeighbourEdit, NeighbourEntry, RouteEntry, Saved, Show, Transaction, TransactionReply, UpcallStats,
+    Appctl, AppctlReply, CommandOutput, DocumentBody, Done, Drops, Event, EvpnRow, FdbEdit, FdbEntry,
+    LcoreRow, MegaflowRow, NeighbourEdit, NeighbourEntry, RouteEntry, Saved, Show, Transaction,
+    TransactionReply, UpcallStats,
 };
 use serde::Serialize;
 use std::process::ExitCode;
@@ -48,7 +49,7 @@ pub fn run(globals: &Globals, words: &[String]) -> Result<ExitCode, Failure> {
         name if flows::does(name) => return flows::run(&session, name, words),
         "fdb" | "neigh" | "route" => tables(&session, &words.iter().map(String::as_str).collect::<Vec<_>>())?,
         "graph" | "megaflow" | "evpn" | "lcore" | "upcall" | "drops" | "top" | "document" | "apply"
-        | "save" | "reload" | "events" => {
+        | "save" | "reload" | "events" | "appctl" => {
             inside(&session, &words.iter().map(String::as_str).collect::<Vec<_>>())?;
         }
         _ => return transaction(&session, words),
@@ -252,6 +253,12 @@ fn inside(session: &Session<'_>, words: &[&str]) -> Result<(), Failure> {
         ["lcore", "show"] => {
             let rows: Vec<LcoreRow> = client.get("/v1/lcores")?;
             session.show(&rows, |rows| rows.iter().map(print::lcore).collect())?;
+        }
+        ["appctl", command, arguments @ ..] => {
+            let arguments = arguments.iter().map(|&word| word.to_owned()).collect();
+            let request = Appctl { command: (*command).to_owned(), arguments };
+            let reply: AppctlReply = client.post("/v1/appctl", &request)?;
+            session.show(&reply, |reply| reply.text.clone())?;
         }
         ["upcall", "show"] => {
             let stats: UpcallStats = client.get("/v1/upcall")?;

@@ -280,12 +280,19 @@ pub fn lcore(row: &LcoreRow) -> String {
     line(&mut text, 0, format_args!("lcore {}:", row.lcore));
     let polled = if row.rx.is_empty() { "nothing".to_owned() } else { row.rx.join(" ") };
     let cycles = row.cycles_per_packet.map_or_else(|| "-".to_owned(), |c| format!("{c:.0}"));
+    let all = (row.busy_cycles + row.idle_cycles).max(1);
+    let asleep = format!(
+        "{:.1} %, for at most {} us at a time (pmd-sleep-max)",
+        100.0 * row.sleep_cycles as f64 / all as f64,
+        row.sleep_max
+    );
     let lookups = row.cache_hits + row.megaflow_hits + row.misses;
     let share = |n: u64| format!("{n} ({:.1} %)", 100.0 * n as f64 / lookups.max(1) as f64);
     for (name, value) in [
         ("polls (port/queue)", polled),
         ("iterations", row.iterations.to_string()),
         ("busy", format!("{:.1} %", row.busy_percent)),
+        ("asleep", asleep),
         ("cycles a packet", cycles),
         ("packets", format!("rx {}, tx {}, dropped {}", row.rx_packets, row.tx_packets, row.dropped)),
         ("cache hits", share(row.cache_hits)),

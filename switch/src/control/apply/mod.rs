@@ -24,6 +24,7 @@ use flow::program::{MAX_PORTS, PortId};
 use job::run;
 use options::{local_options, local_port};
 use std::collections::BTreeMap;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 
 /// Why the running switch stayed as it was.
@@ -108,7 +109,7 @@ type Ofports = BTreeMap<String, u16>;
 impl Switch {
     /// A switch without bridges. `settings` has the global tables.
     pub fn new(settings: config::Settings, handle: Handle, resources: Resources) -> Switch {
-        let document = Document { dpdk: settings.dpdk, datapath: settings.datapath, bridges: Vec::new() };
+        let document = Document { dpdk: settings.dpdk, datapath: settings.datapath, ..Document::default() };
         let (faults, locals) = (Faults::default(), LocalDevices::default());
         Switch { document, ports: BTreeMap::new(), handle, resources, opened: 0, faults, locals }
     }
@@ -168,6 +169,7 @@ impl Switch {
         let plan = Plan::new(&self.document, &new);
         if plan.is_empty() {
             self.document = new;
+            self.set_sleep();
             return Ok(Changed::default());
         }
         self.check_room(&new).await?;
@@ -226,10 +228,22 @@ impl Switch {
         let changed = Changed { remade: plan.remove_ports.iter().filter(remade).cloned().collect() };
         log_plan(&plan, &changed);
         self.carry_out(plan, new, opened, ofports).await?;
+        self.set_sleep();
         for error in failed {
             self.fault(&error);
         }
         Ok(changed)
+    }
+
+    /// Lets workers sleep as the document says, or as suits their CPUs where it does not.
+    fn set_sleep(&self) {
+        let asked = self.document.sleep_max();
+        for worker in self.resources.workers.iter() {
+            let most = asked.of(worker.lcore).unwrap_or(worker.default_sleep);
+            if worker.link.sleep_max.swap(most, Relaxed) != most {
+                tracing::info!(lcore = worker.lcore, microseconds = most, "longest sleep of the worker");
+            }
+        }
     }
 
     /// Notes that a port's device does not run.

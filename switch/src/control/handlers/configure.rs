@@ -157,6 +157,7 @@ fn all_records(document: &Document, table: Table) -> Vec<String> {
             .flat_map(|bridge| &bridge.mirrors)
             .map(|mirror| mirror.name.clone())
             .collect(),
+        Table::OpenVSwitch => vec![vsctl::SWITCH_RECORD.to_owned()],
         Table::Port | Table::Interface => {
             bridges.chain(document.ports().map(|(_, port)| port.name.clone())).collect()
         }

@@ -13,6 +13,7 @@ use flow::drop::DropReason;
 use flow::program::PortId;
 use serde::Deserialize;
 use std::collections::BTreeMap;
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 use wire::parse::Anomaly;
@@ -181,6 +182,9 @@ pub(in crate::control) async fn lcore_rows(app: &App, switch: &Switch) -> Result
             iterations: c.iterations.get(),
             busy_cycles: busy,
             idle_cycles: idle,
+            sleep_cycles: c.sleep_cycles.get(),
+            sleeps: c.sleeps.get(),
+            sleep_max: worker.link.sleep_max.load(Relaxed),
             busy_percent: 100.0 * busy as f64 / (busy + idle).max(1) as f64,
             rx_packets: c.rx.get(),
             tx_packets: c.tx.get(),

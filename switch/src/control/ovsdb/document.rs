@@ -32,7 +32,7 @@ pub struct Asked {
 /// What `rows` ask for, where `running` is the document that runs: rules, routes and neighbours are not in the
 /// database. `numbers` are those that bridges' ports have: rules that name a port which goes go on by its number.
 pub fn asked(rows: &Rows, running: &Document, numbers: &Numbers) -> Asked {
-    let mut document = Document { bridges: Vec::new(), ..running.clone() };
+    let mut document = Document { bridges: Vec::new(), other_config: other_config(rows), ..running.clone() };
     let mut errors = Errors::new();
     let requested: BTreeSet<i64> = rows.interfaces.values().filter_map(|row| row.ofport_request).collect();
     for row in rows.bridges.values() {
@@ -69,6 +69,22 @@ pub fn asked(rows: &Rows, running: &Document, numbers: &Numbers) -> Asked {
     }
     prune(&mut document, &mut errors, numbers);
     Asked { document, errors }
+}
+
+/// What the switch knows of `Open_vSwitch` `other_config`. What is wrong in it is said and left out, as in Open vSwitch.
+fn other_config(rows: &Rows) -> BTreeMap<String, String> {
+    let mut known = known(
+        rows.root.as_ref().map_or(&BTreeMap::new(), |root| &root.other_config),
+        &config::SWITCH_OTHER_CONFIG,
+    );
+    known.retain(|key, value| match config::check_switch_other_config(key, value) {
+        Ok(()) => true,
+        Err(error) => {
+            tracing::warn!(%key, %error, "other_config of Open_vSwitch");
+            false
+        }
+    });
+    known
 }
 
 fn known(map: &BTreeMap<String, String>, keys: &[&str]) -> BTreeMap<String, String> {
