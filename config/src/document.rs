@@ -12,7 +12,7 @@ use wire::addr::MacAddr;
 use wire::tunnel::geneve::TlvMap;
 
 use crate::settings::{DatapathSettings, DpdkSettings, Settings};
-use crate::switch::SleepMax;
+use crate::switch::{AutoLb, RxqAffinity, RxqAssign, SleepMax, auto_lb};
 
 /// Limits and default of `other_config:mac-aging-time`, in seconds. OVS clamps to 15 to 3600; shorter times are
 /// of use in tests, longer ones on quiet networks.
@@ -55,6 +55,22 @@ impl Document {
     /// How long workers may sleep (`other_config:pmd-sleep-max`).
     pub fn sleep_max(&self) -> SleepMax {
         self.other_config.get("pmd-sleep-max").and_then(|text| text.parse().ok()).unwrap_or_default()
+    }
+
+    /// How RX queues are shared out when they are rebalanced (`other_config:pmd-rxq-assign`).
+    pub fn rxq_assign(&self) -> RxqAssign {
+        self.other_config.get("pmd-rxq-assign").and_then(|text| text.parse().ok()).unwrap_or_default()
+    }
+
+    /// Whether a worker with an RX queue of its own by `pmd-rxq-affinity` has no others (`other_config:pmd-rxq-isolate`,
+    /// default yes).
+    pub fn rxq_isolate(&self) -> bool {
+        self.other_config.get("pmd-rxq-isolate").is_none_or(|text| text != "false")
+    }
+
+    /// When RX queues are rebalanced without being told (`other_config:pmd-auto-lb`); `None`: never.
+    pub fn auto_lb(&self) -> Option<AutoLb> {
+        auto_lb(&self.other_config)
     }
 
     /// The bridge of that name.
@@ -310,7 +326,8 @@ pub struct Port {
     /// `Port` `cvlans`: customer VLANs that a `dot1q-tunnel` port takes. Empty: all.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub cvlans: Vec<u16>,
-    /// `Port` `other_config`: `qinq-ethtype`, `priority-tags`, `neigh-suppress`.
+    /// `Port` `other_config`: `qinq-ethtype`, `priority-tags`, `neigh-suppress`; and that of its `Interface`:
+    /// [`INTERFACE_OTHER_CONFIG`](crate::INTERFACE_OTHER_CONFIG).
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub other_config: BTreeMap<String, String>,
     /// `Interface` `mtu_request`: largest Ethernet payload in bytes. 68 to 9702.
@@ -353,6 +370,11 @@ impl Port {
     /// Whether questions for hosts are kept from the port (`other_config:neigh-suppress`, ours); `None`: as its bridge says.
     pub fn neigh_suppress(&self) -> Option<bool> {
         self.other_config.get("neigh-suppress").map(|text| text == "true")
+    }
+
+    /// Lcores that shall poll single RX queues (`other_config:pmd-rxq-affinity` of the interface).
+    pub fn rxq_affinity(&self) -> RxqAffinity {
+        self.other_config.get("pmd-rxq-affinity").and_then(|text| text.parse().ok()).unwrap_or_default()
     }
 
     /// Whether frames leave with a tag for VLAN 0 (`other_config:priority-tags`, default never).

@@ -32,7 +32,10 @@ pub use options::{
 pub use problem::{Errors, Kind, Problem};
 pub use read::{parse_file, parse_str};
 pub use settings::{DatapathSettings, DpdkSettings, Settings};
-pub use switch::{LONGEST_SLEEP, SWITCH_OTHER_CONFIG, SleepMax, check_switch_other_config};
+pub use switch::{
+    AutoLb, INTERFACE_OTHER_CONFIG, LONGEST_SLEEP, RxqAffinity, RxqAssign, SWITCH_OTHER_CONFIG, SleepMax,
+    check_switch_other_config,
+};
 pub use tlv::{TlvEntry, split_tlvs};
 pub use validate::{
     BRIDGE_OTHER_CONFIG, CheckFlow, CheckRules, Rules, accept_flows, validate, validate_with,

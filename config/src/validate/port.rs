@@ -6,6 +6,7 @@ use super::{Check, range};
 use crate::document::{Port, PortKind, PriorityTags, VlanMode};
 use crate::options::{DpdkOptions, VhostOptions};
 use crate::problem::Site;
+use crate::switch::RxqAffinity;
 
 impl Check<'_> {
     pub(super) fn port(&mut self, site: &Site, port: &Port) {
@@ -78,10 +79,16 @@ impl Check<'_> {
                 "priority-tags" => "never, if-nonzero or always",
                 "neigh-suppress" if matches!(value.as_str(), "true" | "false") => continue,
                 "neigh-suppress" => "true or false",
+                "pmd-rxq-affinity" => {
+                    if let Err(message) = value.parse::<RxqAffinity>() {
+                        self.invalid(&site, message);
+                    }
+                    continue;
+                }
                 _ => {
                     self.invalid(
                         &site,
-                        "unknown key, expected qinq-ethtype, priority-tags or neigh-suppress",
+                        "unknown key, expected qinq-ethtype, priority-tags or neigh-suppress, for an interface pmd-rxq-affinity",
                     );
                     continue;
                 }

@@ -10,6 +10,7 @@ use super::{Setting, Table, VsctlError};
 use crate::document::{Bridge, Document, Mirror, Port};
 use crate::options::number;
 use crate::problem::one_of;
+use crate::switch::{INTERFACE_OTHER_CONFIG, PORT_OTHER_CONFIG};
 
 /// What to do with a column.
 #[derive(Clone, Copy)]
@@ -36,8 +37,8 @@ const BRIDGE: [&str; 9] = [
     "datapath_type",
 ];
 const PORT: [&str; 7] = ["name", "tag", "trunks", "vlan_mode", "cvlans", "other_config", "external_ids"];
-const INTERFACE: [&str; 7] =
-    ["name", "type", "options", "mac", "mtu_request", "ofport_request", "external_ids"];
+const INTERFACE: [&str; 8] =
+    ["name", "type", "options", "mac", "mtu_request", "ofport_request", "other_config", "external_ids"];
 const MIRROR: [&str; 7] =
     ["name", "output_port", "output_vlan", "select_all", "select_dst_port", "select_src_port", "select_vlan"];
 
@@ -104,6 +105,9 @@ pub(super) fn edit(
         Table::Bridge => edit_bridge(bridge(document, record)?, column, edit),
         Table::Port if column == "external_ids" => {
             map_column(&mut port(document, table, record)?.port_external_ids, edit)
+        }
+        Table::Port | Table::Interface if column == "other_config" => {
+            part_of_map(&mut port(document, table, record)?.other_config, table == Table::Interface, edit)
         }
         Table::Port if column == "tag" && document.bridge(record).is_some() => {
             numeric(&mut bridge(document, record)?.tag, edit, "a VLAN from 0 to 4095")
@@ -239,7 +243,6 @@ fn edit_port(port: &mut Port, column: &str, edit: Edit<'_>) -> Result<(), String
             scalar(&mut port.vlan_mode, edit, "access, trunk, native-tagged, native-untagged or dot1q-tunnel")
         }
         "cvlans" => list(&mut port.cvlans, edit, "VLANs from 0 to 4095"),
-        "other_config" => map_column(&mut port.other_config, edit),
         "mac" => scalar(&mut port.mac, edit, "a MAC address such as 02:00:00:00:0a:01"),
         "mtu_request" => numeric(&mut port.mtu, edit, "a number from 68 to 9702"),
         "ofport_request" => numeric(&mut port.ofport_request, edit, "a number from 1 to 65279"),
@@ -408,6 +411,36 @@ fn map_column(slot: &mut BTreeMap<String, String>, edit: Edit<'_>) -> Result<(),
     Ok(())
 }
 
+/// Changes `other_config` of a port or of its interface, which are one map here.
+fn part_of_map(map: &mut BTreeMap<String, String>, of_interface: bool, edit: Edit<'_>) -> Result<(), String> {
+    let (mut own, others) = parted(map, of_interface);
+    map_column(&mut own, edit)?;
+    if let Some(key) = own.keys().find(|key| is_of_interface(key) != of_interface && known_of_ports(key)) {
+        let table = if of_interface { Table::Port } else { Table::Interface };
+        return Err(format!("{key} is a key of table {table}"));
+    }
+    *map = others;
+    map.extend(own);
+    Ok(())
+}
+
+fn is_of_interface(key: &str) -> bool {
+    INTERFACE_OTHER_CONFIG.contains(&key)
+}
+
+/// Whether a key is one of either table; what is none is said when the document is checked.
+fn known_of_ports(key: &str) -> bool {
+    is_of_interface(key) || PORT_OTHER_CONFIG.contains(&key)
+}
+
+/// The part of a port's `other_config` that is of its interface or of the port, and the rest.
+fn parted(
+    map: &BTreeMap<String, String>,
+    of_interface: bool,
+) -> (BTreeMap<String, String>, BTreeMap<String, String>) {
+    map.clone().into_iter().partition(|(key, _)| is_of_interface(key) == of_interface)
+}
+
 /// The configured columns of a record, in the order in which `list` shows them. A bridge's name is also a record
 /// of `Port` and `Interface`: its LOCAL port. The error is `no row ...`.
 pub fn columns(
@@ -463,7 +496,7 @@ pub fn columns(
             ("trunks", ColumnValue::Numbers(port.trunks.iter().map(|vlan| u64::from(*vlan)).collect())),
             ("vlan_mode", ColumnValue::optional(port.vlan_mode)),
             ("cvlans", ColumnValue::Numbers(port.cvlans.iter().map(|vlan| u64::from(*vlan)).collect())),
-            ("other_config", ColumnValue::Map(port.other_config.clone())),
+            ("other_config", ColumnValue::Map(parted(&port.other_config, false).0)),
             ("external_ids", ColumnValue::Map(port.port_external_ids.clone())),
         ]
     } else {
@@ -474,6 +507,7 @@ pub fn columns(
             ("mac", ColumnValue::optional(port.mac)),
             ("mtu_request", ColumnValue::optional_number(port.mtu)),
             ("ofport_request", ColumnValue::optional_number(port.ofport_request)),
+            ("other_config", ColumnValue::Map(parted(&port.other_config, true).0)),
             ("external_ids", ColumnValue::Map(port.external_ids.clone())),
         ]
     })

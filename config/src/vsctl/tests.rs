@@ -320,7 +320,10 @@ fn errors_read_as_those_of_ovs_vsctl() {
         ("add-br", "'add-br' command requires at least 1 arguments"),
         ("del-br a b", "'del-br' command takes at most 1 arguments"),
         ("--if-exists add-br x", "'add-br' command has no '--if-exists' option"),
-        ("set queue x y=1", "unknown table \"queue\", expected Bridge, Port, Interface, Mirror or Open_vSwitch"),
+        (
+            "set queue x y=1",
+            "unknown table \"queue\", expected Bridge, Port, Interface, Mirror or Open_vSwitch",
+        ),
         ("set-fail-mode br0 open", "fail-mode must be \"standalone\" or \"secure\", found \"open\""),
     ] {
         assert_eq!(error(&mut document, line), expected, "{line}");

@@ -86,6 +86,10 @@ impl Worker {
             }
             Command::AddPort(io) => self.add_port(io),
             Command::RemovePort(port) => self.remove_port(port),
+            Command::TakeRxQueue(port, queue) => self.take_rx_queue(port, queue),
+            Command::GiveRxQueue(port, queue) => {
+                self.rx.push(Source { port, queue, begins_as: Some(port) });
+            }
             Command::SetMtu(port, mtu) => self.pipeline.tx.set_mtu(port, u32::from(mtu)),
             Command::SetLink(port, up) => self.pipeline.tx.set_link(port, up),
             Command::PacketOut(buffer, program) => self.pipeline.packet_out(buffer, program),
@@ -103,6 +107,14 @@ impl Worker {
             self.pipeline.tx.add(port, tx);
         }
         self.spare_io[port.index()] = Some(io);
+    }
+
+    fn take_rx_queue(&mut self, port: PortId, queue: u16) {
+        let is_it = |source: &Source| source.port == port && source.queue.queue_id() == queue;
+        if let Some(at) = self.rx.iter().position(is_it) {
+            let Source { queue, .. } = self.rx.swap_remove(at);
+            self.pipeline.give_back(Return::RxQueue(port, queue));
+        }
     }
 
     /// Packets staged for the port leave first; then its queues go back in the box that they came in.

@@ -8,6 +8,9 @@ use flow::program::{MAX_PORTS, PortId};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use wire::parse::Anomaly;
 
+/// RX queues of a port whose costs are told apart; one with a higher number counts as that number modulo this one.
+pub const MEASURED_QUEUES: usize = 32;
+
 /// A counter with one writer.
 #[derive(Debug, Default)]
 pub struct Counter(AtomicU64);
@@ -96,6 +99,10 @@ pub struct WorkerCounters {
     drops: Box<[Counter]>,
     /// Frames with a malformed header behind Ethernet: bridged by their L2 fields alone.
     anomalies: [Counter; Anomaly::COUNT],
+    /// By port and queue: see [`WorkerCounters::rxq_cycles`].
+    rxq_cycles: Box<[Counter]>,
+    /// TSC cycles of the same loops that were spent for no RX queue.
+    pub overhead_cycles: Counter,
     /// By [`flow::program::MeterId`].
     pub meters: Box<[MeterCounters]>,
     /// Packets received from devices.
@@ -148,6 +155,8 @@ impl Default for WorkerCounters {
             port_tx_dropped: Box::new(std::array::from_fn(|_| Counter::default())),
             drops: (0..MAX_PORTS * DropReason::COUNT).map(|_| Counter::default()).collect(),
             anomalies: std::array::from_fn(|_| Counter::default()),
+            rxq_cycles: (0..MAX_PORTS * MEASURED_QUEUES).map(|_| Counter::default()).collect(),
+            overhead_cycles: Counter::default(),
             meters: (0..MAX_METERS).map(|_| MeterCounters::default()).collect(),
             rx: Counter::default(),
             tx: Counter::default(),
@@ -185,6 +194,12 @@ impl WorkerCounters {
     pub fn port(&self, port: PortId) -> PortCounters<'_> {
         let at = port.index() % MAX_PORTS;
         PortCounters { rx: &self.port_rx[at], tx: &self.port_tx[at], tx_dropped: &self.port_tx_dropped[at] }
+    }
+
+    /// TSC cycles spent for packets of an RX queue, in the few loops that were measured: how the worker's busy cycles divide
+    /// among its queues and [`WorkerCounters::overhead_cycles`].
+    pub fn rxq_cycles(&self, port: PortId, queue: u16) -> &Counter {
+        &self.rxq_cycles[port.index() % MAX_PORTS * MEASURED_QUEUES + usize::from(queue) % MEASURED_QUEUES]
     }
 
     /// Counts `n` drops of packets that came from `in_port`.

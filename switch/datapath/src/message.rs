@@ -141,6 +141,10 @@ pub enum Command {
     AddPort(Box<PortIo>),
     /// Stop with it. Answered by [`Return::Port`].
     RemovePort(PortId),
+    /// Stop to poll an RX queue of a port. Answered by [`Return::RxQueue`].
+    TakeRxQueue(PortId, u16),
+    /// Poll an RX queue of a port, too.
+    GiveRxQueue(PortId, rte::RxQueue),
     /// Set a port's MTU: bytes behind Ethernet header and tag.
     SetMtu(PortId, u16),
     /// Say whether a port's link is up. While it is not, nothing is tried there.
@@ -194,6 +198,8 @@ pub enum Return {
     },
     /// The worker has let go of a port.
     Port(Box<PortIo>),
+    /// The worker has let go of an RX queue.
+    RxQueue(PortId, rte::RxQueue),
     /// A program to be freed.
     Program(Box<Program>),
     /// An adjacency to be freed.

@@ -22,8 +22,10 @@ use std::time::Duration;
 use wire::parse::Anomaly;
 use wire::proto::ETHERNET_LEN;
 
-/// Times a second that subtables are sorted by their hits.
-const RESORTS_PER_SECOND: u64 = 20;
+/// Times a second that is done what goes by time.
+const TICKS_PER_SECOND: u64 = 1000;
+/// Such times from one sorting of subtables by their hits to the next.
+const TICKS_PER_RESORT: u32 = 50;
 
 /// Sizes of a worker's tables, all of which are made at start and never grow, and how it works.
 #[derive(Debug, Clone, Copy)]
@@ -96,22 +98,54 @@ impl Worker {
     pub fn poll(&mut self) -> bool {
         let mut busy = self.commands();
         for at in 0..self.rx.len() {
-            if !self.pipeline.pending.is_empty() && self.waits_for_first(at) {
-                continue;
-            }
-            let Source { port, queue, .. } = &mut self.rx[at];
-            if queue.rx_burst(&mut self.batch.mbufs) > 0 {
-                let (port, may_request_offloads) = (*port, queue.may_ask());
-                busy = true;
-                self.burst(port, may_request_offloads);
-                let held = self.pipeline.last_held.take();
-                let Source { begins_as, .. } = &mut self.rx[at];
-                *begins_as = begins_as.and(held);
-            }
+            busy |= self.serve(at);
         }
         busy |= self.pipeline.tx.serve_others(&self.pipeline.counters);
         self.pipeline.tx.flush(&self.pipeline.counters);
         busy
+    }
+
+    /// The same, and what each RX queue costs is measured. `began` is the time.
+    #[cold]
+    #[inline(never)]
+    fn poll_measured(&mut self, began: u64) -> bool {
+        let mut busy = self.commands();
+        let mut then = rte::cycles();
+        let mut overhead = then.wrapping_sub(began);
+        for at in 0..self.rx.len() {
+            if self.serve(at) {
+                busy = true;
+                let now = rte::cycles();
+                let Source { port, queue, .. } = &self.rx[at];
+                self.pipeline.counters.rxq_cycles(*port, queue.queue_id()).add(now.wrapping_sub(then));
+                then = now;
+            }
+        }
+        busy |= self.pipeline.tx.serve_others(&self.pipeline.counters);
+        self.pipeline.tx.flush(&self.pipeline.counters);
+        overhead += rte::cycles().wrapping_sub(then);
+        if busy {
+            self.pipeline.counters.overhead_cycles.add(overhead);
+        }
+        busy
+    }
+
+    /// Takes a burst of an RX queue through all stages; says whether there was one.
+    #[inline(always)]
+    fn serve(&mut self, at: usize) -> bool {
+        if !self.pipeline.pending.is_empty() && self.waits_for_first(at) {
+            return false;
+        }
+        let Source { port, queue, .. } = &mut self.rx[at];
+        if queue.rx_burst(&mut self.batch.mbufs) == 0 {
+            return false;
+        }
+        let (port, may_request_offloads) = (*port, queue.may_ask());
+        self.burst(port, may_request_offloads);
+        let held = self.pipeline.last_held.take();
+        let Source { begins_as, .. } = &mut self.rx[at];
+        *begins_as = begins_as.and(held);
+        true
     }
 
     /// Whether what comes by an RX queue should stay in the device's ring, because none of it could be forwarded yet: all
@@ -125,7 +159,7 @@ impl Worker {
     }
 
     /// Takes one burst of an RX queue through the stages.
-    #[inline]
+    #[inline(always)]
     fn burst(&mut self, port: PortId, may_request_offloads: bool) {
         let shortest = self.batch.start(port, may_request_offloads);
         let counters = &self.pipeline.counters;
@@ -191,8 +225,8 @@ impl Worker {
     /// ([`Link::sleep_max`]).
     pub fn run(&mut self, stop: &AtomicBool, share_cpu: bool) {
         let mut then = rte::cycles();
-        let resort_after = rte::tsc_hz() / RESORTS_PER_SECOND;
-        let mut resorted = then;
+        let tick_after = rte::tsc_hz() / TICKS_PER_SECOND;
+        let (mut ticked, mut ticks) = (then, 0);
         let mut sleep = 0;
         while !stop.load(Relaxed) {
             let busy = self.poll();
@@ -201,13 +235,12 @@ impl Worker {
             counters.iterations.add(1);
             if busy { &counters.busy_cycles } else { &counters.idle_cycles }.add(now.wrapping_sub(then));
             then = now;
-            // By time: under a flood of masks a loop takes long, and that is when the order of subtables matters.
-            if now.wrapping_sub(resorted) > resort_after {
-                resorted = now;
-                self.pipeline.lookup.table.resort();
+            if now.wrapping_sub(ticked) > tick_after {
+                ticked = now;
+                then = self.tick(&mut ticks);
             }
             if !busy {
-                then = self.rest(&mut sleep, share_cpu, now);
+                then = self.rest(&mut sleep, share_cpu, then);
                 continue;
             }
             sleep = 0;
@@ -215,6 +248,24 @@ impl Worker {
                 std::thread::yield_now();
             }
         }
+    }
+
+    /// What is done by time and not by loops: under a flood of masks a loop takes long, and that is when the order of
+    /// subtables matters. One loop is measured. Returns the time.
+    #[cold]
+    #[inline(never)]
+    fn tick(&mut self, ticks: &mut u32) -> u64 {
+        *ticks = ticks.wrapping_add(1);
+        if (*ticks).is_multiple_of(TICKS_PER_RESORT) {
+            self.pipeline.lookup.table.resort();
+        }
+        let began = rte::cycles();
+        let busy = self.poll_measured(began);
+        let now = rte::cycles();
+        let counters = &self.pipeline.counters;
+        counters.iterations.add(1);
+        if busy { &counters.busy_cycles } else { &counters.idle_cycles }.add(now.wrapping_sub(began));
+        now
     }
 
     /// Lets the CPU go after a loop that found nothing to do and ended at `now`. Sleeps a microsecond longer than the

@@ -3,6 +3,7 @@
 use super::apply::{Switch, aside};
 use super::faults::Faults;
 use super::file::{ConfigFile, SaveError};
+use super::loads::Loads;
 use super::locals::LocalDevices;
 use super::log::Events;
 use super::openflow::controllers::Controllers;
@@ -22,6 +23,8 @@ use tokio::sync::{Mutex, MutexGuard};
 pub struct WorkerInfo {
     /// Its lcore.
     pub lcore: u32,
+    /// The lcore's NUMA node.
+    pub numa: u32,
     /// What it counts.
     pub counters: Arc<WorkerCounters>,
     /// Its queues, and what is said of its sleep.
@@ -55,6 +58,8 @@ pub struct App {
     pub file: Option<ConfigFile>,
     /// What happens.
     pub events: Events,
+    /// What RX queues take of their workers' time.
+    pub loads: StdMutex<Loads>,
     /// The controllers that bridges shall have.
     pub controllers: Controllers,
     /// VNIs whose remotes come from EVPN, as they were last seen.
@@ -120,6 +125,7 @@ impl App {
             handle,
             ready: Arc::default(),
             pulses,
+            loads: StdMutex::default(),
             controllers: Controllers::default(),
             evpn: StdMutex::default(),
             stale: StdMutex::default(),

@@ -79,6 +79,7 @@ fn make_worker(
     }
     let info = WorkerInfo {
         lcore,
+        numa: 0,
         counters: counters.clone(),
         link: link.clone(),
         bytes_per_megaflow: worker.bytes_per_megaflow(),
@@ -145,7 +146,8 @@ pub fn run(eal: &'static Eal, cpus: &[usize], start: Start, pool: &Mempool) -> R
     let mut alone = true;
     let mut places = Vec::new();
     for id in &ids {
-        let (worker, side, info) = make_worker(*id, &settings, pool, &meters);
+        let (worker, side, mut info) = make_worker(*id, &settings, pool, &meters);
+        info.numa = eal.lcore_socket(*id);
         let cpus = eal.lcore_cpuset(*id);
         let shares = cpus.iter().any(|cpu| others.contains(cpu));
         // Another worker may be on it, too.
@@ -463,6 +465,7 @@ async fn control(
         tokio::spawn(super::links::watch(Arc::clone(&app))),
         tokio::spawn(super::retry::run(Arc::clone(&app))),
         tokio::spawn(super::evpn::run(Arc::clone(&app))),
+        tokio::spawn(super::balance::run(Arc::clone(&app))),
         tokio::spawn(super::kernel::run(Arc::clone(&app))),
         tokio::spawn(server::reload_on_hangup(hangup, Arc::clone(&app))),
         tokio::spawn(super::openflow::serve::run(Arc::clone(&app), rundir)),

@@ -1,10 +1,11 @@
 //! What `ovs-appctl` asks: JSON-RPC over a socket that stands where it looks, found by a pidfile. With a database only,
 //! when the switch is in the place of `ovs-vswitchd`; `vxctl appctl` asks the same by the control API.
 
-use super::app::App;
+use super::app::{App, WorkerInfo};
 use super::handlers::flows::trace_text;
 use super::handlers::refused::{Answer, Refused};
 use super::socket::Remove;
+use super::{balance, loads, rxq};
 use crate::bridge::fdb::Location;
 use api::{Appctl, AppctlReply};
 use axum::Json;
@@ -16,8 +17,8 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
@@ -148,6 +149,8 @@ async fn answer(app: &App, request: &Value) -> Value {
 
 /// Commands with their arguments, and how many there may be.
 const COMMANDS: &[(&str, &str, std::ops::RangeInclusive<usize>)] = &[
+    ("dpif-netdev/pmd-rxq-rebalance", "[dp]", 0..=1),
+    ("dpif-netdev/pmd-rxq-show", "[-pmd core] [-secs secs] [dp]", 0..=5),
     ("dpif-netdev/pmd-sleep-show", "[dp]", 0..=1),
     ("dpif/show", "", 0..=0),
     ("exit", "[--cleanup]", 0..=1),
@@ -198,13 +201,18 @@ async fn run(app: &App, command: &str, words: &[&str]) -> Result<String, String>
             trace_text(app, words[0].to_owned(), words[1].to_owned(), words.get(2).map(|&s| s.to_owned()))
                 .await
         }
+        "dpif-netdev/pmd-rxq-rebalance" => {
+            balance::rebalance(app).await;
+            Ok(String::new())
+        }
+        "dpif-netdev/pmd-rxq-show" => pmd_rxq_show(app, words).await,
         "dpif-netdev/pmd-sleep-show" => {
             let all = app.switch.lock().await.document.sleep_max().all();
             // Without one, each worker has what suits its CPU.
             let mut text = format!("Default max sleep: {:4} us\n", all.unwrap_or(0));
             for worker in &app.workers {
                 let most = worker.link.sleep_max.load(Relaxed);
-                let _ = writeln!(text, "{}  max sleep: {most:4} us", pmd_line(worker.lcore));
+                let _ = writeln!(text, "{}  max sleep: {most:4} us", pmd_line(worker));
             }
             Ok(text)
         }
@@ -291,8 +299,55 @@ async fn run(app: &App, command: &str, words: &[&str]) -> Result<String, String>
 }
 
 /// A worker, as Open vSwitch names its threads.
-fn pmd_line(lcore: u32) -> String {
-    format!("pmd thread numa_id 0 core_id {lcore}:\n")
+fn pmd_line(worker: &WorkerInfo) -> String {
+    format!("pmd thread numa_id {} core_id {}:\n", worker.numa, worker.lcore)
+}
+
+/// What each worker polls, and what of its time that takes.
+async fn pmd_rxq_show(app: &App, words: &[&str]) -> Result<String, String> {
+    let minute = loads::EVERY.as_secs() * loads::KEPT as u64;
+    let (mut only, mut seconds) = (None, minute);
+    let mut rest = words.iter();
+    while let Some(word) = rest.next() {
+        match *word {
+            option @ ("-pmd" | "-secs") => {
+                let number = rest.next().and_then(|text| text.parse::<u32>().ok());
+                let number = number.ok_or_else(|| format!("{option}: expected a number"))?;
+                if option == "-pmd" { only = Some(number) } else { seconds = number.into() }
+            }
+            "netdev@ovs-netdev" | "ovs-netdev" => {}
+            _ => return Err("please specify an existing datapath".to_owned()),
+        }
+    }
+    // As in Open vSwitch: what is not remembered is as much as there is, and a part of an interval is all of it.
+    let every = loads::EVERY.as_secs();
+    seconds = if seconds == 0 || seconds > minute { minute } else { seconds.div_ceil(every) * every };
+    let within = Duration::from_secs(seconds);
+    let switch = app.switch.lock().await;
+    let queues = switch.rx_queues(|_, _| 0.0);
+    let isolates = switch.document.rxq_isolate();
+    let loads = app.loads.lock().unwrap_or_else(PoisonError::into_inner);
+    let percent =
+        |load: Option<f64>| load.map_or_else(|| "NOT AVAIL".to_owned(), |load| format!("{load:2.0} %"));
+    let mut text = format!("Displaying last {seconds} seconds pmd usage %\n");
+    for (at, worker) in app.workers.iter().enumerate() {
+        if only.is_some_and(|lcore| lcore != worker.lcore) {
+            continue;
+        }
+        let isolated = isolates && rxq::isolated(&queues, at);
+        let _ = writeln!(text, "{}  isolated : {isolated}", pmd_line(worker));
+        let mut polls = queues.iter().filter(|queue| queue.worker == at).peekable();
+        let any = polls.peek().is_some();
+        for rxq in polls {
+            let usage = percent(loads.of_queue(&rxq.port, rxq.queue, within));
+            let (port, queue) = (&rxq.port, rxq.queue);
+            let _ = writeln!(text, "  port: {port:<16}  queue-id: {queue:2} (enabled)   pmd usage: {usage}");
+        }
+        if any {
+            let _ = writeln!(text, "  overhead: {}", percent(loads.overhead(at, within)));
+        }
+    }
+    Ok(text)
 }
 
 /// VLAN and MAC address of an entry.

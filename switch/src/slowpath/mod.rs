@@ -18,6 +18,7 @@ pub mod operate;
 pub mod ports;
 pub mod programs;
 mod punt;
+pub mod queues;
 mod revalidate;
 pub mod settings;
 pub mod show;
@@ -122,6 +123,8 @@ pub struct SlowPath {
     /// Ports that workers have let go of.
     #[allow(clippy::vec_box, reason = "they come in boxes")]
     returned_ports: Vec<Box<PortIo>>,
+    /// RX queues that workers have let go of.
+    returned_queues: Vec<(PortId, rte::RxQueue)>,
     /// Slots to begin with when megaflows have to go.
     victims_from: usize,
 }
@@ -161,6 +164,7 @@ impl SlowPath {
             arriving: Vec::new(),
             conflict_said: None,
             returned_ports: Vec::new(),
+            returned_queues: Vec::new(),
             victims_from: 0,
         }
     }

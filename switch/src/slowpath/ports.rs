@@ -191,7 +191,10 @@ impl SlowPath {
         // Owners of queues first: nobody hands over to a worker that does not know the port.
         let mut queues: Vec<(usize, WorkerQueues)> = queues.into_iter().enumerate().collect();
         queues.sort_by_key(|(_, q)| q.tx.hands_over());
-        for (worker, WorkerQueues { rx, tx, .. }) in queues {
+        let all: usize = queues.iter().map(|(_, queues)| queues.rx.len()).sum();
+        for (worker, WorkerQueues { mut rx, tx, .. }) in queues {
+            // Queues move from worker to worker, and a worker that gives them back does not allocate.
+            rx.reserve_exact(all - rx.len());
             let hands_over = tx.hands_over();
             let io = PortIo { port: id, rx, tx: Some(tx) };
             if hands_over {

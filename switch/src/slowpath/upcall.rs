@@ -60,6 +60,7 @@ impl SlowPath {
                     }
                 }
                 Return::Port(io) => self.port_came_back(io),
+                Return::RxQueue(port, queue) => self.returned_queues.push((port, queue)),
                 Return::Buffer(buffer) => self.recycle(worker, buffer),
                 // Freed here, because a worker does not free.
                 Return::Program(_) | Return::Adjacency(_) | Return::Termination(_) => {}

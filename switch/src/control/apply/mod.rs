@@ -3,6 +3,7 @@
 
 mod job;
 mod options;
+mod queues;
 
 pub use options::{device_options, patch_options, tunnel_options};
 
@@ -170,6 +171,7 @@ impl Switch {
         if plan.is_empty() {
             self.document = new;
             self.set_sleep();
+            self.place_queues().await;
             return Ok(Changed::default());
         }
         self.check_room(&new).await?;
@@ -229,6 +231,7 @@ impl Switch {
         log_plan(&plan, &changed);
         self.carry_out(plan, new, opened, ofports).await?;
         self.set_sleep();
+        self.place_queues().await;
         for error in failed {
             self.fault(&error);
         }
@@ -284,7 +287,10 @@ impl Switch {
             return self.fault(&error);
         }
         match self.make_anew(&bridge, name, opened).await {
-            Ok(()) => tracing::info!(target: "vxswitch::port", port = %name, "the device runs now"),
+            Ok(()) => {
+                self.place_queues().await;
+                tracing::info!(target: "vxswitch::port", port = %name, "the device runs now");
+            }
             Err(error) => {
                 tracing::error!(target: "vxswitch::port", port = %name, %error, "the device runs, its port does not");
             }

@@ -5,7 +5,9 @@ use crate::control::app::App;
 use crate::control::apply::Switch;
 use crate::control::handlers::refused::Refused;
 use crate::control::handlers::views::bridge_rows;
+use crate::control::loads;
 use std::collections::BTreeMap;
+use std::sync::PoisonError;
 
 /// Most remotes that have a line of their own: rules can make as many as there are addresses.
 const REMOTES: usize = 4096;
@@ -36,6 +38,8 @@ struct QueueSample {
     queue: String,
     lcore: String,
     packets: u64,
+    /// Share of the worker's time, 0 to 1; `None` before it has been measured.
+    load: Option<f64>,
 }
 
 /// What is up, at one moment.
@@ -86,6 +90,7 @@ impl Condition {
         for row in app.handle.call(|slow| slow.neighbour_view(None)).await? {
             *state.neighbours.entry((row.bridge, row.state)).or_default() += 1;
         }
+        let loads = app.loads.lock().unwrap_or_else(PoisonError::into_inner);
         for (name, port) in &switch.ports {
             let Some(device) = &port.device else { continue };
             let packets = device.stats().rx_queue_packets;
@@ -96,6 +101,7 @@ impl Condition {
                     queue: queue.to_string(),
                     lcore,
                     packets,
+                    load: loads.of_queue(name, queue as u16, loads::EVERY).map(|percent| percent / 100.0),
                 });
             }
         }
@@ -162,6 +168,17 @@ impl Condition {
             "Packets received by an RX queue, as the driver counts its first 16; 0 where it does not.",
             &["port", "queue", "lcore"],
             &queues,
+        );
+        let loads: Vec<_> = self
+            .queues
+            .iter()
+            .filter_map(|q| Some((vec![q.port.as_str(), q.queue.as_str(), q.lcore.as_str()], q.load?)))
+            .collect();
+        out.gauges(
+            "vxswitch_rx_queue_load_ratio",
+            "Share of its worker's time that an RX queue took in the last five seconds, measured in a thousand loops a second.",
+            &["port", "queue", "lcore"],
+            &loads,
         );
         let (free, all) = self.buffers;
         out.gauges(

@@ -182,7 +182,11 @@ fn port(row: &rows::Port, interface: &Interface) -> Result<Port, String> {
         ofport_request: None,
         external_ids: interface.external_ids.clone(),
         port_external_ids: row.external_ids.clone(),
-        other_config: known(&row.other_config, &PORT_OTHER_CONFIG),
+        other_config: {
+            let mut both = known(&row.other_config, &PORT_OTHER_CONFIG);
+            both.extend(known(&interface.other_config, &config::INTERFACE_OTHER_CONFIG));
+            both
+        },
     })
 }
 
