@@ -98,8 +98,10 @@ impl Port {
         c.fixed(&mut self.hw_addr)?;
         c.pad(2)?;
         c.text(&mut self.name, 16)?;
+        // Whichever way the message goes.
         self.config &= PORT_CONFIG11;
         c.u32(&mut self.config)?;
+        self.config &= PORT_CONFIG11;
         c.u32(&mut self.state)
     }
 

@@ -103,9 +103,28 @@ impl Features {
         c.u8(&mut self.n_tables)?;
         c.u8(&mut self.auxiliary_id)?;
         c.pad(2)?;
+        // Whichever way the message goes.
+        self.capabilities &= capabilities_of(c.version());
         c.u32(&mut self.capabilities)?;
+        self.capabilities &= capabilities_of(c.version());
         c.u32(&mut self.actions)?;
         if c.version() == Version::V10 { c.list(&mut self.ports, |c, port| port.code(c)) } else { Ok(()) }
+    }
+}
+
+/// The bits of `OFPC_*` that a version has. Others mean something else there, or nothing.
+fn capabilities_of(version: Version) -> u32 {
+    /// Statistics of flows, tables, ports and queues; fragments are put together.
+    const COMMON: u32 = 0x67;
+    const GROUP_STATS: u32 = 1 << 3;
+    const ARP_MATCH_IP: u32 = 1 << 7;
+    const PORT_BLOCKED: u32 = 1 << 8;
+    const BUNDLES: u32 = 1 << 9;
+    const FLOW_MONITORING: u32 = 1 << 10;
+    match version {
+        Version::V10 => COMMON | ARP_MATCH_IP,
+        version if version < Version::V15 => COMMON | GROUP_STATS | PORT_BLOCKED,
+        _ => COMMON | GROUP_STATS | PORT_BLOCKED | BUNDLES | FLOW_MONITORING,
     }
 }
 

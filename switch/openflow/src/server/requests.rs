@@ -31,8 +31,6 @@ impl Connection {
                 if form.version == Version::V10 {
                     features.ports = bridge.ports();
                 } else {
-                    // The bit meant spanning trees before, and there was none for groups.
-                    features.capabilities |= GROUP_STATS;
                     features.actions = 0;
                 }
                 Message::FeaturesReply(features)
@@ -343,8 +341,6 @@ pub(super) fn check(change: &Change) -> Result<(), Error> {
     }
 }
 
-/// `OFPC11_GROUP_STATS`.
-const GROUP_STATS: u32 = 1 << 3;
 /// `OFPG_MAX`.
 const MOST_GROUPS: u32 = 0xffff_ff00;
 

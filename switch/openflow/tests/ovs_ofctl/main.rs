@@ -290,6 +290,9 @@ fn ports_and_the_switch() {
         let text = served.ok(version, &["show", "BR"]);
         assert!(text.contains("dpid:0000020000000a01") && text.contains("n_tables:254"), "{version}: {text}");
         assert!(text.contains("LOCAL(br0): addr:02:00:00:00:00:fe"), "{version}: {text}");
+        assert_eq!(text.contains("BUNDLES"), version == "OpenFlow15", "{text}");
+        assert_eq!(text.contains("GROUP_STATS"), version != "OpenFlow10", "{text}");
+        assert_eq!(text.contains("ARP_MATCH_IP"), version == "OpenFlow10", "{text}");
         assert!(text.contains("speed: 10000 Mbps now"), "{version}: {text}");
         let text = served.ok(version, &["dump-desc", "BR"]);
         assert!(text.contains("Manufacturer: vxswitch"), "{version}: {text}");

@@ -147,7 +147,7 @@ impl Bridge for Memory {
         Features {
             datapath_id: 0x0000_0200_0000_0a01,
             n_tables: 254,
-            capabilities: 0x4f,
+            capabilities: 0x2cf,
             actions: 0xfff,
             ..Features::default()
         }

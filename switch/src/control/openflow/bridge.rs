@@ -409,8 +409,8 @@ fn hw_addr(text: Option<&str>, bridge: &Running) -> [u8; 6] {
 
 impl Bridge for View<'_> {
     fn features(&mut self) -> Features {
-        /// Statistics of flows, tables, ports and queues; ARP's addresses are matched.
-        const CAPABILITIES: u32 = 0xc7;
+        /// Statistics of flows, tables, ports, groups and queues; ARP's addresses are matched; bundles.
+        const CAPABILITIES: u32 = 0x2cf;
         /// OpenFlow 1.0's actions but `enqueue`.
         const ACTIONS: u32 = 0x7ff;
         let mac = self.running().map_or([0; 6], |bridge| bridge.mac.0);
