@@ -339,6 +339,9 @@ pub struct Port {
     /// `Interface` `ofport_request`: OpenFlow port number, 1 to 65279.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ofport_request: Option<u16>,
+    /// `Interface` `bfd`; see [`BfdOptions`](crate::BfdOptions).
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub bfd: BTreeMap<String, String>,
     /// `Interface` `external_ids`: for who configures the switch, which does not look at them.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub external_ids: BTreeMap<String, String>,
@@ -348,6 +351,11 @@ pub struct Port {
 }
 
 impl Port {
+    /// Its BFD session, if it has one and the settings are good.
+    pub fn bfd(&self) -> Option<crate::BfdOptions> {
+        crate::BfdOptions::parse(&self.bfd).ok().flatten()
+    }
+
     /// The typed form of `type`.
     pub fn port_kind(&self) -> Result<PortKind, UnknownName> {
         self.kind.parse()

@@ -77,6 +77,7 @@ options = { dpdk-devargs = "net_null0" }
 name = "vx"
 type = "vxlan"
 options = { remote_ip = "192.168.1.2", key = 100 }
+bfd = { enable = "true" }
 
 [[bridge]]
 name = "br-phy"

@@ -1,18 +1,23 @@
 //! A port's `options` as types, one file a port type.
 
+mod bfd;
 mod dpdk;
 mod patch;
 mod tap;
 mod tunnel;
 mod vhost;
+mod vlan_vni;
 
 use std::collections::BTreeMap;
 
+pub use bfd::BfdOptions;
 pub use dpdk::DpdkOptions;
 pub use patch::PatchOptions;
 pub(crate) use patch::none as no_options;
 pub use tap::TapOptions;
 pub use vhost::VhostOptions;
+
+pub use vlan_vni::VlanVni;
 
 pub use tunnel::{Inheritable, LocalIp, RemoteIp, TunnelKey, TunnelOptions};
 

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use super::{OptionError, Reader, number, number_in};
+use super::{OptionError, Reader, VlanVni, number, number_in};
 use crate::document::Port;
 use crate::problem::one_of;
 use wire::proto::IP_UDP;
@@ -106,6 +106,8 @@ pub struct TunnelOptions {
     pub mss_clamp: bool,
     /// `udp6zerocsumrx`: take packets over IPv6 whose UDP checksum is zero (RFC 6935), as Linux calls it. Default false.
     pub udp6zerocsumrx: bool,
+    /// `vlan-vni` (ours, of VXLAN): which VLAN of the bridge is which VNI. Then both keys are `flow`, and nobody else's business.
+    pub vlan_vni: Option<VlanVni>,
 }
 
 impl TunnelOptions {
@@ -131,6 +133,15 @@ impl TunnelOptions {
         let remote_ip = reader.parse("remote_ip", remote_ip).unwrap_or(RemoteIp::Flow);
         let local_ip = reader.parse("local_ip", local_ip).unwrap_or(LocalIp::Any);
         let key = reader.parse("key", |text| tunnel_key(of, text)).unwrap_or(TunnelKey::Vni(0));
+        let vlan_vni = reader.parse("vlan-vni", VlanVni::parse);
+        // What is wrong with the map is said once.
+        let has_map = options.contains_key("vlan-vni");
+        let key = if has_map { TunnelKey::Flow } else { key };
+        for name in ["key", "in_key", "out_key"] {
+            if has_map && options.get(name).is_some_and(|text| text != "flow") {
+                reader.error(name, "together with vlan-vni, expected none: the VLAN says the VNI");
+            }
+        }
         let in_key = reader.parse("in_key", |text| tunnel_key(of, text)).unwrap_or(key);
         let out_key = reader.parse("out_key", |text| tunnel_key(of, text)).unwrap_or(key);
         let default_port = of.dst_port.unwrap_or(0);
@@ -199,6 +210,7 @@ impl TunnelOptions {
             split_horizon,
             mss_clamp,
             udp6zerocsumrx,
+            vlan_vni,
         })
     }
 

@@ -46,6 +46,7 @@ fn defaults_are_those_of_ovs() {
             split_horizon: true,
             mss_clamp: false,
             udp6zerocsumrx: false,
+            vlan_vni: None,
         }
     );
     assert!(good(&[("remote_ip", "2001:db8::2")]).header.csum, "IPv6 needs the UDP checksum");
@@ -166,4 +167,17 @@ fn each_type_has_its_own_defaults_and_options() {
     assert!(!parse_as(&gre::TYPE, &[v6]).unwrap().header.csum, "GRE needs none over IPv6");
     assert!(parse_as(&gre::TYPE_IPV6, &[v6]).is_ok());
     assert!(parse_as(&gre::TYPE_IPV6, &[remote]).unwrap_err()[0].contains("ip6gre runs over IPv6"));
+}
+
+#[test]
+fn a_map_of_vlans_takes_the_place_of_keys() {
+    let options = good(&[("remote_ip", "192.168.1.2"), ("vlan-vni", "10:10010")]);
+    assert_eq!((options.in_key, options.out_key), (TunnelKey::Flow, TunnelKey::Flow));
+    assert_eq!(options.vlan_vni.and_then(|map| map.vni(10)), Some(10010));
+    for (name, value) in [("key", "7"), ("in_key", "7"), ("out_key", "7"), ("vlan-vni", "10:x")] {
+        let all = [("remote_ip", "192.168.1.2"), ("vlan-vni", "10:10010"), (name, value)];
+        let map = all.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+        let errors = TunnelOptions::parse(&vxlan::TYPE, &map).expect_err(name);
+        assert_eq!(errors.iter().map(|error| error.option.as_str()).collect::<Vec<_>>(), [name]);
+    }
 }

@@ -261,7 +261,7 @@ fn mirror(reader: &mut Reader, site: &Site, value: &Spanned<DeValue<'_>>) -> Opt
 }
 
 fn port(reader: &mut Reader, site: &Site, value: &Spanned<DeValue<'_>>) -> Option<Port> {
-    const KNOWN: [&str; 13] = [
+    const KNOWN: [&str; 14] = [
         "name",
         "type",
         "options",
@@ -273,6 +273,7 @@ fn port(reader: &mut Reader, site: &Site, value: &Spanned<DeValue<'_>>) -> Optio
         "mtu",
         "mac",
         "ofport_request",
+        "bfd",
         "external_ids",
         "port_external_ids",
     ];
@@ -291,6 +292,7 @@ fn port(reader: &mut Reader, site: &Site, value: &Spanned<DeValue<'_>>) -> Optio
         mtu: reader.integer(site, table, "mtu", range::MTU).map(|mtu| mtu as u16),
         mac: reader.parsed(site, table, "mac", MAC),
         ofport_request: reader.integer(site, table, "ofport_request", range::OFPORT).map(|port| port as u16),
+        bfd: reader.options(site, table, "bfd"),
         external_ids: reader.options(site, table, "external_ids"),
         port_external_ids: reader.options(site, table, "port_external_ids"),
         trunks: Vec::new(),

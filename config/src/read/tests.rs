@@ -407,10 +407,10 @@ prop_compose! {
         trunks in prop::collection::vec(0u16..4096, 0..4), mtu in prop::option::of(68u16..9703),
         ofport_request in prop::option::of(1u16..0xff00), mac in any::<Option<[u8; 6]>>(),
         mode in prop::option::of(prop::sample::select(vec![VlanMode::Access, VlanMode::Trunk, VlanMode::Dot1qTunnel])),
-        (external_ids, port_external_ids) in (map(), map()),
+        (external_ids, port_external_ids, bfd) in (map(), map(), map()),
         (cvlans, other_config) in (prop::collection::vec(0u16..4096, 0..4), map()),
     ) -> Port {
-        Port { name, kind, options, tag: tag.map(|tag| tag & 0xfff), trunks, vlan_mode: mode, cvlans, other_config, mtu, ofport_request, mac: mac.map(wire::addr::MacAddr), external_ids, port_external_ids }
+        Port { name, kind, options, tag: tag.map(|tag| tag & 0xfff), trunks, vlan_mode: mode, cvlans, other_config, mtu, ofport_request, mac: mac.map(wire::addr::MacAddr), bfd, external_ids, port_external_ids }
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::{Check, range};
 use crate::document::{Port, PortKind, PriorityTags, VlanMode};
-use crate::options::{DpdkOptions, VhostOptions};
+use crate::options::{BfdOptions, DpdkOptions, LocalIp, TunnelOptions, VhostOptions};
 use crate::problem::Site;
 use crate::switch::RxqAffinity;
 
@@ -23,6 +23,47 @@ impl Check<'_> {
         }
         if let Some(number) = port.ofport_request {
             self.number(&site.field("ofport_request"), number.into(), range::OFPORT);
+        }
+        self.bfd(&site.field("bfd"), port);
+        self.vlan_vni(site, port);
+    }
+
+    /// The map's VLANs are those of tags.
+    fn vlan_vni(&mut self, site: &Site, port: &Port) {
+        let has_map = TunnelOptions::of(port).is_some_and(|of| of.is_ok_and(|of| of.vlan_vni.is_some()));
+        if has_map && port.effective_vlan_mode() != VlanMode::Trunk {
+            self.invalid(
+                &site.field("options").field("vlan-vni"),
+                "on a port with a tag, expected a trunk: each of its VLANs has a VNI",
+            );
+        }
+    }
+
+    /// A session has one other side.
+    fn bfd(&mut self, site: &Site, port: &Port) {
+        match BfdOptions::parse(&port.bfd) {
+            Err(errors) => {
+                for error in errors {
+                    self.invalid(&site.field(&error.option), error.message);
+                }
+            }
+            Ok(Some(_)) if port.port_kind() == Ok(PortKind::Patch) => {
+                self.invalid(&site.field("enable"), "a patch port has no path to watch");
+            }
+            Ok(Some(_)) => {
+                let tunnel = TunnelOptions::of(port).and_then(Result::ok);
+                if tunnel.as_ref().is_some_and(|options| options.vlan_vni.is_some()) {
+                    self.invalid(&site.field("enable"), "a port with vlan-vni has no VNI that is its own");
+                } else if let Some(options) = tunnel
+                    && (options.remotes().len() != 1 || options.local_ip == LocalIp::Flow)
+                {
+                    self.invalid(
+                        &site.field("enable"),
+                        "expected a tunnel port with one fixed remote_ip: a session has one other side",
+                    );
+                }
+            }
+            Ok(None) => {}
         }
     }
 

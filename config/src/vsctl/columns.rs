@@ -37,8 +37,17 @@ const BRIDGE: [&str; 9] = [
     "datapath_type",
 ];
 const PORT: [&str; 7] = ["name", "tag", "trunks", "vlan_mode", "cvlans", "other_config", "external_ids"];
-const INTERFACE: [&str; 8] =
-    ["name", "type", "options", "mac", "mtu_request", "ofport_request", "other_config", "external_ids"];
+const INTERFACE: [&str; 9] = [
+    "name",
+    "type",
+    "options",
+    "mac",
+    "mtu_request",
+    "ofport_request",
+    "bfd",
+    "other_config",
+    "external_ids",
+];
 const MIRROR: [&str; 7] =
     ["name", "output_port", "output_vlan", "select_all", "select_dst_port", "select_src_port", "select_vlan"];
 
@@ -256,6 +265,7 @@ fn edit_port(port: &mut Port, column: &str, edit: Edit<'_>) -> Result<(), String
             port.kind = kind.unwrap_or_default();
             outcome
         }
+        "bfd" => map_column(&mut port.bfd, edit),
         "external_ids" => map_column(&mut port.external_ids, edit),
         _ => options(&mut port.options, edit),
     }
@@ -508,6 +518,7 @@ pub fn columns(
             ("mtu_request", ColumnValue::optional_number(port.mtu)),
             ("ofport_request", ColumnValue::optional_number(port.ofport_request)),
             ("other_config", ColumnValue::Map(parted(&port.other_config, true).0)),
+            ("bfd", ColumnValue::Map(port.bfd.clone())),
             ("external_ids", ColumnValue::Map(port.external_ids.clone())),
         ]
     })

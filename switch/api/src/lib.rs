@@ -3,6 +3,10 @@
 //! HTTP/1.1 and JSON over the control socket; paths are listed in `vxswitch::control::server`. Addresses
 //! are text as users write them, times are seconds, sizes bytes. Errors come as [`ErrorBody`] with a 4xx or 5xx status.
 
+mod bfd;
+
+pub use bfd::{BfdRow, BfdSide};
+
 use config::vsctl::{ColumnValue, Table};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -127,6 +131,9 @@ pub struct InterfaceRow {
     pub remotes: Vec<RemoteRow>,
     /// Why the port's device does not run, if it does not.
     pub error: Option<String>,
+    /// What its BFD session says, keys as in Open vSwitch's `bfd_status`; empty without one.
+    #[serde(default)]
+    pub bfd_status: BTreeMap<String, String>,
 }
 
 /// One remote VTEP of a tunnel port.

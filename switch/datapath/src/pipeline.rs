@@ -89,6 +89,8 @@ pub(crate) struct Pipeline {
     /// Whether stages may take their fast paths; see [`crate::WorkerConfig::fast_paths`].
     pub fast_paths: bool,
     pub report_limit: ReportLimit,
+    /// The same for BFD, which other messages of a port must not cost its packets.
+    pub bfd_limit: ReportLimit,
 }
 
 /// What a [`Pipeline`] is made of.
@@ -125,6 +127,7 @@ impl Pipeline {
             ip_id: 0,
             fast_paths: parts.fast_paths,
             report_limit: ReportLimit::new(),
+            bfd_limit: ReportLimit::new(),
         }
     }
 
@@ -164,10 +167,15 @@ impl Pipeline {
     }
 
     /// Copies the packet's bytes to the slow path, complete, as they would be on a wire. Says whether there was room, and of
-    /// what hosts say and ask of each other, whether the port has not sent too much lately.
+    /// BFD and of what hosts say and ask of each other, whether the port has not sent too much lately.
     pub(crate) fn punt(&mut self, reason: PuntReason, mbuf: &Mbuf, key: &FlowKey) -> bool {
-        let is_hosts = matches!(reason, PuntReason::Solicit { .. } | PuntReason::Snoop { .. });
-        if is_hosts && !self.may_report(PortId(key.in_port as u16)) {
+        let in_port = PortId(key.in_port as u16);
+        let has_room = match reason {
+            PuntReason::Solicit { .. } | PuntReason::Snoop { .. } => self.may_report(in_port),
+            PuntReason::Bfd(_) => self.bfd_limit.take(in_port, rte::cycles(), rte::tsc_hz()),
+            _ => true,
+        };
+        if !has_room {
             return false;
         }
         if offload::is_requested(mbuf) {

@@ -26,7 +26,7 @@ impl ReportLimit {
     }
 
     /// Whether one more of `port` may be shown at `now`; `hz` cycles are a second.
-    fn take(&mut self, port: PortId, now: u64, hz: u64) -> bool {
+    pub(crate) fn take(&mut self, port: PortId, now: u64, hz: u64) -> bool {
         let Some(full_at) = self.full_at.get_mut(port.index()) else { return false };
         let cost = hz / PER_SECOND;
         let after = (*full_at).max(now) + cost;

@@ -74,6 +74,8 @@ drop_reasons! {
     LocalUnhandled "local_unhandled" "for the bridge's own address, but nothing here takes it"
     NotInBridge "not_in_bridge" "the input port belongs to no bridge"
     NoBridgePort "no_bridge_port" "the rule's output port does not exist"
+    VniUnmapped "vni_unmapped" "the tunnel port's vlan-vni has no VNI for this VLAN, or no VLAN for this VNI"
+    InnerVlan "inner_vlan" "tunnel packet with a VLAN tag inside, for a port whose vlan-vni says the VLAN (RFC 7348, section 6.1)"
     TunnelKeyUnset "tunnel_key_unset" "the tunnel port has out_key=flow and no action set tun_id"
     TunnelRemoteUnset "tunnel_remote_unset" "the tunnel port has remote_ip=flow and no action set tun_dst"
     TunnelLocalUnset "tunnel_local_unset" "the tunnel port has local_ip=flow and no action set tun_src"

@@ -84,6 +84,8 @@ pub enum PuntReason {
         /// VLAN.
         vlan: u16,
     },
+    /// A BFD control packet that came in by this port, for its session.
+    Bfd(PortId),
     /// Somebody captures what comes in by this port.
     CaptureRx(PortId),
     /// Somebody captures what goes out of this port.

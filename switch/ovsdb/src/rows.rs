@@ -171,6 +171,8 @@ tables! {
         mtu_request: Option<i64>,
         /// MAC address that is wished for.
         mac: Option<String>,
+        /// Settings of BFD.
+        bfd: BTreeMap<String, String>,
         /// Settings.
         other_config: BTreeMap<String, String>,
         /// What others keep here.

@@ -4,6 +4,7 @@
 //! All of this belongs to the slow path thread. Translation only reads it; what a packet teaches (a MAC
 //! address, say) comes back in the [`translate::Translation`] and is applied by the caller.
 
+mod bfd;
 pub mod fdb;
 pub mod group;
 pub mod hosts;
@@ -164,14 +165,27 @@ pub struct Port {
     pub alive: bool,
     /// How it may be used: what `mod-port` says.
     pub config: PortConfig,
+    /// Its BFD session.
+    pub bfd: Option<PortBfd>,
     /// What is behind it.
     pub kind: PortKind,
 }
 
+/// What a port's BFD session is to the packets of the port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PortBfd {
+    /// Only packets with tunnel key 0 are the session's.
+    pub check_tnl_key: bool,
+    /// Only packets to this address are.
+    pub remote_dst_mac: Option<MacAddr>,
+    /// Whether packets get to the other side.
+    pub forwarding: bool,
+}
+
 impl Port {
-    /// Whether packets can leave by it: what `watch_port` of a group asks.
+    /// Whether packets can leave by it and arrive, as far as that is known: what `watch_port` of a group asks.
     pub fn is_live(&self) -> bool {
-        self.alive && !self.config.has(PortConfig::DOWN)
+        self.alive && !self.config.has(PortConfig::DOWN) && self.bfd.is_none_or(|bfd| bfd.forwarding)
     }
 
     /// Whether it gets what is flooded.
@@ -279,6 +293,7 @@ impl SwitchState {
             mtu: None,
             alive: true,
             config: PortConfig::default(),
+            bfd: None,
             kind: PortKind::Local,
         });
         self.bridges.insert(id, bridge);

@@ -96,7 +96,7 @@ impl<'w> Translator<'w> {
     }
 
     /// Whether a port of the packet is this one. Of another it looks at one bit that differs, so that flows stay few.
-    fn is_port(&mut self, port: u16, wanted: u16, is_source: bool) -> bool {
+    pub(super) fn is_port(&mut self, port: u16, wanted: u16, is_source: bool) -> bool {
         let differs = port ^ wanted;
         let mask = differs.checked_ilog2().map_or(u16::MAX, |bit| 1 << bit);
         let mut look = FlowMask::ZERO;

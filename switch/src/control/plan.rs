@@ -20,7 +20,7 @@ pub struct Plan {
     pub add_locals: Vec<String>,
     /// Bridges whose LOCAL port loses it, bridges that go among them.
     pub remove_locals: Vec<String>,
-    /// Ports that stay with other VLANs.
+    /// Ports that stay with other VLANs, `other_config` or `bfd`.
     pub set_vlan: Vec<String>,
     /// Ports that stay with another OpenFlow number.
     pub set_ofport: Vec<String>,
@@ -72,7 +72,8 @@ impl Plan {
                     continue;
                 };
                 let vlan = |p: &Port| {
-                    (p.tag, p.trunks.clone(), p.vlan_mode, p.cvlans.clone(), p.other_config.clone())
+                    let vlans = (p.tag, p.trunks.clone(), p.vlan_mode, p.cvlans.clone());
+                    (vlans, p.other_config.clone(), p.bfd.clone())
                 };
                 if vlan(before) != vlan(port) {
                     plan.set_vlan.push(port.name.clone());

@@ -19,6 +19,7 @@
 //! | `GET /v1/lcores`, `/v1/drops`, `/v1/upcall` | counters |
 //! | `POST /v1/appctl` | a command of `ovs-appctl` |
 //! | `GET /v1/evpn` | VNIs whose remotes come from EVPN |
+//! | `GET /v1/bfd` | BFD sessions of ports |
 //! | `GET /v1/events` | what happens, a JSON object a line ([`api::Event`]) |
 //! | `POST /v1/save`, `/v1/reload` | the document into its file, and the file into the switch |
 //! | `POST /v1/trace/BRIDGE` | what would become of a packet |
@@ -55,6 +56,7 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/v1/drops", get(views::drops))
         .route("/v1/upcall", get(views::upcall))
         .route("/v1/evpn", get(views::evpn))
+        .route("/v1/bfd", get(views::bfd))
         .route("/v1/megaflows", get(views::megaflows))
         .route("/v1/appctl", post(unixctl::appctl))
         .route("/v1/transaction", post(configure::transaction))

@@ -149,6 +149,8 @@ async fn answer(app: &App, request: &Value) -> Value {
 
 /// Commands with their arguments, and how many there may be.
 const COMMANDS: &[(&str, &str, std::ops::RangeInclusive<usize>)] = &[
+    ("bfd/set-forwarding", "[interface] normal|false|true", 1..=2),
+    ("bfd/show", "[interface]", 0..=1),
     ("dpif-netdev/pmd-rxq-rebalance", "[dp]", 0..=1),
     ("dpif-netdev/pmd-rxq-show", "[-pmd core] [-secs secs] [dp]", 0..=5),
     ("dpif-netdev/pmd-sleep-show", "[dp]", 0..=1),
@@ -215,6 +217,29 @@ async fn run(app: &App, command: &str, words: &[&str]) -> Result<String, String>
                 let _ = writeln!(text, "{}  max sleep: {most:4} us", pmd_line(worker));
             }
             Ok(text)
+        }
+        "bfd/show" => {
+            let rows = app.handle.call(|slow| slow.bfd_view()).await.map_err(stopping)?;
+            let chosen: Vec<String> = rows
+                .iter()
+                .filter(|row| words.first().is_none_or(|name| *name == row.interface))
+                .map(ToString::to_string)
+                .collect();
+            if chosen.is_empty() && !words.is_empty() {
+                return Err("no such bfd object".into());
+            }
+            Ok(chosen.concat())
+        }
+        "bfd/set-forwarding" => {
+            let forwarding = match words.last() {
+                Some(&"true") => Some(true),
+                Some(&"false") => Some(false),
+                Some(&"normal") => None,
+                _ => return Err("unknown argument: expected normal, false or true".into()),
+            };
+            let port = (words.len() > 1).then(|| words[0].to_owned());
+            let found = app.handle.call(move |slow| slow.force_bfd(port.as_deref(), forwarding));
+            if found.await.map_err(stopping)? { Ok("OK".into()) } else { Err("no such BFD object".into()) }
         }
         "dpif/show" => dpif_show(app).await.map_err(stopping),
         "tnl/neigh/show" | "tnl/arp/show" => {

@@ -189,7 +189,10 @@ impl SlowPath {
     pub(super) fn captured(&mut self, buffer: &PacketBuffer) {
         let mut sent_by = None;
         let (filter, port, outgoing, most) = match buffer.reason {
-            PuntReason::Local(_) | PuntReason::Solicit { .. } | PuntReason::Snoop { .. } => return,
+            PuntReason::Local(_)
+            | PuntReason::Solicit { .. }
+            | PuntReason::Snoop { .. }
+            | PuntReason::Bfd(_) => return,
             PuntReason::CaptureRx(port) => (CaptureFilter::Port(port), port, false, usize::MAX),
             PuntReason::CaptureTx(port) => (CaptureFilter::Port(port), port, true, usize::MAX),
             PuntReason::Controller { max_len, at, table, cookie } => {

@@ -4,6 +4,7 @@
 //! Control reaches it with [`Handle::call`]: a closure that runs here, between two rounds of upcalls.
 
 mod backlog;
+pub mod bfd;
 pub mod capture;
 pub mod clock;
 mod describe;
@@ -80,6 +81,7 @@ pub struct SlowPath {
     programs: Programs,
     config: SlowPathConfig,
     clock: Clock,
+    bfd: bfd::Sessions,
     /// Meters, shared with all workers.
     pub meters: Arc<Meters>,
     /// Something that tunnel headers depend on has changed.
@@ -140,6 +142,7 @@ impl SlowPath {
             programs: Programs::new(config.programs),
             config,
             clock: Clock::system(),
+            bfd: bfd::Sessions::default(),
             meters,
             underlay_changed: false,
             changes: revalidate::Changes::default(),
@@ -192,6 +195,7 @@ impl SlowPath {
         }
         busy |= self.answer_upcalls(now);
         self.settle_learned();
+        busy |= self.run_bfd(now);
         busy |= self.collect(now);
         if now >= self.timers_due {
             self.timers_due = now + TIMERS_EVERY;

@@ -233,24 +233,26 @@ impl SlowPath {
     fn new_port(
         &mut self,
         bridge: BridgeId,
-        port: &config::Port,
+        of: &config::Port,
         kind: PortKind,
     ) -> Result<PortId, ApplyError> {
-        let id = self.state.free_port().ok_or_else(|| ApplyError::NoPortNumber(port.name.clone()))?;
-        let ofport = self.state.free_ofport(bridge, port.ofport_request);
-        let vlan = VlanConfig::of(port);
+        let id = self.state.free_port().ok_or_else(|| ApplyError::NoPortNumber(of.name.clone()))?;
+        let ofport = self.state.free_ofport(bridge, of.ofport_request);
+        let vlan = VlanConfig::of(of);
         let port = Port {
-            name: port.name.clone(),
+            name: of.name.clone(),
             bridge,
             ofport,
             vlan,
-            neigh_suppress: port.neigh_suppress(),
+            neigh_suppress: of.neigh_suppress(),
             mtu: None,
             alive: true,
             config: PortConfig::default(),
+            bfd: None,
             kind,
         };
         self.state.add_port(id, port);
+        self.configure_bfd(id, of.bfd());
         self.everything_changed();
         Ok(id)
     }
@@ -265,9 +267,10 @@ impl SlowPath {
         }
     }
 
-    /// Gives a port the VLANs and the `other_config` of its document entry.
+    /// Gives a port the VLANs, the `other_config` and the BFD session of its document entry.
     pub fn configure_port(&mut self, id: PortId, of: &config::Port) {
         self.everything_changed();
+        self.configure_bfd(id, of.bfd());
         let Some(port) = self.state.port_mut(id) else { return };
         port.neigh_suppress = of.neigh_suppress();
         let vlan = VlanConfig::of(of);
@@ -337,6 +340,7 @@ impl SlowPath {
     /// Takes a port without a device out of the switch state; the next [`SlowPath::commit`] takes it from the workers.
     pub fn forget_port(&mut self, id: PortId) {
         let Some(port) = self.state.remove_port(id) else { return };
+        self.bfd.remove(id);
         self.everything_changed();
         self.end_captures_of(id);
         if let PortKind::Tunnel(tunnel) = &port.kind {

@@ -135,6 +135,11 @@ impl SlowPath {
         for worker in &mut self.workers {
             worker.send(Command::SetLink(port, alive));
         }
+        self.liveness_changed(port);
+    }
+
+    /// Megaflows that were chosen by whether a port is live follow at once.
+    pub(super) fn liveness_changed(&mut self, port: PortId) {
         let Some(running) = self.state.port(port) else { return };
         let id = running.bridge;
         let groups = self.state.bridge(id).map(|bridge| bridge.groups.keys().copied().collect::<Vec<_>>());

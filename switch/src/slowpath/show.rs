@@ -5,7 +5,8 @@ use crate::bridge::rules::{Rule, canonical};
 use crate::bridge::{BridgeId, PortConfig, PortKind};
 use crate::tunnel::adjacency::ReachSpec;
 use api::{
-    FdbEntry, FlowRow, MegaflowRow, NeighbourEntry, RemoteRow, RouteEntry, UnknownTunnelRow, UpcallStats,
+    BfdRow, FdbEntry, FlowRow, MegaflowRow, NeighbourEntry, RemoteRow, RouteEntry, UnknownTunnelRow,
+    UpcallStats,
 };
 use flow::ofp::{FlowFilter, FlowStats, PortMap, PortNames, format_flow, format_megaflow};
 use flow::program::{AdjacencyId, PortId};
@@ -29,6 +30,8 @@ pub struct PortView {
     pub down: bool,
     /// Remotes of a tunnel port.
     pub remotes: Vec<RemoteRow>,
+    /// Its BFD session.
+    pub bfd: Option<BfdRow>,
 }
 
 /// A running bridge.
@@ -123,6 +126,7 @@ impl SlowPath {
                 ofport: port.ofport,
                 down: port.config.has(PortConfig::DOWN),
                 remotes,
+                bfd: self.bfd_of(id),
             })
         };
         self.state

@@ -96,7 +96,8 @@ impl SlowPath {
     /// Answers for a host, by the port that it is behind.
     fn answer_for(&mut self, question: &Question, host: Host, location: Location, vlan: u16) {
         let Some(port) = self.state.port(location.port) else { return };
-        let is_untagged = port.vlan.ingress(None).is_some_and(|own| own.vid == vlan);
+        let by_vni = matches!(&port.kind, PortKind::Tunnel(tunnel) if tunnel.options.vlan_vni.is_some());
+        let is_untagged = by_vni || port.vlan.ingress(None).is_some_and(|own| own.vid == vlan);
         let vlan_tci = (!is_untagged).then_some(vlan);
         let mut bytes = [0; 128];
         let written = match question {
@@ -117,7 +118,7 @@ impl SlowPath {
                 build_icmpv6(&mut bytes, &head, *target, *from, &advert)
             }
         };
-        let key = self.key_from(location);
+        let key = self.key_from(location, vlan);
         if let Some(frame) = written.ok().and_then(|len| bytes.get(..len)) {
             self.send_as(key, frame, |state, key| {
                 let mut translation = translate(state, key);
@@ -131,13 +132,16 @@ impl SlowPath {
     }
 
     /// The key of a packet that comes from where an FDB entry leads to, as far as its bytes do not say.
-    fn key_from(&self, location: Location) -> FlowKey {
+    fn key_from(&self, location: Location, vlan: u16) -> FlowKey {
         let mut key = FlowKey { in_port: location.port.0.into(), ..FlowKey::ZERO };
         clear_tunnel(&mut key);
         let Some(PortKind::Tunnel(tunnel)) = self.state.port(location.port).map(|port| &port.kind) else {
             return key;
         };
         if let TunnelKey::Vni(vni) = tunnel.options.in_key {
+            key.tun_id = vni;
+        }
+        if let Some(vni) = tunnel.options.vlan_vni.as_ref().and_then(|map| map.vni(vlan)) {
             key.tun_id = vni;
         }
         let remote = location.remote.or_else(|| tunnel.remotes.first().map(|(ip, _)| *ip));

@@ -109,6 +109,7 @@ impl SlowPath {
                     PuntReason::Local(local) => self.punted(local, &buffer, now),
                     PuntReason::Solicit { at, vlan } => self.host_asked_for((at, vlan), &buffer, now),
                     PuntReason::Snoop { at, vlan } => self.host_snooped((at, vlan), &buffer, now),
+                    PuntReason::Bfd(at) => self.bfd_received(at, &buffer, now),
                     _ => self.captured(&buffer),
                 }
                 self.recycle(worker, buffer);

@@ -159,6 +159,12 @@ fn ovs_vsctl_makes_bridges_ports_and_tunnels_and_reads_what_they_are() {
     assert!(database.vsctl("get interface p0 status:driver_name").contains("net_null"));
     assert!(database.vsctl("get bridge br0 datapath_id").len() == 18);
     assert_eq!(database.vsctl("get open . dpdk_initialized"), "true");
+    // A session has one other side; this tunnel, and a device, have one.
+    database.vsctl("set interface vxlan1 bfd:enable=true bfd:min_rx=200");
+    database.until("--if-exists get interface vxlan1 bfd_status:forwarding", |text| text.contains("false"));
+    assert_eq!(database.vsctl("get interface vxlan1 bfd_status:state"), "down");
+    database.vsctl("clear interface vxlan1 bfd");
+    database.until("get interface vxlan1 bfd_status", |text| text == "{}");
     assert!(database.vsctl("get open . iface_types").contains("vxlan"));
     assert_eq!(database.vsctl("get open . cur_cfg"), database.vsctl("get open . next_cfg"));
     database.until("get interface p0 statistics:rx_packets", |text| text.parse().is_ok_and(|n: u64| n > 100));
@@ -533,6 +539,13 @@ fn ovs_appctl_finds_the_switch_and_asks_it() {
     assert_eq!(appctl(&["fdb/del", "br0", "6", "02:00:00:00:00:08"]), "");
     assert!(!appctl(&["fdb/show", "br0"]).contains("02:00:00:00:00:08"));
     assert_eq!(appctl(&["fdb/flush", "br0"]), "table successfully flushed\n");
+    assert_eq!(appctl(&["bfd/show"]), "");
+    database.vsctl("set interface p0 bfd:enable=true");
+    let bfd = appctl(&["bfd/show", "p0"]);
+    assert!(bfd.starts_with("---- p0 ----\n\tForwarding: false\n"), "{bfd}");
+    assert_eq!(appctl(&["bfd/set-forwarding", "p0", "true"]), "OK\n");
+    assert!(appctl(&["bfd/show"]).contains("\tForwarding: true\n"));
+    database.vsctl("clear interface p0 bfd");
     let trace =
         appctl(&["ofproto/trace", "br0", "in_port=p0,dl_src=02:00:00:00:00:01,dl_dst=02:00:00:00:00:02"]);
     assert!(trace.starts_with("Flow: ") && trace.contains("Datapath actions: "), "{trace}");
@@ -542,6 +555,8 @@ fn ovs_appctl_finds_the_switch_and_asks_it() {
     assert!(appctl(&["tnl/neigh/show"]).contains("02:00:00:00:00:02   br0"));
     for (words, expected) in [
         (&["fdb/show", "br9"][..], "no such bridge"),
+        (&["bfd/show", "p0"], "no such bfd object"),
+        (&["bfd/set-forwarding", "p0", "false"], "no such BFD object"),
         (&["fdb/show"], "requires at least 1 arguments"),
         (&["vlog/nonsense"], "is not a valid command"),
         (&["ofproto/trace", "br9", "in_port=1"], "br9"),

@@ -16,6 +16,7 @@ options = { remote_ip = "192.168.1.2", key = 100 }
 name = "vx2"
 type = "vxlan"
 options = { remote_ip = "10.9.9.9", key = 101 }
+bfd = { enable = "true" }
 "#;
 
 fn file(name: &str) -> PathBuf {
@@ -52,6 +53,7 @@ fn what_is_up_and_what_there_is_to_use() {
         "vxswitch_port_link_up{bridge=\"br0\",port=\"p0\",type=\"dpdk\"} 1",
         "vxswitch_tunnel_ready{key=\"100\",port=\"vx1\",remote=\"192.168.1.2\"} 1",
         "vxswitch_tunnel_ready{key=\"101\",port=\"vx2\",remote=\"10.9.9.9\"} 0",
+        "vxswitch_bfd_forwarding{port=\"vx2\"} 0",
         "vxswitch_tunnel_remotes{state=\"ready\"} 1",
         "vxswitch_tunnel_remotes{state=\"no_route\"} 1",
         "vxswitch_neighbours{bridge=\"br-phy\",state=\"PERMANENT\"} 1",

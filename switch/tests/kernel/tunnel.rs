@@ -169,3 +169,36 @@ fn a_group_policy_crosses_to_linux_and_back() {
     lab.h1.ping("10.0.0.7", 3, "-W 1").assert_silent();
     lab.finish();
 }
+
+#[test]
+fn one_port_carries_many_vnis() {
+    if !is_root("one_port_carries_many_vnis") {
+        return;
+    }
+    let _turn = turn();
+    let options = r#"remote_ip = "192.168.1.2", vlan-vni = "10:10010,20:20020""#;
+    let ports = config(options, &[])
+        .replace("DEV1\" }", "DEV1\" }\ntag = 10")
+        .replace("DEV2\" }", "DEV2\" }\ntag = 20");
+    let lab = Lab::with(&ports, Attach::Tap);
+    let device = lab.remote_device();
+    let spec = |name, vni, mac, address| Vxlan { name, vni, mac, address, ..device };
+    let four = guest(&lab, spec("vx10", 10010, "02:00:00:00:01:04", "10.0.0.4/24"), "dstport 4789");
+    let five = guest(&lab, spec("vx20", 20020, "02:00:00:00:01:05", "10.0.0.5/24"), "dstport 4789");
+    let other = guest(&lab, spec("vx30", 30030, "02:00:00:00:01:06", "10.0.0.6/24"), "dstport 4789");
+    lab.h1.ping("10.0.0.4", 10, "").assert_lossless();
+    lab.h2.ping("10.0.0.5", 10, "").assert_lossless();
+    four.ping(H1, 10, "").assert_lossless();
+    five.ping(H2, 10, "").assert_lossless();
+    // Each VLAN is a network of its own, and a VNI without one is nobody's.
+    lab.h1.ping("10.0.0.5", 2, "-W 1").assert_silent();
+    four.ping(H2, 2, "-W 1").assert_silent();
+    other.ping(H1, 2, "-W 1").assert_silent();
+    assert!(lab.daemon.dropped("vni_unmapped") > 0);
+    let vlan_of = |mac: &str| {
+        let rows = lab.daemon.json("fdb show br0");
+        rows.as_array().expect("rows").iter().find(|row| row["mac"] == mac).expect("learned")["vlan"].as_u64()
+    };
+    assert_eq!((vlan_of("02:00:00:00:01:04"), vlan_of("02:00:00:00:01:05")), (Some(10), Some(20)));
+    lab.finish();
+}

@@ -4,10 +4,12 @@
 #[path = "../rings/mod.rs"]
 mod rings;
 
+mod bfd;
 mod extensions;
 mod ipv6;
 mod next_hops;
 mod uplinks;
+mod vlan_vni;
 
 use datapath::message::{Command, PacketBuffer};
 use flow::program::{AdjacencyId, Program, ProgramId};

@@ -175,6 +175,7 @@ entries! {
     Inside {
         "graph" "" &[], "bridges, ports, tunnels and VTEPs as a graph for Graphviz (DOT)";
         "megaflow show" "[BR]" &[], "cached decisions with their counts";
+        "bfd show" "[PORT]" &[], "BFD sessions: whether the other ends of ports' paths are there";
         "evpn show" "" &[], "VNIs whose remotes come from EVPN: VTEPs, counts of MAC addresses, zebra";
         "lcore show" "" &[], "workers: load, queues, cache hits";
         "appctl" "COMMAND [ARG]..." &[], "a command of ovs-appctl; list-commands names those that there are",

@@ -4,7 +4,7 @@ use super::client::{Client, escape};
 use super::globals::Globals;
 use super::{Failure, cli, flows, graph, out, own, print, top};
 use api::{
-    Appctl, AppctlReply, CommandOutput, DocumentBody, Done, Drops, Event, EvpnRow, FdbEdit, FdbEntry,
+    Appctl, AppctlReply, BfdRow, CommandOutput, DocumentBody, Done, Drops, Event, EvpnRow, FdbEdit, FdbEntry,
     LcoreRow, MegaflowRow, NeighbourEdit, NeighbourEntry, RouteEntry, Saved, Show, Transaction,
     TransactionReply, UpcallStats,
 };
@@ -48,8 +48,8 @@ pub fn run(globals: &Globals, words: &[String]) -> Result<ExitCode, Failure> {
     match name {
         name if flows::does(name) => return flows::run(&session, name, words),
         "fdb" | "neigh" | "route" => tables(&session, &words.iter().map(String::as_str).collect::<Vec<_>>())?,
-        "graph" | "megaflow" | "evpn" | "lcore" | "upcall" | "drops" | "top" | "document" | "apply"
-        | "save" | "reload" | "events" | "appctl" => {
+        "graph" | "megaflow" | "evpn" | "bfd" | "lcore" | "upcall" | "drops" | "top" | "document"
+        | "apply" | "save" | "reload" | "events" | "appctl" => {
             inside(&session, &words.iter().map(String::as_str).collect::<Vec<_>>())?;
         }
         _ => return transaction(&session, words),
@@ -245,6 +245,16 @@ fn inside(session: &Session<'_>, words: &[&str]) -> Result<(), Failure> {
         ["evpn", "show"] => {
             let rows: Vec<EvpnRow> = client.get("/v1/evpn")?;
             session.show(&rows, |rows| rows.iter().map(print::evpn).collect())?;
+        }
+        ["bfd", "show", port @ ..] if port.len() <= 1 => {
+            let mut rows: Vec<BfdRow> = client.get("/v1/bfd")?;
+            if let [port] = port {
+                rows.retain(|row| row.interface == *port);
+                if rows.is_empty() {
+                    return Failure::usage(format!("no port {port} with a BFD session"));
+                }
+            }
+            session.show(&rows, |rows| rows.iter().map(ToString::to_string).collect())?;
         }
         ["graph"] => {
             let show: Show = client.get("/v1/show")?;

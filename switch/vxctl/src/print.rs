@@ -159,6 +159,12 @@ fn show_port(text: &mut String, port: &InterfaceRow) {
         line(text, 12, format_args!("device: {driver}, MAC {mac}, MTU {mtu}, {rx} RX and {tx} TX queues"));
         line(text, 12, format_args!("link: {}", port.link_state));
     }
+    if !port.bfd_status.is_empty() {
+        let status = |key: &str| port.bfd_status.get(key).map_or("-", String::as_str);
+        let is = if status("forwarding") == "true" { "forwarding" } else { "not forwarding" };
+        let (state, remote) = (status("state"), status("remote_state"));
+        line(text, 12, format_args!("bfd: {is}, {state} here, {remote} there ({})", status("diagnostic")));
+    }
     for remote in &port.remotes {
         let mut state = format!("remote {}: {}", remote.ip, remote.state);
         if let (Some(source), Some(mac)) = (&remote.source, &remote.next_hop_mac) {

@@ -17,6 +17,7 @@ mod mirror;
 mod output;
 mod set;
 mod spread;
+mod vlan_vni;
 
 use super::fdb::Location;
 use super::group::Group;
@@ -136,6 +137,8 @@ pub(super) struct PacketState {
     tags: Tags,
     /// Its VLAN tags as ops have made them.
     sent: Tags,
+    /// Its outermost tag, where it leaves with another than its key says.
+    leaving: Option<Tag>,
     /// Whether actions have changed a field that rules can match on.
     changed: bool,
     /// Whether the packet brought a `tun_id`, or an action set it.
@@ -210,6 +213,19 @@ pub fn translate_actions(state: &SwitchState, key: &FlowKey, actions: &[Action])
     translator.result()
 }
 
+/// Translates a packet of the switch's own that leaves by a port whatever the rules say: in a tunnel with key 0 where none is
+/// fixed, and with the OAM bit if asked for.
+pub fn translate_output(state: &SwitchState, key: &FlowKey, to: PortId, oam: bool) -> Translation {
+    let mut translator = Translator::new(state, key);
+    translator.no_tunnel();
+    translator.at.has_tun_id = true;
+    if oam {
+        translator.at.key.flow.tun_flags |= wire::key::TUN_OAM;
+    }
+    translator.output((to, None));
+    translator.result()
+}
+
 /// Translates a question that came into a bridge by `at` in a VLAN, and goes to those ports only that it was kept from.
 pub fn translate_further(state: &SwitchState, key: &FlowKey, at: PortId, vlan: u16) -> Translation {
     let mut translator = Translator::new(state, key);
@@ -262,6 +278,7 @@ impl<'w> Translator<'w> {
                 dirty: MatchKey::ZERO,
                 tags: Tags::default(),
                 sent: Tags::default(),
+                leaving: None,
                 changed: false,
                 has_tun_id: false,
                 has_tun_dst: false,
@@ -382,8 +399,22 @@ impl<'w> Translator<'w> {
         if self.state.captures.contains(&self.in_port) {
             self.push(Op::Punt(PuntReason::CaptureRx(self.in_port)));
         }
+        if let Some(bfd) = &port.bfd
+            && self.is_bfd(bfd)
+        {
+            self.note(|| "a BFD control packet: for the port's session".into());
+            self.push(Op::Punt(PuntReason::Bfd(self.in_port)));
+            self.delivered = true;
+            return;
+        }
         if let PortKind::Tunnel(tunnel) = &port.kind {
             self.clamp_received(port, tunnel);
+        }
+        if let PortKind::Tunnel(tunnel) = &port.kind
+            && let Some(map) = &tunnel.options.vlan_vni
+            && !self.tag_by_vni(port, map)
+        {
+            return;
         }
         self.mirror_ingress(bridge, port);
         self.table(bridge, port, 0);

@@ -129,7 +129,10 @@ impl<'w> Translator<'w> {
                 self.push(Op::Output(to));
                 self.delivered = true;
             }
-            PortKind::Tunnel(tunnel) => self.encapsulate(to, port, tunnel, remote),
+            PortKind::Tunnel(tunnel) => match &tunnel.options.vlan_vni {
+                Some(map) => self.encapsulate_vlan(to, port, tunnel, map, remote),
+                None => self.encapsulate(to, port, tunnel, remote),
+            },
             PortKind::Patch(peer) => self.patch(port, peer),
             PortKind::Local => {
                 if let Some(bridge) = state.bridge(port.bridge) {
@@ -191,7 +194,11 @@ impl<'w> Translator<'w> {
 
     /// Does something with other tags on the packet, of which only its key does not know.
     fn with_tags(&mut self, now: Tag, change: TagChange, work: impl FnOnce(&mut Self)) {
-        let before = self.at.tags.clone();
+        let before = (self.at.tags.clone(), self.at.leaving);
+        self.at.leaving = Some(match change {
+            TagChange::Push { tci, .. } => Some(tci),
+            TagChange::Outermost(tag) => tag,
+        });
         match (now, change) {
             (_, TagChange::Push { tpid, tci }) => self.at.tags.push(tpid, tci),
             (None, TagChange::Outermost(Some(tci))) => self.at.tags.push(wire::proto::ETH_VLAN, tci),
@@ -200,7 +207,7 @@ impl<'w> Translator<'w> {
             (None, TagChange::Outermost(None)) => {}
         }
         work(self);
-        self.at.tags = before;
+        (self.at.tags, self.at.leaving) = before;
     }
 
     /// Sends the packet into the bridge on the other side of a patch, where it starts anew.
@@ -237,7 +244,13 @@ impl<'w> Translator<'w> {
         });
     }
 
-    fn encapsulate(&mut self, id: PortId, port: &'w Port, tunnel: &'w TunnelPort, remote: Option<IpAddr>) {
+    pub(super) fn encapsulate(
+        &mut self,
+        id: PortId,
+        port: &'w Port,
+        tunnel: &'w TunnelPort,
+        remote: Option<IpAddr>,
+    ) {
         let options = &tunnel.options;
         let vni = match options.out_key {
             TunnelKey::Vni(vni) => vni,

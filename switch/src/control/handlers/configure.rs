@@ -212,6 +212,7 @@ fn state(row: &InterfaceRow) -> Columns {
         column("mtu", ColumnValue::optional_number(row.mtu)),
         column("error", text(&row.error)),
         column("status", ColumnValue::Map(status)),
+        column("bfd_status", ColumnValue::Map(row.bfd_status.clone())),
         ("statistics".to_owned(), Value::Counters(row.statistics.clone())),
     ]
 }

@@ -6,7 +6,9 @@ use crate::control::apply::{RunningPort, Switch};
 use crate::control::device::Device;
 use crate::control::totals::Totals;
 use crate::slowpath::show::{BridgeView, PortView};
-use api::{BridgeRow, DropRow, Drops, EvpnRow, InterfaceRow, LcoreRow, MegaflowRow, Show, UpcallStats};
+use api::{
+    BfdRow, BridgeRow, DropRow, Drops, EvpnRow, InterfaceRow, LcoreRow, MegaflowRow, Show, UpcallStats,
+};
 use axum::Json;
 use axum::extract::{Path, Query, State};
 use flow::drop::DropReason;
@@ -52,6 +54,7 @@ fn interface_row(app: &App, switch: &Switch, bridge: &BridgeView, view: &PortVie
         admin_state: if view.down { "down" } else { "up" }.into(),
         link_state: "up".into(),
         remotes: view.remotes.clone(),
+        bfd_status: view.bfd.as_ref().map(BfdRow::status).unwrap_or_default(),
         ..InterfaceRow::default()
     };
     let running = switch.ports.get(&view.name);
@@ -258,6 +261,11 @@ pub(in crate::control) async fn upcall(State(app): State<Arc<App>>) -> Answer<Up
     let mut stats = app.handle.call(|slow| slow.upcall_view()).await?;
     stats.lost = app.counters.iter().map(|c| c.drops_total(DropReason::UpcallQueueFull)).sum();
     Ok(Json(stats))
+}
+
+/// `GET /v1/bfd`.
+pub(in crate::control) async fn bfd(State(app): State<Arc<App>>) -> Answer<Vec<BfdRow>> {
+    Ok(Json(app.handle.call(|slow| slow.bfd_view()).await?))
 }
 
 /// `GET /v1/evpn`.

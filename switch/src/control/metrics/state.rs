@@ -54,6 +54,8 @@ pub(super) struct Condition {
     buffers: (u32, u32),
     /// Ports with devices, and whether the device does not run.
     faults: Vec<(String, bool)>,
+    /// BFD sessions.
+    bfd: Vec<api::BfdRow>,
 }
 
 impl Condition {
@@ -87,6 +89,7 @@ impl Condition {
                 state.links.push(LinkSample { port: row.name, bridge: row.bridge, kind: row.kind, up });
             }
         }
+        state.bfd = app.handle.call(|slow| slow.bfd_view()).await?;
         for row in app.handle.call(|slow| slow.neighbour_view(None)).await? {
             *state.neighbours.entry((row.bridge, row.state)).or_default() += 1;
         }
@@ -129,6 +132,29 @@ impl Condition {
             "1 for a port whose device does not run, else 0.",
             &["port"],
             &faults,
+        );
+        let bfd = |value: fn(&api::BfdRow) -> f64| -> Vec<_> {
+            self.bfd.iter().map(|row| (vec![row.interface.as_str()], value(row))).collect()
+        };
+        out.gauges(
+            "vxswitch_bfd_forwarding",
+            "Whether packets get to the other side of a port by its BFD session: 1 or 0.",
+            &["port"],
+            &bfd(|row| if row.forwarding { 1.0 } else { 0.0 }),
+        );
+        let flaps: Vec<_> =
+            self.bfd.iter().map(|row| (vec![row.interface.as_str()], row.flap_count)).collect();
+        out.counters(
+            "vxswitch_bfd_flaps_total",
+            "How often vxswitch_bfd_forwarding has changed.",
+            &["port"],
+            &flaps,
+        );
+        out.gauges(
+            "vxswitch_bfd_detection_seconds",
+            "Time without a control packet after which the other side of a port counts as gone.",
+            &["port"],
+            &bfd(|row| (row.rx_interval * u64::from(row.remote.mult.max(1))) as f64 / 1000.0),
         );
         let shown = &self.tunnels[..self.tunnels.len().min(REMOTES)];
         let tunnels: Vec<_> = shown

@@ -442,7 +442,10 @@ impl Bridge for View<'_> {
                 hw_addr: hw_addr(row.and_then(|row| row.mac_in_use.as_deref()), bridge),
                 name: port.name.clone(),
                 config: port.config.0,
-                state: match (down, port.config.has(PortConfig::DOWN)) {
+                state: match (
+                    down,
+                    port.config.has(PortConfig::DOWN) || port.bfd.is_some_and(|bfd| !bfd.forwarding),
+                ) {
                     (true, _) => LINK_DOWN,
                     (false, true) => 0,
                     (false, false) => LIVE,

@@ -12,8 +12,9 @@ use openflow::{Port, PortReason, PortStatus};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// What tells whether the ports of a bridge are as they were: number, name, whether it has a link, how it may be used.
-type Look = Vec<(u32, String, bool, PortConfig)>;
+/// What tells whether the ports of a bridge are as they were: number, name, whether it has a link, how it may be used, whether
+/// it is live.
+type Look = Vec<(u32, String, bool, PortConfig, bool)>;
 
 /// The ports of a bridge as its connections know them.
 #[derive(Debug, Default)]
@@ -42,7 +43,8 @@ pub(super) async fn of_bridge(
             let events: Vec<Event> = news.iter().flat_map(|news| news::of_rule(news, now)).collect();
             let ports = slow.state.bridge(id).map(|bridge| bridge.ports.clone()).unwrap_or_default();
             let look = ports.into_iter().filter_map(|(number, id)| {
-                slow.state.port(id).map(|port| (number, port.name.clone(), port.alive, port.config))
+                let port = slow.state.port(id)?;
+                Some((number, port.name.clone(), port.alive, port.config, port.is_live()))
             });
             (events, look.collect::<Look>())
         })

@@ -180,6 +180,7 @@ fn port(row: &rows::Port, interface: &Interface) -> Result<Port, String> {
         mtu,
         mac,
         ofport_request: None,
+        bfd: interface.bfd.clone(),
         external_ids: interface.external_ids.clone(),
         port_external_ids: row.external_ids.clone(),
         other_config: {

@@ -169,6 +169,7 @@ fn interface(row: &InterfaceRow, bridges: &[BridgeRow], error: Option<&String>) 
         ("mtu", number(row.mtu)),
         ("mac_in_use", text(row.mac_in_use.as_deref())),
         ("status", Datum::text_map(status)),
+        ("bfd_status", Datum::text_map(row.bfd_status.iter().map(|(k, v)| (k.as_str(), v.clone())))),
     ]
     .into()
 }
@@ -183,7 +184,7 @@ fn statistics(row: &InterfaceRow) -> Datum {
 fn failed(error: &str) -> Columns {
     let none =
         ["admin_state", "link_state", "link_speed", "mtu", "mac_in_use"].map(|name| (name, Datum::default()));
-    let empty = [("status", Datum::Map(BTreeMap::new())), ("statistics", Datum::Map(BTreeMap::new()))];
+    let empty = ["status", "statistics", "bfd_status"].map(|name| (name, Datum::Map(BTreeMap::new())));
     let said = [("ofport", Datum::integer(-1)), ("error", Datum::text(error))];
     none.into_iter().chain(empty).chain(said).collect()
 }

@@ -6,12 +6,14 @@
 //! devices do that.
 
 mod arp;
+mod bfd;
 mod build;
 mod icmp;
 mod icmpv6;
 mod ip;
 
 pub use arp::{ArpOp, ArpRepr};
+pub use bfd::{BfdControl, BfdDiagnostic, BfdState};
 pub use build::{
     build_arp, build_arp_request, build_icmpv4, build_icmpv6, build_neighbour_solicit, build_udp,
 };
