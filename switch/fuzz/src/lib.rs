@@ -5,10 +5,14 @@
 
 #[path = "../../wire/tests/common/naive.rs"]
 mod naive;
+#[path = "../../openflow/tests/common/nothing.rs"]
+mod nothing;
 
+mod openflow;
 mod packet;
 mod text;
 
+pub use self::openflow::openflow;
 pub use packet::{frame, tunnel};
 pub use text::{rules, toml, vsctl};
 
@@ -16,8 +20,14 @@ pub use text::{rules, toml, vsctl};
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All of them.
-pub const TARGETS: [Target; 5] =
-    [("frame", frame), ("tunnel", tunnel), ("rules", rules), ("vsctl", vsctl), ("toml", toml)];
+pub const TARGETS: [Target; 6] = [
+    ("frame", frame),
+    ("tunnel", tunnel),
+    ("rules", rules),
+    ("vsctl", vsctl),
+    ("toml", toml),
+    ("openflow", openflow),
+];
 
 #[cfg(test)]
 mod tests {

@@ -1,7 +1,11 @@
 //! Messages survive both directions, and no bytes do harm.
 
-use flow::ofp::{FlowFilter, parse_flow, parse_group, parse_meter};
-use openflow::server::{Bridge, Change, Connection, Origin};
+#[path = "common/nothing.rs"]
+mod nothing;
+
+use flow::ofp::{parse_flow, parse_group, parse_meter};
+use nothing::Nothing;
+use openflow::server::Connection;
 use openflow::*;
 use proptest::prelude::*;
 
@@ -178,49 +182,6 @@ fn long_replies_come_in_parts() {
         }
         assert!(parts > 5 && read == flows, "{version:?} {parts}");
     }
-}
-
-/// A bridge that has nothing and takes everything.
-struct Nothing;
-
-impl Bridge for Nothing {
-    fn features(&mut self) -> Features {
-        Features { n_tables: 3, ..Features::default() }
-    }
-    fn desc(&mut self) -> Desc {
-        Desc::default()
-    }
-    fn ports(&mut self) -> Vec<Port> {
-        vec![Port::default()]
-    }
-    fn port_stats(&mut self) -> Vec<PortStats> {
-        Vec::new()
-    }
-    fn flows(&mut self, _: &FlowFilter) -> Vec<FlowStats> {
-        Vec::new()
-    }
-    fn tables(&mut self) -> Vec<TableStats> {
-        Vec::new()
-    }
-    fn groups(&mut self) -> Vec<GroupDesc> {
-        Vec::new()
-    }
-    fn group_stats(&mut self) -> Vec<GroupStats> {
-        Vec::new()
-    }
-    fn meters(&mut self) -> Vec<MeterConfig> {
-        Vec::new()
-    }
-    fn meter_stats(&mut self) -> Vec<MeterStats> {
-        Vec::new()
-    }
-    fn change(&mut self, _: &Change, _: Origin) -> Result<(), Error> {
-        Ok(())
-    }
-    fn change_all(&mut self, _: &[(Change, u32)], _: u64) -> Result<(), (usize, Error)> {
-        Ok(())
-    }
-    fn settle(&mut self) {}
 }
 
 /// A hello, then these bytes: whatever they are, the connection answers or says why it closes.

@@ -1,0 +1,41 @@
+//! Messages from controllers and `ovs-ofctl`.
+
+use crate::nothing::Nothing;
+use ::openflow::server::Connection;
+use ::openflow::{Dialect, FlowCommand, HEADER, Message, Version, check, decode, encode};
+use flow::ofp::{FlowSpec, format_flow, parse_flow};
+
+/// What is understood can be said again and means the same; a rule that is accepted can be written as text, so a saved
+/// file can be read again; a connection outlives any message.
+///
+/// The first byte chooses the dialect, the rest is one message, whose length is put right.
+pub fn openflow(data: &[u8]) {
+    let Some((choice, bytes)) = data.split_first() else { return };
+    let version = Version::all()[usize::from(choice & 3)];
+    let dialect = Dialect { nicira: choice & 4 != 0, table_id: choice & 8 != 0, ..Dialect::new(version) };
+    let mut bytes = bytes.to_vec();
+    if let (Ok(length), true) = (u16::try_from(bytes.len()), bytes.len() >= HEADER) {
+        bytes[0] = version.number();
+        bytes[2..4].copy_from_slice(&length.to_be_bytes());
+    }
+    if let Ok(decoded) = decode(&bytes, dialect) {
+        let form = Dialect { nicira: decoded.nicira, ..dialect };
+        if let Ok(again) = encode(decoded.message.clone(), decoded.xid, form, Vec::new()) {
+            assert_eq!(decode(&again, form).map(|again| again.message).as_ref(), Ok(&decoded.message));
+        }
+        if let Message::FlowMod(change) = &decoded.message
+            && change.command == FlowCommand::Add
+        {
+            let spec = FlowSpec { check_overlap: false, reset_counts: false, ..change.spec() };
+            if check::flow_actions(&spec.actions, &spec.matches, spec.table).is_ok() {
+                let line = format_flow(&spec, None, &());
+                assert_eq!(parse_flow(&line, &()).as_ref(), Ok(&spec), "{line}");
+            }
+        }
+    }
+    let mut connection = Connection::new(1, &Version::all(), true);
+    let mut hello = vec![version.number(), 0, 0, 8, 0, 0, 0, 1];
+    connection.input(&mut hello, &mut Nothing);
+    let output = connection.input(&mut bytes.clone(), &mut Nothing);
+    assert!(output.bytes.len() < 1 << 20);
+}
