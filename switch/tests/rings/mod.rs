@@ -283,6 +283,11 @@ impl Net {
         self.ends[port].to_switch.enqueue(mbuf).unwrap_or_else(|_| panic!("ring of {port} is full"));
     }
 
+    /// The same where there may be no room, which is false.
+    pub fn try_put(&mut self, port: &str, frame: &[u8]) -> bool {
+        self.pool.alloc_with(frame).is_some_and(|mbuf| self.ends[port].to_switch.enqueue(mbuf).is_ok())
+    }
+
     /// Puts a frame into a port in several segments, which begin at these offsets.
     pub fn put_chain(&mut self, port: &str, frame: &[u8], cuts: &[usize]) {
         self.put_asking(port, frame, cuts, (0, rte::offload::TxOffload::default()));
