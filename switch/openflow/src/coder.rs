@@ -114,15 +114,20 @@ pub trait Coder: Sized {
         self.u16(&mut { value })
     }
 
-    /// Text in `length` bytes, filled up with zeros, cut to fit with a zero behind it.
+    /// Text in `length` bytes, filled up with zeros, cut to fit with a zero behind it. What is read and is no UTF-8 is a
+    /// question mark a byte.
     fn text(&mut self, text: &mut String, length: usize) -> Step {
         let mut bytes = vec![0; length];
-        let used = text.len().min(length - 1);
+        let used = text.floor_char_boundary(length - 1);
         bytes[..used].copy_from_slice(&text.as_bytes()[..used]);
         self.fixed(&mut bytes)?;
         if Self::READS {
-            let end = bytes.iter().position(|b| *b == 0).unwrap_or(length);
-            *text = String::from_utf8_lossy(&bytes[..end]).into_owned();
+            let end = bytes.iter().position(|b| *b == 0).unwrap_or(length).min(length - 1);
+            text.clear();
+            for chunk in bytes[..end].utf8_chunks() {
+                text.push_str(chunk.valid());
+                text.extend(chunk.invalid().iter().map(|_| '?'));
+            }
         }
         Ok(())
     }

@@ -41,7 +41,7 @@ struct Running {
     stream: Box<dyn Stream>,
     session: Session,
     out: Vec<u8>,
-    heard: Instant,
+    last_received: Instant,
     probed: bool,
 }
 
@@ -134,7 +134,7 @@ impl Client {
         let stream = timeout(CONNECT, connecting).await.map_err(|_| ClientError::Silent)??;
         let mut session = Session::new(self.database, self.lock, self.monitored);
         let out = session.start();
-        self.running = Some(Running { stream, session, out, heard: Instant::now(), probed: false });
+        self.running = Some(Running { stream, session, out, last_received: Instant::now(), probed: false });
         Ok(())
     }
 }
@@ -157,7 +157,7 @@ impl Running {
     async fn step(&mut self, events: &mut std::collections::VecDeque<Event>) -> Result<(), ClientError> {
         let mut chunk = vec![0; CHUNK];
         let (mut reader, mut writer) = tokio::io::split(&mut self.stream);
-        let deadline = self.heard + if self.probed { PROBE * 2 } else { PROBE };
+        let deadline = self.last_received + if self.probed { PROBE * 2 } else { PROBE };
         tokio::select! {
             written = writer.write(&self.out), if !self.out.is_empty() => {
                 let written = written?;
@@ -171,7 +171,7 @@ impl Running {
                 if read == 0 {
                     return Err(ClientError::Closed);
                 }
-                (self.heard, self.probed) = (Instant::now(), false);
+                (self.last_received, self.probed) = (Instant::now(), false);
                 let found = self.session.input(&chunk[..read], &mut self.out)?;
                 events.extend(found.into_iter().map(|input| match input {
                     Input::Changed => Event::Changed,

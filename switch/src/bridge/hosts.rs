@@ -35,7 +35,7 @@ pub struct Host {
     /// Who said it.
     pub source: Source,
     /// When that was.
-    pub heard: Instant,
+    pub last_seen: Instant,
     /// The port by which it was said.
     port: PortId,
     /// Its place in the queue of those that age.
@@ -101,7 +101,7 @@ impl Hosts {
                 // Of a remote host only the route speaks; its frames come by a tunnel that teaches nothing.
                 let is_new = known.router != claim.router.unwrap_or(known.router);
                 known.router = claim.router.unwrap_or(known.router);
-                known.heard = now;
+                known.last_seen = now;
                 if known.source == Source::Snooped {
                     self.changes += u64::from(is_new);
                     return is_new;
@@ -119,7 +119,7 @@ impl Hosts {
         let number = self.numbers;
         self.queue.push_back((key, number));
         *self.by_port.entry(port).or_default() += 1;
-        let host = Host { mac: claim.mac, router, source: Source::Snooped, heard: now, port, number };
+        let host = Host { mac: claim.mac, router, source: Source::Snooped, last_seen: now, port, number };
         self.index.insert(key, host);
         self.changes += 1;
         true
@@ -131,7 +131,7 @@ impl Hosts {
             return;
         }
         self.remove(&key);
-        let host = Host { mac, router, source, heard: now, port: PortId(0), number: 0 };
+        let host = Host { mac, router, source, last_seen: now, port: PortId(0), number: 0 };
         self.index.insert(key, host);
         self.changes += 1;
     }
@@ -167,7 +167,7 @@ impl Hosts {
         for _ in 0..most.min(self.queue.len()) {
             let Some((key, number)) = self.queue.pop_front() else { return };
             let Some(host) = self.index.get(&key).filter(|host| host.number == number) else { continue };
-            if now.saturating_duration_since(host.heard) >= AGEING || !known(key.0, host.mac) {
+            if now.saturating_duration_since(host.last_seen) >= AGEING || !known(key.0, host.mac) {
                 self.remove(&key);
             } else {
                 self.queue.push_back((key, number));
@@ -265,7 +265,7 @@ mod tests {
         hosts.expire(now + AGEING, 100, |_, _| true);
         let mut left: Vec<_> = hosts.iter().map(|(key, _)| key.1).collect();
         left.sort();
-        assert_eq!(left, [claim(3, 3).ip, claim(9, 9).ip], "heard again; of a route");
+        assert_eq!(left, [claim(3, 3).ip, claim(9, 9).ip], "seen again; of a route");
         assert_eq!(hosts.queue.len(), 1, "the queue has no more than there are");
     }
 

@@ -93,13 +93,13 @@ async fn follow(app: &App) -> Result<(), Error> {
 /// Tells the slow path, and whoever shows the device.
 async fn tell(app: &App, name: &str, view: KernelView) {
     let (mac, mtu, bridge) = (view.mac, view.mtu, name.to_owned());
-    let told = app.handle.call(move |slow| {
+    let applied = app.handle.call(move |slow| {
         if let Some(id) = slow.state.bridge_named(&bridge) {
             slow.follow_kernel(id, &view);
         }
     });
     // A switch that stops follows nobody.
-    if told.await.is_err() {
+    if applied.await.is_err() {
         return;
     }
     let mut switch = app.switch.lock().await;

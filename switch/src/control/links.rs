@@ -44,7 +44,7 @@ pub async fn watch(app: Arc<App>) {
         if changed.is_empty() {
             continue;
         }
-        let told = app.handle.call(move |slow| {
+        let applied = app.handle.call(move |slow| {
             for (name, id, up) in changed {
                 // It may have gone meanwhile, and the number be another's.
                 if slow.state.port_named(&name) == Some(id) {
@@ -53,7 +53,7 @@ pub async fn watch(app: Arc<App>) {
                 }
             }
         });
-        if told.await.is_err() {
+        if applied.await.is_err() {
             return;
         }
     }

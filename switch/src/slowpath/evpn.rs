@@ -149,7 +149,7 @@ impl SlowPath {
             let mut changed = Vec::new();
             if let Some(bridge) = self.state.bridge_mut(bridge) {
                 for mac in &down.forget {
-                    // A host that was heard here in the meantime has taken the entry over.
+                    // A host that was learned here in the meantime has taken the entry over.
                     if bridge.fdb.lookup(vlan, *mac).is_some_and(|at| at.port == port) {
                         bridge.fdb.remove(vlan, *mac);
                         changed.push((vlan, *mac));

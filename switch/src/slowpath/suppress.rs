@@ -209,7 +209,7 @@ impl SlowPath {
                         Source::Route => "EXTERN_LEARN",
                     }
                     .into(),
-                    age: now.saturating_duration_since(host.heard).as_secs(),
+                    age: now.saturating_duration_since(host.last_seen).as_secs(),
                     vlan: *vlan,
                     port,
                     remote,

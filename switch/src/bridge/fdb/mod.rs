@@ -64,7 +64,7 @@ struct Slot {
     at: Location,
     used: Instant,
     fixed: bool,
-    /// A route put it there: it does not age, and gives way to a host that is heard.
+    /// A route put it there: it does not age, and gives way to a host that is learned.
     external: bool,
     /// A route put it there, and it stays until the route goes.
     sticky: bool,
@@ -84,7 +84,7 @@ pub enum Origin {
     Static,
     /// A route.
     Route {
-        /// It does not give way to a host that is heard elsewhere.
+        /// It does not give way to a host that is learned elsewhere.
         sticky: bool,
     },
 }
@@ -236,7 +236,7 @@ impl Fdb {
         Learned::New { evicted }
     }
 
-    /// A host whose address a route had elsewhere is heard: the entry becomes a learned one.
+    /// A host whose address a route had elsewhere sends here: the entry becomes a learned one.
     fn take_over(&mut self, known: u32, at: Location, now: Instant) -> Learned {
         let Slot { key: (vlan, mac), at: from, .. } = self.slots[known as usize];
         if from == at {
@@ -305,7 +305,7 @@ impl Fdb {
         evicted
     }
 
-    /// Puts an entry that a route names; `sticky` ones do not give way to a host that is heard elsewhere. An operator's
+    /// Puts an entry that a route names; `sticky` ones do not give way to a host that is learned elsewhere. An operator's
     /// static entry stays. Returns the learned one that had to go for it.
     pub fn add_external(
         &mut self,

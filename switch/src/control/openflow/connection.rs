@@ -133,7 +133,7 @@ async fn converse<S: AsyncRead + AsyncWrite + Unpin>(
     controller: bool,
 ) -> Result<(), Ended> {
     let stream = &mut stream;
-    let mut heard = peers.notices.subscribe();
+    let mut notices = peers.notices.subscribe();
     let send = async |stream: &mut S, bytes: &[u8]| {
         if controller {
             peers.show(bytes);
@@ -180,7 +180,7 @@ async fn converse<S: AsyncRead + AsyncWrite + Unpin>(
                     packets.listen(app, &peers.bridge).await?;
                 }
             }
-            notice = heard.recv() => match notice {
+            notice = notices.recv() => match notice {
                 Ok(Notice::Events(events)) => {
                     let bytes: Vec<u8> = events.iter().flat_map(|event| connection.event(event)).collect();
                     send(stream, &bytes).await?;

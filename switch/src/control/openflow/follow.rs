@@ -98,7 +98,7 @@ mod tests {
             map(&[port(1, "a", 0), port(2, "b", 0), port(3, "c", 0), port(4, "d", 0)]);
         let now: BTreeMap<u32, Port> =
             map(&[port(1, "a", 0), port(2, "b", 1), port(4, "e", 0), port(5, "f", 0)]);
-        let told: Vec<(PortReason, String)> = changes(&before, &now)
+        let announced: Vec<(PortReason, String)> = changes(&before, &now)
             .into_iter()
             .map(|event| match event {
                 Event::Port(status) => (status.reason, status.port.name),
@@ -112,7 +112,7 @@ mod tests {
             (PortReason::Add, "e"),
             (PortReason::Add, "f"),
         ];
-        assert_eq!(told, expected.map(|(reason, name)| (reason, name.to_owned())));
+        assert_eq!(announced, expected.map(|(reason, name)| (reason, name.to_owned())));
         assert!(changes(&now, &now).is_empty());
     }
 }
