@@ -2,8 +2,8 @@
 
 use crate::nothing::Nothing;
 use ::openflow::server::Connection;
-use ::openflow::{Dialect, FlowCommand, HEADER, Message, Version, check, decode, encode};
-use flow::ofp::{FlowSpec, format_flow, parse_flow};
+use ::openflow::{Dialect, FlowCommand, GroupCommand, HEADER, Message, Version, check, decode, encode};
+use flow::ofp::{FlowSpec, format_flow, format_group, parse_flow, parse_group};
 
 /// What is understood can be said again, and what asks for a change means the same then; a rule that is accepted can be written as text, so a saved
 /// file can be read again; a connection outlives any message.
@@ -28,15 +28,7 @@ pub fn openflow(data: &[u8]) {
             }
             assert_eq!(again.and_then(|again| say(&again)).as_ref(), Ok(&said));
         }
-        if let Message::FlowMod(change) = &decoded.message
-            && change.command == FlowCommand::Add
-        {
-            let spec = FlowSpec { check_overlap: false, reset_counts: false, ..change.spec() };
-            if check::flow_actions(&spec.actions, &spec.matches, spec.table).is_ok() {
-                let line = format_flow(&spec, None, &());
-                assert_eq!(parse_flow(&line, &()).as_ref(), Ok(&spec), "{line}");
-            }
-        }
+        has_text(&decoded.message);
     }
     let mut connection = Connection::new(1, &Version::all(), true);
     let mut hello = vec![version.number(), 0, 0, 8, 0, 0, 0, 1];
@@ -45,7 +37,33 @@ pub fn openflow(data: &[u8]) {
     assert!(output.bytes.len() < 1 << 20);
 }
 
-/// Whether a message changes what a switch does.
+/// What a switch takes can be written to its file and read from it.
+fn has_text(message: &Message) {
+    match message {
+        Message::FlowMod(change) if change.command == FlowCommand::Add => {
+            let spec = FlowSpec { check_overlap: false, reset_counts: false, ..change.spec() };
+            if check::flow_actions(&spec.actions, &spec.matches, spec.table).is_ok() {
+                let line = format_flow(&spec, None, &());
+                assert_eq!(parse_flow(&line, &()).as_ref(), Ok(&spec), "{line}");
+            }
+        }
+        Message::GroupMod(change)
+            if change.command == GroupCommand::Add && change.group.id <= 0xffff_ff00 =>
+        {
+            if check::group(&change.group).is_ok() {
+                let line = format_group(&change.group, &());
+                assert_eq!(parse_group(&line, &()).as_ref(), Ok(&change.group), "{line}");
+            }
+        }
+        _ => {}
+    }
+}
+
+/// Whether a message asks for a change that can be made.
 fn is_change(message: &Message) -> bool {
-    matches!(message, Message::FlowMod(_) | Message::GroupMod(_) | Message::MeterMod(_) | Message::PacketOut(_))
+    match message {
+        Message::GroupMod(change) => check::group(&change.group).is_ok(),
+        Message::FlowMod(_) | Message::MeterMod(_) | Message::PacketOut(_) => true,
+        _ => false,
+    }
 }

@@ -1,7 +1,11 @@
 //! What a list of actions must fulfil beyond being readable: the same that the rule language asks of text.
 
 use crate::error::{Code, Error};
-use flow::ofp::{Action, Field, LearnTarget, Match, Prerequisite, Subfield, in_action_set};
+use flow::ofp::{
+    Action, BUCKET_MAX, Field, GroupKind, GroupSpec, LearnTarget, Match, PORT_LOCAL, PORT_MAX, Prerequisite,
+    Subfield, in_action_set,
+};
+use flow::program::Select;
 use wire::key::VLAN_PRESENT;
 
 /// Checks the actions of a flow of `table` with `matches`: fields need what they need, can be set, tables go up, a
@@ -13,6 +17,50 @@ pub fn flow_actions(actions: &[Action], matches: &Match, table: u8) -> Result<()
 /// Checks the actions of a bucket or a packet-out: as a flow's, but for instructions, which there are none.
 pub fn free_actions(actions: &[Action]) -> Result<(), Error> {
     Checker { known: Match::ANY, table: None }.list(actions, 0)
+}
+
+/// Checks a group: what its type has, its buckets' numbers and their actions.
+pub fn group(group: &GroupSpec) -> Result<(), Error> {
+    let error = |code, why: &str| Err(Error::new(code, format!("group {}: {why}", group.id)));
+    let buckets = &group.buckets;
+    match group.kind {
+        GroupKind::Indirect if buckets.len() != 1 => {
+            return error(Code::OfpgmfcInvalidGroup, "one bucket in a group of type indirect");
+        }
+        GroupKind::Select if buckets.len() > Select::SLOTS => {
+            return error(Code::OfpgmfcOutOfBuckets, "too many buckets for a group of type select");
+        }
+        _ => {}
+    }
+    for bucket in buckets {
+        let watches = bucket.watch_port.is_some() || bucket.watch_group.is_some();
+        match group.kind {
+            GroupKind::FastFailover if !watches => {
+                return error(Code::OfpgmfcInvalidGroup, "a bucket that watches nothing");
+            }
+            GroupKind::All | GroupKind::Indirect if watches => {
+                let why = "watch_port and watch_group are for groups of type ff and select";
+                return error(Code::OfpgmfcWatchUnsupported, why);
+            }
+            _ => {}
+        }
+        if bucket.weight != 0 && group.kind != GroupKind::Select {
+            return error(Code::OfpgmfcInvalidGroup, "weights are for groups of type select");
+        }
+        if bucket.watch_port.is_some_and(|port| port > PORT_MAX && port != PORT_LOCAL) {
+            return error(Code::OfpgmfcBadWatch, "what is watched is a port of the switch");
+        }
+        if bucket.id > BUCKET_MAX {
+            return error(Code::OfpgmfcBadBucket, "a bucket_id above 0xffffff00");
+        }
+        free_actions(&bucket.actions)?;
+    }
+    let mut ids: Vec<u32> = buckets.iter().map(|bucket| bucket.id).collect();
+    ids.sort_unstable();
+    if ids.windows(2).any(|pair| pair[0] == pair[1]) {
+        return error(Code::OfpgmfcBucketExists, "a bucket_id twice");
+    }
+    Ok(())
 }
 
 struct Checker {

@@ -17,7 +17,7 @@ const GROUP_MAX: u128 = 0xffff_ff00;
 /// Buckets of a group: as many as the longest OpenFlow message has room for.
 const MAX_BUCKETS: usize = 4096;
 /// Largest `bucket_id` (OpenFlow `OFPG15_BUCKET_MAX`).
-const BUCKET_MAX: u128 = 0xffff_ff00;
+pub const BUCKET_MAX: u32 = 0xffff_ff00;
 
 /// What a group does with its buckets.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -202,7 +202,7 @@ fn setting(
     let Some(value) = token.value else { return Ok(false) };
     let any = value.eq_ignore_ascii_case("any");
     match token.key {
-        "bucket_id" => bucket.id = number_up_to(value, BUCKET_MAX).map_err(|e| token.error(e))? as u32,
+        "bucket_id" => bucket.id = number_up_to(value, BUCKET_MAX.into()).map_err(|e| token.error(e))? as u32,
         "weight" if kind == GroupKind::Select => {
             bucket.weight = number_up_to(value, 0xffff).map_err(|e| token.error(e))? as u16;
         }

@@ -6,9 +6,8 @@ use crate::bridge::{Bridge as Running, BridgeId, PortConfig};
 use crate::slowpath::SlowPath;
 use api::InterfaceRow;
 use flow::ofp::{
-    Action, FlowFilter, FlowMod as RuleChange, FlowSpec, GroupKind, GroupSpec, Match, MeterSpec, PORT_LOCAL,
+    Action, FlowFilter, FlowMod as RuleChange, FlowSpec, GroupSpec, Match, MeterSpec, PORT_LOCAL,
 };
-use flow::program::Select;
 use openflow::server::{Bridge, Change, Event, Origin};
 use openflow::{
     BUCKET_ALL, BUCKET_FIRST, BUCKET_LAST, CHECK_OVERLAP, Code, Desc, Error, Features, FlowCommand, FlowMod,
@@ -251,7 +250,7 @@ impl<'a> View<'a> {
             GroupCommand::RemoveBucket => remove(&mut all[at.ok_or_else(unknown)?], change.bucket)?,
         }
         if let Some(group) = all.iter().find(|group| group.id == id) {
-            check_group(group)?;
+            check::group(group)?;
         }
         self.slow.set_groups(self.id, &all);
         Ok(())
@@ -375,31 +374,6 @@ fn remove(group: &mut GroupSpec, bucket: u32) -> Result<(), Error> {
 fn bucket_at(group: &GroupSpec, id: u32) -> Result<usize, Error> {
     let at = group.buckets.iter().position(|bucket| bucket.id == id);
     at.ok_or_else(|| Error::new(Code::OfpgmfcUnknownBucket, format!("there is no bucket {id}")))
-}
-
-/// What a group must fulfil, as the rule language has it.
-fn check_group(group: &GroupSpec) -> Result<(), Error> {
-    let error = |code, why: &str| Err(Error::new(code, format!("group {}: {why}", group.id)));
-    match group.kind {
-        GroupKind::Indirect if group.buckets.len() != 1 => {
-            return error(Code::OfpgmfcInvalidGroup, "one bucket in a group of type indirect");
-        }
-        GroupKind::Select if group.buckets.len() > Select::SLOTS => {
-            return error(Code::OfpgmfcOutOfBuckets, "too many buckets for a group of type select");
-        }
-        GroupKind::FastFailover
-            if group.buckets.iter().any(|b| b.watch_port.is_none() && b.watch_group.is_none()) =>
-        {
-            return error(Code::OfpgmfcInvalidGroup, "a bucket that watches nothing");
-        }
-        _ => {}
-    }
-    let mut ids: Vec<u32> = group.buckets.iter().map(|bucket| bucket.id).collect();
-    ids.sort_unstable();
-    if ids.windows(2).any(|pair| pair[0] == pair[1]) {
-        return error(Code::OfpgmfcBucketExists, "a bucket_id twice");
-    }
-    Ok(())
 }
 
 /// A MAC address of a row, or the bridge's.
