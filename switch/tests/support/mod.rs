@@ -27,8 +27,9 @@ pub fn vxctl() -> &'static Path {
     VXCTL.get_or_init(|| {
         let daemon = Path::new(env!("CARGO_BIN_EXE_vxswitch"));
         let mut build = Command::new(env!("CARGO"));
-        // Of the whole workspace, so that dependencies have the features that they have in its other builds.
-        build.args(["build", "--quiet", "--workspace", "--bin", "vxctl"]);
+        // For a test of it and of the whole workspace, so that dependencies have the features that they have for the tests:
+        // after a build of those nothing is left to do.
+        build.args(["test", "--quiet", "--workspace", "--no-run", "--test", "help"]);
         if daemon.parent().is_some_and(|folder| folder.ends_with("release")) {
             build.arg("--release");
         }
