@@ -28,7 +28,7 @@ use tempfile::TempDir;
 const SOURCE_PORTS: (u16, u16) = (32768, 49152);
 
 /// How often Open vSwitch may try.
-const ATTEMPTS: u32 = 3;
+const ATTEMPTS: u32 = 12;
 
 /// A case that takes longer is named.
 const SLOW: Duration = Duration::from_secs(3);
