@@ -2,8 +2,8 @@
 
 use crate::error::{Code, Error};
 use flow::ofp::{
-    Action, BUCKET_MAX, Field, GroupKind, GroupSpec, LearnTarget, Match, PORT_LOCAL, PORT_MAX, Prerequisite,
-    Subfield, in_action_set,
+    Action, BUCKET_MAX, Field, GROUP_MAX, GroupKind, GroupSpec, LearnTarget, Match, PORT_LOCAL, PORT_MAX,
+    Prerequisite, Subfield, in_action_set,
 };
 use flow::program::Select;
 use wire::key::VLAN_PRESENT;
@@ -50,6 +50,9 @@ pub fn group(group: &GroupSpec) -> Result<(), Error> {
         if bucket.watch_port.is_some_and(|port| port > PORT_MAX && port != PORT_LOCAL) {
             return error(Code::OfpgmfcBadWatch, "what is watched is a port of the switch");
         }
+        if bucket.watch_group.is_some_and(|id| id > GROUP_MAX) {
+            return error(Code::OfpgmfcBadWatch, "what is watched is a group up to 0xffffff00");
+        }
         if bucket.id > BUCKET_MAX {
             return error(Code::OfpgmfcBadBucket, "a bucket_id above 0xffffff00");
         }
@@ -92,6 +95,9 @@ impl Checker {
                 Action::Meter(id) if at > 0 || depth > 0 || self.table.is_none() => {
                     let why = format!("meter:{id} behind other actions");
                     return Err(Error::new(Code::OfpbacUnsupportedOrder, why));
+                }
+                Action::Group(id) if *id > GROUP_MAX => {
+                    return Err(Error::new(Code::OfpbacBadOutGroup, format!("group:{id:#x}")));
                 }
                 Action::Meter(0) => return Err(Error::new(Code::OfpmmfcInvalidMeter, "meter:0")),
                 Action::SetTunnel(key) if *key > u32::MAX.into() => {

@@ -13,7 +13,7 @@ use std::collections::BTreeSet;
 use std::fmt::Write;
 
 /// Largest number of a group (OpenFlow `OFPG_MAX`).
-const GROUP_MAX: u128 = 0xffff_ff00;
+pub const GROUP_MAX: u32 = 0xffff_ff00;
 /// Buckets of a group: as many as the longest OpenFlow message has room for.
 const MAX_BUCKETS: usize = 4096;
 /// Largest `bucket_id` (OpenFlow `OFPG15_BUCKET_MAX`).
@@ -86,7 +86,9 @@ pub fn parse_group(text: &str, names: &dyn PortNames) -> Result<GroupSpec, Parse
                     *end = tokens.rest().1;
                 }
             }
-            "group_id" => id = Some(number_up_to(value, GROUP_MAX).map_err(|e| token.error(e))? as u32),
+            "group_id" => {
+                id = Some(number_up_to(value, GROUP_MAX.into()).map_err(|e| token.error(e))? as u32)
+            }
             "type" => kind = Some(group_kind(&token, value)?),
             "selection_method" => {
                 if !matches!(value, "hash" | "dp_hash") {
@@ -214,7 +216,8 @@ fn setting(
         }
         "watch_group" if any => bucket.watch_group = None,
         "watch_group" => {
-            bucket.watch_group = Some(number_up_to(value, GROUP_MAX).map_err(|e| token.error(e))? as u32);
+            bucket.watch_group =
+                Some(number_up_to(value, GROUP_MAX.into()).map_err(|e| token.error(e))? as u32);
         }
         _ => return Ok(false),
     }
@@ -229,7 +232,7 @@ pub fn parse_group_filter(text: &str) -> Result<Option<u32>, ParseError> {
     let value = if token.key == "group_id" { token.value.unwrap_or("") } else { token.text };
     let id = match value {
         "all" | "any" | "ALL" | "ANY" => None,
-        _ => match number(value).filter(|id| *id <= GROUP_MAX) {
+        _ => match number(value).filter(|id| *id <= GROUP_MAX.into()) {
             Some(id) => Some(id as u32),
             None => return Err(token.error("group_id=N, from 0 to 4294967040, or all")),
         },

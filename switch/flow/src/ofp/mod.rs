@@ -30,7 +30,9 @@ pub use field::{Field, FieldInfo, Format, Layer, Oxm, Setter, Stage, Subfield};
 pub use flow::{
     DEFAULT_PRIORITY, FlowFilter, FlowMod, FlowSpec, parse_flow, parse_flow_match, parse_flow_mod, parse_key,
 };
-pub use group::{BUCKET_MAX, Bucket, GroupKind, GroupSpec, format_group, parse_group, parse_group_filter};
+pub use group::{
+    BUCKET_MAX, Bucket, GROUP_MAX, GroupKind, GroupSpec, format_group, parse_group, parse_group_filter,
+};
 pub use hash::{Bundle, BundleAlgorithm, HashFields, Multipath, MultipathAlgorithm};
 pub use key::{MATCH_WORDS, Match, MatchKey};
 pub use learn::{Learn, LearnSource, LearnTarget};

@@ -200,7 +200,7 @@ impl ActionParser<'_> {
                 Some(key) if key <= value::TUNNEL_KEY_MAX => Action::SetTunnel(key as u64),
                 _ => return Err(token.error("a VNI or key from 0 to 4294967295 (0xffffffff)")),
             },
-            "group" => Action::Group(number(0xffff_ff00)? as u32),
+            "group" => Action::Group(number(super::GROUP_MAX.into())? as u32),
             "meter" => match number(0xffff_0000)? as u32 {
                 0 => return Err(token.error("a number from 1 to 4294901760")),
                 meter => Action::Meter(meter),

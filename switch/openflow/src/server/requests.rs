@@ -6,7 +6,7 @@ use crate::{
     MeterFeatures, MonitorRequest, Number, QueueConfig, Role, RoleRequest, TableConfig, TableFeatures,
     TlvTable, UpdateEvent, Version, monitor_flags,
 };
-use flow::ofp::{FlowFilter, PORT_MAX};
+use flow::ofp::{FlowFilter, GROUP_MAX, PORT_MAX};
 
 /// Meters that a switch has room for.
 const MOST_METERS: u32 = 1024;
@@ -319,8 +319,8 @@ pub(super) fn check(change: &Change) -> Result<(), Error> {
         },
         Change::Group(group) => {
             group.group.buckets.iter().try_for_each(|bucket| crate::check::free_actions(&bucket.actions))?;
-            if group.group.id > MOST_GROUPS && group.command != crate::GroupCommand::Delete {
-                let why = format!("group {:#x} is above {MOST_GROUPS:#x}", group.group.id);
+            if group.group.id > GROUP_MAX && group.command != crate::GroupCommand::Delete {
+                let why = format!("group {:#x} is above {GROUP_MAX:#x}", group.group.id);
                 return Err(Error::new(Code::OfpgmfcInvalidGroup, why));
             }
             Ok(())
@@ -341,14 +341,11 @@ pub(super) fn check(change: &Change) -> Result<(), Error> {
     }
 }
 
-/// `OFPG_MAX`.
-const MOST_GROUPS: u32 = 0xffff_ff00;
-
 fn group_features(version: Version) -> GroupFeatures {
     // Actions by their numbers: output, push_vlan, pop_vlan, group, set_nw_ttl, dec_nw_ttl, set_field.
     let mut actions = 1 << 0 | 1 << 17 | 1 << 18 | 1 << 22 | 1 << 23 | 1 << 24 | 1 << 25;
     if version >= Version::V15 {
         actions |= 1 << 28;
     }
-    GroupFeatures { types: 0xf, capabilities: 0x7, max_groups: [MOST_GROUPS; 4], actions: [actions; 4] }
+    GroupFeatures { types: 0xf, capabilities: 0x7, max_groups: [GROUP_MAX; 4], actions: [actions; 4] }
 }
