@@ -87,7 +87,7 @@ pub fn parse_group(text: &str, names: &dyn PortNames) -> Result<GroupSpec, Parse
                 }
             }
             "group_id" => {
-                id = Some(number_up_to(value, GROUP_MAX.into()).map_err(|e| token.error(e))? as u32)
+                id = Some(number_up_to(value, GROUP_MAX.into()).map_err(|e| token.error(e))? as u32);
             }
             "type" => kind = Some(group_kind(&token, value)?),
             "selection_method" => {
