@@ -68,7 +68,7 @@ impl Document {
         self.other_config.get("pmd-rxq-isolate").is_none_or(|text| text != "false")
     }
 
-    /// When RX queues are rebalanced without being told (`other_config:pmd-auto-lb`); `None`: never.
+    /// When RX queues are rebalanced automatically (`other_config:pmd-auto-lb`); `None`: never.
     pub fn auto_lb(&self) -> Option<AutoLb> {
         auto_lb(&self.other_config)
     }

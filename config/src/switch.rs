@@ -127,7 +127,7 @@ impl FromStr for RxqAssign {
     }
 }
 
-/// `pmd-auto-lb` and what belongs to it: when RX queues are rebalanced without being told.
+/// `pmd-auto-lb` and what belongs to it: when RX queues are rebalanced automatically.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AutoLb {
     /// Minutes between two looks.

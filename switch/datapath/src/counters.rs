@@ -8,7 +8,7 @@ use flow::program::{MAX_PORTS, PortId};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use wire::parse::Anomaly;
 
-/// RX queues of a port whose costs are told apart; one with a higher number counts as that number modulo this one.
+/// RX queues of a port whose costs are counted each by itself; one with a higher number counts as that number modulo this one.
 pub const MEASURED_QUEUES: usize = 32;
 
 /// A counter with one writer.

@@ -157,7 +157,7 @@ errors! {
     OfpbrcUnknown "OFPBRC_UNKNOWN" [6..=6 Standard(1, 18)];
     /// Invalid NXM flow match.
     NxbrcNxmInvalid "NXBRC_NXM_INVALID" [1..=2 Nicira(1, 256), 3..=6 Nicira(2, 0)];
-    /// The nxm_type, or nxm_type taken in combination with nxm_hasmask or nxm_length or both, is invalid or not implemented.
+    /// The nxm_type, or nxm_type taken in combination with nxm_hasmask or nxm_length or both, is invalid or unknown to the switch.
     NxbrcNxmBadType "NXBRC_NXM_BAD_TYPE" [1..=2 Nicira(1, 257), 3..=6 Nicira(3, 0)];
     /// Must-be-zero field had nonzero value.
     NxbrcMustBeZero "NXBRC_MUST_BE_ZERO" [1..=2 Nicira(1, 515), 3..=6 Nicira(4, 0)];

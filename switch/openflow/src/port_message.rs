@@ -98,7 +98,7 @@ impl Port {
         c.fixed(&mut self.hw_addr)?;
         c.pad(2)?;
         c.text(&mut self.name, 16)?;
-        // Whichever way the message goes.
+        // Read and written alike.
         self.config &= PORT_CONFIG11;
         c.u32(&mut self.config)?;
         self.config &= PORT_CONFIG11;
@@ -113,7 +113,7 @@ impl Port {
             c.fixed(&mut self.hw_addr)?;
             c.text(&mut self.name, 16)?;
             c.u32(&mut self.config)?;
-            // There is no such state there, whichever way the message goes.
+            // The version has no such state: neither read nor written.
             self.state &= !LIVE;
             c.u32(&mut self.state)?;
             self.state &= !LIVE;

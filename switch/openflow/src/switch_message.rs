@@ -103,7 +103,7 @@ impl Features {
         c.u8(&mut self.n_tables)?;
         c.u8(&mut self.auxiliary_id)?;
         c.pad(2)?;
-        // Whichever way the message goes.
+        // Read and written alike.
         self.capabilities &= capabilities_of(c.version());
         c.u32(&mut self.capabilities)?;
         self.capabilities &= capabilities_of(c.version());

@@ -31,7 +31,7 @@ pub struct Remote {
 }
 
 impl Remote {
-    /// One of which nothing was heard (RFC 5880, section 6.8.1).
+    /// One from which no control packet has come (RFC 5880, section 6.8.1).
     const UNKNOWN: Remote = Remote {
         state: BfdState::Down,
         diagnostic: BfdDiagnostic::NONE,
@@ -68,7 +68,7 @@ pub struct Session {
     last_tx: Option<Instant>,
     next_tx: Instant,
     /// When the last packet came; `None` once the other side is gone.
-    heard: Option<Instant>,
+    last_received: Option<Instant>,
     /// Forwarding whatever the session says (`bfd/set-forwarding`).
     forced: Option<bool>,
     forwarding: bool,
@@ -112,7 +112,7 @@ impl Session {
             final_due: false,
             last_tx: None,
             next_tx: now,
-            heard: None,
+            last_received: None,
             forced: None,
             forwarding: false,
             flaps: 0,
@@ -195,14 +195,14 @@ impl Session {
         self.final_due |= packet.poll;
         // The other side may take them faster, or not so fast, from now on.
         self.reschedule(now);
-        self.heard = Some(now);
+        self.last_received = Some(now);
         self.note_forwarding(now);
     }
 
     /// Lets time pass; `packets` is what the port has received of any kind since it is there. Returns a packet to send.
     pub fn poll(&mut self, now: Instant, packets: u64) -> Option<BfdControl> {
         if self.expires().is_some_and(|at| at <= now) {
-            self.heard = None;
+            self.last_received = None;
             self.remote = Remote::UNKNOWN;
             self.final_due = false;
             if matches!(self.state, BfdState::Init | BfdState::Up) {
@@ -327,7 +327,7 @@ impl Session {
 
     /// When the other side is gone unless a packet comes.
     fn expires(&self) -> Option<Instant> {
-        self.heard.map(|heard| heard + self.detection_time())
+        self.last_received.map(|received| received + self.detection_time())
     }
 
     fn decays(&self) -> bool {
