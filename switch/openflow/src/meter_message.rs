@@ -94,11 +94,13 @@ impl MeterMod {
         };
         flags(&mut self.meter, c)?;
         c.u32(&mut self.meter.id)?;
-        if self.command == MeterCommand::Delete && !C::READS {
-            return Ok(());
+        if self.command == MeterCommand::Delete {
+            // Of a meter to be deleted only the number counts.
+            self.meter = MeterSpec { id: self.meter.id, ..nothing() };
+            return if C::READS { c.rest(&mut Vec::new()) } else { Ok(()) };
         }
         bands(&mut self.meter, c)?;
-        if self.command != MeterCommand::Delete && self.meter.rate == 0 {
+        if self.meter.rate == 0 {
             return Err(Error::new(Code::OfpmmfcBadRate, "a meter has a band with a rate"));
         }
         Ok(())
