@@ -227,7 +227,7 @@ pub fn standard10<C: Coder>(c: &mut C, what: &mut Match) -> Step {
     let mut raw = Match10::of(what);
     raw.code(c)?;
     if C::READS {
-        *what = raw.to_match();
+        *what = raw.to_match()?;
     }
     Ok(())
 }
@@ -330,16 +330,24 @@ impl Match10 {
     }
 
     /// The match that is meant. Fields without what they need mean nothing and are left out, as Open vSwitch does.
-    fn to_match(&self) -> Match {
+    ///
+    /// # Errors
+    /// `OFPBMC_BAD_VALUE` for an ICMP type or code of more than 8 bits.
+    fn to_match(&self) -> Result<Match, Error> {
         let (mut key, mut mask) = (MatchKey::ZERO, MatchKey::ZERO);
-        let mut put = |list: &[Field], value: u128, bits: Option<u128>| {
+        let mut put = |list: &[Field], value: u128, bits: Option<u128>| -> Step {
             let so_far = Match::new(&key, &mask);
             let met = |field: &&Field| field.info().prerequisite.is_met(&so_far);
             if let Some(field) = list.iter().find(met) {
+                if value & !field.info().max() != 0 {
+                    let text = format!("{} cannot be {value:#x}", field.name());
+                    return Err(Error::new(Code::OfpbmcBadValue, text));
+                }
                 let bits = bits.unwrap_or(field.info().exact());
                 field.set_masked(&mut key, value, bits);
                 field.set_masked(&mut mask, bits, bits);
             }
+            Ok(())
         };
         let parts: [(Bit, u128); 8] = [
             (IN_PORT, self.in_port.into()),
@@ -353,14 +361,14 @@ impl Match10 {
         ];
         for ((bit, list), value) in parts {
             if self.wildcards & bit == 0 {
-                put(list, value, None);
+                put(list, value, None)?;
             }
         }
         for (list, shift, address) in [(NW_SRC, 8, self.nw_src), (NW_DST, 14, self.nw_dst)] {
             let wild = self.wildcards >> shift & 63;
             if wild < 32 {
                 let bits = u32::MAX << wild;
-                put(list, u128::from(address & bits), Some(bits.into()));
+                put(list, u128::from(address & bits), Some(bits.into()))?;
             }
         }
         let (mut tci, mut bits) = (0, 0);
@@ -376,7 +384,7 @@ impl Match10 {
                 bits |= 0xe000 | VLAN_PRESENT;
             }
         }
-        put(&[Field::VlanTci], tci.into(), Some(bits.into()));
-        Match::new(&key, &mask)
+        put(&[Field::VlanTci], tci.into(), Some(bits.into()))?;
+        Ok(Match::new(&key, &mask))
     }
 }
