@@ -50,7 +50,8 @@ fn the_tables_of_operations_md_are_true() {
     let mut daemon = Daemon::start(CONFIG, "0");
     // The family of drops has a line once something was dropped.
     let answer = eventually("metrics of every family", Duration::from_secs(10), || {
-        Some(daemon.get("/metrics")).filter(|answer| answer.contains("vxswitch_drops_total{"))
+        Some(daemon.get("/metrics"))
+            .filter(|answer| answer.contains("vxswitch_drops_total{") && answer.contains("vxswitch_vtep_"))
     });
     daemon.stop();
     let mut help: Vec<(&str, &str)> =
@@ -64,7 +65,7 @@ fn the_tables_of_operations_md_are_true() {
 const CONFIG: &str = r#"
 [[bridge]]
 name = "br0"
-flows = ["in_port=p0,actions=drop"]
+flows = ["in_port=p0,actions=output:vx"]
 groups = ["group_id=1,type=all"]
 meters = ["meter=1,bands=type=drop rate=1"]
 

@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 use vxswitch::bridge::BridgePorts;
+use vxswitch::slowpath::traffic::Directions;
 use wire::addr::MacAddr;
 use wire::tunnel::encap::{EncapAddrs, EncapPatch, EncapSpec, EncapTemplate};
 use wire::tunnel::outer::parse_outer;
@@ -448,6 +449,43 @@ fn the_flow_table_sets_and_sees_the_vni() {
     assert_eq!(net.send("up", &[from_peer(31, PEER_IP, 0, &udp(1, 2, 3, 4, 0))])["p1"].len(), 1);
     assert_eq!(net.slow.state.port(net.port("vx0")).unwrap().ofport, 2);
     assert_eq!(mac(0).0[0], 2);
+    net.finish();
+}
+
+#[test]
+fn traffic_is_counted_by_remote_and_by_vni() {
+    let mut net = Net::new(&config(&[r#"remote_ip = "flow", key = "flow""#], true));
+    net.set_rules(
+        "br0",
+        &[
+            "in_port=p1,udp,tp_dst=1,actions=set_tunnel:10,set_field:192.168.1.2->tun_dst,output:vx0",
+            "in_port=p1,udp,tp_dst=2,actions=set_tunnel:20,set_field:192.168.1.3->tun_dst,output:vx0",
+            "in_port=p1,udp,tp_dst=3,actions=set_tunnel:10,set_field:192.168.1.3->tun_dst,output:vx0",
+            "in_port=vx0,tun_id=10,tun_src=192.168.1.2,actions=output:p1",
+            "in_port=vx0,tun_id=20,tun_src=192.168.1.3,actions=output:p1",
+        ],
+    );
+    let other = Ipv4Addr::new(192, 168, 1, 3);
+    let inner = |dport| udp(2, 1, 1000, dport, 0);
+    let frames: Vec<_> = [1, 1, 2, 3].map(inner).into();
+    assert_eq!(net.send("p1", &frames)["up"].len(), 4);
+    let frames: Vec<_> = [(10, PEER_IP), (20, other), (20, other)]
+        .map(|(vni, from)| from_peer(vni, from, 0, &inner(9)))
+        .into();
+    assert_eq!(net.send("up", &frames)["p1"].len(), 3);
+    net.slow.collect_all();
+    let len = inner(0).len() as u64;
+    let stats = |packets| PacketStats::new(packets, packets * len);
+    let vx0 = net.port("vx0");
+    let row = |rx, tx| Directions { rx: stats(rx), tx: stats(tx) };
+    let vteps: BTreeMap<_, _> = net.slow.traffic.by_vtep().map(|(port, ip, row)| ((port, ip), row)).collect();
+    let expected = [(PEER_IP, row(1, 2)), (other, row(2, 2))];
+    assert_eq!(vteps, expected.map(|(ip, row)| ((vx0, Some(IpAddr::V4(ip))), row)).into());
+    let vnis: BTreeMap<_, _> = net.slow.traffic.by_vni().map(|(port, vni, row)| ((port, vni), row)).collect();
+    assert_eq!(vnis, [((vx0, Some(10)), row(1, 3)), ((vx0, Some(20)), row(2, 1))].into());
+    let times = &net.counters.setup_times;
+    assert_eq!(times.buckets.iter().map(datapath::counters::Counter::get).sum::<u64>(), 5, "one a megaflow");
+    assert!(times.cycles.get() > 0);
     net.finish();
 }
 

@@ -184,6 +184,7 @@ impl Pipeline {
                 self.run(program, held.mbuf, &held.key, &held.info);
             }
         }
+        self.counters.setup_times.observe(rte::cycles().saturating_sub(self.pending.since(pending)));
         self.pending.remove(pending);
     }
 

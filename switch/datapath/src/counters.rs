@@ -58,6 +58,41 @@ pub struct PortCounters<'a> {
     pub tx_dropped: &'a Counter,
 }
 
+impl PortCounters<'_> {
+    /// Counts a frame that was put into a tunnel: sent through the underlay bridge, or refused there.
+    #[inline(always)]
+    pub fn encapsulated(&self, bytes: u64, sent: bool) {
+        if sent {
+            self.tx.add(1, bytes);
+        } else {
+            self.tx_dropped.add(1);
+        }
+    }
+}
+
+/// Upper bounds, in seconds, of the buckets in which times of flows are counted: from what an idle machine takes to a
+/// second. The last bucket has none.
+pub const TIME_BOUNDS: [f64; 16] =
+    [1e-5, 2.5e-5, 5e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0];
+
+/// Distribution of the times from a flow's first packet without a megaflow to when its packets go on.
+#[derive(Debug, Default)]
+pub struct SetupTimes {
+    /// Flows by time; the last is for those that took longer than every bound.
+    pub buckets: [Counter; TIME_BOUNDS.len() + 1],
+    /// TSC cycles of all of them.
+    pub cycles: Counter,
+}
+
+impl SetupTimes {
+    /// Counts a flow that took so many TSC cycles.
+    pub fn observe(&self, cycles: u64) {
+        let seconds = cycles as f64 / rte::tsc_hz().max(1) as f64;
+        self.buckets[TIME_BOUNDS.partition_point(|bound| *bound < seconds)].add(1);
+        self.cycles.add(cycles);
+    }
+}
+
 /// What one worker has let through and dropped for a meter.
 #[derive(Debug, Default)]
 pub struct MeterCounters {
@@ -145,6 +180,8 @@ pub struct WorkerCounters {
     pub upcalls: Counter,
     /// Punted copies that found no buffer or no place in the queue.
     pub punts_lost: Counter,
+    /// Times that new flows waited.
+    pub setup_times: SetupTimes,
 }
 
 impl Default for WorkerCounters {
@@ -178,6 +215,7 @@ impl Default for WorkerCounters {
             misses: Counter::default(),
             upcalls: Counter::default(),
             punts_lost: Counter::default(),
+            setup_times: SetupTimes::default(),
         }
     }
 }

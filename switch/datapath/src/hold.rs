@@ -153,6 +153,8 @@ struct Pending {
     hash: u32,
     /// Where the flow comes from that the entry was made for.
     in_port: u32,
+    /// When the decision was first asked for, by the time-stamp counter.
+    since: u64,
     list: List,
     /// Next free entry, while this one is free.
     next_free: u32,
@@ -181,6 +183,7 @@ impl PendingFlows {
             .map(|i| Pending {
                 hash: 0,
                 in_port: 0,
+                since: 0,
                 list: List::EMPTY,
                 next_free: if i as usize + 1 < size { i + 1 } else { NONE },
             })
@@ -236,21 +239,26 @@ impl PendingFlows {
         }
     }
 
+    /// When the decision was first asked for, by the time-stamp counter.
+    pub fn since(&self, id: PendingId) -> u64 {
+        self.entries[id.0 as usize].since
+    }
+
     /// Flows from this port that wait.
     #[inline]
     pub fn of_port(&self, in_port: u32) -> u32 {
         self.by_port.get(in_port as usize).copied().unwrap_or(0)
     }
 
-    /// Makes an entry for a flow that has none; `None` when all are taken, or the port has its share of them.
-    pub fn insert(&mut self, hash: u32, in_port: u32) -> Option<PendingId> {
+    /// Makes an entry for a flow that has none, as of `now`; `None` when all are taken, or the port has its share of them.
+    pub fn insert(&mut self, hash: u32, in_port: u32, now: u64) -> Option<PendingId> {
         if over_share(self.of_port(in_port), self.entries.len() - self.used) {
             return None;
         }
         let entry = self.free;
         let slot = self.entries.get_mut(entry as usize)?;
         self.free = slot.next_free;
-        *slot = Pending { hash, in_port, list: List::EMPTY, next_free: NONE };
+        *slot = Pending { hash, in_port, since: now, list: List::EMPTY, next_free: NONE };
         if let Some(count) = self.by_port.get_mut(in_port as usize) {
             *count += 1;
         }
@@ -322,7 +330,7 @@ mod tests {
             for (insert, n) in ops {
                 let hash = (n % 8) | (n / 8) << 16;
                 if insert && !model.contains_key(&hash) {
-                    if let Some(id) = table.insert(hash, hash % 8) {
+                    if let Some(id) = table.insert(hash, hash % 8, 0) {
                         model.insert(hash, id);
                     } else {
                         prop_assert_eq!(model.len(), 16);
@@ -345,14 +353,14 @@ mod tests {
     #[test]
     fn two_ports_in_one_entry_hold_back_all() {
         let mut table = PendingFlows::new(4);
-        let id = table.insert(7, 1).unwrap();
+        let id = table.insert(7, 1, 0).unwrap();
         table.join(id, 1);
         assert_eq!([0, 1, 2].map(|port| table.holds(port)), [false, true, false]);
         table.join(id, 2);
         assert_eq!([0, 1, 2].map(|port| table.holds(port)), [true; 3]);
         table.remove(id);
         assert_eq!([0, 1, 2].map(|port| table.holds(port)), [false; 3]);
-        let id = table.insert(7, 1).unwrap();
+        let id = table.insert(7, 1, 0).unwrap();
         assert!(table.holds(1) && !table.holds(2));
         table.remove(id);
     }

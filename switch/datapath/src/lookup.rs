@@ -226,8 +226,9 @@ impl Pipeline {
         if over_share(self.pending.of_port(key.in_port), upcalls.capacity() - upcalls.len()) {
             return Err(DropReason::UpcallQueueFull);
         }
-        let pending = self.pending.insert(hash, key.in_port).ok_or(DropReason::HoldFull)?;
-        if self.link.upcalls.push(Upcall::Miss { pending, key: *key, asked: rte::cycles() }).is_err() {
+        let asked = rte::cycles();
+        let pending = self.pending.insert(hash, key.in_port, asked).ok_or(DropReason::HoldFull)?;
+        if self.link.upcalls.push(Upcall::Miss { pending, key: *key, asked }).is_err() {
             self.pending.remove(pending);
             return Err(DropReason::UpcallQueueFull);
         }

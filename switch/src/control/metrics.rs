@@ -5,6 +5,7 @@
 mod families;
 mod openmetrics;
 mod state;
+mod traffic;
 
 use super::app::App;
 use super::apply::Switch;
@@ -20,6 +21,7 @@ use axum::http::header::{ACCEPT, CONTENT_TYPE, VARY};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use datapath::counters::TIME_BOUNDS;
 use families::Families;
 use flow::stats::PacketStats;
 use prometheus::core::{Collector, Desc};
@@ -30,6 +32,7 @@ use state::Condition;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use traffic::TrafficSample;
 use wire::parse::Anomaly;
 
 /// Scrapers and browsers at a time.
@@ -66,6 +69,7 @@ struct Sample {
     flow_limit_hits: u64,
     too_big_sent: u64,
     suppress: Vec<api::SuppressRow>,
+    traffic: TrafficSample,
     state: Condition,
 }
 
@@ -207,6 +211,7 @@ async fn take_sample(app: &App, switch: &Switch) -> Result<Sample, Refused> {
                 tables: slow.table_views(),
                 upcalls: slow.upcalls,
                 kept: slow.answer_times.collect(),
+                traffic: TrafficSample::take(slow),
                 flow_limit_hits: slow.flow_limit_hits,
                 too_big_sent: slow.too_big_sent,
                 suppress: slow.suppress_view(),
@@ -279,6 +284,7 @@ impl Collector for SwitchCollector {
         let plain = |n| [(Vec::new(), n)];
         out.counters("vxswitch_slowpath_upcalls_total", "Upcalls answered.", &[], &plain(sample.upcalls));
         out.0.extend(sample.kept.iter().cloned());
+        setup_times(&mut out, &self.0.app);
         let hits = plain(sample.flow_limit_hits);
         out.counters("vxswitch_flow_limit_hits_total", "Flows for which a table had no room.", &[], &hits);
         out.counters(
@@ -327,11 +333,31 @@ impl Collector for SwitchCollector {
             &[],
             &[(Vec::new(), self.0.start)],
         );
+        sample.traffic.collect(&mut out);
         sample.state.collect(&mut out);
         groups(&mut out, &sample);
         meters(&mut out, &sample);
         out.0
     }
+}
+
+/// Of all workers together.
+fn setup_times(out: &mut Families, app: &App) {
+    let mut counts = [0; TIME_BOUNDS.len() + 1];
+    let mut cycles = 0;
+    for times in app.counters.iter().map(|counters| &counters.setup_times) {
+        for (sum, bucket) in counts.iter_mut().zip(&times.buckets) {
+            *sum += bucket.get();
+        }
+        cycles += times.cycles.get();
+    }
+    out.histogram(
+        "vxswitch_flow_setup_seconds",
+        "Time from a flow's first packet without a megaflow to when its packets went on.",
+        &TIME_BOUNDS,
+        &counts,
+        cycles as f64 / rte::tsc_hz().max(1) as f64,
+    );
 }
 
 fn ports(out: &mut Families, ports: &[PortSample]) {

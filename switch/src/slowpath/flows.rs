@@ -2,6 +2,7 @@
 //! and what it depends on.
 
 use super::masks::{Fit, Masks};
+use super::traffic::TunnelSource;
 use crate::bridge::group::Group;
 use crate::bridge::rules::Rule;
 use crate::bridge::translate::{Dependency, Learns, RuleEffects, TableDep, Translation};
@@ -35,6 +36,8 @@ pub struct Megaflow {
     pub rules: Vec<Arc<Rule>>,
     /// Groups whose statistics its packets count for.
     pub groups: Vec<Arc<Group>>,
+    /// The tunnel that its packets come out of.
+    pub source: Option<TunnelSource>,
     /// Adjacencies that its packets are encapsulated with: they count in underlay bridges, too.
     pub encaps: Encaps,
     /// Tables that its translation looked into.
@@ -51,7 +54,7 @@ pub struct Megaflow {
 
 impl Megaflow {
     /// Takes over what the worker has counted, and gives it to the rules. Says whether there was anything new.
-    fn count(&mut self, stats: PacketStats, encapsulated: &mut Encapsulated, now: Instant) -> bool {
+    fn count(&mut self, stats: PacketStats, tunnelled: &mut Tunnelled, now: Instant) -> bool {
         let new = stats - self.stats;
         if new.packets == 0 {
             return false;
@@ -62,19 +65,28 @@ impl Megaflow {
         for group in &self.groups {
             group.count(new);
         }
-        for id in &self.encaps {
-            *encapsulated.entry(*id).or_default() += new;
+        for encap in &self.encaps {
+            *tunnelled.encapsulated.entry(*encap).or_default() += new;
+        }
+        if let Some(source) = self.source {
+            *tunnelled.decapsulated.entry(source).or_default() += new;
         }
         (self.stats, self.used) = (stats, now);
         true
     }
 }
 
-/// Adjacencies that a program encapsulates every packet with.
-pub type Encaps = SmallVec<[AdjacencyId; 1]>;
+/// Adjacencies that a program encapsulates every packet with, and the VNIs.
+pub type Encaps = SmallVec<[(AdjacencyId, u32); 1]>;
 
-/// Packets by adjacency, without outer headers.
-type Encapsulated = FxHashMap<AdjacencyId, PacketStats>;
+/// Packets in tunnels, without outer headers.
+#[derive(Debug, Default)]
+pub struct Tunnelled {
+    /// By adjacency and VNI.
+    pub encapsulated: FxHashMap<(AdjacencyId, u32), PacketStats>,
+    /// By where they came from.
+    pub decapsulated: FxHashMap<TunnelSource, PacketStats>,
+}
 
 /// The adjacencies that a program encapsulates every packet with; which bucket of a group a packet took is not known
 /// here.
@@ -82,7 +94,7 @@ pub(super) fn encaps(ops: &[Op]) -> Encaps {
     let mut found = Encaps::new();
     for op in ops {
         match op {
-            Op::Encap { adjacency, .. } => found.push(*adjacency),
+            Op::Encap { adjacency, vni, .. } => found.push((*adjacency, *vni)),
             Op::Clone(ops) => found.extend(encaps(ops)),
             _ => {}
         }
@@ -129,8 +141,8 @@ pub struct FlowStore {
     hashes: Vec<u64>,
     by_dependency: HashMap<Dependency, FxHashSet<u32>>,
     masks: Masks,
-    /// What was counted for adjacencies and not yet for the bridges under them.
-    encapsulated: Encapsulated,
+    /// What was counted in tunnels and not yet taken.
+    tunnelled: Tunnelled,
     /// Secret of the hash: packets choose the keys.
     secret: RandomState,
 }
@@ -150,7 +162,7 @@ impl FlowStore {
             hashes: vec![0; count],
             by_dependency: HashMap::new(),
             masks: Masks::default(),
-            encapsulated: Encapsulated::default(),
+            tunnelled: Tunnelled::default(),
             secret: RandomState::default(),
         }
     }
@@ -259,7 +271,7 @@ impl FlowStore {
         let stats = self.stats(slot);
         let Some(Slot::Live(flow)) = self.slots.get_mut(slot as usize) else { return };
         // What was counted until now belongs to the rules until now.
-        flow.count(stats, &mut self.encapsulated, now);
+        flow.count(stats, &mut self.tunnelled, now);
         flow.program = program;
         flow.encaps = encaps(&translation.program.ops);
         flow.learn = translation.learn;
@@ -299,7 +311,7 @@ impl FlowStore {
     pub fn removed(&mut self, slot: u32, stats: PacketStats, now: Instant) {
         let Some(place) = self.slots.get_mut(slot as usize) else { return };
         if let Slot::Leaving(mut flow) = std::mem::replace(place, Slot::Free) {
-            flow.count(stats, &mut self.encapsulated, now);
+            flow.count(stats, &mut self.tunnelled, now);
             // What it refers to must not live on in a spare box.
             flow.effects = None;
             flow.rules.clear();
@@ -311,9 +323,9 @@ impl FlowStore {
         }
     }
 
-    /// Packets that were encapsulated since the last call, by adjacency and without outer headers.
-    pub fn take_encapsulated(&mut self) -> Encapsulated {
-        std::mem::take(&mut self.encapsulated)
+    /// Packets that were encapsulated or decapsulated since the last call.
+    pub fn take_tunnelled(&mut self) -> Tunnelled {
+        std::mem::take(&mut self.tunnelled)
     }
 
     /// What the worker has counted for a slot.
@@ -346,7 +358,7 @@ impl FlowStore {
         for slot in range {
             if let Slot::Live(flow) = &mut self.slots[slot] {
                 let (packets, bytes) = self.slab.stats(slot as u32);
-                if flow.count(PacketStats::new(packets, bytes), &mut self.encapsulated, now) {
+                if flow.count(PacketStats::new(packets, bytes), &mut self.tunnelled, now) {
                     active(flow);
                 } else if now.saturating_duration_since(flow.used) >= max_idle {
                     idle.push(slot as u32);
@@ -397,6 +409,7 @@ mod tests {
             effects: None,
             rules: Vec::new(),
             groups: Vec::new(),
+            source: None,
             encaps: Encaps::new(),
             tables: SmallVec::new(),
             deps: Vec::new(),

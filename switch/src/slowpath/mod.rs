@@ -14,6 +14,7 @@ pub mod flows;
 pub mod handle;
 mod host_message;
 pub mod kernel;
+mod limits;
 mod masks;
 pub mod operate;
 pub mod ports;
@@ -26,6 +27,7 @@ pub mod show;
 pub mod suppress;
 mod too_big;
 mod trace;
+pub mod traffic;
 mod tunnels;
 mod unknown_tunnels;
 mod upcall;
@@ -90,6 +92,7 @@ pub struct SlowPath {
     changes: revalidate::Changes,
     captures: capture::Captures,
     backlog: backlog::Backlog,
+    limits: limits::Limits,
     /// Where the reading of statistics is, as a slot number, and when it began.
     collected: usize,
     collecting_since: Instant,
@@ -108,6 +111,8 @@ pub struct SlowPath {
     /// How long workers waited for the answers.
     pub answer_times: prometheus::Histogram,
     unknown_tunnels: unknown_tunnels::UnknownTunnels,
+    /// Traffic of tunnels by VTEP and VNI.
+    pub traffic: traffic::TunnelTraffic,
     /// Megaflows translated again because something had changed.
     pub revalidated: u64,
     /// Megaflows whose masks were widened because their in-port had all that it may have.
@@ -148,6 +153,7 @@ impl SlowPath {
             changes: revalidate::Changes::default(),
             captures: capture::Captures::default(),
             backlog: backlog::Backlog::default(),
+            limits: limits::Limits::default(),
             collected: 0,
             collecting_since: now,
             timers_due: now,
@@ -159,6 +165,7 @@ impl SlowPath {
             upcalls: 0,
             answer_times: upcall::answer_times(),
             unknown_tunnels: unknown_tunnels::UnknownTunnels::default(),
+            traffic: traffic::TunnelTraffic::default(),
             revalidated: 0,
             masks_widened: 0,
             flow_limit_hits: 0,
@@ -258,7 +265,7 @@ impl SlowPath {
                 self.remove_flow(at, slot);
             }
         }
-        self.count_encapsulated(now);
+        self.count_tunnelled(now);
     }
 
     /// Reads the statistics of all megaflows, so that what rules show is what was forwarded until now.

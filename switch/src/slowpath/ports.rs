@@ -341,6 +341,7 @@ impl SlowPath {
     pub fn forget_port(&mut self, id: PortId) {
         let Some(port) = self.state.remove_port(id) else { return };
         self.bfd.remove(id);
+        self.traffic.remove_port(id);
         self.everything_changed();
         self.end_captures_of(id);
         if let PortKind::Tunnel(tunnel) = &port.kind {

@@ -1,11 +1,15 @@
 //! The slow path's dealings with tunnels: what they ask for is done here, and what they depend on is told to them.
 
 use super::SlowPath;
+use super::flows::Tunnelled;
+use super::limits::Limit;
 use crate::bridge::SwitchState;
 use crate::bridge::translate::{Dependency, TunnelNextHop};
-use crate::tunnel::next_hop::ProgramUse;
+use crate::tunnel::neighbour::State;
+use crate::tunnel::next_hop::{MAX_DYNAMIC, ProgramUse};
 use crate::tunnel::{Event, Tunnels};
 use datapath::message::Command;
+use flow::drop::DropReason;
 use flow::program::{AdjacencyId, BridgeId, PortId};
 use flow::stats::PacketStats;
 use std::net::IpAddr;
@@ -27,9 +31,35 @@ impl SlowPath {
                     }
                 }
                 Event::Solicit(bridge, ip, known) => self.solicit(bridge, ip, known),
+                Event::Neighbour(bridge, ip, state) => self.report_neighbour(bridge, ip, state),
+                Event::Reachable(port, remote, reachable) => self.report_remote(port, remote, reachable),
             }
         }
         result
+    }
+
+    fn report_neighbour(&self, bridge: BridgeId, ip: IpAddr, state: Option<State>) {
+        let bridge = self.state.bridge(bridge).map_or("", |bridge| &*bridge.name);
+        match state {
+            Some(State::Permanent(mac) | State::Reachable(mac)) => {
+                tracing::info!(target: "vxswitch::neighbour", bridge, %ip, %mac, "resolved");
+            }
+            // Again and again while packets want to go there; that their tunnels are down is one message.
+            Some(State::Failed) => {
+                tracing::debug!(target: "vxswitch::neighbour", bridge, %ip, "does not answer");
+            }
+            Some(State::Incomplete) | None => {}
+        }
+    }
+
+    fn report_remote(&self, port: PortId, remote: IpAddr, reachable: Result<(), DropReason>) {
+        let port = self.state.port(port).map_or("", |port| &*port.name);
+        match reachable {
+            Ok(()) => tracing::info!(target: "vxswitch::tunnel", port, %remote, "up"),
+            Err(reason) => {
+                tracing::info!(target: "vxswitch::tunnel", port, %remote, reason = reason.name(), "down");
+            }
+        }
     }
 
     /// Brings everything that depends on the underlay up to date, if that has changed.
@@ -83,9 +113,13 @@ impl SlowPath {
         local: Option<IpAddr>,
     ) -> Option<AdjacencyId> {
         let now = self.now();
-        self.with_tunnels(|tunnels, state, uses| {
+        let resolved = self.with_tunnels(|tunnels, state, uses| {
             tunnels.resolve_next_hop(state, uses, (port, remote, local), now)
-        })
+        });
+        if self.tunnels.dynamic() >= MAX_DYNAMIC && self.limits.reached(Limit::NextHops, 0, now) {
+            tracing::warn!(target: "vxswitch::tunnel", next_hops = MAX_DYNAMIC, "rules ask for more next hops than there may be");
+        }
+        resolved
     }
 
     /// Makes the adjacencies that a translation lacks; says whether there is one more.
@@ -105,11 +139,19 @@ impl SlowPath {
         });
     }
 
-    /// Counts what was encapsulated for the rules and groups of the bridges that it left through, with its outer headers.
-    pub(super) fn count_encapsulated(&mut self, now: Instant) {
+    /// Counts what was in tunnels by VTEP and VNI, and what was encapsulated for the rules and groups of the bridges that it
+    /// left through, with its outer headers.
+    pub(super) fn count_tunnelled(&mut self, now: Instant) {
         for worker in &mut self.workers {
-            for (id, inner) in worker.flows.take_encapsulated() {
+            let Tunnelled { encapsulated, decapsulated } = worker.flows.take_tunnelled();
+            for (source, stats) in decapsulated {
+                if self.state.port(source.port).is_some() {
+                    self.traffic.received(&source, stats);
+                }
+            }
+            for ((id, vni), inner) in encapsulated {
                 let Some(remote) = self.tunnels.remote(id) else { continue };
+                self.traffic.sent(remote.port, remote.ip, vni, inner);
                 if let Some(overhead) = remote.overhead() {
                     let headers = PacketStats::new(0, inner.packets * overhead as u64);
                     remote.counters.count(inner + headers, now);

@@ -2,10 +2,15 @@
 
 use super::backlog::Waiting;
 use super::flows::{Megaflow, encaps};
+use super::limits::Limit;
+use super::traffic::TunnelSource;
+use super::workers::WorkerSide;
 use super::{SlowPath, UPCALLS_AT_ONCE, UPCALLS_PER_TURN};
 use crate::bridge::fdb::Learned;
 use crate::bridge::rules::Rule;
 use crate::bridge::translate::{Learn, Translation, translate};
+use crate::tunnel::Underlay;
+use datapath::counters::TIME_BOUNDS;
 use datapath::message::{Command, PendingId, Return, Upcall};
 use flow::megaflow::InsertError;
 use flow::program::{PortId, Program, ProgramId, PuntReason};
@@ -15,14 +20,11 @@ use std::sync::Arc;
 use std::time::Instant;
 use wire::key::FlowKey;
 
-/// Distribution of the times that workers wait for the answers to their upcalls: from 10 us, which an idle machine
-/// takes, to a second.
+/// Distribution of the times that workers wait for the answers to their upcalls.
 pub(super) fn answer_times() -> Histogram {
     let name = "vxswitch_upcall_answer_seconds";
-    let buckets =
-        [1e-5, 2.5e-5, 5e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0];
     let options =
-        HistogramOpts::new(name, "Time from a worker's upcall to its answer.").buckets(buckets.into());
+        HistogramOpts::new(name, "Time from a worker's upcall to its answer.").buckets(TIME_BOUNDS.into());
     Histogram::with_opts(options).expect("a valid name and rising bounds")
 }
 
@@ -173,11 +175,17 @@ impl SlowPath {
         }
         let bound = self.config.masks;
         let (mask, outgrown) = self.workers[worker].flows.fit_mask(key.in_port, &translation.mask, bound);
-        self.masks_widened += u64::from(mask != translation.mask);
+        if mask != translation.mask {
+            self.masks_widened += 1;
+            if self.limits.reached(Limit::Masks, key.in_port, now) {
+                let port = self.state.port(PortId(key.in_port as u16)).map_or("", |port| &*port.name);
+                tracing::warn!(target: "vxswitch::megaflow", port, masks = bound, "the port's megaflows have all masks that they may have: new ones match more fields");
+            }
+        }
         for slot in outgrown {
             self.remove_flow(worker, slot);
         }
-        let masked = key.masked(&mask);
+        let (masked, in_port) = (key.masked(&mask), PortId(key.in_port as u16));
         let place = match self.workers[worker].flows.find(&masked, &mask) {
             Err(place) => place,
             Ok(slot) => {
@@ -194,6 +202,7 @@ impl SlowPath {
             effects: translation.effects,
             rules: translation.rules,
             groups: translation.groups,
+            source: self.state.tunnel_port(in_port).map(|port| TunnelSource::new(in_port, port, key, &mask)),
             encaps: encaps(&translation.program.ops),
             tables: translation.tables,
             deps: translation.deps,
@@ -252,7 +261,21 @@ impl SlowPath {
     /// Notes where an address is.
     fn learn(&mut self, learn: &Learn, now: Instant) -> News {
         let Some(bridge) = self.state.bridge_mut(learn.bridge) else { return News::None };
-        let evicted = match bridge.fdb.learn(learn.vlan, learn.mac, learn.at, now) {
+        let of = learn.bridge.0.into();
+        let learned = bridge.fdb.learn(learn.vlan, learn.mac, learn.at, now);
+        match learned {
+            Learned::NoRoom | Learned::New { evicted: Some(_) } | Learned::Moved { evicted: Some(_), .. }
+                if self.limits.reached(Limit::Fdb, of, now) =>
+            {
+                tracing::warn!(target: "vxswitch::fdb", bridge = %bridge.name, entries = bridge.fdb.len(), "the FDB is full: learned addresses make room, see mac-table-size");
+            }
+            Learned::Limited if self.limits.reached(Limit::Learning, of, now) => {
+                let port = self.state.port(learn.at.port).map_or("", |port| &*port.name);
+                tracing::warn!(target: "vxswitch::fdb", port, "the port shows new addresses faster than they are learned");
+            }
+            _ => {}
+        }
+        let evicted = match learned {
             Learned::Refreshed | Learned::Fixed | Learned::NoRoom => return News::None,
             Learned::Limited => {
                 self.learning_limited += 1;
@@ -278,6 +301,10 @@ impl SlowPath {
     /// Removes the least recently used of a sample of megaflows.
     fn evict(&mut self, worker: usize, now: Instant) {
         const AT_A_TIME: usize = 64;
+        if self.limits.reached(Limit::Megaflows, worker as u32, now) {
+            let WorkerSide { lcore, flows, .. } = &self.workers[worker];
+            tracing::warn!(target: "vxswitch::megaflow", lcore, megaflows = flows.len(), "the megaflow table is full: the least recently used make room");
+        }
         let victims = self.workers[worker].flows.victims(self.victims_from, AT_A_TIME, now);
         self.victims_from =
             self.victims_from.wrapping_add(AT_A_TIME * 8) % self.workers[worker].flows.capacity().max(1);

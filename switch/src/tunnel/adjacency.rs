@@ -110,6 +110,8 @@ pub struct Remote<U: Underlay> {
     pub local: Option<IpAddr>,
     /// What workers have; nothing yet for a new one.
     pub installed: Option<ReachSpec>,
+    /// What was last reported: whether packets can be sent, or why not.
+    pub reported: Option<Result<(), DropReason>>,
     /// The underlay bridge and the next hop on it.
     pub hop: Option<(BridgeId, IpAddr)>,
     /// What the underlay bridge's treatment of the packets depends on.
@@ -162,6 +164,7 @@ impl<U: Underlay> Adjacencies<U> {
             ip,
             local,
             installed: None,
+            reported: None,
             hop: None,
             deps: Vec::new(),
             counters: U::Counters::default(),

@@ -32,6 +32,10 @@ pub enum Event {
     Install(AdjacencyId, AdjacencySpec),
     /// Ask on a bridge for an address, by ARP or neighbour discovery: at the MAC address when one is given, else all.
     Solicit(BridgeId, IpAddr, Option<MacAddr>),
+    /// Report that this is known of a neighbour now.
+    Neighbour(BridgeId, IpAddr, Option<State>),
+    /// Report that packets of a tunnel port can be sent to a remote, or why not.
+    Reachable(PortId, IpAddr, Result<(), DropReason>),
 }
 
 /// Everything about tunnels that changes by itself: adjacencies, neighbours, next hops that rules have asked for.
@@ -170,8 +174,19 @@ impl<U: Underlay> Tunnels<U> {
         {
             self.request(underlay, bridge, next_hop, now);
         }
+        let reachable = match &spec {
+            ReachSpec::Ready(..) => Some(Ok(())),
+            ReachSpec::Unreachable(reason) => Some(Err(*reason)),
+            // Not known yet.
+            ReachSpec::Resolving(..) => None,
+        };
         if let Some(remote) = self.adjacencies.get_mut(id) {
             remote.installed = Some(spec);
+            if let Some(reachable) = reachable
+                && remote.reported.replace(reachable) != Some(reachable)
+            {
+                self.events.push(Event::Reachable(remote.port, remote.ip, reachable));
+            }
         }
     }
 
@@ -312,7 +327,11 @@ impl<U: Underlay> Tunnels<U> {
     fn neighbour_event(&mut self, underlay: &U, bridge: BridgeId, event: neighbour::Event, now: Instant) {
         match event {
             // Headers are made for next hops only; other neighbours have merely asked for us.
-            neighbour::Event::Changed(ip) => self.rebuild_towards(underlay, bridge, ip, now),
+            neighbour::Event::Changed(ip) => {
+                let state = self.neighbours.get(&bridge).and_then(|table| table.state(ip));
+                self.events.push(Event::Neighbour(bridge, ip, state));
+                self.rebuild_towards(underlay, bridge, ip, now);
+            }
             neighbour::Event::Solicit(ip, known) => self.events.push(Event::Solicit(bridge, ip, known)),
         }
     }

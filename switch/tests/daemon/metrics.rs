@@ -1,6 +1,6 @@
 //! What Prometheus is told: the families, both formats, and the rules and the dashboard made of them.
 
-use crate::running::{BASE, Daemon, UNDERLAY};
+use crate::running::{BASE, Daemon, EAL, UNDERLAY};
 use crate::support::skipped;
 use std::collections::BTreeSet;
 use std::io::Write;
@@ -44,8 +44,10 @@ fn promtool(arguments: &[&str], input: &str) -> bool {
 
 #[test]
 fn what_is_up_and_what_there_is_to_use() {
-    let daemon = Daemon::start(&format!("{BASE}{TUNNELS}{UNDERLAY}"));
+    let daemon = Daemon::start_with(EAL, &format!("{BASE}{TUNNELS}{UNDERLAY}"), &[]);
     daemon.wait_for("p1", "tx_packets", 1);
+    daemon.ctl("add-flow br0 priority=20,in_port=p0,actions=output:p1,output:vx1");
+    daemon.wait_for("vx1", "tx_packets", 1);
     let answer = daemon.http("/metrics");
     let (head, text) = answer.split_once("\r\n\r\n").unwrap();
     assert!(head.contains("content-type: text/plain; version=0.0.4"), "{head}");
@@ -65,6 +67,12 @@ fn what_is_up_and_what_there_is_to_use() {
             text.lines().find(|line| line.starts_with(start)).unwrap_or_else(|| panic!("no {start}: {text}"));
         line.rsplit_once(' ').unwrap().1.parse().unwrap()
     };
+    assert!(value("vxswitch_vtep_tx_packets_total{port=\"vx1\",remote=\"192.168.1.2\"}") > 0.0);
+    assert!(value("vxswitch_vni_tx_bytes_total{port=\"vx1\",vni=\"100\"}") > 0.0);
+    assert!(value("vxswitch_flow_setup_seconds_count") > 0.0);
+    let (most, all) =
+        ("vxswitch_flow_setup_seconds_bucket{le=\"+Inf\"}", "vxswitch_flow_setup_seconds_count");
+    assert!((value(most) - value(all)).abs() < 0.5);
     assert!(text.contains("vxswitch_build_info{version=\""), "{text}");
     assert!(value("vxswitch_rx_queue_packets_total{lcore=\"0\",port=\"p0\",queue=\"0\"}") > 0.0);
     assert!(
@@ -91,6 +99,12 @@ fn what_is_up_and_what_there_is_to_use() {
             assert!(rare || families.contains(family), "{name}: there is no {word}");
         }
         assert!(seen > 5, "{name}");
+    }
+    let errors = daemon.errors();
+    for event in
+        ["up port=\"vx1\" remote=192.168.1.2", "down port=\"vx2\" remote=10.9.9.9 reason=\"no_route\""]
+    {
+        assert!(errors.contains(event), "no {event} in {errors}");
     }
     daemon.stop();
 }

@@ -124,12 +124,8 @@ impl Pipeline {
             };
             let of = || self.adjacencies.get(encap.adjacency).map(|adjacency| (adjacency, encap.vni));
             header.write(room, inner_len as u16, flow_hash, ip, of);
-            let counters = self.counters.port(header.tunnel());
-            if self.tx.to(header.egress(), &self.counters).stage(mbuf, in_port) {
-                counters.tx.add(1, inner_len.into());
-            } else {
-                counters.tx_dropped.add(1);
-            }
+            let sent = self.tx.to(header.egress(), &self.counters).stage(mbuf, in_port);
+            self.counters.port(header.tunnel()).encapsulated(inner_len.into(), sent);
         }
     }
 

@@ -151,12 +151,7 @@ impl Pipeline {
                 true
             }
         };
-        let counters = self.counters.port(tunnel);
-        if sent {
-            counters.tx.add(1, inner_len);
-        } else {
-            counters.tx_dropped.add(1);
-        }
+        self.counters.port(tunnel).encapsulated(inner_len, sent);
     }
 
     /// Whether the offloads that the packet requests can be requested behind the adjacency's headers, too.
