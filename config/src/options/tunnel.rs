@@ -11,9 +11,10 @@ use wire::proto::IP_UDP;
 use wire::tunnel::{HeaderOptions, Transport, TunnelFormat, TunnelType};
 
 /// Options that all types have.
-const COMMON: [&str; 12] = [
+const COMMON: [&str; 13] = [
     "remote_ip",
     "local_ip",
+    "dev",
     "key",
     "in_key",
     "out_key",
@@ -39,6 +40,8 @@ pub enum RemoteIp {
     Flow,
     /// `evpn` (ours): remotes come from BGP EVPN, by FRR.
     Evpn,
+    /// A multicast group (ours, as with Linux): frames to many go to it, and remotes are learned from what comes.
+    Group(IpAddr),
 }
 
 /// The VTEP's own address.
@@ -82,6 +85,8 @@ pub struct TunnelOptions {
     pub remote_ip: RemoteIp,
     /// `local_ip`.
     pub local_ip: LocalIp,
+    /// `dev` (ours, as with Linux): the underlay bridge that packets to the group go to, or a port of it.
+    pub dev: Option<String>,
     /// `in_key`, else `key`, else 0: the VNI or key that received packets must carry. A GRE header without a key has 0.
     pub in_key: TunnelKey,
     /// `out_key`, else `key`, else 0: what sent packets carry.
@@ -127,7 +132,7 @@ impl TunnelOptions {
         if !options.contains_key("remote_ip") {
             reader.missing(
                 "remote_ip",
-                "the remote VTEP's address, several joined by commas, \"flow\" or \"evpn\"",
+                "the remote VTEP's address, several joined by commas, a multicast group, \"flow\" or \"evpn\"",
             );
         }
         let remote_ip = reader.parse("remote_ip", remote_ip).unwrap_or(RemoteIp::Flow);
@@ -185,6 +190,11 @@ impl TunnelOptions {
                 format!("found an IPv4 address, expected an IPv6 one: {} runs over IPv6", of.name),
             );
         }
+        if let RemoteIp::Group(group) = remote_ip {
+            multicast(&mut reader, of, group, local_ip);
+        } else if options.contains_key("dev") {
+            reader.error("dev", "expected none: only packets to a multicast group need one");
+        }
         if remote_ip == RemoteIp::Evpn {
             evpn(&mut reader, of, local_ip, (in_key, out_key));
         }
@@ -199,6 +209,7 @@ impl TunnelOptions {
             tunnel_type: of,
             remote_ip,
             local_ip,
+            dev: options.get("dev").cloned(),
             in_key,
             out_key,
             transport: Transport { protocol: format.protocol, port },
@@ -214,10 +225,27 @@ impl TunnelOptions {
         })
     }
 
-    /// The fixed remotes; empty with `flow` and `evpn`.
+    /// The fixed remotes; empty with `flow`, `evpn` and a group.
     pub fn remotes(&self) -> &[IpAddr] {
         match &self.remote_ip {
             RemoteIp::Addrs(addrs) => addrs,
+            RemoteIp::Flow | RemoteIp::Evpn | RemoteIp::Group(_) => &[],
+        }
+    }
+
+    /// The multicast group.
+    pub fn group(&self) -> Option<IpAddr> {
+        match self.remote_ip {
+            RemoteIp::Group(group) => Some(group),
+            RemoteIp::Flow | RemoteIp::Evpn | RemoteIp::Addrs(_) => None,
+        }
+    }
+
+    /// Where frames to many are sent to, as far as that is fixed: the remotes, or the group.
+    pub fn destinations(&self) -> &[IpAddr] {
+        match &self.remote_ip {
+            RemoteIp::Addrs(addrs) => addrs,
+            RemoteIp::Group(group) => std::slice::from_ref(group),
             RemoteIp::Flow | RemoteIp::Evpn => &[],
         }
     }
@@ -233,11 +261,16 @@ impl TunnelOptions {
     /// address on receive: of two such ports one would never get a packet, so they count as the same.
     pub fn clashes_with(&self, other: &Self) -> bool {
         let remote = match (&self.remote_ip, &other.remote_ip) {
-            (RemoteIp::Flow, RemoteIp::Flow) | (RemoteIp::Evpn, RemoteIp::Evpn) => true,
+            // With a group any remote is received from.
+            (RemoteIp::Flow | RemoteIp::Group(_), RemoteIp::Flow | RemoteIp::Group(_))
+            | (RemoteIp::Evpn, RemoteIp::Evpn) => true,
             (RemoteIp::Addrs(a), RemoteIp::Addrs(b)) => a.iter().any(|addr| b.contains(addr)),
             _ => false,
         };
+        // Packets to the group are both ports', whatever their own addresses.
+        let same_group = self.group().is_some() && self.group() == other.group();
         let local = match (self.local_ip, other.local_ip) {
+            _ if same_group => true,
             (LocalIp::Addr(a), LocalIp::Addr(b)) => a == b,
             (LocalIp::Addr(_), _) | (_, LocalIp::Addr(_)) => false,
             _ => true,
@@ -249,7 +282,35 @@ impl TunnelOptions {
 fn first(remote: &RemoteIp) -> Option<&IpAddr> {
     match remote {
         RemoteIp::Addrs(addrs) => addrs.first(),
+        RemoteIp::Group(group) => Some(group),
         RemoteIp::Flow | RemoteIp::Evpn => None,
+    }
+}
+
+/// What a port whose frames to many go to a multicast group cannot have.
+fn multicast(reader: &mut Reader<'_>, of: &TunnelType, group: IpAddr, local_ip: LocalIp) {
+    if of.name != "vxlan" {
+        reader.error(
+            "remote_ip",
+            format!("multicast group {group} with type {}, expected type vxlan", of.name),
+        );
+    }
+    // Switches flood these to every port, and nobody can be a member of them.
+    let is_reserved = match group {
+        IpAddr::V4(group) => group.octets()[..3] == [224, 0, 0],
+        IpAddr::V6(group) => {
+            let segments = group.segments();
+            segments[0] & 15 < 2 || segments[0] & 15 == 2 && segments[1..7] == [0; 6] && segments[7] < 0x100
+        }
+    };
+    if is_reserved {
+        reader.error(
+            "remote_ip",
+            format!("{group} is reserved for protocols of the link, expected another group, 239.1.1.1 say"),
+        );
+    }
+    if local_ip == LocalIp::Flow {
+        reader.error("local_ip", "flow with a multicast group, expected an address".to_owned());
     }
 }
 
@@ -279,7 +340,7 @@ fn vtep(text: &str) -> Result<IpAddr, String> {
     let addr: IpAddr =
         text.parse().map_err(|_| format!("found {text:?}, expected an IPv4 or IPv6 address or \"flow\""))?;
     if addr.is_multicast() {
-        return Err(format!("{addr} is a multicast group, expected a unicast address (as in Open vSwitch)"));
+        return Err(format!("{addr} is a multicast group, expected a unicast address"));
     }
     let broadcast = matches!(addr, IpAddr::V4(v4) if v4.is_broadcast());
     if addr.is_unspecified() || broadcast {
@@ -293,6 +354,11 @@ fn remote_ip(text: &str) -> Result<RemoteIp, String> {
         "flow" => return Ok(RemoteIp::Flow),
         "evpn" => return Ok(RemoteIp::Evpn),
         _ => {}
+    }
+    if let Ok(group) = text.trim().parse::<IpAddr>()
+        && group.is_multicast()
+    {
+        return Ok(RemoteIp::Group(group));
     }
     let mut addrs = Vec::new();
     for part in text.split(',').map(str::trim) {

@@ -35,6 +35,7 @@ fn defaults_are_those_of_ovs() {
             tunnel_type: &vxlan::TYPE,
             remote_ip: RemoteIp::Addrs(vec!["192.168.1.2".parse().unwrap()]),
             local_ip: LocalIp::Any,
+            dev: None,
             in_key: TunnelKey::Vni(0),
             out_key: TunnelKey::Vni(0),
             transport: Transport::udp(4789),
@@ -97,8 +98,11 @@ fn bad_values_say_what_was_expected() {
     assert_eq!(error("ttl", "0"), "ttl: found \"0\", expected a number from 1 to 255 or \"inherit\"");
     assert_eq!(error("tos", "256"), "tos: found \"256\", expected a number from 0 to 255 or \"inherit\"");
     assert_eq!(error("df_default", "yes"), "df_default: found \"yes\", expected true or false");
-    assert!(error("remote_ip", "239.1.1.1").contains("multicast"));
-    assert!(error("remote_ip", "ff02::1").contains("multicast"));
+    assert!(error("remote_ip", "192.168.1.2,239.1.1.1").contains("multicast"));
+    assert!(error("remote_ip", "224.0.0.1").contains("reserved"));
+    assert!(error("remote_ip", "ff02::1").contains("reserved"));
+    assert!(error("local_ip", "239.1.1.1").contains("multicast"));
+    assert!(error("dev", "br-phy").contains("multicast group"));
     assert!(error("remote_ip", "0.0.0.0").contains("unicast"));
     assert!(error("remote_ip", "192.168.1.300").contains("expected an IPv4 or IPv6 address"));
     assert!(error("remote_ip", "10.0.0.1,10.0.0.1").contains("twice"));
@@ -180,4 +184,29 @@ fn a_map_of_vlans_takes_the_place_of_keys() {
         let errors = TunnelOptions::parse(&vxlan::TYPE, &map).expect_err(name);
         assert_eq!(errors.iter().map(|error| error.option.as_str()).collect::<Vec<_>>(), [name]);
     }
+}
+
+#[test]
+fn frames_to_many_may_go_to_a_multicast_group() {
+    let options = good(&[("remote_ip", "239.1.1.1"), ("dev", "br-phy"), ("key", "7")]);
+    assert_eq!(options.remote_ip, RemoteIp::Group("239.1.1.1".parse().unwrap()));
+    assert_eq!((options.dev.as_deref(), options.remotes()), (Some("br-phy"), &[][..]));
+    let six = good(&[("remote_ip", "ff05::1:1"), ("key", "7")]);
+    assert!(six.header.csum, "IPv6 needs the UDP checksum");
+    let errors = |of, more: (&str, &str)| {
+        parse_as(of, &[("remote_ip", "239.1.1.1"), ("key", "7"), more]).unwrap_err().join("\n")
+    };
+    assert!(errors(&geneve::TYPE, ("ttl", "3")).contains("expected type vxlan"));
+    assert!(errors(&vxlan::TYPE, ("local_ip", "flow")).contains("expected an address"));
+    assert!(errors(&vxlan::TYPE, ("local_ip", "2001:db8::1")).contains("family"));
+    // Packets to the group are for both, whatever their own addresses are; other groups and VNIs are told apart.
+    let of = |group: &str, local: &str, key: &str| {
+        good(&[("remote_ip", group), ("local_ip", local), ("key", key)])
+    };
+    let one = of("239.1.1.1", "192.168.1.1", "7");
+    assert!(one.clashes_with(&of("239.1.1.1", "192.168.1.9", "7")));
+    assert!(!one.clashes_with(&of("239.1.1.1", "192.168.1.1", "8")));
+    assert!(!one.clashes_with(&of("239.1.1.2", "192.168.1.9", "7")));
+    assert!(options.clashes_with(&good(&[("remote_ip", "flow"), ("key", "7")])));
+    assert!(!options.clashes_with(&good(&[("remote_ip", "192.168.1.2"), ("key", "7")])));
 }

@@ -155,6 +155,7 @@ impl Check<'_> {
             }
             let message = match (port.and_then(TunnelOptions::of), entry.remote) {
                 (None, Some(ip)) => format!("{ip}: only a tunnel port has remotes"),
+                (Some(Ok(options)), Some(ip)) if options.group().is_some() && !ip.is_multicast() => continue,
                 (Some(Ok(options)), Some(ip)) if !options.remotes().contains(&ip) => {
                     format!("{ip} is not one of the tunnel port's remote_ip")
                 }

@@ -292,13 +292,22 @@ impl Check<'_> {
                     format!("{addr} is this switch's own address (bridge {bridge}), expected another VTEP's");
                 self.invalid(&options_site.field("remote_ip"), message);
             }
+            let names = |bridge: &Bridge, dev: &str| {
+                bridge.name == dev || bridge.ports.iter().any(|port| port.name == dev)
+            };
+            if let Some(dev) = &options.dev
+                && !self.document.bridges.iter().any(|bridge| names(bridge, dev))
+            {
+                let message = format!("{dev:?} is no bridge and no port, expected an underlay bridge");
+                self.invalid(&options_site.field("dev"), message);
+            }
             let vni = match options.in_key {
                 TunnelKey::Vni(vni) => Some(vni),
                 TunnelKey::Flow => None,
             };
             let remotes: Vec<Option<IpAddr>> = match &options.remote_ip {
                 RemoteIp::Addrs(addrs) => addrs.iter().copied().map(Some).collect(),
-                RemoteIp::Flow | RemoteIp::Evpn => vec![None],
+                RemoteIp::Flow | RemoteIp::Evpn | RemoteIp::Group(_) => vec![None],
             };
             let mut clashing = None;
             for remote in remotes {

@@ -80,6 +80,7 @@ drop_reasons! {
     TunnelRemoteUnset "tunnel_remote_unset" "the tunnel port has remote_ip=flow and no action set tun_dst"
     TunnelLocalUnset "tunnel_local_unset" "the tunnel port has local_ip=flow and no action set tun_src"
     Meter "meter" "a meter had no tokens left"
+    TunnelEcho "tunnel_echo" "tunnel packet to a multicast group that this switch has sent itself: something sends it back"
     MirrorPort "mirror_port" "came in by a port that carries a mirror's copies and nothing else"
     NoTunnelNextHop "no_tunnel_next_hop" "too many tunnel remotes are in use that rules chose"
     NoBucket "no_bucket" "the group has no live bucket, or does not exist"

@@ -3,10 +3,11 @@
 use super::Bridge;
 use super::translate::Translator;
 use std::net::{IpAddr, Ipv6Addr};
+use wire::addr::MacAddr;
 use wire::key::{FRAG_ANY, FlowKey, FlowMask};
-use wire::proto::{ETH_IPV6, IP_FRAGMENT, IP_ICMPV6, ND_ADVERT, ND_SOLICIT};
+use wire::proto::{ETH_IPV4, ETH_IPV6, IP_FRAGMENT, IP_ICMPV6, ND_ADVERT, ND_SOLICIT};
 use wire::tunnel::is_transport;
-use wire::view::{ALL_NODES, multicast_mac, solicited_node};
+use wire::view::{ALL_NODES, ALL_SYSTEMS, MLD_QUERY, group_mac, multicast_mac, solicited_node};
 
 /// ICMPv6 type: echo request.
 const ECHO_REQUEST: u8 = 128;
@@ -33,7 +34,11 @@ impl Translator<'_> {
         let key = self.at.key.flow;
         let dst = Ipv6Addr::from(key.ipv6_dst);
         let is_own = bridge.owns(dst.into());
-        if !is_own && !listens(bridge, dst) {
+        let is_joined = bridge.joined.contains(&dst.into()) && {
+            self.look_flow(&FlowMask { dl_dst: MacAddr::BROADCAST, ..FlowMask::ZERO });
+            bridge.has_joined(dst.into(), key.dl_dst)
+        };
+        if !is_own && !is_joined && !listens(bridge, dst) {
             return Disposition::Ignored;
         }
         self.look_flow(&FlowMask { nw_proto: u8::MAX, nw_frag: u8::MAX, ..FlowMask::ZERO });
@@ -43,14 +48,15 @@ impl Translator<'_> {
             protocol if is_fragment && (is_transport(protocol) || protocol == IP_FRAGMENT) => {
                 Disposition::TunnelFragment
             }
-            protocol if is_own && self.is_for_socket(protocol) => Disposition::Socket,
+            protocol if (is_own || is_joined) && self.is_for_socket(protocol) => Disposition::Socket,
             IP_ICMPV6 if !is_fragment => {
                 self.look_flow(&FlowMask { tp_src: u16::MAX.into(), ..FlowMask::ZERO });
                 let kind = key.tp_src.get() as u8;
                 let is_nd = matches!(kind, ND_SOLICIT | ND_ADVERT);
                 // Where the bridge is a device of the kernel, that answers.
                 let is_echo = kind == ECHO_REQUEST && bridge.device.is_none();
-                if is_nd || is_own && (is_echo || kind == PACKET_TOO_BIG) {
+                let is_query = kind == MLD_QUERY && bridge.has_groups(true);
+                if is_nd || is_query || is_own && (is_echo || kind == PACKET_TOO_BIG) {
                     Disposition::Taken
                 } else {
                     Disposition::Ignored
@@ -61,12 +67,24 @@ impl Translator<'_> {
     }
 }
 
-/// Whether a frame goes to a group of IPv6 that the bridge listens to. All that is looked at are EtherType and
+/// Whether a frame goes to a multicast group that the bridge listens to. All that is looked at are EtherType and
 /// Ethernet destination.
 pub(super) fn hears_group(bridge: &Bridge, key: &FlowKey) -> bool {
-    key.dl_type.get() == ETH_IPV6
-        && (key.dl_dst == multicast_mac(ALL_NODES) && own_v6(bridge).next().is_some()
-            || own_v6(bridge).any(|own| key.dl_dst == multicast_mac(solicited_node(own))))
+    let is_joined = |v6| {
+        let mut groups = bridge.joined.iter().filter(|group| group.is_ipv6() == v6);
+        groups.any(|group| key.dl_dst == group_mac(*group))
+    };
+    match key.dl_type.get() {
+        ETH_IPV4 => {
+            bridge.has_groups(false) && (key.dl_dst == group_mac(ALL_SYSTEMS.into()) || is_joined(false))
+        }
+        ETH_IPV6 => {
+            key.dl_dst == multicast_mac(ALL_NODES) && own_v6(bridge).next().is_some()
+                || own_v6(bridge).any(|own| key.dl_dst == multicast_mac(solicited_node(own)))
+                || is_joined(true)
+        }
+        _ => false,
+    }
 }
 
 fn listens(bridge: &Bridge, group: Ipv6Addr) -> bool {

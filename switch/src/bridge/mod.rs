@@ -28,11 +28,12 @@ use flow::program::{MAX_PORTS, PortId};
 use ipnet::IpNet;
 use rules::RuleTables;
 use rustc_hash::FxHashMap;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 use vlan::VlanConfig;
 use wire::addr::MacAddr;
+use wire::view::group_mac;
 
 /// A bridge.
 #[derive(Debug)]
@@ -49,6 +50,8 @@ pub struct Bridge {
     pub addresses: Vec<IpNet>,
     /// Routes besides the subnets.
     pub routes: Vec<Route>,
+    /// Multicast groups of tunnel ports, of which the switch is a member here.
+    pub joined: BTreeSet<IpAddr>,
     /// Datapath number of the LOCAL port.
     pub local: PortId,
     /// Datapath numbers of the other ports, by OpenFlow number.
@@ -105,6 +108,16 @@ impl Bridge {
     /// Whether tunnels can run over this bridge.
     pub fn is_underlay(&self) -> bool {
         !self.addresses.is_empty()
+    }
+
+    /// Whether a packet to `ip`, in a frame to `mac`, is for a multicast group of a tunnel port.
+    pub fn has_joined(&self, ip: IpAddr, mac: MacAddr) -> bool {
+        self.joined.contains(&ip) && mac == group_mac(ip)
+    }
+
+    /// Whether it is a member of any group of a family.
+    pub fn has_groups(&self, v6: bool) -> bool {
+        self.joined.iter().any(|group| group.is_ipv6() == v6)
     }
 
     /// Whether `ip` is an address of the switch on this bridge.

@@ -46,6 +46,11 @@ impl<'w> Translator<'w> {
             return;
         };
         let vid = vlan.vid;
+        if self.is_echo(in_port) {
+            self.note(|| "this switch has sent it to the group itself".into());
+            self.drop = DropReason::TunnelEcho;
+            return;
+        }
         let learned = self.learn_source(bridge, in_port, vid, src);
 
         let message = self.hosts_message(bridge, in_port, vlan);
@@ -88,6 +93,17 @@ impl<'w> Translator<'w> {
         }
     }
 
+    /// Whether a packet out of a tunnel comes from one of the switch's own addresses: something below the underlay sends what
+    /// goes to a multicast group back.
+    fn is_echo(&mut self, in_port: &Port) -> bool {
+        let PortKind::Tunnel(tunnel) = &in_port.kind else { return false };
+        if tunnel.options.group().is_none() {
+            return false;
+        }
+        let remote = self.remote(tunnel);
+        self.state.bridges().any(|(_, bridge)| bridge.owns(remote))
+    }
+
     fn learn_source(&mut self, bridge: &Bridge, in_port: &Port, vlan: u16, src: MacAddr) -> Option<Learn> {
         // Behind a device of the kernel there can be others than its own address.
         if self.in_port == bridge.local && (bridge.device.is_none() || src == bridge.mac) {
@@ -99,7 +115,9 @@ impl<'w> Translator<'w> {
         }
         // Behind a tunnel with several remotes it matters which of them the packet came from.
         let remote = match &in_port.kind {
-            PortKind::Tunnel(tunnel) if tunnel.remotes.len() != 1 => Some(self.remote(tunnel)),
+            PortKind::Tunnel(tunnel) if tunnel.remotes.len() != 1 || tunnel.options.group().is_some() => {
+                Some(self.remote(tunnel))
+            }
             PortKind::Tunnel(tunnel) => tunnel.remotes.first().map(|(ip, _)| *ip),
             PortKind::Local | PortKind::Device | PortKind::Patch(_) => None,
         };
@@ -113,7 +131,7 @@ impl<'w> Translator<'w> {
     /// The VTEP that the packet came from.
     fn remote(&mut self, tunnel: &TunnelPort) -> IpAddr {
         // Fixed remotes are of one family, which the port knows; only others have to be asked.
-        let v6 = if let Some((first, _)) = tunnel.remotes.first() {
+        let v6 = if let (Some((first, _)), None) = (tunnel.remotes.first(), tunnel.options.group()) {
             first.is_ipv6()
         } else {
             self.look_flow(&FlowMask { tun_flags: TUN_IPV6, ..FlowMask::ZERO });
@@ -203,7 +221,7 @@ impl<'w> Translator<'w> {
             }
             outputs.push((self.leaving_tags(port, vlan, tag), id));
         }
-        // Without a device, the bridge itself listens to ARP and neighbour discovery only.
+        // Without a device, the bridge itself listens to ARP, neighbour discovery and its multicast groups only.
         if bridge.listens()
             && to != To::Suppressing
             && self.in_port != bridge.local

@@ -85,6 +85,10 @@ impl Underlay for SwitchState {
         ports.into_iter().filter_map(|id| self.port(id)?.mtu).min()
     }
 
+    fn bridge_of(&self, dev: &str) -> Option<BridgeId> {
+        self.bridge_named(dev).or_else(|| Some(self.port(self.port_named(dev)?)?.bridge))
+    }
+
     fn tunnel_port(&self, id: PortId) -> Option<&TunnelPort> {
         match &self.port(id)?.kind {
             PortKind::Tunnel(tunnel) => Some(tunnel),

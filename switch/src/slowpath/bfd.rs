@@ -57,7 +57,8 @@ impl Sessions {
     }
 }
 
-fn random() -> u64 {
+/// A number that nobody can guess.
+pub(super) fn random() -> u64 {
     RandomState::new().build_hasher().finish()
 }
 

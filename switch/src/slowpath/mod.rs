@@ -16,6 +16,7 @@ mod host_message;
 pub mod kernel;
 mod limits;
 mod masks;
+mod membership;
 pub mod operate;
 pub mod ports;
 pub mod programs;
@@ -35,6 +36,7 @@ pub mod workers;
 
 use crate::bridge::SwitchState;
 use crate::tunnel::Tunnels;
+use crate::tunnel::membership::Memberships;
 use clock::Clock;
 use datapath::message::PortIo;
 use datapath::meter::Meters;
@@ -84,6 +86,7 @@ pub struct SlowPath {
     config: SlowPathConfig,
     clock: Clock,
     bfd: bfd::Sessions,
+    memberships: Memberships,
     /// Meters, shared with all workers.
     pub meters: Arc<Meters>,
     /// Something that tunnel headers depend on has changed.
@@ -148,6 +151,7 @@ impl SlowPath {
             config,
             clock: Clock::system(),
             bfd: bfd::Sessions::default(),
+            memberships: Memberships::new(bfd::random()),
             meters,
             underlay_changed: false,
             changes: revalidate::Changes::default(),
@@ -301,6 +305,7 @@ impl SlowPath {
             }
         }
         self.age_hosts(now);
+        self.report_memberships(now);
         self.tunnel_timers(now);
     }
 

@@ -60,6 +60,7 @@ impl SlowPath {
             device: None,
             addresses: Vec::new(),
             routes: Vec::new(),
+            joined: std::collections::BTreeSet::new(),
             local,
             ports: std::collections::BTreeMap::new(),
             fdb: Fdb::new(FdbSettings::default(), now),
@@ -367,6 +368,7 @@ impl SlowPath {
         self.rule_timeouts = self.state.bridges().any(|(_, b)| b.tables.has_timeouts());
         self.rebuild_adjacencies();
         self.underlay_changed = false;
+        self.settle_memberships();
         self.send_termination();
         for (worker, io) in std::mem::take(&mut self.arriving) {
             let port = io.port;
@@ -388,7 +390,14 @@ impl SlowPath {
             let addresses: Vec<IpAddr> = bridge.addresses.iter().map(ipnet::IpNet::addr).collect();
             // What the bridge sends to its LOCAL port, and what it would send there whatever is in it.
             let direct = bridge.ports.values().copied().filter(|port| self.terminates_all(bridge, *port));
-            termination.add_underlay(bridge.mac, addresses, direct.chain([bridge.local]));
+            if bridge.joined.is_empty() {
+                termination.add_underlay(bridge.mac, addresses, direct.chain([bridge.local]));
+            } else {
+                // Packets to groups are for others behind the bridge's ports, too: it forwards them first.
+                termination.add_underlay(bridge.mac, addresses.clone(), direct);
+                termination.add_underlay(bridge.mac, addresses, [bridge.local]);
+                termination.join(bridge.joined.iter().copied());
+            }
         }
         for (id, port) in self.state.ports() {
             if let PortKind::Tunnel(tunnel) = &port.kind {

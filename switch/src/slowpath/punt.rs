@@ -34,8 +34,14 @@ impl SlowPath {
                     self.arp(bridge, &eth, &arp, now);
                 }
             }
-            ETH_IPV4 => self.icmp(bridge, &eth, payload, now),
-            ETH_IPV6 => self.icmpv6(bridge, &eth, payload, now),
+            ETH_IPV4 => {
+                self.icmp(bridge, &eth, payload, now);
+                self.membership_query(bridge, eth.ethertype, payload, now);
+            }
+            ETH_IPV6 => {
+                self.icmpv6(bridge, &eth, payload, now);
+                self.membership_query(bridge, eth.ethertype, payload, now);
+            }
             _ => {}
         }
     }
@@ -223,7 +229,7 @@ impl SlowPath {
     }
 
     /// Sends a frame out of a bridge's LOCAL port, through the bridge's rules.
-    fn send_from(&mut self, bridge: BridgeId, build: impl FnOnce(&mut [u8]) -> Option<usize>) {
+    pub(super) fn send_from(&mut self, bridge: BridgeId, build: impl FnOnce(&mut [u8]) -> Option<usize>) {
         let Some(local) = self.state.bridge(bridge).map(|b| b.local) else { return };
         let mut bytes = [0; PacketBuffer::SIZE];
         if let Some(frame) = build(&mut bytes).and_then(|len| bytes.get(..len)) {

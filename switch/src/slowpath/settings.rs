@@ -135,6 +135,10 @@ impl SlowPath {
         for worker in &mut self.workers {
             worker.send(Command::SetLink(port, alive));
         }
+        let bridge = running.bridge;
+        if alive {
+            self.announce_memberships(bridge);
+        }
         self.liveness_changed(port);
     }
 

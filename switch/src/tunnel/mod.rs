@@ -5,6 +5,7 @@
 //! done comes out as [`Event`]s, and of the bridges that tunnels run over it sees what [`Underlay`] shows.
 
 pub mod adjacency;
+pub mod membership;
 pub mod neighbour;
 pub mod next_hop;
 mod path_mtu;

@@ -89,7 +89,7 @@ impl<U: Underlay> Tunnels<U> {
         if let Some(id) = tunnel.next_hops.get(&(remote, local)) {
             return Some(*id);
         }
-        if !tunnel.by_rules() {
+        if !tunnel.has_next_hops() {
             return None;
         }
         if self.adjacencies.dynamic >= MAX_DYNAMIC {
@@ -169,6 +169,7 @@ impl<U: Underlay> Tunnels<U> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tunnel::adjacency::ReachSpec;
     use crate::tunnel::port::TunnelPort;
     use crate::tunnel::{EgressDecision, Network};
     use config::TunnelOptions;
@@ -178,6 +179,7 @@ mod tests {
     use ipnet::IpNet;
     use wire::addr::MacAddr;
     use wire::key::FlowKey;
+    use wire::tunnel::encap::EncapAddrs;
 
     const BRIDGE: BridgeId = BridgeId(1);
     const PORT: PortId = PortId(9);
@@ -216,6 +218,10 @@ mod tests {
 
         fn egress_mtu(&self, _: &Egress) -> Option<u16> {
             Some(self.mtu)
+        }
+
+        fn bridge_of(&self, dev: &str) -> Option<BridgeId> {
+            (dev == "br-phy").then_some(BRIDGE)
         }
 
         fn tunnel_port(&self, id: PortId) -> Option<&TunnelPort> {
@@ -358,6 +364,32 @@ mod tests {
         assert!(one.is_some());
         assert_ne!(one, rig.resolve(1, t0));
         assert_eq!(rig.tunnels.dynamic(), 2);
+    }
+
+    #[test]
+    fn a_group_is_sent_to_by_its_own_mac_address_without_asking_and_remotes_are_reached_as_ever() {
+        let mut rig = Rig::new(&[("remote_ip", "239.1.1.1"), ("key", "1")]);
+        let t0 = Instant::now();
+        let (_, group) = rig.underlay.tunnel.remotes[0];
+        rig.tunnels.rebuild_all(&rig.underlay, t0);
+        let ready = |rig: &Rig, id| match &rig.tunnels.remote(id).expect("known").installed {
+            Some(ReachSpec::Ready(header, ..)) => Some((header.eth_dst, header.addrs)),
+            _ => None,
+        };
+        let addrs = EncapAddrs::new("10.0.0.1".parse().unwrap(), "239.1.1.1".parse().unwrap()).unwrap();
+        assert_eq!(ready(&rig, group), Some((MacAddr([1, 0, 0x5e, 1, 1, 1]), addrs)));
+        let one = rig.resolve(1, t0).expect("a remote that was learned");
+        assert_ne!(one, group);
+        assert_eq!(ready(&rig, one), None, "it is asked for");
+        let wanted = [(BRIDGE, "239.1.1.1".parse().unwrap())].into();
+        assert_eq!(rig.tunnels.groups(&rig.underlay), wanted);
+        // No port of that name.
+        rig.underlay.tunnel.options.dev = Some("br-other".into());
+        rig.tunnels.rebuild_all(&rig.underlay, t0);
+        assert_eq!(ready(&rig, group), None);
+        assert!(rig.tunnels.groups(&rig.underlay).is_empty());
+        rig.underlay.tunnel.options.dev = Some("br-phy".into());
+        assert_eq!(rig.tunnels.groups(&rig.underlay), wanted);
     }
 
     #[test]

@@ -18,12 +18,12 @@ const DEFAULT_TTL: u8 = 64;
 pub struct TunnelPort {
     /// Its options.
     pub options: TunnelOptions,
-    /// The adjacency of each of its fixed remotes.
+    /// The adjacency of each of its fixed remotes, or of its multicast group.
     pub remotes: Vec<(IpAddr, AdjacencyId)>,
     /// Remotes that get no flooded frames: EVPN names them with MAC addresses only.
     pub unicast_only: BTreeSet<IpAddr>,
-    /// Adjacencies that rules have asked for, of a port with `remote_ip=flow` or `local_ip=flow`: by remote and, where
-    /// rules set that, local address.
+    /// Adjacencies that rules have asked for, of a port with `remote_ip=flow` or `local_ip=flow`, or the FDB, of one with a
+    /// multicast group: by remote and, where rules set that, local address.
     pub next_hops: FxHashMap<(IpAddr, Option<IpAddr>), AdjacencyId>,
     /// Sequence number of the next packet, of a port whose headers have one.
     pub sequence: Option<Arc<AtomicU32>>,
@@ -42,9 +42,10 @@ impl TunnelPort {
         }
     }
 
-    /// Whether rules choose a remote or a local address of it.
-    pub fn by_rules(&self) -> bool {
-        self.options.remote_ip == RemoteIp::Flow || self.options.local_ip == LocalIp::Flow
+    /// Whether rules choose a remote or a local address of it, or packets teach remotes.
+    pub fn has_next_hops(&self) -> bool {
+        matches!(self.options.remote_ip, RemoteIp::Flow | RemoteIp::Group(_))
+            || self.options.local_ip == LocalIp::Flow
     }
 
     /// All its adjacencies.
@@ -69,6 +70,10 @@ impl TunnelPort {
             // What comes from a VTEP that no route names is an unknown tunnel's.
             RemoteIp::Evpn => self.remotes.iter().map(|(ip, _)| of(Some(*ip))).collect(),
             RemoteIp::Addrs(addrs) => addrs.iter().map(|ip| of(Some(*ip))).collect(),
+            RemoteIp::Group(group) if local.is_some() => {
+                vec![of(None), TunnelMatch { local: Some(*group), ..of(None) }]
+            }
+            RemoteIp::Group(_) => vec![of(None)],
         }
     }
 

@@ -10,12 +10,12 @@ use super::next_hop::ProgramUse;
 use super::path_mtu::PathMtus;
 use super::port::TunnelPort;
 use super::route;
-use super::underlay::{EgressDecision, Underlay};
+use super::underlay::{EgressDecision, Network, Underlay};
 use config::{Inheritable, LocalIp, RemoteIp, TunnelOptions};
 use datapath::adjacency::{Egress, Inherit};
 use flow::drop::DropReason;
 use flow::program::{AdjacencyId, BridgeId, PortId};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Instant;
 use wire::addr::MacAddr;
@@ -24,6 +24,7 @@ use wire::key::{FlowKey, FlowMask};
 use wire::proto::{ETH_IPV4, ETH_IPV6};
 use wire::tunnel::HeaderOptions;
 use wire::tunnel::encap::{EncapAddrs, EncapSpec};
+use wire::view::group_mac;
 
 /// What the owner of the tunnels has to do.
 #[derive(Debug, Clone)]
@@ -92,11 +93,11 @@ impl<U: Underlay> Tunnels<U> {
         self.adjacencies.get(id)
     }
 
-    /// Makes adjacencies for the fixed remotes of a tunnel port; false when there is no room for all of them.
+    /// Makes adjacencies for the fixed remotes of a tunnel port, or its multicast group; false when there is no room for all of them.
     /// The owner rebuilds them.
     pub fn add_remotes(&mut self, underlay: &mut U, uses: &ProgramUse, id: PortId) -> bool {
         let Some(port) = underlay.tunnel_port_mut(id) else { return false };
-        let remotes = port.options.remotes().to_vec();
+        let remotes = port.options.destinations().to_vec();
         remotes.into_iter().all(|ip| {
             let adjacency = self.adjacencies.add(id, ip, None, uses);
             port.remotes.extend(adjacency.map(|adjacency| (ip, adjacency)));
@@ -207,9 +208,11 @@ impl<U: Underlay> Tunnels<U> {
         let Some(path) = self.path(underlay, port, remote.ip, remote.local) else {
             return none(ReachSpec::Unreachable(DropReason::NoRoute));
         };
-        let hop = Some((path.bridge, path.next_hop));
+        // A group's MAC address is known: there is nobody to ask.
+        let hop = (!remote.ip.is_multicast()).then_some((path.bridge, path.next_hop));
         let state = self.neighbours.get(&path.bridge).and_then(|n| n.state(path.next_hop));
         let mac = match state {
+            _ if hop.is_none() => group_mac(remote.ip),
             Some(State::Permanent(mac) | State::Reachable(mac)) => mac,
             Some(State::Failed) => {
                 return Reached { hop, ..none(ReachSpec::Unreachable(DropReason::NeighbourFailed)) };
@@ -263,8 +266,11 @@ impl<U: Underlay> Tunnels<U> {
     }
 
     /// Route and source address to a remote: the longest prefix of all underlays. One of our own addresses is
-    /// no remote: a packet to it would come back for ever. Nor is a group: rules can ask for one.
+    /// no remote: a packet to it would come back for ever. Nor is a group that is not the port's own: rules can ask for one.
     fn path(&self, underlay: &U, port: &TunnelPort, to: IpAddr, local: Option<IpAddr>) -> Option<Path> {
+        if port.options.group() == Some(to) {
+            return self.group_path(underlay, port, to);
+        }
         let broadcast = matches!(to, IpAddr::V4(ip) if ip.is_broadcast());
         if to.is_multicast() || to.is_unspecified() || broadcast {
             return None;
@@ -281,11 +287,7 @@ impl<U: Underlay> Tunnels<U> {
             if local.is_some_and(|local| !network.owns(local)) {
                 continue;
             }
-            let is_static = |ip| {
-                let state = self.neighbours.get(&network.bridge).and_then(|table| table.state(ip));
-                matches!(state, Some(State::Permanent(_)))
-            };
-            let Some(hop) = route::lookup(network.addresses, network.routes, is_static, to) else { continue };
+            let Some(hop) = self.route(&network, to) else { continue };
             let Some(addrs) = EncapAddrs::new(local.unwrap_or(hop.source), to) else { continue };
             // Of equally long ones the first bridge's.
             if best.is_none_or(|(longest, _)| hop.prefix_len > longest) {
@@ -293,6 +295,62 @@ impl<U: Underlay> Tunnels<U> {
             }
         }
         best.map(|(_, path)| path)
+    }
+
+    fn route(&self, network: &Network<'_>, to: IpAddr) -> Option<route::Hop> {
+        let is_static = |ip| {
+            let state = self.neighbours.get(&network.bridge).and_then(|table| table.state(ip));
+            matches!(state, Some(State::Permanent(_)))
+        };
+        route::lookup(network.addresses, network.routes, is_static, to)
+    }
+
+    /// The underlay bridge that packets to the multicast group of a port go to: `dev`, else the one with the port's own
+    /// address, else by route, else the only one with addresses of the family.
+    fn group_path(&self, underlay: &U, port: &TunnelPort, group: IpAddr) -> Option<Path> {
+        let dev = match &port.options.dev {
+            Some(dev) => Some(underlay.bridge_of(dev)?),
+            None => None,
+        };
+        let local = match port.options.local_ip {
+            LocalIp::Addr(local) => Some(local),
+            LocalIp::Any | LocalIp::Flow => None,
+        };
+        let mut candidates: Vec<(Option<u8>, Path)> = Vec::new();
+        for network in underlay.networks() {
+            let is_wanted = dev.is_none_or(|dev| dev == network.bridge);
+            if !is_wanted || local.is_some_and(|local| !network.owns(local)) {
+                continue;
+            }
+            let hop = self.route(&network, group);
+            let own =
+                network.addresses.iter().map(ipnet::IpNet::addr).find(|ip| ip.is_ipv4() == group.is_ipv4());
+            let Some(source) = local.or(hop.map(|hop| hop.source)).or(own) else { continue };
+            let Some(addrs) = EncapAddrs::new(source, group) else { continue };
+            let path = Path { bridge: network.bridge, addrs, next_hop: group };
+            candidates.push((hop.map(|hop| hop.prefix_len), path));
+        }
+        let longest = candidates.iter().map(|(len, _)| *len).max()?;
+        let mut best = candidates.iter().filter(|(len, _)| *len == longest).map(|(_, path)| *path);
+        let first = best.next()?;
+        // Of equally long routes the first bridge's; without any, which one is meant is not to be guessed.
+        (longest.is_some() || best.next().is_none()).then_some(first)
+    }
+
+    /// The multicast groups that tunnel ports receive from, with the underlay bridges to be a member on.
+    pub fn groups(&self, underlay: &U) -> BTreeSet<(BridgeId, IpAddr)> {
+        let mut groups = BTreeSet::new();
+        for id in self.adjacencies.ids() {
+            if let Some(remote) = self.adjacencies.get(id)
+                && remote.ip.is_multicast()
+                && let Some(port) = underlay.tunnel_port(remote.port)
+                && port.options.group() == Some(remote.ip)
+                && let Some(path) = self.group_path(underlay, port, remote.ip)
+            {
+                groups.insert((path.bridge, remote.ip));
+            }
+        }
+        groups
     }
 
     /// A worker holds packets for this adjacency: finds out where its next hop is.

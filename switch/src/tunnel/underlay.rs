@@ -69,6 +69,9 @@ pub trait Underlay {
     /// through a bridge; `None` when nothing is known of them.
     fn egress_mtu(&self, egress: &Egress) -> Option<u16>;
 
+    /// The bridge with this name, or with a port of this name.
+    fn bridge_of(&self, dev: &str) -> Option<BridgeId>;
+
     /// A tunnel port.
     fn tunnel_port(&self, id: PortId) -> Option<&TunnelPort>;
 

@@ -5,6 +5,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod group;
 mod internal;
 mod mtu;
 mod neighbours;

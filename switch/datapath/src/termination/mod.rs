@@ -24,6 +24,8 @@ use wire::tunnel::{Transport, TunnelFormat};
 struct Underlay {
     mac: MacAddr,
     addresses: Vec<IpAddr>,
+    /// Multicast groups that it is a member of.
+    groups: Vec<IpAddr>,
     /// The same as [`Udp4Outer`] has them; IPv4 ones only.
     mac_word: u64,
     v4_words: Vec<u32>,
@@ -106,9 +108,22 @@ impl Termination {
         }
         let word = |ip: &IpAddr| if let IpAddr::V4(ip) = ip { Some(ipv4_word(*ip)) } else { None };
         let v4_words = addresses.iter().filter_map(word).collect();
-        self.underlays.push(Underlay { mac, addresses, mac_word: mac_word(mac), v4_words });
+        self.underlays.push(Underlay {
+            mac,
+            addresses,
+            groups: Vec::new(),
+            mac_word: mac_word(mac),
+            v4_words,
+        });
         for port in ports {
             self.by_port[port.index()] = self.underlays.len() as u8;
+        }
+    }
+
+    /// Makes the underlay that was added last a member of multicast groups: it takes packets to them, too.
+    pub fn join(&mut self, groups: impl IntoIterator<Item = IpAddr>) {
+        if let Some(underlay) = self.underlays.last_mut() {
+            underlay.groups.extend(groups);
         }
     }
 
@@ -215,9 +230,10 @@ impl TerminationView<'_> {
     #[inline]
     pub fn is_ours(&self, peek: &Peek) -> Option<&'static TunnelFormat> {
         let socket = self.sockets.iter().find(|socket| socket.transport == peek.transport)?;
-        let ours = peek.dl_dst == self.underlay.mac
-            && peek.vid.is_none_or(|vid| vid == 0)
-            && self.underlay.addresses.contains(&peek.dst);
+        let is_own = || peek.dl_dst == self.underlay.mac && self.underlay.addresses.contains(&peek.dst);
+        let is_joined =
+            || self.underlay.groups.contains(&peek.dst) && peek.dl_dst == wire::view::group_mac(peek.dst);
+        let ours = peek.vid.is_none_or(|vid| vid == 0) && (is_own() || is_joined());
         ours.then_some(socket.format)
     }
 

@@ -146,3 +146,25 @@ fn an_underlay_without_ipv4_addresses_or_sockets_takes_no_packet_by_the_fast_pat
     termination.add_tunnel(of, &vxlan::FORMAT, PortId(2)).unwrap();
     assert!(!termination.view(PortId(1)).unwrap().takes(&outer(4789)), "no IPv4 address");
 }
+
+#[test]
+fn a_member_takes_packets_to_its_groups_in_frames_to_their_mac_addresses() {
+    let group: IpAddr = "239.1.1.1".parse().unwrap();
+    let mut termination = Termination::default();
+    termination.add_underlay(MacAddr::ZERO, own(), [PortId(1)]);
+    termination.add_underlay(MacAddr::ZERO, own(), [PortId(2)]);
+    termination.join([group]);
+    let of = TunnelMatch { vni: Some(7), remote: None, local: None, transport: Transport::udp(4789) };
+    termination.add_tunnel(of, &vxlan::FORMAT, PortId(9)).unwrap();
+    let takes = |termination: &mut Termination, port, dst: IpAddr, mac: [u8; 6]| {
+        let mut bytes = packet(7, IpAddr::V4(1.into()), dst, 4789, &vxlan::FORMAT).unwrap();
+        bytes[..6].copy_from_slice(&mac);
+        termination.view(PortId(port)).unwrap().is_ours(&peek(&bytes).expect("UDP")).is_some()
+    };
+    assert!(takes(&mut termination, 2, group, [1, 0, 0x5e, 1, 1, 1]));
+    assert!(!takes(&mut termination, 1, group, [1, 0, 0x5e, 1, 1, 1]), "no member there");
+    assert!(!takes(&mut termination, 2, group, [1, 0, 0x5e, 1, 1, 2]), "another group's frame");
+    assert!(!takes(&mut termination, 2, group, [0; 6]));
+    assert!(!takes(&mut termination, 2, "239.1.1.2".parse().unwrap(), [1, 0, 0x5e, 1, 1, 2]));
+    assert!(takes(&mut termination, 2, IpAddr::V4(2.into()), [0; 6]));
+}

@@ -12,10 +12,12 @@ use flow::ofp::{
 };
 use flow::program::{AdjacencyId, PortId, PuntReason, TunnelMetadata};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use wire::addr::MacAddr;
 use wire::key::{FRAG_ANY, FlowMask, TUN_OAM};
-use wire::proto::{ETH_ARP, ETH_IPV4, ETH_IPV6, IP_ICMP, IP_TCP, IP_UDP};
+use wire::proto::{ETH_ARP, ETH_IPV4, ETH_IPV6, IP_ICMP, IP_IGMP, IP_TCP, IP_UDP};
 use wire::tunnel::geneve::{self, TlvMap};
 use wire::tunnel::{Transport, is_transport};
+use wire::view::ALL_SYSTEMS;
 
 /// The SYN flag of TCP.
 const SYN: u16 = 2;
@@ -292,8 +294,12 @@ impl<'w> Translator<'w> {
             0 => format!("{header} to {ip}"),
             port => format!("{header} to {}", SocketAddr::new(*ip, port)),
         };
-        if options.remote_ip == RemoteIp::Flow || local.is_some() {
-            let remotes: Vec<IpAddr> = if options.remote_ip == RemoteIp::Flow {
+        // Remotes behind a multicast group are those that the FDB has learned.
+        let learned = remote.filter(|_| options.group().is_some());
+        if options.remote_ip == RemoteIp::Flow || local.is_some() || learned.is_some() {
+            let remotes: Vec<IpAddr> = if let Some(learned) = learned {
+                vec![learned]
+            } else if options.remote_ip == RemoteIp::Flow {
                 // What the FDB knows is as good as an action's word; the packet's own tun_dst is our own address.
                 let chosen = match remote {
                     Some(remote) => Some(remote),
@@ -372,7 +378,7 @@ impl<'w> Translator<'w> {
         let remote = address(flow.tun_src.get(), flow.tun_ipv6_src);
         let local = (tunnel.options.local_ip == LocalIp::Flow)
             .then(|| address(flow.tun_dst.get(), flow.tun_ipv6_dst));
-        let adjacency = if tunnel.by_rules() {
+        let adjacency = if tunnel.has_next_hops() {
             tunnel.next_hops.get(&(remote, local)).copied()
         } else {
             tunnel.remotes.iter().find(|(ip, _)| *ip == remote).map(|(_, id)| *id)
@@ -380,7 +386,7 @@ impl<'w> Translator<'w> {
         if let Some(adjacency) = adjacency {
             self.note(|| format!("{}: the SYN's MSS is clamped", port.name));
             self.push(Op::ClampMss { adjacency, options_len: 0 });
-        } else if tunnel.by_rules() {
+        } else if tunnel.has_next_hops() {
             self.missing.push(TunnelNextHop { port: self.in_port, remote, local });
         }
     }
@@ -454,6 +460,8 @@ impl<'w> Translator<'w> {
                     ..FlowMask::ZERO
                 };
                 self.look_flow(&mask);
+                let asks_members = self.asks_members(bridge);
+                let is_joined = self.is_joined(bridge);
                 let key = &self.at.key.flow;
                 if is_transport(key.nw_proto) && key.nw_frag & FRAG_ANY != 0 {
                     self.drop = DropReason::TunnelFragment;
@@ -461,10 +469,10 @@ impl<'w> Translator<'w> {
                 }
                 let (proto, is_own) =
                     (key.nw_proto, bridge.owns(IpAddr::V4(Ipv4Addr::from(key.nw_dst.get()))));
-                if is_own && self.is_for_socket(proto) {
+                if (is_own || is_joined) && self.is_for_socket(proto) {
                     return self.terminate(bridge);
                 }
-                proto == IP_ICMP && is_own
+                proto == IP_ICMP && is_own || asks_members
             }
             ETH_IPV6 => match self.local_v6(bridge) {
                 Disposition::TunnelFragment => {
@@ -515,7 +523,11 @@ impl<'w> Translator<'w> {
             ETH_ARP => true,
             ETH_IPV4 => {
                 self.look_flow(&FlowMask { nw_dst: u32::MAX.into(), ..FlowMask::ZERO });
-                if !bridge.owns(IpAddr::V4(Ipv4Addr::from(self.at.key.flow.nw_dst.get()))) {
+                if self.asks_members(bridge) {
+                    return Interest::SlowPath;
+                }
+                let is_own = bridge.owns(IpAddr::V4(Ipv4Addr::from(self.at.key.flow.nw_dst.get())));
+                if !is_own && !self.is_joined(bridge) {
                     return Interest::None;
                 }
                 self.look_flow(&FlowMask { nw_proto: u8::MAX, nw_frag: u8::MAX, ..FlowMask::ZERO });
@@ -526,7 +538,7 @@ impl<'w> Translator<'w> {
                 if self.is_for_socket(key.nw_proto) {
                     return Interest::Socket;
                 }
-                key.nw_proto == IP_ICMP && {
+                is_own && key.nw_proto == IP_ICMP && {
                     self.look_flow(&FlowMask { tp_src: u16::MAX.into(), ..FlowMask::ZERO });
                     self.at.key.flow.tp_src.get() == ICMP_UNREACHABLE
                 }
@@ -539,6 +551,27 @@ impl<'w> Translator<'w> {
             _ => false,
         };
         if wanted { Interest::SlowPath } else { Interest::None }
+    }
+
+    /// Whether an IPv4 packet is for a multicast group that the switch is a member of on the bridge. The destination has been
+    /// looked at.
+    fn is_joined(&mut self, bridge: &Bridge) -> bool {
+        let dst = IpAddr::V4(Ipv4Addr::from(self.at.key.flow.nw_dst.get()));
+        if !bridge.joined.contains(&dst) {
+            return false;
+        }
+        self.look_flow(&FlowMask { dl_dst: MacAddr::BROADCAST, ..FlowMask::ZERO });
+        bridge.has_joined(dst, self.at.key.flow.dl_dst)
+    }
+
+    /// Whether an IPv4 packet can be a router's question for members of the switch's groups. The destination has been looked at.
+    fn asks_members(&mut self, bridge: &Bridge) -> bool {
+        let dst = Ipv4Addr::from(self.at.key.flow.nw_dst.get());
+        if !bridge.has_groups(false) || dst != ALL_SYSTEMS && !bridge.joined.contains(&dst.into()) {
+            return false;
+        }
+        self.look_flow(&FlowMask { nw_proto: u8::MAX, ..FlowMask::ZERO });
+        self.at.key.flow.nw_proto == IP_IGMP
     }
 
     /// Whether a packet of this IP protocol goes to a VTEP socket.

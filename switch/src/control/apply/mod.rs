@@ -352,7 +352,7 @@ impl Switch {
     async fn check_room(&self, new: &Document) -> Result<(), ChangeError> {
         let ports = new.bridges.iter().map(|b| 1 + b.ports.len()).sum::<usize>();
         let remotes: usize =
-            new.ports().filter_map(|(_, p)| tunnel_options(p)).map(|o| o.remotes().len()).sum();
+            new.ports().filter_map(|(_, p)| tunnel_options(p)).map(|o| o.destinations().len()).sum();
         // While ports are exchanged, adjacencies of old ones are not free yet.
         let leaving = self.handle.call(|slow| remotes_in_use(slow)).await?;
         let last = || new.ports().last().map_or_else(String::new, |(_, p)| p.name.clone());

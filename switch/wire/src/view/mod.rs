@@ -11,6 +11,7 @@ mod build;
 mod icmp;
 mod icmpv6;
 mod ip;
+mod membership;
 
 pub use arp::{ArpOp, ArpRepr};
 pub use bfd::{BfdControl, BfdDiagnostic, BfdState};
@@ -20,6 +21,10 @@ pub use build::{
 pub use icmp::Icmpv4Repr;
 pub use icmpv6::{ALL_NODES, Icmpv6Repr, multicast_mac, solicited_node};
 pub use ip::{Ipv4Repr, Ipv6Repr, UdpRepr};
+pub use membership::{
+    ALL_SYSTEMS, GroupMessage, GroupRecords, GroupReport, GroupVersion, MLD_DONE, MLD_QUERY, MLD_REPORT,
+    MLDV2_REPORT, build_group_report, group_mac,
+};
 
 use crate::addr::MacAddr;
 use crate::bytes::{array, be16, put};
