@@ -66,14 +66,13 @@ impl TunnelPort {
         };
         let of = |remote| TunnelMatch { vni, remote, local, transport: options.transport };
         match &options.remote_ip {
-            RemoteIp::Flow => vec![of(None)],
             // What comes from a VTEP that no route names is an unknown tunnel's.
             RemoteIp::Evpn => self.remotes.iter().map(|(ip, _)| of(Some(*ip))).collect(),
             RemoteIp::Addrs(addrs) => addrs.iter().map(|ip| of(Some(*ip))).collect(),
             RemoteIp::Group(group) if local.is_some() => {
                 vec![of(None), TunnelMatch { local: Some(*group), ..of(None) }]
             }
-            RemoteIp::Group(_) => vec![of(None)],
+            RemoteIp::Flow | RemoteIp::Group(_) => vec![of(None)],
         }
     }
 

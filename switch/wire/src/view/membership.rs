@@ -341,6 +341,8 @@ pub fn build_group_report(
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use std::vec;
+    use std::vec::Vec;
 
     fn read(frame: &[u8]) -> (EthernetRepr, IpAddr, Vec<(IpAddr, bool)>) {
         let (eth, payload) = EthernetRepr::parse(frame).unwrap();
