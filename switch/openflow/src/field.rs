@@ -28,6 +28,9 @@ pub struct Name {
 /// The cookie, which stands among the fields of a match in NXM.
 pub const COOKIE: Name = Name { class: NXM[1], number: 30, experimenter: 0, bytes: 8 };
 
+/// `OXM_OF_PACKET_TYPE`: Ethernet's are all that a bridge has, and a match may say so.
+pub const PACKET_TYPE: Name = Name { class: 0x8000, number: 44, experimenter: 0, bytes: 4 };
+
 /// The fields that have numbers and are not another name of registers, prerequisites first.
 static ORDER: LazyLock<Vec<Field>> = LazyLock::new(|| {
     let rank = |field: &Field| match field.info().layer {
@@ -123,7 +126,8 @@ pub fn header(c: &mut impl Coder, name: &mut Name, masked: &mut bool) -> Step {
 
 /// Some bits of a field: only the header here, without a mask.
 pub fn field_header(c: &mut impl Coder, field: &mut Field) -> Step {
-    let oxm = c.version() >= Version::V13;
+    // NXM's `in_port` has the model's 16 bits, OXM's 32.
+    let oxm = c.version() >= Version::V13 && *field != Field::InPort;
     let mut name = match name_of(*field, oxm, c.version()) {
         Some(name) => name,
         // Fields that belong to several protocols have no name of their own.

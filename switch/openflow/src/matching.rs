@@ -3,7 +3,7 @@
 use crate::Version;
 use crate::coder::{Coder, Mark, Step};
 use crate::error::{Code, Error};
-use crate::field::{self, COOKIE, Name, field_of, fields, name_of};
+use crate::field::{self, COOKIE, Name, PACKET_TYPE, field_of, fields, name_of};
 use flow::ofp::{Field, Match, MatchKey};
 use wire::key::VLAN_PRESENT;
 
@@ -163,6 +163,12 @@ fn read(c: &mut impl Coder, what: &mut Match, mut cookie: Option<&mut CookieMask
                 ));
             };
             *cookie = (value as u64, bits as u64);
+            continue;
+        }
+        if name.is(PACKET_TYPE) && length == 4 {
+            if value != 0 {
+                return Err(Error::new(Code::OfpbmcBadValue, "packets are Ethernet's: packet_type=(0,0)"));
+            }
             continue;
         }
         let Some(field) = field_of(name) else {

@@ -354,6 +354,11 @@ impl Device {
         Ok(())
     }
 
+    /// Whether it is a device that the switch made in the kernel.
+    pub fn is_tap(&self) -> bool {
+        matches!(self.handle, Handle::Tap(_))
+    }
+
     /// Whether its kernel interface is gone, and with it every frame.
     pub fn is_lost(&self) -> bool {
         match &self.handle {

@@ -20,14 +20,16 @@ use std::io::IsTerminal;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Instant;
 use tokio::sync::broadcast;
+use tracing::Level;
 use tracing::callsite::Identifier;
 use tracing::field::{Field, Visit};
+use tracing::level_filters::LevelFilter;
 use tracing_appender::non_blocking::WorkerGuard;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 use tracing_subscriber::layer::{Context, SubscriberExt};
 use tracing_subscriber::util::SubscriberInitExt;
-use tracing_subscriber::{EnvFilter, Layer};
+use tracing_subscriber::{EnvFilter, Layer, Registry, reload};
 
 /// Messages of one kind that come without a pause.
 pub const BURST: f64 = 10.0;
@@ -80,6 +82,10 @@ pub fn start(format: Format, filter: &str) -> Result<(Events, WorkerGuard), Stri
         ),
         _ => None,
     };
+    let base = filter.max_level_hint().and_then(LevelFilter::into_level).unwrap_or(Level::INFO);
+    let (filter, handle) = reload::Layer::new(filter);
+    // A process has one log.
+    let _ = LEVELS.set(Mutex::new(Levels { handle, base: base.into(), modules: BTreeMap::new() }));
     tracing_subscriber::registry()
         .with(filter)
         .with(Limit)
@@ -89,6 +95,92 @@ pub fn start(format: Format, filter: &str) -> Result<(Events, WorkerGuard), Stri
         .with(Stream(events.clone()))
         .init();
     Ok((events, guard))
+}
+
+/// Modules whose level can be set, as `vlog/set` names them: targets of messages without `vxswitch::`.
+const MODULES: [&str; 11] =
+    ["bfd", "bridge", "config", "control", "daemon", "evpn", "kernel", "log", "port", "slowpath", "thread"];
+
+/// The levels that were asked for while the switch runs.
+struct Levels {
+    handle: reload::Handle<EnvFilter, Registry>,
+    base: LevelFilter,
+    modules: BTreeMap<&'static str, LevelFilter>,
+}
+
+static LEVELS: OnceLock<Mutex<Levels>> = OnceLock::new();
+
+/// A level by Open vSwitch's name.
+fn level(word: &str) -> Option<LevelFilter> {
+    Some(match word.to_ascii_lowercase().as_str() {
+        "off" => LevelFilter::OFF,
+        "emer" | "err" => LevelFilter::ERROR,
+        "warn" => LevelFilter::WARN,
+        "info" => LevelFilter::INFO,
+        "dbg" => LevelFilter::DEBUG,
+        _ => return None,
+    })
+}
+
+fn name_of(level: LevelFilter) -> &'static str {
+    match level.into_level() {
+        None => "OFF",
+        Some(Level::ERROR) => "ERR",
+        Some(Level::WARN) => "WARN",
+        Some(Level::INFO) => "INFO",
+        Some(Level::DEBUG | Level::TRACE) => "DBG",
+    }
+}
+
+/// `vlog/list`: the level of each module. The log is one: it goes to stderr or the journal.
+pub fn levels() -> String {
+    let mut text = format!("{:17}console    syslog    file\n{:17}-------    ------    ------\n", "", "");
+    if let Some(levels) = LEVELS.get() {
+        let levels = levels.lock().unwrap_or_else(PoisonError::into_inner);
+        for module in MODULES {
+            let level = name_of(levels.modules.get(module).copied().unwrap_or(levels.base));
+            text.push_str(&format!("{module:<16}  {level:>4}        OFF        OFF\n"));
+        }
+    }
+    text
+}
+
+/// What a word of `vlog/set` asks for: `[MODULE][:DESTINATION][:LEVEL]`, in any order. `None`: another destination than
+/// the log's.
+fn asked(spec: &str) -> Result<Option<(Option<&'static str>, LevelFilter)>, String> {
+    // As in Open vSwitch, a word without a level asks for all.
+    let (mut module, mut wanted, mut elsewhere) = (None, LevelFilter::DEBUG, false);
+    for word in spec.split([':', ',', ' ']).filter(|word| !word.is_empty()) {
+        let known = MODULES.iter().find(|module| word.eq_ignore_ascii_case(module));
+        match (level(word), word.to_ascii_lowercase().as_str()) {
+            (Some(level), _) => wanted = level,
+            (_, "any" | "console") => {}
+            (_, "syslog" | "file") => elsewhere = true,
+            _ => module = Some(*known.ok_or_else(|| format!("no destination, level, or module \"{word}\""))?),
+        }
+    }
+    Ok((!elsewhere).then_some((module, wanted)))
+}
+
+/// `vlog/set`: changes what is logged. A level without a module is that of all.
+///
+/// # Errors
+/// A word that is no module, destination or level.
+pub fn set_levels(specs: &[&str]) -> Result<(), String> {
+    let asked: Vec<_> = specs.iter().map(|spec| asked(spec)).collect::<Result<_, _>>()?;
+    let Some(levels) = LEVELS.get() else { return Ok(()) };
+    let mut levels = levels.lock().unwrap_or_else(PoisonError::into_inner);
+    for (module, level) in asked.into_iter().flatten() {
+        if let Some(module) = module {
+            levels.modules.insert(module, level);
+        } else {
+            (levels.base, levels.modules) = (level, BTreeMap::new());
+        }
+    }
+    let each = levels.modules.iter().map(|(module, level)| format!(",vxswitch::{module}={level}"));
+    let filter = each.fold(levels.base.to_string(), |all, one| all + &one);
+    let filter = EnvFilter::try_new(&filter).map_err(|error| error.to_string())?;
+    levels.handle.reload(filter).map_err(|error| error.to_string())
 }
 
 /// A kind of message: how many may come now, since when, and how many did not.

@@ -95,26 +95,59 @@ pub fn interface_name(index: u32) -> Option<String> {
     if found.is_null() { None } else { String::from_utf8(bytes).ok() }
 }
 
-/// Whether the interface with this number is in this process's network namespace, up, and has a carrier.
-pub fn interface_is_up(index: u32) -> bool {
-    let Some(name) = interface_name(index) else { return false };
+/// A request to the kernel about an interface.
+fn interface_request(name: &str) -> libc::ifreq {
     // SAFETY: all-zero is a valid value of the structure.
     let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
-    for (to, from) in request.ifr_name.iter_mut().zip(name.bytes()) {
+    // The last byte stays the NUL.
+    for (to, from) in request.ifr_name[..libc::IFNAMSIZ - 1].iter_mut().zip(name.bytes()) {
         *to = from.cast_signed();
     }
+    request
+}
+
+/// A request for flags, or to set them.
+fn flags_ioctl(request: &mut libc::ifreq, what: libc::Ioctl) -> io::Result<()> {
     // SAFETY: no memory is involved.
     let socket = unsafe { libc::socket(libc::AF_INET, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0) };
     if socket < 0 {
-        return false;
+        return Err(io::Error::last_os_error());
     }
-    // SAFETY: the socket is open, and closed here; the kernel reads and writes the structure, and then this variant.
-    let (code, flags) = unsafe {
-        let code = libc::ioctl(socket, libc::SIOCGIFFLAGS, &raw mut request);
+    // SAFETY: the socket is open, and closed here; the kernel reads and writes the structure, whose flags are there.
+    unsafe {
+        let code = libc::ioctl(socket, what, std::ptr::from_mut(request));
+        let result = if code == 0 { Ok(()) } else { Err(io::Error::last_os_error()) };
         libc::close(socket);
-        (code, i32::from(request.ifr_ifru.ifru_flags))
-    };
-    code == 0 && flags & libc::IFF_UP != 0 && flags & libc::IFF_RUNNING != 0
+        result
+    }
+}
+
+/// `IFF_*` of an interface, as a request has them after the kernel answered.
+fn flags_of(request: &libc::ifreq) -> i32 {
+    // SAFETY: requests for flags have flags, and all bits are valid ones.
+    i32::from(unsafe { request.ifr_ifru.ifru_flags })
+}
+
+/// Whether the interface with this number is in this process's network namespace, up, and has a carrier.
+pub fn interface_is_up(index: u32) -> bool {
+    let Some(name) = interface_name(index) else { return false };
+    let mut request = interface_request(&name);
+    flags_ioctl(&mut request, libc::SIOCGIFFLAGS).is_ok()
+        && flags_of(&request) & (libc::IFF_UP | libc::IFF_RUNNING) == libc::IFF_UP | libc::IFF_RUNNING
+}
+
+/// Takes an interface of this process's network namespace up or down.
+///
+/// # Errors
+/// The kernel's reason.
+pub fn set_interface_up(name: &str, up: bool) -> io::Result<()> {
+    let mut request = interface_request(name);
+    flags_ioctl(&mut request, libc::SIOCGIFFLAGS)?;
+    let flags = flags_of(&request);
+    let flags = if up { flags | libc::IFF_UP } else { flags & !libc::IFF_UP };
+    // The field has 16 bits.
+    request.ifr_ifru.ifru_flags = flags as libc::c_short;
+    flags_ioctl(&mut request, libc::SIOCSIFFLAGS)
 }
 
 #[cfg(test)]

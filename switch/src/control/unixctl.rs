@@ -1,12 +1,15 @@
 //! What `ovs-appctl` asks: JSON-RPC over a socket that stands where it looks, found by a pidfile. With a database only,
 //! when the switch is in the place of `ovs-vswitchd`; `vxctl appctl` asks the same by the control API.
 
+mod datapath;
+mod tables;
+mod underlay;
+
 use super::app::{App, WorkerInfo};
 use super::handlers::flows::trace_text;
 use super::handlers::refused::{Answer, Refused};
 use super::socket::Remove;
-use super::{balance, loads, rxq};
-use crate::bridge::fdb::Location;
+use super::{balance, loads, log, rxq};
 use api::{Appctl, AppctlReply};
 use axum::Json;
 use axum::extract::State;
@@ -24,7 +27,6 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
-use wire::addr::MacAddr;
 
 /// Connections at a time.
 const CONNECTIONS: usize = 32;
@@ -151,22 +153,49 @@ async fn answer(app: &App, request: &Value) -> Value {
 const COMMANDS: &[(&str, &str, std::ops::RangeInclusive<usize>)] = &[
     ("bfd/set-forwarding", "[interface] normal|false|true", 1..=2),
     ("bfd/show", "[interface]", 0..=1),
+    ("bridge/dump-flows", "bridge", 1..=1),
+    ("coverage/read-counter", "COUNTER", 1..=1),
+    ("coverage/show", "", 0..=0),
+    ("dpctl/ct-stats-show", "[dp] [zone=N]", 0..=2),
+    ("dpctl/dump-conntrack", "[-m] [-s] [dp] [zone=N]", 0..=4),
+    ("dpctl/dump-dps", "", 0..=0),
+    ("dpctl/dump-flows", "[-m] [--names] [dp]", 0..=3),
+    ("dpctl/flush-conntrack", "[dp] [zone=N] [ct-orig-tuple] [ct-reply-tuple]", 0..=4),
+    ("dpctl/show", "[-s] [dp]", 0..=2),
     ("dpif-netdev/pmd-rxq-rebalance", "[dp]", 0..=1),
     ("dpif-netdev/pmd-rxq-show", "[-pmd core] [-secs secs] [dp]", 0..=5),
     ("dpif-netdev/pmd-sleep-show", "[dp]", 0..=1),
+    ("dpif-netdev/pmd-stats-show", "[-pmd core] [dp]", 0..=3),
+    ("dpif/dump-dps", "", 0..=0),
+    ("dpif/dump-flows", "[-m] [--names | --no-names] bridge", 1..=3),
     ("dpif/show", "", 0..=0),
     ("exit", "[--cleanup]", 0..=1),
     ("fdb/add", "bridge port vlan mac", 4..=4),
     ("fdb/del", "bridge vlan mac", 3..=3),
     ("fdb/flush", "[bridge]", 0..=1),
     ("fdb/show", "bridge", 1..=1),
+    ("fdb/stats-clear", "[bridge]", 0..=1),
+    ("fdb/stats-show", "bridge", 1..=1),
     ("list-commands", "", 0..=0),
+    ("memory/show", "", 0..=0),
     ("ofproto/list", "", 0..=0),
     ("ofproto/trace", "bridge flow [packet]", 2..=3),
+    ("ovs/route/add", "ip_addr/prefix_len out_br_name [gw]", 2..=3),
+    ("ovs/route/del", "ip_addr/prefix_len", 1..=1),
+    ("ovs/route/lookup", "ip_addr", 1..=1),
     ("ovs/route/show", "", 0..=0),
+    ("revalidator/wait", "", 0..=0),
+    ("tnl/arp/flush", "", 0..=0),
+    ("tnl/arp/set", "BRIDGE IP MAC", 3..=3),
     ("tnl/arp/show", "", 0..=0),
+    ("tnl/neigh/flush", "", 0..=0),
+    ("tnl/neigh/set", "BRIDGE IP MAC", 3..=3),
     ("tnl/neigh/show", "", 0..=0),
+    ("tnl/ports/show", "[-v]", 0..=1),
+    ("upcall/show", "", 0..=0),
     ("version", "", 0..=0),
+    ("vlog/list", "", 0..=0),
+    ("vlog/set", "{spec | PATTERN:destination:pattern}", 0..=64),
 ];
 
 async fn run(app: &App, command: &str, words: &[&str]) -> Result<String, String> {
@@ -205,7 +234,7 @@ async fn run(app: &App, command: &str, words: &[&str]) -> Result<String, String>
         }
         "dpif-netdev/pmd-rxq-rebalance" => {
             balance::rebalance(app).await;
-            Ok(String::new())
+            Ok("pmd rxq rebalance requested.".into())
         }
         "dpif-netdev/pmd-rxq-show" => pmd_rxq_show(app, words).await,
         "dpif-netdev/pmd-sleep-show" => {
@@ -241,85 +270,15 @@ async fn run(app: &App, command: &str, words: &[&str]) -> Result<String, String>
             let found = app.handle.call(move |slow| slow.force_bfd(port.as_deref(), forwarding));
             if found.await.map_err(stopping)? { Ok("OK".into()) } else { Err("no such BFD object".into()) }
         }
-        "dpif/show" => dpif_show(app).await.map_err(stopping),
-        "tnl/neigh/show" | "tnl/arp/show" => {
-            let rows = app.handle.call(|slow| slow.neighbour_view(None)).await.map_err(stopping)?;
-            let mut text = format!("{:<46}{:<20}Bridge\n{}\n", "IP", "MAC", "=".repeat(74));
-            for row in rows {
-                if let Some(mac) = row.mac {
-                    let _ = writeln!(text, "{:<46}{mac}   {}", row.ip, row.bridge);
-                }
-            }
-            Ok(text)
+        _ if command.starts_with("fdb/") || command == "bridge/dump-flows" => {
+            tables::run(app, command, words).await
         }
-        "ovs/route/show" => {
-            let rows = app.handle.call(|slow| slow.route_view()).await.map_err(stopping)?;
-            let mut text = "Route Table:\n".to_owned();
-            for row in rows {
-                let kind = if row.connected { "Cached" } else { "User" };
-                let via = row.via.map_or_else(String::new, |via| format!(" GW {via}"));
-                let _ = writeln!(text, "{kind}: {} dev {}{via}", row.to, row.bridge);
-            }
-            Ok(text)
+        _ if command.starts_with("tnl/") || command.starts_with("ovs/route/") => {
+            underlay::run(app, command, words).await
         }
-        "fdb/show" => {
-            let bridge = words[0].to_owned();
-            let rows = app
-                .handle
-                .call(move |slow| slow.state.bridge_named(&bridge).map(|id| slow.fdb_view(id)))
-                .await
-                .map_err(stopping)?
-                .ok_or("no such bridge")?;
-            let mut text = " port  VLAN  MAC                Age\n".to_owned();
-            for row in rows {
-                let port =
-                    if row.ofport == flow::ofp::PORT_LOCAL { "LOCAL".into() } else { row.ofport.to_string() };
-                let age = if row.fixed { "static".into() } else { format!("{:3}", row.age) };
-                let _ = writeln!(text, "{port:>5}  {:4}  {}  {age}", row.vlan, row.mac);
-            }
-            Ok(text)
-        }
-        "fdb/add" => {
-            let (bridge, name) = (words[0].to_owned(), words[1].to_owned());
-            let (vlan, mac) = fdb_key(words[2], words[3])?;
-            let added = app.handle.call(move |slow| {
-                let id = slow.state.bridge_named(&bridge).ok_or("no such bridge")?;
-                let port = slow.state.port_named(&name);
-                let port = port.filter(|port| slow.state.port(*port).is_some_and(|port| port.bridge == id));
-                slow.fdb_add(id, vlan, mac, Location { port: port.ok_or("no such port")?, remote: None });
-                Ok(())
-            });
-            added.await.map_err(stopping)?.map(|()| String::new()).map_err(str::to_owned)
-        }
-        "fdb/del" => {
-            let bridge = words[0].to_owned();
-            let (vlan, mac) = fdb_key(words[1], words[2])?;
-            let deleted = app.handle.call(move |slow| {
-                let id = slow.state.bridge_named(&bridge).ok_or("no such bridge")?;
-                slow.fdb_delete(id, vlan, mac).then_some(()).ok_or("no such MAC address in this VLAN")
-            });
-            deleted.await.map_err(stopping)?.map(|()| String::new()).map_err(str::to_owned)
-        }
-        "fdb/flush" => {
-            let only = words.first().map(|&name| name.to_owned());
-            let flushed = app.handle.call(move |slow| {
-                let all: Vec<_> =
-                    slow.state.bridges().map(|(id, bridge)| (id, bridge.name.clone())).collect();
-                let chosen =
-                    all.into_iter().filter(|(_, name)| only.as_ref().is_none_or(|only| only == name));
-                let chosen: Vec<_> = chosen.map(|(id, _)| id).collect();
-                for id in &chosen {
-                    slow.fdb_flush(*id);
-                }
-                !chosen.is_empty() || only.is_none()
-            });
-            if flushed.await.map_err(stopping)? {
-                Ok("table successfully flushed".into())
-            } else {
-                Err("no such bridge".into())
-            }
-        }
-        _ => Err(format!("\"{command}\" is not answered")),
+        "vlog/list" => Ok(log::levels()),
+        "vlog/set" => log::set_levels(words).map(|()| String::new()),
+        _ => datapath::run(app, command, words).await,
     }
 }
 
@@ -370,35 +329,6 @@ async fn pmd_rxq_show(app: &App, words: &[&str]) -> Result<String, String> {
         }
         if any {
             let _ = writeln!(text, "  overhead: {}", percent(loads.overhead(at, within)));
-        }
-    }
-    Ok(text)
-}
-
-/// VLAN and MAC address of an entry.
-fn fdb_key(vlan: &str, mac: &str) -> Result<(u16, MacAddr), String> {
-    let number: Option<u16> = vlan.parse().ok().filter(|vlan| *vlan < 4096);
-    let number = number.ok_or_else(|| format!("found {vlan:?}, expected a VLAN from 0 to 4095"))?;
-    let address: Option<MacAddr> = mac.parse().ok().filter(|mac: &MacAddr| !mac.is_multicast());
-    let address = address.ok_or_else(|| format!("found {mac:?}, expected a MAC address of one station"))?;
-    Ok((number, address))
-}
-
-/// The datapath's hits and misses, and ports by bridge: OpenFlow number, datapath number, type.
-async fn dpif_show(app: &App) -> Result<String, crate::slowpath::handle::Stopped> {
-    let views = app.handle.call(|slow| slow.bridge_views()).await?;
-    let switch = app.switch.lock().await;
-    let (mut hit, mut missed) = (0, 0);
-    for counters in &app.counters {
-        hit += counters.cache_hits.get() + counters.megaflow_hits.get() + counters.no_key_hits.get();
-        missed += counters.misses.get();
-    }
-    let mut text = format!("netdev@ovs-netdev: hit:{hit} missed:{missed}\n");
-    for bridge in views {
-        let _ = writeln!(text, "  {}:", bridge.name);
-        for port in bridge.ports {
-            let kind = switch.document.port(&port.name).map_or("internal", |(_, port)| port.kind.as_str());
-            let _ = writeln!(text, "    {} {}/{}: ({kind})", port.name, port.ofport, port.id.0);
         }
     }
     Ok(text)

@@ -34,7 +34,7 @@ mod unknown_tunnels;
 mod upcall;
 pub mod workers;
 
-use crate::bridge::SwitchState;
+use crate::bridge::{BridgeId, SwitchState};
 use crate::tunnel::Tunnels;
 use crate::tunnel::membership::Memberships;
 use clock::Clock;
@@ -43,6 +43,8 @@ use datapath::meter::Meters;
 use flow::program::{AdjacencyId, PortId};
 pub use handle::Handle;
 use programs::Programs;
+use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use workers::WorkerSide;
@@ -94,6 +96,8 @@ pub struct SlowPath {
     /// What megaflows have to be looked at again for.
     changes: revalidate::Changes,
     captures: capture::Captures,
+    /// Neighbours that an operator has set while the switch runs, until they are flushed.
+    neighbours_set: BTreeSet<(BridgeId, IpAddr)>,
     backlog: backlog::Backlog,
     limits: limits::Limits,
     /// Where the reading of statistics is, as a slot number, and when it began.
@@ -156,6 +160,7 @@ impl SlowPath {
             underlay_changed: false,
             changes: revalidate::Changes::default(),
             captures: capture::Captures::default(),
+            neighbours_set: BTreeSet::new(),
             backlog: backlog::Backlog::default(),
             limits: limits::Limits::default(),
             collected: 0,

@@ -3,6 +3,7 @@
 use super::SlowPath;
 use crate::bridge::BridgeId;
 use crate::bridge::fdb::Location;
+use crate::tunnel::route::{Hop, lookup};
 use std::net::IpAddr;
 use wire::addr::MacAddr;
 
@@ -46,9 +47,35 @@ impl SlowPath {
         gone.len()
     }
 
+    /// Sets a neighbour; it stays until neighbours are flushed, or the document or the kernel have another for its address.
+    pub fn neighbour_set(&mut self, bridge: BridgeId, ip: IpAddr, mac: MacAddr) {
+        let now = self.now();
+        self.tunnels.set_neighbour(bridge, ip, mac, now);
+        self.neighbours_set.insert((bridge, ip));
+        self.underlay_changed = true;
+        self.settle_underlay();
+        self.barrier();
+    }
+
+    /// By which bridge, from which address and over which next hop packets to an address leave.
+    pub fn route_to(&self, ip: IpAddr) -> Option<(String, Hop)> {
+        let hops = self.state.bridges().filter_map(|(id, bridge)| {
+            let is_static = |ip| self.tunnels.neighbour_mac(id, ip).is_some();
+            Some((bridge.name.clone(), lookup(&bridge.addresses, &bridge.routes, is_static, ip)?))
+        });
+        hops.max_by_key(|(_, hop)| hop.prefix_len)
+    }
+
     /// Forgets the neighbours that a bridge (or every one) has resolved; returns how many those were.
     pub fn neighbours_flush(&mut self, bridge: Option<BridgeId>, only: Option<IpAddr>) -> usize {
-        let gone = self.tunnels.flush_neighbours(bridge, only);
+        let mut gone = self.tunnels.flush_neighbours(bridge, only);
+        let flushed = |(id, ip): &(BridgeId, IpAddr)| {
+            bridge.is_none_or(|bridge| bridge == *id) && only.is_none_or(|only| only == *ip)
+        };
+        for (id, ip) in self.neighbours_set.extract_if(.., flushed) {
+            self.tunnels.remove_neighbour(id, ip);
+            gone += 1;
+        }
         self.underlay_changed = true;
         self.settle_underlay();
         self.barrier();

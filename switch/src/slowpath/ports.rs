@@ -134,6 +134,7 @@ impl SlowPath {
 
     /// Removes a bridge whose ports are gone.
     pub fn remove_bridge(&mut self, id: BridgeId) {
+        self.neighbours_set.retain(|(bridge, _)| *bridge != id);
         self.tunnels.remove_bridge(id);
         self.state.remove_bridge(id);
         self.everything_changed();

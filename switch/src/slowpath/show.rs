@@ -8,7 +8,7 @@ use api::{
     BfdRow, FdbEntry, FlowRow, MegaflowRow, NeighbourEntry, RemoteRow, RouteEntry, UnknownTunnelRow,
     UpcallStats,
 };
-use flow::ofp::{FlowFilter, FlowStats, PortMap, PortNames, format_flow, format_megaflow};
+use flow::ofp::{FlowFilter, FlowSpec, FlowStats, PortMap, PortNames, format_flow, format_megaflow};
 use flow::program::{AdjacencyId, PortId};
 use flow::stats::PacketStats;
 use std::sync::Arc;
@@ -92,6 +92,13 @@ pub struct RuleView {
 }
 
 impl RuleView {
+    /// The rule as it is now, packets and bytes that it matched, and seconds since it was added.
+    pub fn counted(&self) -> (FlowSpec, u64, u64, u64) {
+        let PacketStats { packets, bytes } = self.rule.stats();
+        let age = self.now.saturating_duration_since(self.rule.created);
+        (self.rule.current(), packets, bytes, age.as_secs())
+    }
+
     /// The row that shows it.
     pub fn row(&self, names: &PortMap) -> FlowRow {
         let RuleView { rule, now } = self;

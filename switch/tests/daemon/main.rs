@@ -5,6 +5,7 @@ mod support;
 
 mod bounded;
 mod changes;
+mod compare;
 mod database;
 mod health;
 mod keeping;

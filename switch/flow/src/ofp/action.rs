@@ -157,7 +157,7 @@ impl Action {
             Action::Clone(inner) | Action::WriteActions(inner) => {
                 inner.iter().any(|action| action.outputs_to(port))
             }
-            Action::Bundle(bundle) => bundle.to.is_none() && bundle.members.contains(&port),
+            // As in Open vSwitch, `bundle` chooses among ports and outputs to none that can be named.
             _ => false,
         }
     }

@@ -232,6 +232,11 @@ fn set_field(set: &Setting, version: Version, context: Context) -> Vec<Wire> {
     let Setting { field, value, mask } = *set;
     let whole = mask == field.info().exact();
     if version >= Version::V13 && (whole || version >= Version::V15) {
+        match context.transport_field(field) {
+            Field::TpSrc if whole => return vec![Wire::SetTpSrc { port: value as u16 }],
+            Field::TpDst if whole => return vec![Wire::SetTpDst { port: value as u16 }],
+            _ => {}
+        }
         let set = match field {
             Field::NwTos => Setting { field: Field::IpDscp, value: value >> 2, mask: mask >> 2 },
             field => Setting { field: context.transport_field(field), value, mask },
@@ -292,7 +297,7 @@ fn tci(value: u16, set: impl FnOnce(u16, u8) -> Vec<Wire>) -> Vec<Wire> {
     set(value & 0xfff, (value >> 13) as u8)
 }
 
-/// A value with a mask as `load`s of adjacent bits, the highest first, at most 64 each.
+/// A value with a mask as `load`s of adjacent bits, the lowest first, at most 64 each.
 fn loads(field: Field, value: u128, mask: u128) -> Vec<Wire> {
     let mut out = Vec::new();
     let mut at = 0_u32;
@@ -311,7 +316,6 @@ fn loads(field: Field, value: u128, mask: u128) -> Vec<Wire> {
     {
         to.0.bits = field.info().bits;
     }
-    out.reverse();
     out
 }
 

@@ -110,10 +110,10 @@ actions! {
     SetNwDst { ip: u32 } [1..=1 Standard(7)] |c| { c.u32(ip) }
     /// `mod_nw_tos`.
     SetNwTos { tos: u8 } [1..=1 Standard(8)] |c| { c.u8(tos) }
-    /// `mod_tp_src`.
-    SetTpSrc { port: u16 } [1..=1 Standard(9)] |c| { c.u16(port) }
-    /// `mod_tp_dst`.
-    SetTpDst { port: u16 } [1..=1 Standard(10)] |c| { c.u16(port) }
+    /// `mod_tp_src`; after OpenFlow 1.0 for packets of whatever protocol.
+    SetTpSrc { port: u16 } [1..=6 Standard(9)] |c| { c.u16(port) }
+    /// `mod_tp_dst`; after OpenFlow 1.0 for packets of whatever protocol.
+    SetTpDst { port: u16 } [1..=6 Standard(10)] |c| { c.u16(port) }
     /// A new outermost tag of this EtherType.
     PushVlan { kind: u16 } [2..=6 Standard(17)] |c| { c.u16(kind) }
     /// `mod_nw_ttl`.

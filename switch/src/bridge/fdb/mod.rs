@@ -114,6 +114,19 @@ pub enum Learned {
     NoRoom,
 }
 
+/// What a table has done since it was made, or since it was last reset.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct FdbCounts {
+    /// Addresses learned.
+    pub learned: u64,
+    /// Entries that went because they were not seen for the ageing time.
+    pub expired: u64,
+    /// Entries that went to make room.
+    pub evicted: u64,
+    /// Addresses that moved to another port.
+    pub moved: u64,
+}
+
 /// One entry, as shown to users.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FdbRow {
@@ -140,6 +153,7 @@ pub struct Fdb {
     wheel: Wheel,
     settings: FdbSettings,
     changes: u64,
+    counts: FdbCounts,
 }
 
 impl Fdb {
@@ -153,6 +167,7 @@ impl Fdb {
             wheel: Wheel::new(now),
             settings,
             changes: 0,
+            counts: FdbCounts::default(),
         }
     }
 
@@ -170,6 +185,22 @@ impl Fdb {
                 self.wheel.add(&mut self.slots, at, due);
             }
         }
+    }
+
+    /// What it has done, and how many of its entries are static.
+    pub fn counts(&self) -> (FdbCounts, usize) {
+        let fixed = self.index.values().filter(|at| self.slots[**at as usize].fixed).count();
+        (self.counts, fixed)
+    }
+
+    /// Counts from 0 on.
+    pub fn reset_counts(&mut self) {
+        self.counts = FdbCounts::default();
+    }
+
+    /// Entries that it has room for.
+    pub fn size(&self) -> usize {
+        self.settings.size
     }
 
     /// Number of entries.
@@ -196,6 +227,22 @@ impl Fdb {
     /// In a full table the port that has learned most pays for the new one: a flood of forged
     /// addresses on one port cannot evict what others have. A port at its own limit pays itself.
     pub fn learn(&mut self, vlan: u16, mac: MacAddr, at: Location, now: Instant) -> Learned {
+        let learned = self.learn_at(vlan, mac, at, now);
+        match learned {
+            Learned::New { evicted } => {
+                self.counts.learned += 1;
+                self.counts.evicted += u64::from(evicted.is_some());
+            }
+            Learned::Moved { evicted, .. } => {
+                self.counts.moved += 1;
+                self.counts.evicted += u64::from(evicted.is_some());
+            }
+            _ => {}
+        }
+        learned
+    }
+
+    fn learn_at(&mut self, vlan: u16, mac: MacAddr, at: Location, now: Instant) -> Learned {
         let known = self.index.get(&(vlan, mac)).copied();
         if let Some(known) = known {
             let slot = &mut self.slots[known as usize];
@@ -408,11 +455,14 @@ impl Fdb {
             self.wheel.add(&mut self.slots, at, now);
             gone.extend(self.evict(Some(at)));
         }
+        self.counts.expired += gone.len() as u64;
+        let aged = gone.len();
         while left > 0 && self.len() > self.settings.size {
             let Some(key) = self.evict(self.ports.oldest_of_fullest()) else { break };
             gone.push(key);
             left -= 1;
         }
+        self.counts.evicted += (gone.len() - aged) as u64;
         gone
     }
 

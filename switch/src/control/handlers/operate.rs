@@ -230,8 +230,12 @@ pub(in crate::control) async fn route_add(
     Path(bridge): Path<String>,
     Json(body): Json<RouteEntry>,
 ) -> Answer<Done> {
-    let new = route(&body)?;
-    edit(&app, &bridge, |bridge| {
+    add_route(&app, &bridge, route(&body)?).await
+}
+
+/// Adds a route, in the place of one to the same prefix.
+pub(in crate::control) async fn add_route(app: &App, bridge: &str, new: Route) -> Answer<Done> {
+    edit(app, bridge, |bridge| {
         bridge.routes.retain(|old| old.to.trunc() != new.to);
         bridge.routes.push(new);
         Ok(())
@@ -245,8 +249,12 @@ pub(in crate::control) async fn route_delete(
     Path(bridge): Path<String>,
     Json(body): Json<RouteEntry>,
 ) -> Answer<Done> {
-    let gone = route(&body)?;
-    edit(&app, &bridge, |bridge| {
+    delete_route(&app, &bridge, route(&body)?).await
+}
+
+/// Removes the route to a prefix; with a next hop, only the one over it.
+pub(in crate::control) async fn delete_route(app: &App, bridge: &str, gone: Route) -> Answer<Done> {
+    edit(app, bridge, |bridge| {
         let before = bridge.routes.len();
         bridge.routes.retain(|old| old.to.trunc() != gone.to || gone.via.is_some() && old.via != gone.via);
         if bridge.routes.len() == before {

@@ -102,6 +102,10 @@ fn of_device(row: &mut InterfaceRow, device: &Device) {
     row.driver = Some(device.info.driver.clone());
     row.queues = Some(device.queues);
     row.link_state = link.map_or_else(|| "unknown".to_owned(), |link| up(link.up));
+    // What the switch made in the kernel is up or down as the kernel's user says.
+    if device.is_tap() && link.is_some_and(|link| !link.up) {
+        row.admin_state = up(false);
+    }
     row.link_speed = link.and_then(|link| link.speed).map(|mbit| u64::from(mbit) * 1_000_000);
 }
 

@@ -3,6 +3,7 @@
 use super::news;
 use crate::bridge::rules::{Rule, RuleNews};
 use crate::bridge::{Bridge as Running, BridgeId, PortConfig};
+use crate::control::sys::set_interface_up;
 use crate::slowpath::SlowPath;
 use api::InterfaceRow;
 use flow::ofp::{
@@ -296,9 +297,24 @@ impl<'a> View<'a> {
             return Err(Error::new(Code::OfppmfcBadPort, format!("there is no port {}", change.port)));
         };
         let config = PortConfig(port.config.0 & !change.mask | change.config & change.mask);
-        if is_local && config.has(PORT_DOWN) {
-            let why = "LOCAL is up as long as there is the bridge";
-            return Err(Error::new(Code::OfppmfcBadConfig, why));
+        let mut config = config;
+        if is_local {
+            // The kernel's device is up or down; LOCAL itself is up as long as there is the bridge.
+            let device =
+                self.running().filter(|bridge| bridge.device.is_some()).map(|bridge| bridge.name.clone());
+            match device {
+                Some(name) if change.mask & PORT_DOWN != 0 => {
+                    set_interface_up(&name, !config.has(PORT_DOWN)).map_err(|error| {
+                        Error::new(Code::OfppmfcBadConfig, format!("device {name}: {error}"))
+                    })?;
+                    config = PortConfig(config.0 & !PORT_DOWN);
+                }
+                None if config.has(PORT_DOWN) => {
+                    let why = "LOCAL is up as long as there is the bridge";
+                    return Err(Error::new(Code::OfppmfcBadConfig, why));
+                }
+                _ => {}
+            }
         }
         if change.mask & !PORT_CONFIG != 0 {
             let why = format!(
@@ -415,7 +431,9 @@ impl Bridge for View<'_> {
                 number,
                 hw_addr: hw_addr(row.and_then(|row| row.mac_in_use.as_deref()), bridge),
                 name: port.name.clone(),
-                config: port.config.0,
+                // A device of the kernel's that is down there is down, whoever said so.
+                config: port.config.0
+                    | if row.is_some_and(|row| row.admin_state == "down") { PORT_DOWN } else { 0 },
                 state: match (
                     down,
                     port.config.has(PortConfig::DOWN) || port.bfd.is_some_and(|bfd| !bfd.forwarding),
