@@ -11,7 +11,7 @@ import time
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 SCHEMA = "/usr/share/openvswitch/vswitch.ovsschema"
-EAL = "--no-huge --no-shconf --no-pci --no-telemetry -m 256 -l 0"
+EAL = "--no-huge --no-shconf --no-pci --no-telemetry -m 256"
 PATIENCE = 30
 VXSWITCH = f"{ROOT}/target/debug/vxswitch"
 
@@ -55,11 +55,11 @@ class Side:
         self.children.append(child)
         return child
 
-    def run(self, line):
+    def run(self, line, timeout=PATIENCE * 2):
         """What a command prints, and its exit status."""
         words = shlex.split(line)
         done = subprocess.run(["ip", "netns", "exec", self.netns, *words], env=self.env, cwd=self.dir,
-                              stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=PATIENCE * 2)
+                              stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout)
         return done.stdout + done.stderr, done.returncode
 
     def ovs(self):
@@ -72,16 +72,16 @@ class Side:
             os.symlink("vs.ctl", f"{self.dir}/ovs-vswitchd.{file.read().strip()}.ctl")
         return child
 
-    def vxswitch(self, program):
+    def vxswitch(self, program, lcores="0"):
         """Starts vxswitch in its place, and returns its process."""
-        child = self.start(program, *EAL.split(), "--", "--total-num-mbufs", "8191", "--metrics", "127.0.0.1:0",
+        child = self.start(program, *EAL.split(), "-l", lcores, "--", "--total-num-mbufs", "8191", "--metrics", "127.0.0.1:0",
                            "--control", f"{self.dir}/control.sock", "--ovsdb", f"unix:{self.dir}/db.sock")
         wait("vxswitch", lambda: os.path.exists(f"{self.dir}/ovs-vswitchd.pid"))
         return child
 
-    def must(self, line):
+    def must(self, line, timeout=PATIENCE * 2):
         """What a command prints that must succeed."""
-        text, status = self.run(line)
+        text, status = self.run(line, timeout)
         if status:
             sys.exit(f"{line}: exit status {status}: {text}")
         return text

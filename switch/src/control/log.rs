@@ -296,6 +296,20 @@ mod tests {
     use std::time::Duration;
 
     #[test]
+    fn what_vlog_set_takes() {
+        for (spec, expected) in [
+            ("dbg", Ok(Some((None, LevelFilter::DEBUG)))),
+            ("port:warn", Ok(Some((Some("port"), LevelFilter::WARN)))),
+            ("console:BFD:off", Ok(Some((Some("bfd"), LevelFilter::OFF)))),
+            ("port", Ok(Some((Some("port"), LevelFilter::DEBUG)))),
+            ("any:syslog:info", Ok(None)),
+            ("nonsense:info", Err("no destination, level, or module \"nonsense\"".to_owned())),
+        ] {
+            assert_eq!(asked(spec), expected, "{spec}");
+        }
+    }
+
+    #[test]
     fn a_flood_of_one_message_is_bounded() {
         let start = Instant::now();
         let mut kind = Kind { tokens: BURST, at: start, left_out: 0, message: String::new() };

@@ -35,6 +35,26 @@ fn learns_moves_and_ages() {
 }
 
 #[test]
+fn what_it_does_is_counted() {
+    let (mut fdb, t0) = table(FdbSettings { size: 2, ..FdbSettings::default() });
+    fdb.learn(0, mac(1), at(1), t0);
+    fdb.learn(0, mac(1), at(1), t0);
+    fdb.learn(0, mac(1), at(2), t0);
+    fdb.learn(0, mac(2), at(2), t0);
+    assert_eq!(fdb.counts(), (FdbCounts { learned: 2, moved: 1, ..FdbCounts::default() }, 0));
+    // A third evicts one, a static entry makes one go at the next look, and what is left ages.
+    fdb.learn(0, mac(3), at(2), t0);
+    assert_eq!(fdb.counts().0.evicted, 1);
+    fdb.add_fixed(0, mac(4), at(3), t0);
+    assert_eq!(fdb.counts().1, 1);
+    let gone = fdb.expire(t0 + Duration::from_secs(1000), ALL).len() as u64;
+    let (counts, fixed) = fdb.counts();
+    assert_eq!((counts.learned, counts.moved, counts.expired + counts.evicted, fixed), (3, 1, 1 + gone, 1));
+    fdb.reset_counts();
+    assert_eq!(fdb.counts(), (FdbCounts::default(), 1));
+}
+
+#[test]
 fn a_flood_of_addresses_on_one_port_evicts_only_its_own() {
     let (mut fdb, t0) = table(FdbSettings { size: 100, ..FdbSettings::default() });
     for n in 0..20 {
