@@ -28,6 +28,8 @@ pub struct PortView {
     pub ofport: u32,
     /// Whether it was set down.
     pub down: bool,
+    /// Whether its link is up, as far as the slow path knows.
+    pub up: bool,
     /// Remotes of a tunnel port.
     pub remotes: Vec<RemoteRow>,
     /// Its BFD session.
@@ -132,6 +134,7 @@ impl SlowPath {
                 name: port.name.clone(),
                 ofport: port.ofport,
                 down: port.config.has(PortConfig::DOWN),
+                up: port.alive,
                 remotes,
                 bfd: self.bfd_of(id),
             })

@@ -40,7 +40,7 @@ impl Fabric {
         // Times in hundredths of seconds.
         fabric.ip(
             "link add rbr type bridge mcast_snooping 1 mcast_querier 1 mcast_startup_query_interval 100 \
-             mcast_query_response_interval 100 mcast_last_member_interval 20",
+             mcast_query_interval 300 mcast_query_response_interval 100 mcast_last_member_interval 20",
         );
         fabric.ip("link set rbr up");
         fabric.ip(&format!("link set {uplink} master rbr"));

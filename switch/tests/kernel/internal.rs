@@ -2,8 +2,9 @@
 
 use crate::support::daemon::Daemon;
 use crate::support::net::{Host, device_name};
-use crate::support::{is_root, turn};
+use crate::support::{eventually, is_root, turn};
 use crate::{H1, H1_MAC};
+use std::time::Duration;
 
 const HOST_MAC: &str = "02:00:00:00:01:09";
 
@@ -47,7 +48,10 @@ options = {{ dpdk-devargs = "net_tap0,iface={tap}" }}
     // The kernel's address and the port's are one.
     assert_eq!(daemon.json(&format!("get interface {internal} mac_in_use")), HOST_MAC);
     daemon.vxctl(&format!("del-port {internal}"));
-    let gone = switch.command(&format!("ip link show dev {internal}")).output().expect("ip runs");
-    assert!(!gone.status.success(), "the device goes with the port");
+    // The kernel lets go of a ring's files some time after the ring was closed.
+    eventually("the device goes with the port", Duration::from_secs(10), || {
+        let shown = switch.command(&format!("ip link show dev {internal}")).output().expect("ip runs");
+        (!shown.status.success()).then_some(())
+    });
     daemon.stop();
 }

@@ -16,7 +16,10 @@ mod tap;
 mod traffic;
 mod tunnel;
 
+use std::collections::BTreeMap;
+use std::time::Duration;
 use support::daemon::Daemon;
+use support::eventually;
 use support::net::{Host, Vxlan, device_name};
 
 /// Host addresses.
@@ -153,6 +156,19 @@ impl Lab {
                 Attach::Veth => host.configure(device, mac, mtu, address),
             }
         }
+        // A tap's link was down on its way, and what is sent to it until the switch sees it up is dropped.
+        for port in ["p1", "p2", "uplink"] {
+            eventually("the link is up", Duration::from_secs(10), || {
+                (self.daemon.json(&format!("get interface {port} link_state")) == "up").then_some(())
+            });
+        }
+    }
+
+    /// Packets that the switch dropped, by reason, without those for a device on its way to its host.
+    fn drops(&self) -> BTreeMap<String, u64> {
+        let mut drops = self.daemon.drops();
+        drops.remove("link_down");
+        drops
     }
 
     /// Tells the hosts each other's MACs, so that their first packet is no ARP request.

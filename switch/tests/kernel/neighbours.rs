@@ -19,11 +19,11 @@ fn packets_that_trigger_resolution_are_neither_lost_nor_reordered() {
     let neighbours = lab.daemon.json("neigh show");
     assert_eq!(neighbours[0]["ip"], REMOTE);
     assert_eq!(neighbours[0]["state"], "REACHABLE");
-    assert!(lab.daemon.drops().is_empty(), "{:?}", lab.daemon.drops());
+    assert!(lab.drops().is_empty(), "{:?}", lab.drops());
     // The same again after the neighbour was forgotten.
     lab.daemon.vxctl("neigh flush");
     lab.h1.ping(H3, 100, "-l 100").assert_lossless();
-    assert!(lab.daemon.drops().is_empty(), "{:?}", lab.daemon.drops());
+    assert!(lab.drops().is_empty(), "{:?}", lab.drops());
     lab.finish();
 }
 

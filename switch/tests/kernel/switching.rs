@@ -81,18 +81,18 @@ fn a_mac_that_was_not_seen_for_the_ageing_time_is_forgotten() {
         return;
     }
     let _turn = turn();
-    let lab = Lab::with(&TWO_HOSTS_AND_A_TUNNEL.replace("AGING", "2"), Attach::Tap);
+    let lab = Lab::with(&TWO_HOSTS_AND_A_TUNNEL.replace("AGING", "3"), Attach::Tap);
+    lab.introduce();
     lab.h1.ping(H2, 5, "").assert_lossless();
     lab.h1.ping(H3, 5, "").assert_lossless();
-    lab.introduce();
     assert_eq!(lab.learned(H1_MAC), Some(("p1".into(), None)));
     assert_eq!(lab.learned(crate::H3_MAC), Some(("vx".into(), Some(REMOTE.into()))));
     let sent = lab.daemon.statistic("vx", "tx_packets");
-    // Traffic keeps an entry, though the packets never reach the slow path: 4 seconds are twice the ageing time.
-    lab.h1.ping(H2, 20, "-i 0.2").assert_lossless();
+    // Traffic keeps an entry, though the packets never reach the slow path: 6 seconds are twice the ageing time.
+    lab.h1.ping(H2, 20, "-i 0.3").assert_lossless();
     assert_eq!(lab.learned(H1_MAC), Some(("p1".into(), None)));
     assert_eq!(lab.daemon.statistic("vx", "tx_packets"), sent, "known, so not flooded");
-    eventually("the addresses are forgotten", Duration::from_secs(6), || {
+    eventually("the addresses are forgotten", Duration::from_secs(10), || {
         (lab.learned(H1_MAC).is_none() && lab.learned(H2_MAC).is_none()).then_some(())
     });
     // What is not known is flooded: the tunnel gets a copy of the first request.

@@ -25,7 +25,7 @@ fn hosts_on_a_bridge_and_behind_a_linux_vtep_reach_each_other() {
     }
     assert!(tunnel("tx_bytes") >= 80 * 98 && tunnel("rx_bytes") >= 80 * 98);
     assert!(lab.daemon.statistic("p1", "rx_packets") >= 80);
-    assert!(lab.daemon.drops().is_empty(), "{:?}", lab.daemon.drops());
+    assert!(lab.drops().is_empty(), "{:?}", lab.drops());
     let hits = lab.daemon.total("cache_hits") + lab.daemon.total("megaflow_hits");
     assert!(hits > 5 * lab.daemon.total("misses"), "decisions are not kept");
     lab.finish();
@@ -68,7 +68,7 @@ fn tcp_flows_both_ways_through_the_tunnel() {
     let (misses, received) = (lab.daemon.total("misses"), lab.daemon.total("rx_packets"));
     assert!(misses * 100 < received, "{misses} misses for {received} packets");
     // Whatever was dropped is for want of room in a tap, which TCP probes for; nothing else.
-    let others: Vec<_> = lab.daemon.drops().into_keys().filter(|reason| reason != "tx_full").collect();
+    let others: Vec<_> = lab.drops().into_keys().filter(|reason| reason != "tx_full").collect();
     assert!(others.is_empty(), "{others:?}");
     lab.finish();
 }

@@ -64,7 +64,7 @@ fn interface_row(app: &App, switch: &Switch, bridge: &BridgeView, view: &PortVie
     let Some((_, port)) = switch.document.port(&view.name) else {
         row.error = app.faults.error(&view.name);
         if let Some(device) = running.and_then(|r| r.device.as_ref()) {
-            of_device(&mut row, device);
+            of_device(&mut row, device, view.up);
         } else if row.error.is_some() {
             row.link_state = "down".into();
         }
@@ -79,7 +79,7 @@ fn interface_row(app: &App, switch: &Switch, bridge: &BridgeView, view: &PortVie
     row.mac_in_use = None;
     row.error = app.faults.error(&port.name);
     if let Some(device) = running.and_then(|r| r.device.as_ref()) {
-        of_device(&mut row, device);
+        of_device(&mut row, device, view.up);
     } else if row.error.is_some() {
         row.link_state = up(false);
     } else if port.port_kind().is_ok_and(|kind| kind.tunnel_type().is_some()) {
@@ -94,14 +94,14 @@ fn up(up: bool) -> String {
     if up { "up" } else { "down" }.to_owned()
 }
 
-/// What a running device says of itself.
-fn of_device(row: &mut InterfaceRow, device: &Device) {
+/// What a running device says of itself. Its link is up when packets are sent to it: from when the slow path knows.
+fn of_device(row: &mut InterfaceRow, device: &Device, known_up: bool) {
     let link = device.link();
     row.mac_in_use = Some(device.mac.to_string());
     row.mtu = Some(device.mtu);
     row.driver = Some(device.info.driver.clone());
     row.queues = Some(device.queues);
-    row.link_state = link.map_or_else(|| "unknown".to_owned(), |link| up(link.up));
+    row.link_state = link.map_or_else(|| "unknown".to_owned(), |link| up(link.up && known_up));
     // What the switch made in the kernel is up or down as the kernel's user says.
     if device.is_tap() && link.is_some_and(|link| !link.up) {
         row.admin_state = up(false);
