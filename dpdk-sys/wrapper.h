@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The one header that bindgen reads: DPDK's own headers and the shim's prototypes. */
+ * The one header that bindgen reads: DPDK's own headers, libpcap's, and the shim's prototypes. */
 #ifndef VXSWITCH_DPDK_WRAPPER_H
 #define VXSWITCH_DPDK_WRAPPER_H
 
+#include <pcap/pcap.h>
 #include <rte_bus.h>
 #include <rte_cycles.h>
 #include <rte_dev.h>

@@ -1,5 +1,5 @@
-//! Raw bindings to DPDK 22.11, generated from `wrapper.h` with a narrow allow-list, and the few functions of
-//! `shim.c` (prefix `vxs_`) for what DPDK has only as inline code or thread-local variables.
+//! Raw bindings to DPDK 22.11 and to libpcap's filters, generated from `wrapper.h` with a narrow allow-list, and the few
+//! functions of `shim.c` (prefix `vxs_`) for what DPDK has only as inline code or thread-local variables.
 //!
 //! Only the crate `rte-rs` calls this one. Names, units and contracts are DPDK's: see its API reference,
 //! <https://doc.dpdk.org/api-22.11/>.

@@ -6,6 +6,7 @@
 //! - [`port`] probes ethdevs; starting one gives a [`PortHandle`] for control and the [`RxQueue`]s and [`TxQueue`]s
 //!   for polling. When the last of these goes, the device is stopped and closed.
 //! - [`ring`] makes ethdevs out of rings, for tests.
+//! - [`PacketFilter`] is a filter in tcpdump's words, by the libpcap that DPDK brings.
 //!
 //! # What the types forbid
 //!
@@ -61,6 +62,7 @@ mod device;
 pub mod eal;
 pub mod error;
 mod ethdev;
+pub mod filter;
 pub mod lcore;
 mod log;
 pub mod mbuf;
@@ -78,6 +80,7 @@ pub mod time;
 pub use burst::Burst;
 pub use eal::{Eal, pdump_init};
 pub use error::{Errno, Error};
+pub use filter::PacketFilter;
 pub use lcore::{Lcore, Panicked, Running, lcore_id};
 pub use mbuf::Mbuf;
 pub use mempool::Mempool;
@@ -103,6 +106,8 @@ const _: () = {
     sync::<Ring>();
     send::<Lcore>();
     sync::<Eal>();
+    send::<PacketFilter>();
+    sync::<PacketFilter>();
     send::<Error>();
     sync::<Error>();
     assert!(size_of::<Mbuf>() == size_of::<*mut ()>());

@@ -7,7 +7,7 @@ use flow::drop::DropReason;
 use flow::ofp::{Action, Bucket, GroupKind, GroupSpec, MeterSpec, MeterUnit, PortRef};
 use rings::{Net, frame, mac, udp};
 use vxswitch::bridge::mirror::{Mirror, MirrorOutput};
-use vxswitch::slowpath::capture::CaptureFilter;
+use vxswitch::slowpath::capture::CaptureSource;
 use wire::key::FlowKey;
 use wire::parse::extract;
 
@@ -367,7 +367,7 @@ fn a_packet_for_the_controller_is_the_rules_bridges() {
     let [(sink0, mut of_br0), (sink1, mut of_br1)] = [(); 2].map(|()| tokio::sync::mpsc::channel(16));
     for (bridge, sink) in [("br0", sink0), ("br1", sink1)] {
         let id = net.slow.state.bridge_named(bridge).unwrap();
-        net.slow.capture(CaptureFilter::Controller(id), sink);
+        net.slow.capture(CaptureSource::Controller(id), None, sink);
     }
     net.send("p1", &[frame(2, 1, None, 1)]);
     assert!(of_br0.try_recv().is_err());
@@ -388,8 +388,8 @@ fn captures_see_what_enters_leaves_and_is_sent_to_the_controller() {
     let (p1, p2) = (net.port("p1"), net.port("p2"));
     let id = net.slow.state.bridge_named("br0").unwrap();
     let (sink, mut captured) = tokio::sync::mpsc::channel(16);
-    let ids = [p1, p2].map(|port| net.slow.capture(CaptureFilter::Port(port), sink.clone()));
-    net.slow.capture(CaptureFilter::Controller(id), sink.clone());
+    let ids = [p1, p2].map(|port| net.slow.capture(CaptureSource::Port(port), None, sink.clone()));
+    net.slow.capture(CaptureSource::Controller(id), None, sink.clone());
     net.run();
     let sent = frame(2, 1, None, 1);
     assert_eq!(twice(&mut net, "p1", &sent).len(), 1);

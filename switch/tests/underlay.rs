@@ -7,7 +7,7 @@ use flow::drop::DropReason;
 use flow::ofp::FlowFilter;
 use rings::{Net, arp_answer};
 use std::net::IpAddr;
-use vxswitch::slowpath::capture::CaptureFilter;
+use vxswitch::slowpath::capture::CaptureSource;
 use wire::addr::MacAddr;
 use wire::tunnel::encap::{EncapAddrs, EncapPatch, EncapSpec, EncapTemplate};
 use wire::tunnel::{HeaderOptions, vxlan};
@@ -302,7 +302,7 @@ fn captures_of_the_uplink_have_what_tunnels_send() {
     net.send("p0", &[inner(0)]);
     let uplink = net.port("uplink");
     let (sink, mut captured) = tokio::sync::mpsc::channel(16);
-    let id = net.slow.capture(CaptureFilter::Port(uplink), sink);
+    let id = net.slow.capture(CaptureSource::Port(uplink), None, sink);
     net.run();
     let out = net.send("p0", &[inner(1), inner(2)]);
     let seen: Vec<Vec<u8>> =
@@ -321,7 +321,7 @@ fn the_underlays_rules_send_tunnel_packets_to_the_controller() {
         let mut net = sending();
         let id = net.slow.state.bridge_named("br-phy").unwrap();
         let (sink, mut captured) = tokio::sync::mpsc::channel(16);
-        net.slow.capture(CaptureFilter::Controller(id), sink);
+        net.slow.capture(CaptureSource::Controller(id), None, sink);
         net.set_rules(
             "br-phy",
             &[&format!("in_port=LOCAL,udp,actions={actions}"), "priority=0,actions=NORMAL"],

@@ -195,7 +195,8 @@ impl Switch {
             Arc::clone(&meters),
         );
         let side = WorkerSide::new(0, link, slab, counters);
-        let config = SlowPathConfig { max_idle: Duration::from_hours(1), programs: 8192, masks: 64 };
+        let config =
+            SlowPathConfig { max_idle: Duration::from_hours(1), programs: 8192, masks: 64, hash_seed: 1 };
         let slow = SlowPath::new(config, vec![side], meters);
         let (input, output) = (Ring::create("to", RING)?, Ring::create("from", RING)?);
         let mut switch = Switch { worker, slow, pool, input, output, handles: Vec::new() };

@@ -125,6 +125,9 @@ pub struct Trace {
     pub actions: String,
     /// The tunnel headers that they would put in front.
     pub headers: Vec<String>,
+    /// Where a packet whose bytes are known goes, and with how many bytes; empty for one that is only a flow.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sent: Vec<String>,
     /// The packet as its last action leaves it; empty when it is as it came.
     pub final_flow: String,
     /// Why it goes nowhere, if it does.
@@ -135,6 +138,29 @@ pub struct Trace {
     /// The tunnel packet that it becomes, where the underlay's rules look at each.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outer: Option<Box<Trace>>,
+}
+
+/// A packet that came in, and what became of it; `GET /v1/monitor` is a stream of them, one a line.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct MonitoredPacket {
+    /// When, in seconds since 1970.
+    pub time: f64,
+    /// The port that it came in by.
+    pub port: String,
+    /// The port's bridge.
+    pub bridge: String,
+    /// Bytes.
+    pub length: usize,
+    /// What became of it.
+    pub trace: Trace,
+    /// Packets before it that should have been shown and were not: there was no time, or no room with the reader.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub missed: u64,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde gives a reference")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// `GET /v1/document`: the desired state.

@@ -231,6 +231,19 @@ pub struct Select {
 impl Select {
     /// Hash values that are told apart: weights hold to one in 256.
     pub const SLOTS: usize = 256;
+
+    /// The ops of the bucket that a flow's hash falls to.
+    #[inline]
+    pub fn bucket(&self, flow_hash: u32) -> Option<&[Op]> {
+        self.buckets.get(self.bucket_number(flow_hash)).map(|ops| &**ops)
+    }
+
+    /// The number of that bucket.
+    #[inline]
+    pub fn bucket_number(&self, flow_hash: u32) -> usize {
+        // By the low bits: the high ones are the source port of tunnel packets.
+        usize::from(self.slots[flow_hash as usize % Self::SLOTS])
+    }
 }
 
 /// A compiled action list. Without ops it drops, and says why.

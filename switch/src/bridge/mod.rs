@@ -12,6 +12,7 @@ mod local;
 pub mod meter;
 pub mod mirror;
 pub mod normal;
+pub mod observed;
 pub mod rules;
 mod stats;
 mod suppress;
@@ -26,6 +27,7 @@ use fdb::Fdb;
 pub use flow::program::BridgeId;
 use flow::program::{MAX_PORTS, PortId};
 use ipnet::IpNet;
+use observed::Observed;
 use rules::RuleTables;
 use rustc_hash::FxHashMap;
 use std::collections::{BTreeMap, BTreeSet};
@@ -218,8 +220,8 @@ pub struct SwitchState {
     bridges: BTreeMap<BridgeId, Bridge>,
     ports: Box<[Option<Port>]>,
     by_name: FxHashMap<String, PortId>,
-    /// Ports whose packets somebody captures.
-    pub captures: Vec<PortId>,
+    /// Packets that somebody looks at.
+    pub observed: Observed,
     /// Rules are being restored, and nothing is sent by what there is of them (`flow-restore-wait`).
     pub restoring: bool,
     /// So many tunnel packets come that no tunnel port takes that one megaflow drops them all.
@@ -232,7 +234,7 @@ impl Default for SwitchState {
             bridges: BTreeMap::new(),
             ports: (0..MAX_PORTS).map(|_| None).collect(),
             by_name: FxHashMap::default(),
-            captures: Vec::new(),
+            observed: Observed::default(),
             restoring: false,
             merge_unknown_tunnels: false,
         }

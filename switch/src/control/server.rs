@@ -11,7 +11,8 @@
 //! | `GET /v1/tlv-map/BRIDGE`, `POST /v1/tlv-map/BRIDGE/add`, `/delete` | Geneve options and their fields |
 //! | `GET /v1/meters/BRIDGE?match=` , `POST /v1/meters/BRIDGE/add`, `/modify`, `/delete` | meters |
 //! | `POST /v1/ports/BRIDGE/modify`, `/v1/packet-out/BRIDGE` | a port up or down; packets by actions |
-//! | `GET /v1/capture/port/NAME?count=&seconds=`, `/v1/capture/controller/BRIDGE` | packets, as a pcap file |
+//! | `GET /v1/capture/port/NAME?count=&seconds=&filter=`, `/v1/capture/controller/BRIDGE` | packets, as a pcap file |
+//! | `GET /v1/monitor?of=&count=&seconds=` | packets and what becomes of each, a JSON object a line ([`api::MonitoredPacket`]) |
 //! | `GET /v1/fdb/BRIDGE`, `POST .../add`, `/delete`, `/flush` | MAC addresses |
 //! | `GET /v1/neigh`, `POST /v1/neigh/BRIDGE/set`, `/delete`, `/v1/neigh/flush` | neighbours |
 //! | `GET /v1/route`, `POST /v1/route/BRIDGE/add`, `/delete` | routes |
@@ -26,7 +27,7 @@
 
 use super::app::App;
 use super::handlers::refused::Refused;
-use super::handlers::{capture, configure, events, flows, groups, operate, ports, tlvs, views};
+use super::handlers::{capture, configure, events, flows, groups, monitor, operate, ports, tlvs, views};
 use super::serving::bodies::{Room, bounded};
 use super::serving::{self, Peer};
 use super::unixctl;
@@ -79,6 +80,7 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/v1/packet-out/{bridge}", post(ports::packet_out))
         .route("/v1/capture/port/{name}", get(capture::port))
         .route("/v1/capture/controller/{bridge}", get(capture::controller))
+        .route("/v1/monitor", get(monitor::monitor))
         .route("/v1/flows/{bridge}/delete", post(flows::delete))
         .route("/v1/flows/{bridge}/replace", post(flows::replace))
         .route("/v1/trace/{bridge}", post(flows::trace))

@@ -179,6 +179,7 @@ pub fn run(eal: &'static Eal, cpus: &[usize], start: Start, pool: &Mempool) -> R
         max_idle: Duration::from_millis(settings.datapath.max_idle.into()),
         programs: programs(&settings),
         masks: settings.datapath.masks_per_port as usize,
+        hash_seed: settings.datapath.hash_seed,
     };
     let (handle, slow_path) = start_slow_path(config, sides, meters, &others, alone, &pulses)?;
     let resources = Resources { pool: pool.clone(), workers: places.into(), dpdk: settings.dpdk };

@@ -6,8 +6,10 @@
 
 use super::SlowPath;
 use crate::bridge::BridgeId;
+use crate::bridge::observed::Observed;
 use datapath::message::PacketBuffer;
 use flow::program::{PortId, PuntReason};
+use rte::PacketFilter;
 use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -21,9 +23,9 @@ const MOST_WAITING: usize = 32 << 20;
 /// What a copy takes besides its bytes.
 const COPY: usize = 128;
 
-/// What somebody listens to.
+/// What somebody captures.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum CaptureFilter {
+pub enum CaptureSource {
     /// Everything that enters and leaves by a port; of a tunnel port, inner frames.
     Port(PortId),
     /// Everything that rules of a bridge send to CONTROLLER.
@@ -116,10 +118,20 @@ impl Eq for Copied {}
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct CaptureId(u64);
 
+/// One capture.
+#[derive(Debug)]
+struct Listener {
+    id: CaptureId,
+    source: CaptureSource,
+    /// Only these packets, if not all.
+    filter: Option<PacketFilter>,
+    sink: Sender<Captured>,
+}
+
 /// All captures.
 #[derive(Debug, Default)]
 pub(super) struct Captures {
-    listeners: Vec<(CaptureId, CaptureFilter, Sender<Captured>)>,
+    listeners: Vec<Listener>,
     last: u64,
     lost: u64,
     /// Bytes of copies that listeners have not taken yet.
@@ -128,26 +140,43 @@ pub(super) struct Captures {
     controller: u64,
 }
 
+impl Captures {
+    /// Says what copies they need.
+    pub(super) fn add_to(&self, observed: &mut Observed) {
+        for listener in &self.listeners {
+            if let CaptureSource::Port(port) = listener.source {
+                observed.received.push(port);
+                observed.sent.push(port);
+            }
+        }
+    }
+
+    /// Ends those of a port.
+    pub(super) fn end_those_of(&mut self, port: PortId) {
+        self.listeners.retain(|listener| listener.source != CaptureSource::Port(port));
+    }
+}
+
 impl SlowPath {
-    /// Starts to send copies to `sink`, until [`SlowPath::end_capture`] or until its other end is gone.
-    pub fn capture(&mut self, filter: CaptureFilter, sink: Sender<Captured>) -> CaptureId {
+    /// Starts to send copies to `sink`, until [`SlowPath::end_capture`] or until its other end is gone; with a filter,
+    /// of the packets that it takes.
+    pub fn capture(
+        &mut self,
+        source: CaptureSource,
+        filter: Option<PacketFilter>,
+        sink: Sender<Captured>,
+    ) -> CaptureId {
         self.captures.last += 1;
         let id = CaptureId(self.captures.last);
-        self.captures.listeners.push((id, filter, sink));
-        self.captures_changed();
+        self.captures.listeners.push(Listener { id, source, filter, sink });
+        self.observers_changed();
         id
     }
 
     /// Ends a capture; its sink is closed.
     pub fn end_capture(&mut self, id: CaptureId) {
-        self.captures.listeners.retain(|(other, _, _)| *other != id);
-        self.captures_changed();
-    }
-
-    /// Ends the captures of a port that goes.
-    pub(super) fn end_captures_of(&mut self, port: PortId) {
-        self.captures.listeners.retain(|(_, filter, _)| *filter != CaptureFilter::Port(port));
-        self.captures_changed();
+        self.captures.listeners.retain(|listener| listener.id != id);
+        self.observers_changed();
     }
 
     /// Captures that run.
@@ -165,36 +194,19 @@ impl SlowPath {
         self.captures.controller
     }
 
-    fn captures_changed(&mut self) {
-        let of_port = |filter: &CaptureFilter| match filter {
-            CaptureFilter::Port(port) => Some(*port),
-            CaptureFilter::Controller(_) => None,
-        };
-        let mut ports: Vec<PortId> =
-            self.captures.listeners.iter().filter_map(|(_, filter, _)| of_port(filter)).collect();
-        ports.sort_unstable();
-        ports.dedup();
-        if ports != self.state.captures {
-            self.state.captures = ports;
-            self.everything_changed();
-            // What tunnels send is captured where it leaves.
-            self.rebuild_adjacencies();
-            // A port whose packets are captured has those looked up that were known without.
-            self.send_termination();
-            self.revalidate_changed();
-        }
-    }
-
     /// A copy has come up.
     pub(super) fn captured(&mut self, buffer: &PacketBuffer) {
         let mut sent_by = None;
-        let (filter, port, outgoing, most) = match buffer.reason {
+        let (source, port, outgoing, most) = match buffer.reason {
             PuntReason::Local(_)
             | PuntReason::Solicit { .. }
             | PuntReason::Snoop { .. }
             | PuntReason::Bfd(_) => return,
-            PuntReason::CaptureRx(port) => (CaptureFilter::Port(port), port, false, usize::MAX),
-            PuntReason::CaptureTx(port) => (CaptureFilter::Port(port), port, true, usize::MAX),
+            PuntReason::CaptureRx(port) => {
+                self.monitored(port, buffer);
+                (CaptureSource::Port(port), port, false, usize::MAX)
+            }
+            PuntReason::CaptureTx(port) => (CaptureSource::Port(port), port, true, usize::MAX),
             PuntReason::Controller { max_len, at, table, cookie } => {
                 self.captures.controller += 1;
                 let Some(bridge) = self.state.port(at).map(|port| port.bridge) else { return };
@@ -202,16 +214,17 @@ impl SlowPath {
                 sent_by = Some(SentBy { table, cookie, key: buffer.key });
                 // As in OpenFlow, 65535 is "all of it" (OFPCML_NO_BUFFER).
                 let most = if max_len == u16::MAX { usize::MAX } else { max_len.into() };
-                (CaptureFilter::Controller(bridge), at, false, most)
+                (CaptureSource::Controller(bridge), at, false, most)
             }
         };
         let mut gone = Vec::new();
         let mut copy = None;
-        for (id, wanted, sink) in &self.captures.listeners {
-            if *wanted != filter {
+        let bytes = buffer.bytes();
+        for Listener { id, source: wanted, filter, sink } in &self.captures.listeners {
+            if *wanted != source || filter.as_ref().is_some_and(|filter| !filter.matches(bytes, bytes.len()))
+            {
                 continue;
             }
-            let bytes = buffer.bytes();
             // One copy for all who listen.
             if copy.is_none() {
                 copy = Copied::new(&bytes[..bytes.len().min(most)], &self.captures.waiting);

@@ -21,7 +21,7 @@ impl SlowPath {
         }
     }
 
-    fn describe_ops(&self, ops: &[Op]) -> String {
+    pub(super) fn describe_ops(&self, ops: &[Op]) -> String {
         let ops: Vec<String> = ops.iter().map(|op| self.describe_op(op)).collect();
         ops.join(",")
     }
@@ -116,7 +116,7 @@ impl SlowPath {
         for op in ops {
             match op {
                 Op::Encap { adjacency, vni, metadata, .. } => {
-                    lines.push(self.header(*adjacency, *vni, *metadata));
+                    lines.push(self.header(*adjacency, &encap_patch(*vni, *metadata), false));
                 }
                 Op::Clone(ops) | Op::PuntOr(_, ops) => self.add_headers(ops, lines),
                 op => op.branches().iter().for_each(|ops| self.add_headers(ops, lines)),
@@ -124,7 +124,8 @@ impl SlowPath {
         }
     }
 
-    fn header(&self, adjacency: AdjacencyId, vni: u32, metadata: TunnelMetadata) -> String {
+    /// The tunnel header that an adjacency's packets get; with `exact`, that of one packet, whose own part `patch` is all.
+    pub(super) fn header(&self, adjacency: AdjacencyId, patch: &EncapPatch, exact: bool) -> String {
         let Some(remote) = self.tunnels.remote(adjacency) else { return "no such tunnel".into() };
         let Some(PortKind::Tunnel(tunnel_port)) = self.state.port(remote.port).map(|p| &p.kind) else {
             return "no such tunnel".into();
@@ -142,20 +143,25 @@ impl SlowPath {
             Inheritable::Value(value) => value.to_string(),
             Inheritable::Inherit => "inherit".into(),
         };
-        let (tos, ttl) = (inherit(tunnel_port.options.tos), inherit(tunnel_port.options.ttl));
+        let (tos, ttl) = if exact {
+            (format!("{:#x}", patch.tos), patch.ttl.to_string())
+        } else {
+            (inherit(tunnel_port.options.tos), inherit(tunnel_port.options.ttl))
+        };
         let ip = match spec.addrs {
             EncapAddrs::V4(src, dst) => format!("ipv4({src}->{dst},tos={tos},ttl={ttl},df={})", spec.df),
             EncapAddrs::V6(src, dst) => format!("ipv6({src}->{dst},tclass={tos},hlimit={ttl})"),
         };
         let udp = if spec.format.protocol == IP_UDP {
             let (port, csum) = (spec.udp_dst, spec.options.csum);
-            format!("udp(src=49152-65535 by the flow's hash,dst={port},csum={csum}),")
+            let src =
+                if exact { patch.src_port.to_string() } else { "49152-65535 by the flow's hash".to_owned() };
+            format!("udp(src={src},dst={port},csum={csum}),")
         } else {
             String::new()
         };
-        let patch = patch(vni, metadata);
-        let tunnel = HeaderText(spec.format, spec.options, &patch);
-        let fits = mtu.inner(spec).and_then(|len| len.checked_sub(ETHERNET_LEN));
+        let tunnel = HeaderText(spec.format, spec.options, patch);
+        let fits = mtu.inner(spec).filter(|_| !exact).and_then(|len| len.checked_sub(ETHERNET_LEN));
         let inner = fits.map_or_else(String::new, |mtu| {
             format!(
                 "; inner packets of up to {mtu} bytes fit, longer ones are dropped (mtu_exceeded), and who sent IPv6, or \
@@ -167,7 +173,7 @@ impl SlowPath {
             spec.eth_src,
             spec.eth_dst,
             match egress {
-                Egress::Ops(ops) => self.describe_ops(ops),
+                Egress::Ops(ops) => self.describe_ops(&without_copies(ops)),
                 Egress::Lookup(local) => format!("a lookup as from {}", self.port_name(*local)),
             }
         )
@@ -189,7 +195,7 @@ impl SlowPath {
             0 => String::new(),
             port => format!(",dst_port={port}"),
         };
-        let patch = patch(vni, metadata);
+        let patch = encap_patch(vni, metadata);
         let header = HeaderText(tunnel.options.format, tunnel.options.header, &patch);
         let options = describe_options(options);
         format!("encap({port}: {header}{options},remote={}{to})", remote.ip)
@@ -211,7 +217,13 @@ fn describe_options(options: &[u8]) -> String {
 }
 
 /// What a tunnel header has of its own that a program says.
-fn patch(vni: u32, metadata: TunnelMetadata) -> EncapPatch {
+pub(super) fn encap_patch(vni: u32, metadata: TunnelMetadata) -> EncapPatch {
     let TunnelMetadata { gbp_id, gbp_flags, options_len, critical, oam } = metadata;
     EncapPatch { vni, gbp_id, gbp_flags, options_len, critical, oam, ..EncapPatch::default() }
+}
+
+/// The ops without the copies for who looks.
+fn without_copies(ops: &[Op]) -> Vec<Op> {
+    let is_copy = |op: &&Op| matches!(op, Op::Punt(PuntReason::CaptureRx(_) | PuntReason::CaptureTx(_)));
+    ops.iter().filter(|op| !is_copy(op)).cloned().collect()
 }

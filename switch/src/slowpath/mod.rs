@@ -17,6 +17,8 @@ pub mod kernel;
 mod limits;
 mod masks;
 mod membership;
+pub mod monitor;
+mod observe;
 pub mod operate;
 pub mod ports;
 pub mod programs;
@@ -32,6 +34,7 @@ pub mod traffic;
 mod tunnels;
 mod unknown_tunnels;
 mod upcall;
+mod walk;
 pub mod workers;
 
 use crate::bridge::{BridgeId, SwitchState};
@@ -40,6 +43,7 @@ use crate::tunnel::membership::Memberships;
 use clock::Clock;
 use datapath::message::PortIo;
 use datapath::meter::Meters;
+use flow::hash::FlowHasher;
 use flow::program::{AdjacencyId, PortId};
 pub use handle::Handle;
 use programs::Programs;
@@ -75,6 +79,8 @@ pub struct SlowPathConfig {
     pub programs: usize,
     /// Different masks that the megaflows of one in-port have on a worker, at least 2.
     pub masks: usize,
+    /// Seed of the hashes by which workers choose source ports and buckets, so that a trace names those of a packet.
+    pub hash_seed: u64,
 }
 
 /// All switching state.
@@ -96,6 +102,9 @@ pub struct SlowPath {
     /// What megaflows have to be looked at again for.
     changes: revalidate::Changes,
     captures: capture::Captures,
+    monitors: monitor::Monitors,
+    /// Chooses source ports and buckets as the workers do.
+    hasher: FlowHasher,
     /// Neighbours that an operator has set while the switch runs, until they are flushed.
     neighbours_set: BTreeSet<(BridgeId, IpAddr)>,
     backlog: backlog::Backlog,
@@ -160,6 +169,8 @@ impl SlowPath {
             underlay_changed: false,
             changes: revalidate::Changes::default(),
             captures: capture::Captures::default(),
+            monitors: monitor::Monitors::new(now),
+            hasher: FlowHasher::new(config.hash_seed),
             neighbours_set: BTreeSet::new(),
             backlog: backlog::Backlog::default(),
             limits: limits::Limits::default(),
@@ -193,6 +204,7 @@ impl SlowPath {
     pub fn with_clock(mut self, clock: Clock) -> SlowPath {
         let now = clock.now();
         (self.collecting_since, self.timers_due) = (now, now);
+        self.monitors = monitor::Monitors::new(now);
         self.clock = clock;
         self
     }

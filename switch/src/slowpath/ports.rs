@@ -345,7 +345,7 @@ impl SlowPath {
         self.bfd.remove(id);
         self.traffic.remove_port(id);
         self.everything_changed();
-        self.end_captures_of(id);
+        self.end_observers_of(id);
         if let PortKind::Tunnel(tunnel) = &port.kind {
             self.leaving_adjacencies.extend(tunnel.adjacencies());
         }
@@ -422,17 +422,17 @@ impl SlowPath {
     }
 
     /// Whether the bridge sends every tunnel packet for its addresses that comes in by the port to LOCAL and nowhere else:
-    /// it has no rules, and no VLAN, mirror or capture concerns the port. Then no lookup of the outer headers is needed.
+    /// it has no rules, and no VLAN, mirror, capture or monitor concerns the port. Then no lookup of the outer headers is needed.
     fn terminates_all(&self, bridge: &Bridge, port: PortId) -> bool {
         let by_normal = bridge.fail_mode == FailMode::Standalone && bridge.tables.is_empty();
         by_normal
             && bridge.mirrors.is_empty()
             && self.state.port(bridge.local).is_some_and(|local| local.vlan == VlanConfig::default())
-            && !self.state.captures.contains(&port)
             && self.state.port(port).is_some_and(|p| {
                 let untagged =
                     p.vlan.ingress(None).is_some_and(|vlan| vlan.vid == 0 && vlan.service.is_none());
                 matches!(p.kind, PortKind::Device)
+                    && !self.state.observed.receives(port, p)
                     && untagged
                     && !p.config.has(PortConfig::DOWN | PortConfig::NO_RECEIVE)
             })

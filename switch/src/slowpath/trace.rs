@@ -3,46 +3,57 @@
 
 use super::SlowPath;
 use super::show::DatapathNames;
+use super::walk::{Found, MAX_DEPTH};
 use crate::bridge::translate::{Traced, trace};
 use crate::bridge::{BridgeId, BridgePorts, PortKind};
-use crate::tunnel::adjacency::{ReachSpec, output_ports};
+use crate::tunnel::adjacency::output_ports;
 use api::{Trace, TraceDrop};
-use datapath::adjacency::{Adjacency, Egress, Reach};
-use datapath::set_field;
 use flow::drop::DropReason;
 use flow::ofp::{MatchKey, PORT_LOCAL, PortNames, format_key, format_megaflow};
-use flow::program::{AdjacencyId, Op, PortId, Program, TunnelMetadata};
+use flow::program::{Op, PortId, Program};
 use wire::ecn::{ECN_MASK, EcnDecap, ecn_decap};
 use wire::key::FlowKey;
 use wire::parse::extract;
-use wire::proto::{ETH_IPV4, ETH_IPV6, ETHERNET_LEN, VLAN_LEN};
-use wire::rewrite::{self, Headers};
-use wire::tunnel::encap::{EncapPatch, EncapTemplate};
+use wire::proto::{ETH_IPV4, ETH_IPV6};
 use wire::tunnel::outer::{parse_outer, peek};
 
-/// Tunnels inside of tunnels that a trace follows: as many as a worker does.
-const MAX_DEPTH: u8 = 8;
+/// How a packet is followed.
+#[derive(Debug, Clone, Copy)]
+struct Follow {
+    /// Makes adjacencies to remotes that actions choose, as the first packet to one does.
+    makes_adjacencies: bool,
+    /// Tunnels that it is in.
+    depth: u8,
+}
 
-/// What the workers do with a packet whose bytes are known.
-#[derive(Debug, Default)]
-struct Found {
-    /// In words.
-    steps: Vec<String>,
-    /// LOCAL ports that it reaches as a tunnel packet, and its bytes there.
-    terminated: Vec<(PortId, Vec<u8>)>,
-    /// LOCAL ports from which it is looked up as a tunnel packet, and the tunnel packet.
-    looked_up: Vec<(PortId, Vec<u8>)>,
-    /// Places that it is too long for.
-    too_long: usize,
-    /// Places that take it.
-    taken: usize,
+impl Follow {
+    fn deeper(self) -> Follow {
+        Follow { depth: self.depth + 1, ..self }
+    }
 }
 
 impl SlowPath {
     /// What would become of a packet on a bridge; `key` has an OpenFlow `in_port`. `frame` is the packet if it is known,
     /// else nothing is said of its length. `None` when the bridge has no such port.
     pub fn trace_view(&mut self, bridge: BridgeId, key: &MatchKey, frame: Option<&[u8]>) -> Option<Trace> {
-        self.trace_at(bridge, key, frame, 0)
+        self.make_adjacencies(bridge, key)?;
+        match frame {
+            Some(frame) => self.trace_at(bridge, key, frame, Follow { makes_adjacencies: true, depth: 0 }),
+            None => self.trace_as_is(bridge, key),
+        }
+    }
+
+    /// What has become of a packet that was seen.
+    pub(super) fn trace_seen(&mut self, bridge: BridgeId, key: &MatchKey, frame: &[u8]) -> Option<Trace> {
+        self.trace_at(bridge, key, frame, Follow { makes_adjacencies: false, depth: 0 })
+    }
+
+    /// As for a packet: adjacencies to remotes that actions choose are made when they are first wanted.
+    fn make_adjacencies(&mut self, bridge: BridgeId, key: &MatchKey) -> Option<()> {
+        let mut packet = key.flow;
+        packet.in_port = self.in_port(bridge, key)?.0.into();
+        let _ = self.translate(&packet);
+        Some(())
     }
 
     /// The same without making anything: a remote that no packet went to yet is shown as not known.
@@ -52,39 +63,34 @@ impl SlowPath {
         Some(trace)
     }
 
-    fn trace_at(
-        &mut self,
-        bridge: BridgeId,
-        key: &MatchKey,
-        frame: Option<&[u8]>,
-        depth: u8,
-    ) -> Option<Trace> {
-        let mut packet = key.flow;
-        packet.in_port = self.in_port(bridge, key)?.0.into();
-        // As for a packet: adjacencies to remotes that actions choose are made when they are first wanted.
-        let _ = self.translate(&packet);
-        let Some(frame) = frame else { return self.trace_as_is(bridge, key) };
+    fn trace_at(&mut self, bridge: BridgeId, key: &MatchKey, frame: &[u8], follow: Follow) -> Option<Trace> {
+        if follow.makes_adjacencies {
+            self.make_adjacencies(bridge, key)?;
+        }
         let (mut trace, program) = self.traced(bridge, key)?;
         let in_port = self.in_port(bridge, key)?;
+        let mut packet = key.flow;
+        packet.in_port = in_port.0.into();
         if self.is_terminated_at(in_port, frame) {
             trace.actions = self.describe_op(&Op::Terminate(self.state.bridge(bridge)?.local));
             trace.reason = None;
             // A worker counts only what enters a bridge again.
-            self.go_on_inside(in_port, frame, &mut trace, depth);
+            self.go_on_inside(in_port, frame, &mut trace, follow);
             return Some(trace);
         }
         let mut found = Found::default();
         self.walk(&program.ops, &packet, frame.to_vec(), &mut found);
-        trace.steps.append(&mut found.steps);
-        if found.too_long > 0 && found.taken == 0 {
-            trace.reason = Some(dropped(DropReason::MtuExceeded));
+        if let Some(reason) = found.dropped() {
+            trace.reason = Some(dropped(reason));
         }
+        trace.steps.append(&mut found.steps);
+        (trace.headers, trace.sent) = (found.headers, found.sent);
         if let Some((local, outer)) = found.looked_up.first() {
-            self.go_on_outside(*local, outer, &mut trace, depth + 1);
+            self.go_on_outside(*local, outer, &mut trace, follow.deeper());
         }
         // Copies for several VTEPs of one bridge do not happen but by a rule that says so twice.
         if let Some((local, outer)) = found.terminated.first() {
-            self.go_on_inside(*local, outer, &mut trace, depth + 1);
+            self.go_on_inside(*local, outer, &mut trace, follow.deeper());
         }
         Some(trace)
     }
@@ -117,6 +123,7 @@ impl SlowPath {
             megaflow: format_megaflow(&packet, &translation.mask, &DatapathNames(self, names.tlvs())),
             actions: self.describe(&program),
             headers: self.tunnel_headers(&program),
+            sent: Vec::new(),
             final_flow: if last == *key { String::new() } else { format_key(&last, &names) },
             reason: program.ends_in().map(dropped),
             inner: None,
@@ -140,130 +147,9 @@ impl SlowPath {
         ports.iter().filter_map(mtu).map(step).collect()
     }
 
-    /// Follows a packet through ops as the workers run them.
-    fn walk(&self, ops: &[Op], packet: &FlowKey, mut frame: Vec<u8>, found: &mut Found) {
-        for op in ops {
-            match op {
-                Op::Output(port) => self.send_step(*port, &frame, found),
-                Op::Encap { adjacency, vni, metadata, options } => {
-                    let inner = [options, frame.as_slice()].concat();
-                    if self.encap_step(*adjacency, inner.len(), found) {
-                        found.looked_up.extend(self.tunnel_packet(
-                            *adjacency,
-                            (*vni, *metadata),
-                            packet,
-                            inner,
-                        ));
-                    }
-                }
-                Op::Terminate(local) => {
-                    found.taken += 1;
-                    found.terminated.push((*local, frame.clone()));
-                }
-                Op::Clone(ops) => self.walk(ops, packet, frame.clone(), found),
-                Op::Select(select) => {
-                    for ops in &select.buckets {
-                        self.walk(ops, packet, frame.clone(), found);
-                    }
-                }
-                Op::CheckLength(check) => {
-                    self.walk(check.ops(frame.len() as u32), packet, frame.clone(), found);
-                }
-                Op::Punt(_) | Op::PuntOr(..) => found.taken += 1,
-                Op::PushVlan { tpid, tci } => {
-                    frame.splice(..0, [0; VLAN_LEN]);
-                    rewrite::push_vlan(&mut frame, *tpid, *tci & !0x1000);
-                }
-                Op::PopVlan => {
-                    if rewrite::pop_vlan(&mut frame) {
-                        frame.drain(..VLAN_LEN);
-                    }
-                }
-                field => {
-                    let mut key = *packet;
-                    if let Ok(parsed) = extract(&frame, &mut key) {
-                        set_field(field, &mut frame, Headers::new(parsed, &key));
-                    }
-                }
-            }
-        }
-    }
-
-    /// Whether a port's MTU lets a frame out.
-    fn send_step(&self, id: PortId, frame: &[u8], found: &mut Found) {
-        let Some(mtu) = self.state.port(id).and_then(|port| port.mtu) else {
-            found.taken += 1;
-            return;
-        };
-        let tag = if matches!(frame.get(12..14), Some([0x81, 0] | [0x88, 0xa8])) { VLAN_LEN } else { 0 };
-        let len = frame.len().saturating_sub(ETHERNET_LEN + tag);
-        if len > usize::from(mtu) {
-            found.too_long += 1;
-            found.steps.push(format!(
-                "{}: {len} bytes behind the Ethernet header, MTU {mtu}: dropped (mtu_exceeded)",
-                self.port_name(id)
-            ));
-        } else {
-            found.taken += 1;
-        }
-    }
-
-    /// Whether a frame of so many bytes fits behind an adjacency's headers, or may do.
-    fn encap_step(&self, id: AdjacencyId, len: usize, found: &mut Found) -> bool {
-        let remote = self.tunnels.remote(id);
-        let most = match remote.and_then(|remote| remote.installed.as_ref()) {
-            Some(ReachSpec::Ready(spec, _, mtu)) => mtu.inner(spec),
-            _ => None,
-        };
-        if let (Some(remote), Some(most)) = (remote, most.filter(|most| len > *most)) {
-            found.too_long += 1;
-            found.steps.push(format!(
-                "{} to {}: a frame of {len} bytes, {most} fit the path: dropped (mtu_exceeded)",
-                self.port_name(remote.port),
-                remote.ip
-            ));
-            return false;
-        }
-        found.taken += 1;
-        true
-    }
-
-    /// The tunnel packet that a frame becomes, with its options in front, where it is looked up as one from a bridge's LOCAL
-    /// port, and that port. Its UDP source port is one of those that the flow's hash may give.
-    fn tunnel_packet(
-        &self,
-        id: AdjacencyId,
-        (vni, metadata): (u32, TunnelMetadata),
-        inner_key: &FlowKey,
-        inner: Vec<u8>,
-    ) -> Option<(PortId, Vec<u8>)> {
-        let remote = self.tunnels.remote(id)?;
-        let Some(ReachSpec::Ready(spec, Egress::Lookup(local), _)) = &remote.installed else { return None };
-        let PortKind::Tunnel(tunnel) = &self.state.port(remote.port)?.kind else { return None };
-        let mut key = *inner_key;
-        let _ = extract(inner.get(usize::from(metadata.options_len)..)?, &mut key);
-        let adjacency = Adjacency::new(remote.port, Reach::Resolving, tunnel.tos(), tunnel.ttl());
-        let patch = EncapPatch {
-            gbp_id: metadata.gbp_id,
-            gbp_flags: metadata.gbp_flags,
-            options_len: metadata.options_len,
-            critical: metadata.critical,
-            oam: metadata.oam,
-            ..adjacency.patch(&key, 0, vni, 0)
-        };
-        let template = EncapTemplate::new(spec);
-        let mut packet = vec![0; template.header_len()];
-        template.write(&mut packet, inner.len(), &patch).ok()?;
-        packet.extend(inner);
-        if template.wants_checksum() {
-            template.fill_checksum(&mut packet).ok()?;
-        }
-        Some((*local, packet))
-    }
-
     /// Follows a tunnel packet through the bridge that it leaves by.
-    fn go_on_outside(&mut self, local: PortId, packet: &[u8], trace: &mut Trace, depth: u8) {
-        if depth > MAX_DEPTH {
+    fn go_on_outside(&mut self, local: PortId, packet: &[u8], trace: &mut Trace, follow: Follow) {
+        if follow.depth > MAX_DEPTH {
             trace.reason = Some(dropped(DropReason::RecursionLimit));
             return;
         }
@@ -271,7 +157,7 @@ impl SlowPath {
         let mut flow = FlowKey { in_port: PORT_LOCAL, ..FlowKey::ZERO };
         if extract(packet, &mut flow).is_ok() {
             let key = MatchKey { flow, ..MatchKey::ZERO };
-            trace.outer = self.trace_at(bridge, &key, Some(packet), depth).map(Box::new);
+            trace.outer = self.trace_at(bridge, &key, packet, follow).map(Box::new);
             trace.reason = trace.outer.as_ref().and_then(|outer| outer.reason.clone());
         }
     }
@@ -288,14 +174,14 @@ impl SlowPath {
     }
 
     /// Takes the outer headers off a packet that has reached a bridge's LOCAL port, and follows the inner frame.
-    fn go_on_inside(&mut self, at: PortId, outer: &[u8], trace: &mut Trace, depth: u8) {
-        if depth > MAX_DEPTH {
+    fn go_on_inside(&mut self, at: PortId, outer: &[u8], trace: &mut Trace, follow: Follow) {
+        if follow.depth > MAX_DEPTH {
             trace.reason = Some(dropped(DropReason::RecursionLimit));
             return;
         }
         match self.inside(at, outer) {
             Ok((bridge, key, inner)) => {
-                trace.inner = self.trace_at(bridge, &key, Some(inner), depth).map(Box::new);
+                trace.inner = self.trace_at(bridge, &key, inner, follow).map(Box::new);
                 trace.reason = trace.inner.as_ref().and_then(|inner| inner.reason.clone());
             }
             Err(reason) => trace.reason = Some(dropped(reason)),

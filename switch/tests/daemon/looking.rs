@@ -1,6 +1,6 @@
 //! Looking into it: traces, captures, the FDB.
 
-use crate::running::{BASE, Daemon, UNDERLAY, read_pcap};
+use crate::running::{BASE, Daemon, UNDERLAY, read_pcap, write_pcap};
 use crate::support::vxctl;
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -166,5 +166,137 @@ fn fdb_entries_by_hand() {
     assert!(daemon.ctl("fdb show br0").contains("02:00:00:00:00:77"), "static entries stay");
     daemon.ctl("fdb del br0 0 02:00:00:00:00:77");
     assert!(daemon.refused("fdb del br0 0 02:00:00:00:00:77").contains("no entry"));
+    daemon.stop();
+}
+
+/// UDP from 172.16.0.1 to 172.16.0.2 with this source and destination port.
+fn udp(from: u16, to: u16) -> Vec<u8> {
+    let mut frame = vec![2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1, 8, 0];
+    frame.extend([0x45, 0, 0, 60, 0, 1, 0, 0, 64, 17, 0x22, 0x8d, 172, 16, 0, 1, 172, 16, 0, 2]);
+    frame.extend([from.to_be_bytes(), to.to_be_bytes()].concat());
+    frame.extend([0, 40, 0, 0]);
+    frame.resize(74, 0x41);
+    frame
+}
+
+/// [`BASE`] whose port p0 receives these packets again and again.
+fn repeating(dir: &std::path::Path, frames: &[Vec<u8>]) -> String {
+    write_pcap(&dir.join("in.pcap"), frames);
+    let device = format!("net_pcap0,rx_pcap={},infinite_rx=1", dir.join("in.pcap").display());
+    BASE.replace("net_null0,size=64", &device)
+}
+
+#[test]
+fn captures_take_tcpdumps_filters() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = repeating(dir.path(), &[udp(1000, 7), udp(1000, 9)]);
+    let daemon = Daemon::start_in(dir, &config);
+    let file = daemon.dir.path().join("c.pcap");
+    let name = file.display().to_string();
+    daemon.ctl(&format!("capture p0 {name} udp and dst port 9 --count 20"));
+    assert_eq!(read_pcap(&file), vec![udp(1000, 9); 20]);
+    daemon.ctl(&format!("capture p1 {name} -c 3 not dst port 9"));
+    assert_eq!(read_pcap(&file), vec![udp(1000, 7); 3]);
+    daemon.ctl(&format!("capture p0 {name} tcp --seconds 0.3"));
+    assert!(read_pcap(&file).is_empty());
+    std::fs::remove_file(&file).unwrap();
+    let refused = daemon.refused(&format!("capture p0 {name} udp prt 9"));
+    assert!(refused.contains(r#"filter "udp prt 9": "#) && refused.contains("syntax error"), "{refused}");
+    assert!(!file.exists(), "a file is made when the switch has agreed");
+    let long = "udp or ".repeat(600) + "tcp";
+    assert!(daemon.refused(&format!("capture p0 {name} {long}")).contains("4096 characters"));
+    daemon.stop();
+}
+
+#[test]
+fn monitors_say_what_became_of_each_packet() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = repeating(dir.path(), &[udp(1000, 7), udp(1000, 9), udp(1000, 11)]);
+    let vx = "[[bridge.port]]\nname = \"vx\"\ntype = \"vxlan\"\n\
+              options = { remote_ip = \"192.168.1.2\", key = 100 }\n";
+    let daemon = Daemon::start_in(dir, &format!("{config}{vx}{UNDERLAY}"));
+    daemon.ctl("add-flow br0 priority=50,udp,tp_dst=9,actions=output:vx");
+    daemon.ctl("add-flow br0 priority=50,udp,tp_dst=11,actions=drop");
+    let text = daemon.ctl("monitor p0 -c 5 dst port 7");
+    assert_eq!(text.matches(" p0 (br0), 74 bytes").count(), 5, "{text}");
+    assert!(text.contains("Datapath actions: p1\n") && text.contains("Sent: p1, 74 bytes\n"), "{text}");
+    assert!(!text.contains("capture("), "what happens is told as if nobody looked: {text}");
+    let text = daemon.ctl("monitor -c 1 p0 dst port 11");
+    assert!(text.contains("Drop reason: rule: a rule says drop") && !text.contains("Sent: "), "{text}");
+    // Each line an object; the rule path, the megaflow, the program, the outer header of this very packet.
+    let lines = daemon.ctl("-j monitor p0 dst port 9 -c 2");
+    for line in lines.lines() {
+        let packet: serde_json::Value = serde_json::from_str(line).unwrap();
+        let trace = &packet["trace"];
+        let steps: Vec<&str> = trace["steps"].as_array().unwrap().iter().filter_map(|s| s.as_str()).collect();
+        assert!(steps.iter().any(|step| step.contains("udp,tp_dst=9")), "{packet:#}");
+        assert!(trace["megaflow"].as_str().unwrap().contains("udp(dst=9)"), "{packet:#}");
+        assert!(trace["actions"].as_str().unwrap().starts_with("encap(vx: "), "{packet:#}");
+        assert_eq!(trace["sent"], serde_json::json!(["uplink, 124 bytes"]), "{packet:#}");
+        let header = trace["headers"][0].as_str().unwrap();
+        assert!(header.contains("tos=0x0,ttl=64") && header.contains("out by uplink"), "{packet:#}");
+        let source = header.split("udp(src=").nth(1).and_then(|rest| rest.split(',').next()).unwrap();
+        let source: u16 = source.parse().unwrap();
+        // The packet that leaves has that source port.
+        let file = daemon.dir.path().join("out.pcap");
+        daemon.ctl(&format!("capture uplink {} udp dst port 4789 -c 1", file.display()));
+        assert_eq!(read_pcap(&file)[0][34..36], source.to_be_bytes());
+    }
+    // A group's bucket is the flow's.
+    daemon.ctl("add-group br0 group_id=1,type=select,bucket=actions=output:p1,bucket=actions=output:vx");
+    daemon.ctl("add-flow br0 priority=60,udp,tp_dst=7,actions=group:1");
+    let text = daemon.ctl("monitor p0 dst port 7 -c 1");
+    assert!(text.contains(" of 2, by the flow's hash: "), "{text}");
+    assert_eq!(text.matches("Sent: ").count(), 1, "{text}");
+    // All devices; what there is no time for is counted.
+    assert!(daemon.ctl("monitor -c 3").contains(" p0 (br0), "));
+    let many = daemon.ctl("monitor dst port 7 -c 3000");
+    assert!(many.contains(" packets before it are not shown"), "all were shown");
+    let refused = daemon.refused("monitor p9 icmp");
+    assert!(
+        refused.contains("no port named p9, and as a filter") && refused.contains("syntax error"),
+        "{refused}"
+    );
+    assert!(daemon.refused("monitor p0 icmp icmp").contains(r#"filter "icmp icmp": "#));
+    // Nothing is left of it.
+    assert!(!daemon.ctl("megaflow show").contains("capture("));
+    daemon.ctl("monitor p1 --seconds 0.2");
+    daemon.stop();
+}
+
+#[test]
+fn outer_packets_of_an_uplink_are_seen_both_ways() {
+    let dir = tempfile::tempdir().unwrap();
+    let tunnelled = TUNNELLED.replace(char::is_whitespace, "");
+    let tunnelled: Vec<u8> = (0..tunnelled.len())
+        .step_by(2)
+        .map(|at| u8::from_str_radix(&tunnelled[at..at + 2], 16).unwrap())
+        .collect();
+    write_pcap(&dir.path().join("wire.pcap"), std::slice::from_ref(&tunnelled));
+    let wire = format!("net_pcap2,rx_pcap={},infinite_rx=1", dir.path().join("wire.pcap").display());
+    let vtep = UNDERLAY.replace("192.168.1.", "10.77.0.").replace("net_null2,no-rx=1", &wire);
+    let vtep = vtep.replace("address =", "hwaddr = \"02:00:00:00:0a:01\"\naddress =");
+    let vx = "[[bridge.port]]\nname = \"vx\"\ntype = \"vxlan\"\n\
+              options = { remote_ip = \"10.77.0.2\", key = 100 }\n";
+    let base = repeating(dir.path(), &[udp(1000, 7)]);
+    let daemon = Daemon::start_in(dir, &format!("{base}{vx}{vtep}"));
+    daemon.ctl("add-flow br0 priority=50,in_port=vx,actions=output:p1");
+    daemon.ctl("add-flow br0 priority=50,in_port=p0,actions=output:vx");
+    let file = daemon.dir.path().join("c.pcap");
+    let captured = |filter: &str| {
+        daemon.ctl(&format!("capture uplink {} {filter} -c 2", file.display()));
+        read_pcap(&file)
+    };
+    assert_eq!(captured("src host 10.77.0.2"), [&*tunnelled, &*tunnelled]);
+    let sent = captured("src host 10.77.0.1 and udp port 4789");
+    assert_eq!((sent.len(), &sent[0][50..]), (2, &*udp(1000, 7)));
+    // The packet as it came in by the uplink, and the frame inside of it.
+    let text = daemon.ctl("monitor uplink -c 1");
+    assert!(text.contains(" uplink (br-phy), 96 bytes\n"), "{text}");
+    assert!(text.contains("Datapath actions: tnl_pop(br-phy)\n\nInner frame:\n"), "{text}");
+    assert!(text.contains("tun_id=0x64") && text.ends_with("Sent: p1, 46 bytes\n\n"), "{text}");
+    let text = daemon.ctl("monitor vx -c 1 dst port 2000");
+    assert!(text.contains(" vx (br0), 46 bytes\n") && text.contains("tun_src=10.77.0.2"), "{text}");
+    assert!(text.contains("Sent: p1, 46 bytes\n"), "{text}");
     daemon.stop();
 }

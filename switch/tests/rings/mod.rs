@@ -148,7 +148,8 @@ impl Net {
             sides.push(WorkerSide::new(lcore as u32, link, slab, Arc::clone(&counters)));
             all_counters.push(counters);
         }
-        let slow_config = SlowPathConfig { max_idle: Duration::from_mins(10), programs: slots, masks };
+        let slow_config =
+            SlowPathConfig { max_idle: Duration::from_mins(10), programs: slots, masks, hash_seed: 1 };
         let clock = Clock::manual();
         let slow = SlowPath::new(slow_config, sides, meters).with_clock(clock.clone());
         let mut net = Net {

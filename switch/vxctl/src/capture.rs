@@ -1,34 +1,21 @@
 //! `capture`: packets of a port, or those that rules send to `CONTROLLER`, to a pcap file.
 
-use super::Failure;
 use super::client::escape;
 use super::commands::Session;
+use super::{Failure, stream};
 use std::io::Write;
 use std::process::ExitCode;
 
-const USAGE: &str = "'capture': expected capture PORT|controller:BRIDGE FILE|- [--count N] [--seconds S]";
+const USAGE: &str =
+    "'capture': expected capture PORT|controller:BRIDGE FILE|- [FILTER] [--count N] [--seconds S]";
 
-/// `capture PORT FILE [--count N] [--seconds S]`; without a limit until it is interrupted.
+/// `capture PORT FILE [FILTER] [--count N] [--seconds S]`; without a limit until it is interrupted.
 pub fn run(session: &Session<'_>, words: &[String]) -> Result<ExitCode, Failure> {
-    let (mut arguments, mut query) = (Vec::new(), Vec::new());
-    let mut words = words.iter();
-    while let Some(word) = words.next() {
-        let value = |words: &mut std::slice::Iter<'_, String>| words.next().cloned().unwrap_or_default();
-        match word.as_str() {
-            "--count" => match value(&mut words).parse::<u64>() {
-                Ok(count) if count > 0 => query.push(format!("count={count}")),
-                _ => return Failure::usage("--count: expected a number from 1"),
-            },
-            "--seconds" => match value(&mut words).parse::<f64>() {
-                Ok(seconds) if seconds > 0.0 && seconds.is_finite() => {
-                    query.push(format!("seconds={seconds}"));
-                }
-                _ => return Failure::usage("--seconds: expected a number above 0"),
-            },
-            word => arguments.push(word),
-        }
+    let (arguments, mut query) = stream::options(words)?;
+    let [_, what, file, filter @ ..] = arguments.as_slice() else { return Failure::usage(USAGE) };
+    if !filter.is_empty() {
+        query.push(stream::joined("filter", filter));
     }
-    let ["capture", what, file] = arguments.as_slice() else { return Failure::usage(USAGE) };
     let path = match what.strip_prefix("controller:") {
         Some(bridge) => format!("/v1/capture/controller/{}?{}", escape(bridge), query.join("&")),
         None => format!("/v1/capture/port/{}?{}", escape(what), query.join("&")),

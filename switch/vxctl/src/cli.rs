@@ -58,6 +58,9 @@ const DUMP: &[(&str, &str)] = &[
     ("--rsort[=FIELD]", "the same, descending"),
 ];
 
+const LIMITS: &[(&str, &str)] =
+    &[("-c, --count N", "end after N packets"), ("--seconds S", "end after S seconds")];
+
 const SYNTAX: &str = "Match and actions are those of ovs-ofctl(8), ovs-fields(7) and ovs-actions(7).";
 const RECORD: &str = "TABLE is bridge, port, interface, mirror or open_vswitch (one record, \".\"). A value is a word, a set [A, B] or a map {K=V, ...}.";
 
@@ -184,8 +187,12 @@ entries! {
         "drops" "" &[("-a", "reasons that never occurred, too")], "dropped packets by reason";
         "top" "" &[("-n COUNT", "end after so many tables"), ("-d SECONDS", "time between two")], "rates, again and again";
         "events" "" &[], "what happens, as it happens: changes, links, limits";
-        "capture" "PORT|controller:BR FILE|-" &[("--count N", "end after N packets"), ("--seconds S", "end after S seconds")],
-            "packets of a port, or those that rules send to CONTROLLER, as a pcap file";
+        "monitor" "[PORT] [FILTER]" LIMITS, "packets as they come in, each with what becomes of it, rule by rule",
+            "Without PORT packets that come in by any device. FILTER is an expression of pcap-filter(7), as tcpdump takes it:\n\
+             vxctl monitor p0 -c 3 udp and dst port 53";
+        "capture" "PORT|controller:BR FILE|- [FILTER]" LIMITS,
+            "packets of a port, or those that rules send to CONTROLLER, as a pcap file",
+            "FILTER is an expression of pcap-filter(7), as tcpdump takes it: vxctl capture p0 - icmp or arp | tcpdump -r -";
     }
     Own {
         "help" "[COMMAND]" &[], "this text, or more about a command";

@@ -2,7 +2,7 @@
 
 use super::client::{Client, escape};
 use super::globals::Globals;
-use super::{Failure, cli, flows, graph, out, own, print, top};
+use super::{Failure, capture, cli, flows, graph, monitor, out, own, print, top};
 use api::{
     Appctl, AppctlReply, BfdRow, CommandOutput, DocumentBody, Done, Drops, Event, EvpnRow, FdbEdit, FdbEntry,
     LcoreRow, MegaflowRow, NeighbourEdit, NeighbourEntry, RouteEntry, Saved, Show, Transaction,
@@ -46,6 +46,8 @@ pub fn run(globals: &Globals, words: &[String]) -> Result<ExitCode, Failure> {
     }
     let session = Session { globals, client: Client::new(&globals.control, globals.timeout)? };
     match name {
+        "capture" => return capture::run(&session, words),
+        "monitor" => return monitor::run(&session, words),
         name if flows::does(name) => return flows::run(&session, name, words),
         "fdb" | "neigh" | "route" => tables(&session, &words.iter().map(String::as_str).collect::<Vec<_>>())?,
         "graph" | "megaflow" | "evpn" | "bfd" | "lcore" | "upcall" | "drops" | "top" | "document"

@@ -14,7 +14,7 @@ use std::process::ExitCode;
 
 /// Whether this module does the command.
 pub fn does(name: &str) -> bool {
-    cli::of(name).any(|entry| entry.group == Group::Flows) || name == "capture"
+    cli::of(name).any(|entry| entry.group == Group::Flows)
 }
 
 /// Exit status of `diff-flows` when there are differences, as with `ovs-ofctl`.
@@ -69,7 +69,6 @@ pub fn run(session: &Session<'_>, name: &str, words: &[String]) -> Result<ExitCo
         match (option.as_str(), name) {
             ("--strict", "del-flows" | "mod-flows" | "dump-flows" | "dump-aggregate") => strict = true,
             ("--may-create", "mod-group") => may_create = true,
-            ("--count" | "--seconds", "capture") => {}
             (option, "dump-flows") if how.take(option)? => {}
             // What a dump of something else would look like does not change, so scripts may say it.
             ("--names" | "--no-names" | "--stats" | "--no-stats", _) if name.starts_with("dump") => {}
@@ -81,9 +80,6 @@ pub fn run(session: &Session<'_>, name: &str, words: &[String]) -> Result<ExitCo
             ) => {}
             _ => return Failure::usage(format!("'{name}' command has no '{option}' option")),
         }
-    }
-    if name == "capture" {
-        return super::capture::run(session, words);
     }
     let words: Vec<&str> = words.iter().map(String::as_str).filter(|word| !word.starts_with("--")).collect();
     match words.as_slice() {

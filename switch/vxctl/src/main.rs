@@ -12,8 +12,10 @@ mod dump;
 mod flows;
 mod globals;
 mod graph;
+mod monitor;
 mod own;
 mod print;
+mod stream;
 mod top;
 
 use globals::{Wanted, globals};

@@ -2,7 +2,7 @@
 
 use api::{
     BridgeRow, CommandOutput, Drops, Event, EvpnRow, FdbEntry, GroupRow, InterfaceRow, LcoreRow, MegaflowRow,
-    MeterRow, NeighbourEntry, RouteEntry, Show, Trace, UpcallStats,
+    MeterRow, MonitoredPacket, NeighbourEntry, RouteEntry, Show, Trace, UpcallStats,
 };
 use flow::ofp::PORT_LOCAL;
 use std::fmt::Write as _;
@@ -417,6 +417,24 @@ pub fn drops(drops: &Drops, all: bool) -> String {
     text
 }
 
+/// `monitor`: a packet, with the time of day (UTC).
+pub fn monitored(packet: &MonitoredPacket) -> String {
+    let micros = (packet.time * 1e6) as u64;
+    let (seconds, micros) = (micros / 1_000_000 % 86_400, micros % 1_000_000);
+    let (hour, minute, second) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
+    let missed = match packet.missed {
+        0 => String::new(),
+        missed => format!("; {missed} packets before it are not shown"),
+    };
+    format!(
+        "{hour:02}:{minute:02}:{second:02}.{micros:06} {} ({}), {} bytes{missed}\n{}\n",
+        packet.port,
+        packet.bridge,
+        packet.length,
+        trace(&packet.trace)
+    )
+}
+
 /// `trace`, as `ofproto/trace` prints it.
 pub fn trace(trace: &Trace) -> String {
     let mut text = format!("Flow: {}\n\n", trace.flow);
@@ -428,6 +446,9 @@ pub fn trace(trace: &Trace) -> String {
     let _ = write!(text, "\nFinal flow: {flow}\nMegaflow: {megaflow}\nDatapath actions: {}\n", trace.actions);
     for header in &trace.headers {
         line(&mut text, 0, format_args!("Tunnel header: {header}"));
+    }
+    for sent in &trace.sent {
+        line(&mut text, 0, format_args!("Sent: {sent}"));
     }
     if let Some(inner) = &trace.inner {
         return text + "\nInner frame:\n" + &self::trace(inner);

@@ -8,7 +8,7 @@ use crate::pipeline::{MAX_DEPTH, Pipeline, Reentry};
 use crate::programs::{Compiled, Encap};
 use crate::{gso, offload};
 use flow::drop::DropReason;
-use flow::program::{AdjacencyId, Op, PortId, Program, ProgramId, Select, TunnelMetadata};
+use flow::program::{AdjacencyId, Op, PortId, Program, ProgramId, TunnelMetadata};
 use rte::Mbuf;
 use rte::burst::Drain;
 use std::ops::Range;
@@ -319,7 +319,7 @@ impl Pipeline {
             }
             Op::Terminate(port) => self.reenter(Reentry::Terminate(*port), mbuf, &packet.key),
             Op::Clone(ops) => self.ops(ops, DropReason::Rule, mbuf, packet),
-            Op::Select(select) => match bucket(select, self.hasher.flow_hash(&packet.key)) {
+            Op::Select(select) => match select.bucket(self.hasher.flow_hash(&packet.key)) {
                 Some(ops) => self.ops(ops, DropReason::NoBucket, mbuf, packet),
                 None => self.free(&packet.key, DropReason::NoBucket, mbuf),
             },
@@ -336,13 +336,6 @@ impl Pipeline {
 
 fn port_of(packet: &Packet) -> PortId {
     PortId(packet.key.in_port as u16)
-}
-
-/// The ops of the bucket that the flow's hash falls to.
-fn bucket(select: &Select, flow_hash: u32) -> Option<&[Op]> {
-    // The low bits: the high ones are the source port of tunnel packets.
-    let slot = select.slots[flow_hash as usize % Select::SLOTS];
-    select.buckets.get(usize::from(slot)).map(|ops| &**ops)
 }
 
 /// Changes the packet; false when there is no room for a tag.

@@ -396,7 +396,7 @@ impl<'w> Translator<'w> {
             self.drop = DropReason::PortDown;
             return;
         }
-        if self.state.captures.contains(&self.in_port) {
+        if self.state.observed.receives(self.in_port, port) {
             self.push(Op::Punt(PuntReason::CaptureRx(self.in_port)));
         }
         if let Some(bfd) = &port.bfd

@@ -147,7 +147,7 @@ impl<'w> Translator<'w> {
     /// Everything that comes before the packet leaves by a port.
     fn before_output(&mut self, to: PortId) {
         self.commit();
-        if self.state.captures.contains(&to) {
+        if self.state.observed.sent.contains(&to) {
             self.push(Op::Punt(PuntReason::CaptureTx(to)));
         }
     }

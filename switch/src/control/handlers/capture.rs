@@ -2,23 +2,17 @@
 //! packets or seconds as were asked for, or with the port; the trailer [`api::CAPTURE_END`] then says why.
 
 use super::refused::Refused;
-use crate::bridge::BridgeId;
+use super::stream::{LOOK_EVERY, Limits, Piece, Pieces, StreamQuery, Watched};
 use crate::control::app::App;
 use crate::slowpath::Handle;
-use crate::slowpath::capture::{CaptureFilter, CaptureId, Captured};
+use crate::slowpath::capture::{CaptureId, CaptureSource, Captured};
 use api::CAPTURE_END;
 use axum::body::{Body, Bytes};
 use axum::extract::{Path, Query, State};
-use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
+use axum::http::header;
 use axum::response::{IntoResponse, Response};
-use flow::program::PortId;
-use hyper::body::{Body as HttpBody, Frame};
-use serde::Deserialize;
-use std::convert::Infallible;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
-use std::time::{Duration, Instant, UNIX_EPOCH};
+use std::time::{Instant, UNIX_EPOCH};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
@@ -31,105 +25,52 @@ const CAPTURES: usize = 64;
 const PIECES: usize = 1;
 /// Bytes of a piece at most, unless one packet is longer. It is sent when nothing more fits, or nothing more waits.
 const PIECE: usize = 64 << 10;
-/// How often a stream without packets looks whether client and port are still there.
-const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// Longest packet in the file.
 const SNAPLEN: u32 = 262_144;
-
-/// What `capture` takes.
-#[derive(Debug, Clone, Copy, Deserialize)]
-pub(in crate::control) struct CaptureQuery {
-    count: Option<u64>,
-    seconds: Option<f64>,
-}
-
-/// What is watched.
-#[derive(Debug, Clone)]
-enum Watched {
-    Port(String, PortId),
-    Controller(String, BridgeId),
-}
-
-impl Watched {
-    fn filter(&self) -> CaptureFilter {
-        match self {
-            Watched::Port(_, id) => CaptureFilter::Port(*id),
-            Watched::Controller(_, id) => CaptureFilter::Controller(*id),
-        }
-    }
-
-    /// Whether it is still there: the number may be another's by now.
-    fn is_there(&self, state: &crate::bridge::SwitchState) -> bool {
-        match self {
-            Watched::Port(name, id) => state.port_named(name) == Some(*id),
-            Watched::Controller(name, id) => state.bridge_named(name) == Some(*id),
-        }
-    }
-
-    fn gone(&self) -> String {
-        match self {
-            Watched::Port(name, _) => format!("port {name} is gone"),
-            Watched::Controller(name, _) => format!("bridge {name} is gone"),
-        }
-    }
-}
 
 /// `GET /v1/capture/port/NAME`.
 pub(in crate::control) async fn port(
     State(app): State<Arc<App>>,
     Path(name): Path<String>,
-    Query(query): Query<CaptureQuery>,
+    Query(query): Query<StreamQuery>,
 ) -> Result<Response, Refused> {
     let found = app.handle.call(move |slow| match slow.state.port_named(&name) {
-        Some(id) => Ok(Watched::Port(name, id)),
+        Some(id) => Ok((Watched::Port(name, id), CaptureSource::Port(id))),
         None => Err(Refused::not_found(format!("no port named {name}"))),
     });
-    stream(app.handle.clone(), found.await??, query).await
+    stream(app.handle.clone(), found.await??, &query).await
 }
 
 /// `GET /v1/capture/controller/BRIDGE`.
 pub(in crate::control) async fn controller(
     State(app): State<Arc<App>>,
     Path(name): Path<String>,
-    Query(query): Query<CaptureQuery>,
+    Query(query): Query<StreamQuery>,
 ) -> Result<Response, Refused> {
     let found = app.handle.call(move |slow| {
         let id = super::flows::bridge_id(slow, &name)?;
-        Ok::<_, Refused>(Watched::Controller(name, id))
+        Ok::<_, Refused>((Watched::Controller(name, id), CaptureSource::Controller(id)))
     });
-    stream(app.handle.clone(), found.await??, query).await
+    stream(app.handle.clone(), found.await??, &query).await
 }
 
-async fn stream(handle: Handle, watched: Watched, query: CaptureQuery) -> Result<Response, Refused> {
-    let seconds = match query.seconds {
-        Some(seconds) => match Duration::try_from_secs_f64(seconds) {
-            Ok(seconds) => Some(seconds),
-            Err(_) => {
-                return Err(Refused::bad(format!("seconds: found {seconds}, expected a number from 0")));
-            }
-        },
-        None => None,
-    };
+async fn stream(
+    handle: Handle,
+    (watched, source): (Watched, CaptureSource),
+    query: &StreamQuery,
+) -> Result<Response, Refused> {
+    let (limits, filter) = (query.limits()?, query.filter().await?);
     let (sink, packets) = mpsc::channel(WAITING);
-    let filter = watched.filter();
-    let started =
-        handle.call(move |slow| (slow.captures() < CAPTURES).then(|| slow.capture(filter, sink))).await?;
+    let started = handle
+        .call(move |slow| (slow.captures() < CAPTURES).then(|| slow.capture(source, filter, sink)))
+        .await?;
     let Some(id) = started else {
         return Err(Refused::busy(format!("{CAPTURES} captures run already: end one first")));
     };
     let (to_client, pieces) = mpsc::channel(PIECES);
-    let limits =
-        Limits { count: query.count.unwrap_or(u64::MAX), until: seconds.map(|s| Instant::now() + s) };
     tokio::spawn(Pump { handle, watched, id, packets, to_client, limits }.run());
     let headers = [(header::CONTENT_TYPE, "application/vnd.tcpdump.pcap"), (header::TRAILER, CAPTURE_END)];
     Ok((headers, Body::new(Pieces(pieces))).into_response())
-}
-
-/// When to stop.
-#[derive(Debug, Clone, Copy)]
-struct Limits {
-    count: u64,
-    until: Option<Instant>,
 }
 
 /// Carries packets from the slow path to the client.
@@ -140,12 +81,6 @@ struct Pump {
     packets: mpsc::Receiver<Captured>,
     to_client: mpsc::Sender<Piece>,
     limits: Limits,
-}
-
-/// A part of the stream.
-enum Piece {
-    Bytes(Bytes),
-    End(String),
 }
 
 impl Pump {
@@ -187,7 +122,7 @@ impl Pump {
                 }
             }
             let now = Instant::now();
-            if left == 0 || self.limits.until.is_some_and(|until| now >= until) {
+            if left == 0 || self.limits.is_over(now) {
                 return None;
             }
             if now.saturating_duration_since(looked) >= LOOK_EVERY {
@@ -205,11 +140,7 @@ impl Pump {
             if next.is_some() {
                 continue;
             }
-            let limit = self
-                .limits
-                .until
-                .map_or(LOOK_EVERY, |until| until.saturating_duration_since(now).min(LOOK_EVERY));
-            match timeout(limit, self.packets.recv()).await {
+            match timeout(self.limits.patience(now), self.packets.recv()).await {
                 Ok(Some(packet)) => next = Some(packet),
                 // Nothing came in that time.
                 Err(_) => {}
@@ -252,38 +183,11 @@ fn record(out: &mut Vec<u8>, packet: &Captured) {
     out.extend(&packet.bytes[..captured]);
 }
 
-/// The body of the answer.
-struct Pieces(mpsc::Receiver<Piece>);
-
-impl HttpBody for Pieces {
-    type Data = Bytes;
-    type Error = Infallible;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        self.0.poll_recv(context).map(|piece| {
-            piece.map(|piece| {
-                Ok(match piece {
-                    Piece::Bytes(bytes) => Frame::data(bytes),
-                    Piece::End(reason) => {
-                        let reason = HeaderValue::from_str(&reason);
-                        let reason = reason.unwrap_or_else(|_| HeaderValue::from_static("the capture ended"));
-                        Frame::trailers(HeaderMap::from_iter([(
-                            HeaderName::from_static(CAPTURE_END),
-                            reason,
-                        )]))
-                    }
-                })
-            })
-        })
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use flow::program::PortId;
+    use std::time::Duration;
 
     #[test]
     fn records_are_those_of_a_pcap_file() {

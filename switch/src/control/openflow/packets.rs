@@ -1,7 +1,7 @@
 //! Packets that rules send to CONTROLLER, on their way to one connection.
 
 use crate::control::app::App;
-use crate::slowpath::capture::{CaptureFilter, Captured};
+use crate::slowpath::capture::{CaptureSource, Captured};
 use crate::slowpath::handle::Stopped;
 use flow::ofp::{Field, Match, MatchKey};
 use flow::program::PortId;
@@ -35,7 +35,7 @@ impl Packets {
             app.handle
                 .call(move |slow| {
                     if let Some(id) = slow.state.bridge_named(&name) {
-                        slow.capture(CaptureFilter::Controller(id), sink);
+                        slow.capture(CaptureSource::Controller(id), None, sink);
                     }
                 })
                 .await?;

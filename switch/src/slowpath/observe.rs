@@ -1,0 +1,34 @@
+//! What captures and monitors together make workers send copies of.
+
+use super::SlowPath;
+use crate::bridge::observed::Observed;
+use flow::program::PortId;
+
+impl SlowPath {
+    /// A capture or a monitor has come or gone.
+    pub(super) fn observers_changed(&mut self) {
+        let mut observed = Observed::default();
+        self.captures.add_to(&mut observed);
+        self.monitors.add_to(&mut observed);
+        for ports in [&mut observed.received, &mut observed.sent] {
+            ports.sort_unstable();
+            ports.dedup();
+        }
+        if observed != self.state.observed {
+            self.state.observed = observed;
+            self.everything_changed();
+            // What tunnels send is captured where it leaves.
+            self.rebuild_adjacencies();
+            // A port whose packets are wanted has those looked up that were known without.
+            self.send_termination();
+            self.revalidate_changed();
+        }
+    }
+
+    /// Ends the captures and monitors of a port that goes.
+    pub(super) fn end_observers_of(&mut self, port: PortId) {
+        self.captures.end_those_of(port);
+        self.monitors.end_those_of(port);
+        self.observers_changed();
+    }
+}
