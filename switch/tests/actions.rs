@@ -7,7 +7,7 @@ use flow::drop::DropReason;
 use flow::ofp::{Action, Bucket, GroupKind, GroupSpec, MeterSpec, MeterUnit, PortRef};
 use rings::{Net, frame, mac, udp};
 use vxswitch::bridge::mirror::{Mirror, MirrorOutput};
-use vxswitch::slowpath::capture::CaptureSource;
+use vxswitch::slowpath::capture::{CaptureSource, DropsOf};
 use wire::key::FlowKey;
 use wire::parse::extract;
 
@@ -508,5 +508,46 @@ fn groups_that_watch_one_another_cost_no_more_than_their_number() {
     // Four to the power of 32 looks would not end.
     assert!(twice(&mut net, "p1", &udp(2, 1, 1, 2, 3)).is_empty());
     assert_eq!(net.drops(DropReason::NoBucket), 2);
+    net.finish();
+}
+
+/// Whatever drops a packet, a capture of drops has its copy, and the counts stay what they were.
+#[test]
+fn captures_of_drops_have_what_is_dropped() {
+    let mut net =
+        bridge(&["in_port=1,actions=drop", "in_port=2,actions=output:9", "in_port=3,actions=output:1"]);
+    let p1 = net.port("p1");
+    let (sink, mut captured) = tokio::sync::mpsc::channel(64);
+    let small = frame(2, 1, None, 1);
+    let long = [frame(2, 1, None, 2), vec![0; 1500]].concat();
+    net.send("p1", std::slice::from_ref(&small));
+    let id = net.slow.capture(CaptureSource::Drops(DropsOf::All), None, sink.clone());
+    let of_p1 = net.slow.capture(CaptureSource::Drops(DropsOf::Port(p1)), None, sink.clone());
+    net.run();
+    net.send("p1", std::slice::from_ref(&small));
+    net.send("p1", &[vec![0; 10]]);
+    net.send("p2", std::slice::from_ref(&small));
+    net.send("p3", std::slice::from_ref(&long));
+    let seen: Vec<_> = std::iter::from_fn(|| captured.try_recv().ok())
+        .map(|copy| {
+            let at = copy.dropped.unwrap();
+            (at.port.unwrap(), at.reason, copy.bytes.to_vec())
+        })
+        .collect();
+    let all = [
+        ("p1", DropReason::Rule, &small),
+        ("p1", DropReason::Rule, &small),
+        ("p1", DropReason::EthernetTruncated, &vec![0; 10]),
+        ("p1", DropReason::EthernetTruncated, &vec![0; 10]),
+        ("p2", DropReason::NoBridgePort, &small),
+        ("p3", DropReason::MtuExceeded, &long),
+    ];
+    assert_eq!(seen, all.map(|(port, reason, bytes)| (port.to_owned(), reason, bytes.clone())));
+    net.slow.end_capture(id);
+    net.slow.end_capture(of_p1);
+    net.run();
+    net.send("p1", std::slice::from_ref(&small));
+    assert!(captured.try_recv().is_err());
+    assert_eq!(net.counters.drops_total(DropReason::Rule), 3);
     net.finish();
 }

@@ -6,6 +6,7 @@ mod rings;
 use rings::{Net, arp_answer, frame, udp};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
+use vxswitch::slowpath::capture::{CaptureSource, DropsOf};
 
 thread_local! {
     static CALLS: Cell<u64> = const { Cell::new(0) };
@@ -141,6 +142,21 @@ options = { dpdk-devargs = "net_ring3" }
         calls += run(&mut net);
         assert!(!net.take_all("p2").is_empty());
     }
+    // Copies of what is dropped, more than there are buffers for, and of what comes in.
+    let (sink, mut captured) = tokio::sync::mpsc::channel(16);
+    let p2 = net.port("p2");
+    let ids = [CaptureSource::Drops(DropsOf::All), CaptureSource::Port(p2)]
+        .map(|source| net.slow.capture(source, None, sink.clone()));
+    for _ in 0..1000 {
+        net.put("p1", &[0; 10]);
+        net.put("p2", &frame(5, 5, None, 0));
+    }
+    calls += run(&mut net);
+    assert!(captured.try_recv().is_ok());
+    for id in ids {
+        net.slow.end_capture(id);
+    }
+    calls += run(&mut net);
     let (upcalls, sent) = (net.counters.upcalls.get(), net.counters.tx.get());
     assert!(upcalls > 400 && sent > 400, "the test did exercise the worker: {upcalls} upcalls, {sent} sent");
     assert_eq!(calls, 0, "allocator calls in the worker's loop");

@@ -151,8 +151,12 @@ pub struct MonitoredPacket {
     pub bridge: String,
     /// Bytes.
     pub length: usize,
-    /// What became of it.
-    pub trace: Trace,
+    /// What the rules made of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trace: Option<Trace>,
+    /// Without a trace: why a worker dropped it, which the rules did not say. The packet may have been shown before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dropped: Option<TraceDrop>,
     /// Packets before it that should have been shown and were not: there was no time, or no room with the reader.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub missed: u64,

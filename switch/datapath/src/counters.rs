@@ -2,9 +2,11 @@
 //! updates with a plain load and a plain store, so counting costs what `+= 1` costs and no cache line
 //! is written by two cores.
 
+use crate::dropped::DropCopies;
 use crate::meter::MAX_METERS;
 use flow::drop::DropReason;
 use flow::program::{MAX_PORTS, PortId};
+use rte::Mbuf;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use wire::parse::Anomaly;
 
@@ -182,6 +184,8 @@ pub struct WorkerCounters {
     pub punts_lost: Counter,
     /// Times that new flows waited.
     pub setup_times: SetupTimes,
+    /// Copies of the packets that were dropped, while somebody captures drops.
+    pub drop_copies: DropCopies,
 }
 
 impl Default for WorkerCounters {
@@ -216,6 +220,7 @@ impl Default for WorkerCounters {
             upcalls: Counter::default(),
             punts_lost: Counter::default(),
             setup_times: SetupTimes::default(),
+            drop_copies: DropCopies::default(),
         }
     }
 }
@@ -245,6 +250,13 @@ impl WorkerCounters {
     pub fn count_drop(&self, in_port: PortId, reason: DropReason, n: u64) {
         self.dropped.add(n);
         self.drops[drop_index(in_port, reason)].add(n);
+    }
+
+    /// Counts the drop of a packet, which its caller frees.
+    #[inline]
+    pub fn drop_packet(&self, in_port: PortId, reason: DropReason, mbuf: &Mbuf) {
+        self.count_drop(in_port, reason, 1);
+        self.drop_copies.copy(in_port, reason, mbuf);
     }
 
     /// Drops of packets from `in_port` for `reason`.

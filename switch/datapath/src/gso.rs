@@ -55,11 +55,11 @@ impl Made {
         self.failed.is_none()
     }
 
-    /// Counts the segments as packets, so that what comes in is what goes out: one of them is the packet itself, unless
-    /// that was dropped.
-    pub(crate) fn count(self, in_port: PortId, counters: &WorkerCounters) {
+    /// Counts the segments of `mbuf` as packets, so that what comes in is what goes out: one of them is the packet itself,
+    /// unless that was dropped.
+    pub(crate) fn count(self, (in_port, mbuf): (PortId, &Mbuf), counters: &WorkerCounters) {
         if let Some(reason) = self.failed {
-            counters.count_drop(in_port, reason, 1);
+            counters.drop_packet(in_port, reason, mbuf);
             counters.copied.add(self.count as u64);
         } else {
             counters.copied.add(self.count.saturating_sub(1) as u64);

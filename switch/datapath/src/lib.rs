@@ -6,7 +6,7 @@
 //! starts. A [`Worker`] owns all that it touches on the way; it does not lock, allocate, log, or wait, and no system calls are
 //! made but those of device drivers. The slow path reaches it through the queues of [`message::Link`] only, and [`command`]
 //! carries out what comes down. What stages share lies under them: [`batch`] (a burst and its packets' metadata),
-//! [`pipeline`], [`programs`], [`adjacency`], [`hold`], [`counters`], [`meter`], [`termination`], and, for packets that are
+//! [`pipeline`], [`programs`], [`adjacency`], [`hold`], [`counters`], [`dropped`], [`meter`], [`termination`], and, for packets that are
 //! larger than what is sent, [`offload`], [`gso`], [`too_big`].
 //!
 //! # What a packet can cost
@@ -43,6 +43,7 @@ pub mod adjacency;
 pub mod batch;
 mod command;
 pub mod counters;
+pub mod dropped;
 pub mod gso;
 pub mod hold;
 mod lookup;

@@ -61,7 +61,7 @@ impl Pipeline {
         mut mbuf: Mbuf,
         in_port: PortId,
     ) {
-        self.counters.count_drop(in_port, DropReason::MtuExceeded, 1);
+        self.counters.drop_packet(in_port, DropReason::MtuExceeded, &mbuf);
         if let Some(adjacency) = self.adjacencies.get(id) {
             self.counters.port(adjacency.tunnel).tx_dropped.add(1);
         }

@@ -111,10 +111,14 @@ impl PortTx {
                     if sent > 0 {
                         continue;
                     }
-                    (refused, refused_bytes) = add(refuse_first(&mut self.staged), (refused, refused_bytes));
+                    if let Some(mbuf) = take_first(&mut self.staged) {
+                        counters.drop_copies.copy(port, DropReason::TxFull, &mbuf);
+                        (refused, refused_bytes) = add((1, mbuf.len().into()), (refused, refused_bytes));
+                    }
                     may_retry = false;
                 }
                 for mbuf in self.staged.drain() {
+                    counters.drop_copies.copy(port, DropReason::TxFull, &mbuf);
                     (refused, refused_bytes) = add((1, mbuf.len().into()), (refused, refused_bytes));
                 }
                 let sent = offered - refused;
@@ -127,7 +131,8 @@ impl PortTx {
             }
             TxPath::Handover(queue) => {
                 for mbuf in self.staged.drain() {
-                    if queue.push(mbuf).is_err() {
+                    if let Err(mbuf) = queue.push(mbuf) {
+                        counters.drop_copies.copy(port, DropReason::HandoverFull, &mbuf);
                         refused += 1;
                     }
                 }
@@ -141,31 +146,31 @@ impl PortTx {
         self.staged_bytes = 0;
     }
 
-    /// Stages a packet of one segment, or of as many as it takes to make one.
+    /// Stages a packet of one segment, or of as many as it takes to make one. Gives back one that cannot be.
     fn push_in_one(
         &mut self,
         port: PortId,
         mut mbuf: Mbuf,
         counters: &WorkerCounters,
-    ) -> Result<(), DropReason> {
+    ) -> Result<(), (DropReason, Mbuf)> {
         if mbuf.segment_count() > 1 && !self.multi_segs() && mbuf.linearize().is_err() {
-            return Err(DropReason::Segments);
+            return Err((DropReason::Segments, mbuf));
         }
         self.push(port, mbuf, counters);
         Ok(())
     }
 
-    /// Stages a packet that is of several segments or requests an offload.
+    /// Stages a packet that is of several segments or requests an offload. Gives back one that cannot be.
     #[inline(never)]
     fn stage_unusual(
         &mut self,
         (port, in_port): (PortId, PortId),
         mut mbuf: Mbuf,
         (pool, counters): (&Mempool, &WorkerCounters),
-    ) -> Result<(), DropReason> {
+    ) -> Result<(), (DropReason, Mbuf)> {
         let is_large = gso::is_large(&mbuf);
         if self.too_long(&mbuf, if is_large { gso::segment_len(&mbuf) } else { mbuf.len() }) {
-            return Err(DropReason::MtuExceeded);
+            return Err((DropReason::MtuExceeded, mbuf));
         }
         let missing = offload::needs(mbuf.ol_flags()) & !self.offloads;
         if missing == 0 {
@@ -173,19 +178,17 @@ impl PortTx {
         }
         if !is_large {
             if !offload::complete(&mut mbuf) {
-                return Err(DropReason::Offload);
+                return Err((DropReason::Offload, mbuf));
             }
             return self.push_in_one(port, mbuf, counters);
         }
-        let mut refused = 0;
         let made = gso::segment(&mbuf, pool, |segment| {
-            refused += u64::from(self.push_in_one(port, segment, counters).is_err());
+            if let Err((reason, segment)) = self.push_in_one(port, segment, counters) {
+                counters.port(port).tx_dropped.add(1);
+                counters.drop_packet(in_port, reason, &segment);
+            }
         });
-        if refused > 0 {
-            counters.port(port).tx_dropped.add(refused);
-            counters.count_drop(in_port, DropReason::Segments, refused);
-        }
-        made.count(in_port, counters);
+        made.count((in_port, &mbuf), counters);
         Ok(())
     }
 
@@ -201,18 +204,18 @@ impl PortTx {
     }
 }
 
-/// Frees the first staged packet; the others keep their order. Returns packets and bytes refused.
+/// Takes the first staged packet; the others keep their order.
 #[cold]
-fn refuse_first(staged: &mut Burst<TX_BURST>) -> (u64, u64) {
+fn take_first(staged: &mut Burst<TX_BURST>) -> Option<Mbuf> {
     let mut rest = Burst::new();
     let mut drained = staged.drain();
-    let refused = drained.next().map_or((0, 0), |mbuf| (1, mbuf.len().into()));
+    let first = drained.next();
     for mbuf in drained {
         // Cannot fail: both are of one size.
         let _ = rest.push(mbuf);
     }
     *staged = rest;
-    refused
+    first
 }
 
 fn add(a: (u64, u64), b: (u64, u64)) -> (u64, u64) {
@@ -379,31 +382,32 @@ impl Out<'_> {
     #[inline(always)]
     pub fn stage(&mut self, mbuf: Mbuf, in_port: PortId) -> bool {
         let is_usual = mbuf.segment_count() == 1 && !offload::is_requested(&mbuf);
-        let reason = match &mut self.tx {
-            Some(tx) if !tx.link_up => DropReason::LinkDown,
+        let (reason, mbuf) = match &mut self.tx {
+            Some(tx) if !tx.link_up => (DropReason::LinkDown, mbuf),
             Some(tx) if !is_usual => {
                 match tx.stage_unusual((self.port, in_port), mbuf, (self.pool, self.counters)) {
                     Ok(()) => return true,
-                    Err(reason) => reason,
+                    Err(refused) => refused,
                 }
             }
-            Some(tx) if tx.too_long(&mbuf, mbuf.len()) => DropReason::MtuExceeded,
+            Some(tx) if tx.too_long(&mbuf, mbuf.len()) => (DropReason::MtuExceeded, mbuf),
             Some(tx) => {
                 tx.push(self.port, mbuf, self.counters);
                 return true;
             }
-            None => DropReason::PortGone,
+            None => (DropReason::PortGone, mbuf),
         };
-        self.refuse(reason, in_port);
+        self.refuse(reason, in_port, mbuf);
         false
     }
 
     #[cold]
-    fn refuse(&self, reason: DropReason, in_port: PortId) {
+    fn refuse(&self, reason: DropReason, in_port: PortId, mbuf: Mbuf) {
         if reason != DropReason::PortGone {
             self.counters.port(self.port).tx_dropped.add(1);
         }
-        self.counters.count_drop(in_port, reason, 1);
+        self.counters.drop_packet(in_port, reason, &mbuf);
+        drop(mbuf);
     }
 }
 

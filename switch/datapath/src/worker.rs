@@ -213,9 +213,10 @@ impl Worker {
         let short = |at: &usize| (self.batch.meta.lens[*at] as usize) < ETHERNET_LEN;
         let packets =
             packets_of(mask_of_first(self.batch.mbufs.len())).filter(short).fold(0, |set, at| set | 1 << at);
-        for _ in packets_of(packets) {
-            self.pipeline.counters.anomaly(Anomaly::EthernetTruncated);
-            self.pipeline.counters.count_drop(port, DropReason::EthernetTruncated, 1);
+        let counters = &self.pipeline.counters;
+        for mbuf in packets_of(packets).filter_map(|at| self.batch.mbufs.as_slice().get(at)) {
+            counters.anomaly(Anomaly::EthernetTruncated);
+            counters.drop_packet(port, DropReason::EthernetTruncated, mbuf);
         }
         self.batch.drop_packets(packets);
     }

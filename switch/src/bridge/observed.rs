@@ -12,6 +12,8 @@ pub struct Observed {
     pub sent: Vec<PortId>,
     /// What every device receives is wanted.
     pub all_devices: bool,
+    /// Dropped packets are wanted: programs end in an op where workers copy them.
+    pub drops: bool,
 }
 
 impl Observed {

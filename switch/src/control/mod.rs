@@ -39,6 +39,8 @@ pub mod openflow;
 pub mod options;
 pub mod ovsdb;
 mod page;
+mod pcap;
+mod pcapng;
 pub mod plan;
 pub mod pulse;
 pub mod retry;

@@ -12,6 +12,7 @@
 //! | `GET /v1/meters/BRIDGE?match=` , `POST /v1/meters/BRIDGE/add`, `/modify`, `/delete` | meters |
 //! | `POST /v1/ports/BRIDGE/modify`, `/v1/packet-out/BRIDGE` | a port up or down; packets by actions |
 //! | `GET /v1/capture/port/NAME?count=&seconds=&filter=`, `/v1/capture/controller/BRIDGE` | packets, as a pcap file |
+//! | `GET /v1/capture/drops?of=&count=&seconds=&filter=` | dropped packets, as a pcapng file whose comments say why |
 //! | `GET /v1/monitor?of=&count=&seconds=` | packets and what becomes of each, a JSON object a line ([`api::MonitoredPacket`]) |
 //! | `GET /v1/fdb/BRIDGE`, `POST .../add`, `/delete`, `/flush` | MAC addresses |
 //! | `GET /v1/neigh`, `POST /v1/neigh/BRIDGE/set`, `/delete`, `/v1/neigh/flush` | neighbours |
@@ -80,6 +81,7 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/v1/packet-out/{bridge}", post(ports::packet_out))
         .route("/v1/capture/port/{name}", get(capture::port))
         .route("/v1/capture/controller/{bridge}", get(capture::controller))
+        .route("/v1/capture/drops", get(capture::drops))
         .route("/v1/monitor", get(monitor::monitor))
         .route("/v1/flows/{bridge}/delete", post(flows::delete))
         .route("/v1/flows/{bridge}/replace", post(flows::replace))

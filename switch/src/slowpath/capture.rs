@@ -1,13 +1,16 @@
-//! Captures: copies of what enters and leaves a port, or of what rules send to CONTROLLER, for whoever listens.
+//! Captures: copies of what enters and leaves a port, of what rules send to CONTROLLER, or of what is dropped, for whoever
+//! listens.
 //!
 //! Translation puts a punt in front of everything that a captured port receives or sends; the copies come up with the
-//! upcalls and go to the listeners from here. A listener that does not keep up loses copies, and never holds up
+//! upcalls and go to the listeners from here, as do copies of what workers drop ([`datapath::dropped`]). A listener that does not keep up loses copies, and never holds up
 //! anything.
 
 use super::SlowPath;
 use crate::bridge::BridgeId;
 use crate::bridge::observed::Observed;
+use datapath::dropped::Dropped;
 use datapath::message::PacketBuffer;
+use flow::drop::DropReason;
 use flow::program::{PortId, PuntReason};
 use rte::PacketFilter;
 use std::ops::Deref;
@@ -30,6 +33,29 @@ pub enum CaptureSource {
     Port(PortId),
     /// Everything that rules of a bridge send to CONTROLLER.
     Controller(BridgeId),
+    /// Packets that are dropped.
+    Drops(DropsOf),
+}
+
+/// Which dropped packets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DropsOf {
+    /// All.
+    All,
+    /// Those that count for a port: the one that they came in by, or did not get out of.
+    Port(PortId),
+    /// Those for one reason.
+    Reason(DropReason),
+}
+
+impl DropsOf {
+    fn has(self, dropped: &Dropped) -> bool {
+        match self {
+            DropsOf::All => true,
+            DropsOf::Port(port) => port == dropped.packet.in_port,
+            DropsOf::Reason(reason) => reason == dropped.reason,
+        }
+    }
 }
 
 /// A copy of a packet.
@@ -47,6 +73,19 @@ pub struct Captured {
     pub bytes: Copied,
     /// Of a packet for CONTROLLER, what sent it.
     pub sent_by: Option<SentBy>,
+    /// Of a dropped packet, why and where.
+    pub dropped: Option<Box<DroppedAt>>,
+}
+
+/// Why and where a packet was dropped.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DroppedAt {
+    /// Why.
+    pub reason: DropReason,
+    /// Name of the port that it counts for; none for a tunnel packet that no port takes.
+    pub port: Option<String>,
+    /// Name of the port's bridge.
+    pub bridge: Option<String>,
 }
 
 /// What sent a packet to CONTROLLER.
@@ -144,16 +183,21 @@ impl Captures {
     /// Says what copies they need.
     pub(super) fn add_to(&self, observed: &mut Observed) {
         for listener in &self.listeners {
-            if let CaptureSource::Port(port) = listener.source {
-                observed.received.push(port);
-                observed.sent.push(port);
+            match listener.source {
+                CaptureSource::Port(port) => {
+                    observed.received.push(port);
+                    observed.sent.push(port);
+                }
+                CaptureSource::Controller(_) => {}
+                CaptureSource::Drops(_) => observed.drops = true,
             }
         }
     }
 
     /// Ends those of a port.
     pub(super) fn end_those_of(&mut self, port: PortId) {
-        self.listeners.retain(|listener| listener.source != CaptureSource::Port(port));
+        let of_port = [CaptureSource::Port(port), CaptureSource::Drops(DropsOf::Port(port))];
+        self.listeners.retain(|listener| !of_port.contains(&listener.source));
     }
 }
 
@@ -186,7 +230,8 @@ impl SlowPath {
 
     /// Copies that listeners did not take in time.
     pub fn captures_lost(&self) -> u64 {
-        self.captures.lost
+        let without_buffer = self.workers.iter().map(|worker| worker.counters.drop_copies.lost.get());
+        self.captures.lost + without_buffer.sum::<u64>()
     }
 
     /// Packets that rules have sent to CONTROLLER.
@@ -217,12 +262,53 @@ impl SlowPath {
                 (CaptureSource::Controller(bridge), at, false, most)
             }
         };
+        let length = buffer.bytes().len();
+        let copy = |bytes| Captured {
+            timestamp: SystemTime::now(),
+            port,
+            outgoing,
+            length,
+            bytes,
+            sent_by,
+            dropped: None,
+        };
+        self.give(|wanted| wanted == source, (buffer.bytes(), length, most), copy);
+    }
+
+    /// A copy of a dropped packet has come up.
+    pub(super) fn captured_drop(&mut self, dropped: &Dropped) {
+        let (reason, port) = (dropped.reason, dropped.packet.in_port);
+        let at = self.state.port(port);
+        let at = DroppedAt {
+            reason,
+            port: at.map(|port| port.name.clone()),
+            bridge: at.and_then(|port| Some(self.state.bridge(port.bridge)?.name.clone())),
+        };
+        let wants = |wanted| matches!(wanted, CaptureSource::Drops(of) if of.has(dropped));
+        let copy = |bytes| Captured {
+            timestamp: SystemTime::now(),
+            port,
+            // Counted for the port that they did not get out of.
+            outgoing: matches!(reason, DropReason::TxFull | DropReason::HandoverFull),
+            length: dropped.length,
+            bytes,
+            sent_by: None,
+            dropped: Some(Box::new(at.clone())),
+        };
+        self.give(wants, (dropped.packet.bytes(), dropped.length, usize::MAX), copy);
+    }
+
+    /// Gives the listeners whose source `wants` it a copy of a packet of `length` bytes, with at most `most` of them.
+    fn give(
+        &mut self,
+        wants: impl Fn(CaptureSource) -> bool,
+        (bytes, length, most): (&[u8], usize, usize),
+        copy_of: impl Fn(Copied) -> Captured,
+    ) {
         let mut gone = Vec::new();
         let mut copy = None;
-        let bytes = buffer.bytes();
-        for Listener { id, source: wanted, filter, sink } in &self.captures.listeners {
-            if *wanted != source || filter.as_ref().is_some_and(|filter| !filter.matches(bytes, bytes.len()))
-            {
+        for Listener { id, source, filter, sink } in &self.captures.listeners {
+            if !wants(*source) || filter.as_ref().is_some_and(|filter| !filter.matches(bytes, length)) {
                 continue;
             }
             // One copy for all who listen.
@@ -233,15 +319,7 @@ impl SlowPath {
                 self.captures.lost += 1;
                 continue;
             };
-            let copy = Captured {
-                timestamp: SystemTime::now(),
-                port,
-                outgoing,
-                length: bytes.len(),
-                bytes: bytes_of_it.clone(),
-                sent_by,
-            };
-            match sink.try_send(copy) {
+            match sink.try_send(copy_of(bytes_of_it.clone())) {
                 Ok(()) => {}
                 Err(TrySendError::Full(_)) => self.captures.lost += 1,
                 Err(TrySendError::Closed(_)) => gone.push(*id),

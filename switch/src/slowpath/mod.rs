@@ -8,6 +8,7 @@ pub mod bfd;
 pub mod capture;
 pub mod clock;
 mod describe;
+mod drops;
 mod effects;
 pub mod evpn;
 pub mod flows;
@@ -103,6 +104,8 @@ pub struct SlowPath {
     changes: revalidate::Changes,
     captures: capture::Captures,
     monitors: monitor::Monitors,
+    /// Workers copy what they drop.
+    drops_wanted: bool,
     /// Chooses source ports and buckets as the workers do.
     hasher: FlowHasher,
     /// Neighbours that an operator has set while the switch runs, until they are flushed.
@@ -170,6 +173,7 @@ impl SlowPath {
             changes: revalidate::Changes::default(),
             captures: capture::Captures::default(),
             monitors: monitor::Monitors::new(now),
+            drops_wanted: false,
             hasher: FlowHasher::new(config.hash_seed),
             neighbours_set: BTreeSet::new(),
             backlog: backlog::Backlog::default(),
@@ -222,6 +226,7 @@ impl SlowPath {
             busy |= self.returns(worker, now);
         }
         busy |= self.answer_upcalls(now);
+        busy |= self.take_dropped();
         self.settle_learned();
         busy |= self.run_bfd(now);
         busy |= self.collect(now);

@@ -2,13 +2,16 @@
 //!
 //! The copies come up as those of captures do, and the slow path explains each one as a trace does ([`super::trace`]).
 //! That takes longer than to forward it, so monitors together get a bounded part of the slow path's time. Packets for which
-//! there is no time, or no room with the reader, are counted, and the next one tells how many they were.
+//! there is no time, or no room with the reader, are counted, and the next one tells how many they were. What an explanation
+//! cannot foresee, because it happens to a packet on its way, is told by the workers, which copy what they drop.
 
 use super::SlowPath;
 use crate::bridge::PortKind;
 use crate::bridge::observed::Observed;
 use api::Trace;
+use datapath::dropped::Dropped;
 use datapath::message::PacketBuffer;
+use flow::drop::DropReason;
 use flow::ofp::MatchKey;
 use flow::program::PortId;
 use rte::PacketFilter;
@@ -45,10 +48,38 @@ pub struct Monitored {
     /// Length in bytes.
     pub length: usize,
     /// What becomes of it.
-    pub trace: Trace,
+    pub fate: Fate,
     /// Packets before it that should have been shown and were not.
     pub missed: u64,
 }
+
+/// What becomes of a packet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Fate {
+    /// What the rules make of it, as it comes in.
+    Explained(Box<Trace>),
+    /// A worker has dropped it, which the rules do not say.
+    Dropped(DropReason),
+}
+
+/// Drops that an explanation does not foresee: they happen to packets on their way, or before rules see them.
+const UNFORESEEN: [DropReason; 15] = [
+    DropReason::EthernetTruncated,
+    DropReason::Segments,
+    DropReason::UpcallQueueFull,
+    DropReason::HoldFull,
+    DropReason::Meter,
+    DropReason::NeighbourPending,
+    DropReason::NeighbourFailed,
+    DropReason::Internal,
+    DropReason::Offload,
+    DropReason::Headroom,
+    DropReason::NoMbuf,
+    DropReason::PortGone,
+    DropReason::TxFull,
+    DropReason::HandoverFull,
+    DropReason::Shutdown,
+];
 
 /// Number of a monitor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -139,34 +170,53 @@ impl SlowPath {
         }
         let is_device = self.state.port(at).is_some_and(|port| matches!(port.kind, PortKind::Device));
         let bytes = buffer.bytes();
-        let wants = |watcher: &Watcher| {
-            let is_source = match watcher.source {
-                MonitorSource::Devices => is_device,
-                MonitorSource::Port(port) => port == at,
-            };
-            is_source && watcher.filter.as_ref().is_none_or(|filter| filter.matches(bytes, bytes.len()))
+        let wants = |watcher: &Watcher| match watcher.source {
+            MonitorSource::Devices => is_device,
+            MonitorSource::Port(port) => port == at,
+        };
+        self.show((bytes, bytes.len()), wants, |slow| slow.explain_in_time(at, buffer));
+    }
+
+    /// A copy of a packet that a worker has dropped has come up.
+    pub(super) fn monitored_drop(&mut self, dropped: &Dropped) {
+        if self.monitors.watchers.is_empty() || !UNFORESEEN.contains(&dropped.reason) {
+            return;
+        }
+        let at = dropped.packet.in_port;
+        let wants = |watcher: &Watcher| match watcher.source {
+            MonitorSource::Devices => true,
+            MonitorSource::Port(port) => port == at,
+        };
+        self.show((dropped.packet.bytes(), dropped.length), wants, |slow| {
+            let fate = Fate::Dropped(dropped.reason);
+            slow.monitored_at(at, dropped.length, fate)
+        });
+    }
+
+    /// Shows a packet of `length` bytes, of which these are known, to the watchers that want it; with `make`, unless there
+    /// is no time, or nobody has room for it.
+    fn show(
+        &mut self,
+        (bytes, length): (&[u8], usize),
+        wants: impl Fn(&Watcher) -> bool,
+        make: impl FnOnce(&mut SlowPath) -> Option<Monitored>,
+    ) {
+        let takes = |watcher: &Watcher| {
+            wants(watcher) && watcher.filter.as_ref().is_none_or(|filter| filter.matches(bytes, length))
         };
         let mut watchers = std::mem::take(&mut self.monitors.watchers);
-        let waiting: Vec<&mut Watcher> = watchers.iter_mut().filter(|watcher| wants(watcher)).collect();
-        let anybody_reads = waiting.iter().any(|watcher| watcher.sink.capacity() > 0);
-        let shown = if anybody_reads { self.explain_in_time(at, buffer) } else { None };
+        let mut waiting: Vec<&mut Watcher> = watchers.iter_mut().filter(|watcher| takes(watcher)).collect();
+        let has_room = waiting.iter().any(|watcher| watcher.sink.capacity() > 0);
+        let shown = if has_room { make(self) } else { None };
         let mut gone = Vec::new();
-        for watcher in waiting {
-            let sent = match &shown {
-                Some(shown) => watcher.sink.try_send(Monitored { missed: watcher.missed, ..shown.clone() }),
-                None if watcher.sink.is_closed() => {
-                    gone.push(watcher.id);
-                    continue;
+        for watcher in &mut waiting {
+            let permit = watcher.sink.try_reserve();
+            match (permit, &shown) {
+                (Ok(permit), Some(shown)) => {
+                    permit.send(Monitored { missed: std::mem::take(&mut watcher.missed), ..shown.clone() });
                 }
-                None => {
-                    watcher.missed += 1;
-                    continue;
-                }
-            };
-            match sent {
-                Ok(()) => watcher.missed = 0,
-                Err(TrySendError::Full(_)) => watcher.missed += 1,
-                Err(TrySendError::Closed(_)) => gone.push(watcher.id),
+                (Err(TrySendError::Closed(())), _) => gone.push(watcher.id),
+                _ => watcher.missed += 1,
             }
         }
         self.monitors.watchers = watchers;
@@ -196,20 +246,20 @@ impl SlowPath {
             extract(buffer.bytes(), &mut flow).ok()?;
         }
         flow.in_port = port.ofport;
-        let (name, bridge) = (port.name.clone(), port.bridge);
+        let bridge = port.bridge;
         let key = MatchKey { flow, ..MatchKey::ZERO };
         // As it would be if nobody looked.
         let observed = std::mem::take(&mut self.state.observed);
         let trace = self.trace_seen(bridge, &key, buffer.bytes());
         self.state.observed = observed;
-        Some(Monitored {
-            timestamp: SystemTime::now(),
-            port: name,
-            bridge: self.state.bridge(bridge)?.name.clone(),
-            length: buffer.bytes().len(),
-            trace: trace?,
-            missed: 0,
-        })
+        self.monitored_at(at, buffer.bytes().len(), Fate::Explained(Box::new(trace?)))
+    }
+
+    fn monitored_at(&self, at: PortId, length: usize, fate: Fate) -> Option<Monitored> {
+        let port = self.state.port(at)?;
+        let bridge = self.state.bridge(port.bridge)?.name.clone();
+        let timestamp = SystemTime::now();
+        Some(Monitored { timestamp, port: port.name.clone(), bridge, length, fate, missed: 0 })
     }
 }
 

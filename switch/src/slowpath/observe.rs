@@ -14,6 +14,11 @@ impl SlowPath {
             ports.sort_unstable();
             ports.dedup();
         }
+        // What happens to packets on their way is told by the workers alone.
+        self.drops_wanted = observed.drops || self.monitors() > 0;
+        for worker in &self.workers {
+            worker.counters.drop_copies.set_wanted(self.drops_wanted);
+        }
         if observed != self.state.observed {
             self.state.observed = observed;
             self.everything_changed();

@@ -73,6 +73,7 @@ impl SlowPath {
                 // Copies for who looks are not where the packet goes.
                 Op::Punt(PuntReason::CaptureRx(_) | PuntReason::CaptureTx(_)) => {}
                 Op::Punt(_) | Op::PuntOr(..) => found.take(&self.describe_op(op), &frame),
+                Op::Drop(reason) => found.refused = Some(*reason),
                 Op::PushVlan { tpid, tci } => {
                     frame.splice(..0, [0; VLAN_LEN]);
                     rewrite::push_vlan(&mut frame, *tpid, *tci & !0x1000);

@@ -7,6 +7,7 @@ mod bounded;
 mod changes;
 mod compare;
 mod database;
+mod drops;
 mod health;
 mod keeping;
 mod lifecycle;

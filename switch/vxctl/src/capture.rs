@@ -1,4 +1,4 @@
-//! `capture`: packets of a port, or those that rules send to `CONTROLLER`, to a pcap file.
+//! `capture`: packets of a port, those that rules send to `CONTROLLER`, or those that are dropped, to a file.
 
 use super::client::escape;
 use super::commands::Session;
@@ -6,8 +6,7 @@ use super::{Failure, stream};
 use std::io::Write;
 use std::process::ExitCode;
 
-const USAGE: &str =
-    "'capture': expected capture PORT|controller:BRIDGE FILE|- [FILTER] [--count N] [--seconds S]";
+const USAGE: &str = "'capture': expected capture PORT|controller:BRIDGE|drops[:PORT|:REASON] FILE|- [FILTER] [--count N] [--seconds S]";
 
 /// `capture PORT FILE [FILTER] [--count N] [--seconds S]`; without a limit until it is interrupted.
 pub fn run(session: &Session<'_>, words: &[String]) -> Result<ExitCode, Failure> {
@@ -16,10 +15,15 @@ pub fn run(session: &Session<'_>, words: &[String]) -> Result<ExitCode, Failure>
     if !filter.is_empty() {
         query.push(stream::joined("filter", filter));
     }
-    let path = match what.strip_prefix("controller:") {
-        Some(bridge) => format!("/v1/capture/controller/{}?{}", escape(bridge), query.join("&")),
-        None => format!("/v1/capture/port/{}?{}", escape(what), query.join("&")),
+    let path = match what.split_once(':').unwrap_or((what, "")) {
+        ("controller", bridge) => format!("controller/{}", escape(bridge)),
+        ("drops", of) => {
+            query.push(format!("of={}", escape(of)));
+            "drops".to_owned()
+        }
+        _ => format!("port/{}", escape(what)),
     };
+    let path = format!("/v1/capture/{path}?{}", query.join("&"));
     let fails = |error| Failure::File((*file).to_owned(), error);
     // Made when the daemon has agreed.
     let mut out: Option<Box<dyn Write>> = None;

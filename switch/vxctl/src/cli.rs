@@ -190,9 +190,10 @@ entries! {
         "monitor" "[PORT] [FILTER]" LIMITS, "packets as they come in, each with what becomes of it, rule by rule",
             "Without PORT packets that come in by any device. FILTER is an expression of pcap-filter(7), as tcpdump takes it:\n\
              vxctl monitor p0 -c 3 udp and dst port 53";
-        "capture" "PORT|controller:BR FILE|- [FILTER]" LIMITS,
-            "packets of a port, or those that rules send to CONTROLLER, as a pcap file",
-            "FILTER is an expression of pcap-filter(7), as tcpdump takes it: vxctl capture p0 - icmp or arp | tcpdump -r -";
+        "capture" "PORT|controller:BR|drops[:PORT|:REASON] FILE|- [FILTER]" LIMITS,
+            "packets of a port, those that rules send to CONTROLLER, or dropped ones, as a file for Wireshark",
+            "Dropped packets come as a pcapng file, whose comments say why and where; the reasons are those of vxctl drops.\n\
+             FILTER is an expression of pcap-filter(7), as tcpdump takes it: vxctl capture p0 - icmp or arp | tcpdump -r -";
     }
     Own {
         "help" "[COMMAND]" &[], "this text, or more about a command";

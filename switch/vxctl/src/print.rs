@@ -426,13 +426,15 @@ pub fn monitored(packet: &MonitoredPacket) -> String {
         0 => String::new(),
         missed => format!("; {missed} packets before it are not shown"),
     };
-    format!(
-        "{hour:02}:{minute:02}:{second:02}.{micros:06} {} ({}), {} bytes{missed}\n{}\n",
-        packet.port,
-        packet.bridge,
-        packet.length,
-        trace(&packet.trace)
-    )
+    let mut text = format!(
+        "{hour:02}:{minute:02}:{second:02}.{micros:06} {} ({}), {} bytes{missed}\n",
+        packet.port, packet.bridge, packet.length
+    );
+    text += &packet.trace.as_ref().map_or_else(String::new, trace);
+    if let Some(drop) = &packet.dropped {
+        line(&mut text, 0, format_args!("Dropped on its way: {}: {}", drop.reason, drop.description));
+    }
+    text + "\n"
 }
 
 /// `trace`, as `ofproto/trace` prints it.

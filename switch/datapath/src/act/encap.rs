@@ -99,7 +99,7 @@ impl Pipeline {
             let (Some(header), Some(&Compiled::Encap(encap))) =
                 (self.programs.cached_header(program), self.programs.get(program))
             else {
-                self.counters.count_drop(in_port, DropReason::Internal, 1);
+                self.counters.drop_packet(in_port, DropReason::Internal, &mbuf);
                 continue;
             };
             let (flow_hash, ip) = if meta.keyed & 1 << at != 0 {
@@ -115,11 +115,11 @@ impl Pipeline {
                 continue;
             }
             if inner_len > u32::from(INNER_MAX_LEN) {
-                self.counters.count_drop(in_port, DropReason::MtuExceeded, 1);
+                self.counters.drop_packet(in_port, DropReason::MtuExceeded, &mbuf);
                 continue;
             }
             let Some(room) = mbuf.prepend_or_move(header.len()) else {
-                self.counters.count_drop(in_port, DropReason::Headroom, 1);
+                self.counters.drop_packet(in_port, DropReason::Headroom, &mbuf);
                 continue;
             };
             let of = || self.adjacencies.get(encap.adjacency).map(|adjacency| (adjacency, encap.vni));
@@ -159,9 +159,12 @@ fn prepare(
         failed = inner::read(mbufs, range.clone(), meta, counters);
     }
     if meta.encapsulated {
+        let start = range.start;
         let short = super::strip(mbufs, range, meta);
         for at in crate::batch::packets_of(short & !failed) {
-            counters.count_drop(meta.in_port(at), DropReason::TunnelInnerTruncated, 1);
+            if let Some(mbuf) = mbufs.get(at - start) {
+                counters.drop_packet(meta.in_port(at), DropReason::TunnelInnerTruncated, mbuf);
+            }
         }
         failed |= short;
     }

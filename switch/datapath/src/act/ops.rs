@@ -183,7 +183,7 @@ impl Pipeline {
         }
         let pool = self.pool.clone();
         let made = gso::segment(&mbuf, &pool, |segment| self.encap(encap, segment, key, info));
-        made.count(PortId(key.in_port as u16), &self.counters);
+        made.count((PortId(key.in_port as u16), &mbuf), &self.counters);
     }
 
     /// Sends an encapsulated packet through an underlay bridge that does more with it than to output it.
@@ -230,7 +230,7 @@ impl Pipeline {
                     self.counters.copied.add(1);
                     match mbuf.copy_to(&self.pool) {
                         Some(copy) => self.last_op(op, copy, packet),
-                        None => self.counters.count_drop(port_of(&packet), DropReason::NoMbuf, 1),
+                        None => self.counters.drop_packet(port_of(&packet), DropReason::NoMbuf, &mbuf),
                     }
                 }
                 Op::Punt(reason) => self.copy_up(*reason, &mbuf, &packet.key),
@@ -278,7 +278,7 @@ impl Pipeline {
         }
         let pool = self.pool.clone();
         let made = gso::segment(&mbuf, &pool, |segment| self.last_op(op, segment, packet));
-        made.count(port_of(&packet), &self.counters);
+        made.count((port_of(&packet), &mbuf), &self.counters);
     }
 
     /// The op that takes the packet itself.

@@ -95,7 +95,7 @@ fn read_each(
             meta.hot[at] = hot;
             meta.hot_bits |= hot[3];
         } else if let Err(reason) = general_path(mbuf, at, meta, counters) {
-            counters.count_drop(meta.in_port(at), reason, 1);
+            counters.drop_packet(meta.in_port(at), reason, mbuf);
             failed |= 1 << at;
         }
     }

@@ -130,7 +130,7 @@ fn read_each(
             meta.outers[at] = OuterLen { strip: UDP4_LEN as u16, trailing: outer.trailing };
             counters.port(in_port).rx.add(1, outer.inner_len.into());
         } else if let Err(reason) = general_path(mbuf, (port, arrival), at, meta, view, counters) {
-            counters.count_drop(port, reason, 1);
+            counters.drop_packet(port, reason, mbuf);
             failed |= 1 << at;
         }
         at += 1;

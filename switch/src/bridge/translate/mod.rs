@@ -315,8 +315,10 @@ impl<'w> Translator<'w> {
             self.ops.clear();
             self.effects = None;
             self.drop = DropReason::RecursionLimit;
-        } else if !self.delivered && !self.ops.is_empty() {
-            // Mirrored, captured or metered, but going nowhere: it is a drop all the same.
+            self.delivered = false;
+        }
+        // Mirrored, captured or metered, but going nowhere: it is a drop all the same.
+        if !self.delivered && (!self.ops.is_empty() || self.state.observed.drops) {
             self.ops.push(Op::Drop(self.drop));
         }
         // Behind the last op nobody needs the packet as it was.

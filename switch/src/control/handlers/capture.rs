@@ -1,18 +1,21 @@
-//! `GET /v1/capture/...`: packets as they pass, as a stream of a pcap file. It ends with the client, after as many
+//! `GET /v1/capture/...`: packets as they pass, as a stream of a pcap file, or of a pcapng file where they were dropped. It ends with the client, after as many
 //! packets or seconds as were asked for, or with the port; the trailer [`api::CAPTURE_END`] then says why.
 
 use super::refused::Refused;
 use super::stream::{LOOK_EVERY, Limits, Piece, Pieces, StreamQuery, Watched};
 use crate::control::app::App;
+use crate::control::pcap::CaptureFile;
+use crate::control::pcapng;
 use crate::slowpath::Handle;
-use crate::slowpath::capture::{CaptureId, CaptureSource, Captured};
+use crate::slowpath::capture::{CaptureId, CaptureSource, Captured, DropsOf};
 use api::CAPTURE_END;
 use axum::body::{Body, Bytes};
 use axum::extract::{Path, Query, State};
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
+use flow::drop::DropReason;
 use std::sync::Arc;
-use std::time::{Instant, UNIX_EPOCH};
+use std::time::Instant;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
@@ -25,8 +28,6 @@ const CAPTURES: usize = 64;
 const PIECES: usize = 1;
 /// Bytes of a piece at most, unless one packet is longer. It is sent when nothing more fits, or nothing more waits.
 const PIECE: usize = 64 << 10;
-/// Longest packet in the file.
-const SNAPLEN: u32 = 262_144;
 
 /// `GET /v1/capture/port/NAME`.
 pub(in crate::control) async fn port(
@@ -54,6 +55,28 @@ pub(in crate::control) async fn controller(
     stream(app.handle.clone(), found.await??, &query).await
 }
 
+/// `GET /v1/capture/drops`, of a port or for a reason if one is named.
+pub(in crate::control) async fn drops(
+    State(app): State<Arc<App>>,
+    Query(query): Query<StreamQuery>,
+) -> Result<Response, Refused> {
+    let of = query.of().to_owned();
+    let found = app.handle.call(move |slow| {
+        if of.is_empty() {
+            return Ok((Watched::All, DropsOf::All));
+        }
+        if let Some(id) = slow.state.port_named(&of) {
+            return Ok((Watched::Port(of, id), DropsOf::Port(id)));
+        }
+        match DropReason::ALL.iter().find(|reason| reason.name() == of) {
+            Some(reason) => Ok((Watched::All, DropsOf::Reason(*reason))),
+            None => Err(Refused::not_found(format!("drops: no port and no drop reason is named {of}"))),
+        }
+    });
+    let (watched, of) = found.await??;
+    stream(app.handle.clone(), (watched, CaptureSource::Drops(of)), &query).await
+}
+
 async fn stream(
     handle: Handle,
     (watched, source): (Watched, CaptureSource),
@@ -68,8 +91,12 @@ async fn stream(
         return Err(Refused::busy(format!("{CAPTURES} captures run already: end one first")));
     };
     let (to_client, pieces) = mpsc::channel(PIECES);
-    tokio::spawn(Pump { handle, watched, id, packets, to_client, limits }.run());
-    let headers = [(header::CONTENT_TYPE, "application/vnd.tcpdump.pcap"), (header::TRAILER, CAPTURE_END)];
+    let file = match source {
+        CaptureSource::Drops(_) => CaptureFile::Pcapng(pcapng::Writer::default()),
+        _ => CaptureFile::Pcap,
+    };
+    let headers = [(header::CONTENT_TYPE, file.media_type()), (header::TRAILER, CAPTURE_END)];
+    tokio::spawn(Pump { handle, watched, id, file, packets, to_client, limits }.run());
     Ok((headers, Body::new(Pieces(pieces))).into_response())
 }
 
@@ -78,6 +105,7 @@ struct Pump {
     handle: Handle,
     watched: Watched,
     id: CaptureId,
+    file: CaptureFile,
     packets: mpsc::Receiver<Captured>,
     to_client: mpsc::Sender<Piece>,
     limits: Limits,
@@ -97,21 +125,22 @@ impl Pump {
 
     /// Until there is nothing more to do; the reason, unless it is the client's.
     async fn pass_on(&mut self) -> Option<String> {
-        let mut piece = file_header();
+        let mut piece = self.file.head();
         let mut left = self.limits.count;
         let mut looked = Instant::now();
-        // A packet that did not fit into the last piece.
-        let mut next = None;
+        // A packet that has come, and its record.
+        let (mut next, mut record) = (None, Vec::new());
         loop {
-            while left > 0
+            while record.is_empty()
+                && left > 0
                 && let Some(packet) = next.take().or_else(|| self.packets.try_recv().ok())
             {
-                if !piece.is_empty() && piece.len() + record_len(&packet) > PIECE {
-                    next = Some(packet);
+                self.file.record(&mut record, &packet);
+                left -= 1;
+                if !piece.is_empty() && piece.len() + record.len() > PIECE {
                     break;
                 }
-                record(&mut piece, &packet);
-                left -= 1;
+                piece.append(&mut record);
             }
             if !piece.is_empty() {
                 // Copied, so that what waits for the client is as long as its packets are.
@@ -120,6 +149,10 @@ impl Pump {
                 if self.to_client.send(Piece::Bytes(bytes)).await.is_err() {
                     return None;
                 }
+            }
+            if !record.is_empty() {
+                piece.append(&mut record);
+                continue;
             }
             let now = Instant::now();
             if left == 0 || self.limits.is_over(now) {
@@ -137,9 +170,6 @@ impl Pump {
                     Err(error) => return Some(error.to_string()),
                 }
             }
-            if next.is_some() {
-                continue;
-            }
             match timeout(self.limits.patience(now), self.packets.recv()).await {
                 Ok(Some(packet)) => next = Some(packet),
                 // Nothing came in that time.
@@ -148,62 +178,5 @@ impl Pump {
                 Ok(None) => return Some(self.watched.gone()),
             }
         }
-    }
-}
-
-/// The head of a pcap file with times in microseconds, Ethernet.
-fn file_header() -> Vec<u8> {
-    let mut out = Vec::with_capacity(24);
-    out.extend(0xa1b2_c3d4u32.to_le_bytes());
-    out.extend(2u16.to_le_bytes());
-    out.extend(4u16.to_le_bytes());
-    for word in [0, 0, SNAPLEN, 1] {
-        out.extend(word.to_le_bytes());
-    }
-    out
-}
-
-/// Bytes of a packet that the file has.
-fn captured_len(packet: &Captured) -> usize {
-    packet.bytes.len().min(SNAPLEN as usize)
-}
-
-/// Length of a packet's record in bytes.
-fn record_len(packet: &Captured) -> usize {
-    16 + captured_len(packet)
-}
-
-/// A packet's record.
-fn record(out: &mut Vec<u8>, packet: &Captured) {
-    let time = packet.timestamp.duration_since(UNIX_EPOCH).unwrap_or_default();
-    let captured = captured_len(packet);
-    for word in [time.as_secs() as u32, time.subsec_micros(), captured as u32, packet.length as u32] {
-        out.extend(word.to_le_bytes());
-    }
-    out.extend(&packet.bytes[..captured]);
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use flow::program::PortId;
-    use std::time::Duration;
-
-    #[test]
-    fn records_are_those_of_a_pcap_file() {
-        assert_eq!(file_header().len(), 24);
-        let mut out = Vec::new();
-        let packet = Captured {
-            timestamp: UNIX_EPOCH + Duration::new(5, 7000),
-            port: PortId(1),
-            outgoing: false,
-            length: 60,
-            bytes: [9; 14][..].into(),
-            sent_by: None,
-        };
-        record(&mut out, &packet);
-        assert_eq!(out[..16], [5, 0, 0, 0, 7, 0, 0, 0, 14, 0, 0, 0, 60, 0, 0, 0]);
-        assert_eq!(out.len(), record_len(&packet));
-        assert_eq!(out.len(), 16 + 14);
     }
 }

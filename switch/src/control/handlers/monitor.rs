@@ -5,8 +5,8 @@ use super::refused::Refused;
 use super::stream::{Limits, Piece, Pieces, StreamQuery, Watched, compile};
 use crate::control::app::App;
 use crate::slowpath::Handle;
-use crate::slowpath::monitor::{MonitorId, MonitorSource, Monitored};
-use api::{CAPTURE_END, MonitoredPacket};
+use crate::slowpath::monitor::{Fate, MonitorId, MonitorSource, Monitored};
+use api::{CAPTURE_END, MonitoredPacket, TraceDrop};
 use axum::body::Body;
 use axum::extract::{Query, State};
 use axum::http::header;
@@ -110,9 +110,16 @@ async fn pass_on(
 }
 
 fn line(packet: Monitored) -> Vec<u8> {
-    let Monitored { timestamp, port, bridge, length, trace, missed } = packet;
+    let Monitored { timestamp, port, bridge, length, fate, missed } = packet;
+    let (trace, dropped) = match fate {
+        Fate::Explained(trace) => (Some(*trace), None),
+        Fate::Dropped(reason) => {
+            let (reason, description) = (reason.name().to_owned(), reason.description().to_owned());
+            (None, Some(TraceDrop { reason, description }))
+        }
+    };
     let time = timestamp.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
-    let packet = MonitoredPacket { time, port, bridge, length, trace, missed };
+    let packet = MonitoredPacket { time, port, bridge, length, trace, dropped, missed };
     // Its maps have no strange keys.
     let mut line = serde_json::to_vec(&packet).unwrap_or_default();
     line.push(b'\n');

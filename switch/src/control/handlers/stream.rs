@@ -26,7 +26,7 @@ pub(in crate::control) struct StreamQuery {
     count: Option<u64>,
     seconds: Option<f64>,
     filter: Option<String>,
-    /// Of a monitor: a port, a filter, or a filter behind a port, as one types it.
+    /// Of a monitor: a port, a filter, or a filter behind a port, as one types it. Of drops: a port or a reason.
     of: Option<String>,
 }
 
@@ -45,7 +45,7 @@ impl StreamQuery {
         Ok(Limits { count: self.count.unwrap_or(u64::MAX), until })
     }
 
-    /// What a monitor is of.
+    /// What a monitor, or a capture of drops, is of.
     pub(super) fn of(&self) -> &str {
         self.of.as_deref().unwrap_or_default()
     }
