@@ -13,6 +13,8 @@ use crate::queue::{RxQueue, TxQueue};
 pub use crate::tap::kernel::MAX_NAME;
 use crate::tap::kernel::{self, Features, Interface, failed};
 use crate::tap::queue::{Counters, TapRx, TapTx};
+use std::fs::File;
+use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -38,6 +40,8 @@ pub struct TapConfig {
     pub up: bool,
     /// Let the kernel leave checksums and segmentation to us. Without, every frame is complete and at most an MTU long.
     pub offloads: bool,
+    /// Queues of the interface that are open already, as another process left them; further ones are opened by name.
+    pub opened: Vec<Arc<File>>,
 }
 
 impl TapConfig {
@@ -52,6 +56,7 @@ impl TapConfig {
             persist: false,
             up: false,
             offloads: true,
+            opened: Vec::new(),
         }
     }
 }
@@ -62,6 +67,7 @@ pub struct TapPort {
     interface: Interface,
     features: Features,
     gone: Arc<AtomicBool>,
+    queues: Vec<Arc<File>>,
     rx: Vec<Arc<Counters>>,
     tx: Vec<Arc<Counters>>,
 }
@@ -101,10 +107,19 @@ impl TapPort {
             });
         }
         let fail = |(step, reason): (&'static str, Errno)| failed(name, step)(reason);
-        let (first, actual) = kernel::open_queue(name, queues > 1).map_err(fail)?;
-        let mut files = vec![first];
-        for _ in 1..queues {
-            files.push(kernel::open_queue(&actual, true).map_err(fail)?.0);
+        let mut files: Vec<Arc<File>> = config.opened.iter().take(queues.into()).cloned().collect();
+        let actual = if let Some(first) = files.first() {
+            Interface::new(first)
+                .map_err(|e| Errno(e.raw_os_error().unwrap_or(0)))
+                .and_then(|interface| interface.name())
+                .map_err(failed(name, "reading the name"))?
+        } else {
+            let (first, actual) = kernel::open_queue(name, queues > 1).map_err(fail)?;
+            files.push(Arc::new(first));
+            actual
+        };
+        while files.len() < usize::from(queues) {
+            files.push(Arc::new(kernel::open_queue(&actual, true).map_err(fail)?.0));
         }
         let mut features = kernel::negotiate(&files[0], config.offloads).map_err(fail)?;
         for file in &files[1..] {
@@ -132,11 +147,11 @@ impl TapPort {
             interface,
             features,
             gone: Arc::clone(&gone),
+            queues: files.clone(),
             rx: Vec::new(),
             tx: Vec::new(),
         };
         for (number, file) in files.into_iter().enumerate() {
-            let file = Arc::new(file);
             let pool = config.pools.get(number).unwrap_or(&config.pools[0]).clone();
             let receive = TapRx::new(Arc::clone(&file), features, pool, Arc::clone(&gone));
             let send = TapTx::new(file, features, Arc::clone(&gone));
@@ -159,6 +174,11 @@ impl TapPort {
     /// [`Error::Port`] with `ENODEV` when it is gone.
     pub fn interface(&self) -> Result<String, Error> {
         self.interface.name().map_err(failed(&self.name, "reading the name"))
+    }
+
+    /// Descriptors of its queues, by which another process can take the interface over.
+    pub fn descriptors(&self) -> Vec<RawFd> {
+        self.queues.iter().map(AsRawFd::as_raw_fd).collect()
     }
 
     /// What may be asked of packets to send (`capability`).

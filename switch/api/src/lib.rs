@@ -6,6 +6,7 @@
 mod addresses;
 mod bfd;
 mod datapath;
+mod handover;
 mod rules;
 mod show;
 mod transaction;
@@ -15,6 +16,7 @@ pub use addresses::{
 };
 pub use bfd::{BfdRow, BfdSide};
 pub use datapath::{DropRow, Drops, LcoreRow, MegaflowRow, UnknownTunnelRow, UpcallStats};
+pub use handover::{Handover, Restarting};
 pub use rules::{
     FlowDelete, FlowModify, FlowRow, Flows, GroupRow, Groups, MeterRow, Meters, PacketOut, PortModify, Tlvs,
     Which,

@@ -3,6 +3,7 @@
 use super::apply::{Switch, aside};
 use super::faults::Faults;
 use super::file::{ConfigFile, SaveError};
+use super::giving::Giving;
 use super::loads::Loads;
 use super::locals::LocalDevices;
 use super::log::Events;
@@ -62,6 +63,8 @@ pub struct App {
     pub loads: StdMutex<Loads>,
     /// The controllers that bridges shall have.
     pub controllers: Controllers,
+    /// The handover to another process.
+    pub giving: Giving,
     /// VNIs whose remotes come from EVPN, as they were last seen.
     pub evpn: StdMutex<Vec<api::EvpnRow>>,
     /// Bridges whose rules, groups or meters OpenFlow changed since the document last had them.
@@ -127,6 +130,7 @@ impl App {
             pulses,
             loads: StdMutex::default(),
             controllers: Controllers::default(),
+            giving: Giving::default(),
             evpn: StdMutex::default(),
             stale: StdMutex::default(),
             unsaved: StdMutex::default(),

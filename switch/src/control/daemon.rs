@@ -6,12 +6,14 @@ use super::log::Events;
 use super::machine::missing_features;
 use super::options::Options;
 use super::say::say;
-use super::socket::{ControlSocket, Remove};
-use super::threads::{self, Moment, Start};
+use super::socket::ControlSocket;
+use super::taking::{self, Taking};
+use super::threads::{self, Moment, Sockets, Start};
 use super::{apply, hugepages, log, rules, sys};
 use anyhow::{Context, Result, bail};
 use config::{Document, Settings};
 use rte::{Eal, Mempool};
+use std::io::ErrorKind;
 use std::net::TcpListener;
 use std::path::Path;
 use std::process::ExitCode;
@@ -142,19 +144,40 @@ fn run(
     probe: fn(Moment<'_>),
 ) -> Result<()> {
     let file = file(options, &document);
+    let taking = options.take_over.then(|| Taking { socket: options.control.clone() });
+    if let Some(taking) = &taking {
+        document = take(taking.document()?, &document, file.is_some());
+    }
     let settings = settings(&document, options);
     (document.dpdk, document.datapath) = (settings.dpdk, settings.datapath);
-    let control = ControlSocket::bind(&options.control)?;
-    let remove = Remove(control.path.clone());
+    let control = match &taking {
+        Some(_) => ControlSocket::bind_aside(&options.control)?,
+        None => ControlSocket::bind(&options.control)?,
+    };
+    let remove = control.remover();
     if let Some(group) = &options.control_group {
         control.share(group)?;
     }
-    let metrics = TcpListener::bind(options.metrics)
-        .with_context(|| format!("metrics address {}: choose another with --metrics", options.metrics))?;
-    metrics.set_nonblocking(true).context("metrics socket")?;
+    let metrics = match TcpListener::bind(options.metrics) {
+        Ok(listener) => {
+            listener.set_nonblocking(true).context("metrics socket")?;
+            Some(listener)
+        }
+        // The other process listens there.
+        Err(error) if taking.is_some() && error.kind() == ErrorKind::AddrInUse => None,
+        Err(error) => {
+            let address = options.metrics;
+            return Err(error)
+                .with_context(|| format!("metrics address {address}: choose another with --metrics"));
+        }
+    };
     let cpus = sys::affinity().context("reading the CPU affinity")?;
 
-    let eal = start_eal(eal_args, &settings)?;
+    let eal_args = match &taking {
+        Some(_) => taking::own_prefix(eal_args, std::process::id()),
+        None => eal_args.to_vec(),
+    };
+    let eal = start_eal(&eal_args, &settings)?;
     let pool = Mempool::create(
         "vxswitch",
         settings.dpdk.mbufs,
@@ -165,7 +188,8 @@ fn run(
     .context("give EAL more memory with -m, or use fewer mbufs with --total-num-mbufs")?;
     let stop_within = Duration::from_secs(options.stop_timeout.into());
     let (database, ending) = (options.ovsdb.clone(), Arc::clone(ending));
-    let start = Start { document, file, events, database, control, metrics, stop_within, ending, probe };
+    let sockets = Sockets { control, metrics, remove: remove.clone(), taking };
+    let start = Start { document, file, events, database, sockets, stop_within, ending, probe };
     let clean = threads::run(eal, &cpus, start, &pool);
     let missing = pool.capacity().saturating_sub(pool.available());
     if missing > 0 {
@@ -179,6 +203,19 @@ fn run(
     clean?;
     say!("stopped");
     Ok(())
+}
+
+/// What a process becomes in another's place: what that is, with the settings of its own file, if it has one.
+fn take(mut other: Document, own: &Document, has_file: bool) -> Document {
+    if has_file {
+        let seed = other.datapath.hash_seed;
+        (other.dpdk, other.datapath) = (own.dpdk, own.datapath);
+        if other.datapath.hash_seed == 0 {
+            // Flows keep their outer source ports.
+            other.datapath.hash_seed = seed;
+        }
+    }
+    other
 }
 
 fn start_eal(args: &[String], settings: &Settings) -> Result<&'static Eal> {

@@ -9,7 +9,9 @@ use datapath::message::PortIo;
 use datapath::tx::{PortTx, TxPath};
 use rte::port::{Link, PortInfo, Stats};
 use rte::{Mempool, PortConfig, PortHandle, TapConfig, TapPort};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::os::fd::RawFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -43,6 +45,9 @@ pub struct DeviceError {
     pub reason: String,
 }
 
+/// Open queues of taps, by the interface's name.
+type Inherited = BTreeMap<String, Vec<Arc<File>>>;
+
 /// A worker, for those who share queues and settings out.
 #[derive(Debug, Clone)]
 pub struct WorkerPlace {
@@ -63,6 +68,19 @@ pub struct Resources {
     pub workers: Arc<[WorkerPlace]>,
     /// Descriptors, where the port does not say.
     pub dpdk: DpdkSettings,
+    /// Queues of taps that the process before this one had open, by the interface's name.
+    pub inherited: Arc<Mutex<Inherited>>,
+}
+
+impl Resources {
+    /// Makes these the queues of taps that are open already.
+    pub fn inherit(&self, taps: Inherited) {
+        *self.inherited() = taps;
+    }
+
+    fn inherited(&self) -> MutexGuard<'_, Inherited> {
+        self.inherited.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// Which device, and how to start it.
@@ -251,8 +269,12 @@ impl Device {
             persist: options.persist,
             up,
             offloads: options.offloads,
+            opened: resources.inherited().remove(name).unwrap_or_default(),
             ..TapConfig::new(name, resources.pool.clone())
         };
+        if !config.opened.is_empty() && options.n_rxq.is_none() {
+            config.queues = config.opened.len() as u16;
+        }
         let since = Instant::now();
         let (tap, rx, tx) = loop {
             match TapPort::open(&config) {
@@ -357,6 +379,14 @@ impl Device {
     /// Whether it is a device that the switch made in the kernel.
     pub fn is_tap(&self) -> bool {
         matches!(self.handle, Handle::Tap(_))
+    }
+
+    /// Descriptors of a tap's queues; none of another device.
+    pub fn descriptors(&self) -> Vec<RawFd> {
+        match &self.handle {
+            Handle::Tap(tap) => tap.descriptors(),
+            Handle::Ethdev { .. } => Vec::new(),
+        }
     }
 
     /// Whether its kernel interface is gone, and with it every frame.

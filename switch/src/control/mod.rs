@@ -10,9 +10,10 @@
 //!   `balance`: gives queues to other workers. [`unixctl`]: what `ovs-appctl` asks.
 //! - [`serving`]: sockets, bounded in what clients may take. [`server`]: the API's paths. `page`: for browsers. [`metrics`]: Prometheus,
 //!   and whether all is well. [`links`]: which devices have a link; [`retry`]: tries those that do not start. [`watch`]: the thread that watches the others.
+//! - `giving`: how this process gives its place to another; `taking`: how it takes another's.
 //! - [`openflow`]: bridges as `ovs-ofctl` and controllers see them, and their sockets.
 //! - [`ovsdb`]: the desired document from an Open vSwitch database, and what is written back.
-//! - [`threads`]: all of them, from start to end. [`daemon`], on everything: command line, file, memory, exit status.
+//! - `run`: what the control thread does. [`threads`]: all of them, from start to end. [`daemon`], on everything: command line, file, memory, exit status.
 //!
 //! Each imports only from those above it; `tests/rooms.rs` keeps it so.
 
@@ -25,6 +26,7 @@ pub mod ending;
 pub mod evpn;
 pub mod faults;
 pub mod file;
+mod giving;
 mod handlers;
 pub mod hugepages;
 pub mod interface;
@@ -45,12 +47,14 @@ pub mod plan;
 pub mod pulse;
 pub mod retry;
 pub mod rules;
+mod run;
 pub mod rxq;
 mod say;
 pub mod server;
 pub mod serving;
 pub mod socket;
 pub mod sys;
+mod taking;
 pub mod threads;
 pub mod totals;
 pub mod unixctl;

@@ -11,7 +11,7 @@ use std::path::PathBuf;
 #[command(
     name = "vxswitch",
     version,
-    override_usage = "vxswitch [EAL options] -- [--config FILE | --persist FILE | --ovsdb TARGET] [--control SOCKET] [--metrics ADDR:PORT] ...",
+    override_usage = "vxswitch [EAL options] -- [--config FILE | --persist FILE | --ovsdb TARGET] [--control SOCKET] [--metrics ADDR:PORT] [--take-over] ...",
     after_help = "EAL options stand before `--` and are DPDK's (-l 0-1, --vdev=..., -a 0000:03:00.0, ...); see\n\
                   https://doc.dpdk.org/guides-22.11/linux_gsg/linux_eal_parameters.html",
     arg_required_else_help = false
@@ -56,6 +56,10 @@ pub struct Options {
     /// Seconds that the end may take after SIGTERM, before it is forced
     #[arg(long, value_name = "SECONDS", default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=3600))]
     pub stop_timeout: u32,
+    /// Take the place of the vxswitch that answers on the control socket: its configuration, taps, MAC addresses and
+    /// neighbours; it ends
+    #[arg(long)]
+    pub take_over: bool,
     /// Check the file and exit: 0 if it is good, 2 if it is not
     #[arg(long)]
     pub check: bool,

@@ -24,11 +24,15 @@
 //! | `GET /v1/bfd` | BFD sessions of ports |
 //! | `GET /v1/events` | what happens, a JSON object a line ([`api::Event`]) |
 //! | `POST /v1/save`, `/v1/reload` | the document into its file, and the file into the switch |
+//! | `POST /v1/handover`, `/v1/handover/confirm` | another process takes the place of this one ([`api::Handover`]) |
+//! | `POST /v1/restart` | starts a process like this one that takes its place |
 //! | `POST /v1/trace/BRIDGE` | what would become of a packet |
 
 use super::app::App;
 use super::handlers::refused::Refused;
-use super::handlers::{capture, configure, events, flows, groups, monitor, operate, ports, tlvs, views};
+use super::handlers::{
+    capture, configure, events, flows, groups, handover, monitor, operate, ports, tlvs, views,
+};
 use super::serving::bodies::{Room, bounded};
 use super::serving::{self, Peer};
 use super::unixctl;
@@ -94,6 +98,9 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/v1/neigh/flush", post(operate::neighbours_flush))
         .route("/v1/neigh/{bridge}/delete", post(operate::neighbour_delete))
         .route("/v1/events", get(events::events))
+        .route("/v1/handover", post(handover::begin))
+        .route("/v1/handover/confirm", post(handover::confirm))
+        .route("/v1/restart", post(handover::restart))
         .route("/v1/save", post(configure::save))
         .route("/v1/reload", post(configure::reload))
         .route("/v1/neigh/{bridge}/set", post(operate::neighbour_set))
@@ -123,9 +130,9 @@ async fn to_the_end(State(app): State<Arc<App>>, request: Request, next: Next) -
         if !answer.status().is_success() {
             return answer;
         }
-        // A trace changes nothing, nor do `show` and its like in a transaction.
+        // A trace changes nothing, nor does a handover, nor do `show` and its like in a transaction.
         let only_looked = answer.extensions().get::<configure::OnlyLooked>().is_some();
-        if only_looked || what.starts_with("/v1/trace/") {
+        if only_looked || ["/v1/trace/", "/v1/handover"].iter().any(|path| what.starts_with(path)) {
             return answer;
         }
         tracing::info!(target: "vxswitch::config", by = %who.unwrap_or_default(), request = %what, "changed");

@@ -29,6 +29,8 @@ pub struct ControlSocket {
     pub listener: UnixListener,
     /// Its path.
     pub path: PathBuf,
+    /// Where it is until it takes its place, if another process still has that.
+    aside: Option<PathBuf>,
 }
 
 impl ControlSocket {
@@ -59,7 +61,34 @@ impl ControlSocket {
         }
         let listener = sys::owner_only(|| UnixListener::bind(path)).map_err(io)?;
         listener.set_nonblocking(true).map_err(io)?;
-        Ok(ControlSocket { listener, path: path.to_owned() })
+        Ok(ControlSocket { listener, path: path.to_owned(), aside: None })
+    }
+
+    /// Binds beside `path`, where another process listens whose place is to be taken.
+    ///
+    /// # Errors
+    /// [`SocketError`].
+    pub fn bind_aside(path: &Path) -> Result<ControlSocket, SocketError> {
+        let mut aside = path.as_os_str().to_owned();
+        aside.push(format!(".{}", std::process::id()));
+        let socket = ControlSocket::bind(Path::new(&aside))?;
+        Ok(ControlSocket { path: path.to_owned(), aside: Some(socket.path), ..socket })
+    }
+
+    /// Takes its place.
+    ///
+    /// # Errors
+    /// [`SocketError`].
+    pub fn take_place(&mut self) -> Result<(), SocketError> {
+        let Some(aside) = self.aside.take() else { return Ok(()) };
+        std::fs::rename(aside, &self.path).map_err(|error| SocketError::Io(self.path.clone(), error))
+    }
+
+    /// Removes its file when the daemon is done.
+    pub fn remover(&self) -> Remove {
+        let bound = self.aside.as_ref().unwrap_or(&self.path);
+        let paths = [Some(&self.path), self.aside.as_ref()];
+        Remove { paths: paths.into_iter().flatten().cloned().collect(), file: identity(bound) }
     }
 
     /// Lets the members of a local group use the socket, too (mode 0660).
@@ -71,8 +100,9 @@ impl ControlSocket {
         let io = |error| SocketError::Io(self.path.clone(), error);
         let groups = std::fs::read_to_string("/etc/group").map_err(io)?;
         let id = group_id(&groups, group).ok_or_else(|| SocketError::NoGroup(group.to_owned()))?;
-        std::os::unix::fs::chown(&self.path, None, Some(id)).map_err(io)?;
-        std::fs::set_permissions(&self.path, std::fs::Permissions::from_mode(0o660)).map_err(io)
+        let bound = self.aside.as_ref().unwrap_or(&self.path);
+        std::os::unix::fs::chown(bound, None, Some(id)).map_err(io)?;
+        std::fs::set_permissions(bound, std::fs::Permissions::from_mode(0o660)).map_err(io)
     }
 }
 
@@ -83,14 +113,41 @@ fn group_id(groups: &str, name: &str) -> Option<u32> {
     group.nth(1)?.parse().ok()
 }
 
-/// Removes the socket's file when the daemon is done.
-#[derive(Debug)]
-pub struct Remove(pub PathBuf);
+/// What tells a file from others that have had its name.
+fn identity(path: &Path) -> Option<(u64, u64, i64)> {
+    use std::os::unix::fs::MetadataExt;
+    let meta = std::fs::symlink_metadata(path).ok()?;
+    // The number may be another file's, later.
+    Some((meta.dev(), meta.ino(), meta.mtime_nsec()))
+}
+
+/// Removes the socket's file when the daemon is done, unless another process has taken its place.
+#[derive(Debug, Clone)]
+pub struct Remove {
+    paths: Vec<PathBuf>,
+    file: Option<(u64, u64, i64)>,
+}
+
+impl Remove {
+    /// Of the file that is at `path` now.
+    pub fn new(path: PathBuf) -> Remove {
+        Remove { file: identity(&path), paths: vec![path] }
+    }
+
+    /// Removes it now.
+    pub fn remove(&self) {
+        for path in &self.paths {
+            if self.file.is_some() && identity(path) == self.file {
+                // There is nobody left to tell.
+                let _ = std::fs::remove_file(path);
+            }
+        }
+    }
+}
 
 impl Drop for Remove {
     fn drop(&mut self) {
-        // It may be gone already; there is nobody left to tell.
-        let _ = std::fs::remove_file(&self.0);
+        self.remove();
     }
 }
 

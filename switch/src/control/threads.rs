@@ -18,10 +18,13 @@ use super::log::Events;
 use super::machine::{cpu_list, other_cpus};
 use super::metrics::Metrics;
 use super::pulse::Pulses;
+pub use super::run::Moment;
+use super::run::{self, Place};
 use super::say::say;
-use super::socket::ControlSocket;
-use super::watch::{self, Watch};
-use super::{server, sys};
+use super::socket::{ControlSocket, Remove};
+use super::sys;
+use super::taking::Taking;
+use super::watch::Watch;
 use crate::slowpath::workers::WorkerSide;
 use crate::slowpath::{Handle, SlowPath, SlowPathConfig, handle};
 use anyhow::{Context, Result, bail};
@@ -33,12 +36,14 @@ use datapath::{Worker, WorkerConfig};
 use flow::megaflow::Slab;
 use rte::{Eal, Mempool};
 use std::net::TcpListener;
+use std::os::fd::AsRawFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::thread::JoinHandle;
 use std::time::Duration;
 use tokio::runtime::Runtime;
+use tokio::sync::oneshot;
 
 /// How often the main thread looks whether everything still runs.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
@@ -98,14 +103,6 @@ fn programs(settings: &Settings) -> usize {
     settings.datapath.flow_limit as usize + 1
 }
 
-/// A moment in the life of the daemon at which a test may act.
-pub enum Moment<'a> {
-    /// On a worker's thread, before it polls.
-    Worker(u32),
-    /// On the control thread, when the whole file has been applied.
-    Ready(&'a Arc<App>),
-}
-
 /// What the threads start with.
 pub struct Start {
     /// What the file says, with the command line's settings.
@@ -116,10 +113,8 @@ pub struct Start {
     pub events: Events,
     /// The database that says what the switch shall be, if one does.
     pub database: Option<ovsdb::Target>,
-    /// The control API's socket.
-    pub control: ControlSocket,
-    /// The metrics endpoint's socket.
-    pub metrics: TcpListener,
+    /// Its own sockets.
+    pub sockets: Sockets,
     /// How long the end may take.
     pub stop_within: Duration,
     /// How the threads tell each other to end.
@@ -128,12 +123,25 @@ pub struct Start {
     pub probe: fn(Moment<'_>),
 }
 
+/// The daemon's sockets, and whose place they take.
+pub struct Sockets {
+    /// The control API's.
+    pub control: ControlSocket,
+    /// Removes its file.
+    pub remove: Remove,
+    /// The metrics endpoint's; `None`: the other process's.
+    pub metrics: Option<TcpListener>,
+    /// The process whose place is to be taken.
+    pub taking: Option<Taking>,
+}
+
 /// Starts all threads, waits for their end, and says whether that was an orderly one.
 ///
 /// # Errors
 /// Why the start failed, or that a thread panicked.
 pub fn run(eal: &'static Eal, cpus: &[usize], start: Start, pool: &Mempool) -> Result<()> {
-    let Start { document, file, events, database, control, metrics, stop_within, ending, probe } = start;
+    let Start { document, file, events, database, sockets, stop_within, ending, probe } = start;
+    let Sockets { control, remove, metrics, taking } = sockets;
     let settings = document.settings();
     let lcores = eal.worker_lcores();
     let ids: Vec<u32> =
@@ -182,19 +190,26 @@ pub fn run(eal: &'static Eal, cpus: &[usize], start: Start, pool: &Mempool) -> R
         hash_seed: settings.datapath.hash_seed,
     };
     let (handle, slow_path) = start_slow_path(config, sides, meters, &others, alone, &pulses)?;
-    let resources = Resources { pool: pool.clone(), workers: places.into(), dpdk: settings.dpdk };
+    let resources = Resources {
+        pool: pool.clone(),
+        workers: places.into(),
+        dpdk: settings.dpdk,
+        inherited: Arc::default(),
+    };
     let switch = Switch::new(document.settings(), handle, resources);
     let app = App::new(switch, infos, Arc::clone(&pulses), file, events);
     Watch {
         pulses: Arc::clone(&pulses),
         ending: Arc::clone(&ending),
         within: stop_within,
-        socket: control.path.clone(),
+        socket: remove,
         ready: Arc::clone(&app.ready),
     }
     .start(&others)?;
-    let metrics = start_metrics(metrics, &app, &others, &ending)?;
-    let control = start_control((document, database), control, app, &others, &ending, probe)?;
+    let (inherited, is_inherited) = oneshot::channel();
+    let metrics = start_metrics((metrics, is_inherited), &app, &others, &ending)?;
+    let place = Place { control, taking, metrics: inherited };
+    let control = start_control((document, database), place, app, &others, &ending, probe)?;
     if lcores.is_empty() {
         let (mut worker, shares) = workers.remove(0);
         // The worker is not looked at again after a panic, only dropped.
@@ -345,13 +360,14 @@ fn pulse(pulses: &Pulses, name: &str) -> Arc<AtomicU64> {
 /// Starts the metrics endpoint, on a thread of its own, so that it says how the others are when control does not
 /// answer. Returns when it has been used once: first uses cost memory and time that nobody has when packets come.
 fn start_metrics(
-    listener: TcpListener,
+    (listener, inherited): (Option<TcpListener>, oneshot::Receiver<TcpListener>),
     app: &Arc<App>,
     cpus: &[usize],
     ending: &Arc<Ending>,
 ) -> Result<JoinHandle<()>> {
     const NAME: &str = "metrics";
-    let address = listener.local_addr().context("metrics socket")?;
+    let address = listener.as_ref().map(TcpListener::local_addr).transpose().context("metrics socket")?;
+    app.giving.set_metrics(listener.as_ref().map_or(-1, AsRawFd::as_raw_fd));
     let metrics = Metrics::new(Arc::clone(app)).context("metrics")?;
     let (ending, pulses) = (Arc::clone(ending), Arc::clone(&app.pulses));
     let turns = pulse(&pulses, NAME);
@@ -361,7 +377,8 @@ fn start_metrics(
         runtime.block_on(async {
             tokio::spawn(beat(turns));
             let outcome = async {
-                let listener = tokio::net::TcpListener::from_std(listener).context("metrics socket")?;
+                let listen = tokio::net::TcpListener::from_std;
+                let listener = listener.map(listen).transpose().context("metrics socket")?;
                 metrics.use_once().await;
                 Ok(listener)
             };
@@ -370,8 +387,22 @@ fn start_metrics(
                 Err(error) => return used.send(Err(error)).unwrap_or_default(),
             };
             used.send(Ok(())).unwrap_or_default();
+            let serve = async {
+                let listener = match listener {
+                    Some(listener) => Ok(listener),
+                    // The sender goes when nothing is handed over: the process ends then.
+                    None => match inherited.await {
+                        Ok(listener) => tokio::net::TcpListener::from_std(listener),
+                        Err(_) => return,
+                    },
+                };
+                match listener {
+                    Ok(listener) => metrics.serve(listener).await,
+                    Err(error) => tracing::error!(%error, "the metrics socket that was handed over"),
+                }
+            };
             tokio::select! {
-                () = metrics.serve(listener) => {}
+                () = serve => {}
                 () = stopped(&ending) => {}
             }
         });
@@ -379,8 +410,10 @@ fn start_metrics(
         pulses.gone(NAME);
     })?;
     is_used.recv().context("the metrics thread does not start")??;
-    // With port 0 the kernel chose one.
-    say!("metrics: http://{address}/metrics");
+    if let Some(address) = address {
+        // With port 0 the kernel chose one.
+        say!("metrics: http://{address}/metrics");
+    }
     Ok(thread)
 }
 
@@ -408,7 +441,7 @@ async fn stopped(ending: &Ending) {
 
 fn start_control(
     source: (Document, Option<ovsdb::Target>),
-    socket: ControlSocket,
+    place: Place,
     app: Arc<App>,
     cpus: &[usize],
     ending: &Arc<Ending>,
@@ -421,7 +454,7 @@ fn start_control(
     spawn(NAME, cpus, NICE_CONTROL, move || {
         let outcome = runtime.block_on(async {
             tokio::spawn(beat(turns));
-            control(source, socket, app, &ending, probe).await
+            run::run(source, place, app, &ending, probe).await
         });
         // However control ends, workers end with it.
         ending.stop.store(true, Relaxed);
@@ -429,108 +462,4 @@ fn start_control(
         pulses.gone(NAME);
         outcome
     })
-}
-
-async fn control(
-    (document, database): (Document, Option<ovsdb::Target>),
-    socket: ControlSocket,
-    app: Arc<App>,
-    ending: &Ending,
-    probe: fn(Moment<'_>),
-) -> Result<()> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let mut terminate = signal(SignalKind::terminate()).context("SIGTERM")?;
-    let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT")?;
-    // Until it is served, the signal would end the process.
-    let hangup = signal(SignalKind::hangup()).context("SIGHUP")?;
-    let empty = Document { bridges: Vec::new(), ..document.clone() };
-    let router = server::router(Arc::clone(&app));
-    server::use_once(&router).await;
-    let listener = tokio::net::UnixListener::from_std(socket.listener).context("control socket")?;
-    // Where tools of Open vSwitch look for bridges: beside the database, else beside our own socket.
-    let beside = match &database {
-        Some(ovsdb::Target::Unix(path)) => path,
-        _ => &socket.path,
-    };
-    let rundir = beside.parent().map(std::path::Path::to_owned).unwrap_or_default();
-    let unixctl_dir = rundir.clone();
-    {
-        let mut switch = app.switch.lock().await;
-        switch.start(document).await?;
-        describe(&switch);
-        app.ready.store(true, Relaxed);
-    }
-    probe(Moment::Ready(&app));
-    let mut tasks = vec![
-        tokio::spawn(server::serve(listener, router)),
-        tokio::spawn(super::links::watch(Arc::clone(&app))),
-        tokio::spawn(super::retry::run(Arc::clone(&app))),
-        tokio::spawn(super::evpn::run(Arc::clone(&app))),
-        tokio::spawn(super::balance::run(Arc::clone(&app))),
-        tokio::spawn(super::kernel::run(Arc::clone(&app))),
-        tokio::spawn(server::reload_on_hangup(hangup, Arc::clone(&app))),
-        tokio::spawn(super::openflow::serve::run(Arc::clone(&app), rundir)),
-    ];
-    if database.is_some() {
-        match super::unixctl::Socket::bind(&unixctl_dir) {
-            Ok(socket) => tasks.push(tokio::spawn(socket.serve(Arc::clone(&app)))),
-            Err(error) => tracing::warn!(%error, "nothing for ovs-appctl"),
-        }
-    }
-    tasks.extend(database.map(|target| tokio::spawn(super::ovsdb::serve::run(Arc::clone(&app), target))));
-    say!("control: {}", socket.path.display());
-    say!("ready");
-    tracing::info!(target: "vxswitch::daemon", version = env!("CARGO_PKG_VERSION"), "started");
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-        () = ending.wake.notified() => {}
-    }
-    ending.begin();
-    watch::tell_stopping();
-    for task in tasks {
-        task.abort();
-        // Ended by us, or ended before: either is an end.
-        let _ = task.await;
-    }
-    if ending.failed.load(Relaxed) {
-        bail!("stopping because a thread panicked");
-    }
-    say!("stopping");
-    tracing::info!(target: "vxswitch::daemon", "stopping");
-    app.switch.lock().await.change(empty).await.context("stopping")?;
-    Ok(())
-}
-
-/// What was made of the document, a line a port, as testpmd does.
-fn describe(switch: &Switch) {
-    for bridge in &switch.document.bridges {
-        let addresses: Vec<String> = bridge.address.iter().map(ToString::to_string).collect();
-        let addresses = match (addresses.is_empty(), bridge.has_device()) {
-            (true, true) => ", addresses of the kernel".to_owned(),
-            (true, false) => String::new(),
-            (false, _) => format!(", {}", addresses.join(" ")),
-        };
-        say!("bridge {}: {}{addresses}", bridge.name, bridge.fail_mode);
-        for port in &bridge.ports {
-            let device = switch.ports.get(&port.name).and_then(|p| p.device.as_ref());
-            if let Some(d) = device {
-                say!(
-                    "  port {}: {} ({}), MAC {}, MTU {}, {} RX and {} TX queues",
-                    port.name,
-                    d.name(),
-                    d.info.driver,
-                    d.mac,
-                    d.mtu,
-                    d.queues.0,
-                    d.queues.1
-                );
-            } else if let Some(error) = switch.faults().error(&port.name) {
-                say!("  port {}: {} does not run: {error}", port.name, port.kind);
-            } else {
-                let options: Vec<String> = port.options.iter().map(|(k, v)| format!("{k}={v}")).collect();
-                say!("  port {}: {} {}", port.name, port.kind, options.join(" "));
-            }
-        }
-    }
 }

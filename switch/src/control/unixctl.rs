@@ -71,7 +71,7 @@ impl Socket {
         }
         let listener = UnixListener::bind(&path)?;
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
-        Ok(Socket { listener, _pidfile: pidfile, _remove: [Remove(pid_path), Remove(path)] })
+        Ok(Socket { listener, _pidfile: pidfile, _remove: [pid_path, path].map(Remove::new) })
     }
 
     /// Answers for ever.

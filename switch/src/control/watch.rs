@@ -5,11 +5,11 @@
 
 use super::ending::Ending;
 use super::pulse::{Pulses, STILL, WATCH};
+use super::socket::Remove;
 use super::{log, sys};
 use anyhow::{Context, Result};
 use sd_notify::NotifyState;
 use std::io::Write as _;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
@@ -31,7 +31,7 @@ pub struct Watch {
     /// How long that may take.
     pub within: Duration,
     /// File of the control socket, removed when the end is forced.
-    pub socket: PathBuf,
+    pub socket: Remove,
     /// The whole file has been applied.
     pub ready: Arc<AtomicBool>,
 }
@@ -79,7 +79,9 @@ impl Watch {
             }
             if !told_ready && self.ready.load(Relaxed) {
                 told_ready = true;
-                tell(&[NotifyState::Ready, NotifyState::Status("forwarding")]);
+                // It may be another process than the manager started.
+                let pid = NotifyState::MainPid(std::process::id());
+                tell(&[pid, NotifyState::Ready, NotifyState::Status("forwarding")]);
             }
             if let Some(every) = feed_every
                 && still.is_empty()
@@ -103,8 +105,7 @@ impl Watch {
             std::io::stderr(),
             "vxswitch: not stopped after {seconds} s ({who}): ending without closing devices"
         );
-        // It may be gone already.
-        let _ = std::fs::remove_file(&self.socket);
+        self.socket.remove();
         sys::exit_now(FORCED)
     }
 }

@@ -25,6 +25,7 @@ pub mod ports;
 pub mod programs;
 mod punt;
 pub mod queues;
+pub mod restore;
 mod revalidate;
 pub mod settings;
 pub mod show;

@@ -33,9 +33,27 @@ impl SlowPath {
     /// an earlier one of its flow. (Packets that wait for a neighbour do so for seconds; they are not waited for.) Returns those
     /// that have moved, by port and number.
     pub fn move_queues(&mut self, moves: &[QueueMove]) -> Vec<(PortId, u16)> {
-        for moved in moves {
-            if let Some(worker) = self.workers.get_mut(moved.from) {
-                worker.send(Command::TakeRxQueue(moved.port, moved.queue));
+        let mut moved = Vec::new();
+        for (port, queue) in self.stop_polling(moves.iter().map(|m| (m.from, m.port, m.queue))) {
+            let to = moves.iter().find(|m| (m.port, m.queue) == (port, queue.queue_id())).map(|m| m.to);
+            if let Some(worker) = to.and_then(|to| self.workers.get_mut(to)) {
+                moved.push((port, queue.queue_id()));
+                worker.send(Command::GiveRxQueue(port, queue));
+            }
+        }
+        self.barrier();
+        moved
+    }
+
+    /// Takes RX queues from their workers, by worker, port and number. What came by them has left then, but for packets that
+    /// wait for a neighbour.
+    pub fn stop_polling(
+        &mut self,
+        queues: impl IntoIterator<Item = (usize, PortId, u16)>,
+    ) -> Vec<(PortId, rte::RxQueue)> {
+        for (worker, port, queue) in queues {
+            if let Some(worker) = self.workers.get_mut(worker) {
+                worker.send(Command::TakeRxQueue(port, queue));
             }
         }
         // One that does not answer gives nothing back.
@@ -51,16 +69,7 @@ impl SlowPath {
             self.barrier();
         }
         self.wait_for_handovers();
-        let mut moved = Vec::new();
-        for (port, queue) in std::mem::take(&mut self.returned_queues) {
-            let to = moves.iter().find(|m| (m.port, m.queue) == (port, queue.queue_id())).map(|m| m.to);
-            if let Some(worker) = to.and_then(|to| self.workers.get_mut(to)) {
-                moved.push((port, queue.queue_id()));
-                worker.send(Command::GiveRxQueue(port, queue));
-            }
-        }
-        self.barrier();
-        moved
+        std::mem::take(&mut self.returned_queues)
     }
 
     /// Waits until what workers had handed over to each other has been taken.

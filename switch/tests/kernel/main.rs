@@ -12,6 +12,7 @@ mod neighbours;
 mod own;
 mod reconfigure;
 mod switching;
+mod take_over;
 mod tap;
 mod traffic;
 mod tunnel;

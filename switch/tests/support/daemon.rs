@@ -42,7 +42,7 @@ impl Daemon {
         let metrics = free_address();
         let netns = netns.map(|host| host.name.clone());
         let lcores = lcores.to_owned();
-        let child = launch(dir.path(), metrics, &lcores, &prefix, netns.as_deref());
+        let child = launch(dir.path(), metrics, &lcores, &prefix, netns.as_deref(), &[]);
         let mut daemon = Daemon { child, dir, metrics, lcores, prefix, netns, stopped: false };
         daemon.wait_ready();
         daemon
@@ -50,9 +50,38 @@ impl Daemon {
 
     /// Starts another process in the place of one that was stopped or killed: same file, socket and names.
     pub fn restart(&mut self) {
-        self.child = launch(self.dir.path(), self.metrics, &self.lcores, &self.prefix, self.netns.as_deref());
+        self.child = self.launch(&[]);
         self.stopped = false;
         self.wait_ready();
+    }
+
+    fn launch(&self, options: &[&str]) -> Child {
+        launch(self.dir.path(), self.metrics, &self.lcores, &self.prefix, self.netns.as_deref(), options)
+    }
+
+    /// Starts another process that takes the place of the running one. Returns when it is ready, and the other has ended well.
+    pub fn take_over(&mut self) {
+        let first = self.dir.path().join("log.first");
+        fs::rename(self.dir.path().join("log"), &first).expect("log");
+        let new = self.launch(&["--take-over"]);
+        let mut old = std::mem::replace(&mut self.child, new);
+        self.wait_ready();
+        let status = eventually("the first process ends", PATIENCE, || old.try_wait().expect("wait"));
+        let log = fs::read_to_string(&first).unwrap_or_default();
+        assert!(status.success(), "after the handover: {status}\n{log}");
+        assert!(!log.contains("did not come back"), "packet buffers leaked:\n{log}");
+    }
+
+    /// Starts another process with these options that is to take the place of the running one, and cannot; what it said.
+    pub fn refuse_take_over(&mut self, options: &[&str]) -> String {
+        let (log, first) = (self.dir.path().join("log"), self.dir.path().join("log.first"));
+        fs::rename(&log, &first).expect("log");
+        let mut child = self.launch(&[&["--take-over"], options].concat());
+        let status = eventually("it gives up", PATIENCE, || child.try_wait().expect("wait"));
+        assert!(!status.success(), "it took over");
+        let said = self.log();
+        fs::rename(&first, &log).expect("log");
+        said
     }
 
     fn wait_ready(&mut self) {
@@ -74,6 +103,11 @@ impl Daemon {
     /// What it printed.
     pub fn log(&self) -> String {
         fs::read_to_string(self.dir.path().join("log")).unwrap_or_default()
+    }
+
+    /// The metrics address.
+    pub fn metrics(&self) -> SocketAddr {
+        self.metrics
     }
 
     /// A GET from the metrics address, head and body; empty when nobody answers. Not for a switch in a namespace.
@@ -229,7 +263,14 @@ impl Drop for Daemon {
     }
 }
 
-fn launch(dir: &Path, metrics: SocketAddr, lcores: &str, prefix: &str, netns: Option<&str>) -> Child {
+fn launch(
+    dir: &Path,
+    metrics: SocketAddr,
+    lcores: &str,
+    prefix: &str,
+    netns: Option<&str>,
+    options: &[&str],
+) -> Child {
     let log = fs::File::create(dir.join("log")).expect("log");
     let vxswitch = env!("CARGO_BIN_EXE_vxswitch");
     let mut command = Command::new(if netns.is_some() { "ip" } else { vxswitch });
@@ -244,6 +285,7 @@ fn launch(dir: &Path, metrics: SocketAddr, lcores: &str, prefix: &str, netns: Op
         .arg("--control")
         .arg(dir.join("control.sock"))
         .args(["--metrics", &metrics.to_string()])
+        .args(options)
         .current_dir(dir)
         .stdin(Stdio::null())
         .stdout(log.try_clone().expect("log"))

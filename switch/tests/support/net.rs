@@ -220,6 +220,15 @@ impl Ping {
         assert_eq!(self.sequence, expected, "answers lost, doubled or out of order:\n{}", self.text);
     }
 
+    /// The longest time that an answer took, milliseconds.
+    #[track_caller]
+    pub fn longest(&self) -> f64 {
+        // rtt min/avg/max/mdev = 0.1/0.2/0.3/0.1 ms
+        let times = self.text.lines().find_map(|line| line.strip_prefix("rtt ")?.split(" = ").nth(1));
+        let longest = times.and_then(|times| times.split('/').nth(2)?.parse().ok());
+        longest.unwrap_or_else(|| panic!("no times: {}", self.text))
+    }
+
     /// No request was answered.
     #[track_caller]
     pub fn assert_silent(&self) {

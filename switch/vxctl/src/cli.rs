@@ -125,6 +125,8 @@ entries! {
         "document" "" &[], "print the desired state as TOML";
         "apply" "FILE|-" &[], "make the state in a file the desired state, all or none";
         "save" "" &[], "write the desired state to the daemon's file; comments and order stay";
+        "restart-handover" "" &[], "start the daemon anew; a second process takes the place of the running one",
+            "The new process has the same command line and the program that is installed now. Flows, FDB, neighbours and taps stay; what comes\nmeanwhile waits in the taps, and devices that two processes cannot have are closed by one and opened by the other. Where the new\nprocess does not start, the running one goes on.";
         "reload" "" &[], "make the state in the daemon's file the desired state, as SIGHUP does";
     }
     Flows {

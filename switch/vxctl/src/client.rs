@@ -87,6 +87,12 @@ impl Client {
         })
     }
 
+    /// Process id of whoever listens on the control socket.
+    pub fn daemon(&self) -> Option<u32> {
+        let peer = self.runtime.block_on(async { UnixStream::connect(&self.path).await?.peer_cred() });
+        peer.ok()?.pid()?.try_into().ok()
+    }
+
     fn lost(&self, error: &dyn std::fmt::Display) -> Failure {
         Failure::Connection(format!("control socket {}: {error}", self.path.display()))
     }

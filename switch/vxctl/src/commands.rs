@@ -2,7 +2,7 @@
 
 use super::client::{Client, escape};
 use super::globals::Globals;
-use super::{Failure, capture, cli, flows, graph, monitor, out, own, print, top};
+use super::{Failure, capture, cli, flows, graph, monitor, out, own, print, restart, top};
 use api::{
     Appctl, AppctlReply, BfdRow, CommandOutput, DocumentBody, Done, Drops, Event, EvpnRow, FdbEdit, FdbEntry,
     LcoreRow, MegaflowRow, NeighbourEdit, NeighbourEntry, RouteEntry, Saved, Show, Transaction,
@@ -51,7 +51,7 @@ pub fn run(globals: &Globals, words: &[String]) -> Result<ExitCode, Failure> {
         name if flows::does(name) => return flows::run(&session, name, words),
         "fdb" | "neigh" | "route" => tables(&session, &words.iter().map(String::as_str).collect::<Vec<_>>())?,
         "graph" | "megaflow" | "evpn" | "bfd" | "lcore" | "upcall" | "drops" | "top" | "document"
-        | "apply" | "save" | "reload" | "events" | "appctl" => {
+        | "apply" | "save" | "reload" | "restart-handover" | "events" | "appctl" => {
             inside(&session, &words.iter().map(String::as_str).collect::<Vec<_>>())?;
         }
         _ => return transaction(&session, words),
@@ -295,6 +295,7 @@ fn inside(session: &Session<'_>, words: &[&str]) -> Result<(), Failure> {
             session.show(&saved, |saved| format!("saved to {}\n", saved.file))?;
         }
         ["reload"] => session.done(client.post("/v1/reload", &())?)?,
+        ["restart-handover"] => restart::run(session)?,
         ["events"] => events(session)?,
         ["top", options @ ..] => top::run(client, options, session.globals.json)?,
         _ => return wrong(words),

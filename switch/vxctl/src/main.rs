@@ -15,6 +15,7 @@ mod graph;
 mod monitor;
 mod own;
 mod print;
+mod restart;
 mod stream;
 mod top;
 

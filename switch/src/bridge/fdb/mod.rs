@@ -300,6 +300,20 @@ impl Fdb {
         Learned::Moved { from, evicted }
     }
 
+    /// Puts an entry that another process had learned and last saw so long ago, where there is room; what is known already
+    /// stays. Entries come in the order in which they were last seen.
+    pub fn restore(&mut self, key: FdbKey, at: Location, age: Duration, now: Instant) {
+        let has_room =
+            self.len() < self.settings.size && self.ports.count(at.port) < self.settings.port_limit;
+        if self.index.contains_key(&key) || !has_room || age >= self.settings.ageing {
+            return;
+        }
+        let used = now.checked_sub(age).unwrap_or(now);
+        let slot = self.insert(key, at, false, used);
+        self.ports.add(&mut self.slots, slot, now);
+        self.wheel.add(&mut self.slots, slot, now + self.settings.ageing.saturating_sub(age));
+    }
+
     /// Whether there is, or can be made, room for a learned entry.
     fn can_learn(&self) -> bool {
         self.len() < self.settings.size || self.ports.total() > 0

@@ -35,6 +35,29 @@ fn learns_moves_and_ages() {
 }
 
 #[test]
+fn what_another_process_learned_ages_as_it_would_have_there() {
+    let (mut fdb, t0) = table(FdbSettings { size: 3, port_limit: 2, ..FdbSettings::default() });
+    let seconds = Duration::from_secs;
+    fdb.learn(0, mac(9), at(2), t0);
+    fdb.restore((0, mac(9)), at(1), seconds(0), t0);
+    assert_eq!(fdb.lookup(0, mac(9)), Some(at(2)), "what was seen meanwhile stays");
+    fdb.restore((0, mac(1)), at(1), seconds(200), t0);
+    fdb.restore((0, mac(2)), at(1), seconds(100), t0);
+    fdb.restore((0, mac(3)), at(1), seconds(0), t0);
+    assert_eq!(fdb.lookup(0, mac(3)), None, "the port has its share");
+    fdb.restore((0, mac(4)), at(3), seconds(0), t0);
+    assert_eq!(fdb.lookup(0, mac(4)), None, "the table is full");
+    assert_eq!(fdb.expire(t0 + seconds(102), ALL), [(0, mac(1))]);
+    fdb.learn(0, mac(2), at(1), t0 + seconds(150));
+    assert!(fdb.expire(t0 + seconds(210), ALL).is_empty(), "seen again");
+    fdb.restore((0, mac(5)), at(3), seconds(300), t0);
+    assert_eq!(fdb.lookup(0, mac(5)), None, "it was forgotten there");
+    // The one that was seen least lately pays for a new one.
+    fdb.learn(0, mac(6), at(1), t0 + seconds(150));
+    assert_eq!(fdb.learn(0, mac(7), at(1), t0 + seconds(151)), Learned::New { evicted: Some((0, mac(2))) });
+}
+
+#[test]
 fn what_it_does_is_counted() {
     let (mut fdb, t0) = table(FdbSettings { size: 2, ..FdbSettings::default() });
     fdb.learn(0, mac(1), at(1), t0);

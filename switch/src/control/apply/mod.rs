@@ -1,6 +1,7 @@
 //! Desired state to running state. Devices first, as they are what can fail; then the slow path does the rest in
 //! one job, between two packets as it were; then old devices are closed.
 
+mod anew;
 mod job;
 mod options;
 mod queues;
@@ -15,6 +16,7 @@ use super::rules::{self, ReadAhead};
 use super::totals::Totals;
 use crate::bridge::PortKind;
 use crate::slowpath::ports::{ApplyError, WorkerQueues};
+use crate::slowpath::restore::Learned;
 use crate::slowpath::settings::NoMeter;
 use crate::slowpath::{Handle, SlowPath, handle::Stopped};
 use config::{Bridge, Document};
@@ -25,6 +27,8 @@ use flow::program::{MAX_PORTS, PortId};
 use job::run;
 use options::{local_options, local_port};
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 
@@ -80,6 +84,19 @@ pub struct Switch {
     faults: Faults,
     /// Bridges whose LOCAL port is a device of the kernel that runs.
     locals: LocalDevices,
+    /// What the process before this one left, until it is used.
+    inherited: Inherited,
+}
+
+/// What the process before this one left.
+#[derive(Debug, Default)]
+pub struct Inherited {
+    /// Open queues of taps, by the interface's name.
+    pub taps: BTreeMap<String, Vec<Arc<File>>>,
+    /// OpenFlow numbers by port name.
+    pub ofports: BTreeMap<String, u16>,
+    /// FDB, neighbours and hosts.
+    pub learned: Learned,
 }
 
 /// What a change did besides what was asked for.
@@ -112,7 +129,8 @@ impl Switch {
     pub fn new(settings: config::Settings, handle: Handle, resources: Resources) -> Switch {
         let document = Document { dpdk: settings.dpdk, datapath: settings.datapath, ..Document::default() };
         let (faults, locals) = (Faults::default(), LocalDevices::default());
-        Switch { document, ports: BTreeMap::new(), handle, resources, opened: 0, faults, locals }
+        let inherited = Inherited::default();
+        Switch { document, ports: BTreeMap::new(), handle, resources, opened: 0, faults, locals, inherited }
     }
 
     /// The way to the slow path.
@@ -149,6 +167,24 @@ impl Switch {
     /// [`ChangeError`].
     pub async fn start(&mut self, new: Document) -> Result<Changed, ChangeError> {
         self.make(new, OnError::Note).await
+    }
+
+    /// The same, in the place of another process.
+    ///
+    /// # Errors
+    /// [`ChangeError`].
+    pub async fn start_in_place(
+        &mut self,
+        new: Document,
+        mut inherited: Inherited,
+    ) -> Result<Changed, ChangeError> {
+        self.resources.inherit(std::mem::take(&mut inherited.taps));
+        self.inherited = inherited;
+        let started = self.make(new, OnError::Note).await;
+        // What no port wanted ends.
+        self.resources.inherit(BTreeMap::new());
+        self.inherited = Inherited::default();
+        started
     }
 
     async fn make(&mut self, new: Document, on_error: OnError) -> Result<Changed, ChangeError> {
@@ -196,7 +232,7 @@ impl Switch {
         }
         let mut opened = Opened::new();
         let mut failed = Vec::new();
-        let mut ofports = Ofports::new();
+        let mut ofports = std::mem::take(&mut self.inherited.ofports);
         for (port, options) in now {
             match (self.open(port, &options, &mut opened).await, on_error) {
                 (Ok(()), _) => {}
@@ -255,79 +291,6 @@ impl Switch {
             tracing::error!(target: "vxswitch::port", port = %error.port, reason = %error.reason, "the device does not start");
         }
         self.faults.note(&error.port, &error.reason, Instant::now());
-    }
-
-    /// Tries the device of a port again that did not start.
-    pub async fn retry(&mut self, name: &str) {
-        if let Some(bridge) = self.document.bridge(name).filter(|bridge| bridge.has_device()).cloned() {
-            let mut opened = Opened::new();
-            if let Err(error) = self.open(&local_port(&bridge), &local_options(name), &mut opened).await {
-                return self.fault(&error);
-            }
-            let plan = Plan::local_anew(&bridge, true);
-            match self.carry_out(plan, self.document.clone(), opened, Ofports::new()).await {
-                Ok(_) => {
-                    self.faults.clear(name);
-                    tracing::info!(target: "vxswitch::port", port = %name, "the device runs now");
-                }
-                Err(error) => {
-                    tracing::error!(target: "vxswitch::port", port = %name, %error, "the device runs, its port does not");
-                }
-            }
-            return;
-        }
-        let found = self.document.port(name).map(|(bridge, port)| (bridge.clone(), port.clone()));
-        let Some((bridge, port)) = found else {
-            self.faults.clear(name);
-            return;
-        };
-        let Some(options) = device_options(&port) else { return };
-        let mut opened = Opened::new();
-        if let Err(error) = self.open(&port, &options, &mut opened).await {
-            return self.fault(&error);
-        }
-        match self.make_anew(&bridge, name, opened).await {
-            Ok(()) => {
-                self.place_queues().await;
-                tracing::info!(target: "vxswitch::port", port = %name, "the device runs now");
-            }
-            Err(error) => {
-                tracing::error!(target: "vxswitch::port", port = %name, %error, "the device runs, its port does not");
-            }
-        }
-    }
-
-    /// Closes a device whose kernel interface is gone: it has no way back to one of the same name. Its port stays, and the
-    /// device is tried again as one that did not start.
-    pub async fn lose(&mut self, name: &str) {
-        let made = if let Some(bridge) = self.document.bridge(name) {
-            let plan = Plan::local_anew(bridge, false);
-            self.carry_out(plan, self.document.clone(), Opened::new(), Ofports::new()).await.map(drop)
-        } else {
-            let Some((bridge, _)) = self.document.port(name) else { return };
-            let bridge = bridge.clone();
-            self.make_anew(&bridge, name, Opened::new()).await
-        };
-        match made {
-            Ok(()) => self.fault(&DeviceError {
-                port: name.to_owned(),
-                reason: "its kernel interface was deleted or moved to another network namespace".to_owned(),
-            }),
-            Err(error) => {
-                tracing::error!(target: "vxswitch::port", port = %name, %error, "the device is lost and cannot be closed");
-            }
-        }
-    }
-
-    /// Makes a port anew under its number, with the device that was opened for it or without one.
-    async fn make_anew(&mut self, bridge: &Bridge, name: &str, opened: Opened) -> Result<(), ChangeError> {
-        let id = self.ports.get(name).map(|port| port.id);
-        let number =
-            self.handle.call(move |slow| id.and_then(|id| Some(slow.state.port(id)?.ofport))).await?;
-        let ofports =
-            number.and_then(|n| Some((name.to_owned(), u16::try_from(n).ok()?))).into_iter().collect();
-        let plan = Plan::anew(bridge, name);
-        self.carry_out(plan, self.document.clone(), opened, ofports).await.map(drop)
     }
 
     /// Opens a device, on a thread that may block: a NIC takes seconds, in which control goes on.
@@ -397,59 +360,6 @@ impl Switch {
         }
     }
 
-    /// Takes old ports off devices that new ones want, and starts the devices anew. When one does not start, the
-    /// old ports come back.
-    async fn replace_devices(
-        &mut self,
-        plan: &Plan,
-        later: &[(&config::Port, DeviceOptions)],
-        opened: &mut Opened,
-    ) -> Result<Ofports, ChangeError> {
-        let wanted = |d: &Device| later.iter().any(|(_, o)| o.device() == d.name());
-        let holders: Vec<String> = plan
-            .remove_ports
-            .iter()
-            .filter(|name| self.ports.get(*name).and_then(|p| p.device.as_ref()).is_some_and(wanted))
-            .cloned()
-            .collect();
-        let full = self.document.clone();
-        let mut without = full.clone();
-        for bridge in &mut without.bridges {
-            bridge.ports.retain(|port| !holders.contains(&port.name));
-            // Rules that name the port stay as they are, by its number, until the change is whole.
-        }
-        let removal = Plan { remove_ports: holders, ..Plan::default() };
-        let ofports = self.carry_out(removal, without.clone(), Opened::new(), Ofports::new()).await?;
-        for (port, options) in later {
-            let Err(error) = self.open(port, options, opened).await else { continue };
-            close_all(std::mem::take(opened));
-            self.restore(without, full, ofports).await;
-            return Err(error.into());
-        }
-        Ok(ofports)
-    }
-
-    /// Brings ports back that were removed for others that do not start. One whose old device does not start either
-    /// is back without it, and tried again later.
-    async fn restore(&mut self, without: Document, full: Document, ofports: Ofports) {
-        let plan = Plan::new(&without, &full);
-        let mut opened = Opened::new();
-        let mut failed = Vec::new();
-        for (_, name) in &plan.add_ports {
-            let Some((_, port)) = full.port(name) else { continue };
-            let Some(options) = device_options(port) else { continue };
-            if let Err(error) = self.open(port, &options, &mut opened).await {
-                failed.push(error);
-            }
-        }
-        if let Err(error) = self.carry_out(plan, full, opened, ofports).await {
-            tracing::error!(target: "vxswitch::port", %error, "the earlier state cannot be restored");
-        }
-        for error in failed {
-            self.fault(&error);
-        }
-    }
-
     /// The slow path's part, then the end of old devices. Returns the OpenFlow numbers that ports had which went.
     async fn carry_out(
         &mut self,
@@ -474,10 +384,13 @@ impl Switch {
         let (ahead, job_plan, target) =
             aside(move || (read_ahead(&job_plan, &target, names), job_plan, target)).await?;
         let old = self.document.clone();
-        let outcome = self
-            .handle
-            .call(move |slow| run(slow, &job_plan, (&old, &target), &ahead, queues, &mtus, ofports))
-            .await?;
+        let learned = std::mem::take(&mut self.inherited.learned);
+        let job = move |slow: &mut SlowPath| {
+            let outcome = run(slow, &job_plan, (&old, &target), &ahead, queues, &mtus, ofports);
+            slow.restore(learned);
+            outcome
+        };
+        let outcome = self.handle.call(job).await?;
         self.document = new;
         for (name, ios) in outcome.returned {
             let device = if plan.remove_locals.contains(&name) {

@@ -44,11 +44,18 @@ pub(in crate::control) async fn events(State(app): State<Arc<App>>) -> Response 
             }
         }
     });
-    ([(CONTENT_TYPE, "application/x-ndjson")], Body::new(Lines(body))).into_response()
+    Lines::answer(body)
 }
 
 /// The body of the answer.
-struct Lines(mpsc::Receiver<Vec<u8>>);
+pub(super) struct Lines(mpsc::Receiver<Vec<u8>>);
+
+impl Lines {
+    /// An answer whose lines come as they are sent.
+    pub(super) fn answer(lines: mpsc::Receiver<Vec<u8>>) -> Response {
+        ([(CONTENT_TYPE, "application/x-ndjson")], Body::new(Lines(lines))).into_response()
+    }
+}
 
 impl HttpBody for Lines {
     type Data = Bytes;

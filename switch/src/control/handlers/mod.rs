@@ -6,6 +6,7 @@ pub(super) mod configure;
 pub(super) mod events;
 pub(super) mod flows;
 pub(super) mod groups;
+pub(super) mod handover;
 pub(super) mod monitor;
 pub(super) mod operate;
 pub(super) mod ports;

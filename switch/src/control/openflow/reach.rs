@@ -92,7 +92,7 @@ async fn once(app: &Arc<App>, peers: &Peers, target: &Target) -> io::Result<Infa
         Target::PassiveTcp(port, address) => {
             Listener::Tcp(TcpListener::bind((address.as_str(), *port)).await?)
         }
-        Target::PassiveUnix(path) => Listener::Unix(bind(path)?, Remove(path.clone())),
+        Target::PassiveUnix(path) => Listener::Unix(bind(path)?, Remove::new(path.clone())),
         Target::Tcp(..) | Target::Unix(_) => {
             let stream = timeout(CONNECT, connect(target)).await??;
             let _counted = Counted::new(app, &peers.bridge, target);

@@ -104,7 +104,7 @@ fn listen(app: &Arc<App>, dir: &Path, name: &str) -> io::Result<Socket> {
         ports: KnownPorts::default(),
         _accepting: accepting,
         controllers: BTreeMap::new(),
-        _remove: [path, snoop].map(Remove),
+        _remove: [path, snoop].map(Remove::new),
     })
 }
 
