@@ -1,4 +1,4 @@
-//! Finds libdpdk, compiles `shim.c` and generates the bindings from `wrapper.h`.
+//! Finds libdpdk, compiles `shim.c` and `callbacks.c`, and generates the bindings from `wrapper.h`.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -15,12 +15,11 @@ const FUNCTIONS: &str = "vxs_.*\
     |rte_get_main_lcore|rte_get_next_lcore|rte_lcore_to_socket_id|rte_lcore_cpuset|rte_socket_id\
     |rte_dev_(probe|remove|name)\
     |rte_mempool_(free|avail_count|obj_iter)|rte_pktmbuf_(pool_create|copy|free_bulk)\
-    |rte_ring_(create|free)|rte_eth_from_rings|rte_pdump_(init|uninit)\
+    |rte_ring_(create|free)|rte_eth_from_rings|rte_pdump_(init|uninit)|rte_mp_action_(register|unregister)\
     |rte_eth_dev_(info_get|configure|start|stop|close|adjust_nb_rx_tx_desc|set_mtu|get_mtu|get_name_by_port)\
     |rte_eth_dev_(get_port_by_name|socket_id)\
     |rte_eth_(rx|tx)_queue_setup|rte_eth_macaddr_get|rte_eth_promiscuous_enable\
     |rte_eth_find_next|rte_eth_link_get_nowait|rte_eth_stats_get|rte_eth_xstats_get|rte_eth_xstats_get_names\
-    |rte_eth_call_(rx|tx)_callbacks\
     |pcap_(open_dead|compile|geterr|close|freecode|offline_filter)";
 const TYPES: &str = "rte_mbuf|rte_mempool|rte_ring|rte_eth_conf|rte_eth_dev_info|rte_eth_stats|rte_eth_xstat\
     |rte_eth_xstat_name|rte_eth_link|rte_eth_fp_ops|rte_eth_rx_mq_mode|rte_ether_addr|rte_lcore_state_t\
@@ -30,7 +29,7 @@ const VARIABLES: &str = "VXS_.*|rte_eth_fp_ops|RTE_MAX_ETHPORTS|RTE_MAX_LCORE|RT
     |RTE_ETH_SPEED_NUM_UNKNOWN|DLT_EN10MB|PCAP_NETMASK_UNKNOWN";
 
 fn main() {
-    for file in ["build.rs", "wrapper.h", "shim.c"] {
+    for file in ["build.rs", "wrapper.h", "shim.c", "callbacks.c"] {
         println!("cargo::rerun-if-changed={file}");
     }
     // Any 22.11 will do and no other: struct layouts are read from its headers, and 23.11 changed them.
@@ -43,7 +42,7 @@ fn main() {
 
     // The shim goes first on the linker's line: it needs the DPDK libraries that follow.
     let mut shim = cc::Build::new();
-    shim.file("shim.c").opt_level(2).warnings(true).extra_warnings(false);
+    shim.files(["shim.c", "callbacks.c"]).opt_level(2).warnings(true).extra_warnings(false);
     // The shim is a part of DPDK to AddressSanitizer: it may touch mbufs that Rust code may not.
     shim.flag_if_supported("-fno-sanitize=address");
     for flag in &cflags {

@@ -43,6 +43,12 @@ unsigned int vxs_ring_count(const struct rte_ring *ring);
 uint16_t vxs_eth_rx_burst(uint16_t port, uint16_t queue, struct rte_mbuf **mbufs, uint16_t count);
 uint16_t vxs_eth_tx_burst(uint16_t port, uint16_t queue, struct rte_mbuf **mbufs, uint16_t count);
 
+/* What others hooked into a queue, if anything by now; callbacks.c. Return how many packets were received, and are to be sent. */
+uint16_t vxs_rx_callbacks(uint16_t port, uint16_t queue, struct rte_mbuf **mbufs, uint16_t received, uint16_t room);
+uint16_t vxs_tx_callbacks(uint16_t port, uint16_t queue, struct rte_mbuf **mbufs, uint16_t count);
+/* Whether taking a callback out waits for its end, whoever does it. */
+int vxs_waits_for_callbacks(void);
+
 /* RTE_BIT64 and cast macros do not come through bindgen. */
 static const uint64_t VXS_MBUF_F_RX_RSS_HASH = RTE_MBUF_F_RX_RSS_HASH;
 static const uint64_t VXS_MBUF_F_RX_L4_CKSUM_GOOD = RTE_MBUF_F_RX_L4_CKSUM_GOOD;

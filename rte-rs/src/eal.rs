@@ -1,6 +1,6 @@
 //! The environment abstraction layer: DPDK's start and end.
 
-use crate::alive::{Alive, Phase, state};
+use crate::alive::{Phase, state};
 use crate::error::{Errno, Error};
 use crate::lcore::{self, Lcore};
 use crate::log;
@@ -105,23 +105,5 @@ impl Eal {
         // SAFETY: EAL runs, and nothing that lives in its memory is left (`live`) or can be made (`phase`).
         let code = unsafe { sys::rte_eal_cleanup() };
         if code == 0 { Ok(()) } else { Err(Error::Init { reason: Errno::from_code(code) }) }
-    }
-}
-
-/// Lets `dpdk-dumpcap` attach (`rte_pdump_init`). It also needs EAL without `--in-memory` and `--no-shconf`.
-///
-/// # Errors
-/// [`Error::Create`] with DPDK's reason; [`Error::NotInitialised`].
-pub fn pdump_init() -> Result<(), Error> {
-    let _alive = Alive::new()?;
-    // SAFETY: EAL runs (`_alive`); the function registers one handler.
-    match log::listen(|| unsafe { sys::rte_pdump_init() }) {
-        (0, _) => Ok(()),
-        (code, said) => Err(Error::Create {
-            what: "packet capture",
-            name: "pdump".into(),
-            reason: Errno::from_code(code),
-            said,
-        }),
     }
 }

@@ -130,7 +130,7 @@ impl RxQueue {
             let callback = callback(ops.rxq.clbk, queue);
             if !callback.is_null() {
                 let port = device.id().number();
-                received = rx_callbacks(port, self.queue, burst.spare_raw(), received, room, callback);
+                received = rx_callbacks(port, self.queue, burst.spare_raw(), received, room);
             }
             if received > room {
                 too_many(received, room);
@@ -209,7 +209,7 @@ impl TxQueue {
             let callback = callback(ops.txq.clbk, queue);
             if !callback.is_null() {
                 let port = device.id().number();
-                count = tx_callbacks(port, self.queue, burst.start_raw(), count, callback).min(count);
+                count = tx_callbacks(port, self.queue, burst.start_raw(), count).min(count);
             }
             let send = ops.tx_pkt_burst.unwrap_unchecked();
             sanitize::given(burst.start_raw(), burst.len());
@@ -250,7 +250,7 @@ fn unshare<const N: usize>(burst: &mut Burst<N>, first: usize, device: &Device, 
 /// What others hooked into the queue, `dpdk-dumpcap` for one.
 ///
 /// # Safety
-/// `mbufs` has room for `room` pointers, the first `received` are mbufs; `callback` is this queue's.
+/// `mbufs` has room for `room` pointers, the first `received` are mbufs; the calling thread polls this queue.
 #[cold]
 unsafe fn rx_callbacks(
     port: u16,
@@ -258,27 +258,20 @@ unsafe fn rx_callbacks(
     mbufs: *mut *mut sys::rte_mbuf,
     received: u16,
     room: u16,
-    callback: *mut c_void,
 ) -> u16 {
     // SAFETY: as promised by the caller.
-    unsafe { sys::rte_eth_call_rx_callbacks(port, queue, mbufs, received, room, callback) }
+    unsafe { sys::vxs_rx_callbacks(port, queue, mbufs, received, room) }
 }
 
 /// What others hooked into the queue, `dpdk-dumpcap` for one. Returns how many to send: all, as the callbacks of
 /// DPDK's own libraries do, which look but do not take.
 ///
 /// # Safety
-/// `mbufs` holds `count` mbufs; `callback` is this queue's.
+/// `mbufs` holds `count` mbufs; the calling thread sends by this queue.
 #[cold]
-unsafe fn tx_callbacks(
-    port: u16,
-    queue: u16,
-    mbufs: *mut *mut sys::rte_mbuf,
-    count: u16,
-    callback: *mut c_void,
-) -> u16 {
+unsafe fn tx_callbacks(port: u16, queue: u16, mbufs: *mut *mut sys::rte_mbuf, count: u16) -> u16 {
     // SAFETY: as promised by the caller.
-    unsafe { sys::rte_eth_call_tx_callbacks(port, queue, mbufs, count, callback) }
+    unsafe { sys::vxs_tx_callbacks(port, queue, mbufs, count) }
 }
 
 /// A driver that received more than there was room for has written over what lies behind the burst.

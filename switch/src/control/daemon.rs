@@ -12,7 +12,7 @@ use super::threads::{self, Moment, Sockets, Start};
 use super::{apply, hugepages, log, rules, sys};
 use anyhow::{Context, Result, bail};
 use config::{Document, Settings};
-use rte::{Eal, Mempool};
+use rte::{Eal, Mempool, PacketDump};
 use std::io::ErrorKind;
 use std::net::TcpListener;
 use std::path::Path;
@@ -178,6 +178,7 @@ fn run(
         None => eal_args.to_vec(),
     };
     let eal = start_eal(&eal_args, &settings)?;
+    let dump = listen_to_dumpcap();
     let pool = Mempool::create(
         "vxswitch",
         settings.dpdk.mbufs,
@@ -195,7 +196,7 @@ fn run(
     if missing > 0 {
         eprintln!("vxswitch: {missing} of {} mbufs did not come back", pool.capacity());
     }
-    drop(pool);
+    drop((pool, dump));
     if let Err(error) = eal.cleanup() {
         eprintln!("vxswitch: {error}");
     }
@@ -216,6 +217,18 @@ fn take(mut other: Document, own: &Document, has_file: bool) -> Document {
         }
     }
     other
+}
+
+/// Lets `dpdk-dumpcap` attach, where that is possible.
+fn listen_to_dumpcap() -> Option<PacketDump> {
+    let (dump, why_not) = match PacketDump::start() {
+        Ok((dump, reachable)) => (Some(dump), reachable.err().map(|why| why.to_string())),
+        Err(error) => (None, Some(error.to_string())),
+    };
+    if let Some(why) = why_not {
+        tracing::info!(target: "vxswitch::daemon", why, "dpdk-dumpcap cannot attach");
+    }
+    dump
 }
 
 fn start_eal(args: &[String], settings: &Settings) -> Result<&'static Eal> {

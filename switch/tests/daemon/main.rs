@@ -8,6 +8,7 @@ mod changes;
 mod compare;
 mod database;
 mod drops;
+mod dumpcap;
 mod health;
 mod keeping;
 mod lifecycle;
