@@ -132,6 +132,8 @@ pub struct FlowStore {
     free: Vec<u32>,
     live: usize,
     leaving: usize,
+    /// All slots in use are below it: lower ones are taken first, and a large table may hold few megaflows.
+    end: usize,
     /// Boxes of megaflows that are gone, for the next ones: new flows come by the hundred thousand a second.
     #[allow(clippy::vec_box, reason = "the boxes are what is kept")]
     spare: Vec<Box<Megaflow>>,
@@ -157,6 +159,7 @@ impl FlowStore {
             slab,
             live: 0,
             leaving: 0,
+            end: 0,
             spare: Vec::new(),
             by_key: HashTable::new(),
             hashes: vec![0; count],
@@ -238,6 +241,7 @@ impl FlowStore {
         let hashes = &self.hashes;
         self.by_key.insert_unique(place, slot, |slot| hashes[*slot as usize]);
         self.live += 1;
+        self.end = self.end.max(slot as usize + 1);
         Ok(slot)
     }
 
@@ -320,6 +324,9 @@ impl FlowStore {
             self.spare.push(flow);
             self.free.push(slot);
             self.leaving -= 1;
+            if self.live + self.leaving == 0 {
+                self.end = 0;
+            }
         }
     }
 
@@ -341,7 +348,7 @@ impl FlowStore {
 
     /// Slots in use.
     pub fn slots(&self) -> impl Iterator<Item = u32> + '_ {
-        (0..self.slots.len() as u32).filter(|slot| matches!(self.slots[*slot as usize], Slot::Live(_)))
+        (0..self.end as u32).filter(|slot| matches!(self.slots[*slot as usize], Slot::Live(_)))
     }
 
     /// Reads the statistics of the slots in `range`. Calls `active` with the busy ones, whose packets may teach something, and
@@ -354,7 +361,7 @@ impl FlowStore {
         mut active: impl FnMut(&Megaflow),
     ) -> Vec<u32> {
         let mut idle = Vec::new();
-        let range = range.start.min(self.slots.len())..range.end.min(self.slots.len());
+        let range = range.start.min(self.end)..range.end.min(self.end);
         for slot in range {
             if let Slot::Live(flow) = &mut self.slots[slot] {
                 let (packets, bytes) = self.slab.stats(slot as u32);

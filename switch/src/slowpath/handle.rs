@@ -99,6 +99,12 @@ impl Handle {
 }
 
 impl Jobs {
+    /// Runs the job that comes within this time, if one does.
+    pub fn wait(&self, slow_path: &mut SlowPath, within: Duration) -> bool {
+        let job = self.jobs.recv_timeout(within).ok();
+        job.map(|job| job(slow_path)).is_some()
+    }
+
     /// Runs a bounded number of jobs.
     pub fn run_some(&self, slow_path: &mut SlowPath) -> Ran {
         self.turns.fetch_add(1, Relaxed);

@@ -253,7 +253,9 @@ impl SlowPath {
             busy |= self.turn();
             quiet = if busy { 0 } else { quiet + 1 };
             if quiet > SPIN_TURNS {
-                std::thread::sleep(NAP);
+                if jobs.wait(&mut self, NAP) {
+                    quiet = 0;
+                }
             } else {
                 std::thread::yield_now();
             }

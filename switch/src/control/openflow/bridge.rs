@@ -161,8 +161,10 @@ impl<'a> View<'a> {
             return self.add(flow, origin);
         }
         let (filter, strict) = (flow.filter(), flow.command.is_strict());
-        self.collect();
         let chosen = self.rules(&filter, strict);
+        if !chosen.is_empty() {
+            self.collect();
+        }
         let mut before: Vec<Before> = chosen.iter().cloned().map(standing).collect();
         let now = self.slow.now();
         if matches!(flow.command, FlowCommand::Delete | FlowCommand::DeleteStrict) {
