@@ -46,6 +46,18 @@ pub struct Document {
     pub bridges: Vec<Bridge>,
 }
 
+/// Limits and defaults of multicast snooping.
+pub mod mcast {
+    /// Default ageing time of members, seconds (as in Open vSwitch).
+    pub const AGING_DEFAULT: u32 = 300;
+    /// Shortest and longest ageing time, seconds. OVS: 15 to 3600; shorter times are of use in tests.
+    pub const AGING_RANGE: (u64, u64) = (1, 3600);
+    /// Default number of groups (as in Open vSwitch).
+    pub const SIZE_DEFAULT: u32 = 2048;
+    /// Smallest and largest number of groups.
+    pub const SIZE_RANGE: (u64, u64) = (10, 1_000_000);
+}
+
 impl Document {
     /// The global settings.
     pub fn settings(&self) -> Settings {
@@ -113,6 +125,9 @@ pub struct Bridge {
     pub name: String,
     /// What happens to a packet that no rule matches.
     pub fail_mode: FailMode,
+    /// OVS `mcast_snooping_enable`: packets to multicast groups go to their members.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub mcast_snooping_enable: bool,
     /// MAC of the bridge. `None`: `other_config:hwaddr`, or derived; see [`Bridge::mac`].
     #[serde(with = "mac_text_option", skip_serializing_if = "Option::is_none")]
     pub hwaddr: Option<MacAddr>,
@@ -153,7 +168,8 @@ pub struct Bridge {
     #[serde(rename = "port")]
     pub ports: Vec<Port>,
     /// OVS `other_config`: `mac-aging-time`, `mac-table-size`, `mac-port-limit`, `mac-learning-rate`, `hwaddr`,
-    /// `forward-bpdu`, `evpn-netns`, `neigh-suppress`.
+    /// `forward-bpdu`, `evpn-netns`, `neigh-suppress`, `mcast-snooping-table-size`, `mcast-snooping-aging-time`,
+    /// `mcast-snooping-disable-flood-unregistered`.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub other_config: BTreeMap<String, String>,
     /// OVS `external_ids`: for who configures the switch, which does not look at them.
@@ -221,6 +237,22 @@ impl Bridge {
     /// whose remotes come from EVPN.
     pub fn neigh_suppress(&self) -> Option<bool> {
         self.other_config.get("neigh-suppress").map(|text| text == "true")
+    }
+
+    /// Most multicast groups that the bridge knows members of (`other_config:mcast-snooping-table-size`).
+    pub fn mcast_table_size(&self) -> u32 {
+        self.number("mcast-snooping-table-size", mcast::SIZE_DEFAULT)
+    }
+
+    /// Seconds that a member of a multicast group is one after its last report (`other_config:mcast-snooping-aging-time`).
+    pub fn mcast_aging_time(&self) -> u32 {
+        self.number("mcast-snooping-aging-time", mcast::AGING_DEFAULT)
+    }
+
+    /// Whether packets to multicast groups that nobody has joined are flooded
+    /// (`other_config:mcast-snooping-disable-flood-unregistered`, default yes).
+    pub fn mcast_flood_unregistered(&self) -> bool {
+        self.other_config.get("mcast-snooping-disable-flood-unregistered").is_none_or(|text| text != "true")
     }
 
     fn number(&self, key: &str, default: u32) -> u32 {
@@ -326,7 +358,7 @@ pub struct Port {
     /// `Port` `cvlans`: customer VLANs that a `dot1q-tunnel` port takes. Empty: all.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub cvlans: Vec<u16>,
-    /// `Port` `other_config`: `qinq-ethtype`, `priority-tags`, `neigh-suppress`; and that of its `Interface`:
+    /// `Port` `other_config`: `qinq-ethtype`, `priority-tags`, `neigh-suppress`, `mcast-snooping-flood`, `mcast-snooping-flood-reports`; and that of its `Interface`:
     /// [`INTERFACE_OTHER_CONFIG`](crate::INTERFACE_OTHER_CONFIG).
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub other_config: BTreeMap<String, String>,
@@ -373,6 +405,16 @@ impl Port {
         } else {
             0x88a8
         }
+    }
+
+    /// Whether it gets every multicast packet on a bridge that snoops (`other_config:mcast-snooping-flood`).
+    pub fn mcast_flood(&self) -> bool {
+        self.other_config.get("mcast-snooping-flood").is_some_and(|text| text == "true")
+    }
+
+    /// Whether it gets every membership report on a bridge that snoops (`other_config:mcast-snooping-flood-reports`).
+    pub fn mcast_flood_reports(&self) -> bool {
+        self.other_config.get("mcast-snooping-flood-reports").is_some_and(|text| text == "true")
     }
 
     /// Whether questions for hosts are kept from the port (`other_config:neigh-suppress`, ours); `None`: as its bridge says.

@@ -24,7 +24,7 @@ mod write;
 
 pub use document::{
     AddressesFrom, Bridge, Document, FailMode, Mirror, Neighbour, Port, PortKind, PriorityTags, Route,
-    StaticMac, UnknownName, VlanMode, mac_table,
+    StaticMac, UnknownName, VlanMode, mac_table, mcast,
 };
 pub use options::{
     BfdOptions, DpdkOptions, Inheritable, LocalIp, OptionError, PatchOptions, RemoteIp, TapOptions,

@@ -21,7 +21,13 @@ pub const SWITCH_OTHER_CONFIG: [&str; 7] = [
 pub const INTERFACE_OTHER_CONFIG: [&str; 1] = ["pmd-rxq-affinity"];
 
 /// Keys of a port's `other_config` of table `Port`.
-pub(crate) const PORT_OTHER_CONFIG: [&str; 3] = ["qinq-ethtype", "priority-tags", "neigh-suppress"];
+pub(crate) const PORT_OTHER_CONFIG: [&str; 5] = [
+    "qinq-ethtype",
+    "priority-tags",
+    "neigh-suppress",
+    "mcast-snooping-flood",
+    "mcast-snooping-flood-reports",
+];
 
 /// Longest `pmd-sleep-max`, microseconds (OVS: 10000).
 pub const LONGEST_SLEEP: u32 = 10_000;

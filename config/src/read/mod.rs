@@ -112,9 +112,10 @@ fn name_of<'v>(value: &'v Spanned<DeValue<'_>>) -> &'v str {
 }
 
 fn bridge(reader: &mut Reader, site: &Site, value: &Spanned<DeValue<'_>>) -> Option<Bridge> {
-    const KNOWN: [&str; 17] = [
+    const KNOWN: [&str; 18] = [
         "name",
         "fail_mode",
+        "mcast_snooping_enable",
         "hwaddr",
         "tag",
         "addresses_from",
@@ -135,6 +136,7 @@ fn bridge(reader: &mut Reader, site: &Site, value: &Spanned<DeValue<'_>>) -> Opt
     let mut bridge = Bridge {
         name: reader.string(site, table, "name").unwrap_or_default(),
         fail_mode: reader.parsed(site, table, "fail_mode", "standalone or secure").unwrap_or_default(),
+        mcast_snooping_enable: reader.boolean(site, table, "mcast_snooping_enable").unwrap_or_default(),
         hwaddr: reader.parsed(site, table, "hwaddr", MAC),
         tag: reader.integer(site, table, "tag", range::VLAN).map(|tag| tag as u16),
         addresses_from: reader

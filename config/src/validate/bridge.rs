@@ -7,7 +7,7 @@ use ipnet::IpNet;
 use wire::addr::MacAddr;
 
 use super::{Check, range};
-use crate::document::{Bridge, mac_table};
+use crate::document::{Bridge, mac_table, mcast};
 use crate::options::{TunnelOptions, boolean, number_in};
 use crate::problem::{Site, one_of};
 use crate::suggest::nearest;
@@ -15,7 +15,7 @@ use crate::tlv::TlvEntry;
 use wire::tunnel::geneve::TlvMap;
 
 /// Keys of a bridge's `other_config` that the switch knows.
-pub const BRIDGE_OTHER_CONFIG: [&str; 8] = [
+pub const BRIDGE_OTHER_CONFIG: [&str; 11] = [
     "mac-aging-time",
     "mac-table-size",
     "mac-port-limit",
@@ -24,6 +24,9 @@ pub const BRIDGE_OTHER_CONFIG: [&str; 8] = [
     "forward-bpdu",
     "evpn-netns",
     "neigh-suppress",
+    "mcast-snooping-table-size",
+    "mcast-snooping-aging-time",
+    "mcast-snooping-disable-flood-unregistered",
 ];
 
 /// A name as `ip netns` takes it.
@@ -84,7 +87,11 @@ impl Check<'_> {
                 "mac-table-size" => decimal_in(value, mac_table::SIZE_RANGE),
                 "mac-port-limit" => decimal_in(value, (1, mac_table::SIZE_RANGE.1)),
                 "mac-learning-rate" => decimal_in(value, mac_table::RATE_RANGE),
-                "forward-bpdu" | "neigh-suppress" => boolean(value).map(|_| ()),
+                "mcast-snooping-table-size" => decimal_in(value, mcast::SIZE_RANGE),
+                "mcast-snooping-aging-time" => decimal_in(value, mcast::AGING_RANGE),
+                "forward-bpdu" | "neigh-suppress" | "mcast-snooping-disable-flood-unregistered" => {
+                    boolean(value).map(|_| ())
+                }
                 "evpn-netns" => netns(value),
                 "hwaddr" => match value.parse::<MacAddr>() {
                     Ok(mac) => {

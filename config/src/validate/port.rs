@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use super::{Check, range};
 use crate::document::{Port, PortKind, PriorityTags, VlanMode};
 use crate::options::{BfdOptions, DpdkOptions, LocalIp, TunnelOptions, VhostOptions};
-use crate::problem::Site;
-use crate::switch::RxqAffinity;
+use crate::problem::{Site, one_of};
+use crate::switch::{PORT_OTHER_CONFIG, RxqAffinity};
 
 impl Check<'_> {
     pub(super) fn port(&mut self, site: &Site, port: &Port) {
@@ -118,8 +118,12 @@ impl Check<'_> {
                 "qinq-ethtype" => "802.1ad or 802.1q",
                 "priority-tags" if value.parse::<PriorityTags>().is_ok() => continue,
                 "priority-tags" => "never, if-nonzero or always",
-                "neigh-suppress" if matches!(value.as_str(), "true" | "false") => continue,
-                "neigh-suppress" => "true or false",
+                "neigh-suppress" | "mcast-snooping-flood" | "mcast-snooping-flood-reports" => {
+                    if matches!(value.as_str(), "true" | "false") {
+                        continue;
+                    }
+                    "true or false"
+                }
                 "pmd-rxq-affinity" => {
                     if let Err(message) = value.parse::<RxqAffinity>() {
                         self.invalid(&site, message);
@@ -129,7 +133,10 @@ impl Check<'_> {
                 _ => {
                     self.invalid(
                         &site,
-                        "unknown key, expected qinq-ethtype, priority-tags or neigh-suppress, for an interface pmd-rxq-affinity",
+                        format!(
+                            "unknown key, expected {}, for an interface pmd-rxq-affinity",
+                            one_of(&PORT_OTHER_CONFIG)
+                        ),
                     );
                     continue;
                 }

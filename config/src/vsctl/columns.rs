@@ -25,9 +25,10 @@ pub(super) enum Edit<'a> {
     Clear,
 }
 
-const BRIDGE: [&str; 9] = [
+const BRIDGE: [&str; 10] = [
     "name",
     "fail_mode",
+    "mcast_snooping_enable",
     "hwaddr",
     "addresses_from",
     "address",
@@ -220,6 +221,12 @@ fn edit_bridge(bridge: &mut Bridge, column: &str, edit: Edit<'_>) -> Result<(), 
             let mut mode = Some(bridge.fail_mode);
             scalar(&mut mode, edit, "standalone or secure")?;
             bridge.fail_mode = mode.unwrap_or_default();
+            Ok(())
+        }
+        "mcast_snooping_enable" => {
+            let mut enable = Some(bridge.mcast_snooping_enable);
+            scalar(&mut enable, edit, "true or false")?;
+            bridge.mcast_snooping_enable = enable.unwrap_or_default();
             Ok(())
         }
         "addresses_from" => {
@@ -464,6 +471,7 @@ pub fn columns(
         return Ok(vec![
             ("name", ColumnValue::Text(bridge.name.clone())),
             ("fail_mode", ColumnValue::optional(Some(bridge.fail_mode))),
+            ("mcast_snooping_enable", ColumnValue::optional(Some(bridge.mcast_snooping_enable))),
             ("datapath_type", ColumnValue::Text("netdev".into())),
             ("hwaddr", ColumnValue::optional(bridge.hwaddr)),
             ("addresses_from", ColumnValue::optional(Some(bridge.addresses_from))),

@@ -171,7 +171,9 @@ impl Pipeline {
     pub(crate) fn punt(&mut self, reason: PuntReason, mbuf: &Mbuf, key: &FlowKey) -> bool {
         let in_port = PortId(key.in_port as u16);
         let has_room = match reason {
-            PuntReason::Solicit { .. } | PuntReason::Snoop { .. } => self.may_report(in_port),
+            PuntReason::Solicit { .. } | PuntReason::Snoop { .. } | PuntReason::Membership { .. } => {
+                self.may_report(in_port)
+            }
             PuntReason::Bfd(_) => self.bfd_limit.take(in_port, rte::cycles(), rte::tsc_hz()),
             _ => true,
         };

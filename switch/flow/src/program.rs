@@ -84,6 +84,13 @@ pub enum PuntReason {
         /// VLAN.
         vlan: u16,
     },
+    /// A message of IGMP or MLD on a bridge that snoops: not sent on before it is known to whom.
+    Membership {
+        /// The port by which it came into the bridge.
+        at: PortId,
+        /// VLAN.
+        vlan: u16,
+    },
     /// A BFD control packet that came in by this port, for its session.
     Bfd(PortId),
     /// Somebody captures what comes in by this port.

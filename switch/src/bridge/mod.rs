@@ -9,6 +9,7 @@ pub mod fdb;
 pub mod group;
 pub mod hosts;
 mod local;
+pub mod mcast;
 pub mod meter;
 pub mod mirror;
 pub mod normal;
@@ -64,6 +65,8 @@ pub struct Bridge {
     pub hosts: hosts::Hosts,
     /// What became of questions for them.
     pub suppressed: hosts::SuppressStats,
+    /// Multicast groups and routers of the overlay.
+    pub mcast: mcast::Mcast,
     /// `other_config:neigh-suppress`, which holds for its tunnel ports.
     pub neigh_suppress: Option<bool>,
     /// A port of it keeps questions from what is behind it.
@@ -174,6 +177,10 @@ pub struct Port {
     pub vlan: VlanConfig,
     /// Its own `other_config:neigh-suppress`.
     pub neigh_suppress: Option<bool>,
+    /// `other_config:mcast-snooping-flood`: it gets every multicast packet.
+    pub mcast_flood: bool,
+    /// `other_config:mcast-snooping-flood-reports`: it gets every report.
+    pub mcast_flood_reports: bool,
     /// Bytes that its device takes behind Ethernet header and tag; `None` without a device.
     pub mtu: Option<u16>,
     /// Whether its link is up.
@@ -304,6 +311,8 @@ impl SwitchState {
             bridge: id,
             ofport: flow::ofp::PORT_LOCAL,
             vlan: VlanConfig::default(),
+            mcast_flood: false,
+            mcast_flood_reports: false,
             neigh_suppress: None,
             mtu: None,
             alive: true,

@@ -69,8 +69,11 @@ impl<'w> Translator<'w> {
             return;
         }
         if dst.is_multicast() {
+            if self.multicast(bridge, in_port, vlan, tag) {
+                return;
+            }
             self.note(|| format!("flood VLAN {vid}"));
-            return self.flood(bridge, in_port, vlan, tag, To::All);
+            return self.flood(bridge, in_port, vlan, tag, &To::All);
         }
         self.deps.push(Dependency::Fdb(in_port.bridge, vid, dst));
         // To itself: what it teaches counts, but a static entry is not taught.
@@ -88,7 +91,7 @@ impl<'w> Translator<'w> {
             }
             None => {
                 self.note(|| format!("no entry for {dst} in VLAN {vid}: flood"));
-                self.flood(bridge, in_port, vlan, tag, To::All);
+                self.flood(bridge, in_port, vlan, tag, &To::All);
             }
         }
     }
@@ -199,13 +202,19 @@ impl<'w> Translator<'w> {
 
     /// Sends to every other port of the VLAN, but not from one tunnel to another: in a full mesh of
     /// tunnels every VTEP has sent its own copy.
-    pub(super) fn flood(&mut self, bridge: &'w Bridge, in_port: &'w Port, vlan: InVlan, tag: Tag, to: To) {
+    pub(super) fn flood(&mut self, bridge: &'w Bridge, in_port: &'w Port, vlan: InVlan, tag: Tag, to: &To) {
         let state = self.state;
         self.drop = DropReason::NoFloodPort;
-        let mut outputs: Vec<(TagChange, PortId)> = Vec::with_capacity(bridge.ports.len());
+        let mut outputs: Vec<(TagChange, PortId, Option<IpAddr>)> = Vec::with_capacity(bridge.ports.len());
         for &id in bridge.ports.values() {
             let Some(port) = state.port(id) else { continue };
-            if to != To::All && (to == To::Suppressing) != state.suppresses(port) {
+            let is_meant = match to {
+                To::All => true,
+                To::Others => !state.suppresses(port),
+                To::Suppressing => state.suppresses(port),
+                To::Receivers(receivers) => receivers.has(id),
+            };
+            if !is_meant {
                 continue;
             }
             if id == self.in_port
@@ -219,15 +228,22 @@ impl<'w> Translator<'w> {
                 self.drop = DropReason::SplitHorizon;
                 continue;
             }
-            outputs.push((self.leaving_tags(port, vlan, tag), id));
+            let change = self.leaving_tags(port, vlan, tag);
+            match to {
+                To::Receivers(receivers) if !receivers.remotes(id).is_empty() => {
+                    outputs.extend(receivers.remotes(id).iter().map(|remote| (change, id, Some(*remote))));
+                }
+                _ => outputs.push((change, id, None)),
+            }
         }
         // Without a device, the bridge itself listens to ARP, neighbour discovery and its multicast groups only.
         if bridge.listens()
-            && to != To::Suppressing
+            && *to != To::Suppressing
             && self.in_port != bridge.local
             && state.port(bridge.local).is_some_and(Port::is_flooded)
             && let Some(change) = self.leaving_to_local(bridge, vlan, tag)
             && (bridge.device.is_some()
+                && !matches!(to, To::Receivers(receivers) if !receivers.has(bridge.local))
                 || self.read_field(Field::EthType) as u16 == ETH_ARP
                 || hears_group(bridge, &self.at.key.flow))
         {
@@ -236,7 +252,7 @@ impl<'w> Translator<'w> {
         // In the order of the ports, which matters to mirrors; neighbours with one tag share its ops.
         let patch = |id: PortId| state.port(id).is_some_and(|p| matches!(p.kind, PortKind::Patch(_)));
         for same in outputs.chunk_by(|a, b| a.0 == b.0 && patch(a.1) == patch(b.1)) {
-            let to: Vec<_> = same.iter().map(|(_, id)| (*id, None)).collect();
+            let to: Vec<_> = same.iter().map(|(_, id, remote)| (*id, *remote)).collect();
             self.output_tagged(&to, same[0].0);
         }
     }

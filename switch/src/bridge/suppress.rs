@@ -1,11 +1,11 @@
 //! Ports with `neigh-suppress`: what of ARP, neighbour discovery and DHCP goes to the slow path, and what is not flooded
 //! there (RFC 9161).
 
+use super::mcast::Receivers;
 use super::translate::Translator;
 use super::vlan::{InVlan, Tag};
 use super::{Bridge, Port, PortKind};
 use config::RemoteIp;
-use flow::drop::DropReason;
 use flow::program::{Op, PuntReason};
 use wire::key::{FRAG_ANY, FlowMask};
 use wire::proto::{ETH_ARP, ETH_IPV4, ETH_IPV6, IP_ICMPV6, IP_UDP, ND_ADVERT, ND_SOLICIT};
@@ -18,13 +18,15 @@ const DHCP_SERVER: u16 = 67;
 const DHCP_CLIENT: u16 = 68;
 
 /// Ports that a packet is flooded to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum To {
     All,
     /// Those without `neigh-suppress`.
     Others,
     /// Those with it.
     Suppressing,
+    /// These.
+    Receivers(Receivers),
 }
 
 /// What a packet is to hosts.
@@ -111,10 +113,10 @@ impl<'w> Translator<'w> {
 
     /// Floods a question, but to ports with `neigh-suppress` only if the slow path does not know the answer, or has no time.
     pub(super) fn flood_question(&mut self, bridge: &'w Bridge, in_port: &'w Port, vlan: InVlan, tag: Tag) {
-        self.flood(bridge, in_port, vlan, tag, To::Others);
+        self.flood(bridge, in_port, vlan, tag, &To::Others);
         self.note(|| "a question for a host: the slow path answers it, or floods it further".into());
         self.commit();
-        let otherwise = self.apart(|t| t.flood(bridge, in_port, vlan, tag, To::Suppressing));
+        let otherwise = self.apart(|t| t.flood(bridge, in_port, vlan, tag, &To::Suppressing));
         let reason = PuntReason::Solicit { at: self.in_port, vlan: vlan.vid };
         self.push(Op::PuntOr(reason, otherwise));
         self.delivered = true;
@@ -129,7 +131,6 @@ impl<'w> Translator<'w> {
     /// Floods a question that came into a bridge by its port `in_port` to those ports that it was kept from.
     pub(super) fn flood_further(&mut self, bridge: &'w Bridge, in_port: &'w Port, vlan: u16) {
         let tag = self.tag();
-        self.drop = DropReason::NoFloodPort;
-        self.flood(bridge, in_port, InVlan { vid: vlan, service: None }, tag, To::Suppressing);
+        self.flood(bridge, in_port, InVlan { vid: vlan, service: None }, tag, &To::Suppressing);
     }
 }

@@ -162,6 +162,7 @@ fn settings(bridge: &Bridge) -> Bridge {
     Bridge {
         name: bridge.name.clone(),
         fail_mode: bridge.fail_mode,
+        mcast_snooping_enable: bridge.mcast_snooping_enable,
         hwaddr: bridge.hwaddr,
         tag: bridge.tag,
         addresses_from: bridge.addresses_from,

@@ -2,6 +2,7 @@
 //! when the switch is in the place of `ovs-vswitchd`; `vxctl appctl` asks the same by the control API.
 
 mod datapath;
+mod mdb;
 mod tables;
 mod underlay;
 
@@ -177,6 +178,8 @@ const COMMANDS: &[(&str, &str, std::ops::RangeInclusive<usize>)] = &[
     ("fdb/stats-clear", "[bridge]", 0..=1),
     ("fdb/stats-show", "bridge", 1..=1),
     ("list-commands", "", 0..=0),
+    ("mdb/flush", "[bridge]", 0..=1),
+    ("mdb/show", "bridge", 1..=1),
     ("memory/show", "", 0..=0),
     ("ofproto/list", "", 0..=0),
     ("ofproto/trace", "bridge flow [packet]", 2..=3),
@@ -273,6 +276,8 @@ async fn run(app: &App, command: &str, words: &[&str]) -> Result<String, String>
         _ if command.starts_with("fdb/") || command == "bridge/dump-flows" => {
             tables::run(app, command, words).await
         }
+        "mdb/show" => mdb::show(app, words[0]).await,
+        "mdb/flush" => mdb::flush(app, words.first().copied()).await,
         _ if command.starts_with("tnl/") || command.starts_with("ovs/route/") => {
             underlay::run(app, command, words).await
         }

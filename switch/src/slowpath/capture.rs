@@ -246,6 +246,7 @@ impl SlowPath {
             PuntReason::Local(_)
             | PuntReason::Solicit { .. }
             | PuntReason::Snoop { .. }
+            | PuntReason::Membership { .. }
             | PuntReason::Bfd(_) => return,
             PuntReason::CaptureRx(port) => {
                 self.monitored(port, buffer);

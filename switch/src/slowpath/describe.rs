@@ -66,6 +66,7 @@ impl SlowPath {
             }
             Op::Punt(PuntReason::Solicit { vlan, .. }) => format!("slowpath(solicit,vlan={vlan})"),
             Op::Punt(PuntReason::Snoop { vlan, .. }) => format!("slowpath(snoop,vlan={vlan})"),
+            Op::Punt(PuntReason::Membership { vlan, .. }) => format!("slowpath(mcast,vlan={vlan})"),
             Op::Punt(PuntReason::Bfd(port)) => format!("slowpath(bfd,{})", self.port_name(*port)),
             Op::PuntOr(reason, otherwise) => {
                 let punt = self.describe_op(&Op::Punt(*reason));

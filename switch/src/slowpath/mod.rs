@@ -17,6 +17,7 @@ mod host_message;
 pub mod kernel;
 mod limits;
 mod masks;
+mod mcast;
 mod membership;
 pub mod monitor;
 mod observe;
@@ -330,6 +331,7 @@ impl SlowPath {
             }
         }
         self.age_hosts(now);
+        self.expire_mcast(now);
         self.report_memberships(now);
         self.tunnel_timers(now);
     }

@@ -5,6 +5,7 @@ use super::SlowPath;
 use super::kernel::KernelView;
 use crate::bridge::fdb::{Fdb, FdbSettings};
 use crate::bridge::hosts::{Hosts, SuppressStats};
+use crate::bridge::mcast::{Mcast, McastSettings};
 use crate::bridge::rules::RuleTables;
 use crate::bridge::vlan::VlanConfig;
 use crate::bridge::{Bridge, BridgeId, LocalDevice, Port, PortConfig, PortKind};
@@ -66,6 +67,7 @@ impl SlowPath {
             fdb: Fdb::new(FdbSettings::default(), now),
             hosts: Hosts::default(),
             suppressed: SuppressStats::default(),
+            mcast: Mcast::default(),
             neigh_suppress: None,
             has_suppressing: false,
             tables: RuleTables::default(),
@@ -114,6 +116,12 @@ impl SlowPath {
             running.forward_bpdu = bridge.forward_bpdu();
             running.neigh_suppress = bridge.neigh_suppress();
             running.hosts.set_size(bridge.mac_table_size() as usize);
+            running.mcast.configure(McastSettings {
+                enabled: bridge.mcast_snooping_enable,
+                size: bridge.mcast_table_size() as usize,
+                ageing: Duration::from_secs(bridge.mcast_aging_time().into()),
+                flood_unregistered: bridge.mcast_flood_unregistered(),
+            });
             running.evpn_netns = bridge.evpn_netns().map(str::to_owned);
             running.fdb.configure(FdbSettings {
                 ageing: Duration::from_secs(bridge.mac_aging_time().into()),
@@ -247,6 +255,8 @@ impl SlowPath {
             ofport,
             vlan,
             neigh_suppress: of.neigh_suppress(),
+            mcast_flood: of.mcast_flood(),
+            mcast_flood_reports: of.mcast_flood_reports(),
             mtu: None,
             alive: true,
             config: PortConfig::default(),
@@ -275,6 +285,7 @@ impl SlowPath {
         self.configure_bfd(id, of.bfd());
         let Some(port) = self.state.port_mut(id) else { return };
         port.neigh_suppress = of.neigh_suppress();
+        (port.mcast_flood, port.mcast_flood_reports) = (of.mcast_flood(), of.mcast_flood_reports());
         let vlan = VlanConfig::of(of);
         if port.vlan != vlan {
             self.set_vlan(id, vlan);
@@ -342,6 +353,9 @@ impl SlowPath {
     /// Takes a port without a device out of the switch state; the next [`SlowPath::commit`] takes it from the workers.
     pub fn forget_port(&mut self, id: PortId) {
         let Some(port) = self.state.remove_port(id) else { return };
+        if let Some(bridge) = self.state.bridge_mut(port.bridge) {
+            bridge.mcast.forget_port(id);
+        }
         self.bfd.remove(id);
         self.traffic.remove_port(id);
         self.everything_changed();

@@ -36,7 +36,7 @@ impl SlowPath {
         self.changes.everything = true;
     }
 
-    fn depended_on_changed(&mut self, dependency: &Dependency) {
+    pub(super) fn depended_on_changed(&mut self, dependency: &Dependency) {
         for worker in 0..self.workers.len() {
             let dependents = self.workers[worker].flows.dependents(dependency);
             self.changes.stale.extend(dependents.into_iter().map(|slot| (worker, slot)));

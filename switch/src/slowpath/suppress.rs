@@ -8,7 +8,7 @@ use super::SlowPath;
 use super::host_message::{HostMessage, Question};
 use crate::bridge::fdb::Location;
 use crate::bridge::hosts::{Host, Source, SuppressStats};
-use crate::bridge::translate::{translate, translate_further};
+use crate::bridge::translate::{Further, translate, translate_further};
 use crate::bridge::{Bridge, BridgeId, PortKind};
 use api::{NeighbourEntry, SuppressRow};
 use config::TunnelKey;
@@ -56,7 +56,9 @@ impl SlowPath {
                 if at != buffer.in_port {
                     clear_tunnel(&mut key);
                 }
-                self.send_as(key, buffer.bytes(), |state, key| translate_further(state, key, at, vlan));
+                self.send_as(key, buffer.bytes(), |state, key| {
+                    translate_further(state, key, (at, vlan), Further::Question)
+                });
             }
         }
     }

@@ -111,6 +111,7 @@ impl SlowPath {
                     PuntReason::Local(local) => self.punted(local, &buffer, now),
                     PuntReason::Solicit { at, vlan } => self.host_asked_for((at, vlan), &buffer, now),
                     PuntReason::Snoop { at, vlan } => self.host_snooped((at, vlan), &buffer, now),
+                    PuntReason::Membership { at, vlan } => self.membership_seen((at, vlan), &buffer, now),
                     PuntReason::Bfd(at) => self.bfd_received(at, &buffer, now),
                     _ => self.captured(&buffer),
                 }

@@ -11,6 +11,7 @@ mod mtu;
 mod neighbours;
 mod own;
 mod reconfigure;
+mod snooping;
 mod switching;
 mod take_over;
 mod tap;

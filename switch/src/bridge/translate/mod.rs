@@ -74,6 +74,10 @@ pub enum Dependency {
     Fdb(BridgeId, u16, MacAddr),
     /// A group, or the absence of one.
     Group(BridgeId, u32),
+    /// The members of a multicast group in a VLAN.
+    McastGroup(BridgeId, u16, IpAddr),
+    /// The multicast routers of a VLAN.
+    McastRouters(BridgeId, u16),
 }
 
 /// A table that a translation looked a packet up in.
@@ -226,8 +230,25 @@ pub fn translate_output(state: &SwitchState, key: &FlowKey, to: PortId, oam: boo
     translator.result()
 }
 
-/// Translates a question that came into a bridge by `at` in a VLAN, and goes to those ports only that it was kept from.
-pub fn translate_further(state: &SwitchState, key: &FlowKey, at: PortId, vlan: u16) -> Translation {
+/// What the slow path sends on that it was given instead of ports.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Further {
+    /// A question for a host, to those ports only that it was kept from.
+    Question,
+    /// A message of IGMP or MLD.
+    Membership {
+        /// It is a host's report.
+        is_report: bool,
+    },
+}
+
+/// Translates a packet that came into a bridge by a port in a VLAN, and that the slow path sends on.
+pub fn translate_further(
+    state: &SwitchState,
+    key: &FlowKey,
+    (at, vlan): (PortId, u16),
+    further: Further,
+) -> Translation {
     let mut translator = Translator::new(state, key);
     if let Some(port) = state.port(at)
         && let Some(bridge) = state.bridge(port.bridge)
@@ -238,7 +259,13 @@ pub fn translate_further(state: &SwitchState, key: &FlowKey, at: PortId, vlan: u
         }
         translator.in_port = at;
         translator.at.key.flow.in_port = port.ofport;
-        translator.flood_further(bridge, port, vlan);
+        translator.drop = DropReason::NoFloodPort;
+        match further {
+            Further::Question => translator.flood_further(bridge, port, vlan),
+            Further::Membership { is_report } => {
+                translator.membership_further(bridge, port, vlan, is_report);
+            }
+        }
     }
     translator.result()
 }

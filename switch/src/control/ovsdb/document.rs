@@ -97,6 +97,7 @@ fn bridge(row: &rows::Bridge, running: Option<&Bridge>, rows: &Rows, errors: &mu
             Some("secure") => FailMode::Secure,
             _ => FailMode::Standalone,
         },
+        mcast_snooping_enable: row.mcast_snooping_enable,
         other_config: known(&row.other_config, &config::BRIDGE_OTHER_CONFIG),
         external_ids: row.external_ids.clone(),
         ..running.cloned().unwrap_or_else(|| Bridge::new(&row.name))
