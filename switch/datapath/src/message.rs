@@ -231,7 +231,7 @@ pub struct Link {
 
 impl Link {
     /// Buffers that go round between a worker and the slow path.
-    pub const BUFFERS: usize = 64;
+    pub const BUFFERS: usize = 128;
 
     /// Queues with room for `upcalls` flow misses.
     pub fn new(upcalls: usize) -> Arc<Link> {

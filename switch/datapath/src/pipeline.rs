@@ -166,14 +166,16 @@ impl Pipeline {
         }
     }
 
-    /// Copies the packet's bytes to the slow path, complete, as they would be on a wire. Says whether there was room, and of
-    /// BFD and of what hosts say and ask of each other, whether the port has not sent too much lately.
+    /// Copies the packet's bytes to the slow path, complete, as they would be on a wire. Says whether there was room, of which
+    /// captures and monitors leave some to others; and of BFD and of what hosts say and ask of each other, whether the port
+    /// has not sent too much lately.
     pub(crate) fn punt(&mut self, reason: PuntReason, mbuf: &Mbuf, key: &FlowKey) -> bool {
         let in_port = PortId(key.in_port as u16);
         let has_room = match reason {
             PuntReason::Solicit { .. } | PuntReason::Snoop { .. } | PuntReason::Membership { .. } => {
                 self.may_report(in_port)
             }
+            PuntReason::CaptureRx(_) | PuntReason::CaptureTx(_) => self.may_copy(),
             PuntReason::Bfd(_) => self.bfd_limit.take(in_port, rte::cycles(), rte::tsc_hz()),
             _ => true,
         };

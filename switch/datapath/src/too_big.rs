@@ -11,8 +11,10 @@ use wire::too_big::QUOTED_MAX;
 /// Packets of one in-port that are shown a second, and at once: Linux' bounds for ICMP messages.
 const PER_SECOND: u64 = 1000;
 const AT_ONCE: u64 = 50;
-/// Buffers that are left to others: a sender that does not listen must not cost them their ARP.
-const LEFT_TO_OTHERS: usize = Link::BUFFERS / 2;
+/// Buffers that reports leave to others: a sender that does not listen must not cost them their ARP.
+const LEFT_BY_REPORTS: usize = Link::BUFFERS / 4;
+/// Buffers that captures and monitors leave to others, reports among them.
+const LEFT_BY_COPIES: usize = Link::BUFFERS / 2;
 
 /// How often packets of each in-port are shown to the slow path: a token bucket a port, as the time when it is full again.
 #[derive(Debug)]
@@ -41,8 +43,13 @@ impl ReportLimit {
 impl Pipeline {
     /// Whether a packet of this in-port may be shown to the slow path beside what is for the switch itself.
     pub(crate) fn may_report(&mut self, in_port: PortId) -> bool {
-        self.link.buffers.len() > LEFT_TO_OTHERS
+        self.link.buffers.len() > LEFT_BY_REPORTS
             && self.report_limit.take(in_port, rte::cycles(), rte::tsc_hz())
+    }
+
+    /// Whether a packet may be copied for who looks.
+    pub(crate) fn may_copy(&self) -> bool {
+        self.link.buffers.len() > LEFT_BY_COPIES
     }
 
     /// Whether a packet, or one that it is divided into, is too long for the path to an adjacency's remote.
