@@ -53,6 +53,10 @@ pub struct ProgramId(pub u32);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct MeterId(pub u16);
 
+/// Number of what a packet for controllers comes with, in the slow path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ControllerMessageId(pub u32);
+
 /// Why the slow path wants the bytes of a packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum PuntReason {
@@ -64,10 +68,8 @@ pub enum PuntReason {
         max_len: u16,
         /// The port by which the packet is in the bridge of the rule: behind patch ports, not the one it came in by.
         at: PortId,
-        /// The rule's table.
-        table: u8,
-        /// The rule's cookie; all ones where no rule sent it.
-        cookie: u64,
+        /// What it comes with: the rule, the reason, the registers.
+        message: ControllerMessageId,
     },
     /// It asks on a bridge for a host's address (ARP, ND), and is not flooded to ports with `neigh-suppress` before it is
     /// known whether the answer is.

@@ -30,6 +30,7 @@ pub mod server;
 
 pub use bundle::{ATOMIC, BundleAdd, BundleControl, BundleControlKind, ORDERED};
 pub use error::{Code, Error};
+pub use flow::ofp::PacketReason;
 pub use flow_message::{
     Aggregate, CHECK_OVERLAP, FlowCommand, FlowMod, FlowRemoved, FlowRequest, FlowStats, NO_BUFFER,
     RESET_COUNTS, RemovedReason, SEND_FLOW_REM,
@@ -44,7 +45,7 @@ pub use meter_message::{
     METER_ALL, MeterCommand, MeterConfig, MeterFeatures, MeterMod, MeterRequest, MeterStats,
 };
 pub use monitor::{FlowUpdate, MonitorRequest, UpdateEvent, flags as monitor_flags};
-pub use packet::{PacketIn, PacketOut, PacketReason};
+pub use packet::{PacketIn, PacketOut};
 pub use port_message::{
     LINK_DOWN, LIVE, NO_FLOOD, NO_FWD, NO_PACKET_IN, NO_RECV, PORT_CONFIG, PORT_DOWN, Port, PortFeatures,
     PortMod, PortReason, PortRequest, PortStats, PortStatus, QueueConfig, QueueRequest, QueueStats,

@@ -6,43 +6,35 @@ use crate::coder::{Coder, PORT_NONE, Step};
 use crate::error::{Code, Error};
 use crate::matching;
 use crate::property;
-use flow::ofp::{Action, Field, Match, MatchKey};
+use flow::ofp::{Action, Field, Match, MatchKey, PacketReason};
 
-/// Why a packet comes (`OFPR_*`).
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub enum PacketReason {
-    /// No flow matched.
-    NoMatch,
-    /// An action said so.
-    #[default]
-    Action,
-    /// Its TTL was used up.
-    InvalidTtl,
-    /// An action of an action set said so (1.4).
-    ActionSet,
-    /// An action of a group's bucket said so (1.4).
-    Group,
-    /// An action of a packet-out said so (1.4).
-    PacketOut,
+/// The number of a reason in a version: before OpenFlow 1.4 all actions were one, and before 1.3 a miss flow was none.
+pub(crate) fn reason_number(reason: PacketReason, version: Version) -> u8 {
+    match reason {
+        PacketReason::NoMatch => 0,
+        PacketReason::Action => 1,
+        PacketReason::InvalidTtl => 2,
+        PacketReason::ExplicitMiss => u8::from(version < Version::V13),
+        _ if version < Version::V14 => 1,
+        PacketReason::ActionSet => 3,
+        PacketReason::Group => 4,
+        PacketReason::PacketOut => 5,
+    }
 }
 
-impl PacketReason {
-    fn code(&mut self, c: &mut impl Coder) -> Step {
-        // Before OpenFlow 1.4 there were three, and all actions were one.
-        let mut number = if c.version() < Version::V14 && *self as u8 > 2 { 1 } else { *self as u8 };
-        c.u8(&mut number)?;
-        let all = [
-            PacketReason::NoMatch,
-            PacketReason::Action,
-            PacketReason::InvalidTtl,
-            PacketReason::ActionSet,
-            PacketReason::Group,
-            PacketReason::PacketOut,
-        ];
-        let reason = all.get(usize::from(number)).copied();
-        *self = reason.ok_or_else(|| Error::new(Code::NxbrcBadReason, format!("reason {number}")))?;
-        Ok(())
+/// A reason with this number.
+pub(crate) fn reason_of(number: u8) -> Result<PacketReason, Error> {
+    let known = PacketReason::NUMBERED.get(usize::from(number)).copied();
+    known.ok_or_else(|| Error::new(Code::NxbrcBadReason, format!("reason {number}")))
+}
+
+fn reason<C: Coder>(reason: &mut PacketReason, c: &mut C) -> Step {
+    let mut number = reason_number(*reason, c.version());
+    c.u8(&mut number)?;
+    if C::READS {
+        *reason = reason_of(number)?;
     }
+    Ok(())
 }
 
 /// `OFPT_PACKET_IN`, `NXT_PACKET_IN`, `NXT_PACKET_IN2`.
@@ -100,11 +92,11 @@ impl PacketIn {
             let mut port = self.in_port();
             c.port(&mut port)?;
             self.set_in_port(port);
-            self.reason.code(c)?;
+            reason(&mut self.reason, c)?;
             c.pad(1)?;
             return c.rest(&mut self.data);
         }
-        self.reason.code(c)?;
+        reason(&mut self.reason, c)?;
         c.u8(&mut self.table)?;
         self.cookie64(c)?;
         matching::oxm(c, &mut self.metadata)?;
@@ -115,7 +107,7 @@ impl PacketIn {
     pub(crate) fn code_nicira<C: Coder>(&mut self, c: &mut C) -> Step {
         c.u32(&mut { u32::MAX })?;
         self.total16(c)?;
-        self.reason.code(c)?;
+        reason(&mut self.reason, c)?;
         c.u8(&mut self.table)?;
         self.cookie64(c)?;
         let length = c.length16()?;
@@ -155,7 +147,7 @@ impl PacketIn {
                 c.pad(4)?;
                 c.u64(self.cookie.get_or_insert_default())
             }
-            REASON => self.reason.code(c),
+            REASON => reason(&mut self.reason, c),
             METADATA => {
                 let oxm = c.version() >= Version::V13;
                 matching::list(c, &mut self.metadata, None, oxm)

@@ -16,6 +16,8 @@ const FLOWS: &[&str] = &[
     "dl_vlan=10,dl_vlan_pcp=3,arp,arp_op=2,arp_tha=02:00:00:00:00:01,actions=strip_vlan,output:2",
     "icmp6,icmp_type=135,nd_target=fe80::/64,actions=resubmit(,7),resubmit(3,1)",
     "tun_id=0x60/0xf0,metadata=1/3,reg3=7,ipv6,ipv6_label=5,nw_frag=no,actions=clone(clone(output:1)),output:2",
+    "ip,actions=dec_ttl(1,2,3),controller(max_len=64,id=5,reason=no_match),controller(id=7,userdata=01.02.03.04.05)",
+    "udp,actions=controller(userdata=01,reason=invalid_ttl,max_len=9),output:1",
     "tcp,tcp_flags=+syn-ack,tp_src=0x1000/0xf000,actions=load:0x5->NXM_NX_REG0[3..9],move:NXM_NX_REG0[]->NXM_NX_REG1[]",
 ];
 

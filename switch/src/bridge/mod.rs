@@ -5,6 +5,7 @@
 //! address, say) comes back in the [`translate::Translation`] and is applied by the caller.
 
 mod bfd;
+pub mod controller;
 pub mod fdb;
 pub mod group;
 pub mod hosts;
@@ -24,6 +25,7 @@ pub mod vlan;
 use crate::tunnel::port::TunnelPort;
 use crate::tunnel::route::Route;
 use config::{FailMode, RemoteIp};
+use controller::ControllerMessages;
 use fdb::Fdb;
 pub use flow::program::BridgeId;
 use flow::program::{MAX_PORTS, PortId};
@@ -229,6 +231,8 @@ pub struct SwitchState {
     by_name: FxHashMap<String, PortId>,
     /// Packets that somebody looks at.
     pub observed: Observed,
+    /// What packets for controllers come with.
+    pub controller_messages: ControllerMessages,
     /// Rules are being restored, and nothing is sent by what there is of them (`flow-restore-wait`).
     pub restoring: bool,
     /// So many tunnel packets come that no tunnel port takes that one megaflow drops them all.
@@ -242,6 +246,7 @@ impl Default for SwitchState {
             ports: (0..MAX_PORTS).map(|_| None).collect(),
             by_name: FxHashMap::default(),
             observed: Observed::default(),
+            controller_messages: ControllerMessages::default(),
             restoring: false,
             merge_unknown_tunnels: false,
         }

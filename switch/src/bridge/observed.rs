@@ -1,7 +1,7 @@
 //! Which packets somebody looks at: translation has copies of them made for the slow path, and of no others.
 
 use super::{Port, PortKind};
-use flow::program::PortId;
+use flow::program::{BridgeId, PortId};
 
 /// The packets that captures and monitors want.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -12,6 +12,8 @@ pub struct Observed {
     pub sent: Vec<PortId>,
     /// What every device receives is wanted.
     pub all_devices: bool,
+    /// Bridges whose packets for controllers are wanted.
+    pub controllers: Vec<BridgeId>,
     /// Dropped packets are wanted: programs end in an op where workers copy them.
     pub drops: bool,
 }

@@ -7,6 +7,7 @@
 
 use super::SlowPath;
 use crate::bridge::BridgeId;
+use crate::bridge::controller::ControllerMessage;
 use crate::bridge::observed::Observed;
 use datapath::dropped::Dropped;
 use datapath::message::PacketBuffer;
@@ -89,12 +90,10 @@ pub struct DroppedAt {
 }
 
 /// What sent a packet to CONTROLLER.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SentBy {
-    /// Table of the rule.
-    pub table: u8,
-    /// Cookie of the rule, if it was one.
-    pub cookie: Option<u64>,
+    /// What the action gave it.
+    pub message: Arc<ControllerMessage>,
     /// The packet's key as it came.
     pub key: FlowKey,
 }
@@ -188,7 +187,7 @@ impl Captures {
                     observed.received.push(port);
                     observed.sent.push(port);
                 }
-                CaptureSource::Controller(_) => {}
+                CaptureSource::Controller(bridge) => observed.controllers.push(bridge),
                 CaptureSource::Drops(_) => observed.drops = true,
             }
         }
@@ -253,11 +252,11 @@ impl SlowPath {
                 (CaptureSource::Port(port), port, false, usize::MAX)
             }
             PuntReason::CaptureTx(port) => (CaptureSource::Port(port), port, true, usize::MAX),
-            PuntReason::Controller { max_len, at, table, cookie } => {
+            PuntReason::Controller { max_len, at, message } => {
                 self.captures.controller += 1;
                 let Some(bridge) = self.state.port(at).map(|port| port.bridge) else { return };
-                let cookie = (cookie != u64::MAX).then_some(cookie);
-                sent_by = Some(SentBy { table, cookie, key: buffer.key });
+                let message = self.state.controller_messages.get(message);
+                sent_by = message.map(|message| SentBy { message, key: buffer.key });
                 // As in OpenFlow, 65535 is "all of it" (OFPCML_NO_BUFFER).
                 let most = if max_len == u16::MAX { usize::MAX } else { max_len.into() };
                 (CaptureSource::Controller(bridge), at, false, most)
@@ -270,7 +269,7 @@ impl SlowPath {
             outgoing,
             length,
             bytes,
-            sent_by,
+            sent_by: sent_by.clone(),
             dropped: None,
         };
         self.give(|wanted| wanted == source, (buffer.bytes(), length, most), copy);

@@ -7,6 +7,7 @@ mod backlog;
 pub mod bfd;
 pub mod capture;
 pub mod clock;
+mod controller;
 mod describe;
 mod drops;
 mod effects;
@@ -305,6 +306,7 @@ impl SlowPath {
     }
 
     fn timers(&mut self, now: Instant) {
+        self.sweep_controller_messages();
         let mut gone = Vec::new();
         for (id, bridge) in self.state.bridges_mut() {
             let aged = bridge.fdb.expire(now, AGED_PER_TURN);

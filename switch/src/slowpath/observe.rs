@@ -14,6 +14,8 @@ impl SlowPath {
             ports.sort_unstable();
             ports.dedup();
         }
+        observed.controllers.sort_unstable();
+        observed.controllers.dedup();
         // What happens to packets on their way is told by the workers alone.
         self.drops_wanted = observed.drops || self.monitors() > 0;
         for worker in &self.workers {

@@ -68,6 +68,11 @@ impl Programs {
         self.entries.get(id.0 as usize)?.0.as_ref()
     }
 
+    /// Those in use.
+    pub fn all(&self) -> impl Iterator<Item = &Program> {
+        self.ids.keys()
+    }
+
     /// Different programs in use.
     pub fn len(&self) -> usize {
         self.ids.len()

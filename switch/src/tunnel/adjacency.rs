@@ -201,6 +201,11 @@ impl<U: Underlay> Adjacencies<U> {
         self.entries.get(id.0 as usize)?.as_ref()
     }
 
+    /// All remotes.
+    pub(super) fn all(&self) -> impl Iterator<Item = &Remote<U>> {
+        self.entries.iter().flatten()
+    }
+
     /// A remote, to change it.
     pub(super) fn get_mut(&mut self, id: AdjacencyId) -> Option<&mut Remote<U>> {
         self.entries.get_mut(id.0 as usize)?.as_mut()

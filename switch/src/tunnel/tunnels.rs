@@ -14,7 +14,7 @@ use super::underlay::{EgressDecision, Network, Underlay};
 use config::{Inheritable, LocalIp, RemoteIp, TunnelOptions};
 use datapath::adjacency::{Egress, Inherit};
 use flow::drop::DropReason;
-use flow::program::{AdjacencyId, BridgeId, PortId};
+use flow::program::{AdjacencyId, BridgeId, Op, PortId};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Instant;
@@ -86,6 +86,14 @@ impl<U: Underlay> Tunnels<U> {
     /// What is to be done since the last call, in order.
     pub fn take_events(&mut self) -> Vec<Event> {
         std::mem::take(&mut self.events)
+    }
+
+    /// The ops by which tunnel packets leave.
+    pub fn egress_ops(&self) -> impl Iterator<Item = &[Op]> {
+        self.adjacencies.all().filter_map(|remote| match &remote.installed {
+            Some(ReachSpec::Ready(_, Egress::Ops(ops), _)) => Some(&**ops),
+            _ => None,
+        })
     }
 
     /// A remote.

@@ -239,6 +239,44 @@ fn packets_for_the_controller_name_rule_and_tunnel() {
 }
 
 #[test]
+fn packets_for_the_controller_have_registers_reason_and_userdata() {
+    let daemon = with_socket();
+    ofctl(&daemon, "OpenFlow13", &["del-flows", "BR"]);
+    let monitor = Monitor::of(&daemon, "OpenFlow13", &["65534"]);
+    ofctl(&daemon, "OpenFlow13", &["add-group", "BR", "group_id=1,type=all,bucket=CONTROLLER:21"]);
+    let flows = [
+        "tcp,actions=load:0x5->NXM_NX_REG3[],set_field:0x77->metadata,set_field:9->pkt_mark,resubmit(,2)",
+        "table=2,actions=controller(userdata=01.02.0f,reason=no_match,max_len=20),load:0x6->NXM_NX_REG3[]",
+        "udp,actions=dec_ttl,output:1",
+        "sctp,actions=group:1",
+        "icmp,actions=controller(id=9),CONTROLLER:22",
+    ];
+    for flow in flows {
+        ofctl(&daemon, "OpenFlow13", &["add-flow", "BR", flow]);
+    }
+    let packet = |proto: &str, ttl: &str| {
+        let ip = format!("4500002800004000{ttl}{proto}0000c0a80102c0a80101");
+        format!("02000000000a02000000000b0800{ip}{}", "00".repeat(20))
+    };
+    let send = |proto: &str, ttl: &str| {
+        ofctl(&daemon, "OpenFlow13", &["packet-out", "BR", "1", "resubmit(,0)", &packet(proto, ttl)]);
+    };
+    send("06", "40");
+    monitor.wait_for("reg3=0x5,metadata=0x77,pkt_mark=0x9,in_port=1 (via no_match)");
+    monitor.wait_for("userdata=01.02.0f");
+    send("01", "40");
+    monitor.wait_for("data_len=22");
+    send("84", "40");
+    monitor.wait_for("data_len=21");
+    // Who asks for it hears of packets whose TTL has run out.
+    let asking = Monitor::of(&daemon, "OpenFlow10", &["65534", "invalid_ttl"]);
+    asking.wait_for("OFPT_BARRIER_REPLY");
+    send("11", "01");
+    asking.wait_for("(via invalid_ttl)");
+    daemon.stop();
+}
+
+#[test]
 fn whatever_happens_to_a_bridge_is_told() {
     let daemon = with_socket();
     ofctl(&daemon, "OpenFlow10", &["del-flows", "BR"]);

@@ -1,5 +1,6 @@
 //! What a rule does: the typed form of `ovs-actions(7)`.
 
+use super::controller::Controller;
 use super::field::{Field, Subfield};
 use super::hash::{Bundle, Multipath};
 use super::learn::Learn;
@@ -107,6 +108,10 @@ pub enum Action {
     ModVlanPcp(u8),
     /// `dec_ttl`: TTL or hop limit less one; a packet whose it is 1 or less goes no further.
     DecTtl,
+    /// `dec_ttl(ID,...)`: the same, and a packet that goes no further goes to the controllers with these numbers.
+    DecTtlTo(Vec<u16>),
+    /// `controller(...)` with more than `max_len`, which is [`PortRef::Controller`].
+    Controller(Box<Controller>),
     /// `group:N`.
     Group(u32),
     /// `meter:N`.
@@ -154,6 +159,7 @@ impl Action {
     pub fn outputs_to(&self, port: u32) -> bool {
         match self {
             Action::Output(to) => to.number() == port,
+            Action::Controller(_) => port == PORT_CONTROLLER,
             Action::Clone(inner) | Action::WriteActions(inner) => {
                 inner.iter().any(|action| action.outputs_to(port))
             }

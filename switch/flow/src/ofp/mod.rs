@@ -6,6 +6,7 @@
 //! table of [`Field`]s. Running actions is the translator's job.
 
 mod action;
+mod controller;
 mod error;
 mod field;
 mod flow;
@@ -25,6 +26,7 @@ mod token;
 mod value;
 
 pub use action::{Action, Conjunction, PortRef};
+pub use controller::{Controller, PacketReason};
 pub use error::ParseError;
 pub use field::{Field, FieldInfo, Format, Layer, Oxm, Setter, Stage, Subfield};
 pub use flow::{

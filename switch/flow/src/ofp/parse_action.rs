@@ -1,6 +1,7 @@
 //! The actions part of a flow's text.
 
 use super::action::{Action, Conjunction, PortRef};
+use super::controller;
 use super::error::ParseError;
 use super::field::{Field, Subfield};
 use super::hash;
@@ -195,7 +196,7 @@ impl ActionParser<'_> {
                 self.tagged();
                 Action::ModVlanPcp(pcp)
             }
-            "dec_ttl" => bare(Action::DecTtl)?,
+            "dec_ttl" => controller::parse_dec_ttl(token)?,
             "set_tunnel" | "set_tunnel64" => match value::number(value) {
                 Some(key) if key <= value::TUNNEL_KEY_MAX => Action::SetTunnel(key as u64),
                 _ => return Err(token.error("a VNI or key from 0 to 4294967295 (0xffffffff)")),
@@ -289,10 +290,7 @@ impl ActionParser<'_> {
             name if REFUSED.contains(&name) => {
                 return Err(token.error(format!("an action that this switch has, which {name} is not")));
             }
-            name if reserved(name) == Some(PORT_CONTROLLER) => {
-                let max_len = if token.value.is_some() { number(0xffff)? as u16 } else { u16::MAX };
-                Action::Output(PortRef::Controller { max_len })
-            }
+            name if reserved(name) == Some(PORT_CONTROLLER) => controller::parse(token)?,
             // From table 0 on, as a packet that came in: for packet-out.
             name if name.eq_ignore_ascii_case("table") && token.value.is_none() => {
                 Action::Resubmit { port: None, table: Some(0) }
@@ -481,6 +479,7 @@ pub fn in_action_set(action: &Action) -> bool {
             | Action::ModVlanVid(_)
             | Action::ModVlanPcp(_)
             | Action::DecTtl
+            | Action::DecTtlTo(_)
             | Action::Group(_)
             | Action::Resubmit { .. }
     )
@@ -488,16 +487,8 @@ pub fn in_action_set(action: &Action) -> bool {
 
 /// `note:01.02.03`: bytes in hexadecimal, points between them if one likes.
 fn note(token: &Token<'_>, text: &str) -> Result<Action, ParseError> {
-    let digits: Vec<u8> = text.bytes().filter(|b| *b != b'.').collect();
-    let bytes = digits.chunks(2).map(|pair| {
-        let pair =
-            std::str::from_utf8(pair).ok().filter(|pair| pair.bytes().all(|b| b.is_ascii_hexdigit()))?;
-        if pair.len() == 2 { u8::from_str_radix(pair, 16).ok() } else { None }
-    });
-    match bytes.collect() {
-        Some(bytes) => Ok(Action::Note(bytes)),
-        None => Err(token.error("note:01.02.03, pairs of hexadecimal digits")),
-    }
+    let bytes = controller::bytes(text);
+    bytes.map(Action::Note).ok_or_else(|| token.error("note:01.02.03, pairs of hexadecimal digits"))
 }
 
 /// `conjunction(ID,K/N)`.

@@ -270,6 +270,14 @@ fn format_action(out: &mut String, action: &Action, names: &dyn PortNames) {
         Action::ModVlanVid(vid) => write!(out, "mod_vlan_vid:{vid}"),
         Action::ModVlanPcp(pcp) => write!(out, "mod_vlan_pcp:{pcp}"),
         Action::DecTtl => write!(out, "dec_ttl"),
+        Action::DecTtlTo(ids) => {
+            let ids: Vec<String> = ids.iter().map(ToString::to_string).collect();
+            write!(out, "dec_ttl({})", ids.join(","))
+        }
+        Action::Controller(controller) => {
+            super::controller::format(out, controller);
+            Ok(())
+        }
         Action::Group(group) => write!(out, "group:{group}"),
         Action::Meter(meter) => write!(out, "meter:{meter}"),
         Action::Clone(actions) => {
@@ -291,10 +299,7 @@ fn format_action(out: &mut String, action: &Action, names: &dyn PortNames) {
             format_subfield(out, *bits);
             Ok(())
         }
-        Action::Note(bytes) => {
-            let bytes: Vec<String> = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-            write!(out, "note:{}", bytes.join("."))
-        }
+        Action::Note(bytes) => write!(out, "note:{}", super::controller::format_bytes(bytes)),
         Action::Multipath(multipath) => {
             super::hash::format_multipath(out, multipath);
             Ok(())

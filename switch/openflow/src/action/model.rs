@@ -1,20 +1,19 @@
 //! What actions on the wire mean in the rule model, and how a version says those of the model.
 
 use super::context::Context;
-use super::unknown;
-use super::wire::{Bits, Choice, Kind, Setting, Wire};
+use super::wire::{Bits, Choice, Setting, Wire};
 use crate::Version;
 use crate::error::{Code, Error};
 use crate::field::{Name, name_of};
+use crate::packet;
 use flow::ofp::{
-    Action, Bundle, BundleAlgorithm, Conjunction, Field, HashFields, Multipath, MultipathAlgorithm, PORT_ALL,
-    PORT_CONTROLLER, PORT_FLOOD, PORT_IN_PORT, PORT_LOCAL, PORT_MAX, PORT_NORMAL, PortRef, Subfield,
+    Action, Bundle, BundleAlgorithm, Conjunction, Controller, Field, HashFields, Multipath,
+    MultipathAlgorithm, PORT_ALL, PORT_CONTROLLER, PORT_FLOOD, PORT_IN_PORT, PORT_LOCAL, PORT_MAX,
+    PORT_NORMAL, PortRef, Subfield,
 };
 
 /// `OFPP_TABLE`: in a packet-out, through the tables.
 const PORT_TABLE: u32 = 0xfff9;
-/// `OFPR_ACTION`: the reason that an ordinary `CONTROLLER` gives.
-const REASON_ACTION: u8 = 1;
 
 /// What an action on the wire means.
 pub(super) fn to_model(wire: Wire) -> Result<Action, Error> {
@@ -76,10 +75,15 @@ pub(super) fn to_model(wire: Wire) -> Result<Action, Error> {
             Action::Load { value, to: to.0 }
         }
         Wire::OutputReg { from, .. } | Wire::OutputReg2 { from, .. } => Action::OutputField(from.0),
-        Wire::Controller { max_len, id: 0, reason: REASON_ACTION } => {
-            Action::Output(PortRef::Controller { max_len })
+        Wire::Controller { max_len, id, reason } => {
+            let reason = packet::reason_of(reason)?;
+            Controller { max_len, reason, id, userdata: Vec::new() }.action()
         }
-        Wire::Controller { .. } => return Err(unknown(Kind::Nicira(37))),
+        Wire::Controller2 { controller } => controller.action(),
+        Wire::DecTtlTo { ids } if ids.is_empty() => {
+            return Err(Error::new(Code::OfpbacBadArgument, "dec_ttl to no controller"));
+        }
+        Wire::DecTtlTo { ids } => Action::DecTtlTo(ids),
         Wire::WriteMetadata { value, mask } => {
             Action::SetField { field: Field::Metadata, value: (value & mask).into(), mask: mask.into() }
         }
@@ -191,6 +195,13 @@ pub(super) fn to_wires(action: &Action, version: Version, context: &mut Context)
             return vlan(vec![Wire::SetField { set: whole(Field::VlanPcp, (*pcp).into()) }]);
         }
         Action::DecTtl => Wire::DecTtl {},
+        Action::DecTtlTo(ids) => Wire::DecTtlTo { ids: ids.clone() },
+        Action::Controller(controller) if controller.userdata.is_empty() => Wire::Controller {
+            max_len: controller.max_len,
+            id: controller.id,
+            reason: packet::reason_number(controller.reason, Version::V14),
+        },
+        Action::Controller(controller) => Wire::Controller2 { controller: Controller::clone(controller) },
         Action::Group(id) => Wire::Group { id: *id },
         Action::Meter(id) => Wire::Meter { id: *id },
         Action::Clone(actions) => Wire::Clone { actions: actions.clone(), context: *context },

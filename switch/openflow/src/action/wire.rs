@@ -1,14 +1,16 @@
 //! What actions are on the wire: one declaration each, and the layouts that several share.
 
 use super::context::Context;
-use super::{is_reader, list};
+use super::{is_reader, list, unknown};
 use crate::Version;
 use crate::coder::{Coder, Step};
 use crate::error::{Code, Error};
 use crate::field::{self, field_of, name_of, nothing, offset_bits};
 use crate::learn;
 use crate::matching::{from_wire, to_wire};
-use flow::ofp::{Action, Field, Learn, Subfield};
+use crate::packet;
+use crate::property;
+use flow::ofp::{Action, Controller, Field, Learn, PacketReason, Subfield};
 
 /// Where an action has its number.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -190,6 +192,21 @@ actions! {
         c.u8(reason)?;
         c.pad(1)
     }
+    /// To the controllers, with options that have no room in [`Controller`](Wire::Controller).
+    Controller2 { controller: Controller } [1..=6 Nicira(37)] |c| {
+        c.pad(6)?;
+        controller2(c, controller)
+    }
+    /// TTL or hop limit less one; whom to send packets that go no further.
+    DecTtlTo { ids: Vec<u16> } [1..=6 Nicira(21)] |c| {
+        let mut count = ids.len() as u16;
+        c.u16(&mut count)?;
+        c.pad(4)?;
+        if is_reader(c) {
+            ids.resize(count.into(), 0);
+        }
+        ids.iter_mut().try_for_each(|id| c.u16(id))
+    }
     /// `write_metadata` of OpenFlow 1.0.
     WriteMetadata { value: u64, mask: u64 } [1..=1 Nicira(22)] |c| {
         c.pad(6)?;
@@ -260,6 +277,41 @@ actions! {
         let context = *context;
         c.nested(|c| list(c, actions, context))
     }
+}
+
+/// The properties of `controller`.
+fn controller2<C: Coder>(c: &mut C, controller: &mut Controller) -> Step {
+    const MAX_LEN: u16 = 0;
+    const CONTROLLER_ID: u16 = 1;
+    const REASON: u16 = 2;
+    const USERDATA: u16 = 3;
+    const PAUSE: u16 = 4;
+    const METER_ID: u16 = 5;
+    let present = [
+        (MAX_LEN, controller.max_len != u16::MAX),
+        (CONTROLLER_ID, controller.id != 0),
+        (REASON, controller.reason != PacketReason::Action),
+        (USERDATA, !controller.userdata.is_empty()),
+    ];
+    property::each(c, &present, |c, kind| match kind {
+        MAX_LEN => {
+            c.u16(&mut controller.max_len)?;
+            c.pad(2)
+        }
+        CONTROLLER_ID => {
+            c.u16(&mut controller.id)?;
+            c.pad(2)
+        }
+        REASON => {
+            let mut number = packet::reason_number(controller.reason, Version::V14);
+            c.u8(&mut number)?;
+            controller.reason = packet::reason_of(number)?;
+            Ok(())
+        }
+        USERDATA => c.rest(&mut controller.userdata),
+        PAUSE | METER_ID => Err(unknown(Kind::Nicira(37))),
+        _ => Err(Error::new(Code::OfpbpcBadType, format!("property {kind} of controller"))),
+    })
 }
 
 /// How `bundle` chooses among how many members, which are OpenFlow ports.

@@ -60,7 +60,8 @@ impl Connection {
         let masks = self.masks[usize::from(self.role == Role::Secondary)];
         let message = match event {
             Event::Packet { packet, max_len, controller } => {
-                let hears = masks.packet_in >> packet.reason as u32 & 1 != 0;
+                let reason = crate::packet::reason_number(packet.reason, dialect.version);
+                let hears = masks.packet_in >> reason & 1 != 0;
                 // A tool hears packets once it has said how many bytes, or how.
                 let listens = self.controller
                     || self.config.miss_send_len > 0

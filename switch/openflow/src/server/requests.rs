@@ -39,6 +39,7 @@ impl Connection {
             Message::SetConfig(config) => {
                 if self.role != Role::Secondary {
                     self.config = config;
+                    self.hear_invalid_ttl(form.version);
                 }
                 return Ok(());
             }
@@ -190,6 +191,17 @@ impl Connection {
         };
         Connection::send(reply, xid, form, output);
         Ok(())
+    }
+
+    /// `OFPC_INVALID_TTL_TO_CONTROLLER`, which OpenFlow had before it had masks of events.
+    fn hear_invalid_ttl(&mut self, version: Version) {
+        const INVALID_TTL_TO_CONTROLLER: u16 = 1 << 2;
+        const REASON: u32 = 1 << 2;
+        if version < Version::V13 {
+            let wanted = self.config.flags & INVALID_TTL_TO_CONTROLLER != 0;
+            let heard = &mut self.masks[0].packet_in;
+            *heard = if wanted { *heard | REASON } else { *heard & !REASON };
+        }
     }
 
     fn change(&mut self, change: &Change, xid: u32, bridge: &mut dyn Bridge) -> Result<(), Error> {

@@ -2,7 +2,7 @@
 
 use super::{Bridge, BridgeId, Dependency, MAX_DEPTH, Op, Port, Translator};
 use flow::drop::DropReason;
-use flow::ofp::{Bucket, GroupKind, GroupSpec};
+use flow::ofp::{Bucket, GroupKind, GroupSpec, PacketReason};
 use flow::program::Select;
 use std::sync::Arc;
 
@@ -47,9 +47,11 @@ impl<'w> Translator<'w> {
 
     fn bucket(&mut self, bridge: &'w Bridge, port: &'w Port, bucket: &'w Bucket) {
         self.note(|| format!("bucket {}", bucket.id));
+        let outer = self.sends_as(PacketReason::Group);
         self.depth += 1;
         self.actions(bridge, port, &bucket.actions);
         self.depth -= 1;
+        self.sent_as = outer;
     }
 
     /// Whether what the bucket watches is up; one that watches nothing is alive. A group is alive when one of its

@@ -9,6 +9,7 @@
 //! ([`mirror`]), and how changes become ops ([`commit`]).
 
 mod commit;
+mod controller;
 mod edit;
 mod effects;
 mod group;
@@ -28,7 +29,7 @@ use commit::Tags;
 use config::{FailMode, TunnelKey};
 pub use effects::{LearnedRule, RuleEffects, Shortened};
 use flow::drop::DropReason;
-use flow::ofp::{Action, Field, Layer, MatchKey, format_actions};
+use flow::ofp::{Action, Field, Layer, MatchKey, PacketReason, format_actions};
 use flow::program::{Op, PortId, Program, PuntReason};
 use smallvec::SmallVec;
 use std::net::IpAddr;
@@ -164,6 +165,8 @@ pub struct Translator<'w> {
     pub(super) in_port: PortId,
     /// Table and cookie of the rule whose actions run.
     rule: (u8, u64),
+    /// What a packet for controllers comes for, unless its action says otherwise.
+    sent_as: PacketReason,
     /// That rule, if the actions are a rule's.
     acting: Option<Arc<Rule>>,
     /// Bits of the packet that were looked at.
@@ -212,6 +215,7 @@ pub fn translate_actions(state: &SwitchState, key: &FlowKey, actions: &[Action])
     {
         translator.no_tunnel();
         translator.at.key.flow.in_port = port.ofport;
+        translator.sent_as = PacketReason::PacketOut;
         translator.actions(bridge, port, actions);
     }
     translator.result()
@@ -315,6 +319,7 @@ impl<'w> Translator<'w> {
             },
             in_port: PortId(key.in_port as u16),
             rule: NO_RULE,
+            sent_as: PacketReason::Action,
             acting: None,
             wc,
             ops: Vec::new(),
@@ -589,8 +594,10 @@ impl<'w> Translator<'w> {
                 Action::PopVlan => self.pop_vlan(),
                 Action::ModVlanVid(vid) => self.mod_vlan(*vid, 0xfff),
                 Action::ModVlanPcp(pcp) => self.mod_vlan(u16::from(*pcp) << 13, 0xe000),
-                Action::DecTtl => {
+                Action::Controller(to) => self.send_to_controllers(to),
+                Action::DecTtl | Action::DecTtlTo(_) => {
                     if !self.dec_ttl() {
+                        self.tell_ttl_exceeded(port.bridge, action);
                         self.at.action_set.clear();
                         // The rest of this rule's actions do not see the packet any more.
                         return;

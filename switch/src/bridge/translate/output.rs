@@ -8,7 +8,8 @@ use crate::tunnel::port::TunnelPort;
 use config::{LocalIp, RemoteIp, TunnelKey};
 use flow::drop::DropReason;
 use flow::ofp::{
-    Field, PORT_ALL, PORT_CONTROLLER, PORT_FLOOD, PORT_IN_PORT, PORT_LOCAL, PORT_NORMAL, PortRef, Subfield,
+    Controller, Field, PORT_ALL, PORT_CONTROLLER, PORT_FLOOD, PORT_IN_PORT, PORT_LOCAL, PORT_NORMAL, PortRef,
+    Subfield,
 };
 use flow::program::{AdjacencyId, PortId, PuntReason, TunnelMetadata};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -67,10 +68,7 @@ impl<'w> Translator<'w> {
             }
             PortRef::Port(number) => self.output_number(bridge, number),
             PortRef::Controller { max_len } => {
-                self.commit();
-                let ((table, cookie), at) = (self.rule, self.in_port);
-                self.push(Op::Punt(PuntReason::Controller { max_len, at, table, cookie }));
-                self.delivered = true;
+                self.send_to_controllers(&Controller { max_len, reason: self.sent_as, ..Controller::default() });
             }
         }
     }

@@ -2,7 +2,7 @@
 
 use super::Translator;
 use crate::bridge::{Bridge, Port};
-use flow::ofp::{Action, Subfield};
+use flow::ofp::{Action, PacketReason, Subfield};
 
 /// Most values on the stack, as many as Open vSwitch's 64 KB have of the largest.
 const MAX_STACK: usize = 4096;
@@ -15,7 +15,7 @@ fn in_order(set: &[Action]) -> Vec<Action> {
     let mut list: Vec<Action> = [
         last(|action| matches!(action, Action::PopVlan)),
         last(|action| matches!(action, Action::PushVlan(_))),
-        last(|action| matches!(action, Action::DecTtl)),
+        last(|action| matches!(action, Action::DecTtl | Action::DecTtlTo(_))),
     ]
     .into_iter()
     .flatten()
@@ -50,9 +50,11 @@ impl<'w> Translator<'w> {
             return;
         }
         self.note(|| "action set:".into());
+        let outer = self.sends_as(PacketReason::ActionSet);
         self.depth += 1;
         self.actions(bridge, port, &in_order(&set));
         self.depth -= 1;
+        self.sent_as = outer;
     }
 
     /// `push`.

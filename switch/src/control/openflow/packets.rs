@@ -1,15 +1,15 @@
 //! Packets that rules send to CONTROLLER, on their way to one connection.
 
 use crate::control::app::App;
-use crate::slowpath::capture::{CaptureSource, Captured};
+use crate::slowpath::capture::{CaptureSource, Captured, SentBy};
 use crate::slowpath::handle::Stopped;
 use flow::ofp::{Field, Match, MatchKey};
 use flow::program::PortId;
+use openflow::PacketIn;
 use openflow::server::Event;
-use openflow::{PacketIn, PacketReason};
 use std::collections::BTreeMap;
 use tokio::sync::mpsc::{Receiver, channel};
-use wire::key::{FlowKey, TUN_IPV6, TUN_PRESENT};
+use wire::key::{FlowKey, TUN_PRESENT};
 
 /// Packets that wait for a connection before more are lost.
 const WAITING: usize = 512;
@@ -59,42 +59,50 @@ impl Packets {
             .handle
             .call(move |slow| ids.iter().filter_map(|id| Some((*id, slow.state.port(*id)?.ofport))).collect())
             .await?;
-        let event = |packet: Captured| Some(event(&packet, *numbers.get(&packet.port)?));
+        let event = |packet: Captured| event(&packet, *numbers.get(&packet.port)?);
         Ok(self.taken.drain(..).filter_map(event).collect())
     }
 }
 
-/// The port that a packet came in by, and the tunnel that it came through.
-fn metadata(in_port: u32, packet: &FlowKey) -> Match {
+/// The port that a packet came in by, the tunnel that it came through, and what actions have set, as they do it by then.
+fn metadata(in_port: u32, packet: &FlowKey, set: &Match) -> Match {
+    const OF_TUNNEL: [Field; 7] = [
+        Field::TunId,
+        Field::TunSrc,
+        Field::TunDst,
+        Field::TunIpv6Src,
+        Field::TunIpv6Dst,
+        Field::TunGbpId,
+        Field::TunGbpFlags,
+    ];
+    let (mut key, mut mask) = (*set.key(), *set.mask());
     let whole = MatchKey { flow: FlowKey { in_port, ..*packet }, ..MatchKey::ZERO };
-    let fields = if packet.tun_flags & TUN_IPV6 != 0 {
-        [Field::InPort, Field::TunId, Field::TunIpv6Src, Field::TunIpv6Dst]
-    } else {
-        [Field::InPort, Field::TunId, Field::TunSrc, Field::TunDst]
-    };
-    let (mut key, mut mask) = (MatchKey::ZERO, MatchKey::ZERO);
-    let of_tunnel = if packet.tun_flags & TUN_PRESENT != 0 { fields.len() } else { 1 };
-    for field in &fields[..of_tunnel] {
+    let mut add = |field: Field| {
         field.set(&mut key, field.get(&whole));
         field.set(&mut mask, field.info().exact());
+    };
+    add(Field::InPort);
+    if packet.tun_flags & TUN_PRESENT != 0 {
+        let is_set = |field: &Field| field.get(set.mask()) != 0;
+        OF_TUNNEL.into_iter().filter(|field| field.get(&whole) != 0 && !is_set(field)).for_each(add);
     }
     Match::new(&key, &mask)
 }
 
-fn event(packet: &Captured, in_port: u32) -> Event {
-    let sent_by = packet.sent_by;
-    Event::Packet {
+fn event(packet: &Captured, in_port: u32) -> Option<Event> {
+    let SentBy { message, key } = packet.sent_by.as_ref()?;
+    Some(Event::Packet {
         packet: Box::new(PacketIn {
             total_len: u32::try_from(packet.length).unwrap_or(u32::MAX),
-            reason: PacketReason::Action,
-            table: sent_by.map_or(0, |rule| rule.table),
-            cookie: sent_by.and_then(|rule| rule.cookie),
-            metadata: metadata(in_port, &sent_by.map_or(FlowKey::ZERO, |rule| rule.key)),
+            reason: message.reason,
+            table: message.table,
+            cookie: message.cookie,
+            metadata: metadata(in_port, key, &message.metadata),
             data: packet.bytes.to_vec(),
-            userdata: Vec::new(),
+            userdata: message.userdata.clone(),
         }),
         // It was cut to what the action asked for.
         max_len: Some(u16::MAX),
-        controller: 0,
-    }
+        controller: message.controller,
+    })
 }

@@ -51,7 +51,8 @@ fn action_piece() -> impl Strategy<Value = String> {
          resubmit(p1,9) resubmit:p1 output:reg0[3..9] clone(output:p1,set_field:5->reg0) \
          move:reg0[0..7]->nw_ttl[] move:eth_src[]->eth_dst[] set_field:02:00:00:00:00:01->eth_dst \
          set_field:::5->tun_ipv6_dst mod_nw_src:10.0.0.1 set_field:10.0.0.1->ip_src \
-         set_field:10.0.0.0/255.0.0.0->arp_spa \
+         set_field:10.0.0.0/255.0.0.0->arp_spa dec_ttl(1,7) controller(max_len=64,id=5,reason=no_match) \
+         controller(userdata=01.02.ff) controller(max_len=9,reason=action) controller(reason=invalid_ttl) \
          write_actions(output:p1,dec_ttl,group:5) clear_actions push:reg9[3..9] pop:xreg2[] note:01.02 note: \
          multipath(symmetric_l3l4+udp,1,iter_hash,7,0,reg3[0..3]) bundle(nw_src,1,hrw,ofport,members:p0,77) \
          bundle_load(eth_src,0,active_backup,ofport,reg1[0..15],members:) conjunction(7,2/3) \
