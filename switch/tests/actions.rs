@@ -151,9 +151,71 @@ fn bucket(id: u32, weight: u16, port: u32, change: &[Action]) -> Bucket {
 
 fn set_group(net: &mut Net, kind: GroupKind, buckets: Vec<Bucket>) {
     let id = net.slow.state.bridge_named("br0").unwrap();
-    net.slow.set_groups(id, &[GroupSpec { id: 1, kind, buckets }]);
+    net.slow.set_groups(id, &[GroupSpec { id: 1, kind, selection: None, buckets }]);
     net.slow.settle();
     net.run();
+}
+
+/// Packets of each bucket of group 1.
+fn bucket_packets(net: &mut Net) -> Vec<Option<u64>> {
+    net.slow.collect_all();
+    let id = net.slow.state.bridge_named("br0").unwrap();
+    let stats = net.slow.state.bridge(id).unwrap().groups[&1].bucket_stats();
+    stats.into_iter().map(|stats| stats.map(|stats| stats.packets)).collect()
+}
+
+#[test]
+fn buckets_are_counted_one_by_one_where_translation_chooses() {
+    let mut net = bridge(&["in_port=1,actions=group:1"]);
+    let sent = udp(2, 1, 1000, 2000, 5);
+    let buckets = || vec![bucket(0, 0, 2, &[]), bucket(1, 0, 3, &[])];
+    set_group(&mut net, GroupKind::All, buckets());
+    twice(&mut net, "p1", &sent);
+    assert_eq!(bucket_packets(&mut net), [Some(2), Some(2)]);
+    set_group(&mut net, GroupKind::FastFailover, buckets());
+    twice(&mut net, "p1", &sent);
+    assert_eq!(bucket_packets(&mut net), [Some(2), Some(0)]);
+    let weighted = || vec![bucket(0, 1, 2, &[]), bucket(1, 1, 3, &[])];
+    set_group(&mut net, GroupKind::Select, weighted());
+    twice(&mut net, "p1", &sent);
+    assert_eq!(bucket_packets(&mut net), [None, None], "a worker chose");
+    net.finish();
+}
+
+#[test]
+fn a_group_that_names_fields_selects_by_these_alone() {
+    let mut net = bridge(&["in_port=1,actions=group:1"]);
+    let id = net.slow.state.bridge_named("br0").unwrap();
+    let group = "group_id=1,type=select,selection_method=hash,fields(udp_dst),\
+                 bucket=output:2,bucket=output:3,bucket=output:4";
+    net.slow.set_groups(id, &[flow::ofp::parse_group(group, &()).unwrap()]);
+    net.slow.settle();
+    net.run();
+    let mut to = std::collections::BTreeSet::new();
+    for dst in 1..20 {
+        let way = |net: &mut Net, src: u16| twice(net, "p1", &udp(2, 1, src, dst, 5))[0].0.clone();
+        let chosen = way(&mut net, 1);
+        assert!((2..6).all(|src| way(&mut net, src) == chosen), "the source port does not count");
+        to.insert(chosen);
+    }
+    assert_eq!(to.len(), 3);
+    let counted: Option<u64> = bucket_packets(&mut net).into_iter().sum();
+    assert_eq!(counted, Some(19 * 5 * 2));
+    net.finish();
+}
+
+#[test]
+fn exit_ends_what_resubmitted_too_but_nothing_behind_a_group() {
+    let mut net = bridge(&[
+        "in_port=1,udp,actions=resubmit(,1),output:4",
+        "in_port=1,actions=group:1,output:4",
+        "table=1,actions=output:2,exit,output:3",
+    ]);
+    let ports = |out: &[(String, Vec<u8>)]| out.iter().map(|(p, _)| p.clone()).collect::<Vec<_>>();
+    assert_eq!(ports(&twice(&mut net, "p1", &udp(2, 1, 1000, 2000, 5))), ["p2"]);
+    set_group(&mut net, GroupKind::All, vec![bucket(0, 0, 2, &[Action::Exit]), bucket(1, 0, 3, &[])]);
+    assert_eq!(ports(&twice(&mut net, "p1", &frame(2, 1, None, 1))), ["p3", "p4"]);
+    net.finish();
 }
 
 #[test]
@@ -374,7 +436,7 @@ fn a_packet_for_the_controller_is_the_rules_bridges() {
     let seen: Vec<_> = std::iter::from_fn(|| of_br1.try_recv().ok())
         .map(|copy| {
             let by = copy.sent_by.unwrap();
-            (copy.port, copy.bytes.len(), by.table, by.cookie, by.key.in_port)
+            (copy.port, copy.bytes.len(), by.message.table, by.message.cookie, by.key.in_port)
         })
         .collect();
     let came = u32::from(p1.0);
@@ -462,7 +524,7 @@ fn trace_says_what_the_datapath_does() {
 fn watching(id: u32, watched: u32, port: u32) -> GroupSpec {
     let mut watcher = bucket(0, 0, port, &[]);
     (watcher.watch_port, watcher.watch_group) = (None, Some(watched));
-    GroupSpec { id, kind: GroupKind::FastFailover, buckets: vec![watcher] }
+    GroupSpec { id, kind: GroupKind::FastFailover, selection: None, buckets: vec![watcher] }
 }
 
 #[test]
@@ -472,6 +534,7 @@ fn a_group_that_is_watched_by_way_of_others_is_followed() {
     let last = |port: u32| GroupSpec {
         id: 3,
         kind: GroupKind::FastFailover,
+        selection: None,
         buckets: vec![bucket(0, 0, port, &[])],
     };
     let sent = udp(2, 1, 1000, 2000, 5);

@@ -101,6 +101,9 @@ pub struct GroupRow {
     pub duration: f64,
     /// Rules that send to it.
     pub flows: usize,
+    /// Packets and bytes of each bucket; empty where workers choose the bucket of each packet.
+    #[serde(default)]
+    pub buckets: Vec<(u64, u64)>,
 }
 
 /// `GET /v1/meters/BRIDGE?match=...`.

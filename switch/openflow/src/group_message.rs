@@ -4,8 +4,9 @@ use crate::Version;
 use crate::action::{self, Context};
 use crate::coder::{Coder, Step};
 use crate::error::{Code, Error};
+use crate::field::{self, field_of, name_of};
 use crate::property;
-use flow::ofp::{Action, Bucket, GroupKind, GroupSpec};
+use flow::ofp::{Action, Bucket, Field, GroupKind, GroupSpec, Selection, SelectionMethod};
 use std::time::Duration;
 
 /// `OFPG_ALL`: every group.
@@ -53,7 +54,7 @@ impl Default for GroupMod {
 }
 
 fn nothing() -> GroupSpec {
-    GroupSpec { id: 0, kind: GroupKind::All, buckets: Vec::new() }
+    GroupSpec { id: 0, kind: GroupKind::All, selection: None, buckets: Vec::new() }
 }
 
 fn kind(kind: &mut GroupKind, c: &mut impl Coder) -> Step {
@@ -97,33 +98,78 @@ impl GroupMod {
         c.pad(2)?;
         c.u32(&mut self.bucket)?;
         c.counted(length, |c| buckets(&mut self.group, c, true))?;
-        properties(c)
+        let may_select =
+            matches!(self.command, GroupCommand::Add | GroupCommand::Modify | GroupCommand::AddOrModify);
+        properties(c, &mut self.group, may_select)
     }
 }
 
-/// Group properties: the selection method, which is a hash of the flow in any case.
-fn properties(c: &mut impl Coder) -> Step {
+/// Group properties: how it selects, which is for groups of type `select` that a message gives a content.
+fn properties<C: Coder>(c: &mut C, group: &mut GroupSpec, may_select: bool) -> Step {
     const EXPERIMENTER: u16 = 0xffff;
     /// Netronome's numbers, the second as Open vSwitch 2.4 had it.
     const NTR: [u32; 2] = [0x154d, 0x1540];
-    property::each(c, &[], |c, kind| {
+    let may_select = may_select && group.kind == GroupKind::Select;
+    let given = &mut group.selection;
+    property::each(c, &[(EXPERIMENTER, given.is_some())], |c, kind| {
         if kind != EXPERIMENTER {
             return Err(Error::new(Code::OfpbpcBadType, format!("property {kind} of a group")));
         }
-        let (mut experimenter, mut subtype, mut method) = (0, 0, String::new());
+        let (mut experimenter, mut subtype) = (NTR[0], 1);
         c.u32(&mut experimenter)?;
         c.u32(&mut subtype)?;
         if !NTR.contains(&experimenter) || subtype != 1 {
             return Err(Error::new(Code::OfpbpcBadExperimenter, format!("experimenter {experimenter:#x}")));
         }
-        c.pad(4)?;
-        c.text(&mut method, 16)?;
-        if !matches!(&*method, "" | "hash" | "dp_hash") {
-            return Err(Error::new(Code::OfpbpcBadValue, format!("selection method {method:?}")));
+        if !may_select {
+            let why = "a selection method is for groups of type select that come or change";
+            return Err(Error::new(Code::OfpbpcBadValue, why));
         }
-        // Its parameter and its fields.
-        c.rest(&mut Vec::new())
+        selection(c, given)
     })
+}
+
+/// `ntr_group_prop_selection_method`, behind its numbers.
+fn selection<C: Coder>(c: &mut C, given: &mut Option<Selection>) -> Step {
+    c.pad(4)?;
+    let mut method = given.as_ref().map_or(String::new(), |given| given.method.name().to_owned());
+    c.text(&mut method, 16)?;
+    let method = SelectionMethod::named(&method)
+        .ok_or_else(|| Error::new(Code::OfpbpcBadValue, format!("selection method {method:?}")))?;
+    let given = given.get_or_insert(Selection { method, param: 0, fields: Vec::new() });
+    c.u64(&mut given.param)?;
+    let oxm = c.version() >= Version::V13;
+    if !C::READS {
+        return given.fields.iter_mut().try_for_each(|(field, mask)| hashed(c, field, mask, oxm));
+    }
+    while c.more(false) {
+        let (mut field, mut mask) = (Field::Reg0, 0);
+        hashed(c, &mut field, &mut mask, oxm)?;
+        if given.fields.iter().any(|(other, _)| *other == field) {
+            return Err(Error::new(Code::OfpbmcDupField, format!("{} twice", field.name())));
+        }
+        given.fields.push((field, mask));
+    }
+    let place = |field: Field| Field::all().position(|other| other == field);
+    given.fields.sort_by_key(|(field, _)| place(*field));
+    Ok(())
+}
+
+/// A field that is hashed: the bits that count stand in the place of its value.
+fn hashed<C: Coder>(c: &mut C, field: &mut Field, mask: &mut u128, oxm: bool) -> Step {
+    let mut name = name_of(*field, oxm, c.version()).unwrap_or(field::COOKIE);
+    field::header(c, &mut name, &mut false)?;
+    let length = usize::from(name.bytes);
+    if length == 0 || length > 16 {
+        return Err(Error::new(Code::OfpbmcBadLen, format!("{name} with {length} bytes")));
+    }
+    c.bits(mask, length)?;
+    if C::READS {
+        let unknown = || Error::new(Code::OfpbmcBadField, format!("{name} is not known"));
+        *field = field_of(name).ok_or_else(unknown)?;
+        *mask &= field.info().exact();
+    }
+    Ok(())
 }
 
 /// The buckets of a group. `new`: as in OpenFlow 1.5, with numbers and properties.
@@ -262,7 +308,7 @@ impl GroupDesc {
             let length = c.length16()?;
             c.pad(6)?;
             c.counted(length, |c| buckets(group, c, true))?;
-            properties(c)
+            properties(c, group, true)
         })
     }
 

@@ -17,6 +17,7 @@ const FLOWS: &[&str] = &[
     "icmp6,icmp_type=135,nd_target=fe80::/64,actions=resubmit(,7),resubmit(3,1)",
     "tun_id=0x60/0xf0,metadata=1/3,reg3=7,ipv6,ipv6_label=5,nw_frag=no,actions=clone(clone(output:1)),output:2",
     "ip,actions=dec_ttl(1,2,3),controller(max_len=64,id=5,reason=no_match),controller(id=7,userdata=01.02.03.04.05)",
+    "sctp,actions=set_queue:9,output:1,pop_queue,exit",
     "udp,actions=controller(userdata=01,reason=invalid_ttl,max_len=9),output:1",
     "tcp,tcp_flags=+syn-ack,tp_src=0x1000/0xf000,actions=load:0x5->NXM_NX_REG0[3..9],move:NXM_NX_REG0[]->NXM_NX_REG1[]",
 ];
@@ -86,8 +87,14 @@ fn samples(version: Version) -> Vec<Message> {
     if version > Version::V10 {
         for text in [
             "group_id=7,type=select,bucket=weight:3,actions=output:1,bucket=actions=output:2",
+            "group_id=9,type=select,selection_method=dp_hash,selection_method_param=4,bucket=output:1",
+            "group_id=10,type=select,selection_method=hash,fields(ip_src=255.255.0.0,tcp_dst),bucket=output:1",
             "group_id=8,type=ff,bucket=watch_port:2,actions=output:1",
         ] {
+            // A selection method is a property of OpenFlow 1.5.
+            if text.contains("selection") && version < Version::V15 {
+                continue;
+            }
             let group = parse_group(text, &()).unwrap();
             all.push(Message::GroupMod(GroupMod { group: group.clone(), ..GroupMod::default() }));
             all.push(Message::GroupDescReply(vec![GroupDesc(group); 2]));

@@ -1,6 +1,6 @@
 //! What tunnels see of bridges: the addresses of the switch, and what becomes of a packet that it sends itself.
 
-use super::group::Group;
+use super::group::GroupUse;
 use super::rules::Rule;
 use super::translate::{Dependency, translate};
 use super::{Bridge, PortKind, SwitchState};
@@ -20,7 +20,7 @@ pub struct Counters {
     /// Rules that they matched.
     pub rules: Vec<Arc<Rule>>,
     /// Groups that they came to.
-    pub groups: Vec<Arc<Group>>,
+    pub groups: Vec<GroupUse>,
 }
 
 impl Counters {

@@ -3,7 +3,7 @@
 
 use super::masks::{Fit, Masks};
 use super::traffic::TunnelSource;
-use crate::bridge::group::Group;
+use crate::bridge::group::GroupUse;
 use crate::bridge::rules::Rule;
 use crate::bridge::translate::{Dependency, Learns, RuleEffects, TableDep, Translation};
 use flow::megaflow::Slab;
@@ -35,7 +35,7 @@ pub struct Megaflow {
     /// Whose statistics its packets count for.
     pub rules: Vec<Arc<Rule>>,
     /// Groups whose statistics its packets count for.
-    pub groups: Vec<Arc<Group>>,
+    pub groups: Vec<GroupUse>,
     /// The tunnel that its packets come out of.
     pub source: Option<TunnelSource>,
     /// Adjacencies that its packets are encapsulated with: they count in underlay bridges, too.

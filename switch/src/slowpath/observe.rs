@@ -22,8 +22,14 @@ impl SlowPath {
             worker.counters.drop_copies.set_wanted(self.drops_wanted);
         }
         if observed != self.state.observed {
+            // Who listens for packets for controllers changes nothing of what tunnels and terminations do.
+            let controllers = observed.controllers.clone();
+            let only_controllers = Observed { controllers, ..self.state.observed.clone() } == observed;
             self.state.observed = observed;
             self.everything_changed();
+            if only_controllers {
+                return self.revalidate_changed();
+            }
             // What tunnels send is captured where it leaves.
             self.rebuild_adjacencies();
             // A port whose packets are wanted has those looked up that were known without.

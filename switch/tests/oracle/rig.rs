@@ -675,7 +675,12 @@ fn group_spec(group: &Group) -> GroupSpec {
         watch_group: bucket.watch_group,
         actions: bucket.actions.iter().filter_map(bucket_action).collect(),
     };
-    GroupSpec { id: group.id, kind, buckets: group.buckets.iter().enumerate().map(bucket).collect() }
+    GroupSpec {
+        id: group.id,
+        kind,
+        selection: None,
+        buckets: group.buckets.iter().enumerate().map(bucket).collect(),
+    }
 }
 
 /// The next combination of choices; false after the last one.

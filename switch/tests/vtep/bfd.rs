@@ -100,7 +100,7 @@ fn a_dead_path_is_left_by_a_group_and_comes_back() {
         actions: vec![Action::Output(PortRef::Port(port))],
     };
     let buckets = vec![bucket(0, number("vx0")), bucket(1, number("vx1"))];
-    net.slow.set_groups(id, &[GroupSpec { id: 1, kind: GroupKind::FastFailover, buckets }]);
+    net.slow.set_groups(id, &[GroupSpec { id: 1, kind: GroupKind::FastFailover, selection: None, buckets }]);
     net.set_rules("br0", &["in_port=p1,actions=group:1"]);
     assert_eq!(ways(&mut net), [200], "not up yet");
     net.take_all("up");

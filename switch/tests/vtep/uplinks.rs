@@ -82,7 +82,7 @@ fn a_group_of_the_underlay_spreads_tunnel_packets_by_their_inner_flow() {
         actions: vec![Action::Output(PortRef::Port(port))],
     };
     let buckets = vec![bucket(0, 1), bucket(1, 2)];
-    net.slow.set_groups(bridge, &[GroupSpec { id: 1, kind: GroupKind::Select, buckets }]);
+    net.slow.set_groups(bridge, &[GroupSpec { id: 1, kind: GroupKind::Select, selection: None, buckets }]);
     net.set_rules("br-phy", &["priority=10,in_port=LOCAL,ip,actions=group:1", "priority=1,actions=NORMAL"]);
     let mut ways = BTreeMap::<String, usize>::new();
     for sport in 0..64 {

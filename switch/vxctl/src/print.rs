@@ -201,11 +201,15 @@ pub fn ports(rows: &[InterfaceRow]) -> String {
     text
 }
 
-/// `dump-group-stats`, as `ovs-ofctl` prints it; buckets are not counted one by one.
+/// `dump-group-stats`, as `ovs-ofctl` prints it.
 pub fn group_stats(rows: &[GroupRow]) -> String {
     each_line(rows.iter().map(|row| {
+        let bucket = |(at, (packets, bytes)): (usize, &(u64, u64))| {
+            format!(",bucket{at}:packet_count={packets},byte_count={bytes}")
+        };
+        let buckets: String = row.buckets.iter().enumerate().map(bucket).collect();
         format!(
-            " group_id={},duration={}s,ref_count={},packet_count={},byte_count={}",
+            " group_id={},duration={}s,ref_count={},packet_count={},byte_count={}{buckets}",
             row.id, row.duration, row.flows, row.packets, row.bytes
         )
     }))

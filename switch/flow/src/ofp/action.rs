@@ -112,6 +112,12 @@ pub enum Action {
     DecTtlTo(Vec<u16>),
     /// `controller(...)` with more than `max_len`, which is [`PortRef::Controller`].
     Controller(Box<Controller>),
+    /// `exit`: nothing more of this rule, of those that resubmitted to it, and of the action set.
+    Exit,
+    /// `set_queue:N`: without QoS it means nothing.
+    SetQueue(u32),
+    /// `pop_queue`: without QoS it means nothing.
+    PopQueue,
     /// `group:N`.
     Group(u32),
     /// `meter:N`.

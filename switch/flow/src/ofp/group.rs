@@ -6,6 +6,7 @@ use super::key::Match;
 use super::parse_action::ActionParser;
 use super::port::{PORT_LOCAL, PORT_MAX, PortNames, format_port, parse_port};
 use super::print::format_actions;
+use super::selection::{self, Selection, SelectionParser};
 use super::token::{Syntax, Token, Tokens};
 use super::value::{number, number_up_to};
 use crate::program::Select;
@@ -54,6 +55,8 @@ pub struct GroupSpec {
     pub id: u32,
     /// `type`.
     pub kind: GroupKind,
+    /// `selection_method` and what belongs to it, of a group of type `select`.
+    pub selection: Option<Selection>,
     /// In the order of the text. `indirect` has exactly one, `select` at most [`Select::SLOTS`].
     pub buckets: Vec<Bucket>,
 }
@@ -71,11 +74,10 @@ impl GroupKind {
 }
 
 /// Parses what `add-group` takes: `group_id=1,type=select,bucket=weight:10,actions=output:p1,bucket=output:p2`.
-///
-/// `selection_method=hash` and `dp_hash` are taken: both choose by a hash of the flow, as the datapath does.
 pub fn parse_group(text: &str, names: &dyn PortNames) -> Result<GroupSpec, ParseError> {
     let mut tokens = Tokens::new(text, 0, Syntax::Match);
     let (mut id, mut kind, mut starts) = (None, None, Vec::<(Token<'_>, usize)>::new());
+    let (mut selection, mut selects) = (SelectionParser::default(), None);
     while let Some(token) = tokens.next()? {
         let value = token.value.unwrap_or("");
         match token.key {
@@ -90,17 +92,20 @@ pub fn parse_group(text: &str, names: &dyn PortNames) -> Result<GroupSpec, Parse
                 id = Some(number_up_to(value, GROUP_MAX.into()).map_err(|e| token.error(e))? as u32);
             }
             "type" => kind = Some(group_kind(&token, value)?),
-            "selection_method" => {
-                if !matches!(value, "hash" | "dp_hash") {
-                    return Err(token.error("selection_method=hash or selection_method=dp_hash"));
-                }
-            }
-            _ => return Err(token.error("group_id=N, type=TYPE, selection_method=METHOD or bucket=BUCKET")),
+            _ if selection.add(&token, names)? => selects = Some(token),
+            _ => return Err(token.error("group_id=N, type=TYPE, selection_method=METHOD, selection_method_param=N, fields(FIELD,...) or bucket=BUCKET")),
         }
     }
     let missing = |what: &str| ParseError::new("", text.len(), what);
     let id = id.ok_or_else(|| missing("group_id=N, from 0 to 4294967040"))?;
     let kind = kind.ok_or_else(|| missing("type=all, select, indirect or ff"))?;
+    if let Some(token) = selects.filter(|_| kind != GroupKind::Select) {
+        return Err(token.error("a way to select in a group of type select only"));
+    }
+    let selection = selection.finish();
+    if let Some(token) = selects.filter(|_| selection.is_none()) {
+        return Err(token.error("selection_method=METHOD beside it"));
+    }
     let mut buckets: Vec<Bucket> = Vec::with_capacity(starts.len());
     let mut ids = BTreeSet::new();
     for (token, end) in starts {
@@ -123,7 +128,7 @@ pub fn parse_group(text: &str, names: &dyn PortNames) -> Result<GroupSpec, Parse
     if kind == GroupKind::Indirect && buckets.is_empty() {
         return Err(missing("bucket=..., which a group of type indirect has"));
     }
-    Ok(GroupSpec { id, kind, buckets })
+    Ok(GroupSpec { id, kind, selection, buckets })
 }
 
 fn group_kind(token: &Token<'_>, text: &str) -> Result<GroupKind, ParseError> {
@@ -246,6 +251,9 @@ pub fn parse_group_filter(text: &str) -> Result<Option<u32>, ParseError> {
 /// Prints a group as `dump-groups` does, without its leading space. [`parse_group`] reads it.
 pub fn format_group(group: &GroupSpec, names: &dyn PortNames) -> String {
     let mut out = format!("group_id={},type={}", group.id, group.kind.name());
+    if let Some(selection) = &group.selection {
+        selection::format(&mut out, selection, names);
+    }
     let usual = u16::from(group.kind == GroupKind::Select);
     for bucket in &group.buckets {
         // A String takes all that is written to it.

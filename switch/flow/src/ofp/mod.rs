@@ -21,6 +21,7 @@ mod parse_match;
 mod port;
 mod prerequisite;
 mod print;
+mod selection;
 mod table;
 mod token;
 mod value;
@@ -47,6 +48,7 @@ pub use port::{
 };
 pub use prerequisite::Prerequisite;
 pub use print::{FlowStats, format_actions, format_flow, format_key, format_match, port_name};
+pub use selection::{Selection, SelectionMethod};
 
 #[cfg(test)]
 mod tests;

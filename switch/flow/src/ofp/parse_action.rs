@@ -24,7 +24,7 @@ const KNOWN: &str = "one of output, LOCAL, IN_PORT, NORMAL, FLOOD, ALL, CONTROLL
      mod_dl_src, mod_dl_dst, mod_nw_src, mod_nw_dst, mod_nw_tos, mod_nw_ecn, mod_nw_ttl, mod_tp_src, mod_tp_dst, \
      mod_vlan_vid, mod_vlan_pcp, push_vlan, pop_vlan, strip_vlan, dec_ttl, set_tunnel, write_metadata, group, \
      meter, clone, write_actions, clear_actions, push, pop, note, multipath, bundle, bundle_load, conjunction, learn, \
-     fin_timeout, check_pkt_larger, or a port";
+     fin_timeout, check_pkt_larger, exit, set_queue, pop_queue, or a port";
 
 /// Actions of Open vSwitch that are refused by name.
 const REFUSED: &[&str] = &[
@@ -33,8 +33,6 @@ const REFUSED: &[&str] = &[
     "nat",
     "sample",
     "enqueue",
-    "set_queue",
-    "pop_queue",
     "push_mpls",
     "pop_mpls",
     "set_mpls_label",
@@ -44,7 +42,6 @@ const REFUSED: &[&str] = &[
     "encap",
     "decap",
     "dec_nsh_ttl",
-    "exit",
     "delete_field",
     "ct_lb",
     "unroll_xlate",
@@ -196,6 +193,9 @@ impl ActionParser<'_> {
                 self.tagged();
                 Action::ModVlanPcp(pcp)
             }
+            "exit" => bare(Action::Exit)?,
+            "set_queue" => Action::SetQueue(number(u32::MAX.into())? as u32),
+            "pop_queue" => bare(Action::PopQueue)?,
             "dec_ttl" => controller::parse_dec_ttl(token)?,
             "set_tunnel" | "set_tunnel64" => match value::number(value) {
                 Some(key) if key <= value::TUNNEL_KEY_MAX => Action::SetTunnel(key as u64),
@@ -480,6 +480,7 @@ pub fn in_action_set(action: &Action) -> bool {
             | Action::ModVlanPcp(_)
             | Action::DecTtl
             | Action::DecTtlTo(_)
+            | Action::SetQueue(_)
             | Action::Group(_)
             | Action::Resubmit { .. }
     )

@@ -278,6 +278,9 @@ fn format_action(out: &mut String, action: &Action, names: &dyn PortNames) {
             super::controller::format(out, controller);
             Ok(())
         }
+        Action::Exit => write!(out, "exit"),
+        Action::SetQueue(queue) => write!(out, "set_queue:{queue}"),
+        Action::PopQueue => write!(out, "pop_queue"),
         Action::Group(group) => write!(out, "group:{group}"),
         Action::Meter(meter) => write!(out, "meter:{meter}"),
         Action::Clone(actions) => {

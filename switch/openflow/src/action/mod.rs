@@ -17,9 +17,6 @@ const EXPERIMENTER: u16 = 0xffff;
 
 /// What actions of Nicira's are called that are known and not served.
 const REFUSED: &[(u16, &str)] = &[
-    (4, "set_queue"),
-    (5, "pop_queue"),
-    (17, "exit"),
     (23, "push_mpls"),
     (24, "pop_mpls"),
     (25, "set_mpls_ttl"),

@@ -53,6 +53,9 @@ pub(super) fn to_model(wire: Wire) -> Result<Action, Error> {
             return Err(Error::new(Code::OfpbacBadArgument, format!("EtherType {kind:#06x} is no VLAN's")));
         }
         Wire::DecTtl {} => Action::DecTtl,
+        Wire::Exit {} => Action::Exit,
+        Wire::SetQueue { queue } => Action::SetQueue(queue),
+        Wire::PopQueue {} => Action::PopQueue,
         Wire::SetField { set } | Wire::RegLoad2 { set } => {
             Action::SetField { field: set.field, value: set.value, mask: set.mask }
         }
@@ -195,6 +198,9 @@ pub(super) fn to_wires(action: &Action, version: Version, context: &mut Context)
             return vlan(vec![Wire::SetField { set: whole(Field::VlanPcp, (*pcp).into()) }]);
         }
         Action::DecTtl => Wire::DecTtl {},
+        Action::Exit => Wire::Exit {},
+        Action::SetQueue(queue) => Wire::SetQueue { queue: *queue },
+        Action::PopQueue => Wire::PopQueue {},
         Action::DecTtlTo(ids) => Wire::DecTtlTo { ids: ids.clone() },
         Action::Controller(controller) if controller.userdata.is_empty() => Wire::Controller {
             max_len: controller.max_len,

@@ -207,6 +207,17 @@ actions! {
         }
         ids.iter_mut().try_for_each(|id| c.u16(id))
     }
+    /// No action more.
+    Exit {} [1..=6 Nicira(17)] |_c| { Ok(()) }
+    /// The queue of outputs from here on.
+    SetQueue { queue: u32 } [1..=1 Nicira(4), 2..=6 Standard(21)] |c| {
+        if c.version() == Version::V10 {
+            c.pad(2)?;
+        }
+        c.u32(queue)
+    }
+    /// The queue is as it was at first.
+    PopQueue {} [1..=6 Nicira(5)] |_c| { Ok(()) }
     /// `write_metadata` of OpenFlow 1.0.
     WriteMetadata { value: u64, mask: u64 } [1..=1 Nicira(22)] |c| {
         c.pad(6)?;

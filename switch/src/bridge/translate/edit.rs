@@ -31,6 +31,14 @@ impl Translator<'_> {
         field.get(&self.at.key)
     }
 
+    /// The value of those bits of a field that a mask has, which are looked at.
+    pub(super) fn read_masked(&mut self, field: Field, mask: u128) -> u128 {
+        let mut looked = MatchKey::ZERO;
+        field.set(&mut looked, mask);
+        self.look(&looked);
+        field.get(&self.at.key) & mask
+    }
+
     /// Gives bits of a field a value that every packet of the megaflow has.
     fn put(&mut self, field: Field, value: u128, mask: u128) {
         field.set_masked(&mut self.at.key, value, mask);

@@ -1,8 +1,9 @@
 //! `group:N`: buckets, each on a copy of the packet.
 
 use super::{Bridge, BridgeId, Dependency, MAX_DEPTH, Op, Port, Translator};
+use crate::bridge::group::{Group, GroupUse, Used};
 use flow::drop::DropReason;
-use flow::ofp::{Bucket, GroupKind, GroupSpec, PacketReason};
+use flow::ofp::{Bucket, GroupKind, PacketReason};
 use flow::program::Select;
 use std::sync::Arc;
 
@@ -19,7 +20,7 @@ impl<'w> Translator<'w> {
             self.drop = DropReason::NoBucket;
             return;
         };
-        self.groups.push(Arc::clone(group));
+        self.groups.push(GroupUse { group: Arc::clone(group), what: Used::Group });
         let spec = &group.spec;
         match spec.kind {
             GroupKind::All | GroupKind::Indirect => {
@@ -27,22 +28,30 @@ impl<'w> Translator<'w> {
                     self.drop = DropReason::NoBucket;
                 }
                 for bucket in &spec.buckets {
-                    self.nested(|t| t.bucket(bridge, port, bucket));
+                    self.only_bucket(bridge, port, group, bucket);
                 }
             }
             GroupKind::FastFailover => {
                 match spec.buckets.iter().find(|bucket| self.is_alive(bridge, port.bridge, bucket)) {
-                    Some(bucket) => self.nested(|t| t.bucket(bridge, port, bucket)),
+                    Some(bucket) => self.only_bucket(bridge, port, group, bucket),
                     None => self.no_bucket(),
                 }
             }
-            GroupKind::Select => self.select(bridge, port, spec),
+            GroupKind::Select => self.select(bridge, port, group),
         }
     }
 
     fn no_bucket(&mut self) {
         self.note(|| "no live bucket".into());
         self.drop = DropReason::NoBucket;
+    }
+
+    /// A bucket that every packet of the megaflow goes to.
+    fn only_bucket(&mut self, bridge: &'w Bridge, port: &'w Port, group: &'w Arc<Group>, bucket: &'w Bucket) {
+        if let Some(at) = group.spec.buckets.iter().position(|other| other.id == bucket.id) {
+            self.groups.push(GroupUse { group: Arc::clone(group), what: Used::Bucket(at) });
+        }
+        self.nested(|t| t.bucket(bridge, port, bucket));
     }
 
     fn bucket(&mut self, bridge: &'w Bridge, port: &'w Port, bucket: &'w Bucket) {
@@ -80,17 +89,24 @@ impl<'w> Translator<'w> {
     }
 
     /// One op for the whole group: the worker chooses a bucket by the flow's hash, so that one megaflow serves all
-    /// flows.
-    fn select(&mut self, bridge: &'w Bridge, port: &'w Port, spec: &'w GroupSpec) {
-        let live: Vec<&Bucket> = spec
+    /// flows. Where a group names the fields that are hashed, the bucket is chosen here, and megaflows have these fields.
+    fn select(&mut self, bridge: &'w Bridge, port: &'w Port, group: &'w Arc<Group>) {
+        let spec = &group.spec;
+        let live: Vec<&'w Bucket> = spec
             .buckets
             .iter()
             .filter(|bucket| bucket.weight > 0 && self.is_alive(bridge, port.bridge, bucket))
             .collect();
-        match live[..] {
-            [] => self.no_bucket(),
-            [bucket] => self.nested(|t| t.bucket(bridge, port, bucket)),
+        let hash = spec.selection.as_ref().filter(|_| live.len() > 1).and_then(|by| self.hash_of(by));
+        match (&live[..], hash) {
+            ([], _) => self.no_bucket(),
+            ([bucket], _) => self.only_bucket(bridge, port, group, bucket),
+            (_, Some(hash)) => {
+                let at = slots(&live)[hash as usize % Select::SLOTS];
+                self.only_bucket(bridge, port, group, live[usize::from(at)]);
+            }
             _ => {
+                self.groups.push(GroupUse { group: Arc::clone(group), what: Used::AnyBucket });
                 let buckets = self.branches(&live, |t, bucket| t.bucket(bridge, port, bucket));
                 let slots = slots(&live);
                 self.push(Op::Select(Box::new(Select { slots, buckets: buckets.into() })));
@@ -121,9 +137,10 @@ impl<'w> Translator<'w> {
     pub(in crate::bridge) fn apart(&mut self, work: impl FnOnce(&mut Self)) -> Box<[Op]> {
         let (at, in_port) = (self.at.clone(), self.in_port);
         let ops = std::mem::take(&mut self.ops);
-        let (edits, delivered, drop) = (self.edits, self.delivered, self.drop);
+        let (edits, delivered, drop, exited) = (self.edits, self.delivered, self.drop, self.exited);
         self.delivered = false;
         work(self);
+        self.exited = exited;
         if !self.delivered {
             self.ops.push(Op::Drop(self.drop));
         }

@@ -21,7 +21,7 @@ mod spread;
 mod vlan_vni;
 
 use super::fdb::Location;
-use super::group::Group;
+use super::group::GroupUse;
 use super::rules::Rule;
 use super::vlan::{Tag, tag_of};
 use super::{Bridge, BridgeId, BridgePorts, Port, PortConfig, PortKind, SwitchState};
@@ -116,8 +116,8 @@ pub struct Translation {
     pub effects: Option<Box<RuleEffects>>,
     /// Rules that matched, in order.
     pub rules: Vec<Arc<Rule>>,
-    /// Groups that the packet came to.
-    pub groups: Vec<Arc<Group>>,
+    /// Groups that the packet came to, and which of their buckets.
+    pub groups: Vec<GroupUse>,
     /// Tables that were looked into.
     pub tables: SmallVec<[TableDep; 2]>,
     /// What else the result depends on.
@@ -183,7 +183,7 @@ pub struct Translator<'w> {
     pub(super) learn: Learns,
     effects: Option<Box<RuleEffects>>,
     rules: Vec<Arc<Rule>>,
-    groups: Vec<Arc<Group>>,
+    groups: Vec<GroupUse>,
     tables: SmallVec<[TableDep; 2]>,
     pub(super) deps: Vec<Dependency>,
     missing: Vec<TunnelNextHop>,
@@ -191,6 +191,8 @@ pub struct Translator<'w> {
     mirrored: Vec<(BridgeId, usize)>,
     depth: usize,
     resubmits: usize,
+    /// `exit`: no action more, but for what comes behind the group, the clone or the patch that it was in.
+    exited: bool,
     /// A limit was passed: the packet is dropped, and nothing more is looked at.
     aborted: bool,
     trace: Option<Vec<String>>,
@@ -337,6 +339,7 @@ impl<'w> Translator<'w> {
             mirrored: Vec::new(),
             depth: 0,
             resubmits: 0,
+            exited: false,
             aborted: false,
             trace: None,
         }
@@ -492,10 +495,11 @@ impl<'w> Translator<'w> {
     /// are made to a copy.
     fn nested(&mut self, work: impl FnOnce(&mut Self)) {
         let before = self.at.clone();
-        let in_port = self.in_port;
+        let (in_port, exited) = (self.in_port, self.exited);
         let ops = std::mem::take(&mut self.ops);
         let edits = std::mem::take(&mut self.edits);
         work(self);
+        self.exited = exited;
         let inner = std::mem::replace(&mut self.ops, ops);
         if self.edits > 0 {
             self.ops.push(Op::Clone(inner.into()));
@@ -564,7 +568,7 @@ impl<'w> Translator<'w> {
             if self.emitted > MAX_OPS {
                 self.abort(|| format!("more than {MAX_OPS} datapath actions"));
             }
-            if self.aborted {
+            if self.aborted || self.exited {
                 return;
             }
             self.note(|| {
@@ -617,8 +621,9 @@ impl<'w> Translator<'w> {
                         self.load(value, *bits);
                     }
                 }
-                // A rule with a part of a conjunction is never the one for a packet.
-                Action::Note(_) | Action::Conjunction(_) => {}
+                Action::Exit => self.exited = true,
+                // Queues are the QoS's, of which there is none; a rule with a part of a conjunction is never the one for a packet.
+                Action::Note(_) | Action::Conjunction(_) | Action::SetQueue(_) | Action::PopQueue => {}
                 Action::Multipath(multipath) => self.multipath(multipath),
                 Action::Bundle(bundle) => self.bundle(bridge, bundle),
                 Action::Learn(learn) => self.learn_rule(bridge, port.bridge, learn),

@@ -68,7 +68,11 @@ impl<'w> Translator<'w> {
             }
             PortRef::Port(number) => self.output_number(bridge, number),
             PortRef::Controller { max_len } => {
-                self.send_to_controllers(&Controller { max_len, reason: self.sent_as, ..Controller::default() });
+                self.send_to_controllers(&Controller {
+                    max_len,
+                    reason: self.sent_as,
+                    ..Controller::default()
+                });
             }
         }
     }

@@ -3,7 +3,9 @@
 use super::Translator;
 use crate::bridge::{Bridge, Port};
 use flow::drop::DropReason;
-use flow::ofp::{Bundle, BundleAlgorithm, Field, HashFields, Multipath, MultipathAlgorithm};
+use flow::ofp::{
+    Bundle, BundleAlgorithm, Field, HashFields, Multipath, MultipathAlgorithm, Selection, SelectionMethod,
+};
 use wire::proto::{ETH_IPV4, ETH_IPV6, IP_SCTP, IP_TCP, IP_UDP};
 
 /// A good mix of 64 bits (the finaliser of MurmurHash3).
@@ -78,6 +80,21 @@ impl<'w> Translator<'w> {
         let hash = self.hash(multipath.fields, multipath.basis);
         let link = link(multipath.algorithm, hash, multipath.links);
         self.load(u128::from(link), multipath.to);
+    }
+
+    /// The hash of the fields that a group names, which are looked at; nothing if it names none, or leaves it to the datapath.
+    pub(super) fn hash_of(&mut self, selection: &Selection) -> Option<u32> {
+        if selection.method != SelectionMethod::Hash || selection.fields.is_empty() {
+            return None;
+        }
+        let mut sum = mix(selection.param);
+        for (field, mask) in &selection.fields {
+            // As in Open vSwitch, a field that the packet does not have is not hashed.
+            if self.meets(field.info().prerequisite) {
+                sum = mix(sum.rotate_left(7) ^ fold(self.read_masked(*field, *mask)));
+            }
+        }
+        Some(sum as u32)
     }
 
     fn hash(&mut self, fields: HashFields, basis: u16) -> u32 {

@@ -537,8 +537,12 @@ impl Bridge for View<'_> {
                 packets: group.stats().packets,
                 bytes: group.stats().bytes,
                 duration: now.saturating_duration_since(group.created),
-                // Buckets are not counted one by one: all ones, as for what is not known.
-                buckets: vec![(u64::MAX, u64::MAX); group.spec.buckets.len()],
+                // All ones for what is not known.
+                buckets: group
+                    .bucket_stats()
+                    .into_iter()
+                    .map(|stats| stats.map_or((u64::MAX, u64::MAX), |stats| (stats.packets, stats.bytes)))
+                    .collect(),
             })
             .collect()
     }

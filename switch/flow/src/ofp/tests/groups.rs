@@ -24,7 +24,7 @@ fn groups_print_as_in_ovs() {
              bucket=bucket_id:9,watch_port:p0,actions=LOCAL",
         ),
         (
-            "group_id=3 type=indirect selection_method=dp_hash bucket=actions=push_vlan:0x8100,set_field:5->vlan_vid,output:p0",
+            "group_id=3 type=indirect bucket=actions=push_vlan:0x8100,set_field:5->vlan_vid,output:p0",
             "group_id=3,type=indirect,bucket=bucket_id:0,actions=push_vlan:0x8100,set_field:4101->vlan_vid,output:p0",
         ),
         (
@@ -48,7 +48,7 @@ fn groups_that_are_refused() {
         ("group_id=1,type=any", "type=any: expected type=all, select, indirect or ff"),
         (
             "group_id=1,type=all,command_bucket_id=3",
-            "command_bucket_id=3: expected group_id=N, type=TYPE, selection_method=METHOD or bucket=BUCKET",
+            "command_bucket_id=3: expected group_id=N, type=TYPE, selection_method=METHOD, selection_method_param=N, fields(FIELD,...) or bucket=BUCKET",
         ),
         (
             "group_id=1,type=select,selection_method=rr",

@@ -173,6 +173,14 @@ fn actions_print_as_in_ovs() {
             "set_field:02:00:00:00:00:00/ff:00:00:00:00:00->eth_dst",
         ),
         ("ip,", "set_field:10.0.0.1->ip_dst,dec_ttl", "mod_nw_dst:10.0.0.1,dec_ttl"),
+        ("ip,", "dec_ttl(1, 2),exit", "dec_ttl(1,2),exit"),
+        ("", "controller(max_len=9,reason=action)", "CONTROLLER:9"),
+        (
+            "",
+            "controller(userdata=0102.ff,id=7,max_len=9,reason=group)",
+            "controller(reason=group,max_len=9,id=7,userdata=01.02.ff)",
+        ),
+        ("", "set_queue:3,pop_queue", "set_queue:3,pop_queue"),
         ("", "mod_nw_dst:10.0.0.1", "mod_nw_dst:10.0.0.1"),
         (
             "",
@@ -266,7 +274,10 @@ fn actions_that_are_no_rule_s_are_refused_by_name() {
     for (actions, expected) in [
         ("ct(commit)", "which ct is not"),
         ("ct_clear", "which ct_clear is not"),
-        ("exit", "which exit is not"),
+        ("controller(pause)", "no pause"),
+        ("controller(meter_id=3)", "no meter_id"),
+        ("controller(reason=late)", "reason=no_match"),
+        ("dec_ttl()", "numbers of controllers"),
         ("write_actions(clone(1))", "which clone(output:p0) is not"),
         ("write_actions(1),clear_actions", "in this order"),
         ("write_actions(1),write_actions(2)", "in this order"),

@@ -52,7 +52,7 @@ fn action_piece() -> impl Strategy<Value = String> {
          move:reg0[0..7]->nw_ttl[] move:eth_src[]->eth_dst[] set_field:02:00:00:00:00:01->eth_dst \
          set_field:::5->tun_ipv6_dst mod_nw_src:10.0.0.1 set_field:10.0.0.1->ip_src \
          set_field:10.0.0.0/255.0.0.0->arp_spa dec_ttl(1,7) controller(max_len=64,id=5,reason=no_match) \
-         controller(userdata=01.02.ff) controller(max_len=9,reason=action) controller(reason=invalid_ttl) \
+         exit set_queue:7 pop_queue controller(userdata=01.02.ff) controller(max_len=9,reason=action) controller(reason=invalid_ttl) \
          write_actions(output:p1,dec_ttl,group:5) clear_actions push:reg9[3..9] pop:xreg2[] note:01.02 note: \
          multipath(symmetric_l3l4+udp,1,iter_hash,7,0,reg3[0..3]) bundle(nw_src,1,hrw,ofport,members:p0,77) \
          bundle_load(eth_src,0,active_backup,ofport,reg1[0..15],members:) conjunction(7,2/3) \
@@ -109,6 +109,8 @@ proptest! {
     #[test]
     fn printed_groups_parse_to_the_same(
         id in 0u32..=0xffff_ff00, kind in one_of("all select indirect ff"),
+        selection in one_of("none ,selection_method=hash ,selection_method=dp_hash,selection_method_param=7 \
+                             ,selection_method=hash,fields=eth_src ,selection_method=hash,fields(tcp_dst,ip_src=255.0.0.0)"),
         buckets in prop::collection::vec(
             (
                 prop::collection::vec(one_of("weight:0 weight:9 watch_port:p1 watch_group:7 bucket_id:40"), 0..3),
@@ -118,6 +120,9 @@ proptest! {
         ),
     ) {
         let mut text = format!("group_id={id},type={kind}");
+        if kind == "select" && selection != "none" {
+            text.push_str(selection);
+        }
         for (settings, actions) in buckets {
             let mut bucket = ",bucket=".to_owned();
             for piece in settings.into_iter().map(str::to_owned).chain(actions) {
