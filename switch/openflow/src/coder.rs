@@ -19,7 +19,7 @@ pub trait Coder: Sized {
     const READS: bool;
 
     /// What the two sides agreed on.
-    fn dialect(&self) -> Dialect;
+    fn dialect(&self) -> &Dialect;
 
     /// So many bytes.
     fn fixed(&mut self, bytes: &mut [u8]) -> Step;
@@ -237,8 +237,8 @@ const MAX_DEPTH: usize = 16;
 
 impl<'a> Reader<'a> {
     /// Reads `bytes` from `at` on.
-    pub fn new(bytes: &'a [u8], at: usize, dialect: Dialect) -> Reader<'a> {
-        Reader { bytes, at, end: bytes.len(), depth: 0, dialect }
+    pub fn new(bytes: &'a [u8], at: usize, dialect: &Dialect) -> Reader<'a> {
+        Reader { bytes, at, end: bytes.len(), depth: 0, dialect: *dialect }
     }
 
     fn take(&mut self, length: usize) -> Result<&'a [u8], Error> {
@@ -263,8 +263,8 @@ impl<'a> Reader<'a> {
 impl Coder for Reader<'_> {
     const READS: bool = true;
 
-    fn dialect(&self) -> Dialect {
-        self.dialect
+    fn dialect(&self) -> &Dialect {
+        &self.dialect
     }
 
     fn fixed(&mut self, bytes: &mut [u8]) -> Step {
@@ -333,10 +333,10 @@ const PART: usize = 0xf000;
 
 impl Writer {
     /// Begins a message with these first bytes behind what `out` has.
-    pub fn new(mut out: Vec<u8>, header: &[u8], dialect: Dialect) -> Writer {
+    pub fn new(mut out: Vec<u8>, header: &[u8], dialect: &Dialect) -> Writer {
         let start = out.len();
         out.extend_from_slice(header);
-        Writer { out, start, dialect }
+        Writer { out, start, dialect: *dialect }
     }
 
     /// Ends the message.
@@ -363,8 +363,8 @@ impl Writer {
 impl Coder for Writer {
     const READS: bool = false;
 
-    fn dialect(&self) -> Dialect {
-        self.dialect
+    fn dialect(&self) -> &Dialect {
+        &self.dialect
     }
 
     fn fixed(&mut self, bytes: &mut [u8]) -> Step {

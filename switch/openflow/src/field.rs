@@ -6,6 +6,7 @@ use crate::coder::{Coder, Step};
 use crate::error::{Code, Error};
 use flow::ofp::{Field, Layer, Oxm, Subfield};
 use std::sync::LazyLock;
+use wire::tunnel::geneve::TlvMap;
 
 /// `NXM_OF` and `NXM_NX`: the classes of Nicira's extension of OpenFlow 1.0.
 const NXM: [u16; 2] = [0x0000, 0x0001];
@@ -72,8 +73,15 @@ pub fn name_of(field: Field, oxm: bool, version: Version) -> Option<Name> {
     preferred.or_else(|| names().next())
 }
 
-/// The field with this name.
-pub fn field_of(name: Name) -> Option<Field> {
+/// The field with this name; which `tun_metadata` fields there are says the bridge's TLV map.
+pub fn field_of(name: Name, tlvs: &TlvMap) -> Option<Field> {
+    /// `NXM_NX_TUN_METADATA0`.
+    const TUN_METADATA: u8 = 40;
+    if name.class == NXM[1]
+        && let Some(tlv) = name.number.checked_sub(TUN_METADATA).and_then(|number| tlvs.of_field(number))
+    {
+        return Some(Field::TunMetadata(*tlv));
+    }
     Field::from_oxm(name.class, name.experimenter, name.number).map(|(field, _)| field)
 }
 
@@ -86,6 +94,15 @@ impl Name {
     /// Whether it is one of the headers that Nicira's actions of a fixed length have room for.
     pub fn is_nxm(self) -> bool {
         self.class != EXPERIMENTER
+    }
+
+    /// Whether a value of the field may have this length. Values of `tun_metadata` fields are as long as their first byte that
+    /// is not zero makes them.
+    pub fn fits(self, field: Field, version: Version) -> bool {
+        let lengths = [true, false].map(|oxm| name_of(field, oxm, version).map(|name| name.bytes));
+        let is_shorter = |length: Option<u8>| length.is_some_and(|length| self.bytes < length);
+        lengths.contains(&Some(self.bytes))
+            || matches!(field, Field::TunMetadata(_)) && lengths.into_iter().any(is_shorter)
     }
 
     /// Whether it is a name that only NXM has.
@@ -139,8 +156,8 @@ pub fn field_header(c: &mut impl Coder, field: &mut Field) -> Step {
         .ok_or_else(|| Error::new(Code::OfpbacBadSetType, format!("{} has no number", field.name())))?,
     };
     header(c, &mut name, &mut false)?;
-    *field =
-        field_of(name).ok_or_else(|| Error::new(Code::OfpbacBadSetType, format!("{name} is not known")))?;
+    let unknown = || Error::new(Code::OfpbacBadSetType, format!("{name} is not known"));
+    *field = field_of(name, &c.dialect().tlvs).ok_or_else(unknown)?;
     Ok(())
 }
 

@@ -166,7 +166,7 @@ fn hashed<C: Coder>(c: &mut C, field: &mut Field, mask: &mut u128, oxm: bool) ->
     c.bits(mask, length)?;
     if C::READS {
         let unknown = || Error::new(Code::OfpbmcBadField, format!("{name} is not known"));
-        *field = field_of(name).ok_or_else(unknown)?;
+        *field = field_of(name, &c.dialect().tlvs).ok_or_else(unknown)?;
         *mask &= field.info().exact();
     }
     Ok(())

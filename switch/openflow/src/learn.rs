@@ -158,7 +158,7 @@ fn field_name(c: &mut impl Coder, bits: &mut Subfield) -> Step {
     let mut name = name_of(bits.field, false, Version::V10).ok_or_else(no_number)?;
     field::header(c, &mut name, &mut false)?;
     let unknown = || Error::new(Code::OfpbacBadSetType, format!("{name} is not known"));
-    bits.field = field_of(name).ok_or_else(unknown)?;
+    bits.field = field_of(name, &c.dialect().tlvs).ok_or_else(unknown)?;
     Ok(())
 }
 

@@ -118,11 +118,13 @@ pub struct Dialect {
     pub nicira: bool,
     /// `NXT_FLOW_MOD_TABLE_ID`: flow mods of OpenFlow 1.0 have the table in their command.
     pub table_id: bool,
+    /// The tunnel options that the bridge's `tun_metadata` fields stand for.
+    pub tlvs: wire::tunnel::geneve::TlvMap,
 }
 
 impl Dialect {
     /// A version, and no extensions.
     pub fn new(version: Version) -> Dialect {
-        Dialect { version, nicira: false, table_id: false }
+        Dialect { version, nicira: false, table_id: false, tlvs: wire::tunnel::geneve::TlvMap::EMPTY }
     }
 }

@@ -79,12 +79,31 @@ fn write(c: &mut impl Coder, what: &Match, cookie: Option<&mut CookieMask>, oxm:
             c.bits(&mut { mask }, name.bytes.into())?;
         }
     }
+    write_options(c, what)?;
     if let Some((cookie, mask)) = cookie.filter(|cookie| cookie.1 != 0) {
         let mut masked = *mask != u64::MAX;
         field::header(c, &mut { COOKIE }, &mut masked)?;
         c.u64(&mut { *cookie & *mask })?;
         if masked {
             c.u64(mask)?;
+        }
+    }
+    Ok(())
+}
+
+/// `tun_metadata` fields: with a mask of nothing where it only matters that the option is there.
+fn write_options(c: &mut impl Coder, what: &Match) -> Step {
+    let present = what.key().flow.tun_metadata_present & what.mask().flow.tun_metadata_present;
+    let tlvs = c.dialect().tlvs;
+    for tlv in tlvs.tlvs().iter().filter(|tlv| present & tlv.bit() != 0) {
+        let field = Field::TunMetadata(*tlv);
+        let Some(mut name) = name_of(field, true, c.version()) else { continue };
+        let mut mask = field.get(what.mask());
+        let mut masked = mask != field.info().exact();
+        field::header(c, &mut name, &mut masked)?;
+        c.bits(&mut field.get(what.key()), name.bytes.into())?;
+        if masked {
+            c.bits(&mut mask, name.bytes.into())?;
         }
     }
     Ok(())
@@ -171,17 +190,22 @@ fn read(c: &mut impl Coder, what: &mut Match, mut cookie: Option<&mut CookieMask
             }
             continue;
         }
-        let Some(field) = field_of(name) else {
+        let Some(field) = field_of(name, &c.dialect().tlvs) else {
             return Err(Error::new(Code::OfpbmcBadField, format!("{name} is not known")));
         };
-        let oxm_length = name_of(field, true, c.version()).map(|n| n.bytes);
-        let nxm_length = name_of(field, false, c.version()).map(|n| n.bytes);
-        if ![oxm_length, nxm_length].contains(&Some(name.bytes)) {
+        if !name.fits(field, c.version()) {
             return Err(Error::new(Code::OfpbmcBadLen, format!("{} with {length} bytes", field.name())));
         }
         if !field.info().prerequisite.is_met(&Match::new(&key, &mask)) && field != Field::VlanVid {
             let needs = field.info().prerequisite.needs();
             return Err(Error::new(Code::OfpbmcBadPrereq, format!("{} needs {needs}", field.name())));
+        }
+        if let Field::TunMetadata(tlv) = field {
+            key.flow.tun_metadata_present |= tlv.bit();
+            mask.flow.tun_metadata_present |= tlv.bit();
+            let bits = if masked { bits } else { field.info().exact() };
+            put(&mut key, &mut mask, field, value, bits)?;
+            continue;
         }
         add(&mut key, &mut mask, field, from_wire(field, name, value)?, (bits, all))?;
     }

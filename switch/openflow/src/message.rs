@@ -489,7 +489,7 @@ pub fn decode(bytes: &[u8], dialect: Dialect) -> Result<Decoded, Error> {
             format!("message {place:?} is not known in {}", dialect.version.name()),
         ));
     };
-    let mut reader = Reader::new(bytes, body, dialect);
+    let mut reader = Reader::new(bytes, body, &dialect);
     message.body(&mut reader, place)?;
     reader.finish()?;
     Ok(Decoded { xid: xid(bytes), message, nicira: place.is_nicira(), more })
@@ -505,7 +505,7 @@ pub fn encode(mut message: Message, xid: u32, dialect: Dialect, out: Vec<u8>) ->
         return Err(Error::new(Code::OfpbrcBadType, why));
     };
     debug_assert!(place.is_reply() || !matches!(message, Message::FlowStatsReply(_)));
-    let mut writer = Writer::new(out, &place.header(dialect.version, xid), dialect);
+    let mut writer = Writer::new(out, &place.header(dialect.version, xid), &dialect);
     message.body(&mut writer, place)?;
     writer.finish()
 }

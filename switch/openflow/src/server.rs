@@ -12,11 +12,12 @@ pub use events::Event;
 use crate::{
     AsyncMasks, Code, Desc, Dialect, Echo, Error, ErrorMessage, Features, FlowMod, FlowStats, GroupDesc,
     GroupMod, GroupRequest, GroupStats, Hello, Message, MeterConfig, MeterMod, MeterRequest, MeterStats,
-    MonitorRequest, PacketOut, Port, PortMod, PortStats, Role, SwitchConfig, TableStats, Version, decode,
-    encode, length, xid,
+    MonitorRequest, PacketOut, Port, PortMod, PortStats, Role, SwitchConfig, TableStats, TlvTableMod,
+    Version, decode, encode, length, xid,
 };
 use bundles::Bundles;
 use flow::ofp::FlowFilter;
+use wire::tunnel::geneve::TlvMap;
 
 /// A change of a bridge.
 #[derive(Clone, PartialEq, Debug)]
@@ -64,6 +65,10 @@ pub trait Bridge {
     fn meters(&mut self) -> Vec<MeterConfig>;
     /// What meters have counted.
     fn meter_stats(&mut self) -> Vec<MeterStats>;
+    /// The tunnel options that its `tun_metadata` fields stand for.
+    fn tlvs(&mut self) -> TlvMap {
+        TlvMap::EMPTY
+    }
     /// Makes a change. Packets may see it only after [`Bridge::settle`].
     ///
     /// # Errors
@@ -97,8 +102,19 @@ pub struct Output {
     pub bytes: Vec<u8>,
     /// The connection cannot go on: close it when all is sent, for this reason.
     pub close: Option<String>,
+    /// The TLV map shall change, and [`Connection::input`] goes on when that is done.
+    pub tlv_change: Option<TlvChange>,
     /// Another became primary: the other connections that are must be told with [`Connection::demote`].
     pub became_primary: bool,
+}
+
+/// A change of the TLV map that a message asks for.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct TlvChange {
+    /// What to change.
+    pub change: TlvTableMod,
+    /// The whole message, for who refuses it.
+    message: Vec<u8>,
 }
 
 /// The state of one connection.
@@ -212,7 +228,7 @@ impl Connection {
     pub fn input(&mut self, bytes: &mut Vec<u8>, bridge: &mut dyn Bridge) -> Output {
         let mut output = Output::default();
         let mut taken = 0;
-        while output.close.is_none() {
+        while output.close.is_none() && output.tlv_change.is_none() {
             let rest = &bytes[taken..];
             match length(rest) {
                 Ok(Some(length)) if length <= rest.len() => {
@@ -235,7 +251,9 @@ impl Connection {
     }
 
     fn message(&mut self, bytes: &[u8], bridge: &mut dyn Bridge, output: &mut Output) {
-        let Some(dialect) = self.dialect else { return self.greeted(bytes, output) };
+        let Some(dialect) = self.dialect.as_mut() else { return self.greeted(bytes, output) };
+        dialect.tlvs = bridge.tlvs();
+        let dialect = *dialect;
         let number = xid(bytes);
         let answer = decode(bytes, dialect).and_then(|decoded| {
             if decoded.more {
@@ -243,22 +261,36 @@ impl Connection {
                 return Err(Error::new(Code::OfpbrcMultipartBufferOverflow, why));
             }
             let form = Dialect { nicira: decoded.nicira, ..dialect };
-            self.serve(decoded.message, number, form, bridge, output)
+            self.serve(decoded.message, number, &form, bridge, output)
         });
-        if let Err(error) = answer {
-            Connection::refuse(&error, bytes, dialect.version, output);
+        match answer {
+            Ok(()) => {
+                if let Some(asked) = &mut output.tlv_change {
+                    asked.message = bytes.to_vec();
+                }
+            }
+            Err(error) => Connection::refuse(&error, bytes, dialect.version, output),
         }
+    }
+
+    /// What to say when a change of the TLV map is refused.
+    pub fn refuse_tlvs(&self, asked: &TlvChange, error: &Error) -> Vec<u8> {
+        let mut output = Output::default();
+        if let Some(version) = self.version() {
+            Connection::refuse(error, &asked.message, version, &mut output);
+        }
+        output.bytes
     }
 
     /// Says that a message is refused.
     fn refuse(error: &Error, bytes: &[u8], version: Version, output: &mut Output) {
         let message = Message::Error(ErrorMessage::new(error.code, version, bytes));
-        Connection::send(message, xid(bytes), Dialect::new(version), output);
+        Connection::send(message, xid(bytes), &Dialect::new(version), output);
     }
 
-    fn send(message: Message, xid: u32, dialect: Dialect, output: &mut Output) {
+    fn send(message: Message, xid: u32, dialect: &Dialect, output: &mut Output) {
         let before = output.bytes.len();
-        match encode(message, xid, dialect, std::mem::take(&mut output.bytes)) {
+        match encode(message, xid, *dialect, std::mem::take(&mut output.bytes)) {
             Ok(bytes) => output.bytes = bytes,
             // Answers fit their version and the length of a message, or are cut into parts.
             Err(error) => output.close = Some(format!("an answer behind {before} bytes: {error}")),
@@ -283,7 +315,7 @@ impl Connection {
             let why = format!("We support versions {}, you support version {header}.", ours.join(", "));
             let mut error = ErrorMessage { body: Code::OfphfcIncompatible.encode(spoken) };
             error.body.extend_from_slice(why.as_bytes());
-            Connection::send(Message::Error(error), xid(bytes), Dialect::new(spoken), output);
+            Connection::send(Message::Error(error), xid(bytes), &Dialect::new(spoken), output);
             output.close = Some(format!("no common version: {why}"));
             return;
         };

@@ -66,7 +66,7 @@ impl TableFeatures {
             numbers.iter().flat_map(|number| [number.to_be_bytes(), 4_u16.to_be_bytes()].concat()).collect()
         };
         let oxm = |wanted: &dyn Fn(flow::ofp::Field) -> bool, masked: bool| -> Vec<u8> {
-            let mut out = crate::coder::Writer::new(Vec::new(), &[], crate::Dialect::new(version));
+            let mut out = crate::coder::Writer::new(Vec::new(), &[], &crate::Dialect::new(version));
             for field in fields().filter(|field| wanted(*field)) {
                 if let Some(mut name) = name_of(field, true, version).filter(|name| !name.is_only_nxm()) {
                     // A writer takes everything.

@@ -3,11 +3,12 @@
 #[path = "common/nothing.rs"]
 mod nothing;
 
-use flow::ofp::{parse_flow, parse_group, parse_meter};
+use flow::ofp::{PortNames, parse_flow, parse_group, parse_meter};
 use nothing::Nothing;
 use openflow::server::Connection;
 use openflow::*;
 use proptest::prelude::*;
+use wire::tunnel::geneve::TlvMap;
 
 const FLOWS: &[&str] = &[
     "actions=drop",
@@ -250,5 +251,58 @@ proptest! {
             bytes[2..4].copy_from_slice(&length.to_be_bytes());
         }
         serve(version, &bytes);
+    }
+}
+
+/// A bridge whose options of class 0xffff have fields.
+struct Options(TlvMap);
+
+impl PortNames for Options {
+    fn number(&self, _name: &str) -> Option<u32> {
+        None
+    }
+
+    fn name(&self, _number: u32) -> Option<String> {
+        None
+    }
+
+    fn tlvs(&self) -> &TlvMap {
+        &self.0
+    }
+}
+
+#[test]
+fn options_that_have_fields_are_matched_and_set() {
+    let mut tlvs = TlvMap::EMPTY;
+    tlvs.add((0xffff, 1, 4), 0).unwrap();
+    tlvs.add((0xffff, 2, 8), 63).unwrap();
+    for text in [
+        "tun_metadata0=0x5,actions=set_field:0x1234->tun_metadata63,output:1",
+        "tun_metadata63=0x10/0xf0,actions=move:NXM_NX_TUN_METADATA0[0..7]->NXM_NX_REG0[0..7]",
+        "tun_metadata0,tun_metadata63=0xffffffffffffffff,actions=set_field:0x1/0xf->tun_metadata0",
+    ] {
+        let spec = parse_flow(text, &Options(tlvs)).unwrap();
+        for version in Version::all() {
+            let message = Message::FlowMod(FlowMod {
+                table: Some(0),
+                priority: spec.priority,
+                new_cookie: Some(0),
+                buffer_id: NO_BUFFER,
+                matches: spec.matches,
+                actions: spec.actions.clone(),
+                ..FlowMod::default()
+            });
+            let nicira = version == Version::V10;
+            let dialect = Dialect { tlvs, nicira, table_id: nicira, ..Dialect::new(version) };
+            let bytes = encode(message, 1, dialect, Vec::new()).unwrap();
+            let Message::FlowMod(read) = decode(&bytes, dialect).unwrap().message else { panic!("{text}") };
+            assert_eq!(
+                (read.matches, read.actions),
+                (spec.matches, spec.actions.clone()),
+                "{version:?} {text}"
+            );
+            let without = decode(&bytes, Dialect { tlvs: TlvMap::EMPTY, ..dialect });
+            assert_eq!(without.unwrap_err().code, Code::OfpbmcBadField, "{version:?} {text}");
+        }
     }
 }

@@ -300,7 +300,8 @@ fn set_field(set: &Setting, version: Version, context: Context) -> Vec<Wire> {
         }
     }
     let has_nxm = name_of(field, false, version).is_some_and(Name::is_nxm);
-    if !has_nxm {
+    // As in Open vSwitch, `load` is for fields of a fixed length.
+    if !has_nxm || matches!(field, Field::TunMetadata(_)) {
         return vec![Wire::RegLoad2 { set: Setting { field: context.transport_field(field), value, mask } }];
     }
     loads(field, value, if whole { field.info().max() & mask } else { mask })

@@ -168,10 +168,7 @@ actions! {
         c.u64(value)
     }
     /// A value for some bits of a field, as `set_field` says it.
-    RegLoad2 { set: Setting } [1..=5 Nicira(33)] |c| {
-        c.pad(6)?;
-        setting(c, set, true)
-    }
+    RegLoad2 { set: Setting } [1..=5 Nicira(33)] |c| { setting(c, set, true) }
     /// To the port whose number a field holds.
     OutputReg { from: Bits, max_len: u16 } [1..=6 Nicira(15)] |c| {
         offset_bits(c, &mut from.0.start, &mut from.0.bits)?;
@@ -410,10 +407,9 @@ fn setting(c: &mut impl Coder, set: &mut Setting, may_mask: bool) -> Step {
         return Err(Error::new(Code::OfpbacBadSetMask, "set_field takes a mask since OpenFlow 1.5"));
     }
     let bad = |what: String| Error::new(Code::OfpbacBadSetArgument, what);
-    let field =
-        field_of(name).ok_or_else(|| Error::new(Code::OfpbacBadSetType, format!("{name} is not known")))?;
-    let lengths = [true, false].map(|oxm| name_of(field, oxm, c.version()).map(|n| n.bytes));
-    if !lengths.contains(&Some(name.bytes)) {
+    let unknown = || Error::new(Code::OfpbacBadSetType, format!("{name} is not known"));
+    let field = field_of(name, &c.dialect().tlvs).ok_or_else(unknown)?;
+    if !name.fits(field, c.version()) {
         return Err(Error::new(Code::OfpbacBadSetLen, format!("{} with {length} bytes", field.name())));
     }
     let info = field.info();

@@ -115,7 +115,12 @@ impl Connection {
         Ok(())
     }
 
-    pub(super) fn bundle_add(&mut self, mut add: BundleAdd, number: u32, form: Dialect) -> Result<(), Error> {
+    pub(super) fn bundle_add(
+        &mut self,
+        mut add: BundleAdd,
+        number: u32,
+        form: &Dialect,
+    ) -> Result<(), Error> {
         self.may_change()?;
         let inner = length(&add.message)?.filter(|length| *length <= add.message.len());
         let Some(inner) = inner.filter(|length| *length >= HEADER) else {
@@ -145,7 +150,7 @@ impl Connection {
             return Err(Error::new(Code::OfpbfcBadFlags, format!("bundle {} has other flags", add.id)));
         }
         let table_id = self.dialect.is_some_and(|dialect| dialect.table_id);
-        let decoded = decode(&add.message, Dialect { table_id, ..form })?;
+        let decoded = decode(&add.message, Dialect { table_id, ..*form })?;
         let change = match decoded.message {
             Message::FlowMod(flow) => Change::Flow(flow),
             Message::GroupMod(group) => Change::Group(group),

@@ -80,7 +80,7 @@ impl Connection {
                 Message::FlowRemoved(FlowRemoved::clone(removed))
             }
             Event::Flow { event, spec, reason, origin } => {
-                return self.flow_event(*event, spec, *reason, *origin, dialect);
+                return self.flow_event(*event, spec, *reason, *origin, &dialect);
             }
             _ => return Vec::new(),
         };
@@ -112,7 +112,7 @@ impl Connection {
         spec: &FlowSpec,
         reason: RemovedReason,
         origin: Option<Origin>,
-        dialect: Dialect,
+        dialect: &Dialect,
     ) -> Vec<u8> {
         let wanted = match event {
             UpdateEvent::Added => monitor_flags::ADD,
@@ -148,6 +148,6 @@ impl Connection {
                 )
             },
         };
-        encode(Message::FlowMonitorReply(vec![update]), 0, dialect, Vec::new()).unwrap_or_default()
+        encode(Message::FlowMonitorReply(vec![update]), 0, *dialect, Vec::new()).unwrap_or_default()
     }
 }

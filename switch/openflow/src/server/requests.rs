@@ -1,12 +1,14 @@
 //! What each message asks for.
 
-use super::{Bridge, Change, Connection, MOST_MONITORS, Origin, Output, PacketInFormat};
+use super::{Bridge, Change, Connection, MOST_MONITORS, Origin, Output, PacketInFormat, TlvChange};
 use crate::{
     Aggregate, AsyncConfig, AsyncMasks, Code, Dialect, Empty, Error, FlowUpdate, GroupFeatures, Message,
     MeterFeatures, MonitorRequest, Number, QueueConfig, Role, RoleRequest, TableConfig, TableFeatures,
-    TlvTable, UpdateEvent, Version, monitor_flags,
+    TlvMap, TlvTable, UpdateEvent, Version, monitor_flags,
 };
 use flow::ofp::{FlowFilter, GROUP_MAX, PORT_MAX};
+use wire::key::TUN_METADATA_LEN;
+use wire::tunnel::geneve::{TLV_FIELDS, Tlv};
 
 /// Meters that a switch has room for.
 const MOST_METERS: u32 = 1024;
@@ -17,7 +19,7 @@ impl Connection {
         &mut self,
         message: Message,
         xid: u32,
-        form: Dialect,
+        form: &Dialect,
         bridge: &mut dyn Bridge,
         output: &mut Output,
     ) -> Result<(), Error> {
@@ -95,7 +97,23 @@ impl Connection {
                 return Ok(());
             }
             Message::TlvTableRequest(_) => {
-                Message::TlvTableReply(TlvTable { max_space: 256, max_fields: 64, maps: Vec::new() })
+                let map = |tlv: &Tlv| TlvMap {
+                    class: tlv.class,
+                    kind: tlv.kind,
+                    length: tlv.len,
+                    index: tlv.field.into(),
+                };
+                let maps = bridge.tlvs().tlvs().iter().map(map).collect();
+                Message::TlvTableReply(TlvTable {
+                    max_space: TUN_METADATA_LEN as u32,
+                    max_fields: TLV_FIELDS as u16,
+                    maps,
+                })
+            }
+            Message::TlvTableMod(change) => {
+                self.may_change()?;
+                output.tlv_change = Some(TlvChange { change, message: Vec::new() });
+                return Ok(());
             }
             Message::FlowStatsRequest(request) => Message::FlowStatsReply(bridge.flows(&request.filter())),
             Message::AggregateRequest(request) => {

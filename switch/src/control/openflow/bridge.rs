@@ -18,6 +18,7 @@ use openflow::{
 };
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use wire::tunnel::geneve::TlvMap;
 
 /// Tables that a bridge has.
 const TABLES: u8 = 254;
@@ -572,6 +573,10 @@ impl Bridge for View<'_> {
                 }
             })
             .collect()
+    }
+
+    fn tlvs(&mut self) -> TlvMap {
+        self.running().map_or(TlvMap::EMPTY, |bridge| bridge.tlvs)
     }
 
     fn change(&mut self, change: &Change, origin: Origin) -> Result<(), Error> {

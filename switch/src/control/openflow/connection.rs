@@ -2,6 +2,7 @@
 
 use super::bridge::View;
 use super::packets::Packets;
+use super::tlvs;
 use crate::control::app::App;
 use crate::control::handlers::views::interface_rows;
 use openflow::Version;
@@ -166,15 +167,21 @@ async fn converse<S: AsyncRead + AsyncWrite + Unpin>(
                 if controller {
                     peers.show(&bytes);
                 }
-                let (back, output, events) = batch(app, connection, &mut bytes, &peers.bridge).await?;
-                connection = back;
-                peers.tell(events);
-                if output.became_primary {
-                    let _ = peers.notices.send(Notice::Primary(connection.id));
-                }
-                send(stream, &output.bytes).await?;
-                if let Some(why) = output.close {
-                    return Err(Ended::Protocol(why));
+                loop {
+                    let (back, output, events) = batch(app, connection, &mut bytes, &peers.bridge).await?;
+                    connection = back;
+                    peers.tell(events);
+                    if output.became_primary {
+                        let _ = peers.notices.send(Notice::Primary(connection.id));
+                    }
+                    send(stream, &output.bytes).await?;
+                    if let Some(why) = output.close {
+                        return Err(Ended::Protocol(why));
+                    }
+                    let Some(asked) = output.tlv_change else { break };
+                    if let Err(error) = tlvs::change(app, &peers.bridge, &asked.change).await {
+                        send(stream, &connection.refuse_tlvs(&asked, &error)).await?;
+                    }
                 }
                 if connection.listens() {
                     packets.listen(app, &peers.bridge).await?;

@@ -16,3 +16,4 @@ mod packets;
 mod reach;
 pub mod serve;
 mod snoop;
+mod tlvs;
