@@ -50,16 +50,12 @@ impl Default for DropCopies {
 
 impl DropCopies {
     /// Copies a packet that is about to be freed, if somebody wants that. For the worker.
-    #[inline]
-    pub fn copy(&self, port: PortId, reason: DropReason, mbuf: &Mbuf) {
-        if self.wanted.load(Relaxed) {
-            self.copy_wanted(port, reason, mbuf);
-        }
-    }
-
     #[cold]
     #[inline(never)]
-    fn copy_wanted(&self, port: PortId, reason: DropReason, mbuf: &Mbuf) {
+    pub fn copy(&self, port: PortId, reason: DropReason, mbuf: &Mbuf) {
+        if !self.wanted.load(Relaxed) {
+            return;
+        }
         let Some(mut packet) = self.empty.pop() else { return self.lost.add(1) };
         packet.in_port = port;
         packet.set_head(mbuf.segments(), PacketBuffer::SIZE);

@@ -139,8 +139,7 @@ impl Pipeline {
     /// Frees a packet and counts why.
     #[inline(never)]
     pub(crate) fn free(&self, key: &FlowKey, reason: DropReason, mbuf: Mbuf) {
-        self.counters.drop_packet(PortId(key.in_port as u16), reason, &mbuf);
-        drop(mbuf);
+        self.counters.free(PortId(key.in_port as u16), reason, mbuf);
     }
 
     /// Sends a packet through the stages again.

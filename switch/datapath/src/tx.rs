@@ -406,8 +406,7 @@ impl Out<'_> {
         if reason != DropReason::PortGone {
             self.counters.port(self.port).tx_dropped.add(1);
         }
-        self.counters.drop_packet(in_port, reason, &mbuf);
-        drop(mbuf);
+        self.counters.free(in_port, reason, mbuf);
     }
 }
 

@@ -99,7 +99,7 @@ impl Pipeline {
             let (Some(header), Some(&Compiled::Encap(encap))) =
                 (self.programs.cached_header(program), self.programs.get(program))
             else {
-                self.counters.drop_packet(in_port, DropReason::Internal, &mbuf);
+                self.counters.free(in_port, DropReason::Internal, mbuf);
                 continue;
             };
             let (flow_hash, ip) = if meta.keyed & 1 << at != 0 {
@@ -115,11 +115,11 @@ impl Pipeline {
                 continue;
             }
             if inner_len > u32::from(INNER_MAX_LEN) {
-                self.counters.drop_packet(in_port, DropReason::MtuExceeded, &mbuf);
+                self.counters.free(in_port, DropReason::MtuExceeded, mbuf);
                 continue;
             }
             let Some(room) = mbuf.prepend_or_move(header.len()) else {
-                self.counters.drop_packet(in_port, DropReason::Headroom, &mbuf);
+                self.counters.free(in_port, DropReason::Headroom, mbuf);
                 continue;
             };
             let of = || self.adjacencies.get(encap.adjacency).map(|adjacency| (adjacency, encap.vni));
@@ -159,12 +159,9 @@ fn prepare(
         failed = inner::read(mbufs, range.clone(), meta, counters);
     }
     if meta.encapsulated {
-        let start = range.start;
         let short = super::strip(mbufs, range, meta);
         for at in crate::batch::packets_of(short & !failed) {
-            if let Some(mbuf) = mbufs.get(at - start) {
-                counters.drop_packet(meta.in_port(at), DropReason::TunnelInnerTruncated, mbuf);
-            }
+            counters.count_drop(meta.in_port(at), DropReason::TunnelInnerTruncated, 1);
         }
         failed |= short;
     }

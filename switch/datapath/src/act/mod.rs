@@ -79,7 +79,7 @@ impl Pipeline {
                 if failed & 1 << at == 0 {
                     let _ = out.stage(mbuf, meta.in_port(at));
                 } else {
-                    self.counters.drop_packet(meta.in_port(at), DropReason::TunnelInnerTruncated, &mbuf);
+                    self.counters.free(meta.in_port(at), DropReason::TunnelInnerTruncated, mbuf);
                 }
             }
         }
