@@ -47,6 +47,7 @@ use crate::tunnel::membership::Memberships;
 use clock::Clock;
 use datapath::message::PortIo;
 use datapath::meter::Meters;
+use datapath::termination::Termination;
 use flow::hash::FlowHasher;
 use flow::program::{AdjacencyId, PortId};
 pub use handle::Handle;
@@ -154,6 +155,8 @@ pub struct SlowPath {
     returned_ports: Vec<Box<PortIo>>,
     /// RX queues that workers have let go of.
     returned_queues: Vec<(PortId, rte::RxQueue)>,
+    /// The tables by which workers know tunnel packets, as they have them.
+    sent_termination: Option<Termination>,
     /// Slots to begin with when megaflows have to go.
     victims_from: usize,
 }
@@ -202,6 +205,7 @@ impl SlowPath {
             conflict_said: None,
             returned_ports: Vec::new(),
             returned_queues: Vec::new(),
+            sent_termination: None,
             victims_from: 0,
         }
     }

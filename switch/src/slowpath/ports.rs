@@ -454,8 +454,11 @@ impl SlowPath {
 
     pub(super) fn send_termination(&mut self) {
         let termination = self.termination();
-        for worker in &mut self.workers {
-            worker.send(Command::SetTermination(Box::new(termination.clone())));
+        if self.sent_termination.as_ref() != Some(&termination) {
+            for worker in &mut self.workers {
+                worker.send(Command::SetTermination(Box::new(termination.clone())));
+            }
+            self.sent_termination = Some(termination);
         }
     }
 }

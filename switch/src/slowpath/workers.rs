@@ -25,6 +25,8 @@ pub struct WorkerSide {
     /// What came back while a command waited for room.
     backlog: VecDeque<Return>,
     barrier: u64,
+    /// It was given commands after the last barrier: a change of rules that concerns no megaflow waits for nobody.
+    has_commands: bool,
     timeout: Duration,
     /// It took no command for too long. Commands that it did not get make everything later wrong, so it gets none,
     /// and no barrier is passed, until the switch is started anew.
@@ -41,6 +43,7 @@ impl WorkerSide {
             flows: FlowStore::new(slab),
             backlog: VecDeque::new(),
             barrier: 0,
+            has_commands: false,
             timeout: TIMEOUT,
             given_up: false,
         }
@@ -53,6 +56,7 @@ impl WorkerSide {
         if self.given_up {
             return;
         }
+        self.has_commands = true;
         let Err(mut command) = self.link.commands.push(command) else { return };
         let start = Instant::now();
         while !self.link.closed.load(Relaxed) {
@@ -85,15 +89,21 @@ impl WorkerSide {
         self.backlog.pop_front().or_else(|| self.link.returns.pop())
     }
 
-    /// Asks the worker to say when it has carried out everything so far.
+    /// Asks the worker to say when it has carried out everything so far, if there was anything.
     pub fn start_barrier(&mut self) {
-        self.barrier += 1;
-        let number = self.barrier;
-        self.send(Command::Barrier(number));
+        if std::mem::take(&mut self.has_commands) {
+            self.barrier += 1;
+            let number = self.barrier;
+            self.send(Command::Barrier(number));
+            self.has_commands = false;
+        }
     }
 
     /// Waits until it has. False when it does not answer at all.
     pub fn wait_barrier(&mut self) -> bool {
+        if self.given_up {
+            return false;
+        }
         let start = Instant::now();
         while self.link.acknowledged.load(Acquire) < self.barrier {
             self.take_returns();
@@ -155,6 +165,21 @@ mod tests {
         (0..10_000).for_each(|number| side.send(Command::Barrier(number)));
         assert_eq!(worker.join().unwrap(), 10_000);
         assert!(!side.given_up);
+    }
+
+    #[test]
+    fn a_barrier_waits_for_commands_only() {
+        let mut side = side();
+        side.timeout = Duration::from_millis(1);
+        side.start_barrier();
+        assert!(side.wait_barrier() && side.link.commands.is_empty(), "nothing was asked of the worker");
+        side.send(Command::SetLink(flow::program::PortId(1), false));
+        side.start_barrier();
+        side.start_barrier();
+        assert_eq!(side.link.commands.len(), 2, "one barrier behind the command");
+        assert!(!side.wait_barrier(), "it has not carried it out");
+        side.link.acknowledged.store(1, std::sync::atomic::Ordering::Release);
+        assert!(side.wait_barrier());
     }
 
     #[test]

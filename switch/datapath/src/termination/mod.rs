@@ -20,7 +20,7 @@ use wire::tunnel::outer::{Outer, OuterError, Peek};
 use wire::tunnel::udp4::{Udp4Outer, Udp4Tunnel, ipv4_word, mac_word, port_word};
 use wire::tunnel::{Transport, TunnelFormat};
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 struct Underlay {
     mac: MacAddr,
     addresses: Vec<IpAddr>,
@@ -32,7 +32,7 @@ struct Underlay {
 }
 
 /// A UDP port of the VTEP's, or an IP protocol, of both address families.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 struct Socket {
     transport: Transport,
     /// The format that all its tunnels have.
@@ -42,7 +42,7 @@ struct Socket {
 }
 
 /// An answer of the tunnel table, with all that it was asked by.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
 struct TunnelCacheEntry {
     of: Udp4Tunnel,
     /// 0 for an empty entry: number 0 is no tunnel port's.
@@ -53,12 +53,12 @@ struct TunnelCacheEntry {
 const SETS: usize = 1024;
 
 /// A set of them: one cache line.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
 #[repr(align(64))]
 struct Set([TunnelCacheEntry; 2]);
 
 /// The termination tables of one worker.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Termination {
     /// Index into `underlays` plus one by port; 0 for a port of a bridge without addresses.
     by_port: Box<[u8]>,

@@ -60,6 +60,12 @@ pub(super) struct Tunnels<A> {
     shapes: Vec<Shape>,
 }
 
+impl<A: Eq + Hash> PartialEq for Tunnels<A> {
+    fn eq(&self, other: &Self) -> bool {
+        self.ports == other.ports && self.shapes == other.shapes
+    }
+}
+
 impl<A: Copy + Default + Eq + Hash> Tunnels<A> {
     #[inline(always)]
     fn pack(shape: Shape, vni: u32, (remote, local): (A, A), transport: Transport) -> (u64, A, A) {
