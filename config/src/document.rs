@@ -41,10 +41,15 @@ pub struct Document {
     pub datapath: DatapathSettings,
     /// `[other_config]`: OVS table `Open_vSwitch`, `other_config`; see [`SWITCH_OTHER_CONFIG`](crate::SWITCH_OTHER_CONFIG).
     pub other_config: BTreeMap<String, String>,
+    /// `[evpn]`: what holds for bridges that do not say it themselves; see [`EVPN`](crate::EVPN).
+    pub evpn: BTreeMap<String, String>,
     /// `[[bridge]]`, in the order of the file.
     #[serde(rename = "bridge")]
     pub bridges: Vec<Bridge>,
 }
+
+/// Keys of `[evpn]`, and those of a bridge's `other_config` that they stand for.
+pub const EVPN: [(&str, &str); 2] = [("netns", "evpn-netns"), ("neigh-suppress", "neigh-suppress")];
 
 /// Limits and defaults of multicast snooping.
 pub mod mcast {
@@ -62,6 +67,18 @@ impl Document {
     /// The global settings.
     pub fn settings(&self) -> Settings {
         Settings { dpdk: self.dpdk, datapath: self.datapath }
+    }
+
+    /// A bridge with what `[evpn]` says where the bridge itself says nothing.
+    #[must_use]
+    pub fn effective(&self, bridge: &Bridge) -> Bridge {
+        let mut bridge = bridge.clone();
+        for (key, name) in EVPN {
+            if let (Some(value), false) = (self.evpn.get(key), bridge.other_config.contains_key(name)) {
+                bridge.other_config.insert(name.to_owned(), value.clone());
+            }
+        }
+        bridge
     }
 
     /// How long workers may sleep (`other_config:pmd-sleep-max`).

@@ -23,7 +23,7 @@ pub mod vsctl;
 mod write;
 
 pub use document::{
-    AddressesFrom, Bridge, Document, FailMode, Mirror, Neighbour, Port, PortKind, PriorityTags, Route,
+    AddressesFrom, Bridge, Document, EVPN, FailMode, Mirror, Neighbour, Port, PortKind, PriorityTags, Route,
     StaticMac, UnknownName, VlanMode, mac_table, mcast,
 };
 pub use options::{

@@ -9,13 +9,10 @@ use std::time::Duration;
 use vxswitch::bridge::fdb::Location;
 use wire::addr::MacAddr;
 use wire::checksum;
-use wire::tunnel::encap::{EncapAddrs, EncapPatch, EncapSpec, EncapTemplate};
-use wire::tunnel::{HeaderOptions, vxlan};
 use wire::view::{
     EthernetRepr, GroupReport, GroupVersion, UdpRepr, build_group_report, build_udp, group_mac,
 };
 
-const OUR_VTEP: Ipv4Addr = Ipv4Addr::new(192, 168, 1, 1);
 /// VXLAN over IPv4.
 const OUTER: usize = 50;
 
@@ -93,22 +90,7 @@ fn query(from: u8) -> Vec<u8> {
 
 /// A tunnel packet from the VTEP 192.168.1.N.
 fn from_vtep(n: u8, inner: &[u8]) -> Vec<u8> {
-    let spec = EncapSpec {
-        eth_src: MacAddr([2, 0, 0, 0, 0x0a, n]),
-        eth_dst: MacAddr([2, 0, 0, 0, 0x0a, 1]),
-        vlan_tci: None,
-        addrs: EncapAddrs::V4(Ipv4Addr::new(192, 168, 1, n), OUR_VTEP),
-        df: true,
-        udp_dst: 4789,
-        format: &vxlan::FORMAT,
-        options: HeaderOptions::NONE,
-    };
-    let template = EncapTemplate::new(&spec);
-    let mut packet = vec![0; template.header_len()];
-    let patch = EncapPatch { src_port: 50_000, vni: 100, tos: 0, ttl: 64, ..EncapPatch::default() };
-    template.write(&mut packet, inner.len(), &patch).unwrap();
-    packet.extend(inner);
-    packet
+    rings::from_vtep(100, Ipv4Addr::new(192, 168, 1, n), 0, inner)
 }
 
 /// Who gets a frame that comes in by a port: host ports by name, VTEPs by the last byte of their address.

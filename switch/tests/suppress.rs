@@ -10,16 +10,11 @@ use std::time::{Duration, Instant};
 use vxswitch::bridge::fdb::Location;
 use vxswitch::bridge::hosts::Source;
 use wire::addr::MacAddr;
-use wire::tunnel::encap::{EncapAddrs, EncapPatch, EncapSpec, EncapTemplate};
-use wire::tunnel::{HeaderOptions, vxlan};
 use wire::view::{
     ArpOp, ArpRepr, EthernetRepr, Icmpv6Repr, Ipv6Repr, UdpRepr, build_arp, build_icmpv6, build_udp,
     multicast_mac, solicited_node,
 };
 
-const VTEP_MAC: MacAddr = MacAddr([2, 0, 0, 0, 0x0a, 1]);
-const PEER_MAC: MacAddr = MacAddr([2, 0, 0, 0, 0x0a, 2]);
-const OUR_VTEP: Ipv4Addr = Ipv4Addr::new(192, 168, 1, 1);
 const PEER_VTEP: Ipv4Addr = Ipv4Addr::new(192, 168, 1, 2);
 /// VXLAN over IPv4.
 const OUTER: usize = 50;
@@ -100,22 +95,7 @@ fn solicit(from: u32, to: u32) -> Vec<u8> {
 
 /// A tunnel packet from the other VTEP.
 fn from_peer(inner: &[u8]) -> Vec<u8> {
-    let spec = EncapSpec {
-        eth_src: PEER_MAC,
-        eth_dst: VTEP_MAC,
-        vlan_tci: None,
-        addrs: EncapAddrs::V4(PEER_VTEP, OUR_VTEP),
-        df: true,
-        udp_dst: 4789,
-        format: &vxlan::FORMAT,
-        options: HeaderOptions::NONE,
-    };
-    let template = EncapTemplate::new(&spec);
-    let mut packet = vec![0; template.header_len()];
-    let patch = EncapPatch { src_port: 50_000, vni: 100, tos: 0, ttl: 64, ..EncapPatch::default() };
-    template.write(&mut packet, inner.len(), &patch).unwrap();
-    packet.extend(inner);
-    packet
+    rings::from_vtep(100, PEER_VTEP, 0, inner)
 }
 
 /// Where a frame went.

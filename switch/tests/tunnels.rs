@@ -5,16 +5,15 @@ mod rings;
 use flow::drop::DropReason;
 use flow::ofp::parse_key;
 use flow::stats::PacketStats;
-use rings::{Net, mac, udp};
+use rings::{Net, from_vtep, mac, udp};
 use std::collections::{BTreeMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 use vxswitch::bridge::BridgePorts;
 use vxswitch::slowpath::traffic::Directions;
 use wire::addr::MacAddr;
-use wire::tunnel::encap::{EncapAddrs, EncapPatch, EncapSpec, EncapTemplate};
 use wire::tunnel::outer::parse_outer;
-use wire::tunnel::{HeaderOptions, vxlan};
+use wire::tunnel::vxlan;
 use wire::view::{ArpOp, ArpRepr, EthernetRepr, Icmpv4Repr, Ipv4Repr, build_arp, build_icmpv4};
 
 const VTEP: MacAddr = MacAddr([2, 0, 0, 0, 0x0a, 1]);
@@ -37,26 +36,6 @@ fn config(vxlans: &[&str], neighbour: bool) -> String {
         text += "neighbour = [{ ip = \"192.168.1.2\", mac = \"02:00:00:00:0a:02\" }, { ip = \"192.168.1.3\", mac = \"02:00:00:00:0a:03\" }]\n";
     }
     text + "[[bridge.port]]\nname = \"up\"\ntype = \"dpdk\"\nmtu = 1600\noptions = { dpdk-devargs = \"net_ring2\" }\n"
-}
-
-/// A tunnel packet from a peer to our VTEP.
-fn from_peer(vni: u32, src: Ipv4Addr, tos: u8, inner: &[u8]) -> Vec<u8> {
-    let spec = EncapSpec {
-        eth_src: PEER,
-        eth_dst: VTEP,
-        vlan_tci: None,
-        addrs: EncapAddrs::V4(src, OWN_IP),
-        df: true,
-        udp_dst: 4789,
-        format: &vxlan::FORMAT,
-        options: HeaderOptions::NONE,
-    };
-    let template = EncapTemplate::new(&spec);
-    let mut packet = vec![0; template.header_len()];
-    let patch = EncapPatch { src_port: 50_000, vni, tos, ttl: 64, ..EncapPatch::default() };
-    template.write(&mut packet, inner.len(), &patch).unwrap();
-    packet.extend(inner);
-    packet
 }
 
 fn arp(op: ArpOp, sha: MacAddr, spa: Ipv4Addr, tha: MacAddr, tpa: Ipv4Addr) -> Vec<u8> {
@@ -83,7 +62,7 @@ fn encapsulates_towards_the_remote_and_takes_its_answers() {
     assert!(source >= 49152);
 
     let back = udp(1, 2, 2000, 1000, 0);
-    let out = net.send("up", &[from_peer(100, PEER_IP, 0, &back)]);
+    let out = net.send("up", &[from_vtep(100, PEER_IP, 0, &back)]);
     assert_eq!(out.keys().collect::<Vec<_>>(), ["p1"]);
     assert_eq!(out["p1"], [back]);
     let vx = net.port("vx0");
@@ -99,7 +78,7 @@ fn encapsulates_towards_the_remote_and_takes_its_answers() {
 
 #[test]
 fn a_packet_that_waits_in_its_device_meets_the_whole_configuration() {
-    let early = [("up", from_peer(100, PEER_IP, 0, &udp(1, 2, 1, 2, 7)))];
+    let early = [("up", from_vtep(100, PEER_IP, 0, &udp(1, 2, 1, 2, 7)))];
     let mut net = Net::with_early(&config(&[r#"remote_ip = "192.168.1.2", key = 100"#], true), &early);
     assert_eq!(net.take_all("p1"), [udp(1, 2, 1, 2, 7)]);
     assert_eq!(net.counters.dropped.get(), 0);
@@ -133,7 +112,7 @@ fn vnis_and_remotes_do_not_see_each_other() {
     for (vni, src, reason) in
         [(101, PEER_IP, true), (100, Ipv4Addr::new(192, 168, 1, 4), true), (100, third, false)]
     {
-        let out = net.send("up", &[from_peer(vni, src, 0, &udp(1, 2, 1, 2, 0))]);
+        let out = net.send("up", &[from_vtep(vni, src, 0, &udp(1, 2, 1, 2, 0))]);
         assert_eq!(out.is_empty(), reason, "VNI {vni} from {src}");
     }
     assert_eq!((net.drops(DropReason::TunnelUnknown), net.drops(DropReason::TunnelRemoteUnknown)), (1, 1));
@@ -148,7 +127,7 @@ fn vnis_and_remotes_do_not_see_each_other() {
     assert!(megaflows.iter().any(names), "{megaflows:?}");
     // The second packet of the same kind is stopped by a megaflow, without the slow path.
     let misses = net.counters.misses.get();
-    net.send("up", &[from_peer(101, PEER_IP, 0, &udp(1, 99, 7, 8, 0))]);
+    net.send("up", &[from_vtep(101, PEER_IP, 0, &udp(1, 99, 7, 8, 0))]);
     assert_eq!(net.drops(DropReason::TunnelUnknown), 2);
     assert_eq!(net.counters.misses.get(), misses);
     net.finish();
@@ -158,7 +137,7 @@ fn vnis_and_remotes_do_not_see_each_other() {
 fn counting_through_vnis_does_not_fill_the_flow_table() {
     let mut net = Net::new(&config(&[r#"remote_ip = "192.168.1.2", key = 100"#], true));
     for vni in 1000..3000 {
-        net.put("up", &from_peer(vni, PEER_IP, 0, &udp(1, 2, 1, 2, 0)));
+        net.put("up", &from_vtep(vni, PEER_IP, 0, &udp(1, 2, 1, 2, 0)));
         if vni % 32 == 0 {
             net.run();
         }
@@ -181,7 +160,7 @@ fn from_tunnel_to_tunnel_by_the_flow_table_survives_a_change_of_something_else()
         &["in_port=vx0,actions=output:vx1", "in_port=p1,actions=drop"],
     ] {
         net.set_rules("br0", rules);
-        let out = net.send("up", &[from_peer(7, PEER_IP, 0, &udp(1, 2, 1, 2, 0))]);
+        let out = net.send("up", &[from_vtep(7, PEER_IP, 0, &udp(1, 2, 1, 2, 0))]);
         assert_eq!(parse_outer(&out["up"][0], &vxlan::FORMAT, false).unwrap().id, 7);
     }
     net.finish();
@@ -205,12 +184,12 @@ fn the_bridges_addresses_are_in_vlan_0() {
 fn tunnels_do_not_flood_into_each_other() {
     let both = [r#"remote_ip = "192.168.1.2", key = 100"#, r#"remote_ip = "192.168.1.3", key = 100"#];
     let mut net = Net::new(&config(&both, true));
-    let out = net.send("up", &[from_peer(100, PEER_IP, 0, &udp(u32::MAX, 2, 1, 2, 0))]);
+    let out = net.send("up", &[from_vtep(100, PEER_IP, 0, &udp(u32::MAX, 2, 1, 2, 0))]);
     assert_eq!(out.keys().collect::<Vec<_>>(), ["p1"]);
     net.finish();
     let no_horizon = both.map(|options| format!("{options}, split-horizon = false"));
     let mut net = Net::new(&config(&[&no_horizon[0], &no_horizon[1]], true));
-    let out = net.send("up", &[from_peer(100, PEER_IP, 0, &udp(u32::MAX, 2, 1, 2, 0))]);
+    let out = net.send("up", &[from_vtep(100, PEER_IP, 0, &udp(u32::MAX, 2, 1, 2, 0))]);
     assert_eq!(out.keys().collect::<Vec<_>>(), ["p1", "up"], "unless asked to");
     net.finish();
 }
@@ -224,11 +203,11 @@ fn a_port_with_several_remotes_replicates_and_learns_the_remote() {
     let out = net.send("p1", &[udp(2, 1, 1, 2, 0)]);
     let (second, third) = (IpAddr::V4(PEER_IP), IpAddr::V4(Ipv4Addr::new(192, 168, 1, 3)));
     assert_eq!(remotes(&out["up"]), [second, third]);
-    net.send("up", &[from_peer(100, Ipv4Addr::new(192, 168, 1, 3), 0, &udp(1, 2, 2, 1, 0))]);
+    net.send("up", &[from_vtep(100, Ipv4Addr::new(192, 168, 1, 3), 0, &udp(1, 2, 2, 1, 0))]);
     let out = net.send("p1", &[udp(2, 1, 1, 2, 1)]);
     assert_eq!(remotes(&out["up"]), [third]);
     // The host moves behind the other VTEP.
-    net.send("up", &[from_peer(100, PEER_IP, 0, &udp(1, 2, 2, 1, 0))]);
+    net.send("up", &[from_vtep(100, PEER_IP, 0, &udp(1, 2, 2, 1, 0))]);
     let out = net.send("p1", &[udp(2, 1, 1, 2, 2)]);
     assert_eq!(remotes(&out["up"]), [second]);
     net.finish();
@@ -310,18 +289,18 @@ fn congestion_marks_cross_the_tunnel_as_rfc_6040_says() {
         frame
     };
     // Outer CE on an inner that is not capable: dropped; capable: marked, with a right checksum.
-    assert!(net.send("up", &[from_peer(100, PEER_IP, 3, &inner(0))]).is_empty());
+    assert!(net.send("up", &[from_vtep(100, PEER_IP, 3, &inner(0))]).is_empty());
     assert_eq!(net.drops(DropReason::EcnNotCapable), 1);
     for ecn in [1, 2, 3] {
-        let out = net.send("up", &[from_peer(100, PEER_IP, 3, &inner(ecn))]);
+        let out = net.send("up", &[from_vtep(100, PEER_IP, 3, &inner(ecn))]);
         assert_eq!(out["p1"], [inner(3)], "inner ECN {ecn}");
     }
-    let out = net.send("up", &[from_peer(100, PEER_IP, 1, &inner(0))]);
+    let out = net.send("up", &[from_vtep(100, PEER_IP, 1, &inner(0))]);
     assert_eq!(out["p1"], [inner(0)]);
     // A frame with a malformed IP header is bridged as it is: it says nothing about congestion.
     let mut malformed = inner(0);
     malformed[14] = 0x41;
-    let out = net.send("up", &[from_peer(100, PEER_IP, 3, &malformed)]);
+    let out = net.send("up", &[from_vtep(100, PEER_IP, 3, &malformed)]);
     assert_eq!(out["p1"], [malformed]);
     net.finish();
 }
@@ -342,11 +321,11 @@ fn a_burst_for_several_tunnels_is_treated_packet_by_packet() {
     for round in 0..3 {
         // All of one port and one megaflow: no keys. Then with a congestion mark and another port between.
         for n in 0..8 {
-            net.put("up", &from_peer(100, PEER_IP, 0, &capable(n)));
+            net.put("up", &from_vtep(100, PEER_IP, 0, &capable(n)));
         }
-        net.put("up", &from_peer(100, PEER_IP, 3, &capable(8)));
-        net.put("up", &from_peer(100, third, 0, &udp(1, 3, 1, 2, 9)));
-        net.put("up", &from_peer(100, PEER_IP, 0, &capable(10)));
+        net.put("up", &from_vtep(100, PEER_IP, 3, &capable(8)));
+        net.put("up", &from_vtep(100, third, 0, &udp(1, 3, 1, 2, 9)));
+        net.put("up", &from_vtep(100, PEER_IP, 0, &capable(10)));
         net.put("up", &arp(ArpOp::Request, PEER, PEER_IP, MacAddr::ZERO, OWN_IP));
         net.run();
         let (out, answers) = (net.take_all("p1"), net.take_all("up"));
@@ -366,7 +345,7 @@ fn a_burst_for_several_tunnels_is_treated_packet_by_packet() {
 #[test]
 fn broken_tunnel_packets_are_counted_under_their_reason() {
     let mut net = Net::new(&config(&[r#"remote_ip = "192.168.1.2", key = 100"#], true));
-    let good = from_peer(100, PEER_IP, 0, &udp(1, 2, 1, 2, 0));
+    let good = from_vtep(100, PEER_IP, 0, &udp(1, 2, 1, 2, 0));
     let mut cases: Vec<(DropReason, Vec<u8>)> = Vec::new();
     let mut case = |reason, change: &dyn Fn(&mut Vec<u8>)| {
         let mut packet = good.clone();
@@ -444,9 +423,9 @@ fn the_flow_table_sets_and_sees_the_vni() {
     assert_eq!(masks, [0, 0], "what an action sets is not looked at");
     assert!(net.send("p1", &[udp(2, 1, 5, 99, 0)]).is_empty());
     assert_eq!(net.drops(DropReason::TunnelKeyUnset), 1);
-    assert_eq!(net.send("up", &[from_peer(30, PEER_IP, 0, &udp(1, 2, 3, 4, 0))])["p1"].len(), 1);
+    assert_eq!(net.send("up", &[from_vtep(30, PEER_IP, 0, &udp(1, 2, 3, 4, 0))])["p1"].len(), 1);
     // Rules are there, but none for VNI 31: a standalone bridge falls back to NORMAL.
-    assert_eq!(net.send("up", &[from_peer(31, PEER_IP, 0, &udp(1, 2, 3, 4, 0))])["p1"].len(), 1);
+    assert_eq!(net.send("up", &[from_vtep(31, PEER_IP, 0, &udp(1, 2, 3, 4, 0))])["p1"].len(), 1);
     assert_eq!(net.slow.state.port(net.port("vx0")).unwrap().ofport, 2);
     assert_eq!(mac(0).0[0], 2);
     net.finish();
@@ -470,7 +449,7 @@ fn traffic_is_counted_by_remote_and_by_vni() {
     let frames: Vec<_> = [1, 1, 2, 3].map(inner).into();
     assert_eq!(net.send("p1", &frames)["up"].len(), 4);
     let frames: Vec<_> = [(10, PEER_IP), (20, other), (20, other)]
-        .map(|(vni, from)| from_peer(vni, from, 0, &inner(9)))
+        .map(|(vni, from)| from_vtep(vni, from, 0, &inner(9)))
         .into();
     assert_eq!(net.send("up", &frames)["p1"].len(), 3);
     net.slow.collect_all();
@@ -625,14 +604,14 @@ fn clamped_syns_offer_what_fits_both_ways_and_nothing_else_changes() {
     for remote in ["remote_ip = \"192.168.1.2\"", "remote_ip = \"flow\""] {
         let mut net = Net::new(&config(&[&format!("{remote}, key = 100, mss-clamp = true")], true));
         // Who is where.
-        net.send("up", &[from_peer(100, PEER_IP, 0, &udp(1, 2, 5, 6, 0))]);
+        net.send("up", &[from_vtep(100, PEER_IP, 0, &udp(1, 2, 5, 6, 0))]);
         net.send("p1", &[udp(2, 1, 5, 6, 0)]);
         let out = net.send("p1", &[syn(2, 1, 9000), syn(2, 1, 1000)]);
         let inner: Vec<&[u8]> = out["up"].iter().map(|packet| &packet[50..]).collect();
         // 1600 bytes less 36, less inner Ethernet, IPv4 and TCP.
         assert_eq!(inner, [syn(2, 1, 1510), syn(2, 1, 1000)], "{remote}");
         assert_eq!(net.send("p1", &[udp(2, 1, 5, 6, 0)])["up"][0][50..], udp(2, 1, 5, 6, 0));
-        let back = [syn(1, 2, 9000), syn(1, 2, 1000)].map(|inner| from_peer(100, PEER_IP, 0, &inner));
+        let back = [syn(1, 2, 9000), syn(1, 2, 1000)].map(|inner| from_vtep(100, PEER_IP, 0, &inner));
         assert_eq!(net.send("up", &back)["p1"], [syn(1, 2, 1510), syn(1, 2, 1000)], "{remote}");
         // A SYN to all ports is clamped on its way into the tunnel only.
         let flood = net.send("p1", &[syn(77, 1, 9000)]);

@@ -72,11 +72,12 @@ fn read(text: &str) -> (Document, Reader) {
     }
     let root = root.get_ref();
     let site = Site::default();
-    reader.known_keys(&site, root, &["bridge", "dpdk", "datapath", "other_config"]);
+    reader.known_keys(&site, root, &["bridge", "dpdk", "datapath", "other_config", "evpn"]);
     let mut document = Document::default();
     settings(&mut reader, root, "dpdk", &mut document.dpdk);
     settings(&mut reader, root, "datapath", &mut document.datapath);
     document.other_config = reader.options(&site, root, "other_config");
+    document.evpn = reader.options(&site, root, "evpn");
     for (index, (_, value)) in
         reader.array(&site, root, "bridge", "tables, as [[bridge]]").into_iter().enumerate()
     {

@@ -454,11 +454,12 @@ prop_compose! {
 prop_compose! {
     fn any_document()(
         bridges in prop::collection::vec(any_bridge(), 0..3), mbufs in 512u32..100_000, max_idle in 100u32..10_000,
-        other_config in map(),
+        [other_config, evpn] in prop::array::uniform2(map()),
     ) -> Document {
         Document {
             bridges,
             other_config,
+            evpn,
             dpdk: DpdkSettings { mbufs, ..DpdkSettings::default() },
             datapath: DatapathSettings { max_idle, ..DatapathSettings::default() },
         }

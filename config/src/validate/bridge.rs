@@ -30,7 +30,7 @@ pub const BRIDGE_OTHER_CONFIG: [&str; 11] = [
 ];
 
 /// A name as `ip netns` takes it.
-fn netns(name: &str) -> Result<(), String> {
+pub(super) fn netns(name: &str) -> Result<(), String> {
     if name.is_empty() || name.contains('/') || name.starts_with('.') {
         return Err(format!(
             "found {name:?}, expected the name of a network namespace, as ip netns list shows it"

@@ -13,7 +13,7 @@ use wire::tunnel::Transport;
 use crate::document::{Bridge, Document, Port, PortKind};
 use crate::options::{
     DpdkOptions, OptionError, PatchOptions, RemoteIp, TapOptions, TunnelKey, TunnelOptions, VhostOptions,
-    no_options,
+    boolean, no_options,
 };
 use crate::problem::{Kind, Problem, Site};
 use crate::settings::Fields;
@@ -177,6 +177,17 @@ impl Check<'_> {
         let site = Site::default().field("other_config");
         for (key, value) in &self.document.other_config {
             if let Err(message) = check_switch_other_config(key, value) {
+                self.invalid(&site.field(key), message);
+            }
+        }
+        let site = Site::default().field("evpn");
+        for (key, value) in &self.document.evpn {
+            let outcome = match key.as_str() {
+                "netns" => bridge::netns(value),
+                "neigh-suppress" => boolean(value).map(drop),
+                _ => Err("unknown key, expected netns or neigh-suppress".to_owned()),
+            };
+            if let Err(message) = outcome {
                 self.invalid(&site.field(key), message);
             }
         }

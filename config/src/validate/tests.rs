@@ -24,6 +24,29 @@ fn with_ports(ports: Vec<Port>) -> Vec<String> {
 }
 
 #[test]
+fn evpn_has_defaults_of_bridges() {
+    let evpn = |pairs: &[(&str, &str)]| Document {
+        bridges: vec![Bridge::new("br0")],
+        evpn: pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect(),
+        ..Document::default()
+    };
+    let mut document = evpn(&[("netns", "frr"), ("neigh-suppress", "true")]);
+    assert!(validate(&document).is_empty());
+    let effective = document.effective(&document.bridges[0]);
+    assert_eq!((effective.evpn_netns(), effective.neigh_suppress()), (Some("frr"), Some(true)));
+    document.bridges[0].other_config.insert("neigh-suppress".to_owned(), "false".to_owned());
+    assert_eq!(document.effective(&document.bridges[0]).neigh_suppress(), Some(false), "its own comes first");
+    for (key, value, expected) in [
+        ("netns", "a/b", "network namespace"),
+        ("neigh-suppress", "maybe", "true"),
+        ("x", "1", "expected netns"),
+    ] {
+        let problems = validate(&evpn(&[(key, value)]));
+        assert!(problems.len() == 1 && problems[0].to_string().contains(expected), "{key}: {problems:?}");
+    }
+}
+
+#[test]
 fn paths_have_indices_and_places_have_names() {
     let bridges = vec![
         Bridge::new("br0"),

@@ -9,6 +9,7 @@ use super::locals::LocalDevices;
 use super::log::Events;
 use super::openflow::controllers::Controllers;
 use super::pulse::Pulses;
+use super::rounds::Rounds;
 use super::rules;
 use crate::slowpath::Handle;
 use datapath::counters::WorkerCounters;
@@ -63,6 +64,8 @@ pub struct App {
     pub loads: StdMutex<Loads>,
     /// The controllers that bridges shall have.
     pub controllers: Controllers,
+    /// The looks at bridges that have OpenFlow sockets, or shall.
+    pub sockets: Rounds,
     /// The handover to another process.
     pub giving: Giving,
     /// VNIs whose remotes come from EVPN, as they were last seen.
@@ -130,6 +133,7 @@ impl App {
             pulses,
             loads: StdMutex::default(),
             controllers: Controllers::default(),
+            sockets: Rounds::default(),
             giving: Giving::default(),
             evpn: StdMutex::default(),
             stale: StdMutex::default(),

@@ -6,6 +6,7 @@
 //!   [`apply`], on these: makes the difference so. `loads`: what the queues take of the workers' time.
 //! - [`pulse`]: whether the threads move. [`ending`]: how they tell each other to end.
 //! - [`log`]: what happens. [`file`]: the document on disk.
+//! - [`rounds`]: tasks that look again and again, and who waits for them.
 //! - [`app`]: the switch and its counters, for all that serve users. `handlers`, on it: what the API does.
 //!   `balance`: gives queues to other workers. [`unixctl`]: what `ovs-appctl` asks.
 //! - [`serving`]: sockets, bounded in what clients may take. [`server`]: the API's paths. `page`: for browsers. [`metrics`]: Prometheus,
@@ -46,6 +47,7 @@ mod pcapng;
 pub mod plan;
 pub mod pulse;
 pub mod retry;
+pub mod rounds;
 pub mod rules;
 mod run;
 pub mod rxq;

@@ -58,7 +58,7 @@ impl Plan {
         for bridge in &new.bridges {
             match old.bridge(&bridge.name) {
                 None => plan.add_bridges.push(bridge.name.clone()),
-                Some(before) if settings(before) != settings(bridge) => {
+                Some(before) if settings(&old.effective(before)) != settings(&new.effective(bridge)) => {
                     plan.configure.push(bridge.name.clone());
                 }
                 Some(_) => {}

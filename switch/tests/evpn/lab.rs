@@ -125,7 +125,7 @@ impl Fabric {
     }
 
     /// A cable from the LAN to a device of a host.
-    fn cable(&self, to: &Host, n: u8, device: &str) {
+    pub fn cable(&self, to: &Host, n: u8, device: &str) {
         self.host.ip(&format!("link add leaf{n} type veth peer name {device} netns {}", to.name));
         self.host.ip(&format!("link set leaf{n} master lan up"));
         // Otherwise checksums are left for hardware that is not there.

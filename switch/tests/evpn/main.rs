@@ -6,6 +6,7 @@
 mod support;
 
 mod lab;
+mod many;
 
 use lab::{Bgp, Fabric, Leaf, LinuxLeaf, address, has_frr, mac};
 use serde_json::Value;

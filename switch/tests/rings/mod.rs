@@ -422,6 +422,28 @@ pub fn arp_answer(n: u8, mac: u8) -> Vec<u8> {
     frame
 }
 
+/// A VXLAN packet with this VNI and TOS from the peer `src`, 02:00:00:00:0a:`n` where its address ends in `n`, to the VTEP
+/// 192.168.1.1, 02:00:00:00:0a:01.
+pub fn from_vtep(vni: u32, src: std::net::Ipv4Addr, tos: u8, inner: &[u8]) -> Vec<u8> {
+    use wire::tunnel::encap::{EncapAddrs, EncapPatch, EncapSpec, EncapTemplate};
+    let spec = EncapSpec {
+        eth_src: MacAddr([2, 0, 0, 0, 0x0a, src.octets()[3]]),
+        eth_dst: MacAddr([2, 0, 0, 0, 0x0a, 1]),
+        vlan_tci: None,
+        addrs: EncapAddrs::V4(src, std::net::Ipv4Addr::new(192, 168, 1, 1)),
+        df: true,
+        udp_dst: 4789,
+        format: &wire::tunnel::vxlan::FORMAT,
+        options: wire::tunnel::HeaderOptions::NONE,
+    };
+    let template = EncapTemplate::new(&spec);
+    let mut packet = vec![0; template.header_len()];
+    let patch = EncapPatch { src_port: 50_000, vni, tos, ttl: 64, ..EncapPatch::default() };
+    template.write(&mut packet, inner.len(), &patch).expect("room for the headers");
+    packet.extend(inner);
+    packet
+}
+
 /// A UDP packet in an Ethernet frame.
 pub fn udp(dst: u32, src: u32, sport: u16, dport: u16, n: u32) -> Vec<u8> {
     let mut out = vec![0; 128];

@@ -105,6 +105,11 @@ impl Daemon {
         fs::read_to_string(self.dir.path().join("log")).unwrap_or_default()
     }
 
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// The metrics address.
     pub fn metrics(&self) -> SocketAddr {
         self.metrics

@@ -47,6 +47,12 @@ impl Background {
         String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
+    /// Sends it a signal.
+    pub fn signal(&self, name: &str) {
+        let id = self.0.as_ref().expect("a command ends once").id();
+        run(Command::new("kill").args([&format!("-{name}"), &id.to_string()]));
+    }
+
     /// Interrupts it as Ctrl-C does, which makes ping and tcpdump print their summary, and waits for its end.
     pub fn interrupt(self) -> String {
         let id = self.0.as_ref().expect("a command ends once").id();

@@ -96,7 +96,7 @@ fn build(
     added: &mut Vec<(String, PortId, Totals)>,
 ) -> Result<(), ChangeError> {
     for bridge in plan.add_bridges.iter().filter_map(|name| new.bridge(name)) {
-        let id = slow.add_bridge(bridge, bridge_mac(bridge))?;
+        let id = slow.add_bridge(&new.effective(bridge), bridge_mac(bridge))?;
         if let Some(local) = slow.state.bridge(id).map(|b| b.local) {
             added.push((bridge.name.clone(), local, Totals::of(slow, local)));
         }
@@ -107,7 +107,7 @@ fn build(
         let running = slow.state.bridge(id).map(|b| b.mac).filter(|_| derived);
         // A derived address stays: others know it by now.
         let mac = bridge.mac().or(running).unwrap_or_else(|| bridge_mac(bridge));
-        slow.configure_bridge(id, bridge, old.bridge(&bridge.name), mac);
+        slow.configure_bridge(id, &new.effective(bridge), old.bridge(&bridge.name), mac);
     }
     for bridge in plan.add_locals.iter().filter_map(|name| new.bridge(name)) {
         let Some(id) = slow.state.bridge_named(&bridge.name) else { continue };

@@ -1,16 +1,11 @@
 //! `GET /v1/events`: what happens, a JSON object a line, as it happens.
 
+use super::stream::{Piece, lines};
 use crate::control::app::App;
 use api::Event;
-use axum::body::{Body, Bytes};
 use axum::extract::State;
-use axum::http::header::CONTENT_TYPE;
-use axum::response::{IntoResponse, Response};
-use hyper::body::{Body as HttpBody, Frame};
-use std::convert::Infallible;
-use std::pin::Pin;
+use axum::response::Response;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::mpsc;
 
@@ -20,12 +15,12 @@ const LINES: usize = 64;
 /// `GET /v1/events`.
 pub(in crate::control) async fn events(State(app): State<Arc<App>>) -> Response {
     let mut events = app.events.subscribe();
-    let (lines, body) = mpsc::channel(LINES);
+    let (to_client, pieces) = mpsc::channel(LINES);
     tokio::spawn(async move {
         loop {
             let event = tokio::select! {
                 event = events.recv() => event,
-                () = lines.closed() => return,
+                () = to_client.closed() => return,
             };
             let event = match event {
                 Ok(event) => event,
@@ -39,32 +34,10 @@ pub(in crate::control) async fn events(State(app): State<Arc<App>>) -> Response 
             };
             let Ok(mut line) = serde_json::to_vec(&*event) else { continue };
             line.push(b'\n');
-            if lines.send(line).await.is_err() {
+            if to_client.send(Piece::Bytes(line.into())).await.is_err() {
                 return;
             }
         }
     });
-    Lines::answer(body)
-}
-
-/// The body of the answer.
-pub(super) struct Lines(mpsc::Receiver<Vec<u8>>);
-
-impl Lines {
-    /// An answer whose lines come as they are sent.
-    pub(super) fn answer(lines: mpsc::Receiver<Vec<u8>>) -> Response {
-        ([(CONTENT_TYPE, "application/x-ndjson")], Body::new(Lines(lines))).into_response()
-    }
-}
-
-impl HttpBody for Lines {
-    type Data = Bytes;
-    type Error = Infallible;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        self.0.poll_recv(context).map(|line| line.map(|line| Ok(Frame::data(line.into()))))
-    }
+    lines(pieces)
 }

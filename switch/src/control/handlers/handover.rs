@@ -1,8 +1,8 @@
 //! `POST /v1/handover` and `/v1/handover/confirm`: another process takes this one's place. Packets go on until that has
 //! confirmed, and nothing is changed meanwhile.
 
-use super::events::Lines;
 use super::refused::{Answer, Refused};
+use super::stream::{Piece, lines};
 use crate::control::app::App;
 use crate::control::apply::{RunningPort, Switch};
 use crate::control::giving::Closed;
@@ -30,9 +30,9 @@ pub(in crate::control) async fn begin(State(app): State<Arc<App>>) -> Result<Res
         .giving
         .begin()
         .ok_or_else(|| Refused::busy("another process is taking over already: wait for its end"))?;
-    let (lines, body) = mpsc::channel(1);
-    tokio::spawn(give(app, confirmation, lines));
-    Ok(Lines::answer(body))
+    let (to_client, pieces) = mpsc::channel(1);
+    tokio::spawn(give(app, confirmation, to_client));
+    Ok(lines(pieces))
 }
 
 /// `POST /v1/handover/confirm`: answered when all devices are closed.
@@ -77,7 +77,7 @@ fn arguments(mut own: Vec<String>) -> Vec<String> {
 }
 
 /// Holds the switch as it is from the first line on, and closes it when that was confirmed.
-async fn give(app: Arc<App>, confirmation: oneshot::Receiver<Closed>, lines: mpsc::Sender<Vec<u8>>) {
+async fn give(app: Arc<App>, confirmation: oneshot::Receiver<Closed>, to_client: mpsc::Sender<Piece>) {
     let mut switch = app.desired().await;
     let line = match state(&app, &switch).await {
         Ok(state) => serde_json::to_vec(&state).unwrap_or_default(),
@@ -86,12 +86,12 @@ async fn give(app: Arc<App>, confirmation: oneshot::Receiver<Closed>, lines: mps
             return;
         }
     };
-    if lines.send([line, b"\n".to_vec()].concat()).await.is_err() {
+    if to_client.send(Piece::Bytes([line, b"\n".to_vec()].concat().into())).await.is_err() {
         return;
     }
     let confirmed = tokio::select! {
         confirmed = confirmation => confirmed.ok(),
-        () = lines.closed() => None,
+        () = to_client.closed() => None,
         () = tokio::time::sleep(CONFIRMS_WITHIN) => None,
     };
     let Some(closed) = confirmed else {
@@ -109,7 +109,7 @@ async fn give(app: Arc<App>, confirmation: oneshot::Receiver<Closed>, lines: mps
     // It has hung up when it does not want to know.
     let _ = closed.send(outcome);
     // However long it listens, this process ends.
-    let _ = tokio::time::timeout(ANSWERED_WITHIN, lines.closed()).await;
+    let _ = tokio::time::timeout(ANSWERED_WITHIN, to_client.closed()).await;
     app.giving.done.notify_one();
 }
 

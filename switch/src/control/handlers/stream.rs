@@ -1,10 +1,12 @@
-//! What streams of packets have in common: what is asked for, when they end, and how their bodies say why.
+//! What streams have in common: what is asked for, when they end, and how their bodies say why.
 
 use super::refused::Refused;
 use crate::bridge::{BridgeId, SwitchState};
 use api::CAPTURE_END;
-use axum::body::Bytes;
+use axum::body::{Body, Bytes};
+use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
+use axum::response::{IntoResponse, Response};
 use flow::program::PortId;
 use hyper::body::{Body as HttpBody, Frame};
 use rte::PacketFilter;
@@ -142,6 +144,11 @@ pub(super) enum Piece {
 
 /// The body of the answer.
 pub(super) struct Pieces(pub mpsc::Receiver<Piece>);
+
+/// An answer of JSON objects, one a line, as they come.
+pub(super) fn lines(pieces: mpsc::Receiver<Piece>) -> Response {
+    ([(CONTENT_TYPE, "application/x-ndjson")], Body::new(Pieces(pieces))).into_response()
+}
 
 impl HttpBody for Pieces {
     type Data = Bytes;

@@ -56,7 +56,11 @@ pub async fn run(app: Arc<App>, dir: PathBuf) {
     let mut refused: BTreeMap<String, String> = BTreeMap::new();
     let mut timer = tokio::time::interval(EVERY);
     loop {
-        timer.tick().await;
+        tokio::select! {
+            _ = timer.tick() => {}
+            () = app.sockets.wanted() => {}
+        }
+        let begun = app.sockets.begin();
         let names: Vec<String> = {
             let switch = app.switch.lock().await;
             switch.document.bridges.iter().map(|bridge| bridge.name.clone()).collect()
@@ -87,6 +91,7 @@ pub async fn run(app: Arc<App>, dir: PathBuf) {
                 }
             }
         }
+        app.sockets.end(begun);
     }
 }
 

@@ -196,6 +196,8 @@ async fn apply(app: &App, rows: &Rows, restoring: bool) -> Errors {
         return Errors::new();
     }
     let errors = change(app, rows, restoring).await;
+    // Who is told that it is done finds the bridges' OpenFlow sockets.
+    app.sockets.settled().await;
     if !restoring {
         // A switch that stops restores nothing.
         let _ = app.handle.call(|slow| slow.set_restoring(false)).await;
