@@ -163,8 +163,13 @@ fn run(
             listener.set_nonblocking(true).context("metrics socket")?;
             Some(listener)
         }
-        // The other process listens there.
-        Err(error) if taking.is_some() && error.kind() == ErrorKind::AddrInUse => None,
+        // The other process listens there, perhaps since before the address went.
+        Err(error)
+            if taking.is_some()
+                && matches!(error.kind(), ErrorKind::AddrInUse | ErrorKind::AddrNotAvailable) =>
+        {
+            None
+        }
         Err(error) => {
             let address = options.metrics;
             return Err(error)
