@@ -12,6 +12,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 
 /// A connection, and where its bytes go.
@@ -433,6 +434,21 @@ impl Monitor {
         }
         panic!("no {text:?} in {seen}");
     }
+
+    /// Lines until one contains the text, while `again` is done until then: what happens before ovs-ofctl's set-config and
+    /// packet-in format were answered by a barrier is lost to it.
+    fn until_after(&mut self, text: &str, again: impl Fn() + Sync) -> String {
+        let done = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let tries = std::iter::repeat_n((), 200);
+                tries.take_while(|()| !done.load(Relaxed)).for_each(|()| again());
+            });
+            let seen = self.until(text);
+            done.store(true, Relaxed);
+            seen
+        })
+    }
 }
 
 impl Drop for Monitor {
@@ -455,22 +471,11 @@ fn packets_go_out_and_come_back() {
                 continue;
             }
             let mut monitor = Monitor::start(&served, version, args);
-            // It listens when its set-config was answered by a barrier; a packet before that is lost.
-            let done = std::sync::atomic::AtomicBool::new(false);
-            let heard = std::thread::scope(|scope| {
-                let (done, served, text) = (&done, &served, &text);
-                scope.spawn(move || {
-                    let tries = std::iter::repeat_n((), 200);
-                    for () in tries.take_while(|()| !done.load(std::sync::atomic::Ordering::Relaxed)) {
-                        served.ok(version, &["packet-out", "BR", text]);
-                    }
-                });
-                let heard = monitor.until("udp");
-                done.store(true, std::sync::atomic::Ordering::Relaxed);
-                heard
+            let seen = monitor.until_after("udp", || {
+                served.ok(version, &["packet-out", "BR", &text]);
             });
-            assert!(heard.contains("total_len=38 in_port=1 (via action)"), "{version} {format}: {heard}");
-            assert_eq!(heard.contains("cookie=0x5"), !standard, "{version} {format}: {heard}");
+            assert!(seen.contains("total_len=38 in_port=1 (via action)"), "{version} {format}: {seen}");
+            assert_eq!(seen.contains("cookie=0x5"), !standard, "{version} {format}: {seen}");
         }
     }
 }
@@ -482,13 +487,14 @@ fn monitors_hear_of_changes() {
         served.ok(version, &["del-flows", "BR"]);
         served.ok(version, &["add-flow", "BR", "table=1,tcp,actions=1"]);
         let mut monitor = Monitor::start(&served, version, &["watch:"]);
-        let heard = monitor.until("table=1");
-        assert!(heard.contains("tcp actions=output:1"), "{version}: {heard}");
-        served.ok(version, &["add-flow", "BR", "priority=9,udp,actions=2"]);
-        let heard = monitor.until("event=ADDED table=0");
-        assert!(heard.contains("udp actions=output:2"), "{version}: {heard}");
+        let seen = monitor.until("table=1");
+        assert!(seen.contains("tcp actions=output:1"), "{version}: {seen}");
+        let seen = monitor.until_after("event=ADDED table=0", || {
+            served.ok(version, &["add-flow", "BR", "priority=9,udp,actions=2"]);
+        });
+        assert!(seen.contains("udp actions=output:2"), "{version}: {seen}");
         served.ok(version, &["del-flows", "BR", "udp"]);
-        let heard = monitor.until("event=DELETED");
-        assert!(heard.contains("reason=delete") && heard.contains("udp"), "{version}: {heard}");
+        let seen = monitor.until("event=DELETED");
+        assert!(seen.contains("reason=delete") && seen.contains("udp"), "{version}: {seen}");
     }
 }
