@@ -3,53 +3,30 @@
 
 mod rings;
 
+use allocation_counter::measure;
 use rings::{Net, arp_answer, frame, udp};
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
+use std::hint::black_box;
 use vxswitch::slowpath::capture::{CaptureSource, DropsOf};
 
-thread_local! {
-    static CALLS: Cell<u64> = const { Cell::new(0) };
+/// How often `job` calls the allocator on this thread, to allocate and to free.
+fn calls(job: impl FnOnce()) -> u64 {
+    let counted = measure(job);
+    // The current ones are those allocated less those freed.
+    counted.count_total + counted.count_total.wrapping_sub_signed(counted.count_current)
 }
-
-/// The system's allocator, counting its calls by thread.
-struct Counting;
-
-fn count() {
-    CALLS.with(|calls| calls.set(calls.get() + 1));
-}
-
-// SAFETY: every call is handed to the system's allocator as it is; counting touches a thread-local integer only.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        count();
-        // SAFETY: the caller keeps `alloc`'s contract.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
-        count();
-        // SAFETY: the caller keeps `dealloc`'s contract, and `at` came from `System`.
-        unsafe { System.dealloc(at, layout) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
 
 /// Runs the switch until it is quiet and says how often the worker called the allocator.
 fn run(net: &mut Net) -> u64 {
-    let (mut calls, mut quiet) = (0, 0);
+    let (mut all, mut quiet) = (0, 0);
     while quiet < 3 {
-        let before = CALLS.with(Cell::get);
-        let worked = net.worker().poll();
-        calls += CALLS.with(Cell::get) - before;
+        let mut worked = false;
+        all += calls(|| worked = net.worker().poll());
         net.slow.turn();
         let waits =
             net.slow.workers.iter().any(|w| !w.link.commands.is_empty() || !w.link.upcalls.is_empty());
         quiet = if worked || waits { 0 } else { quiet + 1 };
     }
-    calls
+    all
 }
 
 #[test]
@@ -81,11 +58,11 @@ options = { dpdk-devargs = "net_ring3" }
 "#,
     );
     // The counter counts: making a string is seen.
-    let before = CALLS.with(Cell::get);
-    drop(String::from("seen"));
-    assert_eq!(CALLS.with(Cell::get) - before, 2);
+    assert_eq!(calls(|| drop(black_box(String::from("seen")))), 2);
+    let kept = String::from("freed alone");
+    assert_eq!(calls(|| drop(black_box(kept))), 1);
 
-    let mut calls = 0;
+    let mut all = 0;
     for round in 0..4u32 {
         // New flows (other addresses in each round), old flows, floods into the tunnel (whose neighbour never
         // answers, so packets are held and given up), punts, drops.
@@ -96,9 +73,9 @@ options = { dpdk-devargs = "net_ring3" }
             net.put("up", &frame(u32::MAX, 77, None, n));
         }
         net.put("p1", &[0; 10]);
-        calls += run(&mut net);
+        all += run(&mut net);
         net.set_rules("br0", if round % 2 == 0 { &["tcp,actions=drop", "actions=NORMAL"] } else { &[] });
-        calls += run(&mut net);
+        all += run(&mut net);
     }
     // Bursts that take the fast paths into the tunnel: by one megaflow, by one mask; and a neighbour that comes and moves.
     net.set_rules(
@@ -107,14 +84,14 @@ options = { dpdk-devargs = "net_ring3" }
     );
     for round in 0..6 {
         net.put("up", &arp_answer(2, 0x50 + round / 2));
-        calls += run(&mut net);
+        all += run(&mut net);
         for n in 0..64 {
             let mut ordinary = udp(1, 2, n, 80, n.into());
             ordinary.resize(60, 0);
             net.put("p1", &ordinary);
             net.put("p2", &ordinary);
         }
-        calls += run(&mut net);
+        all += run(&mut net);
         for port in ["p1", "p2", "up"] {
             net.take_all(port);
         }
@@ -128,7 +105,7 @@ options = { dpdk-devargs = "net_ring3" }
         for n in 0..64 {
             net.put("p1", &udp(1, 2, 100 * round + n, 80, n.into()));
         }
-        calls += run(&mut net);
+        all += run(&mut net);
         let sent = net.take_all("up");
         assert!(sent.len() >= 64, "{} tunnel packets", sent.len());
         for (n, packet) in sent.iter().filter(|packet| packet.len() > 90).enumerate() {
@@ -139,7 +116,7 @@ options = { dpdk-devargs = "net_ring3" }
             }
             if n % 3 == 0 { net.put_chain("up", &back, &[92]) } else { net.put("up", &back) }
         }
-        calls += run(&mut net);
+        all += run(&mut net);
         assert!(!net.take_all("p2").is_empty());
     }
     // Copies of what is dropped, more than there are buffers for, and of what comes in.
@@ -151,14 +128,14 @@ options = { dpdk-devargs = "net_ring3" }
         net.put("p1", &[0; 10]);
         net.put("p2", &frame(5, 5, None, 0));
     }
-    calls += run(&mut net);
+    all += run(&mut net);
     assert!(captured.try_recv().is_ok());
     for id in ids {
         net.slow.end_capture(id);
     }
-    calls += run(&mut net);
+    all += run(&mut net);
     let (upcalls, sent) = (net.counters.upcalls.get(), net.counters.tx.get());
     assert!(upcalls > 400 && sent > 400, "the test did exercise the worker: {upcalls} upcalls, {sent} sent");
-    assert_eq!(calls, 0, "allocator calls in the worker's loop");
+    assert_eq!(all, 0, "allocator calls in the worker's loop");
     net.finish();
 }

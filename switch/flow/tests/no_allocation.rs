@@ -1,50 +1,10 @@
 //! What a worker does with its tables allocates nothing, once they are made (design.md, invariant 4).
 
+use allocation_counter::measure;
 use flow::cache::{FlowCache, Lookup};
 use flow::megaflow::{BURST, MAX_SUBTABLES, MISS, MegaflowTable, Slab};
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
 use std::sync::Arc;
 use wire::key::{FlowKey, FlowMask};
-
-thread_local! {
-    /// Allocations of this thread; the test harness has threads of its own.
-    static COUNT: Cell<usize> = const { Cell::new(0) };
-}
-
-/// The system's allocator, counting.
-struct Counting;
-
-// SAFETY: every call goes to the system's allocator unchanged; counting touches a constant-initialised
-// thread-local without a destructor, which allocates nothing.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        COUNT.set(COUNT.get() + 1);
-        // SAFETY: as the caller promises.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        COUNT.set(COUNT.get() + 1);
-        // SAFETY: as the caller promises.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-
-    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        COUNT.set(COUNT.get() + 1);
-        // SAFETY: as the caller promises.
-        unsafe { System.alloc_zeroed(layout) }
-    }
-
-    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        COUNT.set(COUNT.get() + 1);
-        // SAFETY: as the caller promises.
-        unsafe { System.realloc(pointer, layout, size) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
 
 #[test]
 fn a_worker_allocates_nothing() {
@@ -69,45 +29,45 @@ fn a_worker_allocates_nothing() {
     let mut programs = [0; BURST];
     let (mut found, mut installed, mut reprogrammed) = (0u64, 0, 0);
 
-    let before = COUNT.get();
-    for slot in 0..SLOTS {
-        installed += u32::from(lookup.table.insert(slot, &key(slot), &mask(slot), slot).is_ok());
-    }
-    for round in 0..SLOTS {
-        // Every other burst is of one in-port.
-        let stride = if round % 2 == 0 { 7 } else { 1 };
-        let burst: [FlowKey; BURST] = core::array::from_fn(|i| key((round + i as u32 * stride) % SLOTS));
-        lookup.classify(&burst, &mut hits);
-        lookup.table.take_burst(&hits, &[64; BURST], &mut programs);
-        lookup.table.account_burst(&hits, &[64; BURST]);
-        lookup.table.lookup_burst(&burst, &mut hits);
-        found += hits.iter().filter(|&&hit| hit != MISS).count() as u64;
-        match round % 16 {
-            0 => lookup.table.resort(),
-            1 => installed -= u32::from(lookup.table.remove(round).is_some()),
-            2 => {
-                installed +=
-                    u32::from(lookup.table.insert(round - 1, &key(round), &mask(round + 7), 1).is_ok());
-            }
-            3 => reprogrammed += u32::from(lookup.table.set_program(round, 5)),
-            _ => {}
+    let counted = measure(|| {
+        for slot in 0..SLOTS {
+            installed += u32::from(lookup.table.insert(slot, &key(slot), &mask(slot), slot).is_ok());
         }
-    }
-    assert_eq!(lookup.table.len(), installed as usize);
-    assert!(reprogrammed > 1000);
-    // More masks than there is room for, too.
-    lookup.table.clear();
-    for slot in 0..SLOTS {
-        let mut mask = FlowMask { in_port: u32::MAX, ..FlowMask::ZERO };
-        mask.nw_dst = (slot + 1).into();
-        let inserted = lookup.table.insert(slot, &key(slot), &mask, slot);
-        assert_eq!(inserted.is_ok(), (slot as usize) < MAX_SUBTABLES);
-    }
-    lookup.cache.clear();
-    lookup.table.clear();
-    let allocations = COUNT.get() - before;
+        for round in 0..SLOTS {
+            // Every other burst is of one in-port.
+            let stride = if round % 2 == 0 { 7 } else { 1 };
+            let burst: [FlowKey; BURST] = core::array::from_fn(|i| key((round + i as u32 * stride) % SLOTS));
+            lookup.classify(&burst, &mut hits);
+            lookup.table.take_burst(&hits, &[64; BURST], &mut programs);
+            lookup.table.account_burst(&hits, &[64; BURST]);
+            lookup.table.lookup_burst(&burst, &mut hits);
+            found += hits.iter().filter(|&&hit| hit != MISS).count() as u64;
+            match round % 16 {
+                0 => lookup.table.resort(),
+                1 => installed -= u32::from(lookup.table.remove(round).is_some()),
+                2 => {
+                    installed +=
+                        u32::from(lookup.table.insert(round - 1, &key(round), &mask(round + 7), 1).is_ok());
+                }
+                3 => reprogrammed += u32::from(lookup.table.set_program(round, 5)),
+                _ => {}
+            }
+        }
+        assert_eq!(lookup.table.len(), installed as usize);
+        assert!(reprogrammed > 1000);
+        // More masks than there is room for, too.
+        lookup.table.clear();
+        for slot in 0..SLOTS {
+            let mut mask = FlowMask { in_port: u32::MAX, ..FlowMask::ZERO };
+            mask.nw_dst = (slot + 1).into();
+            let inserted = lookup.table.insert(slot, &key(slot), &mask, slot);
+            assert_eq!(inserted.is_ok(), (slot as usize) < MAX_SUBTABLES);
+        }
+        lookup.cache.clear();
+        lookup.table.clear();
+    });
 
-    assert_eq!(allocations, 0);
+    assert_eq!((counted.count_total, counted.count_current), (0, 0), "allocated, or freed");
     assert!(
         found > u64::from(SLOTS) * 16,
         "{found} packets found their megaflow: the test looks up too little"
