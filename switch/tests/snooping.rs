@@ -3,7 +3,7 @@
 mod rings;
 
 use flow::program::PortId;
-use rings::{Net, mac};
+use rings::{Net, mac, ring_port};
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 use vxswitch::bridge::fdb::Location;
@@ -18,11 +18,6 @@ const OUTER: usize = 50;
 
 /// Three host ports, and a tunnel to two VTEPs.
 fn config(settings: &str) -> String {
-    let ring = |name: &str, n: u32| {
-        format!(
-            "[[bridge.port]]\nname = \"{name}\"\ntype = \"dpdk\"\nmtu = 1600\noptions = {{ dpdk-devargs = \"net_ring{n}\" }}\n"
-        )
-    };
     format!(
         r#"
 [[bridge]]
@@ -39,10 +34,10 @@ hwaddr = "02:00:00:00:0a:01"
 address = ["192.168.1.1/24"]
 neighbour = [{{ ip = "192.168.1.2", mac = "02:00:00:00:0a:02" }}, {{ ip = "192.168.1.3", mac = "02:00:00:00:0a:03" }}]
 {}"#,
-        ring("p1", 1),
-        ring("p2", 2),
-        ring("p3", 3),
-        ring("up", 4)
+        ring_port("p1", 1),
+        ring_port("p2", 2),
+        ring_port("p3", 3),
+        ring_port("up", 4)
     )
 }
 

@@ -4,7 +4,7 @@
 mod rings;
 
 use flow::program::PortId;
-use rings::{Net, mac};
+use rings::{Net, mac, ring_port};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::{Duration, Instant};
 use vxswitch::bridge::fdb::Location;
@@ -21,11 +21,6 @@ const OUTER: usize = 50;
 
 /// Two host ports, and a tunnel to one VTEP.
 fn config(other_config: &str) -> String {
-    let ring = |name: &str, n: u32| {
-        format!(
-            "[[bridge.port]]\nname = \"{name}\"\ntype = \"dpdk\"\nmtu = 1600\noptions = {{ dpdk-devargs = \"net_ring{n}\" }}\n"
-        )
-    };
     format!(
         r#"
 [[bridge]]
@@ -42,9 +37,9 @@ hwaddr = "02:00:00:00:0a:01"
 address = ["192.168.1.1/24"]
 neighbour = [{{ ip = "192.168.1.2", mac = "02:00:00:00:0a:02" }}]
 {up}"#,
-        p1 = ring("p1", 1),
-        p2 = ring("p2", 2),
-        up = ring("up", 3)
+        p1 = ring_port("p1", 1),
+        p2 = ring_port("p2", 2),
+        up = ring_port("up", 3)
     )
 }
 

@@ -397,6 +397,13 @@ impl Net {
     }
 }
 
+/// The document's entry of a port over a ring.
+pub fn ring_port(name: &str, n: u32) -> String {
+    format!(
+        "[[bridge.port]]\nname = \"{name}\"\ntype = \"dpdk\"\nmtu = 1600\noptions = {{ dpdk-devargs = \"net_ring{n}\" }}\n"
+    )
+}
+
 /// An Ethernet frame with a counter in its payload, so that frames can be told apart.
 pub fn frame(dst: u32, src: u32, tag: Option<u16>, n: u32) -> Vec<u8> {
     let mut out = Vec::new();
