@@ -76,7 +76,7 @@ impl SlowPath {
         self.revalidate_changed();
     }
 
-    /// Forgets members and routers that were not heard of for too long.
+    /// Removes members and routers whose time is over.
     pub(super) fn expire_mcast(&mut self, now: Instant) {
         let expired: Vec<_> =
             self.state.bridges_mut().map(|(id, bridge)| (id, bridge.mcast.expire(now))).collect();

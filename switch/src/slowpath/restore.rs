@@ -11,7 +11,7 @@ use std::time::Duration;
 use wire::addr::MacAddr;
 
 /// What was learned: static entries are in the document.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Learned {
     /// FDB entries by bridge.
     pub fdb: BTreeMap<String, Vec<FdbEntry>>,
@@ -24,6 +24,9 @@ pub struct Learned {
 impl SlowPath {
     /// Puts it back, as far as bridges and ports of those names exist.
     pub fn restore(&mut self, learned: Learned) {
+        if learned == Learned::default() {
+            return;
+        }
         for (bridge, rows) in learned.fdb {
             self.restore_fdb(&bridge, rows);
         }

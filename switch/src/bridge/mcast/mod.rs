@@ -17,6 +17,8 @@ use std::time::{Duration, Instant};
 
 /// A multicast router that asks no more is one for so long (as in Open vSwitch).
 const ROUTER_AGEING: Duration = Duration::from_mins(3);
+/// How often it is looked for what has expired: that is a pass over the whole table.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Members of one group, and routers of a bridge, at most; who comes later is not noted.
 const MOST_MEMBERS: usize = 4096;
 
@@ -72,7 +74,7 @@ pub struct McastRow {
     pub vlan: u16,
     /// The group; `None`: a router.
     pub group: Option<IpAddr>,
-    /// Time since it was last heard of.
+    /// Time since its last report or query.
     pub age: Duration,
 }
 
@@ -83,6 +85,8 @@ pub struct Mcast {
     /// Hashed with a secret: the keys are anybody's to choose.
     groups: HashMap<GroupKey, Vec<Member>>,
     routers: Vec<(u16, Member)>,
+    /// When it was last looked for what has expired.
+    looked: Option<Instant>,
 }
 
 /// Whether packets to a group stay on the link, and go to everybody: 224.0.0.0/24 and the group of all nodes (RFC 4541,
@@ -94,7 +98,7 @@ pub fn is_local(group: IpAddr) -> bool {
     }
 }
 
-/// Notes a member or hears of it again; says whether it is new. `None`: there is no room.
+/// Adds a member or renews it; whether it is new. `None`: there is no room.
 fn note(members: &mut Vec<Member>, at: Location, until: Instant) -> Option<bool> {
     if let Some(member) = members.iter_mut().find(|member| member.at == at) {
         member.until = until;
@@ -124,19 +128,19 @@ impl Mcast {
     }
 
     /// A report says that somebody there is a member. In a full table another group goes for a new one: of those that
-    /// somebody at the same port has joined, if there are such, the one that was heard of least lately.
+    /// somebody at the same port has joined, if there are such, the one whose last report is the oldest.
     pub fn join(&mut self, key: GroupKey, at: Location, now: Instant) -> Vec<McastChange> {
         if is_local(key.1) || !key.1.is_multicast() {
             return Vec::new();
         }
         let mut changes = Vec::new();
         if !self.groups.contains_key(&key) && self.groups.len() >= self.settings.size {
-            let heard = |members: &Vec<Member>| members.iter().map(|member| member.until).max();
+            let expires = |members: &Vec<Member>| members.iter().map(|member| member.until).max();
             let oldest = |of_port: bool| {
                 let groups = self.groups.iter().filter(|(_, members)| {
                     !of_port || members.iter().any(|member| member.at.port == at.port)
                 });
-                groups.min_by_key(|(_, members)| heard(members)).map(|(key, _)| *key)
+                groups.min_by_key(|(_, members)| expires(members)).map(|(key, _)| *key)
             };
             let Some(victim) = oldest(true).or_else(|| oldest(false)) else { return changes };
             self.groups.remove(&victim);
@@ -207,8 +211,12 @@ impl Mcast {
         changes
     }
 
-    /// Forgets who was not heard of for too long.
+    /// Removes members and routers whose time is over. Looks once a second, as the FDB does: an entry goes up to a second late.
     pub fn expire(&mut self, now: Instant) -> Vec<McastChange> {
+        if self.looked.is_some_and(|looked| now.saturating_duration_since(looked) < LOOK_EVERY) {
+            return Vec::new();
+        }
+        self.looked = Some(now);
         self.forget_where(|member| member.until <= now)
     }
 
