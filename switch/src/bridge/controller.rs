@@ -36,8 +36,8 @@ pub struct ControllerMessages(RefCell<Table>);
 struct Table {
     ids: FxHashMap<Arc<ControllerMessage>, u32>,
     messages: FxHashMap<u32, Arc<ControllerMessage>>,
-    /// Those asked for since the last sweep: their programs may not be installed yet, or already gone while packets are
-    /// on their way.
+    /// Those asked for since the last sweep: their programs may not be installed yet, or already gone while
+    /// packets of theirs are still queued.
     recent: FxHashSet<u32>,
     last: u32,
     /// How many there were after the last sweep.

@@ -33,7 +33,7 @@ pub struct GroupUse {
 /// What of a group packets use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Used {
-    /// The group, of which it is told apart which buckets.
+    /// The group; its buckets are counted one by one.
     Group,
     /// The bucket in this place.
     Bucket(usize),

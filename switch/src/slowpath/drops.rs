@@ -1,4 +1,4 @@
-//! Packets that workers have dropped, on their way to captures of drops and to monitors.
+//! Packets that workers have dropped, given to captures of drops and to monitors.
 
 use super::SlowPath;
 use datapath::dropped::Dropped;

@@ -62,7 +62,7 @@ pub enum Fate {
     Dropped(DropReason),
 }
 
-/// Drops that an explanation does not foresee: they happen to packets on their way, or before rules see them.
+/// Drops that an explanation does not foresee: they happen in the worker after translation, or before rules see the packet.
 const UNFORESEEN: [DropReason; 15] = [
     DropReason::EthernetTruncated,
     DropReason::Segments,

@@ -16,7 +16,7 @@ impl SlowPath {
         }
         observed.controllers.sort_unstable();
         observed.controllers.dedup();
-        // What happens to packets on their way is told by the workers alone.
+        // Only workers know what they drop after translation.
         self.drops_wanted = observed.drops || self.monitors() > 0;
         for worker in &self.workers {
             worker.counters.drop_copies.set_wanted(self.drops_wanted);

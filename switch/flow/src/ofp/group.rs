@@ -100,7 +100,7 @@ pub fn parse_group(text: &str, names: &dyn PortNames) -> Result<GroupSpec, Parse
     let id = id.ok_or_else(|| missing("group_id=N, from 0 to 4294967040"))?;
     let kind = kind.ok_or_else(|| missing("type=all, select, indirect or ff"))?;
     if let Some(token) = selects.filter(|_| kind != GroupKind::Select) {
-        return Err(token.error("a way to select in a group of type select only"));
+        return Err(token.error("a selection method in a group of type select only"));
     }
     let selection = selection.finish();
     if let Some(token) = selects.filter(|_| selection.is_none()) {

@@ -41,7 +41,7 @@ impl Connection {
             Message::SetConfig(config) => {
                 if self.role != Role::Secondary {
                     self.config = config;
-                    self.hear_invalid_ttl(form.version);
+                    self.subscribe_invalid_ttl(form.version);
                 }
                 return Ok(());
             }
@@ -212,13 +212,13 @@ impl Connection {
     }
 
     /// `OFPC_INVALID_TTL_TO_CONTROLLER`, which OpenFlow had before it had masks of events.
-    fn hear_invalid_ttl(&mut self, version: Version) {
+    fn subscribe_invalid_ttl(&mut self, version: Version) {
         const INVALID_TTL_TO_CONTROLLER: u16 = 1 << 2;
         const REASON: u32 = 1 << 2;
         if version < Version::V13 {
             let wanted = self.config.flags & INVALID_TTL_TO_CONTROLLER != 0;
-            let heard = &mut self.masks[0].packet_in;
-            *heard = if wanted { *heard | REASON } else { *heard & !REASON };
+            let reasons = &mut self.masks[0].packet_in;
+            *reasons = if wanted { *reasons | REASON } else { *reasons & !REASON };
         }
     }
 
