@@ -1,6 +1,7 @@
 //! Debian's unmodified `ovs-ofctl` on a bridge's socket.
 
 use crate::running::{BASE, Daemon, write_pcap};
+use crate::support::eventually;
 use std::process::Command;
 
 /// Runs `ovs-ofctl -O VERSION WORDS`, with the bridge's socket for `BR`; whether it succeeded, and what it said.
@@ -181,10 +182,16 @@ impl Monitor {
         let said = daemon.dir.path().join(format!("heard-{version}"));
         let file = std::fs::File::create(&said).unwrap();
         let socket = format!("unix:{}", daemon.dir.path().join("br0.mgmt").display());
+        let control = daemon.dir.path().join(format!("monitor-{version}.ctl"));
         let mut command = Command::new("ovs-ofctl");
-        command.args(["-O", version, "monitor", &socket]).args(words);
+        command.args(["-O", version, "--unixctl"]).arg(&control).args(["monitor", &socket]).args(words);
         command.stdout(file.try_clone().unwrap()).stderr(file).env("OVS_RUNDIR", daemon.dir.path());
-        Monitor { child: command.spawn().unwrap(), said }
+        let child = command.spawn().unwrap();
+        // It makes this socket when it has asked for everything. What happens while it waits for answers is lost to it.
+        eventually("ovs-ofctl listens", std::time::Duration::from_secs(20), || {
+            control.exists().then_some(())
+        });
+        Monitor { child, said }
     }
 
     #[track_caller]
@@ -270,12 +277,12 @@ fn packets_for_the_controller_have_registers_reason_and_userdata() {
     monitor.wait_for("data_len=21");
     // Who asks for it hears of packets whose TTL has run out.
     let asking = Monitor::of(&daemon, "OpenFlow10", &["65534", "invalid_ttl"]);
-    let heard = (0..200).any(|_| {
+    let came = (0..200).any(|_| {
         send("11", "01");
         std::thread::sleep(std::time::Duration::from_millis(50));
         std::fs::read_to_string(&asking.said).unwrap().contains("(via invalid_ttl)")
     });
-    assert!(heard, "nothing of a TTL that ran out");
+    assert!(came, "nothing of a TTL that ran out");
     daemon.stop();
 }
 

@@ -12,8 +12,9 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 /// A connection, and where its bytes go.
 type Peer = Arc<Mutex<(Connection, UnixStream)>>;
@@ -410,14 +411,22 @@ struct Monitor {
 
 impl Monitor {
     fn start(served: &Served, version: &str, args: &[&str]) -> Monitor {
+        static NUMBER: AtomicU64 = AtomicU64::new(0);
         let target = format!("unix:{}", served.path.display());
         // What it says first goes to stdout, what it hears later to stderr.
         let mut command = Command::new("sh");
         command.args(["-c", "exec stdbuf -oL ovs-ofctl --timeout=20 --no-names \"$@\" 2>&1", "sh"]);
-        command.args(["-O", version, "monitor", &target]).args(args);
+        let control = served.path.with_file_name(format!("monitor-{}.ctl", NUMBER.fetch_add(1, Relaxed)));
+        command.args(["-O", version, "--unixctl"]).arg(&control).args(["monitor", &target]).args(args);
         command.env("OVS_RUNDIR", served.path.parent().unwrap());
         let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        // It makes this socket when it has asked for everything. What happens while it waits for answers is lost to it.
+        let until = Instant::now() + Duration::from_secs(20);
+        while !control.exists() {
+            assert!(Instant::now() < until, "ovs-ofctl does not listen");
+            std::thread::sleep(Duration::from_millis(5));
+        }
         Monitor { child, lines }
     }
 
@@ -433,21 +442,6 @@ impl Monitor {
             }
         }
         panic!("no {text:?} in {seen}");
-    }
-
-    /// Lines until one contains the text, while `again` is done until then: what happens before ovs-ofctl's set-config and
-    /// packet-in format were answered by a barrier is lost to it.
-    fn until_after(&mut self, text: &str, again: impl Fn() + Sync) -> String {
-        let done = AtomicBool::new(false);
-        std::thread::scope(|scope| {
-            scope.spawn(|| {
-                let tries = std::iter::repeat_n((), 200);
-                tries.take_while(|()| !done.load(Relaxed)).for_each(|()| again());
-            });
-            let seen = self.until(text);
-            done.store(true, Relaxed);
-            seen
-        })
     }
 }
 
@@ -471,9 +465,8 @@ fn packets_go_out_and_come_back() {
                 continue;
             }
             let mut monitor = Monitor::start(&served, version, args);
-            let seen = monitor.until_after("udp", || {
-                served.ok(version, &["packet-out", "BR", &text]);
-            });
+            served.ok(version, &["packet-out", "BR", &text]);
+            let seen = monitor.until("udp");
             assert!(seen.contains("total_len=38 in_port=1 (via action)"), "{version} {format}: {seen}");
             assert_eq!(seen.contains("cookie=0x5"), !standard, "{version} {format}: {seen}");
         }
@@ -489,9 +482,8 @@ fn monitors_hear_of_changes() {
         let mut monitor = Monitor::start(&served, version, &["watch:"]);
         let seen = monitor.until("table=1");
         assert!(seen.contains("tcp actions=output:1"), "{version}: {seen}");
-        let seen = monitor.until_after("event=ADDED table=0", || {
-            served.ok(version, &["add-flow", "BR", "priority=9,udp,actions=2"]);
-        });
+        served.ok(version, &["add-flow", "BR", "priority=9,udp,actions=2"]);
+        let seen = monitor.until("event=ADDED table=0");
         assert!(seen.contains("udp actions=output:2"), "{version}: {seen}");
         served.ok(version, &["del-flows", "BR", "udp"]);
         let seen = monitor.until("event=DELETED");
