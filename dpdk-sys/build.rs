@@ -6,8 +6,17 @@ use std::{env, fs};
 
 /// The libraries that the allow-list below needs. PMDs are not among them: EAL loads those by itself,
 /// except `net_ring`, whose `rte_eth_from_rings` is called directly. libpcap comes with DPDK, whose `net_pcap` uses it.
-const LIBS: [&str; 8] =
-    ["rte_net_ring", "rte_pdump", "rte_ethdev", "rte_mbuf", "rte_mempool", "rte_ring", "rte_eal", "pcap"];
+const LIBS: [&str; 9] = [
+    "rte_net_ring",
+    "rte_pdump",
+    "rte_ip_frag",
+    "rte_ethdev",
+    "rte_mbuf",
+    "rte_mempool",
+    "rte_ring",
+    "rte_eal",
+    "pcap",
+];
 
 const FUNCTIONS: &str = "vxs_.*\
     |rte_eal_(init|cleanup|remote_launch|wait_lcore|get_lcore_state|has_hugepages)\
@@ -19,11 +28,13 @@ const FUNCTIONS: &str = "vxs_.*\
     |rte_eth_dev_(info_get|configure|start|stop|close|adjust_nb_rx_tx_desc|set_mtu|get_mtu|get_name_by_port)\
     |rte_eth_dev_(get_port_by_name|socket_id)\
     |rte_eth_(rx|tx)_queue_setup|rte_eth_macaddr_get|rte_eth_promiscuous_enable\
+    |rte_ip_frag_(table_(create|destroy|del_expired_entries)|free_death_row)\
+    |rte_ipv[46]_(fragment_packet|frag_reassemble_packet)\
     |rte_eth_find_next|rte_eth_link_get_nowait|rte_eth_stats_get|rte_eth_xstats_get|rte_eth_xstats_get_names\
     |pcap_(open_dead|compile|geterr|close|freecode|offline_filter)";
 const TYPES: &str = "rte_mbuf|rte_mempool|rte_ring|rte_eth_conf|rte_eth_dev_info|rte_eth_stats|rte_eth_xstat\
     |rte_eth_xstat_name|rte_eth_link|rte_eth_fp_ops|rte_eth_rx_mq_mode|rte_ether_addr|rte_lcore_state_t\
-    |bpf_program|pcap_pkthdr";
+    |bpf_program|pcap_pkthdr|rte_ip_frag_death_row|rte_ipv4_hdr|rte_ipv6_hdr|rte_ipv6_fragment_ext";
 const VARIABLES: &str = "VXS_.*|rte_eth_fp_ops|RTE_MAX_ETHPORTS|RTE_MAX_LCORE|RTE_PKTMBUF_HEADROOM\
     |RTE_MBUF_DEFAULT_BUF_SIZE|RTE_ETH_NAME_MAX_LEN|RTE_ETHER_(HDR_LEN|CRC_LEN|MTU)|RTE_ETH_MQ_RX_RSS_FLAG\
     |RTE_ETH_SPEED_NUM_UNKNOWN|DLT_EN10MB|PCAP_NETMASK_UNKNOWN";

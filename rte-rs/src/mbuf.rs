@@ -55,6 +55,17 @@ impl Mbuf {
         self.raw.as_ptr()
     }
 
+    /// For DPDK's functions that work on a packet which stays ours.
+    #[inline(always)]
+    pub(crate) fn as_mut_ptr(&mut self) -> *mut sys::rte_mbuf {
+        self.raw.as_ptr()
+    }
+
+    /// The port that each segment came by, as [`Mbuf::set_port`] or the driver said.
+    pub fn ports(&self) -> impl Iterator<Item = u16> {
+        self.headers().map(|header| header.port)
+    }
+
     #[inline(always)]
     fn header(&self) -> &sys::rte_mbuf {
         // SAFETY: valid and exclusively ours as long as self.

@@ -193,7 +193,8 @@ impl Switch {
             Arc::clone(&counters),
             pool.clone(),
             Arc::clone(&meters),
-        );
+        )
+        .expect("a worker");
         let side = WorkerSide::new(0, link, slab, counters);
         let config =
             SlowPathConfig { max_idle: Duration::from_hours(1), programs: 8192, masks: 64, hash_seed: 1 };

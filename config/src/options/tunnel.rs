@@ -11,7 +11,7 @@ use wire::proto::IP_UDP;
 use wire::tunnel::{HeaderOptions, Transport, TunnelFormat, TunnelType};
 
 /// Options that all types have.
-const COMMON: [&str; 13] = [
+const COMMON: [&str; 14] = [
     "remote_ip",
     "local_ip",
     "dev",
@@ -25,6 +25,7 @@ const COMMON: [&str; 13] = [
     "egress_pkt_mark",
     "split-horizon",
     "mss-clamp",
+    "reassemble",
 ];
 const DEFAULT_TTL: u8 = 64;
 /// More remotes than this in one port's list is a mistake: each costs a copy of every flooded frame.
@@ -111,6 +112,8 @@ pub struct TunnelOptions {
     pub mss_clamp: bool,
     /// `udp6zerocsumrx`: take packets over IPv6 whose UDP checksum is zero (RFC 6935), as Linux calls it. Default false.
     pub udp6zerocsumrx: bool,
+    /// `reassemble` (ours): take packets that come in IP fragments. Default true.
+    pub reassemble: bool,
     /// `vlan-vni` (ours, of VXLAN): which VLAN of the bridge is which VNI. Then both keys are `flow`, and nobody else's business.
     pub vlan_vni: Option<VlanVni>,
 }
@@ -170,6 +173,7 @@ impl TunnelOptions {
         });
         let split_horizon = reader.boolean("split-horizon").unwrap_or(true);
         let mss_clamp = reader.boolean("mss-clamp").unwrap_or(false);
+        let reassemble = reader.boolean("reassemble").unwrap_or(true);
         let udp6zerocsumrx = reader.boolean("udp6zerocsumrx").unwrap_or(false);
 
         let family = first(&remote_ip).map(IpAddr::is_ipv6);
@@ -221,6 +225,7 @@ impl TunnelOptions {
             split_horizon,
             mss_clamp,
             udp6zerocsumrx,
+            reassemble,
             vlan_vni,
         })
     }

@@ -47,6 +47,7 @@ fn defaults_are_those_of_ovs() {
             split_horizon: true,
             mss_clamp: false,
             udp6zerocsumrx: false,
+            reassemble: true,
             vlan_vni: None,
         }
     );
@@ -70,12 +71,13 @@ fn every_option() {
         ("split-horizon", "false"),
         ("mss-clamp", "true"),
         ("udp6zerocsumrx", "true"),
+        ("reassemble", "false"),
     ]);
     assert_eq!(options.remotes().len(), 2);
     assert_eq!((options.in_key, options.out_key), (TunnelKey::Vni(0xffffff), TunnelKey::Flow));
     assert_eq!((options.tos, options.ttl), (Inheritable::Inherit, Inheritable::Value(1)));
     assert_eq!((options.df_default, options.header.csum, options.split_horizon), (false, true, false));
-    assert!(options.mss_clamp && options.udp6zerocsumrx);
+    assert!(options.mss_clamp && options.udp6zerocsumrx && !options.reassemble);
     assert_eq!(
         (options.transport, options.format, options.egress_pkt_mark),
         (Transport::udp(8472), &vxlan::FORMAT_GBP, 16)

@@ -65,6 +65,8 @@ pub struct LcoreRow {
     pub injected: u64,
     /// Copies made of packets that go to several places.
     pub copied: u64,
+    /// Packets that became part of another: fragments that were reassembled, segments that were coalesced.
+    pub merged: u64,
     /// Packets whose only destination was the slow path.
     pub punted: u64,
     /// Packets given to other workers.

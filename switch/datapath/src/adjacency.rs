@@ -82,6 +82,8 @@ pub struct Adjacency {
     pub max_inner: u32,
     /// The path to the remote takes less than the ports that packets leave by.
     pub narrow: bool,
+    /// Packets that are too long for the path may go in fragments: the option `df_default` is false.
+    pub divides: bool,
     /// Packets that wait for it, on this worker.
     pub held: List,
     /// Whether the slow path was told that packets wait.
@@ -219,6 +221,7 @@ impl Adjacency {
             ttl,
             max_inner,
             narrow,
+            divides: false,
             held: List::EMPTY,
             asked: false,
             sequence: None,

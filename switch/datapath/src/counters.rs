@@ -150,6 +150,9 @@ pub struct WorkerCounters {
     pub dropped: Counter,
     /// Copies made of packets that go to several places.
     pub copied: Counter,
+    /// Packets that became part of another: fragments but for the last of their datagram, segments but for the first of their
+    /// large packet.
+    pub merged: Counter,
     /// Packets made by the slow path (ARP, ICMP).
     pub injected: Counter,
     /// Packets whose only destination was the slow path.
@@ -158,7 +161,7 @@ pub struct WorkerCounters {
     pub tx_handoff_sent: Counter,
     /// Packets taken from other workers for a TX queue of this one.
     pub tx_handoff_received: Counter,
-    /// Packets waiting for a decision or a neighbour; goes up and down.
+    /// Packets waiting for a decision, a neighbour or other fragments; goes up and down.
     pub held: Counter,
     /// Loops.
     pub iterations: Counter,
@@ -203,6 +206,7 @@ impl Default for WorkerCounters {
             tx: Counter::default(),
             dropped: Counter::default(),
             copied: Counter::default(),
+            merged: Counter::default(),
             injected: Counter::default(),
             punted: Counter::default(),
             tx_handoff_sent: Counter::default(),
@@ -296,6 +300,6 @@ impl WorkerCounters {
     pub fn balance(&self) -> i128 {
         let sum = |counters: &[&Counter]| counters.iter().map(|c| i128::from(c.get())).sum::<i128>();
         sum(&[&self.rx, &self.injected, &self.copied, &self.tx_handoff_received])
-            - sum(&[&self.tx, &self.dropped, &self.punted, &self.tx_handoff_sent])
+            - sum(&[&self.tx, &self.dropped, &self.punted, &self.merged, &self.tx_handoff_sent])
     }
 }

@@ -86,6 +86,8 @@ pub(crate) struct Pipeline {
     pub depth: u8,
     /// IPv4 identification of the next tunnel packet; matters only without DF.
     pub ip_id: u16,
+    /// IPv6 identification of the last tunnel packet that was divided.
+    pub fragment_id: u32,
     /// Whether stages may take their fast paths; see [`crate::WorkerConfig::fast_paths`].
     pub fast_paths: bool,
     pub report_limit: ReportLimit,
@@ -125,6 +127,7 @@ impl Pipeline {
             recirculation: Recirculation::new(),
             depth: 0,
             ip_id: 0,
+            fragment_id: 0,
             fast_paths: parts.fast_paths,
             report_limit: ReportLimit::new(),
             bfd_limit: ReportLimit::new(),
@@ -143,10 +146,11 @@ impl Pipeline {
     }
 
     /// Sends a packet through the stages again.
-    pub(crate) fn reenter(&mut self, entry: Reentry, mbuf: Mbuf, key: &FlowKey) {
+    pub(crate) fn reenter(&mut self, entry: Reentry, mut mbuf: Mbuf, key: &FlowKey) {
         if self.depth >= MAX_DEPTH {
             return self.free(key, DropReason::RecursionLimit, mbuf);
         }
+        mbuf.set_port(key.in_port as u16);
         match self.recirculation.mbufs.push(mbuf) {
             Ok(()) => self.recirculation.entries.push((entry, self.depth + 1)),
             Err(mbuf) => self.free(key, DropReason::RecursionLimit, mbuf),

@@ -276,6 +276,11 @@ impl TxStage {
         }
     }
 
+    /// Whether packets can be sent by a port: it is one of a device.
+    pub fn has(&self, port: PortId) -> bool {
+        self.ports[port.index()].is_some()
+    }
+
     /// Bytes of the longest untagged frame that a port sends, 0 without a link; any length where there is no port.
     #[inline(always)]
     pub fn longest(&self, port: PortId) -> u32 {

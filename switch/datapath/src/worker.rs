@@ -3,6 +3,7 @@
 use crate::adjacency::Adjacencies;
 use crate::batch::{Batch, mask_of_first, packets_of};
 use crate::counters::WorkerCounters;
+use crate::fragments::Fragments;
 use crate::message::{Link, PortIo};
 use crate::meter::Meters;
 use crate::parse::outer::{self, Arrival};
@@ -24,7 +25,7 @@ use wire::proto::ETHERNET_LEN;
 
 /// Times a second that is done what goes by time.
 const TICKS_PER_SECOND: u64 = 1000;
-/// Such times from one sorting of subtables by their hits to the next.
+/// Such times from one sorting of subtables by their hits, and one look at the fragments that wait, to the next.
 const TICKS_PER_RESORT: u32 = 50;
 
 /// Sizes of a worker's tables, all of which are made at start and never grow, and how it works.
@@ -54,8 +55,9 @@ pub(crate) struct Source {
 /// One forwarding thread's state.
 pub struct Worker {
     pub(crate) rx: Vec<Source>,
-    batch: Box<Batch>,
+    pub(crate) batch: Box<Batch>,
     pub(crate) termination: Box<Termination>,
+    pub(crate) fragments: Fragments,
     /// The boxes that ports came in, to send them back without allocating.
     pub(crate) spare_io: Box<[Option<Box<PortIo>>]>,
     pub(crate) pipeline: Pipeline,
@@ -63,6 +65,9 @@ pub struct Worker {
 
 impl Worker {
     /// A worker without ports. `slab` is shared with the slow path, which decides what sits in which slot.
+    ///
+    /// # Errors
+    /// DPDK's heap has no memory left for the table of fragments.
     pub fn new(
         config: &WorkerConfig,
         slab: Arc<Slab>,
@@ -70,12 +75,13 @@ impl Worker {
         counters: Arc<WorkerCounters>,
         pool: Mempool,
         meters: Arc<Meters>,
-    ) -> Worker {
+    ) -> Result<Worker, rte::Error> {
         let table = MegaflowTable::new(slab, MAX_PORTS);
-        Worker {
+        Ok(Worker {
             rx: Vec::with_capacity(MAX_RX_QUEUES),
             batch: Batch::new(),
             termination: Box::default(),
+            fragments: Fragments::new()?,
             spare_io: (0..MAX_PORTS).map(|_| None).collect(),
             pipeline: Pipeline::new(Parts {
                 lookup: Lookup::new(table, FlowCache::new(config.cache_entries)),
@@ -89,7 +95,7 @@ impl Worker {
                 hasher: FlowHasher::new(config.hash_seed),
                 fast_paths: config.fast_paths,
             }),
-        }
+        })
     }
 
     /// One loop: commands, then a burst from every RX queue through all stages. Says whether there was
@@ -196,6 +202,12 @@ impl Worker {
                 Reentry::Terminate(port) => (port, Arrival::Local),
                 Reentry::FromLocal(port) => (port, Arrival::Port),
             };
+            if arrival == Arrival::Local {
+                self.reassemble(port);
+            }
+            if self.batch.mbufs.is_empty() {
+                continue;
+            }
             self.batch.start(port, true);
             if arrival == Arrival::Local {
                 self.stages(port, arrival);
@@ -259,6 +271,9 @@ impl Worker {
         *ticks = ticks.wrapping_add(1);
         if (*ticks).is_multiple_of(TICKS_PER_RESORT) {
             self.pipeline.lookup.table.resort();
+            if self.fragments.waiting() > 0 {
+                self.fragments.expire(&self.pipeline.counters);
+            }
         }
         let began = rte::cycles();
         let busy = self.poll_measured(began);
@@ -296,13 +311,14 @@ impl Worker {
     /// Frees all that waits, after [`Worker::run`].
     pub fn shut_down(&mut self) {
         self.pipeline.drop_held();
+        self.fragments.clear(&self.pipeline.counters);
         self.pipeline.tx.flush(&self.pipeline.counters);
         self.pipeline.link.closed.store(true, Relaxed);
     }
 
-    /// Packets that wait for a decision or a neighbour.
+    /// Packets that wait for a decision or a neighbour, and fragments that wait for others.
     pub fn held(&self) -> usize {
-        self.pipeline.cells.used()
+        self.pipeline.cells.used() + self.fragments.waiting()
     }
 
     /// The arrays that lookups read at random: address and length in bytes.

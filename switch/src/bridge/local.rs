@@ -21,7 +21,7 @@ pub(super) enum Disposition {
     Taken,
     /// Nothing here takes it.
     Ignored,
-    /// A piece of a tunnel packet.
+    /// A fragment of what may be a tunnel packet for one of the bridge's addresses or groups.
     TunnelFragment,
     /// A VTEP socket takes it.
     Socket,
@@ -45,7 +45,11 @@ impl Translator<'_> {
         let is_fragment = key.nw_frag & FRAG_ANY != 0;
         match key.nw_proto {
             // Of a later fragment nothing is known but that it is one.
-            protocol if is_fragment && (is_transport(protocol) || protocol == IP_FRAGMENT) => {
+            protocol
+                if is_fragment
+                    && (is_own || is_joined)
+                    && (is_transport(protocol) || protocol == IP_FRAGMENT) =>
+            {
                 Disposition::TunnelFragment
             }
             protocol if (is_own || is_joined) && self.is_for_socket(protocol) => Disposition::Socket,

@@ -433,7 +433,7 @@ fn workers(out: &mut Families, app: &App) {
     use datapath::counters::{Counter, WorkerCounters};
     type Count = fn(&WorkerCounters) -> &Counter;
     let lcores: Vec<String> = app.workers.iter().map(|w| w.lcore.to_string()).collect();
-    let families: [(&str, &str, Count); 15] = [
+    let families: [(&str, &str, Count); 16] = [
         ("worker_iterations", "Loops of a worker.", |c| &c.iterations),
         ("worker_busy_cycles", "TSC cycles of loops that did something.", |c| &c.busy_cycles),
         ("worker_idle_cycles", "TSC cycles of loops that found nothing to do, and of sleeps.", |c| {
@@ -444,6 +444,9 @@ fn workers(out: &mut Families, app: &App) {
         ("worker_rx_packets", "Packets received from devices.", |c| &c.rx),
         ("worker_tx_packets", "Packets that devices took.", |c| &c.tx),
         ("worker_dropped_packets", "Packets freed instead of sent.", |c| &c.dropped),
+        ("worker_merged_packets", "Packets that became part of another: reassembled, coalesced.", |c| {
+            &c.merged
+        }),
         ("worker_tx_handoff_packets", "Packets given to the worker with the TX queue.", |c| {
             &c.tx_handoff_sent
         }),
@@ -464,7 +467,7 @@ fn workers(out: &mut Families, app: &App) {
     let held: Vec<_> = rows(|c| &c.held).into_iter().map(|(labels, n)| (labels, n as f64)).collect();
     out.gauges(
         "vxswitch_held_packets",
-        "Packets that wait for a decision or a neighbour.",
+        "Packets that wait for a decision, a neighbour or other fragments.",
         &["lcore"],
         &held,
     );

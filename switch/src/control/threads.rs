@@ -65,7 +65,7 @@ fn make_worker(
     settings: &Settings,
     pool: &Mempool,
     meters: &Arc<Meters>,
-) -> (Worker, WorkerSide, WorkerInfo) {
+) -> Result<(Worker, WorkerSide, WorkerInfo)> {
     let datapath = &settings.datapath;
     let slab = Arc::new(Slab::new(datapath.flow_limit as usize));
     let link = Link::new(datapath.upcall_queue as usize);
@@ -78,7 +78,7 @@ fn make_worker(
         programs: programs(settings),
     };
     let worker =
-        Worker::new(&config, slab.clone(), link.clone(), counters.clone(), pool.clone(), Arc::clone(meters));
+        Worker::new(&config, slab.clone(), link.clone(), counters.clone(), pool.clone(), Arc::clone(meters))?;
     for region in worker.lookup_memory() {
         sys::back_with_huge_pages(region);
     }
@@ -90,7 +90,7 @@ fn make_worker(
         bytes_per_megaflow: worker.bytes_per_megaflow(),
         bytes_per_cache_entry: flow::cache::FlowCache::new(64).bytes_per_entry(),
     };
-    (worker, WorkerSide::new(lcore, link, slab, counters), info)
+    Ok((worker, WorkerSide::new(lcore, link, slab, counters), info))
 }
 
 /// Packets that one worker holds at most: a part of the pool, so that a flood of unknown flows leaves room to receive.
@@ -154,7 +154,7 @@ pub fn run(eal: &'static Eal, cpus: &[usize], start: Start, pool: &Mempool) -> R
     let mut alone = true;
     let mut places = Vec::new();
     for id in &ids {
-        let (worker, side, mut info) = make_worker(*id, &settings, pool, &meters);
+        let (worker, side, mut info) = make_worker(*id, &settings, pool, &meters)?;
         info.numa = eal.lcore_socket(*id);
         let cpus = eal.lcore_cpuset(*id);
         let shares = cpus.iter().any(|cpu| others.contains(cpu));

@@ -425,6 +425,9 @@ impl SlowPath {
                 if tunnel.options.udp6zerocsumrx {
                     termination.allow_zero_checksums(id);
                 }
+                if !tunnel.options.reassemble {
+                    termination.refuse_reassembled(id);
+                }
                 if let Some(bridge) = self.state.bridge(port.bridge)
                     && !bridge.tlvs.tlvs().is_empty()
                 {

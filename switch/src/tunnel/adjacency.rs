@@ -83,11 +83,11 @@ impl<U: Underlay> Remote<U> {
 impl AdjacencySpec {
     /// One for one worker.
     pub fn adjacency(&self) -> Adjacency {
-        let (mut max_inner, mut narrow) = (u32::MAX, false);
+        let (mut max_inner, mut narrow, mut divides) = (u32::MAX, false, false);
         let reach = match &self.reach {
             ReachSpec::Ready(header, egress, mtu) => {
                 max_inner = mtu.inner(header).map_or(u32::MAX, |len| len as u32);
-                narrow = mtu.is_narrow();
+                (narrow, divides) = (mtu.is_narrow(), !header.df);
                 let template = EncapTemplate::new(header);
                 Reach::Ready { fixed: template.fixed_v4(), template, egress: egress.clone() }
             }
@@ -95,7 +95,8 @@ impl AdjacencySpec {
             ReachSpec::Unreachable(reason) => Reach::Unreachable(*reason),
         };
         let sequence = self.sequence.clone();
-        Adjacency { sequence, max_inner, narrow, ..Adjacency::new(self.port, reach, self.tos, self.ttl) }
+        let adjacency = Adjacency::new(self.port, reach, self.tos, self.ttl);
+        Adjacency { sequence, max_inner, narrow, divides, ..adjacency }
     }
 }
 

@@ -516,13 +516,18 @@ fn outer_key(local: PortId, header: &EncapSpec, options: &TunnelOptions) -> Flow
 }
 
 /// Bits of the outer headers in which the packets of one adjacency differ: the source port, the ECN field, and what the
-/// port takes from the packet inside.
+/// port takes from the packet inside. Of one without DF some may be fragments, the later of which have no UDP header.
 fn differs(options: &TunnelOptions) -> FlowMask {
     let inherits = |of: Inheritable| matches!(of, Inheritable::Inherit);
+    let divided = if options.df_default {
+        FlowMask::ZERO
+    } else {
+        FlowMask { nw_frag: u8::MAX, nw_proto: u8::MAX, tp_dst: u16::MAX.into(), ..FlowMask::ZERO }
+    };
     FlowMask {
         tp_src: if options.is_udp() { u16::MAX.into() } else { 0.into() },
         nw_tos: if inherits(options.tos) { u8::MAX } else { ECN_MASK },
         nw_ttl: if inherits(options.ttl) { u8::MAX } else { 0 },
-        ..FlowMask::ZERO
+        ..divided
     }
 }

@@ -137,14 +137,15 @@ impl Net {
             let slab = Arc::new(Slab::new(slots));
             let link = Link::new(1024);
             let counters = Arc::new(WorkerCounters::default());
-            workers.push(Worker::new(
+            let worker = Worker::new(
                 &worker_config,
                 Arc::clone(&slab),
                 Arc::clone(&link),
                 Arc::clone(&counters),
                 pool.clone(),
                 Arc::clone(&meters),
-            ));
+            );
+            workers.push(worker.expect("a worker"));
             sides.push(WorkerSide::new(lcore as u32, link, slab, Arc::clone(&counters)));
             all_counters.push(counters);
         }
@@ -380,7 +381,7 @@ impl Net {
         assert_eq!(
             sum(WorkerCounters::balance),
             held,
-            "rx + injected + copied - tx - dropped - punted = held"
+            "rx + injected + copied - tx - dropped - punted - merged = held"
         );
         assert_eq!(sum(|counters| counters.held.get().into()), held);
     }

@@ -216,7 +216,7 @@ impl Daemon {
             last = self.workers();
             let even = last.iter().all(|row| {
                 sum(row, &["rx_packets", "injected", "copied", "tx_handoff_received"])
-                    == sum(row, &["tx_packets", "dropped", "punted", "tx_handoff_sent", "held"])
+                    == sum(row, &["tx_packets", "dropped", "punted", "merged", "tx_handoff_sent", "held"])
             });
             if even {
                 return;
@@ -224,7 +224,7 @@ impl Daemon {
             std::thread::sleep(Duration::from_millis(30));
         }
         panic!(
-            "rx_packets + injected + copied + tx_handoff_received != tx_packets + dropped + punted + tx_handoff_sent + held: {last:#?}"
+            "rx_packets + injected + copied + tx_handoff_received != tx_packets + dropped + punted + merged + tx_handoff_sent + held: {last:#?}"
         );
     }
 

@@ -262,7 +262,8 @@ fn a_gpe_header_over_ipv6_and_a_frame_too_long_for_it() {
 
 #[test]
 fn fragments_of_tunnel_packets_are_counted_as_such() {
-    let mut net = Net::new(&config(&[TUNNEL], NEIGHBOURS, &["up"]));
+    let options = format!("{TUNNEL}, reassemble = false");
+    let mut net = Net::new(&config(&[&options], NEIGHBOURS, &["up"]));
     let patch = EncapPatch { vni: 100, ..EncapPatch::default() };
     let whole = from_peer("2001:db8::2", "2001:db8::1", true, &patch, &vxlan::FORMAT, &udp(1, 2, 1, 2, 0));
     // The first fragment, and the last.

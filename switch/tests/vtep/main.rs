@@ -6,6 +6,7 @@ mod rings;
 
 mod bfd;
 mod extensions;
+mod fragments;
 mod groups;
 mod ipv6;
 mod next_hops;

@@ -311,6 +311,7 @@ pub fn lcore(row: &LcoreRow) -> String {
         ("misses", share(row.misses)),
         ("upcalls", row.upcalls.to_string()),
         ("held", row.held.to_string()),
+        ("merged", row.merged.to_string()),
         ("handed over", format!("out {}, in {}", row.tx_handoff_sent, row.tx_handoff_received)),
         ("megaflows", format!("{} with {} masks", row.megaflows, row.masks)),
         (

@@ -9,6 +9,7 @@ extern crate std;
 
 mod bytes;
 pub mod field;
+pub mod fragment;
 mod reason;
 
 pub mod addr;

@@ -13,6 +13,7 @@ use wire::key::FlowKey;
 use wire::tunnel::encap::INNER_MAX_LEN;
 
 /// Where an encapsulated packet goes.
+#[derive(Clone, Copy)]
 pub(super) enum Next {
     /// Out of this port.
     Output(PortId),

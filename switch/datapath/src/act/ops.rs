@@ -129,29 +129,46 @@ impl Pipeline {
         key: &FlowKey,
         info: &PacketInfo,
     ) {
-        if self.exceeds(id, &mbuf) {
+        let is_divided = self.exceeds(id, &mbuf);
+        if is_divided && !self.may_divide((id, metadata.options_len), &mbuf, (key.dl_type.get(), info.l3)) {
             let in_port = PortId(key.in_port as u16);
             return self.too_big((id, vni, metadata.options_len.into()), mbuf, in_port);
         }
-        if offload::is_requested(&mbuf) && !self.can_carry(id, &mbuf) {
+        if offload::is_requested(&mbuf) && (is_divided || !self.can_carry(id, &mbuf)) {
             return self.encap_completed((id, vni, metadata), mbuf, key, info);
         }
         let inner_len = u64::from(mbuf.len()) - u64::from(metadata.options_len);
-        let in_port = PortId(key.in_port as u16);
         let Some((mbuf, next)) = self.push_header(id, (vni, metadata), mbuf, key, info) else { return };
         let tunnel = self.adjacencies.get(id).map_or(PortId(0), |adjacency| adjacency.tunnel);
-        let sent = match next {
-            Next::Output(port) => self.tx.stage(port, mbuf, in_port, &self.counters),
-            Next::Ops => {
-                self.underlay_ops(id, mbuf, key);
-                true
-            }
-            Next::Lookup(port) => {
-                self.reenter(Reentry::FromLocal(port), mbuf, key);
-                true
-            }
+        let sent = if is_divided {
+            let Some((l3, mtu)) = self.outer_mtu(id) else {
+                return self.free(key, DropReason::Internal, mbuf);
+            };
+            self.divide((mbuf, l3, mtu), key, |pipeline, mbuf| pipeline.go_on(id, next, mbuf, key))
+        } else {
+            self.go_on(id, next, mbuf, key)
         };
         self.counters.port(tunnel).encapsulated(inner_len, sent);
+    }
+
+    /// Sends a packet that has its outer headers on; false when it was freed and counted instead.
+    fn go_on(&mut self, id: AdjacencyId, next: Next, mbuf: Mbuf, key: &FlowKey) -> bool {
+        match next {
+            Next::Output(port) => {
+                return self.tx.stage(port, mbuf, PortId(key.in_port as u16), &self.counters);
+            }
+            Next::Ops => self.underlay_ops(id, mbuf, key),
+            Next::Lookup(port) => self.reenter(Reentry::FromLocal(port), mbuf, key),
+        }
+        true
+    }
+
+    /// Where the IP header of an adjacency's packets begins, and how many bytes from there on fit the path to its remote.
+    fn outer_mtu(&self, id: AdjacencyId) -> Option<(usize, u16)> {
+        let adjacency = self.adjacencies.get(id)?;
+        let Reach::Ready { template, .. } = &adjacency.reach else { return None };
+        let mtu = (adjacency.max_inner as usize).checked_add(template.header_len() - template.l3())?;
+        Some((template.l3(), u16::try_from(mtu).ok()?))
     }
 
     /// Whether the offloads that the packet requests can be requested behind the adjacency's headers, too.

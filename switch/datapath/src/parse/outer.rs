@@ -221,3 +221,12 @@ fn parse(mbuf: &Mbuf, format: &TunnelFormat, allow_zero_csum6: bool) -> Result<O
     }
     Ok(outer)
 }
+
+/// Whether a tunnel packet that came in fragments is for a port that takes no such.
+pub(crate) fn refuses_reassembled(mbuf: &Mbuf, view: &TerminationView<'_>) -> bool {
+    view.refuses_some_reassembled()
+        && peek(mbuf.data())
+            .and_then(|peeked| view.is_ours(&peeked))
+            .and_then(|format| parse(mbuf, format, true).ok())
+            .is_some_and(|outer| view.refuses_reassembled(&outer))
+}

@@ -74,6 +74,8 @@ pub struct Termination {
     tlvs: FxHashMap<PortId, Arc<TlvMap>>,
     /// Ports that take packets over IPv6 with a UDP checksum of zero.
     zero_checksums: FxHashSet<PortId>,
+    /// Ports that take no packets that came in fragments.
+    no_reassembly: FxHashSet<PortId>,
 }
 
 impl Default for Termination {
@@ -88,6 +90,7 @@ impl Default for Termination {
             cache: Box::new(std::array::from_fn(|_| Set::default())),
             tlvs: FxHashMap::default(),
             zero_checksums: FxHashSet::default(),
+            no_reassembly: FxHashSet::default(),
         }
     }
 }
@@ -172,6 +175,11 @@ impl Termination {
         self.zero_checksums.insert(port);
     }
 
+    /// Lets a tunnel port take no packets that came in fragments.
+    pub fn refuse_reassembled(&mut self, port: PortId) {
+        self.no_reassembly.insert(port);
+    }
+
     /// Whether frames on `port` can be tunnel packets at all.
     #[inline(always)]
     pub fn is_underlay(&self, port: PortId) -> bool {
@@ -195,6 +203,7 @@ impl Termination {
             cache: &mut self.cache,
             tlvs: &self.tlvs,
             zero_checksums: &self.zero_checksums,
+            no_reassembly: &self.no_reassembly,
         })
     }
 }
@@ -223,6 +232,7 @@ pub struct TerminationView<'a> {
     cache: &'a mut [Set; SETS],
     tlvs: &'a FxHashMap<PortId, Arc<TlvMap>>,
     zero_checksums: &'a FxHashSet<PortId>,
+    no_reassembly: &'a FxHashSet<PortId>,
 }
 
 impl TerminationView<'_> {
@@ -256,6 +266,17 @@ impl TerminationView<'_> {
     /// Whether any tunnel port takes packets over IPv6 with a UDP checksum of zero.
     pub fn any_zero_checksums(&self) -> bool {
         !self.zero_checksums.is_empty()
+    }
+
+    /// Whether any tunnel port takes no packets that came in fragments.
+    pub fn refuses_some_reassembled(&self) -> bool {
+        !self.no_reassembly.is_empty()
+    }
+
+    /// Whether a packet with these outer headers is for a port that takes none that came in fragments.
+    pub fn refuses_reassembled(&self, outer: &Outer) -> bool {
+        let found = self.find(outer.id, outer.src, outer.dst, outer.transport);
+        found.is_some_and(|port| self.no_reassembly.contains(&port))
     }
 
     /// The tunnel port that takes a packet with these outer headers, if there is one.

@@ -14,8 +14,8 @@ use flow::ofp::{
 use flow::program::{AdjacencyId, PortId, PuntReason, TunnelMetadata};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use wire::addr::MacAddr;
-use wire::key::{FRAG_ANY, FlowMask, TUN_OAM};
-use wire::proto::{ETH_ARP, ETH_IPV4, ETH_IPV6, IP_ICMP, IP_IGMP, IP_TCP, IP_UDP};
+use wire::key::{FRAG_ANY, FRAG_LATER, FlowMask, TUN_OAM};
+use wire::proto::{ETH_ARP, ETH_IPV4, ETH_IPV6, IP_FRAGMENT, IP_ICMP, IP_IGMP, IP_TCP, IP_UDP};
 use wire::tunnel::geneve::{self, TlvMap};
 use wire::tunnel::{Transport, is_transport};
 use wire::view::ALL_SYSTEMS;
@@ -465,22 +465,18 @@ impl<'w> Translator<'w> {
                 let asks_members = self.asks_members(bridge);
                 let is_joined = self.is_joined(bridge);
                 let key = &self.at.key.flow;
-                if is_transport(key.nw_proto) && key.nw_frag & FRAG_ANY != 0 {
-                    self.drop = DropReason::TunnelFragment;
-                    return;
-                }
                 let (proto, is_own) =
                     (key.nw_proto, bridge.owns(IpAddr::V4(Ipv4Addr::from(key.nw_dst.get()))));
+                if is_transport(proto) && key.nw_frag & FRAG_ANY != 0 {
+                    return self.fragment(bridge, is_own || is_joined);
+                }
                 if (is_own || is_joined) && self.is_for_socket(proto) {
                     return self.terminate(bridge);
                 }
                 proto == IP_ICMP && is_own || asks_members
             }
             ETH_IPV6 => match self.local_v6(bridge) {
-                Disposition::TunnelFragment => {
-                    self.drop = DropReason::TunnelFragment;
-                    return;
-                }
+                Disposition::TunnelFragment => return self.fragment(bridge, true),
                 Disposition::Socket => return self.terminate(bridge),
                 disposition => disposition == Disposition::Taken,
             },
@@ -535,7 +531,7 @@ impl<'w> Translator<'w> {
                 self.look_flow(&FlowMask { nw_proto: u8::MAX, nw_frag: u8::MAX, ..FlowMask::ZERO });
                 let key = self.at.key.flow;
                 if key.nw_frag & FRAG_ANY != 0 {
-                    return Interest::None;
+                    return self.fragment_of_interest();
                 }
                 if self.is_for_socket(key.nw_proto) {
                     return Interest::Socket;
@@ -548,7 +544,8 @@ impl<'w> Translator<'w> {
             ETH_IPV6 => match self.local_v6(bridge) {
                 Disposition::Socket => return Interest::Socket,
                 Disposition::Taken => true,
-                Disposition::TunnelFragment | Disposition::Ignored => false,
+                Disposition::TunnelFragment => return self.fragment_of_interest(),
+                Disposition::Ignored => false,
             },
             _ => false,
         };
@@ -590,6 +587,40 @@ impl<'w> Translator<'w> {
             PortKind::Tunnel(tunnel) => tunnel.options.transport == Transport { protocol, port },
             PortKind::Local | PortKind::Device | PortKind::Patch(_) => false,
         })
+    }
+
+    /// Whether tunnel packets of this IP protocol are taken in fragments.
+    fn reassembles(&self, protocol: u8) -> bool {
+        self.state.ports().any(|(_, port)| match &port.kind {
+            PortKind::Tunnel(tunnel) => {
+                // Of a later fragment of IPv6 nothing is known but that it is one.
+                let may_be = protocol == IP_FRAGMENT || protocol == tunnel.options.transport.protocol;
+                tunnel.options.reassemble && may_be
+            }
+            PortKind::Local | PortKind::Device | PortKind::Patch(_) => false,
+        })
+    }
+
+    /// A fragment of what may be a tunnel packet: it waits for the others, if it is for the bridge.
+    fn fragment(&mut self, bridge: &Bridge, is_ours: bool) {
+        if is_ours && self.reassembles(self.at.key.flow.nw_proto) {
+            self.note(|| "a fragment: the tunnel packet goes on when all are there".to_owned());
+            self.terminate(bridge);
+        } else {
+            self.drop = DropReason::TunnelFragment;
+        }
+    }
+
+    /// Whether a fragment that comes to the kernel's device is one of a tunnel packet, as far as it says. Only the first one
+    /// says the UDP port: workers know whether they have seen it.
+    fn fragment_of_interest(&mut self) -> Interest {
+        let key = self.at.key.flow;
+        let is_later = key.nw_frag & FRAG_LATER != 0;
+        if self.reassembles(key.nw_proto) && (is_later || self.is_for_socket(key.nw_proto)) {
+            Interest::Socket
+        } else {
+            Interest::None
+        }
     }
 
     /// A tunnel packet for the bridge's VTEP: its outer headers come off, and the inner frame is one of its tunnel port.

@@ -204,6 +204,7 @@ pub(in crate::control) async fn lcore_rows(app: &App, switch: &Switch) -> Result
             held: c.held.get(),
             injected: c.injected.get(),
             copied: c.copied.get(),
+            merged: c.merged.get(),
             punted: c.punted.get(),
             tx_handoff_sent: c.tx_handoff_sent.get(),
             tx_handoff_received: c.tx_handoff_received.get(),
