@@ -12,6 +12,7 @@ use flow::drop::DropReason;
 use flow::ofp::{MatchKey, PORT_LOCAL, PortNames, format_key, format_megaflow};
 use flow::program::{Op, PortId, Program};
 use wire::ecn::{ECN_MASK, EcnDecap, ecn_decap};
+use wire::fragment;
 use wire::key::FlowKey;
 use wire::parse::extract;
 use wire::proto::{ETH_IPV4, ETH_IPV6};
@@ -177,6 +178,11 @@ impl SlowPath {
     fn go_on_inside(&mut self, at: PortId, outer: &[u8], trace: &mut Trace, follow: Follow) {
         if follow.depth > MAX_DEPTH {
             trace.reason = Some(dropped(DropReason::RecursionLimit));
+            return;
+        }
+        if fragment::read(outer).is_some() {
+            // It waits for the others.
+            trace.reason = None;
             return;
         }
         match self.inside(at, outer) {

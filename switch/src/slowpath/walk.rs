@@ -9,11 +9,16 @@ use datapath::adjacency::{Adjacency, Egress, Reach};
 use datapath::set_field;
 use flow::drop::DropReason;
 use flow::program::{AdjacencyId, Op, PortId, PuntReason, Select, TunnelMetadata};
+use wire::field::{ipv4, ipv6};
+use wire::fragment;
 use wire::key::FlowKey;
 use wire::parse::extract;
-use wire::proto::{ETHERNET_LEN, VLAN_LEN};
+use wire::proto::{ETHERNET_LEN, IP_FRAGMENT, IPV4_LEN, IPV4_MF, IPV6_LEN, VLAN_LEN};
 use wire::rewrite::{self, Headers};
 use wire::tunnel::encap::{EncapPatch, EncapSpec, EncapTemplate};
+
+/// Bytes of the fragment header of IPv6.
+const FRAGMENT_LEN: usize = 8;
 
 /// Tunnels inside of tunnels that a trace follows: as many as a worker does.
 pub(super) const MAX_DEPTH: u8 = 8;
@@ -152,7 +157,9 @@ impl SlowPath {
                 return;
             }
         };
-        if let Some(most) = mtu.inner(spec).filter(|most| inner.len() > *most) {
+        let too_long = mtu.inner(spec).filter(|most| inner.len() > *most);
+        let divides = !spec.df && may_be_divided(&inner, metadata.options_len.into());
+        if let Some(most) = too_long.filter(|_| !divides) {
             found.refused = Some(DropReason::MtuExceeded);
             found.steps.push(format!(
                 "{} to {}: a frame of {} bytes, {most} fit the path: dropped (mtu_exceeded)",
@@ -162,12 +169,22 @@ impl SlowPath {
             ));
             return;
         }
-        let Some((outer, patch)) = self.tunnel_packet(remote.port, spec, (vni, metadata), packet, inner)
+        let Some((mut outer, patch)) = self.tunnel_packet(remote.port, spec, (vni, metadata), packet, inner)
         else {
             found.refused = Some(DropReason::Internal);
             return;
         };
         found.headers.push(self.header(id, &patch, true));
+        if let Some(most) = too_long {
+            let template = EncapTemplate::new(spec);
+            let mtu = most + template.header_len() - template.l3();
+            let count = keep_first_fragment(&mut outer, template.l3(), mtu);
+            found.steps.push(format!(
+                "{} to {}: {count} fragments of at most {mtu} bytes (df_default=false); the first one:",
+                self.port_name(remote.port),
+                remote.ip
+            ));
+        }
         match egress {
             Egress::Lookup(local) => {
                 found.taken += 1;
@@ -208,4 +225,34 @@ impl SlowPath {
         }
         Some((packet, patch))
     }
+}
+
+/// Whether a frame behind `options_len` bytes may leave in outer fragments.
+fn may_be_divided(frame: &[u8], options_len: usize) -> bool {
+    let frame = frame.get(options_len..).unwrap_or(&[]);
+    let mut key = FlowKey::ZERO;
+    let l3 = extract(frame, &mut key).map_or(0, |parsed| parsed.l3.into());
+    fragment::may_be_divided(frame, key.dl_type.get(), l3)
+}
+
+/// Makes a tunnel packet, whose IP header begins at `l3`, the first of the fragments that it leaves in; says how many they are.
+fn keep_first_fragment(packet: &mut Vec<u8>, l3: usize, mtu: usize) -> usize {
+    let is_ipv6 = packet.get(l3).is_some_and(|first| first >> 4 == 6);
+    let header = if is_ipv6 { IPV6_LEN + FRAGMENT_LEN } else { IPV4_LEN };
+    let payload = packet.len().saturating_sub(l3 + if is_ipv6 { IPV6_LEN } else { IPV4_LEN });
+    let each = (mtu.saturating_sub(header) & !7).max(8);
+    if is_ipv6 {
+        let next = std::mem::replace(&mut packet[l3 + ipv6::NEXT_HEADER], IP_FRAGMENT);
+        let at = l3 + IPV6_LEN;
+        packet.splice(at..at, [next, 0, 0, 1, 0, 0, 0, 0]);
+        packet.truncate(l3 + header + each);
+        let len = (FRAGMENT_LEN + each) as u16;
+        packet[l3 + ipv6::PAYLOAD_LEN..][..2].copy_from_slice(&len.to_be_bytes());
+    } else {
+        packet.truncate(l3 + header + each);
+        packet[l3 + ipv4::TOTAL_LEN..][..2].copy_from_slice(&((header + each) as u16).to_be_bytes());
+        packet[l3 + ipv4::FRAGMENT..][..2].copy_from_slice(&IPV4_MF.to_be_bytes());
+        fragment::fill_header_checksum(packet, l3);
+    }
+    payload.div_ceil(each)
 }
