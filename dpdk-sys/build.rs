@@ -20,7 +20,7 @@ const LIBS: [&str; 9] = [
 
 const FUNCTIONS: &str = "vxs_.*\
     |rte_eal_(init|cleanup|remote_launch|wait_lcore|get_lcore_state|has_hugepages)\
-    |rte_strerror|rte_version|rte_get_tsc_hz\
+    |rte_strerror|rte_version|rte_log_(get|set)_level|rte_get_tsc_hz\
     |rte_get_main_lcore|rte_get_next_lcore|rte_lcore_to_socket_id|rte_lcore_cpuset|rte_socket_id\
     |rte_dev_(probe|remove|name)\
     |rte_mempool_(free|avail_count|obj_iter)|rte_pktmbuf_(pool_create|copy|free_bulk)\
@@ -37,7 +37,7 @@ const TYPES: &str = "rte_mbuf|rte_mempool|rte_ring|rte_eth_conf|rte_eth_dev_info
     |bpf_program|pcap_pkthdr|rte_ip_frag_death_row|rte_ipv4_hdr|rte_ipv6_hdr|rte_ipv6_fragment_ext";
 const VARIABLES: &str = "VXS_.*|rte_eth_fp_ops|RTE_MAX_ETHPORTS|RTE_MAX_LCORE|RTE_PKTMBUF_HEADROOM\
     |RTE_MBUF_DEFAULT_BUF_SIZE|RTE_ETH_NAME_MAX_LEN|RTE_ETHER_(HDR_LEN|CRC_LEN|MTU)|RTE_ETH_MQ_RX_RSS_FLAG\
-    |RTE_ETH_SPEED_NUM_UNKNOWN|DLT_EN10MB|PCAP_NETMASK_UNKNOWN";
+    |RTE_ETH_SPEED_NUM_UNKNOWN|RTE_LOGTYPE_USER1|RTE_LOG_NOTICE|DLT_EN10MB|PCAP_NETMASK_UNKNOWN";
 
 fn main() {
     for file in ["build.rs", "wrapper.h", "shim.c", "callbacks.c"] {

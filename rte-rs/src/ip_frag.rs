@@ -105,9 +105,15 @@ impl Reassembly {
         let alive = Alive::new()?;
         let cycles = (timeout.as_secs_f64() * time::tsc_hz() as f64) as u64;
         let (table, said) = log::listen(|| {
-            // SAFETY: EAL runs (`alive`).
+            // SAFETY: EAL runs (`alive`). That the table was made need not be in the log.
             unsafe {
-                sys::rte_ip_frag_table_create(datagrams / BUCKET, BUCKET, datagrams, cycles, ANY_SOCKET)
+                let level = sys::rte_log_get_level(sys::RTE_LOGTYPE_USER1);
+                let quiet = level.min(sys::RTE_LOG_NOTICE as i32) as u32;
+                sys::rte_log_set_level(sys::RTE_LOGTYPE_USER1, quiet);
+                let table =
+                    sys::rte_ip_frag_table_create(datagrams / BUCKET, BUCKET, datagrams, cycles, ANY_SOCKET);
+                sys::rte_log_set_level(sys::RTE_LOGTYPE_USER1, level as u32);
+                table
             }
         });
         let refused = || Error::Create {

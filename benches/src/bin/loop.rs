@@ -227,7 +227,7 @@ impl Switch {
                 let settings = rte::PortConfig::new(self.pool.clone());
                 let (handle, rx, mut tx) = device.configure_and_start(&settings)?;
                 let path = TxPath::Queue { queue: tx.remove(0), from_others: None };
-                let queues = WorkerQueues { rx, tx: PortTx::new(path, 1600), mtu: 1600 };
+                let queues = WorkerQueues { rx, tx: PortTx::new(path, 1600), mtu: 1600, gro: false };
                 self.slow.add_device(id, port, vec![queues])?;
                 self.handles.push(handle);
             }

@@ -7,7 +7,7 @@ use wire::addr::MacAddr;
 
 /// Open vSwitch's words for a device that EAL knows already, found by its address.
 const BY_MAC: &str = "class=eth,mac=";
-const KNOWN: [&str; 5] = ["dpdk-devargs", "n_rxq", "n_txq", "n_rxq_desc", "n_txq_desc"];
+const KNOWN: [&str; 6] = ["dpdk-devargs", "n_rxq", "n_txq", "n_rxq_desc", "n_txq_desc", "gro"];
 /// As many queues as the switch drives on one port.
 const MAX_QUEUES: u64 = 64;
 /// Device arguments of virtual devices that say how many queues are made. Making them takes time and memory before anybody
@@ -29,6 +29,8 @@ pub struct DpdkOptions {
     pub n_rxq_desc: Option<u16>,
     /// `n_txq_desc`: descriptors of a TX queue, a power of two. `None`: `[dpdk] txd`.
     pub n_txq_desc: Option<u16>,
+    /// `gro` (ours): TCP segments that are received in one burst are coalesced. Default false.
+    pub gro: bool,
 }
 
 impl DpdkOptions {
@@ -44,12 +46,14 @@ impl DpdkOptions {
         let n_txq = reader.number("n_txq", 1, MAX_QUEUES);
         let n_rxq_desc = reader.parse("n_rxq_desc", descriptors);
         let n_txq_desc = reader.parse("n_txq_desc", descriptors);
+        let gro = reader.boolean("gro").unwrap_or(false);
         reader.finish(Self {
             devargs,
             n_rxq: n_rxq.map(|n| n as u16),
             n_txq: n_txq.map(|n| n as u16),
             n_rxq_desc: n_rxq_desc.map(|n| n as u16),
             n_txq_desc: n_txq_desc.map(|n| n as u16),
+            gro,
         })
     }
 

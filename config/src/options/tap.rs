@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::{OptionError, Reader};
 
-const KNOWN: [&str; 3] = ["n_rxq", "offloads", "persist"];
+const KNOWN: [&str; 4] = ["n_rxq", "offloads", "persist", "gro"];
 /// As many queues as the switch drives on one port.
 const MAX_QUEUES: u64 = 64;
 
@@ -17,11 +17,13 @@ pub struct TapOptions {
     pub offloads: bool,
     /// `persist`: the interface lives on when the port is gone. Default: false; one that was there before stays anyway.
     pub persist: bool,
+    /// `gro` (ours): TCP segments that are received in one burst are coalesced. Default: false.
+    pub gro: bool,
 }
 
 impl Default for TapOptions {
     fn default() -> Self {
-        Self { n_rxq: None, offloads: true, persist: false }
+        Self { n_rxq: None, offloads: true, persist: false, gro: false }
     }
 }
 
@@ -32,10 +34,12 @@ impl TapOptions {
         let n_rxq = reader.number("n_rxq", 1, MAX_QUEUES);
         let offloads = reader.boolean("offloads");
         let persist = reader.boolean("persist");
+        let gro = reader.boolean("gro");
         reader.finish(Self {
             n_rxq: n_rxq.map(|n| n as u16),
             offloads: offloads.unwrap_or(true),
             persist: persist.unwrap_or(false),
+            gro: gro.unwrap_or(false),
         })
     }
 }
@@ -53,8 +57,8 @@ mod tests {
     fn every_option_has_a_default() {
         assert_eq!(parse(&[]), Ok(TapOptions::default()));
         assert_eq!(
-            parse(&[("n_rxq", "2"), ("offloads", "false"), ("persist", "true")]),
-            Ok(TapOptions { n_rxq: Some(2), offloads: false, persist: true })
+            parse(&[("n_rxq", "2"), ("offloads", "false"), ("persist", "true"), ("gro", "true")]),
+            Ok(TapOptions { n_rxq: Some(2), offloads: false, persist: true, gro: true })
         );
     }
 

@@ -58,6 +58,7 @@ impl VhostOptions {
             n_txq: Some(*queues),
             n_rxq_desc: None,
             n_txq_desc: None,
+            gro: false,
         }
     }
 }

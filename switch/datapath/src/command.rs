@@ -106,6 +106,7 @@ impl Worker {
         if let Some(tx) = io.tx.take() {
             self.pipeline.tx.add(port, tx);
         }
+        self.coalesces[port.index()] = io.gro;
         self.spare_io[port.index()] = Some(io);
     }
 

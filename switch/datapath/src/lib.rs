@@ -7,7 +7,7 @@
 //! made but those of device drivers. The slow path reaches it through the queues of [`message::Link`] only, and [`command`]
 //! carries out what comes down. What stages share lies under them: [`batch`] (a burst and its packets' metadata),
 //! [`pipeline`], [`programs`], [`adjacency`], [`hold`], [`counters`], [`dropped`], [`meter`], [`termination`], and, for packets that are
-//! larger than what is sent, [`offload`], [`gso`], [`fragments`], [`too_big`].
+//! larger than what is sent, [`offload`], [`gro`], [`gso`], [`fragments`], [`too_big`].
 //!
 //! # What a packet can cost
 //! Speed-ups are variants inside of a stage, chosen by the burst at hand and never by its history. From cheap to dear, in
@@ -45,6 +45,7 @@ mod command;
 pub mod counters;
 pub mod dropped;
 mod fragments;
+mod gro;
 pub mod gso;
 pub mod hold;
 mod lookup;

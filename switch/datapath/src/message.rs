@@ -85,6 +85,8 @@ pub struct PortIo {
     pub rx: Vec<rte::RxQueue>,
     /// Way out, with the staging for it. The worker takes it and puts it back.
     pub tx: Option<PortTx>,
+    /// Whether TCP segments that it receives are coalesced.
+    pub gro: bool,
 }
 
 /// Slow path to worker.

@@ -4,6 +4,7 @@ use crate::adjacency::Adjacencies;
 use crate::batch::{Batch, mask_of_first, packets_of};
 use crate::counters::WorkerCounters;
 use crate::fragments::Fragments;
+use crate::gro;
 use crate::message::{Link, PortIo};
 use crate::meter::Meters;
 use crate::parse::outer::{self, Arrival};
@@ -58,6 +59,8 @@ pub struct Worker {
     pub(crate) batch: Box<Batch>,
     pub(crate) termination: Box<Termination>,
     pub(crate) fragments: Fragments,
+    /// Ports whose TCP segments are coalesced.
+    pub(crate) coalesces: Box<[bool; MAX_PORTS]>,
     /// The boxes that ports came in, to send them back without allocating.
     pub(crate) spare_io: Box<[Option<Box<PortIo>>]>,
     pub(crate) pipeline: Pipeline,
@@ -82,6 +85,7 @@ impl Worker {
             batch: Batch::new(),
             termination: Box::default(),
             fragments: Fragments::new()?,
+            coalesces: Box::new([false; MAX_PORTS]),
             spare_io: (0..MAX_PORTS).map(|_| None).collect(),
             pipeline: Pipeline::new(Parts {
                 lookup: Lookup::new(table, FlowCache::new(config.cache_entries)),
@@ -175,18 +179,21 @@ impl Worker {
         if (shortest as usize) < ETHERNET_LEN {
             self.drop_truncated(port);
         }
-        self.stages(port, Arrival::Port);
+        self.stages(port, Arrival::Port, self.coalesces[port.index()]);
         if !self.pipeline.recirculation.is_empty() {
             self.recirculate();
         }
     }
 
-    /// The stages behind rx, for packets that came in by one port.
+    /// The stages behind rx, for packets that came in by one port; `coalesces` says whether that port is told to.
     #[inline(always)]
-    fn stages(&mut self, port: PortId, arrival: Arrival) {
+    fn stages(&mut self, port: PortId, arrival: Arrival, coalesces: bool) {
         let Worker { batch, termination, pipeline, .. } = self;
         if let Some(mut view) = termination.view(port) {
             outer::read(batch, (port, arrival), &mut view, &pipeline.counters, pipeline.fast_paths);
+        }
+        if coalesces {
+            gro::coalesce(batch, &pipeline.counters);
         }
         pipeline.lookup(batch);
         pipeline.act(batch);
@@ -210,7 +217,8 @@ impl Worker {
             }
             self.batch.start(port, true);
             if arrival == Arrival::Local {
-                self.stages(port, arrival);
+                let came_by = self.batch.mbufs.first().map_or(port, |mbuf| PortId(mbuf.port()));
+                self.stages(port, arrival, self.coalesces[came_by.index() % MAX_PORTS]);
             } else {
                 self.pipeline.lookup(&mut self.batch);
                 self.pipeline.act(&mut self.batch);

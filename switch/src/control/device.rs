@@ -247,7 +247,7 @@ impl Device {
         let workers = resources.workers.len();
         let pollers: Vec<usize> = (0..rx.len()).map(|queue| (index + queue) % workers).collect();
         // Ethdevs are given packets that ask for nothing: what is asked is done in software.
-        let shared = share_out(rx, tx, (mtu, 0), &pollers, workers);
+        let shared = share_out(rx, tx, (mtu, 0, options.gro), &pollers, workers);
         let behind = info.if_index.and_then(|index| Interface::behind(&info.driver, index));
         let handle = Handle::Ethdev { port: handle, behind };
         Ok((Device { handle, info, queues, mac, mtu, pollers }, shared))
@@ -305,7 +305,7 @@ impl Device {
         let mac = wire::addr::MacAddr(tap.mac().map_err(|error| error.to_string())?);
         let mtu = tap.mtu().map_err(|error| error.to_string())?;
         let pollers: Vec<usize> = (0..rx.len()).map(|queue| (index + queue) % workers).collect();
-        let shared = share_out(rx, tx, (mtu, info.tx_offloads), &pollers, workers);
+        let shared = share_out(rx, tx, (mtu, info.tx_offloads, options.gro), &pollers, workers);
         let queues = (queues, queues);
         Ok((Device { handle: Handle::Tap(tap), info, queues, mac, mtu, pollers }, shared))
     }
@@ -434,11 +434,11 @@ fn tap_error(error: rte::Error) -> String {
 
 /// Gives each worker its queues: RX queue q to `pollers[q]`; TX queue w to worker w. Workers beyond the TX queues
 /// hand over to worker w modulo their number. TX queues beyond the workers stay unused. Packets have `mtu` bytes at most, and
-/// may ask for `offloads`.
+/// may ask for `offloads`; with `gro`, what is received is coalesced.
 fn share_out(
     rx: Vec<rte::RxQueue>,
     tx: Vec<rte::TxQueue>,
-    (mtu, offloads): (u16, u64),
+    (mtu, offloads, gro): (u16, u64, bool),
     pollers: &[usize],
     workers: usize,
 ) -> Vec<WorkerQueues> {
@@ -457,7 +457,12 @@ fn share_out(
                 None => continue,
             },
         };
-        shared.push(WorkerQueues { rx: Vec::new(), tx: PortTx::new(path, mtu).with_offloads(offloads), mtu });
+        shared.push(WorkerQueues {
+            rx: Vec::new(),
+            tx: PortTx::new(path, mtu).with_offloads(offloads),
+            mtu,
+            gro,
+        });
     }
     for (queue, poller) in rx.into_iter().zip(pollers) {
         shared[*poller].rx.push(queue);
@@ -484,7 +489,7 @@ mod tests {
     }
 
     fn options(n_rxq: Option<u16>, n_txq: Option<u16>) -> DpdkOptions {
-        DpdkOptions { devargs: "x".into(), n_rxq, n_txq, n_rxq_desc: None, n_txq_desc: None }
+        DpdkOptions { devargs: "x".into(), n_rxq, n_txq, n_rxq_desc: None, n_txq_desc: None, gro: false }
     }
 
     #[test]

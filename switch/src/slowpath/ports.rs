@@ -48,6 +48,8 @@ pub struct WorkerQueues {
     pub tx: PortTx,
     /// The device's MTU.
     pub mtu: u16,
+    /// Whether TCP segments that it receives are coalesced.
+    pub gro: bool,
 }
 
 impl SlowPath {
@@ -202,11 +204,11 @@ impl SlowPath {
         let mut queues: Vec<(usize, WorkerQueues)> = queues.into_iter().enumerate().collect();
         queues.sort_by_key(|(_, q)| q.tx.hands_over());
         let all: usize = queues.iter().map(|(_, queues)| queues.rx.len()).sum();
-        for (worker, WorkerQueues { mut rx, tx, .. }) in queues {
+        for (worker, WorkerQueues { mut rx, tx, gro, .. }) in queues {
             // Queues move from worker to worker, and a worker that gives them back does not allocate.
             rx.reserve_exact(all - rx.len());
             let hands_over = tx.hands_over();
-            let io = PortIo { port: id, rx, tx: Some(tx) };
+            let io = PortIo { port: id, rx, tx: Some(tx), gro };
             if hands_over {
                 self.hands_over.push((id, self.workers[worker].lcore));
             }

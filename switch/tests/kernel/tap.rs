@@ -55,6 +55,11 @@ pub(crate) struct Taps {
 
 impl Taps {
     pub(crate) fn new(options: &str) -> Taps {
+        Taps::with(options, "")
+    }
+
+    /// The same with options of the device without offloads.
+    fn with(options: &str, of_device: &str) -> Taps {
         let devices = ["a", "b", "u"].map(device_name);
         let (h1, h2, remote) = (Host::new("h1"), Host::new("h2"), Host::new("remote"));
         let switch = Host::new("switch");
@@ -70,7 +75,7 @@ options = {{ {options} }}
 [[bridge.port]]
 name = "p2"
 type = "dpdk"
-options = {{ dpdk-devargs = "net_tap0,iface={b}" }}
+options = {{ dpdk-devargs = "net_tap0,iface={b}"{of_device} }}
 [[bridge.port]]
 name = "vx"
 type = "vxlan"
@@ -141,6 +146,34 @@ fn tcp_crosses_a_tunnel_and_a_bridge_with_its_offloads() {
     tcp(&taps.h1, &taps.h2, 2);
     assert!(taps.mean("p2", "tx") <= 1464, "{} bytes a packet", taps.mean("p2", "tx"));
     tcp(&taps.h2, &taps.remote, 3);
+    taps.finish();
+}
+
+#[test]
+fn segments_of_a_device_without_offloads_are_coalesced() {
+    if !is_root("segments_of_a_device_without_offloads_are_coalesced") {
+        return;
+    }
+    let _turn = turn();
+    let taps = Taps::with("gro = true", ", gro = true");
+    let [a, _, u] = &taps.devices;
+    let merged =
+        || taps.daemon.workers().iter().map(|row| row["merged"].as_u64().expect("a number")).sum::<u64>();
+    // To a tap behind the same bridge, and into a tunnel.
+    for (to, number) in [(&taps.h1, 1), (&taps.remote, 3)] {
+        let before = merged();
+        tcp(&taps.h2, to, number);
+        assert!(merged() - before > 1000, "{} to {}", before, merged());
+    }
+    // What the Linux VTEP is made to send in pieces, each in a tunnel packet of its own.
+    taps.remote.sh("ethtool -K vxlan100 tso off gso off");
+    taps.remote.sh(&format!("ethtool -K {u} tx-udp_tnl-segmentation off tx-udp_tnl-csum-segmentation off"));
+    let before = merged();
+    let throughput = taps.h1.iperf3(&taps.remote, crate::H3, 1, "-R");
+    assert!(throughput > 50e6, "{throughput} bit/s");
+    assert!(merged() - before > 1000, "{} to {}", before, merged());
+    assert_eq!(checksum_errors(&taps.h1), 0);
+    assert!(taps.mean(a, "tx") > 1600, "{} bytes a packet", taps.mean(a, "tx"));
     taps.finish();
 }
 

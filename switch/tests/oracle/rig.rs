@@ -382,7 +382,8 @@ impl Rig<'_> {
         for (bridge, port, io) in std::mem::take(&mut self.removed) {
             let id = self.id(bridge);
             let document = text::port(&port);
-            let share = |io: PortIo| WorkerQueues { rx: io.rx, tx: io.tx.expect("its way"), mtu: 1500 };
+            let share =
+                |io: PortIo| WorkerQueues { rx: io.rx, tx: io.tx.expect("its way"), mtu: 1500, gro: io.gro };
             let queues = io.into_iter().map(share).collect();
             self.with_workers(|slow| {
                 slow.add_device(id, &document, queues).expect("device");

@@ -212,6 +212,7 @@ impl Net {
         let handover = (queues < workers).then(|| Arc::new(ArrayQueue::new(RING as usize)));
         rx[0].set_may_ask(self.offloads.is_some());
         let offloads = self.offloads.unwrap_or(rte::offload::capability::MULTI_SEGS);
+        let gro = port.options.get("gro").is_some_and(|text| text == "true");
         let mut tx = tx.into_iter();
         let mut shares: Vec<WorkerQueues> = (0..workers)
             .map(|_| {
@@ -219,7 +220,7 @@ impl Net {
                     Some(queue) => TxPath::Queue { queue, from_others: handover.clone() },
                     None => TxPath::Handover(handover.clone().expect("too few queues")),
                 };
-                WorkerQueues { rx: Vec::new(), tx: PortTx::new(path, mtu).with_offloads(offloads), mtu }
+                WorkerQueues { rx: Vec::new(), tx: PortTx::new(path, mtu).with_offloads(offloads), mtu, gro }
             })
             .collect();
         shares[at % workers].rx = rx;

@@ -62,10 +62,18 @@ pub mod ports {
 
 /// TCP (RFC 9293).
 pub mod tcp {
+    /// Sequence number.
+    pub const SEQ: usize = 4;
+    /// Acknowledgement number.
+    pub const ACK: usize = 8;
     /// Data offset and flags.
     pub const FLAGS: usize = 12;
+    /// Window.
+    pub const WINDOW: usize = 14;
     /// Checksum.
     pub const CHECKSUM: usize = 16;
+    /// Urgent pointer.
+    pub const URGENT: usize = 18;
 }
 
 /// UDP (RFC 768).

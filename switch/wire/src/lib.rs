@@ -16,6 +16,7 @@ pub mod addr;
 pub mod checksum;
 pub mod crc32c;
 pub mod ecn;
+pub mod gro;
 pub mod gso;
 pub mod hot;
 pub mod key;

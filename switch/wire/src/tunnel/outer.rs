@@ -10,7 +10,7 @@ use super::{Transport, TunnelFormat, is_transport};
 use crate::addr::MacAddr;
 use crate::bytes::{array, be16, part};
 use crate::checksum;
-use crate::field::{ethernet, ipv4, ipv6, ports};
+use crate::field::{ethernet, ipv4, ipv6, ports, udp};
 use crate::key::{FlowKey, TUN_CSUM, TUN_DF, TUN_GBP, TUN_IPV6, TUN_PRESENT};
 use crate::proto::{
     ETH_IPV4, ETH_IPV6, ETH_VLAN, ETHERNET_LEN, IP_FRAGMENT, IP_UDP, IPV4_DF, IPV4_LEN, IPV4_MF, IPV4_OFFSET,
@@ -230,6 +230,27 @@ pub fn peek_general(frame: &[u8]) -> Option<Peek> {
         dst: located.dst,
         transport: Transport { protocol: located.protocol, port },
     })
+}
+
+/// Whether the outer headers of two tunnel packets, which `a` and `b` are, differ in nothing but lengths, identifications and
+/// checksums. A GRE header with a sequence number or a checksum is of one packet only.
+pub fn has_same_outer(a: &[u8], b: &[u8]) -> bool {
+    let (Some(of_a), Some(of_b)) = (peek(a), peek(b)) else { return false };
+    let (l3, l4) = (usize::from(of_a.l3), usize::from(of_a.l4));
+    let is_same = |from: usize, to: usize| a.get(from..to).is_some_and(|part| b.get(from..to) == Some(part));
+    let ip = if of_a.dst.is_ipv6() {
+        is_same(0, l3 + ipv6::PAYLOAD_LEN) && is_same(l3 + ipv6::NEXT_HEADER, l4)
+    } else {
+        is_same(0, l3 + ipv4::TOTAL_LEN)
+            && is_same(l3 + ipv4::FRAGMENT, l3 + ipv4::CHECKSUM)
+            && is_same(l3 + ipv4::SRC, l4)
+    };
+    let l4 = if of_a.transport.protocol == IP_UDP {
+        is_same(l4, l4 + udp::LEN) && is_same(l4 + UDP_LEN, a.len())
+    } else {
+        is_same(l4, a.len())
+    };
+    of_a == of_b && a.len() == b.len() && ip && l4
 }
 
 /// Checks the outer headers of `frame`, a tunnel packet of this format, and reads them.
