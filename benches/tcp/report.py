@@ -43,8 +43,10 @@ class Report:
         cases = best(self.tcp, ("inner", "mtu", "streams", "sender"), lambda row: -row["mbps"])
         head = ("inner", "MTU", "streams", "from")
         ratios = [pair for pair in RATIOS if set(pair) <= set(self.systems)]
-        self.table("Mbit/s (segments sent again)", head, cases, lambda row: f"{row['mbps']:,} ({row['retransmits']:,})", ratios)
-        self.table("CPU seconds a gigabit, all processes together", head, cases, lambda row: f"{row['cpu_seconds_per_gigabit']:.2f}")
+        self.table("Mbit/s (segments sent again)", head, cases,
+                   lambda row: f"{row['mbps']:,} ({row['retransmits']:,})", ratios)
+        self.table("CPU seconds a gigabit, all processes together", head, cases,
+                   lambda row: f"{row['cpu_seconds_per_gigabit']:.2f}")
         self.table("RTT while TCP sends, p50 / p99 in microseconds", head, cases, trip)
         idle = best(self.idle, ("inner", "mtu"), lambda row: row["rtt_us"]["p50"])
         self.table("RTT idle, p50 / p99 in microseconds", head[:2], idle, trip)
