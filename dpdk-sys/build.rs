@@ -6,8 +6,9 @@ use std::{env, fs};
 
 /// The libraries that the allow-list below needs. PMDs are not among them: EAL loads those by itself,
 /// except `net_ring`, whose `rte_eth_from_rings` is called directly. libpcap comes with DPDK, whose `net_pcap` uses it.
-const LIBS: [&str; 9] = [
+const LIBS: [&str; 10] = [
     "rte_net_ring",
+    "rte_vhost",
     "rte_pdump",
     "rte_ip_frag",
     "rte_ethdev",
@@ -31,11 +32,16 @@ const FUNCTIONS: &str = "vxs_.*\
     |rte_ip_frag_(table_(create|destroy|del_expired_entries)|free_death_row)\
     |rte_ipv[46]_(fragment_packet|frag_reassemble_packet)\
     |rte_eth_find_next|rte_eth_link_get_nowait|rte_eth_stats_get|rte_eth_xstats_get|rte_eth_xstats_get_names\
+    |rte_vhost_driver_(register|unregister|start|callback_register|disable_features|set_protocol_features)\
+    |rte_vhost_get_(ifname|negotiated_features|vring_num|vhost_vring|mem_table|vring_base|numa_node)\
+    |rte_vhost_(set_vring_base|log_write|extern_callback_register)\
     |pcap_(open_dead|compile|geterr|close|freecode|offline_filter)";
 const TYPES: &str = "rte_mbuf|rte_mempool|rte_ring|rte_eth_conf|rte_eth_dev_info|rte_eth_stats|rte_eth_xstat\
     |rte_eth_xstat_name|rte_eth_link|rte_eth_fp_ops|rte_eth_rx_mq_mode|rte_ether_addr|rte_lcore_state_t\
-    |bpf_program|pcap_pkthdr|rte_ip_frag_death_row|rte_ipv4_hdr|rte_ipv6_hdr|rte_ipv6_fragment_ext";
-const VARIABLES: &str = "VXS_.*|rte_eth_fp_ops|RTE_MAX_ETHPORTS|RTE_MAX_LCORE|RTE_PKTMBUF_HEADROOM\
+    |rte_vhost_(memory|mem_region|vring|device_ops|user_extern_ops|msg_result)|bpf_program|pcap_pkthdr\
+    |rte_ip_frag_death_row|rte_ipv4_hdr|rte_ipv6_hdr|rte_ipv6_fragment_ext";
+const VARIABLES: &str = "VXS_.*|RTE_VHOST_USER_CLIENT|rte_eth_fp_ops|RTE_MAX_ETHPORTS|RTE_MAX_LCORE\
+    |RTE_PKTMBUF_HEADROOM\
     |RTE_MBUF_DEFAULT_BUF_SIZE|RTE_ETH_NAME_MAX_LEN|RTE_ETHER_(HDR_LEN|CRC_LEN|MTU)|RTE_ETH_MQ_RX_RSS_FLAG\
     |RTE_ETH_SPEED_NUM_UNKNOWN|RTE_LOGTYPE_USER1|RTE_LOG_NOTICE|DLT_EN10MB|PCAP_NETMASK_UNKNOWN";
 

@@ -19,6 +19,7 @@
 #include <rte_mempool.h>
 #include <rte_pdump.h>
 #include <rte_ring.h>
+#include <rte_vhost.h>
 
 /* Thread-local or inline in DPDK, so without a symbol to link to. */
 int vxs_errno(void);

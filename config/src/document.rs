@@ -97,6 +97,11 @@ impl Document {
         self.other_config.get("pmd-rxq-isolate").is_none_or(|text| text != "false")
     }
 
+    /// Directory of the sockets that the switch makes, within the run directory (`other_config:vhost-sock-dir`).
+    pub fn vhost_sock_dir(&self) -> &str {
+        self.other_config.get("vhost-sock-dir").map_or("", String::as_str)
+    }
+
     /// When RX queues are rebalanced automatically (`other_config:pmd-auto-lb`); `None`: never.
     pub fn auto_lb(&self) -> Option<AutoLb> {
         auto_lb(&self.other_config)
@@ -495,11 +500,13 @@ macro_rules! named {
 
 named! {
     /// `Interface` `type`: what kind of port it is.
-    PortKind, "dpdk, dpdkvhostuserclient, tap, vxlan, geneve, gre, ip6gre, internal or patch", {
+    PortKind, "dpdk, dpdkvhostuserclient, dpdkvhostuser, tap, vxlan, geneve, gre, ip6gre, internal or patch", {
         /// A DPDK ethdev, by `options:dpdk-devargs`.
         Dpdk = "dpdk",
         /// A virtual machine, by the socket `options:vhost-server-path`.
         DpdkVhostUserClient = "dpdkvhostuserclient",
+        /// A virtual machine, by a socket that the switch makes, named as the port.
+        DpdkVhostUser = "dpdkvhostuser",
         /// A tap of the kernel named as the port, with offloads.
         Tap = "tap",
         /// A VXLAN tunnel.

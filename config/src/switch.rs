@@ -7,7 +7,8 @@ use std::str::FromStr;
 use crate::options::{boolean, number, number_in};
 
 /// Keys of the switch's `other_config` that it knows.
-pub const SWITCH_OTHER_CONFIG: [&str; 7] = [
+pub const SWITCH_OTHER_CONFIG: [&str; 8] = [
+    "vhost-sock-dir",
     "pmd-sleep-max",
     "pmd-rxq-assign",
     "pmd-rxq-isolate",
@@ -172,6 +173,7 @@ pub fn check_switch_other_config(key: &str, value: &str) -> Result<(), String> {
     match key {
         "pmd-sleep-max" => value.parse::<SleepMax>().map(drop),
         "pmd-rxq-assign" => value.parse::<RxqAssign>().map(drop),
+        "vhost-sock-dir" => crate::options::vhost_directory(value),
         "pmd-rxq-isolate" | "pmd-auto-lb" => boolean(value).map(drop),
         _ if AUTO_LB.iter().any(|(name, ..)| *name == key) => {
             let range = AUTO_LB.iter().find(|(name, ..)| *name == key).map_or((0, 0), |(_, range, _)| *range);
@@ -246,8 +248,8 @@ mod tests {
     #[test]
     fn every_key_is_checked() {
         for key in SWITCH_OTHER_CONFIG {
-            let error = check_switch_other_config(key, "nonsense").unwrap_err();
-            assert!(error.contains("nonsense"), "{key}: {error}");
+            let error = check_switch_other_config(key, "/nonsense").unwrap_err();
+            assert!(error.contains("/nonsense"), "{key}: {error}");
         }
         assert!(check_switch_other_config("dpdk-init", "true").unwrap_err().contains("[dpdk]"));
     }

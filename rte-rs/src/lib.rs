@@ -58,6 +58,7 @@
 
 mod alive;
 pub mod burst;
+mod counters;
 mod device;
 pub mod eal;
 pub mod error;
@@ -78,6 +79,8 @@ mod tap;
 #[cfg(test)]
 mod testing;
 pub mod time;
+mod vhost;
+pub mod virtio;
 
 pub use burst::Burst;
 pub use eal::Eal;
@@ -89,7 +92,9 @@ pub use mbuf::Mbuf;
 pub use mempool::Mempool;
 pub use offload::TxOffload;
 pub use pdump::PacketDump;
-pub use port::{PortConfig, PortHandle, PortId, Release, TapConfig, TapPort};
+pub use port::{
+    PortConfig, PortHandle, PortId, Release, TapConfig, TapPort, VhostConfig, VhostMode, VhostPort,
+};
 pub use queue::{RxQueue, TxQueue};
 pub use ring::Ring;
 pub use time::{cycles, prefetch, tsc_hz};
@@ -102,6 +107,8 @@ const _: () = {
     send::<Burst<32>>();
     send::<RxQueue>();
     send::<TxQueue>();
+    send::<VhostPort>();
+    sync::<VhostPort>();
     send::<PortHandle>();
     sync::<PortHandle>();
     send::<Mempool>();

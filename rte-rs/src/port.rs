@@ -4,12 +4,14 @@ mod devargs;
 mod follow;
 mod handle;
 mod tap;
+mod vhost;
 
 pub use crate::device::Release;
 pub use crate::ethdev::{MAX_PORTS, PortId, by_mac, by_name, list};
 pub use follow::TapInterface;
 pub use handle::{COUNTED_QUEUES, Link, PortHandle, Stats};
 pub use tap::{MAX_NAME as MAX_TAP_NAME, MAX_QUEUES as MAX_TAP_QUEUES, TapConfig, TapPort};
+pub use vhost::{MAX_QUEUES as MAX_VHOST_QUEUES, VhostConfig, VhostGuest, VhostMode, VhostPort};
 
 use crate::alive::Alive;
 use crate::device::{Device, registry};

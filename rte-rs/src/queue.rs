@@ -8,6 +8,7 @@ use crate::device::{Device, fast_path};
 use crate::mempool::Mempool;
 use crate::sanitize;
 use crate::tap::{TapRx, TapTx};
+use crate::vhost::{VhostRx, VhostTx};
 use dpdk_sys as sys;
 use std::ffi::c_void;
 use std::sync::Arc;
@@ -86,11 +87,13 @@ enum Rx {
         pool: Mempool,
     },
     Tap(Box<TapRx>),
+    Vhost(Box<VhostRx>),
 }
 
 enum Tx {
     Ethdev { ops: *const sys::rte_eth_fp_ops, device: Arc<Device> },
     Tap(Box<TapTx>),
+    Vhost(Box<VhostTx>),
 }
 
 // SAFETY: a queue may be polled from any thread, by one at a time, which `&mut` sees to; `ops` points into a static.
@@ -109,6 +112,10 @@ impl RxQueue {
         RxQueue { kind: Rx::Tap(Box::new(tap)), queue, may_ask: true }
     }
 
+    pub(crate) fn vhost(vhost: VhostRx, queue: u16) -> RxQueue {
+        RxQueue { kind: Rx::Vhost(Box::new(vhost)), queue, may_ask: true }
+    }
+
     /// Receives packets into the free room of the burst, behind what it holds, and returns how many came. Does not
     /// wait. This is `rte_eth_rx_burst`, inlined. Some drivers receive 4 or 8 at a time: with less room than that
     /// they give none.
@@ -117,6 +124,7 @@ impl RxQueue {
         let (ops, device, pool) = match &mut self.kind {
             Rx::Ethdev { ops, device, pool } => (*ops, &*device, &*pool),
             Rx::Tap(tap) => return tap.rx_burst(burst),
+            Rx::Vhost(vhost) => return vhost.rx_burst(burst),
         };
         let room = (N - burst.len()) as u16;
         // SAFETY: the port runs as long as `device`, so its entry has a burst function, `data` has a pointer for
@@ -174,10 +182,14 @@ impl TxQueue {
         TxQueue { kind: Tx::Tap(Box::new(tap)), queue }
     }
 
+    pub(crate) fn vhost(vhost: VhostTx, queue: u16) -> TxQueue {
+        TxQueue { kind: Tx::Vhost(Box::new(vhost)), queue }
+    }
+
     /// Has the driver check what the packets ask of the device ([`crate::offload`]), and put what it wants where the
     /// checksums will be. To be called before [`TxQueue::tx_burst`] for a burst in which a packet asks for something;
     /// returns how many packets from the front can be sent: the one behind them asks what the device cannot do. This is
-    /// `rte_eth_tx_prepare`. A tap needs none.
+    /// `rte_eth_tx_prepare`. Taps and virtual machines need none.
     pub fn tx_prepare<const N: usize>(&mut self, burst: &mut Burst<N>) -> usize {
         let Tx::Ethdev { ops, .. } = &mut self.kind else { return burst.len() };
         let count = burst.len() as u16;
@@ -198,6 +210,7 @@ impl TxQueue {
         let (ops, device) = match &mut self.kind {
             Tx::Ethdev { ops, device } => (*ops, &*device),
             Tx::Tap(tap) => return tap.tx_burst(burst),
+            Tx::Vhost(vhost) => return vhost.tx_burst(burst),
         };
         let mut count = burst.len() as u16;
         // SAFETY: the port runs as long as `device`, so its entry has a burst function, `data` has a pointer for
@@ -296,6 +309,7 @@ impl std::fmt::Debug for RxQueue {
         match &self.kind {
             Rx::Ethdev { device, .. } => write!(f, "RxQueue({:?}, {})", device.name(), self.queue),
             Rx::Tap(_) => write!(f, "RxQueue(tap, {})", self.queue),
+            Rx::Vhost(_) => write!(f, "RxQueue(vhost, {})", self.queue),
         }
     }
 }
@@ -305,6 +319,7 @@ impl std::fmt::Debug for TxQueue {
         match &self.kind {
             Tx::Ethdev { device, .. } => write!(f, "TxQueue({:?}, {})", device.name(), self.queue),
             Tx::Tap(_) => write!(f, "TxQueue(tap, {})", self.queue),
+            Tx::Vhost(_) => write!(f, "TxQueue(vhost, {})", self.queue),
         }
     }
 }

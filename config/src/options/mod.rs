@@ -16,6 +16,7 @@ pub use patch::PatchOptions;
 pub(crate) use patch::none as no_options;
 pub use tap::TapOptions;
 pub use vhost::VhostOptions;
+pub(crate) use vhost::directory as vhost_directory;
 
 pub use vlan_vni::VlanVni;
 

@@ -233,14 +233,19 @@ impl Check<'_> {
                         }
                         Err(errors) => self.option_errors(&site, errors),
                     },
-                    Ok(PortKind::DpdkVhostUserClient) => match VhostOptions::parse(&port.options) {
+                    Ok(PortKind::DpdkVhostUserClient) => match VhostOptions::parse_client(&port.options) {
                         Ok(options) => {
                             let site = site.field("options").field("vhost-server-path");
-                            self.device(&site, &options.path, &port.name, &mut devices);
-                            self.device(&site, options.device(&port.name).device(), &port.name, &mut devices);
+                            let path = options.path.as_deref().unwrap_or_default();
+                            self.device(&site, path, &port.name, &mut devices);
                         }
                         Err(errors) => self.option_errors(&site, errors),
                     },
+                    Ok(PortKind::DpdkVhostUser) => {
+                        if let Err(errors) = VhostOptions::parse_server(&port.options) {
+                            self.option_errors(&site, errors);
+                        }
+                    }
                     Ok(PortKind::Tap) => {
                         self.device(&site, &port.name, &port.name, &mut taps);
                         if let Err(errors) = TapOptions::parse(&port.options) {

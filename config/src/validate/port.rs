@@ -78,7 +78,7 @@ impl Check<'_> {
                 );
                 self.invalid(&whole.field("name"), message);
             }
-            Ok(PortKind::DpdkVhostUserClient) => {
+            Ok(PortKind::DpdkVhostUser) => {
                 if let Some(message) = VhostOptions::name_error(&port.name) {
                     self.invalid(&whole.field("name"), message);
                 }
@@ -197,9 +197,6 @@ fn instead(kind: &str) -> Option<&'static str> {
     Some(match kind {
         "stt" | "lisp" => {
             "Open vSwitch has removed it too; vxlan, geneve and gre are the tunnels that both have"
-        }
-        "dpdkvhostuser" => {
-            "use type dpdkvhostuserclient, or type dpdk with options:dpdk-devargs=net_vhost0,iface=/PATH/TO/SOCKET"
         }
         "dpdkr" => "use type dpdk with options:dpdk-devargs=net_ring0",
         "system" => "use type dpdk with options:dpdk-devargs=net_af_packet0,iface=DEVICE for a kernel device",

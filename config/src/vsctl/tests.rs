@@ -190,7 +190,6 @@ fn external_ids_are_kept_for_their_owner() {
 fn types_of_open_vswitch_say_what_to_use_instead() {
     let mut document = switch();
     for (kind, expected) in [
-        ("dpdkvhostuser", "net_vhost0,iface=/PATH/TO/SOCKET"),
         ("stt", "Open vSwitch has removed it too"),
         ("lisp", "Open vSwitch has removed it too"),
         ("system", "net_af_packet0"),
@@ -300,7 +299,7 @@ fn errors_read_as_those_of_ovs_vsctl() {
         ),
         (
             "add-port br0 x",
-            "bridge br0, port x: type: expected dpdk, dpdkvhostuserclient, tap, vxlan, geneve, gre, ip6gre, internal or patch",
+            "bridge br0, port x: type: expected dpdk, dpdkvhostuserclient, dpdkvhostuser, tap, vxlan, geneve, gre, ip6gre, internal or patch",
         ),
         (
             "set interface vxlan1 options:key=16777216",

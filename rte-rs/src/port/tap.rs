@@ -5,18 +5,19 @@
 //! The queues are [`crate::RxQueue`] and [`crate::TxQueue`]; a worker sees no difference. What it may ask on
 //! transmission stands in [`TapPort::tx_offloads`], and received packets may ask for as much, see [`crate::offload`].
 
-use super::handle::{COUNTED_QUEUES, Link, Stats};
+use super::handle::{Link, Stats};
+use crate::counters::Counters;
 use crate::error::{Errno, Error};
 use crate::mempool::{HEADROOM, Mempool};
 use crate::offload::capability;
 use crate::queue::{RxQueue, TxQueue};
 pub use crate::tap::kernel::MAX_NAME;
 use crate::tap::kernel::{self, Features, Interface, failed};
-use crate::tap::queue::{Counters, TapRx, TapTx};
+use crate::tap::queue::{TapRx, TapTx};
 use std::fs::File;
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Most queues that the kernel gives a tap.
 pub const MAX_QUEUES: u16 = 256;
@@ -244,24 +245,7 @@ impl TapPort {
 
     /// The port's counters, from our side: received is what the kernel sent.
     pub fn stats(&self) -> Stats {
-        let sum = |of: &[Arc<Counters>], what: fn(&Counters) -> &AtomicU64| {
-            of.iter().map(|counters| what(counters).load(Ordering::Relaxed)).sum()
-        };
-        let mut rx_queue_packets = [0; COUNTED_QUEUES];
-        for (packets, counters) in rx_queue_packets.iter_mut().zip(&self.rx) {
-            *packets = counters.packets.load(Ordering::Relaxed);
-        }
-        Stats {
-            rx_packets: sum(&self.rx, |c| &c.packets),
-            rx_bytes: sum(&self.rx, |c| &c.bytes),
-            rx_missed: 0,
-            rx_errors: sum(&self.rx, |c| &c.errors),
-            rx_nombuf: sum(&self.rx, |c| &c.nombuf),
-            tx_packets: sum(&self.tx, |c| &c.packets),
-            tx_bytes: sum(&self.tx, |c| &c.bytes),
-            tx_errors: sum(&self.tx, |c| &c.errors),
-            rx_queue_packets,
-        }
+        Counters::stats(&self.rx, &self.tx)
     }
 }
 

@@ -1,6 +1,7 @@
 //! The kernel's side of a tap: `/dev/net/tun`, its ioctls, and the interface wherever it was moved.
 
 use crate::error::{Errno, Error};
+use crate::virtio::header;
 use std::ffi::{c_int, c_uint, c_ulong};
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -92,18 +93,13 @@ pub(crate) fn negotiate(file: &File, offloads: bool) -> Result<Features, (&'stat
     };
     // SAFETY: the descriptor is open; the argument is a value.
     let allow = |flags: c_uint| done(unsafe { libc::ioctl(fd, libc::TUNSETOFFLOAD, c_ulong::from(flags)) });
-    let none = Features {
-        header_len: super::header::SHORT_LEN,
-        checksum: false,
-        tso: false,
-        uso: false,
-        tunnel: false,
-    };
+    let none =
+        Features { header_len: header::SHORT_LEN, checksum: false, tso: false, uso: false, tunnel: false };
     if offloads {
         let checksum = Features { checksum: true, ..none };
         let tso = Features { tso: true, ..checksum };
         let uso = Features { uso: true, ..tso };
-        let tunnel = Features { header_len: super::header::LEN, tunnel: true, ..uso };
+        let tunnel = Features { header_len: header::LEN, tunnel: true, ..uso };
         let steps = [
             (tunnel, libc::TUN_F_CSUM | TSO | USO | TUNNEL_GSO),
             (uso, libc::TUN_F_CSUM | TSO | USO),

@@ -1,6 +1,5 @@
 //! The lower half of [`crate::TapPort`]: the kernel's interface, and queues that move frames with virtio headers.
 
-pub(crate) mod header;
 pub(crate) mod kernel;
 pub(crate) mod queue;
 mod wake;

@@ -1,15 +1,16 @@
 //! A tap's queues, as a worker sees them.
 
-use super::header::{self, Header, Received};
 use super::kernel::Features;
 use super::wake::Wake;
 use crate::burst::Burst;
+use crate::counters::Counters;
 use crate::mbuf::Mbuf;
 use crate::mempool::{HEADROOM, Mempool};
+use crate::virtio::header::{self, Header};
 use std::fs::File;
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Longest frame that the kernel hands over in one piece: 64 KiB of packet, an Ethernet header, two VLAN tags.
 const LONGEST: usize = 65_536 + 14 + 8;
@@ -19,20 +20,6 @@ const LONGEST_PLAIN: usize = 65_535 + 14 + 8;
 const ETHERNET: usize = 14;
 /// Most pieces of memory in one read or write (`UIO_MAXIOV`).
 const MAX_PIECES: usize = 1024;
-
-/// What the queues of a port count, each for itself. One writer, any reader.
-#[derive(Default)]
-pub(crate) struct Counters {
-    pub packets: AtomicU64,
-    pub bytes: AtomicU64,
-    pub errors: AtomicU64,
-    pub nombuf: AtomicU64,
-}
-
-/// Adds without a locked instruction: there is one writer.
-fn add(counter: &AtomicU64, n: u64) {
-    counter.store(counter.load(Ordering::Relaxed).wrapping_add(n), Ordering::Relaxed);
-}
 
 /// Receives what the kernel sends through the tap.
 pub(crate) struct TapRx {
@@ -85,7 +72,7 @@ impl TapRx {
         let before = burst.len();
         while !burst.is_full() {
             if !self.post() {
-                add(&self.counters.nombuf, 1);
+                Counters::add(&self.counters.nombuf, 1);
                 break;
             }
             let mut head = [0; header::LEN];
@@ -105,21 +92,21 @@ impl TapRx {
                         self.wake.never();
                     }
                     // The frame is lost (longer than any should be).
-                    _ => add(&self.counters.errors, 1),
+                    _ => Counters::add(&self.counters.errors, 1),
                 }
                 break;
             }
             let len = (read as usize).saturating_sub(self.features.header_len);
             if len < ETHERNET {
-                add(&self.counters.errors, 1);
+                Counters::add(&self.counters.errors, 1);
                 continue;
             }
             let Some(mbuf) = self.take(&head, len) else {
-                add(&self.counters.errors, 1);
+                Counters::add(&self.counters.errors, 1);
                 continue;
             };
-            add(&self.counters.packets, 1);
-            add(&self.counters.bytes, len as u64);
+            Counters::add(&self.counters.packets, 1);
+            Counters::add(&self.counters.bytes, len as u64);
             // There is room: the loop asked.
             drop(burst.push(mbuf));
         }
@@ -153,11 +140,7 @@ impl TapRx {
         self.pieces.drain(1..=count);
         // SAFETY: the kernel wrote `len` bytes into the rooms of the first `count`, each filled before the next.
         let mut mbuf = unsafe { Mbuf::from_filled(self.posted.drain(..count), len) }?;
-        match Header::from_bytes(head).received(mbuf.data()) {
-            Ok(Received::Packet(flags, lengths)) => mbuf.set_offload(flags, lengths),
-            Ok(Received::Complete(start, field)) => mbuf.complete_checksum(start, field).then_some(())?,
-            Err(header::Bad) => return None,
-        }
+        Header::from_bytes(head).apply(&mut mbuf).then_some(())?;
         Some(mbuf)
     }
 }
@@ -199,13 +182,13 @@ impl TapTx {
                     packets += 1;
                     bytes += u64::from(mbuf.len());
                 }
-                Sent::Never => add(&self.counters.errors, 1),
+                Sent::Never => Counters::add(&self.counters.errors, 1),
                 Sent::Later => break,
             }
             taken += 1;
         }
-        add(&self.counters.packets, packets);
-        add(&self.counters.bytes, bytes);
+        Counters::add(&self.counters.packets, packets);
+        Counters::add(&self.counters.bytes, bytes);
         burst.free_front(taken);
         taken
     }

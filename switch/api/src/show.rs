@@ -58,6 +58,8 @@ pub struct InterfaceRow {
     pub driver: Option<String>,
     /// RX and TX queues.
     pub queues: Option<(u16, u16)>,
+    /// What else the device says of itself, keys as in Open vSwitch's `status`.
+    pub status: BTreeMap<String, String>,
     /// Access or native VLAN.
     pub tag: Option<u16>,
     /// VLANs of a trunk.

@@ -55,6 +55,7 @@ pub mod offload;
 mod parse;
 mod pipeline;
 mod programs;
+pub mod retry;
 pub mod termination;
 mod too_big;
 pub mod tx;

@@ -1,6 +1,7 @@
 //! Stage 5, **tx**: packets are staged per output port and leave in one burst a port and loop.
 
 use crate::counters::WorkerCounters;
+use crate::retry::{Retries, Waiting};
 use crate::{gso, offload};
 use crossbeam_queue::ArrayQueue;
 use flow::drop::DropReason;
@@ -9,6 +10,7 @@ use rte::burst::Drain;
 use rte::offload::capability;
 use rte::{Burst, Mbuf, Mempool, TxQueue};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// Packets staged for a port before they go out ahead of the end of the loop.
 pub const TX_BURST: usize = 32;
@@ -44,8 +46,10 @@ pub struct PortTx {
     /// What the MTU allows.
     mtu_len: u32,
     link_up: bool,
-    /// Offloads that packets may request of the device ([`rte::offload::capability`]).
-    offloads: u64,
+    /// Offloads that packets may request of the device ([`rte::offload::capability`]), now: they change with a guest.
+    offloads: Arc<AtomicU64>,
+    /// What the device had no room for, where it is offered again.
+    waiting: Option<Box<Waiting>>,
 }
 
 impl PortTx {
@@ -58,16 +62,24 @@ impl PortTx {
             max_len: u32::from(mtu) + ETHERNET,
             mtu_len: u32::from(mtu) + ETHERNET,
             link_up: true,
-            offloads: 0,
+            offloads: Arc::default(),
+            waiting: None,
         }
     }
 
     /// Says which offloads packets may request of the device ([`rte::offload::capability`]). What it does not take is done in software
     /// first: checksums, segmentation, one piece of memory.
     #[must_use]
-    pub fn with_offloads(mut self, offloads: u64) -> PortTx {
+    pub fn with_offloads(mut self, offloads: Arc<AtomicU64>) -> PortTx {
         self.offloads = offloads;
         self
+    }
+
+    /// Offers what the device has no room for again, where that is one with a queue of its own.
+    pub fn set_retries(&mut self, retries: &Arc<Retries>) {
+        if !self.hands_over() {
+            self.waiting = Some(Box::new(Waiting::new(Arc::clone(retries))));
+        }
     }
 
     /// Whether packets go through another worker's queue: such a worker lets go of the port first.
@@ -82,7 +94,7 @@ impl PortTx {
     /// Whether the device takes packets of several segments.
     #[inline]
     fn multi_segs(&self) -> bool {
-        self.offloads & capability::MULTI_SEGS != 0
+        self.offloads.load(Relaxed) & capability::MULTI_SEGS != 0
     }
 
     /// Whether the frame is longer than the MTU allows. One 802.1Q tag does not count.
@@ -95,6 +107,11 @@ impl PortTx {
     /// queue nor a packet that the device will never take can hold up the others.
     #[inline(never)]
     fn flush(&mut self, port: PortId, counters: &WorkerCounters) {
+        if let (Some(waiting), TxPath::Queue { queue, .. }) = (&mut self.waiting, &mut self.path) {
+            waiting.flush(queue, &mut self.staged, port, counters);
+            self.staged_bytes = 0;
+            return;
+        }
         let counts = counters.port(port);
         let offered = self.staged.len() as u64;
         let (mut refused, mut refused_bytes) = (0, 0);
@@ -172,7 +189,7 @@ impl PortTx {
         if self.too_long(&mbuf, if is_large { gso::segment_len(&mbuf) } else { mbuf.len() }) {
             return Err((DropReason::MtuExceeded, mbuf));
         }
-        let missing = offload::needs(mbuf.ol_flags()) & !self.offloads;
+        let missing = offload::needs(mbuf.ol_flags()) & !self.offloads.load(Relaxed);
         if missing == 0 {
             return self.push_in_one(port, mbuf, counters);
         }
@@ -263,6 +280,9 @@ impl TxStage {
         let mut tx = self.ports[port.index()].take()?;
         while take_handed_off(&mut tx, port, counters) {}
         tx.flush(port, counters);
+        if let Some(waiting) = &mut tx.waiting {
+            waiting.clear(port, counters);
+        }
         self.dirty.retain(|p| *p != port);
         self.shared.retain(|p| *p != port);
         Some(tx)
@@ -311,14 +331,23 @@ impl TxStage {
         Out { tx, port, counters, pool: &self.pool }
     }
 
-    /// End of a loop: everything staged leaves.
+    /// End of a loop: everything staged leaves, or waits for the next one.
     #[inline]
     pub fn flush(&mut self, counters: &WorkerCounters) {
-        for port in self.dirty.drain(..) {
-            if let Some(tx) = &mut self.ports[port.index()] {
-                tx.flush(port, counters);
+        let ports = &mut self.ports;
+        self.dirty.retain(|port| match &mut ports[port.index()] {
+            Some(tx) => {
+                tx.flush(*port, counters);
+                tx.waiting.as_ref().is_some_and(|waiting| waiting.is_any())
             }
-        }
+            None => false,
+        });
+    }
+
+    /// Whether packets wait for a device to have room.
+    #[inline]
+    pub fn waits(&self) -> bool {
+        !self.dirty.is_empty()
     }
 
     /// Takes a bounded number of other workers' packets for the queues that this worker owns. Says
@@ -331,7 +360,7 @@ impl TxStage {
                 let was_empty = tx.staged.is_empty();
                 if take_handed_off(tx, port, counters) {
                     any = true;
-                    if was_empty {
+                    if was_empty && !self.dirty.contains(&port) {
                         self.dirty.push(port);
                     }
                 }

@@ -294,12 +294,12 @@ impl Worker {
 
     /// Lets the CPU go after a loop that found nothing to do and ended at `now`. Sleeps a microsecond longer than the
     /// last time, `sleep`, so that a pause in a stream of packets is a short one; what comes meanwhile waits in the
-    /// devices' rings. Returns the time when it goes on.
+    /// devices' rings. Does not sleep while a guest is to make room. Returns the time when it goes on.
     #[cold]
     #[inline(never)]
     fn rest(&mut self, sleep: &mut u32, share_cpu: bool, now: u64) -> u64 {
         let most = self.pipeline.link.sleep_max.load(Relaxed);
-        if most == 0 {
+        if most == 0 || self.pipeline.tx.waits() {
             if share_cpu {
                 std::thread::yield_now();
             }

@@ -93,7 +93,7 @@ fn checked(document: &Document) -> String {
     let mut text = format!("good: {bridges} bridges, {} ports", document.ports().count());
     let devices: Vec<String> = document
         .ports()
-        .filter_map(|(_, port)| Some((port, apply::device_options(port)?)))
+        .filter_map(|(_, port)| Some((port, apply::device_options(document, port, Path::new(""))?)))
         .map(|(port, options)| format!("{} ({})", port.name, options.text()))
         .collect();
     if !devices.is_empty() {

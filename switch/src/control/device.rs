@@ -1,17 +1,23 @@
-//! Devices: DPDK's, found or probed, and taps of the kernel; started with as many queues as the workers can use, and
+//! Devices: DPDK's, found or probed, taps of the kernel, and virtual machines; started with as many queues as the workers can use, and
 //! shared out.
+
+mod vhost;
 
 use super::interface::Interface;
 use crate::slowpath::ports::WorkerQueues;
-use config::{DpdkOptions, DpdkSettings, TapOptions};
+use config::{DpdkOptions, DpdkSettings, TapOptions, VhostOptions};
 use crossbeam_queue::ArrayQueue;
 use datapath::message::PortIo;
+use datapath::retry::Retries;
 use datapath::tx::{PortTx, TxPath};
 use rte::port::{Link, PortInfo, Stats};
-use rte::{Mempool, PortConfig, PortHandle, TapConfig, TapPort};
+use rte::{Mempool, PortConfig, PortHandle, TapConfig, TapPort, VhostPort};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::os::fd::RawFd;
+use std::path::Path;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -22,8 +28,8 @@ pub const DEFAULT_MTU: u16 = 1500;
 
 /// The driver of AF_XDP sockets.
 const AF_XDP: &str = "net_af_xdp";
-/// MTUs of a tap, in bytes: Linux' smallest, and 64 KiB less an Ethernet header.
-const TAP_MTU: (u16, u16) = (68, 65_521);
+/// MTUs of a tap, and of a virtual machine, in bytes: Linux' smallest, and 64 KiB less an Ethernet header.
+pub(super) const TAP_MTU: (u16, u16) = (68, 65_521);
 /// How long a tap is waited for that the kernel still has in use: what watched the queue of a port that was removed is ended
 /// by the kernel a moment later.
 const TAP_BUSY: Duration = Duration::from_secs(1);
@@ -68,6 +74,8 @@ pub struct Resources {
     pub workers: Arc<[WorkerPlace]>,
     /// Descriptors, where the port does not say.
     pub dpdk: DpdkSettings,
+    /// Where the switch makes sockets.
+    pub rundir: Arc<Path>,
     /// Queues of taps that the process before this one had open, by the interface's name.
     pub inherited: Arc<Mutex<Inherited>>,
 }
@@ -97,6 +105,13 @@ pub enum DeviceOptions {
         /// It is set up, and not left to whoever gives it addresses.
         up: bool,
     },
+    /// A virtual machine.
+    Vhost {
+        /// The socket.
+        path: String,
+        /// The port's options.
+        options: VhostOptions,
+    },
 }
 
 impl DeviceOptions {
@@ -105,6 +120,7 @@ impl DeviceOptions {
         match self {
             DeviceOptions::Dpdk(options) => options.device(),
             DeviceOptions::Tap { name, .. } => name,
+            DeviceOptions::Vhost { path, .. } => path,
         }
     }
 
@@ -113,6 +129,7 @@ impl DeviceOptions {
         match self {
             DeviceOptions::Dpdk(options) => &options.devargs,
             DeviceOptions::Tap { .. } => "tap",
+            DeviceOptions::Vhost { path, .. } => path,
         }
     }
 }
@@ -126,6 +143,10 @@ enum Handle {
         behind: Option<Interface>,
     },
     Tap(TapPort),
+    Vhost {
+        port: VhostPort,
+        retries: Arc<Retries>,
+    },
 }
 
 /// A started device.
@@ -196,6 +217,9 @@ impl Device {
             DeviceOptions::Tap { name, options, up } => {
                 return Self::open_tap((name, *up), port, options, resources, index).map_err(fail);
             }
+            DeviceOptions::Vhost { path, options } => {
+                return Self::open_vhost(path, port, options, resources, index).map_err(fail);
+            }
         };
         let (id, probed) = if let Some(mac) = options.by_mac() {
             let found = rte::port::by_mac(mac.0);
@@ -247,7 +271,7 @@ impl Device {
         let workers = resources.workers.len();
         let pollers: Vec<usize> = (0..rx.len()).map(|queue| (index + queue) % workers).collect();
         // Ethdevs are given packets that ask for nothing: what is asked is done in software.
-        let shared = share_out(rx, tx, (mtu, 0, options.gro), &pollers, workers);
+        let shared = share_out(rx, tx, (mtu, options.gro), &Arc::default(), &pollers, workers);
         let behind = info.if_index.and_then(|index| Interface::behind(&info.driver, index));
         let handle = Handle::Ethdev { port: handle, behind };
         Ok((Device { handle, info, queues, mac, mtu, pollers }, shared))
@@ -305,7 +329,8 @@ impl Device {
         let mac = wire::addr::MacAddr(tap.mac().map_err(|error| error.to_string())?);
         let mtu = tap.mtu().map_err(|error| error.to_string())?;
         let pollers: Vec<usize> = (0..rx.len()).map(|queue| (index + queue) % workers).collect();
-        let shared = share_out(rx, tx, (mtu, info.tx_offloads, options.gro), &pollers, workers);
+        let offloads = Arc::new(AtomicU64::new(info.tx_offloads));
+        let shared = share_out(rx, tx, (mtu, options.gro), &offloads, &pollers, workers);
         let queues = (queues, queues);
         Ok((Device { handle: Handle::Tap(tap), info, queues, mac, mtu, pollers }, shared))
     }
@@ -327,7 +352,7 @@ impl Device {
                 port.close(Vec::new(), Vec::new())
             }
             // It ends with its last handle.
-            Handle::Tap(_) => Ok(()),
+            Handle::Tap(_) | Handle::Vhost { .. } => Ok(()),
         }
     }
 
@@ -347,6 +372,8 @@ impl Device {
         let set = match &self.handle {
             Handle::Ethdev { port, .. } => port.set_mtu(mtu),
             Handle::Tap(tap) => tap.set_mtu(mtu),
+            // The guest sets its own.
+            Handle::Vhost { .. } => Ok(()),
         };
         match set {
             Ok(()) | Err(rte::Error::Port { reason: rte::Errno::ENOTSUP, .. }) => {}
@@ -356,11 +383,12 @@ impl Device {
         Ok(())
     }
 
-    /// The ethdev's name, or the tap's.
+    /// The ethdev's name, the tap's, or the path of the socket.
     pub fn name(&self) -> &str {
         match &self.handle {
             Handle::Ethdev { port, .. } => port.name(),
             Handle::Tap(tap) => tap.name(),
+            Handle::Vhost { port, .. } => port.path(),
         }
     }
 
@@ -385,7 +413,7 @@ impl Device {
     pub fn descriptors(&self) -> Vec<RawFd> {
         match &self.handle {
             Handle::Tap(tap) => tap.descriptors(),
-            Handle::Ethdev { .. } => Vec::new(),
+            Handle::Ethdev { .. } | Handle::Vhost { .. } => Vec::new(),
         }
     }
 
@@ -394,6 +422,7 @@ impl Device {
         match &self.handle {
             Handle::Ethdev { behind, .. } => behind.as_ref().is_some_and(Interface::is_lost),
             Handle::Tap(tap) => tap.is_gone(),
+            Handle::Vhost { .. } => false,
         }
     }
 
@@ -402,6 +431,7 @@ impl Device {
         let (port, behind) = match &self.handle {
             Handle::Ethdev { port, behind } => (port, behind),
             Handle::Tap(tap) => return tap.link().ok(),
+            Handle::Vhost { port, .. } => return Some(port.link()),
         };
         let link = port.link().ok()?;
         match behind {
@@ -416,6 +446,23 @@ impl Device {
         match &self.handle {
             Handle::Ethdev { port, .. } => port.stats().unwrap_or_default(),
             Handle::Tap(tap) => tap.stats(),
+            Handle::Vhost { port, .. } => port.stats(),
+        }
+    }
+
+    /// What its driver says of it, as Open vSwitch's `status` does.
+    pub fn status(&self) -> BTreeMap<String, String> {
+        match &self.handle {
+            Handle::Vhost { port, .. } => vhost::status(port),
+            Handle::Ethdev { .. } | Handle::Tap(_) => BTreeMap::new(),
+        }
+    }
+
+    /// How often packets were offered again to a virtual machine without room; `None` of another device.
+    pub fn tx_retries(&self) -> Option<u64> {
+        match &self.handle {
+            Handle::Vhost { retries, .. } => Some(retries.count.load(Relaxed)),
+            Handle::Ethdev { .. } | Handle::Tap(_) => None,
         }
     }
 }
@@ -434,11 +481,12 @@ fn tap_error(error: rte::Error) -> String {
 
 /// Gives each worker its queues: RX queue q to `pollers[q]`; TX queue w to worker w. Workers beyond the TX queues
 /// hand over to worker w modulo their number. TX queues beyond the workers stay unused. Packets have `mtu` bytes at most, and
-/// may ask for `offloads`; with `gro`, what is received is coalesced.
+/// may ask for `offloads`, as they are at the time; with `gro`, what is received is coalesced.
 fn share_out(
     rx: Vec<rte::RxQueue>,
     tx: Vec<rte::TxQueue>,
-    (mtu, offloads, gro): (u16, u64, bool),
+    (mtu, gro): (u16, bool),
+    offloads: &Arc<AtomicU64>,
     pollers: &[usize],
     workers: usize,
 ) -> Vec<WorkerQueues> {
@@ -457,12 +505,8 @@ fn share_out(
                 None => continue,
             },
         };
-        shared.push(WorkerQueues {
-            rx: Vec::new(),
-            tx: PortTx::new(path, mtu).with_offloads(offloads),
-            mtu,
-            gro,
-        });
+        let tx = PortTx::new(path, mtu).with_offloads(Arc::clone(offloads));
+        shared.push(WorkerQueues { rx: Vec::new(), tx, mtu, gro });
     }
     for (queue, poller) in rx.into_iter().zip(pollers) {
         shared[*poller].rx.push(queue);

@@ -83,7 +83,10 @@ impl Plan {
                     renumbered = true;
                 }
                 if before.mtu != port.mtu
-                    && matches!(port.kind.as_str(), "dpdk" | "dpdkvhostuserclient" | "internal" | "tap")
+                    && matches!(
+                        port.kind.as_str(),
+                        "dpdk" | "dpdkvhostuser" | "dpdkvhostuserclient" | "internal" | "tap"
+                    )
                 {
                     plan.set_mtu.push(port.name.clone());
                 }

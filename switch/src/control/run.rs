@@ -11,6 +11,7 @@ use anyhow::{Context, Result, bail};
 use config::{Document, Settings};
 use std::net::TcpListener;
 use std::os::fd::AsRawFd;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use tokio::sync::oneshot;
@@ -31,6 +32,15 @@ pub struct Place {
     pub taking: Option<Taking>,
     /// Where the metrics thread awaits that process's socket.
     pub metrics: oneshot::Sender<TcpListener>,
+}
+
+/// Where tools of Open vSwitch look for bridges and other sockets: beside the database, else beside our own socket.
+pub fn rundir(socket: &ControlSocket, database: Option<&ovsdb::Target>) -> PathBuf {
+    let beside = match database {
+        Some(ovsdb::Target::Unix(path)) => path,
+        _ => &socket.path,
+    };
+    beside.parent().map(std::path::Path::to_owned).unwrap_or_default()
 }
 
 /// Makes the switch what the document says, and serves users until the end.
@@ -54,12 +64,7 @@ pub async fn run(
     server::use_once(&router).await;
     let listener = socket.listener.try_clone().and_then(tokio::net::UnixListener::from_std);
     let listener = listener.context("control socket")?;
-    // Where tools of Open vSwitch look for bridges: beside the database, else beside our own socket.
-    let beside = match &database {
-        Some(ovsdb::Target::Unix(path)) => path,
-        _ => &socket.path,
-    };
-    let rundir = beside.parent().map(std::path::Path::to_owned).unwrap_or_default();
+    let rundir = rundir(&socket, database.as_ref());
     let unixctl_dir = rundir.clone();
     let taken = match taking {
         Some(taking) => Some(taking.begin().await?.confirm().await?),

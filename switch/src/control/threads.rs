@@ -194,6 +194,7 @@ pub fn run(eal: &'static Eal, cpus: &[usize], start: Start, pool: &Mempool) -> R
         pool: pool.clone(),
         workers: places.into(),
         dpdk: settings.dpdk,
+        rundir: run::rundir(&control, database.as_ref()).into(),
         inherited: Arc::default(),
     };
     let switch = Switch::new(document.settings(), handle, resources);

@@ -220,7 +220,12 @@ impl Net {
                     Some(queue) => TxPath::Queue { queue, from_others: handover.clone() },
                     None => TxPath::Handover(handover.clone().expect("too few queues")),
                 };
-                WorkerQueues { rx: Vec::new(), tx: PortTx::new(path, mtu).with_offloads(offloads), mtu, gro }
+                WorkerQueues {
+                    rx: Vec::new(),
+                    tx: PortTx::new(path, mtu).with_offloads(Arc::new(offloads.into())),
+                    mtu,
+                    gro,
+                }
             })
             .collect();
         shares[at % workers].rx = rx;

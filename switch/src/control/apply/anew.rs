@@ -31,7 +31,7 @@ impl Switch {
             self.faults.clear(name);
             return;
         };
-        let Some(options) = device_options(&port) else { return };
+        let Some(options) = device_options(&self.document, &port, &self.resources.rundir) else { return };
         let mut opened = Opened::new();
         if let Err(error) = self.open(&port, &options, &mut opened).await {
             return self.fault(&error);
@@ -120,7 +120,7 @@ impl Switch {
         let mut failed = Vec::new();
         for (_, name) in &plan.add_ports {
             let Some((_, port)) = full.port(name) else { continue };
-            let Some(options) = device_options(port) else { continue };
+            let Some(options) = device_options(&full, port, &self.resources.rundir) else { continue };
             if let Err(error) = self.open(port, &options, &mut opened).await {
                 failed.push(error);
             }

@@ -220,7 +220,7 @@ impl Switch {
         now.extend(locals.iter().map(|port| (port, local_options(&port.name))));
         for (_, name) in &plan.add_ports {
             let Some((_, port)) = new.port(name) else { continue };
-            let Some(options) = device_options(port) else { continue };
+            let Some(options) = device_options(&new, port, &self.resources.rundir) else { continue };
             if in_use(options.device()) { later.push((port, options)) } else { now.push((port, options)) }
         }
         // The port that has the device is better than none.

@@ -1,18 +1,27 @@
 //! What a valid document says of the devices, tunnels and addresses of its ports and bridges.
 
 use crate::control::device::DeviceOptions;
-use config::{Bridge, DpdkOptions, PatchOptions, PortKind, TapOptions, TunnelOptions, VhostOptions};
+use config::{
+    Bridge, Document, DpdkOptions, PatchOptions, PortKind, TapOptions, TunnelOptions, VhostOptions,
+};
 use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash, Hasher};
+use std::path::Path;
 use wire::addr::MacAddr;
 
-/// The typed options of a device port; `None` for other ports. The document is valid.
-pub fn device_options(port: &config::Port) -> Option<DeviceOptions> {
+/// The typed options of a device port; `None` for other ports. The document is valid, and sockets that the switch makes lie in
+/// `rundir`.
+pub fn device_options(document: &Document, port: &config::Port, rundir: &Path) -> Option<DeviceOptions> {
     match port.port_kind() {
         Ok(PortKind::Dpdk) => DpdkOptions::parse(&port.options).ok().map(DeviceOptions::Dpdk),
         Ok(PortKind::DpdkVhostUserClient) => {
-            let options = VhostOptions::parse(&port.options).ok()?;
-            Some(DeviceOptions::Dpdk(options.device(&port.name)))
+            let options = VhostOptions::parse_client(&port.options).ok()?;
+            Some(DeviceOptions::Vhost { path: options.path.clone()?, options })
+        }
+        Ok(PortKind::DpdkVhostUser) => {
+            let options = VhostOptions::parse_server(&port.options).ok()?;
+            let path = rundir.join(document.vhost_sock_dir()).join(&port.name);
+            Some(DeviceOptions::Vhost { path: path.to_string_lossy().into_owned(), options })
         }
         Ok(PortKind::Internal) => {
             Some(DeviceOptions::Tap { name: port.name.clone(), options: TapOptions::default(), up: true })

@@ -199,6 +199,7 @@ fn state(row: &InterfaceRow) -> Columns {
         status.insert("n_rxq".to_owned(), rx.to_string());
         status.insert("n_txq".to_owned(), tx.to_string());
     }
+    status.extend(row.status.clone());
     for remote in &row.remotes {
         status.insert(format!("remote_{}", remote.ip), remote.state.clone());
     }

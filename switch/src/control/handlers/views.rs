@@ -29,6 +29,7 @@ const MEGAFLOWS: usize = 100_000;
 fn statistics(port: &RunningPort, app: &App) -> BTreeMap<String, u64> {
     let counted = Totals::read(&app.counters, port.id).since(&port.before);
     let device = port.device.as_ref().map(Device::stats).unwrap_or_default();
+    let retries = port.device.as_ref().and_then(Device::tx_retries);
     [
         ("rx_packets", counted.rx_packets),
         ("rx_bytes", counted.rx_bytes),
@@ -40,6 +41,7 @@ fn statistics(port: &RunningPort, app: &App) -> BTreeMap<String, u64> {
         ("tx_errors", device.tx_errors),
     ]
     .into_iter()
+    .chain(retries.map(|retries| ("ovs_tx_retries", retries)))
     .map(|(name, value)| (name.to_owned(), value))
     .collect()
 }
@@ -101,6 +103,7 @@ fn of_device(row: &mut InterfaceRow, device: &Device, known_up: bool) {
     row.mtu = Some(device.mtu);
     row.driver = Some(device.info.driver.clone());
     row.queues = Some(device.queues);
+    row.status = device.status();
     row.link_state = link.map_or_else(|| "unknown".to_owned(), |link| up(link.up && known_up));
     // What the switch made in the kernel is up or down as the kernel's user says.
     if device.is_tap() && link.is_some_and(|link| !link.up) {

@@ -113,6 +113,7 @@ fn number<T: TryInto<i64>>(number: Option<T>) -> Datum {
 fn switch(next_cfg: i64) -> Columns {
     let types = [
         "dpdk",
+        "dpdkvhostuser",
         "dpdkvhostuserclient",
         "geneve",
         "gre",
@@ -145,6 +146,7 @@ fn interface(row: &InterfaceRow, bridges: &[BridgeRow], error: Option<&String>) 
     if let Some((rx, tx)) = row.queues {
         status.extend([("n_rxq", rx.to_string()), ("n_txq", tx.to_string())]);
     }
+    status.extend(row.status.iter().map(|(key, value)| (key.as_str(), value.clone())));
     // The underlay that the source address is of.
     let source = row.remotes.iter().find_map(|remote| remote.source.as_deref());
     let has = |bridge: &&BridgeRow| {

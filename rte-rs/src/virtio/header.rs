@@ -1,10 +1,11 @@
-//! The virtio header before each frame of a tap, and what it means for an mbuf, both ways.
+//! The virtio header before each frame of a tap or a guest, and what it means for an mbuf, both ways.
 //!
 //! Layout (virtio 1.2, section 5.1.6, and Linux' `virtio_net_hdr_v1_hash_tunnel`), little-endian: flags and `gso_type`
 //! (1 byte each), `hdr_len`, `gso_size`, `csum_start`, `csum_offset`, `num_buffers` (2 each), hash (4), hash report and
 //! padding (2 each), outer transport offset, inner network offset (2 each). Where the kernel knows no tunnels the first
 //! ten bytes are the header. Offsets count from the frame's start.
 
+use crate::mbuf::Mbuf;
 use crate::offload::{
     RX_L4_CKSUM_GOOD, TX_IP_CKSUM, TX_IPV4, TX_IPV6, TX_L4_MASK, TX_OUTER_IP_CKSUM, TX_OUTER_IPV4,
     TX_OUTER_IPV6, TX_OUTER_UDP_CKSUM, TX_REQUESTS, TX_TCP_CKSUM, TX_TCP_SEG, TX_TUNNEL_GENEVE,
@@ -67,6 +68,17 @@ pub struct Bad;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Unsupported;
 
+/// The segmentation that a header asks for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Segmentation {
+    /// TCP over IPv4.
+    Tcp4,
+    /// TCP over IPv6.
+    Tcp6,
+    /// UDP, or any inside a tunnel.
+    Other,
+}
+
 impl Header {
     /// Reads the header.
     pub fn from_bytes(bytes: &[u8; LEN]) -> Header {
@@ -100,6 +112,33 @@ impl Header {
             bytes[at..at + 2].copy_from_slice(&word.to_le_bytes());
         }
         bytes
+    }
+
+    /// Which segmentation it asks for.
+    pub fn segmentation(&self) -> Option<Segmentation> {
+        match self.gso_type & !GSO_ECN {
+            0 => None,
+            GSO_TCPV4 => Some(Segmentation::Tcp4),
+            GSO_TCPV6 => Some(Segmentation::Tcp6),
+            _ => Some(Segmentation::Other),
+        }
+    }
+
+    /// Bytes of payload in each segment.
+    pub fn segment_size(&self) -> u16 {
+        self.gso_size
+    }
+
+    /// Where the checksum that is to be completed begins, and where it is stored.
+    pub fn checksum(&self) -> Option<(usize, usize)> {
+        let start = usize::from(self.csum_start);
+        (self.flags & NEEDS_CSUM != 0).then(|| (start, start + usize::from(self.csum_offset)))
+    }
+
+    /// The same for who does not know that the first of TCP's segments alone has the CWR flag.
+    #[must_use]
+    pub fn without_ecn(self) -> Header {
+        Header { gso_type: self.gso_type & !GSO_ECN, ..self }
     }
 
     /// What the header of a received frame means. `frame` is the frame's first bytes, with all headers that the
@@ -158,6 +197,18 @@ impl Header {
             }
         }
         Ok(Received::Packet(flags, lengths))
+    }
+
+    /// Has a received packet ask what its header says; false when that cannot be.
+    pub(crate) fn apply(&self, mbuf: &mut Mbuf) -> bool {
+        match self.received(mbuf.data()) {
+            Ok(Received::Packet(flags, lengths)) => {
+                mbuf.set_offload(flags, lengths);
+                true
+            }
+            Ok(Received::Complete(start, field)) => mbuf.complete_checksum(start, field),
+            Err(Bad) => false,
+        }
     }
 
     /// The header for a packet to send. `frame` is its first segment's bytes.
