@@ -3,6 +3,7 @@
 
 pub mod capture;
 pub mod daemon;
+pub mod guest;
 pub mod net;
 pub mod scapy;
 
