@@ -5,6 +5,7 @@
 //! their places, as the message may unmap or move them, and put back afterwards, checked anew.
 
 use super::features::{Features, NEVER, OFFLOADS};
+use super::timeout;
 use crate::alive::Alive;
 use crate::error::{Errno, Error, c_string};
 use crate::log;
@@ -27,6 +28,9 @@ const PROTOCOL: u64 = 0b1_1111 | 1 << 16;
 const RESET_OWNER: u32 = 4;
 const SET_MEM_TABLE: u32 = 5;
 const GET_QUEUE_NUM: u32 = 17;
+/// Messages that a master of these features sends, [`PROTOCOL`]'s included: up to the MTU (20), and the device's status. Those of
+/// others, which librte_vhost would handle, too, end the connection.
+const KNOWN: [u32; 22] = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 39, 40];
 /// Nobody is connected.
 const NOBODY: i32 = -1;
 
@@ -351,6 +355,7 @@ unsafe extern "C" fn new_connection(vid: c_int) -> c_int {
     // SAFETY: written above, with its NUL.
     let path = unsafe { CStr::from_ptr(path.as_ptr()) }.to_bytes();
     let Some(shared) = find(|shared| shared.path.as_bytes() == path) else { return -1 };
+    timeout::set(path);
     let first = shared.vid.compare_exchange(NOBODY, vid, Ordering::Relaxed, Ordering::Relaxed);
     if first.is_err() {
         return -1;
@@ -376,7 +381,7 @@ unsafe extern "C" fn new_device(vid: c_int) -> c_int {
     let Some(shared) = of(vid) else { return -1 };
     let mut control = lock(&shared.control);
     control.running = true;
-    shared.negotiated(vid, &mut control);
+    control.negotiated(vid);
     shared.put_in(&control);
     0
 }
@@ -400,13 +405,13 @@ unsafe extern "C" fn vring_state_changed(vid: c_int, number: u16, enable: c_int)
     0
 }
 
-impl Shared {
+impl Control {
     /// Asks what was negotiated.
-    fn negotiated(&self, vid: i32, control: &mut Control) {
+    fn negotiated(&mut self, vid: i32) {
         let mut features = 0;
         // SAFETY: checks the number; writes an integer.
         unsafe { sys::rte_vhost_get_negotiated_features(vid, &raw mut features) };
-        control.features = Features(features);
+        self.features = Features(features);
     }
 }
 
@@ -432,6 +437,9 @@ unsafe extern "C" fn before_message(vid: c_int, message: *mut c_void) -> sys::rt
             control.memory = None;
         }
     }
+    if !KNOWN.contains(&request) {
+        return sys::RTE_VHOST_MSG_RESULT_ERR;
+    }
     if request != GET_QUEUE_NUM {
         return sys::RTE_VHOST_MSG_RESULT_NOT_HANDLED;
     }
@@ -450,7 +458,7 @@ unsafe extern "C" fn after_message(vid: c_int, _message: *mut c_void) -> sys::rt
         if control.request == SET_MEM_TABLE {
             control.memory = memory(vid);
         }
-        shared.negotiated(vid, &mut control);
+        control.negotiated(vid);
         shared.put_in(&control);
     }
     sys::RTE_VHOST_MSG_RESULT_NOT_HANDLED

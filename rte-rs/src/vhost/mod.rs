@@ -7,6 +7,7 @@
 mod connection;
 mod features;
 mod queue;
+mod timeout;
 
 pub use connection::VhostGuest;
 pub(crate) use connection::{Shared, VRINGS};

@@ -26,6 +26,8 @@ pub struct Piece {
 #[derive(Debug)]
 pub struct Memory {
     regions: Box<[Region]>,
+    /// What the regions are in, where that is nobody else's.
+    pub(super) own: Option<Box<[u64]>>,
 }
 
 // SAFETY: addresses; whoever uses one sees to it that it is still mapped.
@@ -40,7 +42,15 @@ impl Memory {
             region.guest.checked_add(region.len).is_none()
                 || (region.host.addr() as u64).checked_add(region.len).is_none()
         };
-        Memory { regions: regions.into_iter().filter(|region| !wraps(region)).collect() }
+        let regions = regions.into_iter().filter(|region| !wraps(region)).collect();
+        Memory { regions, own: None }
+    }
+
+    /// One region, which this owns.
+    pub fn own(guest: u64, mut bytes: Box<[u64]>) -> Memory {
+        let (host, len) = (bytes.as_mut_ptr().cast(), 8 * bytes.len() as u64);
+        let memory = Memory::new([Region { guest, len, host }]);
+        Memory { own: Some(bytes), ..memory }
     }
 
     /// As many of the `len` bytes at `address` as lie in one piece; `None` when the first is nobody's.

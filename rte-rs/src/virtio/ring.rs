@@ -102,6 +102,15 @@ impl SplitRing {
         })
     }
 
+    /// A ring in memory of its own, whose parts are at these of the guest's addresses: descriptor table, available ring, used ring.
+    pub fn in_own(memory: Memory, at: [u64; 3], size: u16, event_idx: bool, next: u16) -> Option<SplitRing> {
+        memory.own.as_ref()?;
+        let host = |address| memory.piece(address, 1).map(|piece| piece.host);
+        let at = Addresses { desc: host(at[0])?, avail: host(at[1])?, used: host(at[2])? };
+        // SAFETY: the memory's only region is its own, which it keeps.
+        unsafe { SplitRing::new(&Arc::new(memory), at, size, event_idx, next) }
+    }
+
     /// A word of one of the two rings.
     #[inline(always)]
     fn word(&self, ring: *mut u16, at: usize) -> &AtomicU16 {

@@ -92,7 +92,7 @@ impl Waiting {
             let segments = self.segments + usize::from(mbuf.segment_count());
             // Once it was given up the guest gets no more time until it takes something.
             if self.retries >= max || self.packets.len() == MAX_PACKETS || segments > MAX_SEGMENTS {
-                dropped.packet(mbuf);
+                dropped.packet(&mbuf);
                 continue;
             }
             self.segments = segments;
@@ -103,7 +103,7 @@ impl Waiting {
             self.retries += 1;
             self.shared.count.fetch_add(1, Relaxed);
             if self.retries >= max {
-                self.packets.drain(..).for_each(|mbuf| dropped.packet(mbuf));
+                self.packets.drain(..).for_each(|mbuf| dropped.packet(&mbuf));
                 self.segments = 0;
             }
         }
@@ -113,7 +113,7 @@ impl Waiting {
     /// Drops what waits: the port goes.
     pub(crate) fn clear(&mut self, port: PortId, counters: &WorkerCounters) {
         let mut dropped = Dropped { port, counters, packets: 0 };
-        self.packets.drain(..).for_each(|mbuf| dropped.packet(mbuf));
+        self.packets.drain(..).for_each(|mbuf| dropped.packet(&mbuf));
         self.segments = 0;
         dropped.count();
     }
@@ -148,8 +148,8 @@ struct Dropped<'a> {
 }
 
 impl Dropped<'_> {
-    fn packet(&mut self, mbuf: Mbuf) {
-        self.counters.drop_copies.copy(self.port, DropReason::TxFull, &mbuf);
+    fn packet(&mut self, mbuf: &Mbuf) {
+        self.counters.drop_copies.copy(self.port, DropReason::TxFull, mbuf);
         self.packets += 1;
     }
 

@@ -8,11 +8,13 @@ mod naive;
 #[path = "../../openflow/tests/common/nothing.rs"]
 mod nothing;
 
+mod guest;
 mod openflow;
 mod packet;
 mod text;
 
 pub use self::openflow::openflow;
+pub use guest::virtio;
 pub use packet::{frame, tunnel};
 pub use text::{rules, toml, vsctl};
 
@@ -20,13 +22,14 @@ pub use text::{rules, toml, vsctl};
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All of them.
-pub const TARGETS: [Target; 6] = [
+pub const TARGETS: [Target; 7] = [
     ("frame", frame),
     ("tunnel", tunnel),
     ("rules", rules),
     ("vsctl", vsctl),
     ("toml", toml),
     ("openflow", openflow),
+    ("virtio", virtio),
 ];
 
 #[cfg(test)]

@@ -130,3 +130,47 @@ fn a_virtio_user_device_joins_a_switch_to_a_vhost_port_of_another() {
         3,
     );
 }
+
+/// `hostile.py` plays it: descriptors and headers that lie, and messages that cannot be.
+#[test]
+fn a_hostile_guest_harms_nobody() {
+    let mut daemon = Daemon::start(
+        r#"
+[[bridge]]
+name = "br0"
+[[bridge.port]]
+name = "hostile"
+type = "dpdkvhostuser"
+[[bridge.port]]
+name = "good"
+type = "dpdkvhostuser"
+[[bridge.port]]
+name = "n"
+type = "dpdk"
+options = { dpdk-devargs = "net_null0" }
+[[bridge.port]]
+name = "s"
+type = "dpdk"
+options = { dpdk-devargs = "net_null1,no-rx=1" }
+"#,
+    );
+    daemon.ctl("add-flow br0 in_port=n,actions=output:s,output:hostile");
+    for guest in ["hostile", "good"] {
+        daemon.ctl(&format!("add-flow br0 in_port={guest},actions=output:s"));
+    }
+    let sockets = ["hostile", "good"].map(|name| daemon.dir.path().join(name));
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/daemon/hostile.py");
+    let output = Command::new("python3").arg("-B").arg(script).args(sockets).args(["1", "1"]).output();
+    let output = output.expect("python3 runs");
+    let said =
+        String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    assert!(daemon.child.try_wait().expect("a process").is_none(), "the switch has ended: {said}");
+    assert!(output.status.success() && said.ends_with("done\n"), "{said}");
+    let count = |port: &str, what: &str| -> u64 {
+        daemon.ctl(&format!("get interface {port} statistics:{what}")).trim().parse().expect("a number")
+    };
+    assert!(count("hostile", "rx_errors") > 100, "lies are counted");
+    assert_eq!((count("good", "rx_errors"), count("s", "tx_dropped")), (0, 0), "others notice nothing");
+    daemon.wait_for_more("s", "tx_packets", 1000);
+    daemon.stop();
+}

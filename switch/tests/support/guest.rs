@@ -15,7 +15,7 @@ const PROGRAMS: [&str; 2] = ["iperf3", "ip"];
 /// Modules that it loads, with what they need.
 const MODULES: [&str; 5] = ["virtio_pci", "virtio_net", "8021q", "geneve", "ip_gre"];
 /// How long it may take to boot, and a command to end.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 /// Printed when it waits for a command; and after one, with its status.
 const READY: &str = "@@ready";
 const ENDED: &str = "@@ended ";

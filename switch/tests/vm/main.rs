@@ -164,12 +164,12 @@ fn a_linux_guest_has_offloads_through_vxlan_and_is_a_peer_with_geneve_gre_and_vl
         ));
         lab.guest
             .sh(&format!("/usr/bin/ip link add peer type {device} && ip addr add {overlay}.9/24 dev peer"));
-        lab.guest.sh(&format!("ip link set peer mtu 1400 up"));
+        lab.guest.sh("ip link set peer mtu 1400 up");
         let address = format!("{overlay}.1");
         lab.h1.ip(&format!("address add {address}/24 dev {}", lab.daemon_tap()));
         lab.guest.ping(&address);
         lab.tcp(false, &address, 1, 20e6);
-        lab.guest.sh(&format!("ip link del peer"));
+        lab.guest.sh("ip link del peer");
         lab.daemon.vxctl("del-port t0");
     }
 

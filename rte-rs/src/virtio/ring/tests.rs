@@ -36,7 +36,11 @@ impl Driver {
         assert!(at + bytes.len() <= LEN);
         // SAFETY: within the memory, which the ring refers to by pointers only.
         unsafe {
-            self.bytes.as_mut_ptr().cast::<u8>().add(at).copy_from_nonoverlapping(bytes.as_ptr(), bytes.len())
+            self.bytes
+                .as_mut_ptr()
+                .cast::<u8>()
+                .add(at)
+                .copy_from_nonoverlapping(bytes.as_ptr(), bytes.len());
         };
     }
 
@@ -129,7 +133,8 @@ fn the_driver_is_interrupted_when_it_wants_to_be() {
 fn lies_break_the_ring_and_nothing_else() {
     let at = GUEST + DATA as u64;
     let table = DATA + 0x100;
-    let lies: [(&str, &dyn Fn(&mut Driver)); 13] = [
+    type Lie<'a> = (&'a str, &'a dyn Fn(&mut Driver));
+    let lies: [Lie<'_>; 13] = [
         ("a loop", &|d| d.descriptor(0, 0, at, 1, NEXT, 0)),
         ("a loop of nothing", &|d| {
             d.descriptor(0, 0, at, 0, NEXT, 1);

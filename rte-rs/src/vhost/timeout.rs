@@ -1,0 +1,63 @@
+//! One thread of librte_vhost reads the messages of all connections, and waits for the rest of a message that has begun. So that one
+//! who sends half a message, or takes no answers, does not hold up the others, its socket gives up after a while.
+
+use std::ffi::c_int;
+use std::os::fd::RawFd;
+use std::time::Duration;
+
+/// How long a message may take to come, and an answer to go. A master sends a message as a whole.
+const WITHIN: Duration = Duration::from_millis(500);
+
+/// Sets the timeouts of every socket of this process that is bound or connected to `path`: which one librte_vhost has just got, it
+/// does not say.
+pub(super) fn set(path: &[u8]) {
+    let Ok(entries) = std::fs::read_dir("/proc/self/fd") else { return };
+    let descriptors = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<RawFd>().ok());
+    let within = libc::timeval { tv_sec: 0, tv_usec: WITHIN.as_micros() as libc::suseconds_t };
+    for fd in descriptors.filter(|fd| has_path(*fd, path)) {
+        for option in [libc::SO_RCVTIMEO, libc::SO_SNDTIMEO] {
+            let len = size_of::<libc::timeval>() as libc::socklen_t;
+            // SAFETY: the structure is read; a descriptor that is no socket any more is refused.
+            unsafe { libc::setsockopt(fd, libc::SOL_SOCKET, option, (&raw const within).cast(), len) };
+        }
+    }
+}
+
+/// Whether a descriptor is a socket with this path at one of its ends.
+fn has_path(fd: RawFd, path: &[u8]) -> bool {
+    type Name = unsafe extern "C" fn(c_int, *mut libc::sockaddr, *mut libc::socklen_t) -> c_int;
+    let ends: [Name; 2] = [libc::getsockname, libc::getpeername];
+    ends.iter().any(|name| {
+        // SAFETY: plain integers, for which zero is a value.
+        let mut address: libc::sockaddr_un = unsafe { std::mem::zeroed() };
+        let mut len = size_of::<libc::sockaddr_un>() as libc::socklen_t;
+        // SAFETY: writes at most `len` bytes; what is no socket is refused.
+        let code = unsafe { name(fd, (&raw mut address).cast(), &raw mut len) };
+        let bytes = address.sun_path.map(|byte| byte as u8);
+        let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
+        code == 0 && c_int::from(address.sun_family) == libc::AF_UNIX && &bytes[..end] == path
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{ErrorKind, Read};
+    use std::os::unix::net::{UnixListener, UnixStream};
+
+    #[test]
+    fn who_sends_nothing_is_not_waited_for() {
+        let path = std::env::temp_dir().join(format!("vhost-timeout-{}", std::process::id()));
+        let listener = UnixListener::bind(&path).expect("a socket");
+        let mut connected = UnixStream::connect(&path).expect("a connection");
+        let (mut accepted, _) = listener.accept().expect("a connection");
+        let (other, _end) = UnixStream::pair().expect("a pair");
+        set(path.as_os_str().as_encoded_bytes());
+        for stream in [&mut connected, &mut accepted] {
+            let error = stream.read(&mut [0]).expect_err("nothing comes");
+            assert_eq!(error.kind(), ErrorKind::WouldBlock);
+        }
+        assert_eq!(other.read_timeout().expect("a timeout"), None);
+        std::fs::remove_file(&path).expect("removed");
+    }
+}

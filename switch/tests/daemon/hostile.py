@@ -1,0 +1,372 @@
+"""A vhost-user master and virtio driver that lies: it speaks to a socket of type dpdkvhostuser.
+
+hostile.py HOSTILE GOOD SEED ROUNDS: tries all that it knows on the socket HOSTILE, and after each sees that a guest on the
+socket GOOD is served as before, and that one on HOSTILE is, that behaves. Ends with 0 when that is so.
+"""
+
+import array
+import mmap
+import os
+import random
+import socket
+import struct
+import sys
+import time
+
+SET_FEATURES, SET_OWNER, RESET_OWNER, SET_MEM_TABLE = 2, 3, 4, 5
+SET_VRING_NUM, SET_VRING_ADDR, SET_VRING_BASE, GET_VRING_BASE = 8, 9, 10, 11
+SET_VRING_KICK, SET_VRING_CALL, GET_QUEUE_NUM, SET_VRING_ENABLE = 12, 13, 17, 18
+GET_FEATURES, GET_PROTOCOL_FEATURES, SET_PROTOCOL_FEATURES = 1, 15, 16
+REQUESTS = range(0, 41)
+
+MEGA = 1 << 20
+GUEST = 0x4000_0000  # the guest's physical address of its memory
+USER = 0x7000_0000_0000  # the master's address of it
+QUEUE = 256
+# Offsets in the memory: rings, then packets.
+DESC, AVAIL, USED, RING = 0, 0x2000, 0x3000, 0x5000
+DATA = 0x20000
+NEXT, WRITE, INDIRECT = 1, 2, 4
+FRAME = bytes.fromhex("ffffffffffff0200000000aa88b5") + bytes(50)
+GONE = (ConnectionError, socket.timeout, BlockingIOError)
+
+
+class Master:
+    """A connection. `features` are masked with what is offered."""
+
+    def __init__(self, path, features=~0, setup=True):
+        self.socket = socket.socket(socket.AF_UNIX)
+        self.socket.settimeout(10)
+        self.socket.connect(path)
+        self.file = os.memfd_create("guest")
+        os.ftruncate(self.file, MEGA)
+        self.memory = mmap.mmap(self.file, MEGA)
+        self.descriptors = []
+        self.available = [0, 0]
+        if setup:
+            self.set_up(features)
+
+    def close(self):
+        self.socket.close()
+        self.memory.close()
+        for fd in [self.file, *self.descriptors]:
+            os.close(fd)
+
+    def eventfd(self):
+        fd = os.eventfd(0, os.EFD_NONBLOCK)
+        self.descriptors.append(fd)
+        return fd
+
+    def send(self, request, payload=b"", fds=(), flags=1):
+        head = struct.pack("<III", request, flags, len(payload))
+        ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
+        self.socket.sendmsg([head + payload], ancillary)
+
+    def ask(self, request, payload=b""):
+        self.send(request, payload)
+        head = self.socket.recv(12, socket.MSG_WAITALL)
+        if len(head) < 12:
+            raise ConnectionResetError
+        return self.socket.recv(struct.unpack("<III", head)[2], socket.MSG_WAITALL)
+
+    def region(self):
+        return struct.pack("<IIQQQQ", 1, 0, GUEST, MEGA, USER, 0)
+
+    def ring(self, ring):
+        at = USER + ring * RING
+        return struct.pack("<IIQQQQ", ring, 0, at + DESC, at + USED, at + AVAIL, 0)
+
+    def set_up(self, features):
+        (offered,) = struct.unpack("<Q", self.ask(GET_FEATURES))
+        self.send(SET_OWNER)
+        (protocol,) = struct.unpack("<Q", self.ask(GET_PROTOCOL_FEATURES))
+        # Without the device's status, of which nothing is said here.
+        self.send(SET_PROTOCOL_FEATURES, struct.pack("<Q", protocol & ~(1 << 16)))
+        self.features = offered & features & ~(1 << 29)
+        self.send(SET_FEATURES, struct.pack("<Q", self.features | 1 << 30))
+        self.header = 12 if self.features & (1 << 15 | 1 << 32) else 10
+        self.send(SET_MEM_TABLE, self.region(), [self.file])
+        for ring in range(2):
+            self.start(ring)
+        # An answer means that everything before it was handled.
+        self.ask(GET_QUEUE_NUM)
+
+    def start(self, ring):
+        self.send(SET_VRING_NUM, struct.pack("<II", ring, QUEUE))
+        self.send(SET_VRING_BASE, struct.pack("<II", ring, self.available[ring]))
+        self.send(SET_VRING_ADDR, self.ring(ring))
+        self.send(SET_VRING_CALL, struct.pack("<Q", ring), [self.eventfd()])
+        self.send(SET_VRING_KICK, struct.pack("<Q", ring), [self.eventfd()])
+        self.send(SET_VRING_ENABLE, struct.pack("<II", ring, 1))
+
+    def write(self, at, data):
+        self.memory[at : at + len(data)] = data
+
+    def descriptor(self, ring, number, address, size, flags=0, following=0):
+        self.write(ring * RING + DESC + 16 * number, struct.pack("<QIHH", address, size, flags, following))
+
+    def offer(self, ring, head):
+        index = self.available[ring]
+        self.write(ring * RING + AVAIL + 4 + 2 * (index % QUEUE), struct.pack("<H", head))
+        self.available[ring] = (index + 1) & 0xFFFF
+        self.write(ring * RING + AVAIL + 2, struct.pack("<H", self.available[ring]))
+
+    def used(self, ring):
+        at = ring * RING + USED + 2
+        return struct.unpack("<H", self.memory[at : at + 2])[0]
+
+    def transmit(self, data, slot=0):
+        """Sends header and frame, in one descriptor."""
+        at = DATA + 0x11000 * slot
+        self.write(at, data)
+        self.descriptor(1, slot, GUEST + at, len(data))
+        self.offer(1, slot)
+
+    def is_used(self, ring=1, within=5):
+        end = time.monotonic() + within
+        while self.used(ring) != self.available[ring]:
+            if time.monotonic() > end:
+                return False
+            time.sleep(0.001)
+        return True
+
+    def behaves(self):
+        """Sends a frame as a good guest does; whether it was taken."""
+        self.transmit(bytes(self.header) + FRAME)
+        return self.is_used()
+
+    def receive(self, count=64, size=2048):
+        """Gives the switch buffers."""
+        for slot in range(count):
+            self.descriptor(0, slot, GUEST + DATA + 0x1000 * slot, size, WRITE)
+            self.offer(0, slot)
+
+
+def headers(rng):
+    """Virtio headers that no driver should write, and some that it may."""
+    edges = [0, 1, 2, 13, 14, 34, 53, 63, 64, 65, 0x7FFF, 0xFFFE, 0xFFFF]
+    for flags in [0, 1, 2, 3, 0xFF]:
+        for gso in [0, 1, 3, 4, 5, 0x20, 0x41, 0x81, 0xFF]:
+            yield struct.pack("<BBHHHHH", flags, gso, *(rng.choice(edges) for _ in range(5)))
+    for _ in range(200):
+        yield rng.randbytes(12)
+
+
+def frames():
+    ip = bytes.fromhex("45000050000040004006000a0a0000010a000002")
+    tcp = bytes.fromhex("00500051000000010000000150180000") + b"\x12\x34\x00\x00"
+    ethernet = FRAME[:12] + b"\x08\x00"
+    return [FRAME, ethernet + ip + tcp + bytes(40), ethernet + ip + tcp + bytes(60000), ethernet, b"", b"x" * 65000]
+
+
+def bad_headers(master, rng):
+    packets = frames()
+    for header in headers(rng):
+        master.transmit(header[: master.header] + rng.choice(packets))
+        assert master.is_used(), f"a packet with the header {header.hex()} stays in the ring"
+    assert master.behaves(), "a good packet after bad ones is not taken"
+
+
+def loop(master, ring=1, flags=0):
+    master.descriptor(ring, 0, GUEST + DATA, 64, NEXT | flags, 1)
+    master.descriptor(ring, 1, GUEST + DATA, 64, NEXT | flags, 0)
+    master.offer(ring, 0)
+
+
+def nowhere(master, ring=1, flags=0):
+    for number, address in enumerate([0, GUEST - 1, GUEST + MEGA, 1 << 63, (1 << 64) - 1, GUEST + MEGA - 1]):
+        master.descriptor(ring, number, address, 0xFFFFFFFF, flags)
+        master.offer(ring, number)
+
+
+def nothing(master, ring=1, flags=0):
+    for number in range(8):
+        master.descriptor(ring, number, GUEST + DATA, 0, NEXT * (number < 7) | flags, number + 1)
+    master.offer(ring, 0)
+
+
+def nested(master, ring=1, flags=0):
+    master.descriptor(ring, 0, GUEST + DATA, 32, INDIRECT, 0)
+    master.write(DATA, struct.pack("<QIHH", GUEST + DATA, 32, INDIRECT | NEXT | flags, 1) * 2)
+    master.offer(ring, 0)
+
+
+def beyond(master, ring=1, _flags=0):
+    master.offer(ring, QUEUE)
+    master.offer(ring, 0xFFFF)
+
+
+def jump(master, ring=1, _flags=0):
+    master.write(ring * RING + AVAIL + 2, struct.pack("<H", (master.available[ring] + 30000) & 0xFFFF))
+
+
+def direction(master, ring=1, flags=0):
+    master.descriptor(ring, 0, GUEST + DATA, 100, flags ^ WRITE)
+    master.offer(ring, 0)
+
+
+def own_rings(master, ring=1, flags=0):
+    """A packet that lies in, or is written over, the ring itself."""
+    for number in range(4):
+        master.descriptor(ring, number, GUEST + ring * RING, RING, flags)
+        master.offer(ring, number)
+
+
+DESCRIPTORS = [loop, nowhere, nothing, nested, beyond, jump, direction, own_rings]
+
+
+def random_rings(master, rng):
+    for _ in range(20):
+        words = [0, 1, GUEST, GUEST + DATA, QUEUE - 1, MEGA, rng.getrandbits(64), rng.getrandbits(16)]
+        master.write(0, b"".join(struct.pack("<Q", rng.choice(words)) for _ in range(2 * RING // 8)))
+        time.sleep(0.002)
+
+
+def stops_in_between(master, rng):
+    """Ends, moves and unmaps things while packets are on their way."""
+    master.receive()
+    for slot in range(8):
+        master.transmit(bytes(master.header) + FRAME, slot)
+    step = rng.randrange(6)
+    if step == 0:
+        master.send(SET_MEM_TABLE, struct.pack("<II", 0, 0))
+    elif step == 1:
+        master.send(RESET_OWNER)
+    elif step == 2:
+        # The ring is where it was, but is said to be longer than its memory.
+        master.send(SET_VRING_NUM, struct.pack("<II", 1, 32768))
+        jump(master)
+    elif step == 3:
+        master.send(SET_VRING_ADDR, struct.pack("<IIQQQQ", 1, 0, USER + MEGA - 16, USER + MEGA - 8, USER + MEGA - 2, 0))
+    elif step == 4:
+        master.send(GET_VRING_BASE, struct.pack("<II", 1, 0))
+    # and the last one: nothing is said at all.
+
+
+def refused_table(master, _rng):
+    """A table that cannot be mapped, with an answer wanted: the connection stays."""
+    table = struct.pack("<IIQQQQ", 1, 0, GUEST, 1 << 50, USER, 0)
+    master.send(SET_MEM_TABLE, table, [master.file], flags=1 | 8)
+    for _ in range(3):
+        master.send(SET_VRING_ENABLE, struct.pack("<II", 1, 1), flags=1 | 8)
+
+
+def full_pipe(master, _rng):
+    """Interrupts by a pipe that is full, and would block whoever writes to it."""
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    try:
+        while True:
+            os.write(writer, bytes(65536))
+    except BlockingIOError:
+        pass
+    os.set_blocking(writer, True)
+    master.send(SET_VRING_CALL, struct.pack("<Q", 1), [writer])
+    master.ask(GET_QUEUE_NUM)
+    master.descriptors += [reader, writer]
+    assert master.behaves(), "a packet is not taken when the interrupt cannot be written"
+
+
+def random_messages(path, rng):
+    for _ in range(10):
+        master = Master(path, setup=rng.random() < 0.5)
+        try:
+            for _ in range(rng.randrange(1, 30)):
+                payload = rng.randbytes(rng.choice([0, 4, 8, 8, 8, 16, 40, 200, 400]))
+                if rng.random() < 0.5 and len(payload) >= 4:
+                    payload = struct.pack("<I", rng.choice([0, 1, 2, 3, 127, 128, 255, 256, 0xFFFFFFFF])) + payload[4:]
+                fds = [master.file] * rng.choice([0, 0, 1, 1, 2, 8])
+                master.send(rng.choice(REQUESTS), payload, fds, rng.choice([1, 1, 9, 5, 0, 0xFFFFFFFF]))
+        except GONE:
+            pass
+        master.close()
+
+
+def half_messages(path, _rng):
+    """Begins messages and does not end them; the connections stay open."""
+    masters = []
+    for part in [struct.pack("<III", SET_MEM_TABLE, 1, 40), struct.pack("<III", SET_FEATURES, 1, 8) + b"123", b"\x01"]:
+        master = Master(path, setup=False)
+        master.socket.sendall(part)
+        masters.append(master)
+    return masters
+
+
+def no_reader(path, _rng):
+    """Asks and asks, and takes no answer."""
+    master = Master(path, setup=False)
+    try:
+        master.socket.settimeout(0.2)
+        for _ in range(100000):
+            master.send(GET_FEATURES)
+    except GONE:
+        pass
+    return [master]
+
+
+def eventually(what, do):
+    """Tries until a connection is served: an earlier one may not have ended yet."""
+    end = time.monotonic() + 15
+    while True:
+        try:
+            result = do()
+            if result:
+                return result
+        except GONE:
+            pass
+        if time.monotonic() > end:
+            sys.exit(f"hostile.py: {what}")
+        time.sleep(0.02)
+
+
+def connected(path, features=~0):
+    def connect():
+        master = Master(path, features)
+        if master.behaves():
+            return master
+        master.close()
+        return None
+
+    return eventually(f"nobody serves {path}", connect)
+
+
+def main():
+    hostile, good_path, seed, rounds = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
+    rng = random.Random(seed)
+    good = connected(good_path)
+
+    def check(what):
+        if not good.behaves():
+            sys.exit(f"hostile.py: seed {seed}: after {what} another guest is not served")
+
+    cases = []
+    for lie in DESCRIPTORS:
+        cases.append((f"{lie.__name__} where it sends", lambda m, _r, lie=lie: lie(m)))
+        cases.append((f"{lie.__name__} where it receives", lambda m, _r, lie=lie: lie(m, 0, WRITE)))
+    cases += [(case.__name__, case) for case in [bad_headers, random_rings, stops_in_between, refused_table, full_pipe]]
+    for turn in range(rounds):
+        for what, case in cases:
+            # With and without mergeable buffers, and without offloads.
+            features = rng.choice([~0, ~(1 << 15), ~0x7FFF, ~(1 << 32)])
+            master = connected(hostile, features)
+            try:
+                case(master, rng)
+                check(what)
+            except GONE:
+                pass
+            master.close()
+            print(f"{turn} {what}", flush=True)
+        for case in [random_messages, half_messages, no_reader]:
+            left = case(hostile, rng) or []
+            # A new guest elsewhere is not held up either.
+            check(case.__name__)
+            good.close()
+            good = connected(good_path)
+            for master in left:
+                master.close()
+            print(f"{turn} {case.__name__}", flush=True)
+    connected(hostile).close()
+    print("done", flush=True)
+
+
+main()
