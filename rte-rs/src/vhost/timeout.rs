@@ -5,17 +5,19 @@ use std::ffi::c_int;
 use std::os::fd::RawFd;
 use std::time::Duration;
 
-/// How long a message may take to come, and an answer to go. A master sends a message as a whole.
-const WITHIN: Duration = Duration::from_millis(500);
+/// How long the rest of a message may take to come: a master sends it as a whole.
+const REST: Duration = Duration::from_millis(100);
+/// How long an answer may take to go: there is room for thousands.
+const ANSWER: Duration = Duration::from_millis(1);
 
 /// Sets the timeouts of every socket of this process that is bound or connected to `path`: which one librte_vhost has just got, it
 /// does not say.
 pub(super) fn set(path: &[u8]) {
     let Ok(entries) = std::fs::read_dir("/proc/self/fd") else { return };
     let descriptors = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<RawFd>().ok());
-    let within = libc::timeval { tv_sec: 0, tv_usec: WITHIN.as_micros() as libc::suseconds_t };
     for fd in descriptors.filter(|fd| has_path(*fd, path)) {
-        for option in [libc::SO_RCVTIMEO, libc::SO_SNDTIMEO] {
+        for (option, time) in [(libc::SO_RCVTIMEO, REST), (libc::SO_SNDTIMEO, ANSWER)] {
+            let within = libc::timeval { tv_sec: 0, tv_usec: time.as_micros() as libc::suseconds_t };
             let len = size_of::<libc::timeval>() as libc::socklen_t;
             // SAFETY: the structure is read; a descriptor that is no socket any more is refused.
             unsafe { libc::setsockopt(fd, libc::SOL_SOCKET, option, (&raw const within).cast(), len) };

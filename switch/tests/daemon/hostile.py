@@ -269,7 +269,7 @@ def full_pipe(master, _rng):
 
 def random_messages(path, rng):
     for _ in range(10):
-        master = Master(path, setup=rng.random() < 0.5)
+        master = connected(path) if rng.random() < 0.5 else Master(path, setup=False)
         try:
             for _ in range(rng.randrange(1, 30)):
                 payload = rng.randbytes(rng.choice([0, 4, 8, 8, 8, 16, 40, 200, 400]))
