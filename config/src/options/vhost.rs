@@ -7,7 +7,7 @@ use std::path::Path;
 use super::{OptionError, Reader};
 
 /// Options of a port whose socket the switch makes; the other one has the first, too.
-const KNOWN: [&str; 4] = ["vhost-server-path", "n_rxq", "tx-retries-max", "offloads"];
+const KNOWN: [&str; 5] = ["vhost-server-path", "n_rxq", "tx-retries-max", "offloads", "gro"];
 /// As many queues as the switch drives on one port.
 const MAX_QUEUES: u64 = 64;
 /// Bytes of a socket's path: `sun_path` less the NUL.
@@ -28,6 +28,8 @@ pub struct VhostOptions {
     pub tx_retries_max: u32,
     /// `offloads`: checksums and segmentation are offered to the virtual machine. Default: true.
     pub offloads: bool,
+    /// `gro` (ours): TCP segments that are received in one burst are coalesced. Default: false.
+    pub gro: bool,
 }
 
 impl VhostOptions {
@@ -53,7 +55,8 @@ impl VhostOptions {
         let queues = reader.number("n_rxq", 1, MAX_QUEUES).unwrap_or(1) as u16;
         let retries = reader.number("tx-retries-max", 0, MAX_RETRIES).unwrap_or(DEFAULT_RETRIES);
         let offloads = reader.boolean("offloads").unwrap_or(true);
-        reader.finish(Self { path, queues, tx_retries_max: retries as u32, offloads })
+        let gro = reader.boolean("gro").unwrap_or(false);
+        reader.finish(Self { path, queues, tx_retries_max: retries as u32, offloads, gro })
     }
 
     /// What is wrong with the name of a port whose socket is named as itself.
@@ -100,12 +103,23 @@ mod tests {
     #[test]
     fn every_option_but_the_socket_has_a_default() {
         let socket = ("vhost-server-path", "/run/vm1.sock");
-        let usual =
-            VhostOptions { path: Some("/run/vm1.sock".into()), queues: 1, tx_retries_max: 8, offloads: true };
+        let usual = VhostOptions {
+            path: Some("/run/vm1.sock".into()),
+            queues: 1,
+            tx_retries_max: 8,
+            offloads: true,
+            gro: false,
+        };
         assert_eq!(client(&[socket]), Ok(usual.clone()));
         assert_eq!(
-            client(&[socket, ("n_rxq", "2"), ("tx-retries-max", "0"), ("offloads", "false")]),
-            Ok(VhostOptions { queues: 2, tx_retries_max: 0, offloads: false, ..usual.clone() })
+            client(&[
+                socket,
+                ("n_rxq", "2"),
+                ("tx-retries-max", "0"),
+                ("offloads", "false"),
+                ("gro", "true")
+            ]),
+            Ok(VhostOptions { queues: 2, tx_retries_max: 0, offloads: false, gro: true, ..usual.clone() })
         );
         assert_eq!(VhostOptions::parse_server(&map(&[])), Ok(VhostOptions { path: None, ..usual }));
         assert!(VhostOptions::parse_server(&map(&[socket])).is_err());

@@ -45,7 +45,7 @@ impl Device {
         let workers = resources.workers.len();
         let pollers: Vec<usize> = (0..rx.len()).map(|queue| (index + queue) % workers).collect();
         let retries = Arc::new(Retries { max: options.tx_retries_max.into(), ..Retries::default() });
-        let mut shared = share_out(rx, tx, mtu, &vhost.tx_offloads(), &pollers, workers);
+        let mut shared = share_out(rx, tx, (mtu, options.gro), &vhost.tx_offloads(), &pollers, workers);
         for queues in &mut shared {
             queues.tx.set_retries(&retries);
         }
