@@ -282,7 +282,7 @@ mod tests {
                 let before = bytes(&whole);
                 let mut fragments = fragment(&mut whole, ETHERNET, 1500, &pool).expect("fragments");
                 assert_eq!(bytes(&whole), before, "the packet itself stays");
-                for fragment in fragments.iter() {
+                for fragment in &fragments {
                     assert!(fragment.len() as usize <= ETHERNET + 1500, "{}", fragment.len());
                     assert_eq!(fragment.data()[..ETHERNET], [2; ETHERNET]);
                 }

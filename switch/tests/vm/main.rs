@@ -141,7 +141,7 @@ fn a_linux_guest_has_offloads_through_vxlan_and_is_a_peer_with_geneve_gre_and_vl
     lab.guest.configure(1450, "10.0.0.9/24");
     lab.guest.ping("10.0.0.3");
     let full = lab.daemon.dropped("tx_full");
-    lab.tcp(true, "10.0.0.3", 3, 100e6);
+    lab.tcp(true, "10.0.0.3", 3, 20e6);
     assert_eq!(lab.daemon.dropped("tx_full"), full, "a stream has lost packets at a full ring");
     let mean = |way: &str| {
         let count = |what: &str| lab.daemon.statistic("vm", &format!("{way}_{what}"));
@@ -184,7 +184,7 @@ fn a_linux_guest_has_offloads_through_vxlan_and_is_a_peer_with_geneve_gre_and_vl
     lab.guest.sh("ip link set eth0.10 mtu 1400 up");
     lab.h1.ip(&format!("address add 10.0.3.1/24 dev {tap}"));
     lab.guest.ping("10.0.3.1");
-    lab.tcp(false, "10.0.3.1", 1, 50e6);
+    lab.tcp(false, "10.0.3.1", 1, 20e6);
     assert_eq!((lab.guest.checksum_errors(), checksum_errors(&lab.h1)), (0, 0));
     lab.daemon.assert_balanced();
     lab.daemon.stop();
