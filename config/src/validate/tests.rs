@@ -269,7 +269,7 @@ fn tap_ports() {
     assert_eq!(tap("sixteen-letters-", &[]).len(), 1);
     assert_eq!(
         tap("tap0", &[("iface", "x")]),
-        ["bridge br0, port tap0: options.iface: unknown option, expected n_rxq, offloads or persist"]
+        ["bridge br0, port tap0: options.iface: unknown option, expected n_rxq, offloads, persist or gro"]
     );
 }
 
