@@ -241,12 +241,17 @@ impl Mbuf {
     /// A copy of bytes and metadata out of `pool`, in as many segments as it takes; `None` when the pool is
     /// exhausted or its buffers are shorter than this packet's headroom.
     pub fn copy_to(&self, pool: &Mempool) -> Option<Mbuf> {
+        self.copy_front_to(pool, u32::MAX)
+    }
+
+    /// The same of the first `length` bytes, or all if there are fewer.
+    pub fn copy_front_to(&self, pool: &Mempool, length: u32) -> Option<Mbuf> {
         // rte_pktmbuf_copy keeps the headroom and does not check it against a smaller buffer.
         if self.headroom() >= usize::from(pool.data_room()) {
             return None;
         }
         // SAFETY: a valid mbuf, only read, and a pool that exists.
-        let copy = unsafe { sys::rte_pktmbuf_copy(self.as_ptr(), pool.raw(), 0, u32::MAX) };
+        let copy = unsafe { sys::rte_pktmbuf_copy(self.as_ptr(), pool.raw(), 0, length) };
         // SAFETY: a fresh mbuf that nobody else has.
         NonNull::new(copy).map(|copy| unsafe { Mbuf::from_raw(copy) })
     }

@@ -194,6 +194,13 @@ pub enum Op {
     Drop(DropReason),
     /// Run these ops on a copy.
     Clone(Box<[Op]>),
+    /// Run these ops on a copy of the packet's first bytes.
+    Truncate {
+        /// Bytes, from the Ethernet header on.
+        max_len: u32,
+        /// The ops.
+        ops: Box<[Op]>,
+    },
     /// Run the ops of one bucket, chosen by the flow's hash, on a copy.
     Select(Box<Select>),
     /// Run the ops for longer or for other packets on a copy.

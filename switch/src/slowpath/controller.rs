@@ -24,7 +24,7 @@ fn add_named(ops: &[Op], named: &mut FxHashSet<ControllerMessageId>) {
             Op::Punt(PuntReason::Controller { message, .. }) => {
                 named.insert(*message);
             }
-            Op::Clone(ops) | Op::PuntOr(_, ops) => add_named(ops, named),
+            Op::Clone(ops) | Op::Truncate { ops, .. } | Op::PuntOr(_, ops) => add_named(ops, named),
             op => op.branches().iter().for_each(|ops| add_named(ops, named)),
         }
     }

@@ -87,6 +87,7 @@ impl SlowPath {
             Op::Drop(reason) => format!("drop({})", reason.name()),
             Op::Meter(id) => format!("meter({})", id.0),
             Op::Clone(ops) => format!("clone({})", self.describe_ops(ops)),
+            Op::Truncate { max_len, ops } => format!("trunc({max_len}),{}", self.describe_ops(ops)),
             Op::CheckLength(check) => {
                 let [fits, longer] = check.branches.each_ref().map(|ops| self.describe_ops(ops));
                 format!("check_pkt_len(size={},gt({longer}),le({fits}))", check.length)
@@ -119,7 +120,9 @@ impl SlowPath {
                 Op::Encap { adjacency, vni, metadata, .. } => {
                     lines.push(self.header(*adjacency, &encap_patch(*vni, *metadata), false));
                 }
-                Op::Clone(ops) | Op::PuntOr(_, ops) => self.add_headers(ops, lines),
+                Op::Clone(ops) | Op::Truncate { ops, .. } | Op::PuntOr(_, ops) => {
+                    self.add_headers(ops, lines);
+                }
                 op => op.branches().iter().for_each(|ops| self.add_headers(ops, lines)),
             }
         }

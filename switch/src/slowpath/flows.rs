@@ -95,7 +95,7 @@ pub(super) fn encaps(ops: &[Op]) -> Encaps {
     for op in ops {
         match op {
             Op::Encap { adjacency, vni, .. } => found.push((*adjacency, *vni)),
-            Op::Clone(ops) => found.extend(encaps(ops)),
+            Op::Clone(ops) | Op::Truncate { ops, .. } => found.extend(encaps(ops)),
             _ => {}
         }
     }

@@ -71,6 +71,10 @@ impl SlowPath {
                     found.terminated.push((*local, frame.clone()));
                 }
                 Op::Clone(ops) => self.walk(ops, packet, frame.clone(), found),
+                Op::Truncate { max_len, ops } => {
+                    let front = frame.iter().copied().take(*max_len as usize).collect();
+                    self.walk(ops, packet, front, found);
+                }
                 Op::Select(select) => self.select_step(select, packet, &frame, found),
                 Op::CheckLength(check) => {
                     self.walk(check.ops(frame.len() as u32), packet, frame.clone(), found);

@@ -291,7 +291,15 @@ impl<U: Underlay> Adjacencies<U> {
 /// take it for one to the bridge's own addresses. Captures and CONTROLLER get their copies.
 pub(super) fn without_tunnels(ops: &[Op]) -> Box<[Op]> {
     let sends = |op: &Op| {
-        matches!(op, Op::Output(_) | Op::Clone(_) | Op::Select(_) | Op::CheckLength(_) | Op::Punt(_))
+        matches!(
+            op,
+            Op::Output(_)
+                | Op::Clone(_)
+                | Op::Truncate { .. }
+                | Op::Select(_)
+                | Op::CheckLength(_)
+                | Op::Punt(_)
+        )
     };
     let mut kept = Vec::with_capacity(ops.len());
     for op in ops {
@@ -301,6 +309,12 @@ pub(super) fn without_tunnels(ops: &[Op]) -> Box<[Op]> {
                 let ops = without_tunnels(ops);
                 if !ops.is_empty() {
                     kept.push(Op::Clone(ops));
+                }
+            }
+            Op::Truncate { max_len, ops } => {
+                let ops = without_tunnels(ops);
+                if !ops.is_empty() {
+                    kept.push(Op::Truncate { max_len: *max_len, ops });
                 }
             }
             Op::Select(select) => {
@@ -323,7 +337,7 @@ pub(super) fn without_tunnels(ops: &[Op]) -> Box<[Op]> {
 pub(super) fn to_controller(ops: &[Op]) -> bool {
     ops.iter().any(|op| match op {
         Op::Punt(reason) => matches!(reason, PuntReason::Controller { .. }),
-        Op::Clone(ops) => to_controller(ops),
+        Op::Clone(ops) | Op::Truncate { ops, .. } => to_controller(ops),
         op => op.branches().iter().any(|ops| to_controller(ops)),
     })
 }
@@ -332,7 +346,7 @@ pub(super) fn to_controller(ops: &[Op]) -> bool {
 pub(super) fn outputs(ops: &[Op]) -> usize {
     let of = |op: &Op| match op {
         Op::Output(_) => 1,
-        Op::Clone(ops) | Op::PuntOr(_, ops) => outputs(ops),
+        Op::Clone(ops) | Op::Truncate { ops, .. } | Op::PuntOr(_, ops) => outputs(ops),
         op => op.branches().iter().map(|ops| outputs(ops)).max().unwrap_or(0),
     };
     ops.iter().map(of).sum()
@@ -343,7 +357,7 @@ pub fn output_ports(ops: &[Op], ports: &mut Vec<PortId>) {
     for op in ops {
         match op {
             Op::Output(port) if !ports.contains(port) => ports.push(*port),
-            Op::Clone(ops) | Op::PuntOr(_, ops) => output_ports(ops, ports),
+            Op::Clone(ops) | Op::Truncate { ops, .. } | Op::PuntOr(_, ops) => output_ports(ops, ports),
             op => op.branches().iter().for_each(|ops| output_ports(ops, ports)),
         }
     }
@@ -353,7 +367,7 @@ pub fn output_ports(ops: &[Op], ports: &mut Vec<PortId>) {
 pub(super) fn encapsulates(ops: &[Op]) -> bool {
     ops.iter().any(|op| match op {
         Op::Encap { .. } => true,
-        Op::Clone(ops) | Op::PuntOr(_, ops) => encapsulates(ops),
+        Op::Clone(ops) | Op::Truncate { ops, .. } | Op::PuntOr(_, ops) => encapsulates(ops),
         op => op.branches().iter().any(|ops| encapsulates(ops)),
     })
 }

@@ -68,7 +68,7 @@ fn each_encap(ops: &[Op], call: &mut impl FnMut(AdjacencyId)) {
     for op in ops {
         match op {
             Op::Encap { adjacency, .. } | Op::ClampMss { adjacency, .. } => call(*adjacency),
-            Op::Clone(ops) | Op::PuntOr(_, ops) => each_encap(ops, call),
+            Op::Clone(ops) | Op::Truncate { ops, .. } | Op::PuntOr(_, ops) => each_encap(ops, call),
             op => op.branches().iter().for_each(|ops| each_encap(ops, call)),
         }
     }

@@ -240,6 +240,7 @@ impl Pipeline {
                 | Op::Encap { .. }
                 | Op::Terminate(_)
                 | Op::Clone(_)
+                | Op::Truncate { .. }
                 | Op::Select(_)
                 | Op::CheckLength(_)
                 | Op::PuntOr(..) => {
@@ -336,6 +337,18 @@ impl Pipeline {
             }
             Op::Terminate(port) => self.reenter(Reentry::Terminate(*port), mbuf, &packet.key),
             Op::Clone(ops) => self.ops(ops, DropReason::Rule, mbuf, packet),
+            Op::Truncate { max_len, ops } => {
+                // What is cut off can be neither summed nor divided later.
+                if offload::is_requested(&mbuf) {
+                    return self.completed(op, mbuf, packet);
+                }
+                let Some(front) = mbuf.copy_front_to(&self.pool, *max_len) else {
+                    return self.free(&packet.key, DropReason::NoMbuf, mbuf);
+                };
+                drop(mbuf);
+                let info = PacketInfo { len: front.len(), ..packet.info };
+                self.ops(ops, DropReason::Rule, front, Packet { info, ..packet });
+            }
             Op::Select(select) => match select.bucket(self.hasher.flow_hash(&packet.key)) {
                 Some(ops) => self.ops(ops, DropReason::NoBucket, mbuf, packet),
                 None => self.free(&packet.key, DropReason::NoBucket, mbuf),
@@ -414,6 +427,7 @@ pub fn set_field(op: &Op, frame: &mut [u8], headers: Headers) {
         | Op::Terminate(_)
         | Op::Drop(_)
         | Op::Clone(_)
+        | Op::Truncate { .. }
         | Op::Select(_)
         | Op::CheckLength(_) => false,
     };
