@@ -74,7 +74,7 @@ class Side:
 
     def vxswitch(self, program, lcores="0"):
         """Starts vxswitch in its place, and returns its process."""
-        child = self.start(program, *EAL.split(), "-l", lcores, "--", "--total-num-mbufs", "8191", "--metrics", "127.0.0.1:0",
+        child = self.start(os.path.abspath(program), *EAL.split(), "-l", lcores, "--", "--total-num-mbufs", "8191", "--metrics", "127.0.0.1:0",
                            "--control", f"{self.dir}/control.sock", "--ovsdb", f"unix:{self.dir}/db.sock")
         wait("vxswitch", lambda: os.path.exists(f"{self.dir}/ovs-vswitchd.pid"))
         return child

@@ -71,7 +71,7 @@ impl Running<'_> {
         let slow: &mut SlowPath = &mut self.net.slow;
         let id = slow.state.bridge_named("br0").unwrap();
         let before = slow.revalidated;
-        slow.state.bridge_mut(id).unwrap().tables.add(&spec, self.net.clock.now());
+        slow.state.bridge_mut(id).unwrap().tables.add(spec, self.net.clock.now());
         assert!(slow.commit(), "the worker answers");
         slow.revalidated - before
     }

@@ -15,6 +15,10 @@ pub const SEND_FLOW_REM: u16 = 1 << 0;
 pub const CHECK_OVERLAP: u16 = 1 << 1;
 /// A flow that replaces another begins to count anew (`OFPFF12_RESET_COUNTS`).
 pub const RESET_COUNTS: u16 = 1 << 2;
+/// Packets need not be counted (`OFPFF13_NO_PKT_COUNTS`).
+pub const NO_PACKET_COUNTS: u16 = 1 << 3;
+/// Bytes need not be counted (`OFPFF13_NO_BYT_COUNTS`).
+pub const NO_BYTE_COUNTS: u16 = 1 << 4;
 /// No buffer: the packet itself comes with the message.
 pub const NO_BUFFER: u32 = u32::MAX;
 
@@ -90,6 +94,11 @@ pub struct FlowMod {
 impl FlowMod {
     /// The flow to add.
     pub fn spec(&self) -> FlowSpec {
+        self.clone().into_spec()
+    }
+
+    /// The flow to add.
+    pub fn into_spec(self) -> FlowSpec {
         FlowSpec {
             table: self.table.unwrap_or(0),
             priority: self.priority,
@@ -99,8 +108,11 @@ impl FlowMod {
             send_flow_rem: self.flags & SEND_FLOW_REM != 0,
             check_overlap: self.flags & CHECK_OVERLAP != 0,
             reset_counts: self.flags & RESET_COUNTS != 0,
+            no_packet_counts: self.flags & NO_PACKET_COUNTS != 0,
+            no_byte_counts: self.flags & NO_BYTE_COUNTS != 0,
+            importance: self.importance,
             matches: self.matches,
-            actions: self.actions.clone(),
+            actions: self.actions,
         }
     }
 
@@ -295,22 +307,12 @@ pub struct FlowStats {
     pub packets: u64,
     /// Their bytes.
     pub bytes: u64,
-    /// For eviction.
-    pub importance: u16,
 }
 
 impl Default for FlowStats {
     fn default() -> FlowStats {
         let spec = FlowMod { priority: DEFAULT_PRIORITY, ..FlowMod::default() }.spec();
-        FlowStats {
-            spec,
-            duration: Duration::ZERO,
-            idle_age: None,
-            hard_age: None,
-            packets: 0,
-            bytes: 0,
-            importance: 0,
-        }
+        FlowStats { spec, duration: Duration::ZERO, idle_age: None, hard_age: None, packets: 0, bytes: 0 }
     }
 }
 
@@ -327,12 +329,16 @@ impl FlowStats {
         let spec = &mut self.spec;
         let mut flags = (u16::from(spec.send_flow_rem) * SEND_FLOW_REM)
             | (u16::from(spec.check_overlap) * CHECK_OVERLAP)
-            | (u16::from(spec.reset_counts) * RESET_COUNTS);
+            | (u16::from(spec.reset_counts) * RESET_COUNTS)
+            | (u16::from(spec.no_packet_counts) * NO_PACKET_COUNTS)
+            | (u16::from(spec.no_byte_counts) * NO_BYTE_COUNTS);
         c.u16(&mut flags)?;
         spec.send_flow_rem = flags & SEND_FLOW_REM != 0;
         spec.check_overlap = flags & CHECK_OVERLAP != 0;
         spec.reset_counts = flags & RESET_COUNTS != 0;
-        if c.version() >= Version::V14 { c.u16(&mut self.importance) } else { c.pad(2) }
+        spec.no_packet_counts = flags & NO_PACKET_COUNTS != 0;
+        spec.no_byte_counts = flags & NO_BYTE_COUNTS != 0;
+        if c.version() >= Version::V14 { c.u16(&mut spec.importance) } else { c.pad(2) }
     }
 
     fn timeouts(&mut self, c: &mut impl Coder) -> Step {

@@ -40,7 +40,7 @@ pub use group_message::{
     GroupRequest, GroupStats,
 };
 pub use matching::CookieMask;
-pub use message::{Decoded, HEADER, MAX_MESSAGE, Message, decode, encode, length, xid};
+pub use message::{Decoded, HEADER, MAX_MESSAGE, Message, decode, encode, length, messages, xid};
 pub use meter_message::{
     METER_ALL, MeterCommand, MeterConfig, MeterFeatures, MeterMod, MeterRequest, MeterStats,
 };

@@ -217,7 +217,7 @@ messages! {
     /// A packet to send.
     PacketOut(PacketOut) { 1..=6 Type(13) PacketOut::code; }
     /// Changes flows.
-    FlowMod(FlowMod) {
+    FlowMod(Box<FlowMod>) {
         1..=6 Type(14) FlowMod::code;
         1..=6 Nicira(13) FlowMod::code_nicira;
     }
@@ -458,6 +458,16 @@ pub fn length(bytes: &[u8]) -> Result<Option<usize>, Error> {
         return Err(Error::new(Code::OfpbrcBadLen, format!("a message of {length} bytes")));
     }
     Ok(Some(length))
+}
+
+/// The whole messages that bytes begin with.
+pub fn messages(mut bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
+    std::iter::from_fn(move || {
+        let length = length(bytes).ok().flatten().filter(|length| *length <= bytes.len())?;
+        let (message, rest) = bytes.split_at(length);
+        bytes = rest;
+        Some(message)
+    })
 }
 
 /// The number in a message's header, 0 without one.

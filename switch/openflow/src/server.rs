@@ -19,19 +19,19 @@ use bundles::Bundles;
 use flow::ofp::FlowFilter;
 use wire::tunnel::geneve::TlvMap;
 
-/// A change of a bridge.
+/// A change of a bridge. Small: a bundle has a hundred thousand of them.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Change {
     /// Of flows.
-    Flow(FlowMod),
+    Flow(Box<FlowMod>),
     /// Of a group.
-    Group(GroupMod),
+    Group(Box<GroupMod>),
     /// Of a meter.
     Meter(MeterMod),
     /// Of a port's configuration.
     Port(PortMod),
     /// Not of the bridge: a packet to send.
-    Packet(PacketOut),
+    Packet(Box<PacketOut>),
 }
 
 /// Who changes something: flow monitors tell a connection of its own changes by their numbers only.
@@ -42,6 +42,9 @@ pub struct Origin {
     /// Number of the message.
     pub xid: u32,
 }
+
+/// The changes of a bundle, with the numbers of their messages, or why one cannot be read.
+pub type Changes<'a> = dyn Iterator<Item = Result<(Change, u32), Error>> + 'a;
 
 /// What connections need of a bridge.
 pub trait Bridge {
@@ -57,6 +60,17 @@ pub trait Bridge {
     fn flows(&mut self, filter: &FlowFilter) -> Vec<FlowStats>;
     /// Its tables, those without flows too.
     fn tables(&mut self) -> Vec<TableStats>;
+    /// Whether flows of a table go to make room for others.
+    fn evicts(&mut self, _table: u8) -> bool {
+        false
+    }
+    /// Says whether they do, in one table or in all.
+    ///
+    /// # Errors
+    /// There is no such table, or it cannot be said.
+    fn set_evicts(&mut self, _table: Option<u8>, _evicts: bool) -> Result<(), Error> {
+        Err(Error::new(Code::OfptmfcEperm, "tables are as they are"))
+    }
     /// Its groups.
     fn groups(&mut self) -> Vec<GroupDesc>;
     /// What groups have counted.
@@ -73,12 +87,12 @@ pub trait Bridge {
     ///
     /// # Errors
     /// Why not; nothing has changed then.
-    fn change(&mut self, change: &Change, origin: Origin) -> Result<(), Error>;
+    fn change(&mut self, change: Change, origin: Origin) -> Result<(), Error>;
     /// Makes all changes, or none.
     ///
     /// # Errors
     /// Which of them cannot be made, and why.
-    fn change_all(&mut self, changes: &[(Change, u32)], connection: u64) -> Result<(), (usize, Error)>;
+    fn change_all(&mut self, changes: &mut Changes<'_>, connection: u64) -> Result<(), (usize, Error)>;
     /// Every packet from here on sees every change until here.
     fn settle(&mut self);
 }

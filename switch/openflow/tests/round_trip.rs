@@ -37,7 +37,7 @@ fn samples(version: Version) -> Vec<Message> {
         for command in [FlowCommand::Add, FlowCommand::ModifyStrict, FlowCommand::Delete] {
             let adds = command == FlowCommand::Add;
             let old = version == Version::V10;
-            all.push(Message::FlowMod(FlowMod {
+            all.push(Message::FlowMod(Box::new(FlowMod {
                 command,
                 table: (!old).then_some(spec.table),
                 priority: spec.priority,
@@ -49,7 +49,7 @@ fn samples(version: Version) -> Vec<Message> {
                 matches: spec.matches,
                 actions: spec.actions.clone(),
                 ..FlowMod::default()
-            }));
+            })));
         }
         all.push(Message::FlowStatsReply(vec![
             FlowStats {
@@ -283,7 +283,7 @@ fn options_that_have_fields_are_matched_and_set() {
     ] {
         let spec = parse_flow(text, &Options(tlvs)).unwrap();
         for version in Version::all() {
-            let message = Message::FlowMod(FlowMod {
+            let message = Message::FlowMod(Box::new(FlowMod {
                 table: Some(0),
                 priority: spec.priority,
                 new_cookie: Some(0),
@@ -291,7 +291,7 @@ fn options_that_have_fields_are_matched_and_set() {
                 matches: spec.matches,
                 actions: spec.actions.clone(),
                 ..FlowMod::default()
-            });
+            }));
             let nicira = version == Version::V10;
             let dialect = Dialect { tlvs, nicira, table_id: nicira, ..Dialect::new(version) };
             let bytes = encode(message, 1, dialect, Vec::new()).unwrap();

@@ -133,8 +133,19 @@ tables! {
         external_ids: BTreeMap<String, String>,
         /// Snooping of multicast groups.
         mcast_snooping_enable: bool,
+        /// Rows of tables of rules by their numbers.
+        flow_tables: BTreeMap<String, String>,
         /// As last written.
         datapath_id: Option<String>,
+    }
+    /// What a bridge's table of rules may have.
+    FlowTable "Flow_Table" {
+        /// Rules that it may have.
+        flow_limit: Option<i64>,
+        /// `evict` or `refuse`.
+        overflow_policy: Option<String>,
+        /// Bits by which rules are grouped, of which the largest group loses rules first.
+        groups: Vec<String>,
     }
     /// A port of a bridge.
     Port "Port" {

@@ -305,7 +305,7 @@ pub fn read(
             (is_timed(&rule.spec) || rule.is_learned) && !gone && !places.contains(&place)
         };
         let live = running.tables.select(&FlowFilter::default(), false);
-        specs.extend(live.iter().filter(stays).map(|rule| rule.spec.clone()));
+        specs.extend(live.iter().filter(stays).map(|rule| FlowSpec::clone(&rule.spec)));
     }
     slow.replace_rules(id, &specs);
     Ok(())

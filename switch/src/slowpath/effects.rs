@@ -2,7 +2,7 @@
 
 use super::SlowPath;
 use crate::bridge::translate::RuleEffects;
-use crate::bridge::{Bridge, PortKind, SwitchState};
+use crate::bridge::{Bridge, BridgeId, PortKind, SwitchState};
 use std::time::Instant;
 
 /// What packets have done to rules and megaflows have not been looked at for.
@@ -48,6 +48,17 @@ impl SlowPath {
         self.affected.underlay |= before.underlay;
         self.rule_timeouts |= !effects.shortened.is_empty();
         changed
+    }
+
+    /// Makes megaflows true after changes of a bridge's rules, and waits for the workers as [`SlowPath::commit`] does. Tunnels
+    /// are looked at only where their packets may go through the bridge.
+    pub fn commit_rules(&mut self, id: BridgeId) -> bool {
+        if self.state.bridge(id).is_some_and(|bridge| carries_tunnels(&self.state, bridge)) {
+            return self.commit();
+        }
+        self.rule_timeouts = self.state.bridges().any(|(_, bridge)| bridge.tables.has_timeouts());
+        self.revalidate_changed();
+        self.barrier()
     }
 
     /// Makes megaflows true after what packets have done to rules: once for several packets, as it looks at every megaflow.

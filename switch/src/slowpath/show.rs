@@ -95,7 +95,7 @@ pub struct RuleView {
 
 impl RuleView {
     /// The rule as it is now, packets and bytes that it matched, and seconds since it was added.
-    pub fn counted(&self) -> (FlowSpec, u64, u64, u64) {
+    pub fn counted(&self) -> (Arc<FlowSpec>, u64, u64, u64) {
         let PacketStats { packets, bytes } = self.rule.stats();
         let age = self.now.saturating_duration_since(self.rule.created);
         (self.rule.current(), packets, bytes, age.as_secs())

@@ -167,7 +167,8 @@ impl Rig<'_> {
                     ..FlowFilter::default()
                 };
                 let id = self.id(*bridge);
-                let gone = self.net.slow.state.bridge_mut(id).expect("bridge").tables.delete(&filter, true);
+                let gone =
+                    self.net.slow.state.bridge_mut(id).expect("bridge").tables.delete(&filter, true).len();
                 if gone != 1 {
                     return Err(format!("{gone} rules deleted, not one"));
                 }
@@ -311,7 +312,7 @@ impl Rig<'_> {
         let spec = Self::spec(&rule)?;
         insert(&mut self.world.bridges[bridge].rules, rule);
         let id = self.id(bridge);
-        self.net.slow.state.bridge_mut(id).expect("bridge").tables.add(&spec, Instant::now());
+        self.net.slow.state.bridge_mut(id).expect("bridge").tables.add(spec, Instant::now());
         self.net.slow.rules_changed();
         Ok(())
     }

@@ -117,23 +117,30 @@ impl<R> Table<R> {
 
     /// The rules that only apply to packets of `wider` (OpenFlow's non-strict criterion), in no
     /// particular order.
-    pub fn filter<'a>(&'a self, wider: &'a Match) -> impl Iterator<Item = (u16, Match, &'a R)> {
+    pub fn filter<'a>(&'a self, wider: &'a Match) -> impl Iterator<Item = &'a R> {
         let candidates = self.subtables.iter().filter(|s| s.mask().covers(wider.mask()));
-        candidates.flat_map(Subtable::iter).filter(|(_, what, _)| what.is_within(wider))
+        candidates.flat_map(|subtable| subtable.within(wider))
     }
 
     /// Whether a rule of this priority, other than the one with the very same match, could apply to a
     /// packet of `what`: what `check_overlap` refuses.
     pub fn overlaps(&self, priority: u16, what: &Match) -> bool {
-        self.iter().any(|(p, other, _)| p == priority && other != *what && other.overlaps(what))
+        let candidates = self.subtables.iter().filter(|s| s.has_priority(priority));
+        candidates
+            .flat_map(Subtable::iter)
+            .any(|(p, other, _)| p == priority && other != *what && other.overlaps(what))
     }
 
     /// Removes the rules for which `condemned` says so, and returns them.
-    pub fn extract(&mut self, mut condemned: impl FnMut(u16, &Match, &R) -> bool) -> Vec<(u16, Match, R)> {
+    pub fn extract(&mut self, mut condemned: impl FnMut(&R) -> bool) -> Vec<R> {
+        // Most often all of them go, and need not be found one by one.
+        if self.rules().all(&mut condemned) {
+            let subtables = std::mem::take(self).subtables;
+            return subtables.into_iter().flat_map(Subtable::into_rules).collect();
+        }
         let doomed: Vec<(u16, Match)> =
-            self.iter().filter(|(p, what, r)| condemned(*p, what, r)).map(|(p, what, _)| (p, what)).collect();
-        let removed = doomed.into_iter();
-        removed.filter_map(|(p, what)| self.remove(p, &what).map(|rule| (p, what, rule))).collect()
+            self.iter().filter(|(.., rule)| condemned(rule)).map(|(p, what, _)| (p, what)).collect();
+        doomed.into_iter().filter_map(|(p, what)| self.remove(p, &what)).collect()
     }
 
     /// The rule of highest priority that matches `key`.

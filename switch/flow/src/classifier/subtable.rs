@@ -265,6 +265,27 @@ impl<R> Subtable<R> {
         self.entries.iter().flat_map(|entry| entry.rules.iter().map(|(_, rule)| rule))
     }
 
+    /// The rules whose keys agree with `wider`, whose mask this subtable's covers.
+    pub(super) fn within<'a>(&'a self, wider: &'a Match) -> impl Iterator<Item = &'a R> {
+        let (key, mask) = (wider.key().words(), wider.mask().words());
+        let agrees = move |(word, value): (&MaskWord, &u64)| {
+            let at = usize::from(word.index);
+            (value ^ key[at]) & mask[at] & word.bits == 0
+        };
+        let entries = self.entries.iter().enumerate();
+        let entries =
+            entries.filter(move |(at, _)| self.words.iter().zip(self.key_of(*at as u32)).all(agrees));
+        entries.flat_map(|(_, entry)| entry.rules.iter().map(|(_, rule)| rule))
+    }
+
+    pub(super) fn into_rules(self) -> impl Iterator<Item = R> {
+        self.entries.into_iter().flat_map(|entry| entry.rules.into_iter().map(|(_, rule)| rule))
+    }
+
+    pub(super) fn has_priority(&self, priority: u16) -> bool {
+        self.priorities.contains_key(&priority)
+    }
+
     /// A free entry, linked in and holding `key`'s masked words.
     fn new_entry(&mut self, hash: u64, key: &MatchKey) -> u32 {
         let words = *key.words();

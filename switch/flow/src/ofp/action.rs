@@ -63,6 +63,20 @@ pub enum Action {
     Output(PortRef),
     /// `output:FIELD[a..b]`: to the port whose number the bits hold.
     OutputField(Subfield),
+    /// `output(port=PORT,max_len=N)`: at most so many bytes of the packet, to a port, IN_PORT or LOCAL.
+    OutputTruncated {
+        /// OpenFlow number.
+        port: u32,
+        /// Bytes, from the Ethernet header on.
+        max_len: u32,
+    },
+    /// `enqueue:PORT:QUEUE`: by a queue of a port, IN_PORT or LOCAL; without QoS its only one.
+    Enqueue {
+        /// OpenFlow number.
+        port: u32,
+        /// Number of the queue.
+        queue: u32,
+    },
     /// `set_tunnel:VNI`, at most 24 bits.
     SetTunnel(u64),
     /// `resubmit(port,table)`: look up again, as if from `port`, in `table`; `None`: as it is now.
@@ -165,6 +179,7 @@ impl Action {
     pub fn outputs_to(&self, port: u32) -> bool {
         match self {
             Action::Output(to) => to.number() == port,
+            Action::Enqueue { port: to, .. } => *to == port,
             Action::Controller(_) => port == PORT_CONTROLLER,
             Action::Clone(inner) | Action::WriteActions(inner) => {
                 inner.iter().any(|action| action.outputs_to(port))

@@ -31,10 +31,37 @@ pub struct FlowSpec {
     pub check_overlap: bool,
     /// `reset_counts`: replacing a flow sets its counts to zero.
     pub reset_counts: bool,
+    /// `no_packet_counts`: nobody asks for its packets, which are counted all the same, as in Open vSwitch.
+    pub no_packet_counts: bool,
+    /// `no_byte_counts`: the same of bytes.
+    pub no_byte_counts: bool,
+    /// Where flows go to make room, those of less importance go first.
+    pub importance: u16,
     /// Which packets.
     pub matches: Match,
     /// What to do with them: never empty.
     pub actions: Vec<Action>,
+}
+
+impl Default for FlowSpec {
+    /// Drops every packet.
+    fn default() -> FlowSpec {
+        FlowSpec {
+            table: 0,
+            priority: DEFAULT_PRIORITY,
+            cookie: 0,
+            idle_timeout: 0,
+            hard_timeout: 0,
+            send_flow_rem: false,
+            check_overlap: false,
+            reset_counts: false,
+            no_packet_counts: false,
+            no_byte_counts: false,
+            importance: 0,
+            matches: Match::ANY,
+            actions: vec![Action::Drop],
+        }
+    }
 }
 
 /// Which flows a command is about, for `del-flows`, `dump-flows` and `mod-flows`.
@@ -65,8 +92,12 @@ impl FlowFilter {
         } else {
             flow.matches.is_within(&self.matches)
         };
-        matches
-            && self.table.is_none_or(|table| table == flow.table)
+        matches && self.agrees(flow)
+    }
+
+    /// Whether a flow of which match and priority are as asked is one of those meant.
+    pub fn agrees(&self, flow: &FlowSpec) -> bool {
+        self.table.is_none_or(|table| table == flow.table)
             && (flow.cookie ^ self.cookie) & self.cookie_mask == 0
             && self.out_port.is_none_or(|port| flow.actions.iter().any(|a| a.outputs_to(port)))
             && self.out_group.is_none_or(|group| flow.actions.iter().any(|a| a.sends_to_group(group)))
@@ -104,6 +135,9 @@ struct Header {
     send_flow_rem: bool,
     check_overlap: bool,
     reset_counts: bool,
+    no_packet_counts: bool,
+    no_byte_counts: bool,
+    importance: u16,
     out_port: Option<u32>,
     out_group: Option<u32>,
 }
@@ -122,6 +156,9 @@ impl Header {
             "send_flow_rem" if add && token.value.is_none() => self.send_flow_rem = true,
             "check_overlap" if add && token.value.is_none() => self.check_overlap = true,
             "reset_counts" if add && token.value.is_none() => self.reset_counts = true,
+            "no_packet_counts" if add && token.value.is_none() => self.no_packet_counts = true,
+            "no_byte_counts" if add && token.value.is_none() => self.no_byte_counts = true,
+            "importance" if add => self.importance = upto(65535)? as u16,
             "cookie" if form != Form::Key => self.cookie = Some(cookie(token, text, form)?),
             "out_port" if filter => {
                 let port = parse_port(text, names);
@@ -197,7 +234,7 @@ fn unknown(token: &Token<'_>, form: Form) -> ParseError {
     let what = match form {
         Form::Key => "a field (in_port, dl_src, ...) or a protocol (ip, tcp, ...)",
         Form::Add => {
-            "a field (in_port, dl_src, ...), a protocol (ip, tcp, ...), table, priority, cookie, idle_timeout, hard_timeout, send_flow_rem, check_overlap, reset_counts or actions"
+            "a field (in_port, dl_src, ...), a protocol (ip, tcp, ...), table, priority, cookie, idle_timeout, hard_timeout, send_flow_rem, check_overlap, reset_counts, no_packet_counts, no_byte_counts, importance or actions"
         }
         Form::Mod => {
             "a field (in_port, dl_src, ...), a protocol (ip, tcp, ...), table, priority, cookie, out_port, out_group or actions"
@@ -225,6 +262,9 @@ pub fn parse_flow(text: &str, names: &dyn PortNames) -> Result<FlowSpec, ParseEr
         send_flow_rem: header.send_flow_rem,
         check_overlap: header.check_overlap,
         reset_counts: header.reset_counts,
+        no_packet_counts: header.no_packet_counts,
+        no_byte_counts: header.no_byte_counts,
+        importance: header.importance,
         matches,
         actions: need_actions(text, actions)?,
     })

@@ -111,10 +111,9 @@ impl Learn {
             idle_timeout: self.idle_timeout,
             hard_timeout: self.hard_timeout,
             send_flow_rem: self.send_flow_rem,
-            check_overlap: false,
-            reset_counts: false,
             matches: matches.finish(),
             actions,
+            ..FlowSpec::default()
         }
     }
 

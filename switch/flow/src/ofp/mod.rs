@@ -41,7 +41,7 @@ pub use key::{MATCH_WORDS, Match, MatchKey};
 pub use learn::{Learn, LearnSource, LearnTarget};
 pub use megaflow::format_megaflow;
 pub use meter::{MeterSpec, MeterUnit, format_meter, parse_meter, parse_meter_filter};
-pub use parse_action::in_action_set;
+pub use parse_action::{in_action_set, subfield as parse_subfield};
 pub use port::{
     PORT_ALL, PORT_ANY, PORT_CONTROLLER, PORT_FLOOD, PORT_IN_PORT, PORT_LOCAL, PORT_MAX, PORT_NORMAL,
     PortMap, PortNames,

@@ -8,8 +8,8 @@ use super::hash;
 use super::key::Match;
 use super::learn;
 use super::port::{
-    PORT_ALL, PORT_CONTROLLER, PORT_FLOOD, PORT_IN_PORT, PORT_LOCAL, PORT_NORMAL, PortNames, parse_port,
-    reserved,
+    PORT_ALL, PORT_CONTROLLER, PORT_FLOOD, PORT_IN_PORT, PORT_LOCAL, PORT_MAX, PORT_NORMAL, PortNames,
+    parse_port, reserved,
 };
 use super::prerequisite::Prerequisite;
 use super::token::{Syntax, Token, Tokens};
@@ -24,7 +24,7 @@ const KNOWN: &str = "one of output, LOCAL, IN_PORT, NORMAL, FLOOD, ALL, CONTROLL
      mod_dl_src, mod_dl_dst, mod_nw_src, mod_nw_dst, mod_nw_tos, mod_nw_ecn, mod_nw_ttl, mod_tp_src, mod_tp_dst, \
      mod_vlan_vid, mod_vlan_pcp, push_vlan, pop_vlan, strip_vlan, dec_ttl, set_tunnel, write_metadata, group, \
      meter, clone, write_actions, clear_actions, push, pop, note, multipath, bundle, bundle_load, conjunction, learn, \
-     fin_timeout, check_pkt_larger, exit, set_queue, pop_queue, or a port";
+     fin_timeout, check_pkt_larger, exit, enqueue, set_queue, pop_queue, or a port";
 
 /// Actions of Open vSwitch that are refused by name.
 const REFUSED: &[&str] = &[
@@ -32,7 +32,6 @@ const REFUSED: &[&str] = &[
     "ct_clear",
     "nat",
     "sample",
-    "enqueue",
     "push_mpls",
     "pop_mpls",
     "set_mpls_label",
@@ -149,7 +148,9 @@ impl ActionParser<'_> {
         };
         Ok(match token.key {
             "drop" => bare(Action::Drop)?,
+            "output" if value.contains("max_len") => self.output_truncated(token, value)?,
             "output" => self.output(token, value)?,
+            "enqueue" => self.enqueue(token, value)?,
             "resubmit" => self.resubmit(token, value)?,
             "goto_table" => {
                 let table = number(254)? as u8;
@@ -343,6 +344,41 @@ impl ActionParser<'_> {
                 "a port number, a port name, LOCAL, IN_PORT, NORMAL, FLOOD, ALL, CONTROLLER, or a field such as reg0[0..15]",
             )),
         }
+    }
+
+    /// A port that one packet can be sent to.
+    fn sending_port(&self, token: &Token<'_>, text: &str) -> Result<u32, ParseError> {
+        match parse_port(text.trim(), self.names) {
+            Some(port @ (0..=PORT_MAX | PORT_IN_PORT | PORT_LOCAL)) => Ok(port),
+            _ => Err(token.error("a port number, a port name, IN_PORT or LOCAL")),
+        }
+    }
+
+    fn output_truncated(&self, token: &Token<'_>, text: &str) -> Result<Action, ParseError> {
+        let expected = || token.error("output(port=PORT,max_len=BYTES)");
+        let mut tokens = Tokens::new(text, token.value_position, Syntax::Match);
+        let (mut port, mut max_len) = (None, None);
+        while let Some(part) = tokens.next()? {
+            let value = part.value.ok_or_else(expected)?;
+            match part.key {
+                "port" => port = Some(self.sending_port(&part, value)?),
+                "max_len" => {
+                    let bytes = value::number(value).and_then(|bytes| u32::try_from(bytes).ok());
+                    max_len = Some(bytes.ok_or_else(|| part.error("a number of bytes"))?);
+                }
+                _ => return Err(expected()),
+            }
+        }
+        let (port, max_len) = port.zip(max_len).ok_or_else(expected)?;
+        Ok(Action::OutputTruncated { port, max_len })
+    }
+
+    fn enqueue(&self, token: &Token<'_>, text: &str) -> Result<Action, ParseError> {
+        let parts = text.rsplit_once([':', ',']);
+        let Some((port, queue)) = parts else { return Err(token.error("enqueue:PORT:QUEUE")) };
+        let queue = value::number(queue.trim()).and_then(|queue| u32::try_from(queue).ok());
+        let queue = queue.ok_or_else(|| token.error("enqueue:PORT:QUEUE"))?;
+        Ok(Action::Enqueue { port: self.sending_port(token, port)?, queue })
     }
 
     fn resubmit(&self, token: &Token<'_>, text: &str) -> Result<Action, ParseError> {
@@ -545,8 +581,11 @@ fn port_ref(port: u32) -> PortRef {
     }
 }
 
-/// `FIELD`, `FIELD[]`, `FIELD[A]` or `FIELD[A..B]`.
-pub(super) fn subfield(text: &str, names: &dyn PortNames) -> Result<Subfield, String> {
+/// The bits of a field that text names: `FIELD`, `FIELD[]`, `FIELD[A]` or `FIELD[A..B]`.
+///
+/// # Errors
+/// What was expected.
+pub fn subfield(text: &str, names: &dyn PortNames) -> Result<Subfield, String> {
     let (name, range) = match text.split_once('[') {
         Some((name, range)) => {
             (name, range.strip_suffix(']').ok_or_else(|| "a ] behind the bits of a field".to_owned())?)

@@ -6,6 +6,7 @@ use super::flow::{DEFAULT_PRIORITY, FlowSpec};
 use super::key::{Match, MatchKey};
 use super::parse_action::MODS;
 use super::parse_match::PROTOCOLS;
+use super::port::PORT_IN_PORT;
 use super::port::{PORT_LOCAL, PortNames, format_port};
 use super::value;
 use std::fmt::Write;
@@ -209,6 +210,15 @@ fn format_set_field(out: &mut String, field: Field, value: u128, mask: u128, nam
     let _ = write!(out, "->{}", field.name());
 }
 
+/// A port, or IN_PORT.
+fn format_sending_port(out: &mut String, port: u32, names: &dyn PortNames) {
+    if port == PORT_IN_PORT {
+        out.push_str("IN_PORT");
+    } else {
+        format_port(out, port, names);
+    }
+}
+
 fn format_action(out: &mut String, action: &Action, names: &dyn PortNames) {
     let _ = match action {
         Action::Drop => write!(out, "drop"),
@@ -227,6 +237,16 @@ fn format_action(out: &mut String, action: &Action, names: &dyn PortNames) {
             out.push_str("output:");
             format_subfield(out, *from);
             Ok(())
+        }
+        Action::OutputTruncated { port, max_len } => {
+            out.push_str("output(port=");
+            format_sending_port(out, *port, names);
+            write!(out, ",max_len={max_len})")
+        }
+        Action::Enqueue { port, queue } => {
+            out.push_str("enqueue:");
+            format_sending_port(out, *port, names);
+            write!(out, ":{queue}")
         }
         Action::SetTunnel(vni) => write!(out, "set_tunnel:{}", value::hexadecimal(u128::from(*vni))),
         Action::Resubmit { port, table } => {
@@ -377,8 +397,13 @@ pub fn format_flow(flow: &FlowSpec, stats: Option<&FlowStats>, names: &dyn PortN
         (flow.send_flow_rem, "send_flow_rem "),
         (flow.check_overlap, "check_overlap "),
         (flow.reset_counts, "reset_counts "),
+        (flow.no_packet_counts, "no_packet_counts "),
+        (flow.no_byte_counts, "no_byte_counts "),
     ] {
         out.push_str(if set { name } else { "" });
+    }
+    if flow.importance != 0 {
+        let _ = write!(out, "importance={}, ", flow.importance);
     }
     if let Some(age) = stats.and_then(|stats| stats.idle_age) {
         let _ = write!(out, "idle_age={}, ", age.as_secs());

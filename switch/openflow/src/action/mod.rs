@@ -6,10 +6,11 @@ mod wire;
 
 pub use context::Context;
 
+use crate::Version;
 use crate::coder::{Coder, Step};
 use crate::error::{Code, Error, NICIRA, ONF};
-use flow::ofp::Action;
-use model::{to_model, to_wires};
+use flow::ofp::{Action, Field};
+use model::{tci, to_model, to_wires};
 use wire::{Kind, Wire};
 
 /// Type of actions whose number is an experimenter's.
@@ -28,7 +29,6 @@ const REFUSED: &[(u16, &str)] = &[
     (36, "nat"),
     (37, "controller with pause or meter_id"),
     (38, "sample"),
-    (39, "output with max_len"),
     (41, "sample"),
     (43, "ct_clear"),
     (44, "resubmit(ct)"),
@@ -53,12 +53,22 @@ pub fn list(c: &mut impl Coder, actions: &mut Vec<Action>, mut context: Context)
     while c.more(false) {
         let mut wire = Wire::StripVlan {};
         one(c, &mut wire)?;
-        actions.push(match to_model(wire)? {
-            Action::SetField { field, value, mask } => {
-                Action::SetField { field: context.transport_field(field), value, mask }
+        match to_model(wire)? {
+            // OpenFlow 1.0 says it with actions of its own.
+            Action::SetField { field: Field::VlanTci, value, mask }
+                if mask == Field::VlanTci.info().exact() && c.version() == Version::V10 =>
+            {
+                for part in
+                    tci(value as u16, |vid, pcp| vec![Wire::SetVlanVid { vid }, Wire::SetVlanPcp { pcp }])
+                {
+                    actions.push(to_model(part)?);
+                }
             }
-            action => action,
-        });
+            Action::SetField { field, value, mask } => {
+                actions.push(Action::SetField { field: context.transport_field(field), value, mask });
+            }
+            action => actions.push(action),
+        }
     }
     if actions.is_empty() {
         actions.push(Action::Drop);

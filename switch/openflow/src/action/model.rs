@@ -29,6 +29,10 @@ pub(super) fn to_model(wire: Wire) -> Result<Action, Error> {
         port @ (0..=PORT_MAX | PORT_LOCAL) => Ok(Some(port)),
         port => Err(Error::new(Code::OfpbacBadArgument, format!("no packet comes in by port {port}"))),
     };
+    let sending = |port: u16| match u32::from(port) {
+        port @ (0..=PORT_MAX | PORT_IN_PORT | PORT_LOCAL) => Ok(port),
+        port => Err(Error::new(Code::OfpbacBadOutPort, format!("{port:#x} is no port"))),
+    };
     Ok(match wire {
         Wire::Output { port, max_len } => output(port, max_len)?,
         Wire::SetVlanVid { vid: vid @ 0..=0xfff } => Action::ModVlanVid(vid),
@@ -68,6 +72,8 @@ pub(super) fn to_model(wire: Wire) -> Result<Action, Error> {
         Wire::ResubmitTable { port: number, table: to } => {
             Action::Resubmit { port: port(number)?, table: table(to) }
         }
+        Wire::OutputTrunc { port, max_len } => Action::OutputTruncated { port: sending(port)?, max_len },
+        Wire::Enqueue { port, queue } => Action::Enqueue { port: sending(port)?, queue },
         Wire::SetTunnel { id } => Action::SetTunnel(id.into()),
         Wire::SetTunnel64 { id } => Action::SetTunnel(id),
         Wire::RegLoad { to, value } => {
@@ -158,6 +164,14 @@ pub(super) fn to_wires(action: &Action, version: Version, context: &mut Context)
             max_len: if let PortRef::Controller { max_len } = to { *max_len } else { 0 },
         },
         Action::OutputField(from) => Wire::OutputReg { from: Bits(*from), max_len: u16::MAX },
+        Action::OutputTruncated { port, max_len } => {
+            Wire::OutputTrunc { port: *port as u16, max_len: *max_len }
+        }
+        Action::Enqueue { port, queue } if old => Wire::Enqueue { port: *port as u16, queue: *queue },
+        Action::Enqueue { port, queue } => {
+            let output = Wire::Output { port: *port, max_len: 0 };
+            return vec![Wire::SetQueue { queue: *queue }, output, Wire::PopQueue {}];
+        }
         Action::SetTunnel(id) if !old => Wire::SetField { set: whole(Field::TunId, (*id).into()) },
         Action::SetTunnel(id) => match u32::try_from(*id) {
             Ok(id) => Wire::SetTunnel { id },
@@ -258,14 +272,6 @@ fn set_field(set: &Setting, version: Version, context: Context) -> Vec<Wire> {
             Field::NwTos => Setting { field: Field::IpDscp, value: value >> 2, mask: mask >> 2 },
             field => Setting { field: context.transport_field(field), value, mask },
         };
-        if field == Field::VlanTci && whole {
-            return tci(value as u16, |vid, pcp| {
-                let part = |field: Field, value: u128| Wire::SetField {
-                    set: Setting { field, value, mask: field.info().exact() },
-                };
-                vec![part(Field::VlanVid, vid.into()), part(Field::VlanPcp, pcp.into())]
-            });
-        }
         return vec![Wire::SetField { set }];
     }
     if version == Version::V10 {
@@ -308,7 +314,7 @@ fn set_field(set: &Setting, version: Version, context: Context) -> Vec<Wire> {
 }
 
 /// A tag with its priority, or its absence.
-fn tci(value: u16, set: impl FnOnce(u16, u8) -> Vec<Wire>) -> Vec<Wire> {
+pub(super) fn tci(value: u16, set: impl FnOnce(u16, u8) -> Vec<Wire>) -> Vec<Wire> {
     if value & wire::key::VLAN_PRESENT == 0 {
         return vec![Wire::StripVlan {}];
     }

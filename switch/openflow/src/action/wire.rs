@@ -96,6 +96,17 @@ actions! {
         c.port(port)?;
         c.u16(max_len)
     }
+    /// Some bytes of the packet to a port.
+    OutputTrunc { port: u16, max_len: u32 } [1..=6 Nicira(39)] |c| {
+        c.u16(port)?;
+        c.u32(max_len)
+    }
+    /// By a queue of a port.
+    Enqueue { port: u16, queue: u32 } [1..=1 Standard(11)] |c| {
+        c.u16(port)?;
+        c.pad(6)?;
+        c.u32(queue)
+    }
     /// `mod_vlan_vid` of OpenFlow 1.0, which makes a tag where there is none.
     SetVlanVid { vid: u16 } [1..=1 Standard(1)] |c| { c.u16(vid) }
     /// `mod_vlan_pcp`.

@@ -4,7 +4,7 @@ use super::requests::check;
 use super::{Bridge, Change, Connection, Output};
 use crate::{
     BundleAdd, BundleControl, BundleControlKind as Kind, Code, Dialect, Error, ErrorMessage, HEADER, Message,
-    decode, encode, length, xid,
+    decode, encode, length, messages, xid,
 };
 use std::collections::BTreeMap;
 
@@ -18,9 +18,19 @@ const MOST_BYTES: usize = 1 << 30;
 struct Bundle {
     flags: u16,
     closed: bool,
-    /// Changes with the numbers of their messages, and the messages for errors.
-    changes: Vec<(Change, u32)>,
-    messages: Vec<Vec<u8>>,
+    /// The messages one behind the other: as bytes they take a tenth of what they take as changes.
+    messages: Vec<u8>,
+}
+
+/// The change that a message of a bundle asks for.
+fn change_of(message: &[u8], dialect: &Dialect) -> Result<Change, Error> {
+    match decode(message, *dialect)?.message {
+        Message::FlowMod(flow) => Ok(Change::Flow(flow)),
+        Message::GroupMod(group) => Ok(Change::Group(group.into())),
+        Message::PortMod(port) => Ok(Change::Port(port)),
+        Message::PacketOut(packet) => Ok(Change::Packet(packet.into())),
+        message => Err(Error::new(Code::OfpbfcMsgUnsup, format!("{} in a bundle", message.name()))),
+    }
 }
 
 #[derive(Debug, Default)]
@@ -34,13 +44,13 @@ impl Bundles {
         if self.open.len() >= MOST_BUNDLES {
             return Err(Error::new(Code::OfpbfcOutOfBundles, "too many bundles"));
         }
-        let bundle = Bundle { flags, closed: false, changes: Vec::new(), messages: Vec::new() };
+        let bundle = Bundle { flags, closed: false, messages: Vec::new() };
         Ok(self.open.entry(id).or_insert(bundle))
     }
 
     fn take(&mut self, id: u32) -> Result<Bundle, Error> {
         let bundle = self.open.remove(&id).ok_or_else(|| unknown(id))?;
-        self.bytes -= bundle.messages.iter().map(Vec::len).sum::<usize>();
+        self.bytes -= bundle.messages.len();
         Ok(bundle)
     }
 }
@@ -99,10 +109,11 @@ impl Connection {
 
     fn commit(&mut self, bundle: &Bundle, bridge: &mut dyn Bridge, output: &mut Output) -> Result<(), Error> {
         self.may_change()?;
-        let outcome = bridge.change_all(&bundle.changes, self.id);
-        if let Err((at, error)) = outcome {
+        let Some(dialect) = self.dialect else { return Ok(()) };
+        let change = |message: &[u8]| Ok((change_of(message, &dialect)?, xid(message)));
+        if let Err((at, error)) = bridge.change_all(&mut messages(&bundle.messages).map(change), self.id) {
             // First the error of the message, then that of the bundle.
-            if let (Some(message), Some(dialect)) = (bundle.messages.get(at), self.dialect) {
+            if let Some(message) = messages(&bundle.messages).nth(at) {
                 let refused = ErrorMessage::new(error.code, dialect.version, message);
                 if let Ok(bytes) = encode(Message::Error(refused), xid(message), dialect, Vec::new()) {
                     output.bytes.extend_from_slice(&bytes);
@@ -150,24 +161,12 @@ impl Connection {
             return Err(Error::new(Code::OfpbfcBadFlags, format!("bundle {} has other flags", add.id)));
         }
         let table_id = self.dialect.is_some_and(|dialect| dialect.table_id);
-        let decoded = decode(&add.message, Dialect { table_id, ..*form })?;
-        let change = match decoded.message {
-            Message::FlowMod(flow) => Change::Flow(flow),
-            Message::GroupMod(group) => Change::Group(group),
-            Message::PortMod(port) => Change::Port(port),
-            Message::PacketOut(packet) => Change::Packet(packet),
-            message => {
-                let why = format!("{} in a bundle", message.name());
-                return Err(Error::new(Code::OfpbfcMsgUnsup, why));
-            }
-        };
-        check(&change)?;
+        check(&change_of(&add.message, &Dialect { table_id, ..*form })?)?;
         if self.bundles.bytes + add.message.len() > MOST_BYTES {
             return Err(Error::new(Code::OfpbfcMsgTooMany, "the bundles of the connection are too large"));
         }
         self.bundles.bytes += add.message.len();
-        bundle.changes.push((change, number));
-        bundle.messages.push(add.message);
+        bundle.messages.extend_from_slice(&add.message);
         Ok(())
     }
 }

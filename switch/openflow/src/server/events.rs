@@ -6,6 +6,7 @@ use crate::{
     Version, encode, monitor_flags,
 };
 use flow::ofp::{Action, FlowFilter, FlowSpec};
+use std::sync::Arc;
 
 /// What happened.
 #[derive(Clone, PartialEq, Debug)]
@@ -29,7 +30,7 @@ pub enum Event {
         /// What happened.
         event: UpdateEvent,
         /// The flow, as it is now, or was.
-        spec: Box<FlowSpec>,
+        spec: Arc<FlowSpec>,
         /// Why it went.
         reason: RemovedReason,
         /// Who did it; `None`: time, or another than a connection.

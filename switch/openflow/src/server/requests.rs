@@ -2,9 +2,9 @@
 
 use super::{Bridge, Change, Connection, MOST_MONITORS, Origin, Output, PacketInFormat, TlvChange};
 use crate::{
-    Aggregate, AsyncConfig, AsyncMasks, Code, Dialect, Empty, Error, FlowUpdate, GroupFeatures, Message,
-    MeterFeatures, MonitorRequest, Number, QueueConfig, Role, RoleRequest, TableConfig, TableFeatures,
-    TlvMap, TlvTable, UpdateEvent, Version, monitor_flags,
+    Aggregate, AsyncConfig, AsyncMasks, Code, Dialect, EVICTION, Empty, Error, FlowUpdate, GroupFeatures,
+    Message, MeterFeatures, MonitorRequest, Number, QueueConfig, Role, RoleRequest, TableConfig,
+    TableFeatures, TlvMap, TlvTable, UpdateEvent, Version, monitor_flags,
 };
 use flow::ofp::{FlowFilter, GROUP_MAX, PORT_MAX};
 use wire::key::TUN_METADATA_LEN;
@@ -50,16 +50,28 @@ impl Connection {
                 self.settle(bridge);
                 Message::BarrierReply(Empty)
             }
-            Message::FlowMod(flow) => return self.change(&Change::Flow(flow), xid, bridge),
-            Message::GroupMod(group) => return self.change(&Change::Group(group), xid, bridge),
-            Message::MeterMod(meter) => return self.change(&Change::Meter(meter), xid, bridge),
-            Message::PortMod(port) => return self.change(&Change::Port(port), xid, bridge),
+            Message::FlowMod(flow) => return self.change(Change::Flow(flow), xid, bridge),
+            Message::GroupMod(group) => return self.change(Change::Group(group.into()), xid, bridge),
+            Message::MeterMod(meter) => return self.change(Change::Meter(meter), xid, bridge),
+            Message::PortMod(port) => return self.change(Change::Port(port), xid, bridge),
             Message::PacketOut(packet) => {
                 // The packet sees the changes before it.
                 self.settle(bridge);
-                return self.change(&Change::Packet(packet), xid, bridge);
+                return self.change(Change::Packet(packet.into()), xid, bridge);
             }
-            Message::TableMod(_) => return self.may_change(),
+            Message::TableMod(change) => {
+                self.may_change()?;
+                if change.config & !EVICTION != 0 {
+                    let why = format!("table configuration {:#x}: only eviction is served", change.config);
+                    return Err(Error::new(Code::OfptmfcBadConfig, why));
+                }
+                // Before OpenFlow 1.4 it says nothing.
+                return if form.version < Version::V14 {
+                    Ok(())
+                } else {
+                    bridge.set_evicts(change.table, change.config & EVICTION != 0)
+                };
+            }
             Message::RoleRequest(request) => Message::RoleReply(self.role_request(request, output)?),
             Message::GetAsyncRequest(_) => Message::GetAsyncReply(AsyncConfig {
                 primary: self.masks[0],
@@ -135,8 +147,11 @@ impl Connection {
             }
             Message::TableDescRequest(_) => {
                 let tables = bridge.features().n_tables;
-                let all = (0..tables).map(|table| TableConfig { table: Some(table), config: 0 });
-                Message::TableDescReply(all.collect())
+                let config = |table| TableConfig {
+                    table: Some(table),
+                    config: if bridge.evicts(table) { EVICTION } else { 0 },
+                };
+                Message::TableDescReply((0..tables).map(config).collect())
             }
             Message::PortStatsRequest(request) => {
                 let all = bridge.port_stats();
@@ -222,9 +237,9 @@ impl Connection {
         }
     }
 
-    fn change(&mut self, change: &Change, xid: u32, bridge: &mut dyn Bridge) -> Result<(), Error> {
+    fn change(&mut self, change: Change, xid: u32, bridge: &mut dyn Bridge) -> Result<(), Error> {
         self.may_change()?;
-        check(change)?;
+        check(&change)?;
         bridge.change(change, Origin { connection: self.id, xid })?;
         self.unsettled = true;
         Ok(())

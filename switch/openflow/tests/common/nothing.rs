@@ -1,7 +1,7 @@
 //! A bridge for tests of what comes before any bridge.
 
 use flow::ofp::FlowFilter;
-use openflow::server::{Bridge, Change, Origin};
+use openflow::server::{Bridge, Change, Changes, Origin};
 use openflow::{
     Desc, Error, Features, FlowStats, GroupDesc, GroupStats, MeterConfig, MeterStats, Port, PortStats,
     TableStats,
@@ -41,10 +41,10 @@ impl Bridge for Nothing {
     fn meter_stats(&mut self) -> Vec<MeterStats> {
         Vec::new()
     }
-    fn change(&mut self, _: &Change, _: Origin) -> Result<(), Error> {
+    fn change(&mut self, _: Change, _: Origin) -> Result<(), Error> {
         Ok(())
     }
-    fn change_all(&mut self, _: &[(Change, u32)], _: u64) -> Result<(), (usize, Error)> {
+    fn change_all(&mut self, _: &mut Changes<'_>, _: u64) -> Result<(), (usize, Error)> {
         Ok(())
     }
     fn settle(&mut self) {}

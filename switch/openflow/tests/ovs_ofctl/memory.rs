@@ -1,13 +1,14 @@
 //! A bridge in memory that does what it is told and forwards nothing.
 
 use flow::ofp::{FlowFilter, FlowSpec, GroupSpec, MeterSpec, PORT_LOCAL};
-use openflow::server::{Bridge, Change, Event, Origin};
+use openflow::server::{Bridge, Change, Changes, Event, Origin};
 use openflow::{
     BUCKET_ALL, BUCKET_FIRST, BUCKET_LAST, Code, Desc, Error, Features, FlowCommand, FlowMod, FlowStats,
     GROUP_ALL, GroupCommand, GroupDesc, GroupMod, GroupStats, METER_ALL, MeterCommand, MeterConfig, MeterMod,
     MeterStats, NO_FLOOD, PacketIn, PacketOut, PacketReason, Port, PortFeatures, PortMod, PortStats,
     RemovedReason, TableStats, UpdateEvent,
 };
+use std::sync::Arc;
 use std::time::Duration;
 
 /// The bridge.
@@ -26,7 +27,7 @@ pub struct Memory {
 }
 
 fn flow_event(event: UpdateEvent, spec: &FlowSpec, origin: Origin) -> Event {
-    let (spec, reason) = (Box::new(spec.clone()), RemovedReason::Delete);
+    let (spec, reason) = (Arc::new(spec.clone()), RemovedReason::Delete);
     Event::Flow { event, spec, reason, origin: Some(origin) }
 }
 
@@ -237,24 +238,25 @@ impl Bridge for Memory {
         self.meters.iter().map(stats).collect()
     }
 
-    fn change(&mut self, change: &Change, origin: Origin) -> Result<(), Error> {
+    fn change(&mut self, change: Change, origin: Origin) -> Result<(), Error> {
         match change {
-            Change::Flow(flow) => self.flow(flow, origin),
-            Change::Group(group) => self.group(group)?,
-            Change::Meter(meter) => self.meter(meter)?,
+            Change::Flow(flow) => self.flow(&flow, origin),
+            Change::Group(group) => self.group(&group)?,
+            Change::Meter(meter) => self.meter(&meter)?,
             Change::Port(port) if port.mask & !(NO_FLOOD | 1) != 0 => {
                 return Err(Error::new(Code::OfppmfcBadConfig, "only flood and down"));
             }
-            Change::Port(port) => self.port(port),
-            Change::Packet(packet) => self.events.push(packet_event(packet)),
+            Change::Port(port) => self.port(&port),
+            Change::Packet(packet) => self.events.push(packet_event(&packet)),
         }
         Ok(())
     }
 
-    fn change_all(&mut self, changes: &[(Change, u32)], connection: u64) -> Result<(), (usize, Error)> {
+    fn change_all(&mut self, changes: &mut Changes<'_>, connection: u64) -> Result<(), (usize, Error)> {
         let before = self.clone();
-        for (at, (change, xid)) in changes.iter().enumerate() {
-            if let Err(error) = self.change(change, Origin { connection, xid: *xid }) {
+        for (at, change) in changes.enumerate() {
+            let made = change.and_then(|(change, xid)| self.change(change, Origin { connection, xid }));
+            if let Err(error) = made {
                 *self = before;
                 return Err((at, error));
             }

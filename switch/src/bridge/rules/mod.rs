@@ -1,9 +1,14 @@
 //! The rule tables of a bridge.
 
+mod limits;
 mod rule;
 
 use flow::classifier::{Found, Table};
-use flow::ofp::{Action, FlowFilter, FlowMod, FlowSpec, Learn, Match, MatchKey, PortNames, format_flow};
+use flow::ofp::{
+    Action, DEFAULT_PRIORITY, FlowFilter, FlowMod, FlowSpec, Learn, Match, MatchKey, PortNames, format_flow,
+};
+use limits::TableSettings;
+pub use limits::{TableFull, TableLimits};
 pub use rule::{Gone, Rule};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -47,6 +52,15 @@ impl RuleChanges {
     }
 }
 
+/// How to undo a change of one rule.
+#[derive(Debug)]
+pub enum Undo {
+    /// It came where there was none.
+    Remove(Arc<FlowSpec>),
+    /// It went, or another took its place.
+    Restore(Arc<Rule>),
+}
+
 /// Nothing is learned into a table with so many rules: packets must not be able to fill the memory.
 const MOST_LEARNED: usize = 200_000;
 
@@ -57,6 +71,7 @@ type Learned = (u8, u64);
 #[derive(Debug, Default)]
 pub struct RuleTables {
     tables: BTreeMap<u8, Table<Arc<Rule>>>,
+    settings: BTreeMap<u8, TableSettings>,
     changes: RuleChanges,
     /// What those who watch have not taken yet; `None` while nobody does.
     news: Option<Vec<RuleNews>>,
@@ -127,32 +142,36 @@ impl RuleTables {
     }
 
     /// Adds a rule; one with the same table, match and priority is replaced, its statistics lost, as OpenFlow says.
-    pub fn add(&mut self, spec: &FlowSpec, now: Instant) {
+    pub fn add(&mut self, spec: impl Into<Arc<FlowSpec>>, now: Instant) -> Undo {
         self.gone_along.clear();
-        self.put_new(Rule::new(spec, false, now), now);
+        let spec = spec.into();
+        let old = self.put_new(Rule::new(Arc::clone(&spec), false, now), now);
         self.remove_orphans();
+        old.map_or(Undo::Remove(spec), Undo::Restore)
     }
 
-    fn put_new(&mut self, rule: Rule, now: Instant) {
+    fn put_new(&mut self, rule: Rule, now: Instant) -> Option<Arc<Rule>> {
         let rule = Arc::new(rule);
         self.news.iter_mut().for_each(|news| news.push(RuleNews::Added(Arc::clone(&rule))));
-        self.put(rule, now);
+        self.put(rule, now)
     }
 
-    /// Puts a rule into its place.
-    fn put(&mut self, rule: Arc<Rule>, now: Instant) {
-        let (table, priority, matches) = (rule.spec.table, rule.spec.priority, rule.spec.matches);
-        self.changes.add(table, &matches);
-        *self.by_cookie.entry((table, rule.spec.cookie)).or_default() += 1;
-        for kept in keeps(&rule.spec.actions) {
+    /// Puts a rule into its place; returns the one that was there.
+    fn put(&mut self, rule: Arc<Rule>, now: Instant) -> Option<Arc<Rule>> {
+        let spec = Arc::clone(&rule.spec);
+        self.changes.add(spec.table, &spec.matches);
+        *self.by_cookie.entry((spec.table, spec.cookie)).or_default() += 1;
+        for kept in keeps(&spec.actions) {
             *self.keepers.entry(kept).or_default() += 1;
         }
         if let Some(at) = rule.due(now) {
             self.due = Some(self.due.map_or(at, |due| due.min(at)));
         }
-        if let Some(old) = self.tables.entry(table).or_default().insert(priority, &matches, rule) {
-            self.forget(&old);
+        let old = self.tables.entry(spec.table).or_default().insert(spec.priority, &spec.matches, rule);
+        if let Some(old) = &old {
+            self.forget(old);
         }
+        old
     }
 
     /// A rule is in its place no more.
@@ -180,24 +199,27 @@ impl RuleTables {
     fn take_out(&mut self, condemned: impl Fn(&Rule) -> Option<Gone>) -> Vec<Arc<Rule>> {
         let mut gone = Vec::new();
         for table in self.tables.values_mut() {
-            gone.extend(
-                table.extract(|_, _, rule| condemned(rule).is_some()).into_iter().map(|(.., rule)| rule),
-            );
+            gone.append(&mut table.extract(|rule| condemned(rule).is_some()));
         }
         for rule in &gone {
-            self.changes.add(rule.spec.table, &rule.spec.matches);
-            self.forget(rule);
-            if let (Some(news), Some(why)) = (&mut self.news, condemned(rule)) {
-                news.push(RuleNews::Removed(Arc::clone(rule), why));
-            }
+            self.note_gone(rule, condemned(rule).unwrap_or(Gone::Deleted));
         }
         gone
     }
 
-    /// The same, and what goes along. Returns how many those are that `condemned` says something of.
-    fn remove(&mut self, condemned: impl Fn(&Rule) -> Option<Gone>) -> usize {
+    /// A rule was taken out of its table.
+    fn note_gone(&mut self, rule: &Arc<Rule>, why: Gone) {
+        self.changes.add(rule.spec.table, &rule.spec.matches);
+        self.forget(rule);
+        if let Some(news) = &mut self.news {
+            news.push(RuleNews::Removed(Arc::clone(rule), why));
+        }
+    }
+
+    /// The same, and what goes along. Returns those that `condemned` says something of.
+    fn remove(&mut self, condemned: impl Fn(&Rule) -> Option<Gone>) -> Vec<Arc<Rule>> {
         self.gone_along.clear();
-        let gone = self.take_out(condemned).len();
+        let gone = self.take_out(condemned);
         self.remove_orphans();
         gone
     }
@@ -212,23 +234,25 @@ impl RuleTables {
         self.tables.get(&table)?.get(priority, what).cloned()
     }
 
-    /// Makes a place hold what it held before: a rule with its statistics, or none.
-    pub fn put_back(
-        &mut self,
-        (table, priority, what): (u8, u16, &Match),
-        rule: Option<Arc<Rule>>,
-        now: Instant,
-    ) {
-        if let Some(rule) = rule {
-            self.put(rule, now);
-        } else {
-            self.changes.add(table, what);
-            if let Some(rule) = self.tables.entry(table).or_default().remove(priority, what) {
-                self.forget(&rule);
+    /// Undoes a change; a rule comes back with its statistics.
+    pub fn undo(&mut self, change: Undo, now: Instant) {
+        match change {
+            Undo::Restore(rule) => drop(self.put(rule, now)),
+            Undo::Remove(spec) => {
+                self.changes.add(spec.table, &spec.matches);
+                let table = self.tables.entry(spec.table).or_default();
+                if let Some(rule) = table.remove(spec.priority, &spec.matches) {
+                    self.forget(&rule);
+                }
             }
         }
         // What they had learned is put back by itself.
         self.orphans.clear();
+    }
+
+    /// Whether another rule of this table and priority may match the same packets.
+    pub fn overlaps(&self, spec: &FlowSpec) -> bool {
+        self.tables.get(&spec.table).is_some_and(|table| table.overlaps(spec.priority, &spec.matches))
     }
 
     /// Gives the rules that a filter selects new actions and, if it says one, a new cookie; returns how many those
@@ -248,7 +272,7 @@ impl RuleTables {
     fn change(&mut self, rule: &Rule, actions: &[Action], cookie: u64, now: Instant) {
         let rule = Arc::new(rule.modified(actions, cookie, now));
         self.news.iter_mut().for_each(|news| news.push(RuleNews::Modified(Arc::clone(&rule))));
-        self.put(rule, now);
+        drop(self.put(rule, now));
     }
 
     /// Does what `learn` does with a rule that it makes: adds it, gives the one in its place its actions and cookie, or begins
@@ -261,7 +285,8 @@ impl RuleTables {
                 return false;
             }
             Some(rule) => self.change(&rule, &spec.actions, spec.cookie, now),
-            None => self.put_new(Rule::new(spec, true, now), now),
+            None if self.make_room(spec, now).is_err() => return false,
+            None => drop(self.put_new(Rule::new(spec.clone().into(), true, now), now)),
         }
         self.remove_orphans();
         true
@@ -287,27 +312,42 @@ impl RuleTables {
         }
     }
 
-    /// Removes the rules that `condemned` says; returns how many those are.
-    pub fn delete_where(&mut self, condemned: impl Fn(&FlowSpec) -> bool) -> usize {
+    /// Removes the rules that `condemned` says, and returns them.
+    pub fn delete_where(&mut self, condemned: impl Fn(&FlowSpec) -> bool) -> Vec<Arc<Rule>> {
         self.remove(|rule| condemned(&rule.spec).then_some(Gone::Deleted))
     }
 
-    /// Removes the rules that a filter selects; `strict` takes only the one with its very match and priority.
-    pub fn delete(&mut self, filter: &FlowFilter, strict: bool) -> usize {
-        let in_table = |spec: &FlowSpec| filter.table.is_none_or(|table| table == spec.table);
-        self.delete_where(|spec| in_table(spec) && filter.selects(spec, strict))
+    /// Removes the rules that a filter selects, and returns them; `strict` takes only those with its very match and priority.
+    pub fn delete(&mut self, filter: &FlowFilter, strict: bool) -> Vec<Arc<Rule>> {
+        if !strict && filter.matches == Match::ANY {
+            return self.delete_where(|spec| filter.agrees(spec));
+        }
+        self.gone_along.clear();
+        let chosen: Vec<Arc<Rule>> = self.chosen(filter, strict).map(Arc::clone).collect();
+        for rule in &chosen {
+            let table = self.tables.get_mut(&rule.spec.table);
+            table.and_then(|table| table.remove(rule.spec.priority, &rule.spec.matches));
+            self.note_gone(rule, Gone::Deleted);
+        }
+        self.remove_orphans();
+        chosen
+    }
+
+    /// The rules that a filter selects, in no particular order.
+    fn chosen<'a>(&'a self, filter: &'a FlowFilter, strict: bool) -> impl Iterator<Item = &'a Arc<Rule>> {
+        let tables = self.tables.iter().filter(|(number, _)| filter.table.is_none_or(|t| t == **number));
+        let priority = filter.priority.unwrap_or(DEFAULT_PRIORITY);
+        let rules = tables.flat_map(move |(_, table)| {
+            let one = strict.then(|| table.get(priority, &filter.matches)).flatten();
+            let all = (!strict).then(|| table.filter(&filter.matches));
+            one.into_iter().chain(all.into_iter().flatten())
+        });
+        rules.filter(|rule| filter.agrees(&rule.spec))
     }
 
     /// The rules that a filter selects, by table and falling priority.
     pub fn select(&self, filter: &FlowFilter, strict: bool) -> Vec<Arc<Rule>> {
-        let mut rules: Vec<Arc<Rule>> = self
-            .tables
-            .iter()
-            .filter(|(number, _)| filter.table.is_none_or(|t| t == **number))
-            .flat_map(|(_, table)| table.iter())
-            .filter(|(_, _, rule)| filter.selects(&rule.spec, strict))
-            .map(|(_, _, rule)| Arc::clone(rule))
-            .collect();
+        let mut rules: Vec<Arc<Rule>> = self.chosen(filter, strict).map(Arc::clone).collect();
         rules.sort_by_key(|rule| (rule.spec.table, std::cmp::Reverse(rule.spec.priority), rule.created));
         rules
     }
@@ -323,10 +363,10 @@ impl RuleTables {
             let place = wanted.get(&spec.table).and_then(|table| table.get(spec.priority, &spec.matches));
             place.is_some_and(|wanted| **wanted == *spec)
         };
-        let mut changed = self.delete_where(|spec| !is_wanted(spec)) > 0;
+        let mut changed = !self.delete_where(|spec| !is_wanted(spec)).is_empty();
         for spec in wanted.values().flat_map(Table::iter).map(|(_, _, spec)| *spec) {
             if self.tables.get(&spec.table).and_then(|t| t.get(spec.priority, &spec.matches)).is_none() {
-                self.add(spec, now);
+                self.add(spec.clone(), now);
                 changed = true;
             }
         }
@@ -338,7 +378,7 @@ impl RuleTables {
         if self.due.is_none_or(|due| now < due) {
             return false;
         }
-        let gone = self.remove(|rule| rule.over(now)) > 0;
+        let gone = !self.remove(|rule| rule.over(now)).is_empty();
         self.due = self.tables.values().flat_map(Table::rules).filter_map(|rule| rule.due(now)).min();
         gone
     }
@@ -385,7 +425,7 @@ mod tests {
         let (mut tables, now) = (RuleTables::default(), Instant::now());
         for text in ["priority=5,tcp,actions=1", "priority=6,udp,actions=1", "table=2,cookie=7,tcp,actions=1"]
         {
-            tables.add(&parse_flow(text, &()).unwrap(), now);
+            tables.add(parse_flow(text, &()).unwrap(), now);
         }
         let all = FlowFilter::default();
         for rule in tables.select(&all, false) {
@@ -433,7 +473,7 @@ mod tests {
     fn a_changed_rule_begins_its_hard_timeout_anew() {
         let (mut tables, start) = (RuleTables::default(), Instant::now());
         let at = |seconds| start + Duration::from_secs(seconds);
-        tables.add(&spec("hard_timeout=10,tcp,actions=1"), at(0));
+        tables.add(spec("hard_timeout=10,tcp,actions=1"), at(0));
         tables.modify(&parse_flow_mod("tcp,actions=2", &()).unwrap(), false, at(9));
         assert!(!tables.expire(at(12)) && tables.expire(at(19)));
     }
@@ -447,7 +487,7 @@ mod tests {
             "idle_timeout=5,udp,actions=1",
             "idle_timeout=50,hard_timeout=90,icmp,actions=1",
         ] {
-            tables.add(&spec(text), at(0));
+            tables.add(spec(text), at(0));
         }
         for rule in tables.select(&FlowFilter::default(), false) {
             tables.shorten(&rule, 10, 0, at(1));
@@ -469,26 +509,27 @@ mod tests {
             &format!("udp,clone({}),1", &learn[8..]).replacen("udp,", "udp,actions=", 1),
             "table=1,cookie=8,actions=1",
         ] {
-            tables.add(&spec(text), now);
+            tables.add(spec(text), now);
         }
         for port in 1..4 {
             assert!(tables.learn(&spec(&format!("table=1,cookie=7,in_port={port},actions=drop")), now));
         }
         assert_eq!(
-            tables.delete_where(|spec| spec.matches == parse_flow("tcp,actions=1", &()).unwrap().matches),
+            tables
+                .delete_where(|spec| spec.matches == parse_flow("tcp,actions=1", &()).unwrap().matches)
+                .len(),
             1
         );
         assert_eq!((tables.len(), tables.take_gone_along().len()), (5, 0), "another rule learns");
         let before = tables.select(&FlowFilter::default(), false);
-        tables.add(&spec("udp,actions=1"), now);
+        tables.add(spec("udp,actions=1"), now);
         assert_eq!(tables.take_gone_along().len(), 3);
         let left: Vec<u64> =
             tables.select(&FlowFilter::default(), false).iter().map(|rule| rule.spec.cookie).collect();
         assert_eq!(left, [0, 8]);
         // And back: none of them goes by that.
         for rule in before {
-            let place = (rule.spec.table, rule.spec.priority, &rule.spec.matches.clone());
-            tables.put_back(place, Some(rule), now);
+            tables.undo(Undo::Restore(rule), now);
         }
         assert_eq!(tables.len(), 5);
         tables.delete_where(|spec| spec.table == 0);

@@ -4,6 +4,7 @@ use crate::bridge::BridgePorts;
 use crate::bridge::stats::SharedStats;
 use flow::ofp::{Action, Conjunction, FlowSpec, format_flow};
 use flow::stats::PacketStats;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
@@ -11,7 +12,7 @@ use std::time::{Duration, Instant};
 #[derive(Debug)]
 pub struct Rule {
     /// Table, priority, match, actions, and the timeouts that it began with.
-    pub spec: FlowSpec,
+    pub spec: Arc<FlowSpec>,
     /// When it was added.
     pub created: Instant,
     /// An action `learn` made it: it is in no document.
@@ -36,10 +37,12 @@ pub enum Gone {
     HardTimeout,
     /// Somebody removed it.
     Deleted,
+    /// It made room for another.
+    Evicted,
 }
 
 impl Rule {
-    pub(super) fn new(spec: &FlowSpec, is_learned: bool, now: Instant) -> Rule {
+    pub(super) fn new(spec: Arc<FlowSpec>, is_learned: bool, now: Instant) -> Rule {
         Rule {
             created: now,
             is_learned,
@@ -49,23 +52,26 @@ impl Rule {
             modified: 0.into(),
             idle_timeout: spec.idle_timeout.into(),
             hard_timeout: spec.hard_timeout.into(),
-            spec: spec.clone(),
+            spec,
         }
     }
 
     /// The same with other actions and another cookie: statistics and idle age stay.
     pub(super) fn modified(&self, actions: &[Action], cookie: u64, now: Instant) -> Rule {
-        let spec = FlowSpec { actions: actions.to_vec(), cookie, ..self.current() };
-        let new = Rule::new(&spec, self.is_learned, self.created);
+        let spec = FlowSpec { actions: actions.to_vec(), cookie, ..FlowSpec::clone(&self.current()) };
+        let new = Rule::new(spec.into(), self.is_learned, self.created);
         new.renew(now);
         new.used.store(self.used.load(Relaxed), Relaxed);
         Rule { stats: self.stats().into(), ..new }
     }
 
     /// What it is now: with its timeouts, which `fin_timeout` may have lowered.
-    pub fn current(&self) -> FlowSpec {
+    pub fn current(&self) -> Arc<FlowSpec> {
         let (idle_timeout, hard_timeout) = self.timeouts();
-        FlowSpec { idle_timeout, hard_timeout, ..self.spec.clone() }
+        if (idle_timeout, hard_timeout) == (self.spec.idle_timeout, self.spec.hard_timeout) {
+            return Arc::clone(&self.spec);
+        }
+        Arc::new(FlowSpec { idle_timeout, hard_timeout, ..FlowSpec::clone(&self.spec) })
     }
 
     /// Idle and hard timeout, seconds; 0: none.

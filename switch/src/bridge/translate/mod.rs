@@ -580,6 +580,11 @@ impl<'w> Translator<'w> {
             match action {
                 Action::Output(to) => self.output_ref(bridge, port, *to),
                 Action::OutputField(from) => self.output_field(bridge, port, *from),
+                Action::OutputTruncated { port: to, max_len } => {
+                    self.output_truncated(bridge, *to, *max_len);
+                }
+                // By the only queue that there is without QoS.
+                Action::Enqueue { port: to, .. } => self.output_to(bridge, *to),
                 Action::Drop => self.drop = DropReason::Rule,
                 Action::SetTunnel(vni) => {
                     self.set_field(Field::TunId, u128::from(*vni), Field::TunId.info().exact());

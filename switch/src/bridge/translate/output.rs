@@ -46,13 +46,7 @@ impl<'w> Translator<'w> {
         match to {
             PortRef::Normal => self.normal(bridge, port),
             PortRef::Local => self.output_number(bridge, PORT_LOCAL),
-            PortRef::InPort => {
-                if let Some(id) = by_number(bridge, self.at.key.flow.in_port) {
-                    self.output((id, None));
-                } else {
-                    self.drop = DropReason::NoBridgePort;
-                }
-            }
+            PortRef::InPort => self.output_to(bridge, PORT_IN_PORT),
             PortRef::All | PortRef::Flood => {
                 let in_port = by_number(bridge, self.at.key.flow.in_port);
                 let state = self.state;
@@ -74,6 +68,31 @@ impl<'w> Translator<'w> {
                     ..Controller::default()
                 });
             }
+        }
+    }
+
+    /// A port by its number, LOCAL or IN_PORT.
+    pub(super) fn output_to(&mut self, bridge: &'w Bridge, number: u32) {
+        if number != PORT_IN_PORT {
+            return self.output_number(bridge, number);
+        }
+        if let Some(id) = by_number(bridge, self.at.key.flow.in_port) {
+            self.output((id, None));
+        } else {
+            self.drop = DropReason::NoBridgePort;
+        }
+    }
+
+    /// `output(port=PORT,max_len=N)`: changes until here are made to the whole packet.
+    pub(super) fn output_truncated(&mut self, bridge: &'w Bridge, number: u32, max_len: u32) {
+        self.commit();
+        let before = (self.at.clone(), self.in_port, self.edits);
+        let ops = std::mem::take(&mut self.ops);
+        self.output_to(bridge, number);
+        (self.at, self.in_port, self.edits) = before;
+        let inner = std::mem::replace(&mut self.ops, ops);
+        if !inner.is_empty() {
+            self.ops.push(Op::Truncate { max_len, ops: inner.into() });
         }
     }
 

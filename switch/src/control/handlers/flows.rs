@@ -130,7 +130,7 @@ pub(in crate::control) async fn add(
         if let Some(running) = slow.state.bridge_mut(id) {
             before = running.tables.len();
             for spec in adding.iter() {
-                running.tables.add(spec, now);
+                running.tables.add(spec.clone(), now);
             }
         }
         commit(slow)?;
@@ -187,7 +187,7 @@ pub(in crate::control) async fn delete(
             let filter = filter(slow, id, &body.matches)?;
             // Statistics of what goes are complete before it goes.
             slow.collect_all();
-            let gone = slow.state.bridge_mut(id).map_or(0, |b| b.tables.delete(&filter, strict));
+            let gone = slow.state.bridge_mut(id).map_or(0, |b| b.tables.delete(&filter, strict).len());
             if gone > 0 {
                 commit(slow)?;
             }
@@ -250,7 +250,7 @@ pub(in crate::control) async fn modify(
             let now = slow.now();
             if let Some(running) = slow.state.bridge_mut(id) {
                 match &new {
-                    Some(new) => running.tables.add(new, now),
+                    Some(new) => drop(running.tables.add(new.clone(), now)),
                     None => drop(running.tables.modify(&change, strict, now)),
                 }
             }
@@ -288,13 +288,9 @@ fn added(change: &FlowMod) -> FlowSpec {
         table: change.filter.table.unwrap_or(0),
         priority: change.filter.priority.unwrap_or(DEFAULT_PRIORITY),
         cookie: change.new_cookie.unwrap_or(0),
-        idle_timeout: 0,
-        hard_timeout: 0,
-        send_flow_rem: false,
-        check_overlap: false,
-        reset_counts: false,
         matches: change.filter.matches,
         actions: change.actions.clone(),
+        ..FlowSpec::default()
     }
 }
 

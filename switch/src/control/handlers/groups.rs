@@ -181,7 +181,8 @@ async fn delete<E: Entry>(app: &App, bridge: &str, which: Option<u32>) -> Answer
         slow.collect_all();
         let condemned =
             |flow: &FlowSpec| rules::is_timed(flow) && gone.iter().any(|id| E::used_by(*id, flow));
-        if slow.state.bridge_mut(id).map_or(0, |bridge| bridge.tables.delete_where(condemned)) > 0 {
+        let bridge = slow.state.bridge_mut(id);
+        if bridge.is_some_and(|bridge| !bridge.tables.delete_where(condemned).is_empty()) {
             commit(slow)?;
         }
         Ok::<_, Refused>(())

@@ -1,15 +1,13 @@
 //! A bridge as OpenFlow sees it.
 
 use super::news;
-use crate::bridge::rules::{Rule, RuleNews};
+use crate::bridge::rules::{Rule, RuleNews, Undo};
 use crate::bridge::{Bridge as Running, BridgeId, PortConfig};
 use crate::control::sys::set_interface_up;
 use crate::slowpath::SlowPath;
 use api::InterfaceRow;
-use flow::ofp::{
-    Action, FlowFilter, FlowMod as RuleChange, FlowSpec, GroupSpec, Match, MeterSpec, PORT_LOCAL,
-};
-use openflow::server::{Bridge, Change, Event, Origin};
+use flow::ofp::{Action, FlowFilter, FlowMod as RuleChange, FlowSpec, GroupSpec, MeterSpec, PORT_LOCAL};
+use openflow::server::{Bridge, Change, Changes, Event, Origin};
 use openflow::{
     BUCKET_ALL, BUCKET_FIRST, BUCKET_LAST, CHECK_OVERLAP, Code, Desc, Error, Features, FlowCommand, FlowMod,
     FlowStats, GROUP_ALL, GroupCommand, GroupDesc, GroupMod, GroupStats, LINK_DOWN, LIVE, METER_ALL,
@@ -35,23 +33,29 @@ pub struct View<'a> {
     pub events: Vec<Event>,
     /// Rules, groups or meters are others than before.
     pub changed: bool,
+    /// Not only rules are others than when packets last saw all changes.
+    more_than_rules: bool,
     /// Rules' statistics are up to date.
     collected: bool,
-}
-
-/// The rule that stood in a place before, if there was one.
-type Before = ((u8, u16, Match), Option<Arc<Rule>>);
-
-/// A rule that stands in its place.
-fn standing(rule: Arc<Rule>) -> Before {
-    ((rule.spec.table, rule.spec.priority, rule.spec.matches), Some(rule))
+    /// What stood in the tables before, for another thread to free: a hundred thousand rules take longer than first packets
+    /// may wait.
+    pub gone: Vec<Undo>,
 }
 
 impl<'a> View<'a> {
     /// The bridge of this name.
     pub fn of(slow: &'a mut SlowPath, name: &str, interfaces: &'a [InterfaceRow]) -> Option<View<'a>> {
         let id = slow.state.bridge_named(name)?;
-        Some(View { slow, id, interfaces, events: Vec::new(), changed: false, collected: false })
+        Some(View {
+            slow,
+            id,
+            interfaces,
+            events: Vec::new(),
+            changed: false,
+            more_than_rules: false,
+            collected: false,
+            gone: Vec::new(),
+        })
     }
 
     /// Gives `job` the bridge. What it does to rules is told by the view's own events, which say whose doing it was; what
@@ -102,8 +106,14 @@ impl<'a> View<'a> {
         Ok(())
     }
 
-    fn tell(&mut self, event: UpdateEvent, spec: &FlowSpec, reason: RemovedReason, origin: Option<Origin>) {
-        self.events.push(Event::Flow { event, spec: Box::new(spec.clone()), reason, origin });
+    fn tell(
+        &mut self,
+        event: UpdateEvent,
+        spec: Arc<FlowSpec>,
+        reason: RemovedReason,
+        origin: Option<Origin>,
+    ) {
+        self.events.push(Event::Flow { event, spec, reason, origin });
     }
 
     /// Tells that rules go.
@@ -115,22 +125,23 @@ impl<'a> View<'a> {
         now: Instant,
     ) {
         for rule in rules {
-            self.tell(UpdateEvent::Removed, &rule.current(), reason, origin);
+            self.tell(UpdateEvent::Removed, rule.current(), reason, origin);
             self.events.extend(news::removed(rule, reason, now));
         }
     }
 
     /// Tells that rules have gone with those that had learned them.
-    fn tell_gone_along(&mut self, before: &mut Vec<Before>, now: Instant) {
+    fn tell_gone_along(&mut self, undo: &mut Vec<Undo>, now: Instant) {
         let bridge = self.slow.state.bridge_mut(self.id);
         let gone = bridge.map(|bridge| bridge.tables.take_gone_along()).unwrap_or_default();
         self.tell_gone(&gone, RemovedReason::Delete, None, now);
-        before.extend(gone.into_iter().map(standing));
+        undo.extend(gone.into_iter().map(Undo::Restore));
     }
 
-    fn add(&mut self, flow: &FlowMod, origin: Origin) -> Result<Vec<Before>, Error> {
+    fn add(&mut self, flow: FlowMod, origin: Origin, undo: &mut Vec<Undo>) -> Result<(), Error> {
+        let check_overlap = flow.flags & CHECK_OVERLAP != 0;
         // What asks for something once is no property of the rule.
-        let spec = FlowSpec { check_overlap: false, reset_counts: false, ..flow.spec() };
+        let spec = FlowSpec { check_overlap: false, reset_counts: false, ..flow.into_spec() };
         check::flow_actions(&spec.actions, &spec.matches, spec.table)?;
         self.refers(&spec.actions)?;
         if spec.table >= TABLES {
@@ -138,52 +149,57 @@ impl<'a> View<'a> {
             return Err(Error::new(Code::OfpfmfcBadTableId, why));
         }
         let now = self.slow.now();
-        let Some(bridge) = self.slow.state.bridge_mut(self.id) else { return Ok(Vec::new()) };
-        if flow.flags & CHECK_OVERLAP != 0 {
-            let filter = FlowFilter { table: Some(spec.table), ..FlowFilter::default() };
-            let same = |rule: &Arc<Rule>| {
-                rule.spec.priority == spec.priority && rule.spec.matches.overlaps(&spec.matches)
-            };
-            if bridge.tables.select(&filter, false).iter().any(same) {
-                return Err(Error::new(Code::OfpfmfcOverlap, "a rule of this priority overlaps"));
-            }
+        let Some(bridge) = self.slow.state.bridge_mut(self.id) else { return Ok(()) };
+        if check_overlap && bridge.tables.overlaps(&spec) {
+            return Err(Error::new(Code::OfpfmfcOverlap, "a rule of this priority overlaps"));
         }
-        let place = (spec.table, spec.priority, spec.matches);
-        let before = bridge.tables.at(spec.table, spec.priority, &spec.matches);
-        bridge.tables.add(&spec, now);
-        self.tell(UpdateEvent::Added, &spec, RemovedReason::default(), Some(origin));
-        let mut before = vec![(place, before)];
-        self.tell_gone_along(&mut before, now);
-        Ok(before)
+        let evicted = bridge.tables.make_room(&spec, now);
+        let evicted = evicted.map_err(|full| Error::new(Code::OfpfmfcTableFull, full.to_string()))?;
+        let spec = Arc::new(spec);
+        self.tell_gone(&evicted, RemovedReason::Eviction, None, now);
+        undo.extend(evicted.into_iter().map(Undo::Restore));
+        let Some(bridge) = self.slow.state.bridge_mut(self.id) else { return Ok(()) };
+        undo.push(bridge.tables.add(Arc::clone(&spec), now));
+        self.tell(UpdateEvent::Added, spec, RemovedReason::default(), Some(origin));
+        self.tell_gone_along(undo, now);
+        Ok(())
     }
 
-    fn flow(&mut self, flow: &FlowMod, origin: Origin) -> Result<Vec<Before>, Error> {
-        if flow.command == FlowCommand::Add {
-            return self.add(flow, origin);
+    fn delete(&mut self, flow: &FlowMod, origin: Origin, undo: &mut Vec<Undo>) {
+        let (filter, strict) = (flow.filter(), flow.command.is_strict());
+        let bridge = self.slow.state.bridge_mut(self.id);
+        let gone = bridge.map(|bridge| bridge.tables.delete(&filter, strict)).unwrap_or_default();
+        if !gone.is_empty() {
+            // What megaflows have counted for them until now is told.
+            self.collect();
+        }
+        let now = self.slow.now();
+        self.tell_gone(&gone, RemovedReason::Delete, Some(origin), now);
+        undo.extend(gone.into_iter().map(Undo::Restore));
+        self.tell_gone_along(undo, now);
+    }
+
+    fn flow(&mut self, flow: FlowMod, origin: Origin, undo: &mut Vec<Undo>) -> Result<(), Error> {
+        match flow.command {
+            FlowCommand::Add => return self.add(flow, origin, undo),
+            FlowCommand::Delete | FlowCommand::DeleteStrict => {
+                self.delete(&flow, origin, undo);
+                return Ok(());
+            }
+            FlowCommand::Modify | FlowCommand::ModifyStrict => {}
         }
         let (filter, strict) = (flow.filter(), flow.command.is_strict());
         let chosen = self.rules(&filter, strict);
-        if !chosen.is_empty() {
-            self.collect();
-        }
-        let mut before: Vec<Before> = chosen.iter().cloned().map(standing).collect();
-        let now = self.slow.now();
-        if matches!(flow.command, FlowCommand::Delete | FlowCommand::DeleteStrict) {
-            if let Some(bridge) = self.slow.state.bridge_mut(self.id) {
-                bridge.tables.delete(&filter, strict);
-            }
-            self.tell_gone(&chosen, RemovedReason::Delete, Some(origin), now);
-            self.tell_gone_along(&mut before, now);
-            return Ok(before);
-        }
         if chosen.is_empty() {
             // OpenFlow 1.0 adds what it does not find, unless a cookie was to find it by.
             return if flow.new_cookie.is_some() && flow.cookie.1 == 0 {
-                self.add(flow, origin)
+                self.add(flow, origin, undo)
             } else {
-                Ok(Vec::new())
+                Ok(())
             };
         }
+        self.collect();
+        let now = self.slow.now();
         self.refers(&flow.actions)?;
         for rule in &chosen {
             check::flow_actions(&flow.actions, &rule.spec.matches, rule.spec.table)?;
@@ -196,23 +212,21 @@ impl<'a> View<'a> {
             let spec = FlowSpec {
                 actions: flow.actions.clone(),
                 cookie: flow.new_cookie.unwrap_or(rule.spec.cookie),
-                ..rule.current()
+                ..FlowSpec::clone(&rule.current())
             };
-            self.tell(UpdateEvent::Modified, &spec, RemovedReason::default(), Some(origin));
+            self.tell(UpdateEvent::Modified, spec.into(), RemovedReason::default(), Some(origin));
         }
-        self.tell_gone_along(&mut before, now);
-        Ok(before)
+        undo.extend(chosen.into_iter().map(Undo::Restore));
+        self.tell_gone_along(undo, now);
+        Ok(())
     }
 
     /// Removes the rules that name what is gone.
     fn delete_users(&mut self, uses: impl Fn(&FlowSpec) -> bool, reason: RemovedReason) {
         self.collect();
-        let all = self.rules(&FlowFilter::default(), false);
-        let gone: Vec<Arc<Rule>> = all.into_iter().filter(|rule| uses(&rule.spec)).collect();
         let now = self.slow.now();
-        if let Some(bridge) = self.slow.state.bridge_mut(self.id) {
-            bridge.tables.delete_where(&uses);
-        }
+        let bridge = self.slow.state.bridge_mut(self.id);
+        let gone = bridge.map(|bridge| bridge.tables.delete_where(&uses)).unwrap_or_default();
         self.tell_gone(&gone, reason, None, now);
         self.tell_gone_along(&mut Vec::new(), now);
     }
@@ -348,18 +362,18 @@ impl<'a> View<'a> {
         Ok(())
     }
 
-    /// Makes a change; what rules there were before in the places of those that it touches.
-    fn make(&mut self, change: &Change, origin: Origin) -> Result<Vec<Before>, Error> {
-        let mut before = Vec::new();
+    /// Makes a change; `undo` gets what undoes it, as far as rules go.
+    fn make(&mut self, change: Change, origin: Origin, undo: &mut Vec<Undo>) -> Result<(), Error> {
+        self.more_than_rules |= !matches!(change, Change::Flow(_) | Change::Packet(_));
         match change {
-            Change::Flow(flow) => before = self.flow(flow, origin)?,
-            Change::Group(group) => self.group(group)?,
-            Change::Meter(meter) => self.meter(meter)?,
-            Change::Port(port) => return self.port(*port).map(|()| before),
-            Change::Packet(packet) => return self.packet(packet).map(|()| before),
+            Change::Flow(flow) => self.flow(*flow, origin, undo)?,
+            Change::Group(group) => self.group(&group)?,
+            Change::Meter(meter) => self.meter(&meter)?,
+            Change::Port(port) => return self.port(port),
+            Change::Packet(packet) => return self.packet(&packet),
         }
         self.changed = true;
-        Ok(before)
+        Ok(())
     }
 }
 
@@ -491,8 +505,7 @@ impl Bridge for View<'_> {
                 hard_age: u32::try_from(rule.hard_age(now).as_secs()).ok(),
                 packets: counted.packets,
                 bytes: counted.bytes,
-                importance: 0,
-                spec: rule.current(),
+                spec: FlowSpec::clone(&rule.current()),
             }
         };
         self.rules(filter, false).into_iter().map(stats).collect()
@@ -513,6 +526,21 @@ impl Bridge for View<'_> {
             }
         }
         all
+    }
+
+    fn evicts(&mut self, table: u8) -> bool {
+        self.running().is_some_and(|bridge| bridge.tables.evicts(table))
+    }
+
+    fn set_evicts(&mut self, table: Option<u8>, evicts: bool) -> Result<(), Error> {
+        let tables = table.map_or(0..TABLES, |table| table..table.saturating_add(1));
+        if tables.end > TABLES {
+            return Err(Error::new(Code::OfptmfcBadTable, format!("tables go from 0 to {}", TABLES - 1)));
+        }
+        if let Some(bridge) = self.slow.state.bridge_mut(self.id) {
+            tables.for_each(|table| bridge.tables.set_evicts(table, evicts));
+        }
+        Ok(())
     }
 
     fn groups(&mut self) -> Vec<GroupDesc> {
@@ -579,45 +607,53 @@ impl Bridge for View<'_> {
         self.running().map_or(TlvMap::EMPTY, |bridge| bridge.tlvs)
     }
 
-    fn change(&mut self, change: &Change, origin: Origin) -> Result<(), Error> {
-        self.make(change, origin).map(drop)
+    fn change(&mut self, change: Change, origin: Origin) -> Result<(), Error> {
+        let mut undo = Vec::new();
+        let done = self.make(change, origin, &mut undo);
+        self.gone.append(&mut undo);
+        done
     }
 
-    fn change_all(&mut self, changes: &[(Change, u32)], connection: u64) -> Result<(), (usize, Error)> {
+    fn change_all(&mut self, changes: &mut Changes<'_>, connection: u64) -> Result<(), (usize, Error)> {
         let (groups, told, changed) = (self.group_specs(), self.events.len(), self.changed);
-        let mut undo: Vec<Before> = Vec::new();
-        // Packets leave when everything else is done.
-        let is_packet = |change: &Change| matches!(change, Change::Packet(_));
-        for (at, (change, xid)) in changes.iter().enumerate().filter(|(_, (change, _))| !is_packet(change)) {
-            match self.make(change, Origin { connection, xid: *xid }) {
-                Ok(before) => undo.extend(before),
-                Err(error) => {
-                    let now = self.slow.now();
-                    if let Some(bridge) = self.slow.state.bridge_mut(self.id) {
-                        for ((table, priority, matches), rule) in undo.into_iter().rev() {
-                            bridge.tables.put_back((table, priority, &matches), rule, now);
-                        }
-                    }
-                    if self.group_specs() != groups {
-                        self.slow.set_groups(self.id, &groups);
-                    }
-                    self.events.truncate(told);
-                    self.changed = changed;
-                    return Err((at, error));
+        let (mut undo, mut packets) = (Vec::new(), Vec::new());
+        for (at, change) in changes.enumerate() {
+            let made = change.and_then(|(change, xid)| match change {
+                // Packets leave when everything else is done.
+                Change::Packet(_) => {
+                    packets.push((at, change, xid));
+                    Ok(())
                 }
+                change => self.make(change, Origin { connection, xid }, &mut undo),
+            });
+            if let Err(error) = made {
+                let now = self.slow.now();
+                if let Some(bridge) = self.slow.state.bridge_mut(self.id) {
+                    undo.into_iter().rev().for_each(|undo| bridge.tables.undo(undo, now));
+                }
+                if self.group_specs() != groups {
+                    self.slow.set_groups(self.id, &groups);
+                }
+                self.events.truncate(told);
+                self.changed = changed;
+                return Err((at, error));
             }
         }
-        if changes.iter().any(|(change, _)| is_packet(change)) {
+        self.gone.append(&mut undo);
+        if !packets.is_empty() {
             self.settle();
         }
-        for (at, (change, xid)) in changes.iter().enumerate().filter(|(_, (change, _))| is_packet(change)) {
-            self.make(change, Origin { connection, xid: *xid }).map_err(|error| (at, error))?;
+        for (at, change, xid) in packets {
+            let sent = self.make(change, Origin { connection, xid }, &mut Vec::new());
+            sent.map_err(|error| (at, error))?;
         }
         Ok(())
     }
 
     fn settle(&mut self) {
-        if !self.slow.commit() {
+        let only_rules = !std::mem::take(&mut self.more_than_rules);
+        let settled = if only_rules { self.slow.commit_rules(self.id) } else { self.slow.commit() };
+        if !settled {
             tracing::error!("a worker does not answer: it may not see changes of rules");
         }
         self.collected = false;

@@ -5,8 +5,8 @@ use super::packets::Packets;
 use super::tlvs;
 use crate::control::app::App;
 use crate::control::handlers::views::interface_rows;
-use openflow::Version;
 use openflow::server::{Connection, Event, Output};
+use openflow::{Version, messages};
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -25,6 +25,8 @@ const PROBE: Duration = Duration::from_secs(5);
 const PROBE_OTHERS: Duration = Duration::from_mins(1);
 /// Time for the first message, `HELLO`.
 const HELLO: Duration = Duration::from_secs(5);
+/// Rules freed between two messages; another thread frees more.
+const FREED_HERE: usize = 64;
 /// Events that a slow connection may be behind by.
 const BEHIND: usize = 1024;
 
@@ -91,16 +93,6 @@ enum Ended {
     NoBridge,
     #[error(transparent)]
     Stopping(#[from] crate::slowpath::handle::Stopped),
-}
-
-/// The whole messages that bytes begin with.
-pub(super) fn messages(mut bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
-    std::iter::from_fn(move || {
-        let length = openflow::length(bytes).ok().flatten().filter(|length| *length <= bytes.len())?;
-        let (message, rest) = bytes.split_at(length);
-        bytes = rest;
-        Some(message)
-    })
 }
 
 async fn send<S: AsyncWrite + Unpin>(stream: &mut S, bytes: &[u8]) -> Result<(), Ended> {
@@ -212,18 +204,11 @@ async fn converse<S: AsyncRead + AsyncWrite + Unpin>(
     }
 }
 
-/// Whether whole messages ask for what only devices know: features, or statistics.
-fn asks_devices(mut bytes: &[u8]) -> bool {
-    while let Ok(Some(length)) = openflow::length(bytes) {
-        if length > bytes.len() {
-            break;
-        }
-        if matches!(bytes[1], 5 | 16 | 18) {
-            return true;
-        }
-        bytes = &bytes[length..];
-    }
-    false
+/// Whether whole messages ask for what only devices know: features, or statistics. A barrier of OpenFlow 1.0 has the type
+/// that requests for statistics have later.
+fn asks_devices(bytes: &[u8], version: Option<Version>) -> bool {
+    let statistics = if version == Some(Version::V10) { 16 } else { 18 };
+    messages(bytes).any(|message| message[1] == 5 || message[1] == statistics)
 }
 
 /// Has the slow path serve the messages that are whole.
@@ -235,16 +220,24 @@ async fn batch(
 ) -> Result<(Connection, Output, Vec<Event>), Ended> {
     // Held to the end, so that no other change of the switch comes between rules and document.
     let switch = app.switch.lock().await;
-    let interfaces =
-        if asks_devices(bytes) { interface_rows(app, &switch).await.unwrap_or_default() } else { Vec::new() };
+    let interfaces = if asks_devices(bytes, connection.version()) {
+        interface_rows(app, &switch).await.unwrap_or_default()
+    } else {
+        Vec::new()
+    };
     let (mut input, name) = (std::mem::take(bytes), bridge.to_owned());
     let served = app.handle.call(move |slow| {
         let mut view = View::of(slow, &name, &interfaces)?;
         let output = view.with_news(|view| connection.input(&mut input, view));
-        Some((connection, input, output, std::mem::take(&mut view.events), view.changed))
+        let View { events, changed, gone, .. } = view;
+        Some((connection, input, output, events, changed, gone))
     });
-    let (connection, rest, output, events, changed) = served.await?.ok_or(Ended::NoBridge)?;
+    let (connection, rest, output, events, changed, gone) = served.await?.ok_or(Ended::NoBridge)?;
     *bytes = rest;
+    if gone.len() > FREED_HERE {
+        // Nobody waits for it.
+        tokio::task::spawn_blocking(move || drop(gone));
+    }
     if changed {
         app.note_stale(bridge);
     }
@@ -258,6 +251,24 @@ async fn batch(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn barriers_ask_no_devices() {
+        let features = [1, 5, 0, 8, 0, 0, 0, 1];
+        let (flow_mod, barrier, old_barrier) =
+            ([4, 14, 0, 8, 0, 0, 0, 1], [4, 20, 0, 8, 0, 0, 0, 1], [1, 18, 0, 8, 0, 0, 0, 1]);
+        for (bytes, version, asks) in [
+            (features.to_vec(), None, true),
+            ([flow_mod, barrier].concat(), Some(Version::V13), false),
+            ([old_barrier, features].concat(), Some(Version::V10), true),
+            (old_barrier.to_vec(), Some(Version::V10), false),
+            (vec![1, 16, 0, 8, 0, 0, 0, 1], Some(Version::V10), true),
+            (vec![6, 18, 0, 8, 0, 0, 0, 1], Some(Version::V15), true),
+            (vec![6, 18, 0, 9, 0, 0, 0, 1], Some(Version::V15), false),
+        ] {
+            assert_eq!(asks_devices(&bytes, version), asks, "{bytes:?}");
+        }
+    }
 
     #[test]
     fn only_whole_messages_are_shown() {

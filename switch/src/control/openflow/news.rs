@@ -7,12 +7,7 @@ use std::time::Instant;
 
 /// News of a rule as connections hear them.
 pub(super) fn of_rule(news: &RuleNews, now: Instant) -> Vec<Event> {
-    let flow = |event, rule: &Rule, reason| Event::Flow {
-        event,
-        spec: Box::new(rule.current()),
-        reason,
-        origin: None,
-    };
+    let flow = |event, rule: &Rule, reason| Event::Flow { event, spec: rule.current(), reason, origin: None };
     match news {
         RuleNews::Added(rule) => vec![flow(UpdateEvent::Added, rule, RemovedReason::default())],
         RuleNews::Modified(rule) => vec![flow(UpdateEvent::Modified, rule, RemovedReason::default())],
@@ -21,6 +16,7 @@ pub(super) fn of_rule(news: &RuleNews, now: Instant) -> Vec<Event> {
                 Gone::IdleTimeout => RemovedReason::IdleTimeout,
                 Gone::HardTimeout => RemovedReason::HardTimeout,
                 Gone::Deleted => RemovedReason::Delete,
+                Gone::Evicted => RemovedReason::Eviction,
             };
             let removed = removed(rule, reason, now);
             [flow(UpdateEvent::Removed, rule, reason)].into_iter().chain(removed).collect()

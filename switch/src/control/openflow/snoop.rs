@@ -1,7 +1,7 @@
 //! `ovs-ofctl snoop`: shows what a bridge and its controllers say to each other.
 
-use super::connection::{PATIENCE, Peers, messages};
-use openflow::{Dialect, Hello, Message, Version};
+use super::connection::{PATIENCE, Peers};
+use openflow::{Dialect, Hello, Message, Version, messages};
 use std::io;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;

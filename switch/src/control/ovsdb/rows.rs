@@ -1,7 +1,9 @@
 //! Rows of the database that reach the switch.
 
+use crate::bridge::rules::TableLimits;
 use crate::control::openflow::controllers::Target;
-use ovsdb::rows::{Bridge, Controller, Interface, Mirror, OpenVSwitch, Port};
+use flow::ofp::parse_subfield;
+use ovsdb::rows::{Bridge, Controller, FlowTable, Interface, Mirror, OpenVSwitch, Port};
 use ovsdb::{Replica, Uuid};
 use std::collections::BTreeMap;
 
@@ -20,6 +22,8 @@ pub struct Rows {
     pub mirrors: BTreeMap<Uuid, Mirror>,
     /// Controllers.
     pub controllers: BTreeMap<Uuid, Controller>,
+    /// Tables of rules.
+    pub flow_tables: BTreeMap<Uuid, FlowTable>,
 }
 
 impl Rows {
@@ -36,6 +40,7 @@ impl Rows {
             interfaces: Interface::all(replica).map(|row| (row.uuid.clone(), row)).collect(),
             mirrors: Mirror::all(replica).map(|row| (row.uuid.clone(), row)).collect(),
             controllers: Controller::all(replica).map(|row| (row.uuid.clone(), row)).collect(),
+            flow_tables: FlowTable::all(replica).map(|row| (row.uuid.clone(), row)).collect(),
             bridges,
             root,
         }
@@ -85,6 +90,20 @@ impl Rows {
                 None
             }
         })
+    }
+
+    /// What the tables of a bridge may have. As in Open vSwitch, bits that are not known group nothing.
+    pub fn limits_of(&self, bridge: &Bridge) -> BTreeMap<u8, TableLimits> {
+        let limits = |(number, uuid): (&String, &String)| {
+            let row = self.flow_tables.get(uuid)?;
+            let limits = TableLimits {
+                flow_limit: row.flow_limit.and_then(|limit| usize::try_from(limit).ok()),
+                evict: row.overflow_policy.as_deref() == Some("evict"),
+                groups: row.groups.iter().filter_map(|text| parse_subfield(text, &()).ok()).collect(),
+            };
+            Some((number.parse().ok()?, limits))
+        };
+        bridge.flow_tables.iter().filter_map(limits).collect()
     }
 
     /// The names of ports that a mirror names by their rows.

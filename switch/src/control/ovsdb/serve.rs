@@ -3,14 +3,17 @@
 use super::document::{self, Asked, Errors, Numbers, keep_rules};
 use super::report::Written;
 use super::rows::Rows;
+use crate::bridge::rules::TableLimits;
 use crate::control::app::App;
 use crate::control::apply::{ChangeError, Switch};
 use crate::control::handlers::views::bridge_rows;
 use crate::control::rules;
+use crate::slowpath::SlowPath;
 use api::BridgeRow;
 use config::{AddressesFrom, Bridge, Document};
 use ovsdb::rows::{DATABASE, LOCK, MONITORED};
 use ovsdb::{Client, Event, Target, Transaction};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::JoinHandle;
@@ -196,6 +199,10 @@ async fn apply(app: &App, rows: &Rows, restoring: bool) -> Errors {
         return Errors::new();
     }
     let errors = change(app, rows, restoring).await;
+    let limits: BTreeMap<String, _> =
+        rows.bridges.values().map(|bridge| (bridge.name.clone(), rows.limits_of(bridge))).collect();
+    // A switch that stops limits nothing.
+    let _ = app.handle.call(move |slow| limit_tables(slow, limits)).await;
     // Who is told that it is done finds the bridges' OpenFlow sockets.
     app.sockets.settled().await;
     if !restoring {
@@ -203,6 +210,19 @@ async fn apply(app: &App, rows: &Rows, restoring: bool) -> Errors {
         let _ = app.handle.call(|slow| slow.set_restoring(false)).await;
     }
     errors
+}
+
+/// Lets the tables of bridges have what `Flow_Table` says; the others have no limit.
+fn limit_tables(slow: &mut SlowPath, limits: BTreeMap<String, BTreeMap<u8, TableLimits>>) {
+    let now = slow.now();
+    for (bridge, limits) in limits {
+        let Some(id) = slow.state.bridge_named(&bridge) else { continue };
+        if slow.state.bridge_mut(id).is_some_and(|bridge| bridge.tables.limit(limits, now))
+            && !slow.commit_rules(id)
+        {
+            tracing::error!(bridge, "a worker does not answer: it may still use rules that are gone");
+        }
+    }
 }
 
 async fn change(app: &App, rows: &Rows, restoring: bool) -> Errors {

@@ -165,7 +165,7 @@ proptest! {
             fresh.insert(*priority, what, *rule);
         }
         prop_assert_eq!(format!("{:?}", table.tries), format!("{:?}", fresh.tries));
-        table.extract(|_, _, _| true);
+        table.extract(|_| true);
         prop_assert_eq!(format!("{:?}", table.tries), format!("{:?}", Tries::default()));
     }
 }
