@@ -99,6 +99,45 @@ fn outputs_between_changes_send_the_packet_as_it_is_then() {
 }
 
 #[test]
+fn a_truncated_output_has_the_first_bytes_and_what_comes_behind_has_all() {
+    let mut net = bridge(&[
+        "in_port=1,udp,actions=output(port=2,max_len=60),mod_nw_src:10.9.9.9,output(port=3,max_len=100),\
+         output(port=4,max_len=9000),output:2,output(port=in_port,max_len=14)",
+        "in_port=4,actions=output(port=3,max_len=64)",
+    ]);
+    let sent = udp(2, 1, 1000, 2000, 200);
+    let out = twice(&mut net, "p1", &sent);
+    let lens = |port: &str| -> Vec<usize> {
+        out.iter().filter(|(p, _)| p == port).map(|(_, frame)| frame.len()).collect()
+    };
+    assert_eq!(
+        (lens("p1"), lens("p2"), lens("p3"), lens("p4")),
+        (vec![14], vec![60, sent.len()], vec![100], vec![sent.len()])
+    );
+    for (port, frame) in &out {
+        let changed = frame.len() > 26 && frame[26..30] == [10, 9, 9, 9];
+        assert_eq!(changed, frame.len() > 60, "{port}: the change is made to the whole packet");
+        assert!(frame.len() < sent.len() || is_intact(frame), "{port}");
+    }
+    // A megaflow of this alone, also for packets that are short enough.
+    assert_eq!(twice(&mut net, "p4", &sent), [("p3".to_owned(), sent[..64].to_vec())]);
+    let short = frame(2, 1, None, 1);
+    assert_eq!(twice(&mut net, "p4", &short), [("p3".to_owned(), short.clone())]);
+    net.finish();
+}
+
+#[test]
+fn an_enqueue_sends() {
+    let mut net = bridge(&["in_port=1,actions=enqueue:2:7,enqueue:1:7,enqueue:IN_PORT:8"]);
+    let sent = udp(2, 1, 1000, 2000, 5);
+    let expected = [("p1".to_owned(), sent.clone()), ("p2".to_owned(), sent.clone())];
+    let mut out = twice(&mut net, "p1", &sent);
+    out.sort();
+    assert_eq!(out, expected);
+    net.finish();
+}
+
+#[test]
 fn a_clone_changes_nothing_outside_of_it() {
     let mut net = bridge(&[
         "in_port=1,udp,actions=clone(mod_dl_dst:02:00:00:00:00:55,push_vlan:0x8100,output:2,clone(mod_tp_dst:9,output:3)),output:4",

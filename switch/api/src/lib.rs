@@ -18,8 +18,8 @@ pub use bfd::{BfdRow, BfdSide};
 pub use datapath::{DropRow, Drops, LcoreRow, MegaflowRow, UnknownTunnelRow, UpcallStats};
 pub use handover::{Handover, Restarting};
 pub use rules::{
-    FlowDelete, FlowModify, FlowRow, Flows, GroupRow, Groups, MeterRow, Meters, PacketOut, PortModify, Tlvs,
-    Which,
+    Buckets, FlowDelete, FlowModify, FlowRow, Flows, GroupRow, Groups, MeterRow, Meters, PacketOut,
+    PortModify, Tlvs, Which,
 };
 pub use show::{BridgeRow, InterfaceRow, RemoteRow, Show};
 pub use transaction::{CommandOutput, Record, Transaction, TransactionReply, Value};

@@ -40,6 +40,14 @@ pub struct Groups {
     pub may_create: bool,
 }
 
+/// `POST /v1/groups/BRIDGE/insert-buckets|remove-buckets`: in the syntax of `ovs-ofctl insert-buckets`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Buckets {
+    /// The group, the place, and buckets to insert.
+    pub buckets: String,
+}
+
 /// `POST /v1/meters/BRIDGE/add|modify`: meters in `ovs-ofctl add-meter` syntax.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]

@@ -6,7 +6,8 @@ use crate::coder::{Coder, Step};
 use crate::error::{Code, Error};
 use crate::instruction;
 use crate::matching::{self, CookieMask};
-use flow::ofp::{Action, DEFAULT_PRIORITY, FlowFilter, FlowSpec, Match};
+use flow::ofp::{Action, FlowFilter, FlowSpec, Match};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Tell when the flow goes (`OFPFF_SEND_FLOW_REM`).
@@ -293,10 +294,10 @@ impl FlowRequest {
 }
 
 /// A flow of a dump.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct FlowStats {
     /// The flow.
-    pub spec: FlowSpec,
+    pub spec: Arc<FlowSpec>,
     /// Since it was added.
     pub duration: Duration,
     /// Seconds since its last packet, if known.
@@ -309,13 +310,6 @@ pub struct FlowStats {
     pub bytes: u64,
 }
 
-impl Default for FlowStats {
-    fn default() -> FlowStats {
-        let spec = FlowMod { priority: DEFAULT_PRIORITY, ..FlowMod::default() }.spec();
-        FlowStats { spec, duration: Duration::ZERO, idle_age: None, hard_age: None, packets: 0, bytes: 0 }
-    }
-}
-
 /// An age in 16 bits: one more than it is, 0 if it is not known.
 fn age16(c: &mut impl Coder, age: &mut Option<u32>) -> Step {
     let mut plus_one = age.map_or(0, |age| age.saturating_add(1).min(0xffff)) as u16;
@@ -325,8 +319,21 @@ fn age16(c: &mut impl Coder, age: &mut Option<u32>) -> Step {
 }
 
 impl FlowStats {
-    fn flags(&mut self, c: &mut impl Coder) -> Step {
-        let spec = &mut self.spec;
+    /// Reads or writes the flow by a copy of it: a hundred thousand of a dump share theirs with the switch's tables.
+    fn with_spec<C: Coder>(
+        &mut self,
+        c: &mut C,
+        code: impl FnOnce(&mut Self, &mut C, &mut FlowSpec) -> Step,
+    ) -> Step {
+        let mut spec = FlowSpec::clone(&self.spec);
+        code(self, c, &mut spec)?;
+        if C::READS {
+            self.spec = spec.into();
+        }
+        Ok(())
+    }
+
+    fn flags(c: &mut impl Coder, spec: &mut FlowSpec) -> Step {
         let mut flags = (u16::from(spec.send_flow_rem) * SEND_FLOW_REM)
             | (u16::from(spec.check_overlap) * CHECK_OVERLAP)
             | (u16::from(spec.reset_counts) * RESET_COUNTS)
@@ -341,30 +348,30 @@ impl FlowStats {
         if c.version() >= Version::V14 { c.u16(&mut spec.importance) } else { c.pad(2) }
     }
 
-    fn timeouts(&mut self, c: &mut impl Coder) -> Step {
-        c.u16(&mut self.spec.priority)?;
-        c.u16(&mut self.spec.idle_timeout)?;
-        c.u16(&mut self.spec.hard_timeout)
+    fn timeouts(c: &mut impl Coder, spec: &mut FlowSpec) -> Step {
+        c.u16(&mut spec.priority)?;
+        c.u16(&mut spec.idle_timeout)?;
+        c.u16(&mut spec.hard_timeout)
     }
 
-    fn counts(&mut self, c: &mut impl Coder) -> Step {
-        c.u64(&mut self.spec.cookie)?;
+    fn counts(&mut self, c: &mut impl Coder, spec: &mut FlowSpec) -> Step {
+        c.u64(&mut spec.cookie)?;
         c.u64(&mut self.packets)?;
         c.u64(&mut self.bytes)
     }
 
-    fn one<C: Coder>(&mut self, c: &mut C) -> Step {
+    fn one<C: Coder>(&mut self, c: &mut C, spec: &mut FlowSpec) -> Step {
         let (start, version) = (c.offset(), c.version());
         let length = c.length16()?;
         c.counted_from(start, length, |c| {
             if version >= Version::V15 {
                 c.pad(2)?;
-                c.u8(&mut self.spec.table)?;
+                c.u8(&mut spec.table)?;
                 c.pad(1)?;
-                self.timeouts(c)?;
-                self.flags(c)?;
-                c.u64(&mut self.spec.cookie)?;
-                matching::oxm(c, &mut self.spec.matches)?;
+                FlowStats::timeouts(c, spec)?;
+                FlowStats::flags(c, spec)?;
+                c.u64(&mut spec.cookie)?;
+                matching::oxm(c, &mut spec.matches)?;
                 let mut totals = OxsStats {
                     duration: Some(self.duration),
                     idle_age: self.idle_age,
@@ -375,51 +382,51 @@ impl FlowStats {
                 totals.code(c)?;
                 (self.duration, self.idle_age) = (totals.duration.unwrap_or_default(), totals.idle_age);
                 (self.packets, self.bytes) = (totals.packets.unwrap_or(0), totals.bytes.unwrap_or(0));
-                return instruction::list(c, &mut self.spec.actions, Context::of(&self.spec.matches));
+                return instruction::list(c, &mut spec.actions, Context::of(&spec.matches));
             }
-            c.u8(&mut self.spec.table)?;
+            c.u8(&mut spec.table)?;
             c.pad(1)?;
             if version == Version::V10 {
-                matching::standard10(c, &mut self.spec.matches)?;
+                matching::standard10(c, &mut spec.matches)?;
             }
             c.duration(&mut self.duration)?;
-            self.timeouts(c)?;
+            FlowStats::timeouts(c, spec)?;
             if version == Version::V10 {
                 c.pad(6)?;
-                self.counts(c)?;
-                return action::list(c, &mut self.spec.actions, Context::of(&self.spec.matches));
+                self.counts(c, spec)?;
+                return action::list(c, &mut spec.actions, Context::of(&spec.matches));
             }
-            self.flags(c)?;
+            FlowStats::flags(c, spec)?;
             c.pad(2)?;
-            self.counts(c)?;
-            matching::oxm(c, &mut self.spec.matches)?;
-            instruction::list(c, &mut self.spec.actions, Context::of(&self.spec.matches))
+            self.counts(c, spec)?;
+            matching::oxm(c, &mut spec.matches)?;
+            instruction::list(c, &mut spec.actions, Context::of(&spec.matches))
         })
     }
 
-    fn one_nicira<C: Coder>(&mut self, c: &mut C) -> Step {
+    fn one_nicira<C: Coder>(&mut self, c: &mut C, spec: &mut FlowSpec) -> Step {
         let start = c.offset();
         let length = c.length16()?;
         c.counted_from(start, length, |c| {
-            c.u8(&mut self.spec.table)?;
+            c.u8(&mut spec.table)?;
             c.pad(1)?;
             c.duration(&mut self.duration)?;
-            self.timeouts(c)?;
+            FlowStats::timeouts(c, spec)?;
             let match_length = c.length16()?;
             age16(c, &mut self.idle_age)?;
             age16(c, &mut self.hard_age)?;
-            self.counts(c)?;
-            matching::nxm(c, match_length, &mut self.spec.matches, None)?;
-            action::list(c, &mut self.spec.actions, Context::of(&self.spec.matches))
+            self.counts(c, spec)?;
+            matching::nxm(c, match_length, &mut spec.matches, None)?;
+            action::list(c, &mut spec.actions, Context::of(&spec.matches))
         })
     }
 
     pub(crate) fn list<C: Coder>(all: &mut Vec<FlowStats>, c: &mut C) -> Step {
-        c.entries(all, |c, one| one.one(c))
+        c.entries(all, |c, one| one.with_spec(c, Self::one))
     }
 
     pub(crate) fn list_nicira<C: Coder>(all: &mut Vec<FlowStats>, c: &mut C) -> Step {
-        c.entries(all, |c, one| one.one_nicira(c))
+        c.entries(all, |c, one| one.with_spec(c, Self::one_nicira))
     }
 }
 

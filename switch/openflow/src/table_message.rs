@@ -150,20 +150,20 @@ const EVICTION_FLAGS: u16 = 2;
 /// By their importance, their lifetime, and otherwise.
 const BY_ALL: u32 = 7;
 
-impl TableConfig {
-    /// By what flows go is the switch's choice.
-    fn properties<C: Coder>(&mut self, c: &mut C) -> Step {
-        property::each(c, &[(EVICTION_FLAGS, self.config & EVICTION != 0)], |c, kind| match kind {
-            EVICTION_FLAGS => c.u32(&mut { BY_ALL }),
-            kind => property::unknown(c, kind),
-        })
-    }
+/// By what flows go is the switch's choice.
+fn properties<C: Coder>(c: &mut C) -> Step {
+    property::each(c, &[(EVICTION_FLAGS, true)], |c, kind| match kind {
+        EVICTION_FLAGS => c.u32(&mut { BY_ALL }),
+        kind => property::unknown(c, kind),
+    })
+}
 
+impl TableConfig {
     pub(crate) fn code<C: Coder>(&mut self, c: &mut C) -> Step {
         c.any_table(&mut self.table)?;
         c.pad(3)?;
         c.u32(&mut self.config)?;
-        self.properties(c)
+        properties(c)
     }
 
     fn one<C: Coder>(&mut self, c: &mut C) -> Step {
@@ -173,7 +173,7 @@ impl TableConfig {
             c.any_table(&mut self.table)?;
             c.pad(1)?;
             c.u32(&mut self.config)?;
-            self.properties(c)
+            properties(c)
         })
     }
 

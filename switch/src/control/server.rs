@@ -7,7 +7,7 @@
 //! | `POST /v1/transaction` | a command line in `ovs-vsctl`'s grammar |
 //! | `GET`, `PUT /v1/document` | the desired state, as TOML in JSON; `PUT` takes TOML, or JSON when it says so |
 //! | `GET /v1/flows/BRIDGE?match=` , `POST /v1/flows/BRIDGE/add`, `/modify`, `/delete`, `/replace` | rules |
-//! | `GET /v1/groups/BRIDGE?match=` , `POST /v1/groups/BRIDGE/add`, `/modify`, `/delete` | groups |
+//! | `GET /v1/groups/BRIDGE?match=` , `POST /v1/groups/BRIDGE/add`, `/modify`, `/delete`, `/insert-buckets`, `/remove-buckets` | groups |
 //! | `GET /v1/tlv-map/BRIDGE`, `POST /v1/tlv-map/BRIDGE/add`, `/delete` | Geneve options and their fields |
 //! | `GET /v1/meters/BRIDGE?match=` , `POST /v1/meters/BRIDGE/add`, `/modify`, `/delete` | meters |
 //! | `POST /v1/ports/BRIDGE/modify`, `/v1/packet-out/BRIDGE` | a port up or down; packets by actions |
@@ -74,6 +74,8 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/v1/groups/{bridge}/add", post(groups::group_add))
         .route("/v1/groups/{bridge}/modify", post(groups::group_modify))
         .route("/v1/groups/{bridge}/delete", post(groups::group_delete))
+        .route("/v1/groups/{bridge}/insert-buckets", post(groups::buckets_insert))
+        .route("/v1/groups/{bridge}/remove-buckets", post(groups::buckets_remove))
         .route("/v1/meters/{bridge}", get(groups::meters))
         .route("/v1/meters/{bridge}/add", post(groups::meter_add))
         .route("/v1/meters/{bridge}/modify", post(groups::meter_modify))

@@ -34,17 +34,6 @@ pub struct Jobs {
     turns: Arc<AtomicU64>,
 }
 
-/// What [`Jobs::run_some`] found.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ran {
-    /// At least one job.
-    Some,
-    /// None.
-    None,
-    /// None, and none will come.
-    Closed,
-}
-
 /// Both ends.
 pub fn channel() -> (Handle, Jobs) {
     let (sender, receiver) = sync_channel(QUEUE);
@@ -105,16 +94,16 @@ impl Jobs {
         job.map(|job| job(slow_path)).is_some()
     }
 
-    /// Runs a bounded number of jobs.
-    pub fn run_some(&self, slow_path: &mut SlowPath) -> Ran {
+    /// Runs a bounded number of jobs. Says whether more may come.
+    pub fn run_some(&self, slow_path: &mut SlowPath) -> bool {
         self.turns.fetch_add(1, Relaxed);
-        for n in 0..JOBS_PER_TURN {
+        for _ in 0..JOBS_PER_TURN {
             match self.jobs.try_recv() {
                 Ok(job) => job(slow_path),
-                Err(TryRecvError::Disconnected) if n == 0 => return Ran::Closed,
-                Err(_) => return if n == 0 { Ran::None } else { Ran::Some },
+                Err(TryRecvError::Empty) => return true,
+                Err(TryRecvError::Disconnected) => return false,
             }
         }
-        Ran::Some
+        true
     }
 }

@@ -250,18 +250,13 @@ impl SlowPath {
     pub fn run(mut self, jobs: &handle::Jobs) -> SlowPath {
         let mut quiet = 0;
         loop {
-            let mut busy = false;
-            match jobs.run_some(&mut self) {
-                handle::Ran::Some => busy = true,
-                handle::Ran::None => {}
-                handle::Ran::Closed => return self,
+            if !jobs.run_some(&mut self) {
+                return self;
             }
-            busy |= self.turn();
-            quiet = if busy { 0 } else { quiet + 1 };
+            quiet = if self.turn() { 0 } else { quiet + 1 };
             if quiet > SPIN_TURNS {
-                if jobs.wait(&mut self, NAP) {
-                    quiet = 0;
-                }
+                // The next job ends the nap. Looks for it between two naps would have others run first.
+                jobs.wait(&mut self, NAP);
             } else {
                 std::thread::yield_now();
             }

@@ -141,6 +141,8 @@ entries! {
         "add-group" "BR GROUP" &[], "add a group", "group_id=1,type=select,bucket=weight:2,actions=output:p1,bucket=output:p2";
         "add-groups" "BR FILE|-" &[], "add the groups of a file, all or none";
         "mod-group" "BR GROUP" &[("--may-create", "one that is not there is made")], "give a group other buckets";
+        "insert-buckets" "BR BUCKETS" &[], "add buckets to a group", "group_id=1,command_bucket_id=last,bucket=bucket_id:7,actions=output:p3";
+        "remove-buckets" "BR PLACE" &[], "remove buckets of a group", "group_id=1,command_bucket_id=all (or first, last, N)";
         "del-groups" "BR [group_id=N]" &[], "delete groups";
         "dump-groups" "BR [N]" &[], "print groups";
         "dump-group-stats" "BR [N]" &[], "print groups' counts";

@@ -6,8 +6,8 @@ use super::commands::{Session, read};
 use super::dump::Dump;
 use super::{Failure, diff, print};
 use api::{
-    FlowDelete, FlowModify, FlowRow, Flows, GroupRow, Groups, InterfaceRow, MeterRow, Meters, PacketOut,
-    PortModify, Tlvs, Trace, TraceRequest, Which,
+    Buckets, FlowDelete, FlowModify, FlowRow, Flows, GroupRow, Groups, InterfaceRow, MeterRow, Meters,
+    PacketOut, PortModify, Tlvs, Trace, TraceRequest, Which,
 };
 use serde::Serialize;
 use std::process::ExitCode;
@@ -84,7 +84,9 @@ pub fn run(session: &Session<'_>, name: &str, words: &[String]) -> Result<ExitCo
     let words: Vec<&str> = words.iter().map(String::as_str).filter(|word| !word.starts_with("--")).collect();
     match words.as_slice() {
         ["diff-flows", one, other] => return diff_flows(session, one, other),
-        [_, bridge, rest @ ..] if name.contains("group") => groups(session, name, bridge, rest, may_create)?,
+        [_, bridge, rest @ ..] if name.contains("group") || name.contains("buckets") => {
+            groups(session, name, bridge, rest, may_create)?
+        }
         [_, bridge, rest @ ..] if name.contains("meter") => meters(session, name, bridge, rest)?,
         [_, bridge, rest @ ..] if name.ends_with("tlv-map") => tlvs(session, name, bridge, rest)?,
         ["mod-port", bridge, port, action] => {
@@ -182,6 +184,10 @@ fn groups(
         }
         ("mod-group", [_, ..]) => {
             session.done(client.post(&path("/modify"), &body(vec![rest.join(" ")]))?)?;
+        }
+        ("insert-buckets" | "remove-buckets", [_, ..]) => {
+            let body = Buckets { buckets: rest.join(" ") };
+            session.done(client.post(&path(&format!("/{name}")), &body)?)?;
         }
         ("del-groups", _) => {
             session.done(client.post(&path("/delete"), &Which { matches: rest.join(" ") })?)?;

@@ -6,6 +6,7 @@
 //! table of [`Field`]s. Running actions is the translator's job.
 
 mod action;
+mod buckets;
 mod controller;
 mod error;
 mod field;
@@ -27,6 +28,7 @@ mod token;
 mod value;
 
 pub use action::{Action, Conjunction, PortRef};
+pub use buckets::{BucketChange, BucketError, BucketPlace, parse_bucket_change};
 pub use controller::{Controller, PacketReason};
 pub use error::ParseError;
 pub use field::{Field, FieldInfo, Format, Layer, Oxm, Setter, Stage, Subfield};

@@ -6,7 +6,7 @@ use crate::{
     Message, MeterFeatures, MonitorRequest, Number, QueueConfig, Role, RoleRequest, TableConfig,
     TableFeatures, TlvMap, TlvTable, UpdateEvent, Version, monitor_flags,
 };
-use flow::ofp::{FlowFilter, GROUP_MAX, PORT_MAX};
+use flow::ofp::{FlowFilter, FlowSpec, GROUP_MAX, PORT_MAX};
 use wire::key::TUN_METADATA_LEN;
 use wire::tunnel::geneve::{TLV_FIELDS, Tlv};
 
@@ -343,7 +343,11 @@ impl Connection {
                 };
                 let event = if version >= Version::V14 { UpdateEvent::Initial } else { UpdateEvent::Added };
                 out.extend(bridge.flows(&filter).into_iter().map(|flow| {
-                    super::events::update(event, flow.spec, request.flags & monitor_flags::ACTIONS != 0)
+                    super::events::update(
+                        event,
+                        FlowSpec::clone(&flow.spec),
+                        request.flags & monitor_flags::ACTIONS != 0,
+                    )
                 }));
             }
             self.monitors.push(request);

@@ -141,6 +141,7 @@ const FLOWS: &[&str] = &[
      eth_type=0x800,nw_proto=6,NXM_OF_IP_SRC[]=NXM_OF_IP_DST[],NXM_OF_TCP_SRC[]=NXM_OF_TCP_DST[],NXM_NX_REG0[4..9]=0x5,\
      load:0x1->NXM_NX_REG1[3],load:NXM_OF_IN_PORT[]->NXM_NX_REG0[0..15])",
     "ipv6,actions=learn(table=1,limit=10,result_dst=NXM_NX_REG0[3],eth_type=0x86dd,NXM_NX_IPV6_DST[]=NXM_NX_IPV6_SRC[],output:NXM_NX_REG2[0..15])",
+    "in_port=3,actions=output(port=1,max_len=100),output(port=LOCAL,max_len=14)",
     "actions=multipath(symmetric_l3l4+udp,50,hrw,12,7,NXM_NX_REG0[0..3]),output:2",
 ];
 

@@ -187,7 +187,7 @@ impl Bridge for Memory {
     fn flows(&mut self, filter: &FlowFilter) -> Vec<FlowStats> {
         let all = self.flows.iter().filter(|flow| filter.selects(flow, false));
         let stats = |spec: &FlowSpec| FlowStats {
-            spec: spec.clone(),
+            spec: spec.clone().into(),
             duration: Duration::from_millis(2250),
             packets: 3,
             bytes: 180,

@@ -7,14 +7,14 @@ use crate::bridge::{BridgeId, BridgePorts};
 use crate::control::app::App;
 use crate::control::rules::{self, meters_of};
 use crate::slowpath::SlowPath;
-use api::{Done, GroupRow, Groups, MeterRow, Meters, Which};
+use api::{Buckets, Done, GroupRow, Groups, MeterRow, Meters, Which};
 use axum::Json;
 use axum::extract::{Path, Query, State};
 use config::{Bridge, Document};
 use flow::ofp::PortMap;
 use flow::ofp::{
-    FlowFilter, FlowSpec, GroupSpec, MeterSpec, ParseError, format_group, format_meter, parse_group,
-    parse_group_filter, parse_meter, parse_meter_filter,
+    BucketChange, BucketError, FlowFilter, FlowSpec, GroupSpec, MeterSpec, ParseError, format_group,
+    format_meter, parse_bucket_change, parse_group, parse_group_filter, parse_meter, parse_meter_filter,
 };
 use flow::stats::PacketStats;
 use serde::Deserialize;
@@ -253,6 +253,51 @@ pub(in crate::control) async fn group_modify(
 ) -> Answer<Done> {
     let how = if body.may_create { Put::AddOrModify } else { Put::Modify };
     put::<GroupSpec>(&app, &bridge, body.groups, how).await
+}
+
+/// Changes some buckets of a group.
+async fn change_buckets(
+    app: &App,
+    bridge: &str,
+    text: &str,
+    edit: impl Fn(&mut GroupSpec, BucketChange) -> Result<(), BucketError>,
+) -> Answer<Done> {
+    let mut switch = app.desired().await;
+    let names = names_of(app, bridge).await?;
+    let mut document = switch.document.clone();
+    let list = GroupSpec::list(bridge_of(&mut document, bridge)?);
+    // The document's are valid.
+    let mut groups: Vec<GroupSpec> =
+        list.iter().filter_map(|text| GroupSpec::read(text, &names).ok()).collect();
+    let kind_of = |id| groups.iter().find(|group| group.id == id).map(|group| group.kind);
+    let change = parse_bucket_change(text, kind_of, &names).map_err(|error| bad(&error))?;
+    for group in groups.iter_mut().filter(|group| group.id == change.group) {
+        edit(group, change.clone()).map_err(|error| bad(&error))?;
+    }
+    *list = groups.iter().map(|group| group.print(&names)).collect();
+    switch.change(document).await?;
+    Ok(Json(Done { changed: 1 }))
+}
+
+/// `POST /v1/groups/BRIDGE/insert-buckets`.
+pub(in crate::control) async fn buckets_insert(
+    State(app): State<Arc<App>>,
+    Path(bridge): Path<String>,
+    Json(body): Json<Buckets>,
+) -> Answer<Done> {
+    let insert =
+        |group: &mut GroupSpec, change: BucketChange| group.insert_buckets(change.place, &change.buckets);
+    change_buckets(&app, &bridge, &body.buckets, insert).await
+}
+
+/// `POST /v1/groups/BRIDGE/remove-buckets`.
+pub(in crate::control) async fn buckets_remove(
+    State(app): State<Arc<App>>,
+    Path(bridge): Path<String>,
+    Json(body): Json<Buckets>,
+) -> Answer<Done> {
+    let remove = |group: &mut GroupSpec, change: BucketChange| group.remove_buckets(change.place);
+    change_buckets(&app, &bridge, &body.buckets, remove).await
 }
 
 /// `POST /v1/groups/BRIDGE/delete`.

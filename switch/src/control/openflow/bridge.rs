@@ -6,7 +6,10 @@ use crate::bridge::{Bridge as Running, BridgeId, PortConfig};
 use crate::control::sys::set_interface_up;
 use crate::slowpath::SlowPath;
 use api::InterfaceRow;
-use flow::ofp::{Action, FlowFilter, FlowMod as RuleChange, FlowSpec, GroupSpec, MeterSpec, PORT_LOCAL};
+use flow::ofp::{
+    Action, BucketError, BucketPlace, FlowFilter, FlowMod as RuleChange, FlowSpec, GroupSpec, MeterSpec,
+    PORT_LOCAL,
+};
 use openflow::server::{Bridge, Change, Changes, Event, Origin};
 use openflow::{
     BUCKET_ALL, BUCKET_FIRST, BUCKET_LAST, CHECK_OVERLAP, Code, Desc, Error, Features, FlowCommand, FlowMod,
@@ -264,8 +267,14 @@ impl<'a> View<'a> {
                 );
                 return Ok(());
             }
-            GroupCommand::InsertBucket => insert(&mut all[at.ok_or_else(unknown)?], change)?,
-            GroupCommand::RemoveBucket => remove(&mut all[at.ok_or_else(unknown)?], change.bucket)?,
+            GroupCommand::InsertBucket => {
+                let (group, new) = (&mut all[at.ok_or_else(unknown)?], &change.group.buckets);
+                group.insert_buckets(bucket_place(change.bucket), new).map_err(bucket_error)?;
+            }
+            GroupCommand::RemoveBucket => {
+                let group = &mut all[at.ok_or_else(unknown)?];
+                group.remove_buckets(bucket_place(change.bucket)).map_err(bucket_error)?;
+            }
         }
         if let Some(group) = all.iter().find(|group| group.id == id) {
             check::group(group)?;
@@ -377,36 +386,22 @@ impl<'a> View<'a> {
     }
 }
 
-fn insert(group: &mut GroupSpec, change: &GroupMod) -> Result<(), Error> {
-    let buckets = &change.group.buckets;
-    if let Some(twice) = buckets.iter().find(|new| group.buckets.iter().any(|old| old.id == new.id)) {
-        return Err(Error::new(Code::OfpgmfcBucketExists, format!("there is a bucket {}", twice.id)));
+/// Where a group mod has buckets put or removed.
+fn bucket_place(number: u32) -> BucketPlace {
+    match number {
+        BUCKET_FIRST => BucketPlace::First,
+        BUCKET_LAST => BucketPlace::Last,
+        BUCKET_ALL => BucketPlace::All,
+        id => BucketPlace::Id(id),
     }
-    let at = match change.bucket {
-        BUCKET_FIRST => 0,
-        BUCKET_LAST => group.buckets.len(),
-        id => 1 + bucket_at(group, id)?,
+}
+
+fn bucket_error(error: BucketError) -> Error {
+    let code = match error {
+        BucketError::Exists(_) => Code::OfpgmfcBucketExists,
+        BucketError::Unknown(_) => Code::OfpgmfcUnknownBucket,
     };
-    group.buckets.splice(at..at, buckets.iter().cloned());
-    Ok(())
-}
-
-fn remove(group: &mut GroupSpec, bucket: u32) -> Result<(), Error> {
-    match bucket {
-        BUCKET_ALL => group.buckets.clear(),
-        BUCKET_FIRST if !group.buckets.is_empty() => drop(group.buckets.remove(0)),
-        BUCKET_FIRST | BUCKET_LAST => drop(group.buckets.pop()),
-        id => {
-            let at = bucket_at(group, id)?;
-            group.buckets.remove(at);
-        }
-    }
-    Ok(())
-}
-
-fn bucket_at(group: &GroupSpec, id: u32) -> Result<usize, Error> {
-    let at = group.buckets.iter().position(|bucket| bucket.id == id);
-    at.ok_or_else(|| Error::new(Code::OfpgmfcUnknownBucket, format!("there is no bucket {id}")))
+    Error::new(code, error.to_string())
 }
 
 /// A MAC address of a row, or the bridge's.
@@ -418,8 +413,8 @@ impl Bridge for View<'_> {
     fn features(&mut self) -> Features {
         /// Statistics of flows, tables, ports, groups and queues; ARP's addresses are matched; bundles.
         const CAPABILITIES: u32 = 0x2cf;
-        /// OpenFlow 1.0's actions but `enqueue`.
-        const ACTIONS: u32 = 0x7ff;
+        /// OpenFlow 1.0's actions.
+        const ACTIONS: u32 = 0xfff;
         let mac = self.running().map_or([0; 6], |bridge| bridge.mac.0);
         let datapath_id = mac.iter().fold(0, |id, byte| id << 8 | u64::from(*byte));
         let (n_tables, capabilities, actions) = (TABLES, CAPABILITIES, ACTIONS);
@@ -505,7 +500,7 @@ impl Bridge for View<'_> {
                 hard_age: u32::try_from(rule.hard_age(now).as_secs()).ok(),
                 packets: counted.packets,
                 bytes: counted.bytes,
-                spec: FlowSpec::clone(&rule.current()),
+                spec: rule.current(),
             }
         };
         self.rules(filter, false).into_iter().map(stats).collect()

@@ -247,6 +247,16 @@ fn actions_print_as_in_ovs() {
             "conjunction(10,1/2),note:01,conjunction(0xb, 2/3)",
             "conjunction(10,1/2),note:01,conjunction(11,2/3)",
         ),
+        (
+            "",
+            "output(port=p0,max_len=100),output(max_len=0x40, port=LOCAL),output(port=in_port,max_len=14)",
+            "output(port=p0,max_len=100),output(port=LOCAL,max_len=64),output(port=IN_PORT,max_len=14)",
+        ),
+        (
+            "",
+            "enqueue:p0:7,enqueue(LOCAL,3),enqueue:in_port:0",
+            "enqueue:p0:7,enqueue:LOCAL:3,enqueue:IN_PORT:0",
+        ),
         ("tcp,", "fin_timeout(idle_timeout=5,hard_timeout=9)", "fin_timeout(idle_timeout=5,hard_timeout=9)"),
         (
             "",
@@ -354,6 +364,10 @@ fn lines_of_dump_flows() {
         format_flow(&flow("priority=0 actions=drop"), None, &()),
         " cookie=0x0, priority=0 actions=drop"
     );
+    let spec = flow("importance=9,no_byte_counts,no_packet_counts,actions=drop");
+    let line = format_flow(&spec, None, &());
+    assert_eq!(line, " cookie=0x0, no_packet_counts no_byte_counts importance=9, actions=drop");
+    assert_eq!(flow(&line), spec);
 }
 
 #[test]
