@@ -105,7 +105,8 @@ fn a_truncated_output_has_the_first_bytes_and_what_comes_behind_has_all() {
          output(port=4,max_len=9000),output:2,output(port=in_port,max_len=14)",
         "in_port=4,actions=output(port=3,max_len=64)",
     ]);
-    let sent = udp(2, 1, 1000, 2000, 200);
+    let mut sent = udp(2, 1, 1000, 2000, 5);
+    sent.resize(200, 7);
     let out = twice(&mut net, "p1", &sent);
     let lens = |port: &str| -> Vec<usize> {
         out.iter().filter(|(p, _)| p == port).map(|(_, frame)| frame.len()).collect()

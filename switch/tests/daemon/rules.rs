@@ -232,10 +232,10 @@ fn groups_and_meters_as_with_ovs_ofctl() {
     assert_eq!(daemon.ctl("document"), document);
 
     daemon.ctl("--may-create mod-group br0 group_id=2,type=all,bucket=output:p1");
-    daemon.ctl("insert-buckets br0 group_id=2,command_bucket_id=last,bucket=bucket_id:7,output:p2");
+    daemon.ctl("insert-buckets br0 group_id=2,command_bucket_id=last,bucket=bucket_id:7,drop");
     assert!(daemon.ctl("dump-groups br0 2").contains("bucket_id:0,actions=output:p1,bucket=bucket_id:7,"));
     daemon.ctl("remove-buckets br0 group_id=2,command_bucket_id=first");
-    assert!(daemon.ctl("dump-groups br0 2").trim_end().ends_with("bucket=bucket_id:7,actions=output:p2"));
+    assert!(daemon.ctl("dump-groups br0 2").trim_end().ends_with("bucket=bucket_id:7,actions=drop"));
     assert!(
         daemon.refused("remove-buckets br0 group_id=2,command_bucket_id=3").contains("there is no bucket 3")
     );

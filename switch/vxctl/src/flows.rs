@@ -85,7 +85,7 @@ pub fn run(session: &Session<'_>, name: &str, words: &[String]) -> Result<ExitCo
     match words.as_slice() {
         ["diff-flows", one, other] => return diff_flows(session, one, other),
         [_, bridge, rest @ ..] if name.contains("group") || name.contains("buckets") => {
-            groups(session, name, bridge, rest, may_create)?
+            groups(session, name, bridge, rest, may_create)?;
         }
         [_, bridge, rest @ ..] if name.contains("meter") => meters(session, name, bridge, rest)?,
         [_, bridge, rest @ ..] if name.ends_with("tlv-map") => tlvs(session, name, bridge, rest)?,
