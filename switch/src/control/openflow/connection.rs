@@ -220,11 +220,8 @@ async fn batch(
 ) -> Result<(Connection, Output, Vec<Event>), Ended> {
     // Held to the end, so that no other change of the switch comes between rules and document.
     let switch = app.switch.lock().await;
-    let interfaces = if asks_devices(bytes) {
-        interface_rows(app, &switch).await.unwrap_or_default()
-    } else {
-        Vec::new()
-    };
+    let interfaces =
+        if asks_devices(bytes) { interface_rows(app, &switch).await.unwrap_or_default() } else { Vec::new() };
     let (mut input, name) = (std::mem::take(bytes), bridge.to_owned());
     let served = app.handle.call(move |slow| {
         let mut view = View::of(slow, &name, &interfaces)?;
