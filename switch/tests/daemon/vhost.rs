@@ -14,8 +14,12 @@ struct Guest {
 
 impl Guest {
     fn new(socket: &Path, mode: &str, number: u32) -> Guest {
+        Guest::with_queues(socket, mode, number, 1)
+    }
+
+    fn with_queues(socket: &Path, mode: &str, number: u32, queues: u16) -> Guest {
         let prefix = format!("--file-prefix=vxg{}.{number}", std::process::id());
-        let device = format!("--vdev=net_virtio_user0,path={},server=1,queues=1", socket.display());
+        let device = format!("--vdev=net_virtio_user0,path={},server=1,queues={queues}", socket.display());
         let mut command = Command::new("dpdk-testpmd");
         command.args([
             "--no-huge",
@@ -28,6 +32,7 @@ impl Guest {
         ]);
         command.args([&prefix, &device]);
         command.args(["--", "--auto-start", "--total-num-mbufs=2048"]).arg(format!("--forward-mode={mode}"));
+        command.args([format!("--rxq={queues}"), format!("--txq={queues}")]);
         // It ends when its input does.
         command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
         Guest { child: command.spawn().expect("dpdk-testpmd starts"), socket: socket.to_owned() }
@@ -81,6 +86,38 @@ fn virtual_machines_come_go_and_come_again() {
         sockets[0].display()
     ));
     assert!(error.contains("in use by port a"), "{error}");
+    daemon.stop();
+}
+
+#[test]
+fn each_queue_of_a_machine_is_served() {
+    const TEST: &str = "each_queue_of_a_machine_is_served";
+    if !Command::new("which").arg("dpdk-testpmd").stdout(Stdio::null()).status().is_ok_and(|s| s.success()) {
+        return skipped(TEST, "needs dpdk-testpmd");
+    }
+    let dir = tempfile::TempDir::new().expect("temporary directory");
+    let socket = dir.path().join("vm");
+    let daemon = Daemon::start("[[bridge]]\nname = \"br0\"\n");
+    let guest = Guest::with_queues(&socket, "txonly", 20, 3);
+    let packets = |queue: u32| -> u64 {
+        let name = format!("vxswitch_rx_queue_packets_total{{lcore=\"0\",port=\"vm\",queue=\"{queue}\"}}");
+        let text = daemon.http("/metrics");
+        let line = text.lines().find(|line| line.starts_with(&name));
+        line.and_then(|line| line.split(' ').next_back()?.parse().ok()).unwrap_or(0)
+    };
+    // As many queues as it has, fewer, and more than it has.
+    for queues in [3, 2, 4] {
+        daemon.ctl(&format!(
+            "add-port br0 vm -- set interface vm type=dpdkvhostuserclient options:vhost-server-path={} \
+             options:n_rxq={queues}",
+            socket.display()
+        ));
+        daemon.eventually("every queue receives", || (0..queues.min(3)).all(|queue| packets(queue) > 100));
+        let status = daemon.ctl("get interface vm status:num_of_vrings");
+        assert_eq!(status.trim().trim_matches('"'), "6");
+        daemon.ctl("del-port vm");
+    }
+    drop(guest);
     daemon.stop();
 }
 
