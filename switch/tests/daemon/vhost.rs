@@ -168,6 +168,49 @@ fn a_virtio_user_device_joins_a_switch_to_a_vhost_port_of_another() {
     );
 }
 
+/// Runs a script that plays guests; what it said, which has to end with `done`.
+#[track_caller]
+fn guests(daemon: &mut Daemon, script: &str, arguments: &[&str]) {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/daemon").join(script);
+    let output =
+        Command::new("python3").arg("-B").arg(script).args(arguments).current_dir(daemon.dir.path()).output();
+    let output = output.expect("python3 runs");
+    let said =
+        String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    assert!(daemon.child.try_wait().expect("a process").is_none(), "the switch has ended: {said}");
+    assert!(output.status.success() && said.ends_with("done\n"), "{said}");
+}
+
+/// `negotiation.py` plays both guests.
+#[test]
+fn a_guest_is_given_what_it_has_negotiated() {
+    let mut daemon = Daemon::start(
+        r#"
+[other_config]
+vhost-sock-dir = "sockets"
+[[bridge]]
+name = "br0"
+[[bridge.port]]
+name = "sender"
+type = "dpdkvhostuser"
+[[bridge.port]]
+name = "receiver"
+type = "dpdkvhostuser"
+"#,
+    );
+    daemon.ctl("add-flow br0 priority=9,dl_type=0x88b5,actions=drop");
+    daemon.ctl("add-flow br0 in_port=sender,actions=output:receiver");
+    let status = |key: &str| {
+        daemon.ctl(&format!("get interface receiver status:{key}")).trim().trim_matches('"').to_owned()
+    };
+    let socket = daemon.dir.path().join("sockets/receiver");
+    assert_eq!((status("mode"), status("status")), ("server".into(), "disconnected".into()));
+    assert_eq!(Path::new(&status("socket")), socket);
+    guests(&mut daemon, "negotiation.py", &["sockets/sender", "sockets/receiver"]);
+    let _dir = daemon.stop();
+    assert!(!socket.exists(), "the socket goes with the port");
+}
+
 /// `hostile.py` plays it: descriptors and headers that lie, and messages that cannot be.
 #[test]
 fn a_hostile_guest_harms_nobody() {
@@ -194,14 +237,7 @@ options = { dpdk-devargs = "net_null1,no-rx=1" }
     daemon.ctl("add-flow br0 in_port=n,actions=output:s,output:hostile");
     daemon.ctl("add-flow br0 in_port=hostile,actions=drop");
     daemon.ctl("add-flow br0 in_port=good,actions=output:s");
-    let sockets = ["hostile", "good"].map(|name| daemon.dir.path().join(name));
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/daemon/hostile.py");
-    let output = Command::new("python3").arg("-B").arg(script).args(sockets).args(["1", "1"]).output();
-    let output = output.expect("python3 runs");
-    let said =
-        String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
-    assert!(daemon.child.try_wait().expect("a process").is_none(), "the switch has ended: {said}");
-    assert!(output.status.success() && said.ends_with("done\n"), "{said}");
+    guests(&mut daemon, "hostile.py", &["hostile", "good", "1", "1"]);
     let count = |port: &str, what: &str| -> u64 {
         daemon.ctl(&format!("get interface {port} statistics:{what}")).trim().parse().expect("a number")
     };
