@@ -500,7 +500,7 @@ macro_rules! named {
 
 named! {
     /// `Interface` `type`: what kind of port it is.
-    PortKind, "dpdk, dpdkvhostuserclient, dpdkvhostuser, tap, vxlan, geneve, gre, ip6gre, internal or patch", {
+    PortKind, "dpdk, dpdkvhostuserclient, dpdkvhostuser, tap, system, vxlan, geneve, gre, ip6gre, internal or patch", {
         /// A DPDK ethdev, by `options:dpdk-devargs`.
         Dpdk = "dpdk",
         /// A virtual machine, by the socket `options:vhost-server-path`.
@@ -509,6 +509,8 @@ named! {
         DpdkVhostUser = "dpdkvhostuser",
         /// A tap of the kernel named as the port, with offloads.
         Tap = "tap",
+        /// A network device of the kernel named as the port, which is there already: a veth's end, or a NIC of the kernel's.
+        System = "system",
         /// A VXLAN tunnel.
         Vxlan = "vxlan",
         /// A Geneve tunnel.

@@ -4,7 +4,7 @@
 //! - [`parse_file`] and [`parse_str`] read TOML and report *every* problem with its line.
 //! - [`validate()`] checks a document wherever it came from (file, control API, transaction).
 //! - [`vsctl`] is `ovs-vsctl`'s command grammar as edits of a document.
-//! - [`TunnelOptions`], [`DpdkOptions`], [`VhostOptions`], [`TapOptions`] and [`PatchOptions`] are the typed form of a port's `options`,
+//! - [`TunnelOptions`], [`DpdkOptions`], [`VhostOptions`], [`SystemOptions`], [`TapOptions`] and [`PatchOptions`] are the typed form of a port's `options`,
 //!   [`BfdOptions`] of its `bfd`.
 //!
 //! Nothing here touches DPDK, the kernel or the clock, so all of it runs in plain tests.
@@ -27,8 +27,8 @@ pub use document::{
     StaticMac, UnknownName, VlanMode, mac_table, mcast,
 };
 pub use options::{
-    BfdOptions, DpdkOptions, Inheritable, LocalIp, OptionError, PatchOptions, RemoteIp, TapOptions,
-    TunnelKey, TunnelOptions, VhostOptions, VlanVni,
+    BfdOptions, DpdkOptions, Inheritable, LocalIp, OptionError, PatchOptions, RemoteIp, SystemOptions,
+    TapOptions, TunnelKey, TunnelOptions, VhostOptions, VlanVni,
 };
 pub use problem::{Errors, Kind, Problem};
 pub use read::{parse_file, parse_str};

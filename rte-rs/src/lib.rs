@@ -70,6 +70,7 @@ mod log;
 pub mod mbuf;
 pub mod mempool;
 pub mod offload;
+mod packet;
 pub mod pdump;
 pub mod port;
 pub mod queue;

@@ -3,6 +3,7 @@
 mod devargs;
 mod follow;
 mod handle;
+mod system;
 mod tap;
 mod vhost;
 
@@ -10,6 +11,7 @@ pub use crate::device::Release;
 pub use crate::ethdev::{MAX_PORTS, PortId, by_mac, by_name, list};
 pub use follow::TapInterface;
 pub use handle::{COUNTED_QUEUES, Link, PortHandle, Stats};
+pub use system::{MAX_QUEUES as MAX_SYSTEM_QUEUES, SystemConfig, SystemPort};
 pub use tap::{MAX_NAME as MAX_TAP_NAME, MAX_QUEUES as MAX_TAP_QUEUES, TapConfig, TapPort};
 pub use vhost::{MAX_QUEUES as MAX_VHOST_QUEUES, VhostConfig, VhostGuest, VhostMode, VhostPort};
 

@@ -3,6 +3,7 @@
 mod bfd;
 mod dpdk;
 mod patch;
+mod system;
 mod tap;
 mod tunnel;
 mod vhost;
@@ -14,6 +15,7 @@ pub use bfd::BfdOptions;
 pub use dpdk::DpdkOptions;
 pub use patch::PatchOptions;
 pub(crate) use patch::none as no_options;
+pub use system::SystemOptions;
 pub use tap::TapOptions;
 pub use vhost::VhostOptions;
 pub(crate) use vhost::directory as vhost_directory;

@@ -12,8 +12,8 @@ use wire::tunnel::Transport;
 
 use crate::document::{Bridge, Document, Port, PortKind};
 use crate::options::{
-    DpdkOptions, OptionError, PatchOptions, RemoteIp, TapOptions, TunnelKey, TunnelOptions, VhostOptions,
-    boolean, no_options,
+    DpdkOptions, OptionError, PatchOptions, RemoteIp, SystemOptions, TapOptions, TunnelKey, TunnelOptions,
+    VhostOptions, boolean, no_options,
 };
 use crate::problem::{Kind, Problem, Site};
 use crate::settings::Fields;
@@ -249,6 +249,12 @@ impl Check<'_> {
                     Ok(PortKind::Tap) => {
                         self.device(&site, &port.name, &port.name, &mut taps);
                         if let Err(errors) = TapOptions::parse(&port.options) {
+                            self.option_errors(&site, errors);
+                        }
+                    }
+                    Ok(PortKind::System) => {
+                        self.device(&site, &port.name, &port.name, &mut interfaces);
+                        if let Err(errors) = SystemOptions::parse(&port.options) {
                             self.option_errors(&site, errors);
                         }
                     }

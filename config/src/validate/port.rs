@@ -70,7 +70,7 @@ impl Check<'_> {
     fn kind(&mut self, whole: &Site, site: &Site, port: &Port) {
         match port.port_kind() {
             // The kernel's IFNAMSIZ, less the NUL.
-            Ok(kind @ (PortKind::Internal | PortKind::Tap)) if port.name.len() > 15 => {
+            Ok(kind @ (PortKind::Internal | PortKind::Tap | PortKind::System)) if port.name.len() > 15 => {
                 let message = format!(
                     "found {:?}, expected 15 characters at most: a port of type {} is a kernel device of this name",
                     port.name,
@@ -199,7 +199,6 @@ fn instead(kind: &str) -> Option<&'static str> {
             "Open vSwitch has removed it too; vxlan, geneve and gre are the tunnels that both have"
         }
         "dpdkr" => "use type dpdk with options:dpdk-devargs=net_ring0",
-        "system" => "use type dpdk with options:dpdk-devargs=net_af_packet0,iface=DEVICE for a kernel device",
         "afxdp" | "afxdp-nonpmd" => "use type dpdk with options:dpdk-devargs=net_af_xdp0,iface=DEVICE",
         "erspan" | "ip6erspan" | "gtpu" | "bareudp" | "srv6" => {
             "vxlan, geneve and gre are the tunnels that both have"

@@ -6,8 +6,11 @@ use crate::burst::Burst;
 use crate::counters::Counters;
 use crate::mbuf::Mbuf;
 use crate::mempool::{HEADROOM, Mempool};
+use crate::offload::{TX_REQUESTS, TxOffload};
+use crate::packet::socket::{self, Tag};
 use crate::virtio::header::{self, Header};
 use std::fs::File;
+use std::io;
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,12 +21,17 @@ const LONGEST: usize = 65_536 + 14 + 8;
 const LONGEST_PLAIN: usize = 65_535 + 14 + 8;
 /// A frame has an Ethernet header.
 const ETHERNET: usize = 14;
+/// Both Ethernet addresses, and a VLAN tag.
+const ADDRESSES: usize = 12;
+const TAG: usize = 4;
 /// Most pieces of memory in one read or write (`UIO_MAXIOV`).
 const MAX_PIECES: usize = 1024;
 
-/// Receives what the kernel sends through the tap.
+/// Receives what the kernel sends through the tap, or what comes by the interface of a packet socket.
 pub(crate) struct TapRx {
     file: Arc<File>,
+    /// It is a packet socket, whose frames come without their outermost VLAN tag.
+    is_socket: bool,
     features: Features,
     /// Empty mbufs in which the next frame is received, as many as the longest one takes.
     posted: Vec<Mbuf>,
@@ -48,6 +56,7 @@ impl TapRx {
         TapRx {
             wake: Wake::new(file.as_raw_fd()),
             file,
+            is_socket: false,
             features,
             pool,
             posted: Vec::with_capacity(wanted),
@@ -60,6 +69,28 @@ impl TapRx {
             gone,
             counters: Arc::default(),
         }
+    }
+
+    /// The same from a packet socket.
+    pub(crate) fn on_socket(
+        file: Arc<File>,
+        features: Features,
+        pool: Mempool,
+        gone: Arc<AtomicBool>,
+    ) -> TapRx {
+        TapRx { is_socket: true, ..TapRx::new(file, features, pool, gone) }
+    }
+
+    /// Reads a frame into the posted mbufs: its length with the header, and the VLAN tag that was in it.
+    fn read(&mut self) -> io::Result<(usize, Option<Tag>)> {
+        let file = self.file.as_raw_fd();
+        if self.is_socket {
+            return socket::receive(file, &mut self.pieces);
+        }
+        // SAFETY: the descriptor is open; the first piece is the header's room, the others are the data rooms of mbufs that
+        // we have, whole.
+        let read = unsafe { libc::readv(file, self.pieces.as_ptr(), self.pieces.len() as i32) };
+        if read < 0 { Err(io::Error::last_os_error()) } else { Ok((read as usize, None)) }
     }
 
     /// As [`crate::RxQueue::rx_burst`]. Makes no system call when the kernel has nothing.
@@ -78,30 +109,31 @@ impl TapRx {
             let mut head = [0; header::LEN];
             self.pieces[0] =
                 libc::iovec { iov_base: head.as_mut_ptr().cast(), iov_len: self.features.header_len };
-            let count = self.pieces.len() as i32;
-            // SAFETY: the descriptor is open; the first piece is `head`, the others are the data rooms of mbufs that we
-            // have, whole.
-            let read = unsafe { libc::readv(self.file.as_raw_fd(), self.pieces.as_ptr(), count) };
-            if read < 0 {
-                match std::io::Error::last_os_error().raw_os_error() {
-                    // A signal (net_tap uses one): the next turn reads on.
-                    Some(libc::EINTR) => {}
-                    Some(libc::EAGAIN) => self.wake.nothing(burst.len() > before),
-                    Some(libc::EBADFD | libc::EBADF) => {
-                        self.gone.store(true, Ordering::Relaxed);
-                        self.wake.never();
+            let (read, tag) = match self.read() {
+                Ok(received) => received,
+                Err(error) => {
+                    match error.raw_os_error() {
+                        // A signal (net_tap uses one): the next turn reads on.
+                        Some(libc::EINTR) => {}
+                        Some(libc::EAGAIN) => self.wake.nothing(burst.len() > before),
+                        Some(libc::EBADFD | libc::EBADF) => {
+                            self.gone.store(true, Ordering::Relaxed);
+                            self.wake.never();
+                        }
+                        // A socket's interface was set down.
+                        Some(libc::ENETDOWN) => {}
+                        // The frame is lost (longer than any should be).
+                        _ => Counters::add(&self.counters.errors, 1),
                     }
-                    // The frame is lost (longer than any should be).
-                    _ => Counters::add(&self.counters.errors, 1),
+                    break;
                 }
-                break;
-            }
-            let len = (read as usize).saturating_sub(self.features.header_len);
+            };
+            let len = read.saturating_sub(self.features.header_len);
             if len < ETHERNET {
                 Counters::add(&self.counters.errors, 1);
                 continue;
             }
-            let Some(mbuf) = self.take(&head, len) else {
+            let Some(mbuf) = self.take(&head, len).and_then(|mbuf| with_tag(mbuf, tag)) else {
                 Counters::add(&self.counters.errors, 1);
                 continue;
             };
@@ -145,7 +177,22 @@ impl TapRx {
     }
 }
 
-/// Sends to the kernel through the tap.
+/// Puts a tag back behind the Ethernet addresses; `None` when there is no room for it.
+fn with_tag(mut mbuf: Mbuf, tag: Option<Tag>) -> Option<Mbuf> {
+    let Some((tpid, tci)) = tag else { return Some(mbuf) };
+    mbuf.prepend_or_move(TAG)?;
+    let frame = mbuf.data_mut();
+    frame.copy_within(TAG..TAG + ADDRESSES, 0);
+    frame[ADDRESSES..ADDRESSES + 2].copy_from_slice(&tpid.to_be_bytes());
+    frame[ADDRESSES + 2..ADDRESSES + TAG].copy_from_slice(&tci.to_be_bytes());
+    let (flags, lengths) = (mbuf.ol_flags(), mbuf.tx_offload());
+    if flags & TX_REQUESTS != 0 {
+        mbuf.set_offload(flags, TxOffload { l2_len: lengths.l2_len + TAG as u8, ..lengths });
+    }
+    Some(mbuf)
+}
+
+/// Sends to the kernel through the tap, or by the interface of a packet socket.
 pub(crate) struct TapTx {
     file: Arc<File>,
     features: Features,
@@ -217,9 +264,11 @@ impl TapTx {
             return Sent::Yes;
         }
         match std::io::Error::last_os_error().raw_os_error() {
-            // EIO: the interface is down.
-            Some(libc::EAGAIN | libc::EINTR | libc::EIO | libc::ENOBUFS | libc::ENOMEM) => Sent::Later,
-            Some(libc::EBADFD | libc::EBADF) => {
+            // EIO, ENETDOWN: the interface is down.
+            Some(libc::EAGAIN | libc::EINTR | libc::EIO | libc::ENETDOWN | libc::ENOBUFS | libc::ENOMEM) => {
+                Sent::Later
+            }
+            Some(libc::EBADFD | libc::EBADF | libc::ENXIO) => {
                 self.gone.store(true, Ordering::Relaxed);
                 Sent::Later
             }

@@ -175,6 +175,11 @@ impl Header {
         } else {
             Layers::tunnelled(frame, self, tunnel, start)
         };
+        // Packet sockets pass on segments inside tunnels, and do not say so.
+        let layers = layers.or_else(|| {
+            let is_untold = gso != 0 && gso != GSO_UDP_L4 && tunnel == 0;
+            is_untold.then(|| Layers::in_untold_tunnel(frame, self, start)).flatten()
+        });
         let Some(Layers { mut flags, mut lengths }) = layers else {
             return if gso == 0 { Ok(Received::Complete(start, field)) } else { Err(Bad) };
         };
@@ -350,6 +355,39 @@ impl Layers {
             ..TxOffload::default()
         };
         Some(Layers { flags, lengths })
+    }
+}
+
+impl Layers {
+    /// A frame with a tunnel over UDP of which the header says nothing: the inner IP header, without options, ends at `start`
+    /// and stands behind its Ethernet type.
+    fn in_untold_tunnel(frame: &[u8], header: &Header, start: usize) -> Option<Layers> {
+        let (l2, ether_type) = ethernet(frame)?;
+        let (outer_transport, protocol, tunnel) = match ether_type {
+            0x0800 => {
+                let len = usize::from(frame.get(l2)? & 15) * 4;
+                (l2 + len, *frame.get(l2 + 9)?, GSO_TUNNEL_IPV4)
+            }
+            0x86dd => (l2 + 40, *frame.get(l2 + 6)?, GSO_TUNNEL_IPV6),
+            _ => return None,
+        };
+        let inner_network = [(20, TX_IPV4, 0x0800), (40, TX_IPV6, 0x86dd)].into_iter().find_map(
+            |(len, version, ether_type)| {
+                let at = start.checked_sub(len).filter(|at| *at > outer_transport)?;
+                (family(frame, at, start) == Some(version) && be16(frame, at - 2) == Some(ether_type))
+                    .then_some(at)
+            },
+        )?;
+        let told = Header {
+            outer_transport: u16::try_from(outer_transport).ok()?,
+            inner_network: u16::try_from(inner_network).ok()?,
+            ..*header
+        };
+        let mut layers = Self::tunnelled(frame, &told, tunnel, start).filter(|_| protocol == 17)?;
+        if be16(frame, outer_transport + 6)? != 0 {
+            layers.flags |= TX_OUTER_UDP_CKSUM;
+        }
+        Some(layers)
     }
 }
 

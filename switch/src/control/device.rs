@@ -1,16 +1,17 @@
 //! Devices: DPDK's, found or probed, taps of the kernel, and virtual machines; started with as many queues as the workers can use, and
 //! shared out.
 
+mod system;
 mod vhost;
 
 use super::interface::Interface;
 use crate::slowpath::ports::WorkerQueues;
-use config::{DpdkOptions, DpdkSettings, TapOptions, VhostOptions};
+use config::{DpdkOptions, DpdkSettings, SystemOptions, TapOptions, VhostOptions};
 use crossbeam_queue::ArrayQueue;
 use datapath::message::PortIo;
 use datapath::retry::Retries;
 use datapath::tx::{PortTx, TxPath};
-use rte::port::{Link, PortInfo, Stats};
+use rte::port::{Link, PortInfo, Stats, SystemPort};
 use rte::{Mempool, PortConfig, PortHandle, TapConfig, TapPort, VhostPort};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -105,6 +106,13 @@ pub enum DeviceOptions {
         /// It is set up, and not left to whoever gives it addresses.
         up: bool,
     },
+    /// A network device of the kernel.
+    System {
+        /// The interface.
+        interface: String,
+        /// The port's options.
+        options: SystemOptions,
+    },
     /// A virtual machine.
     Vhost {
         /// The socket.
@@ -120,6 +128,7 @@ impl DeviceOptions {
         match self {
             DeviceOptions::Dpdk(options) => options.device(),
             DeviceOptions::Tap { name, .. } => name,
+            DeviceOptions::System { interface, .. } => interface,
             DeviceOptions::Vhost { path, .. } => path,
         }
     }
@@ -129,6 +138,7 @@ impl DeviceOptions {
         match self {
             DeviceOptions::Dpdk(options) => &options.devargs,
             DeviceOptions::Tap { .. } => "tap",
+            DeviceOptions::System { .. } => "system",
             DeviceOptions::Vhost { path, .. } => path,
         }
     }
@@ -143,6 +153,10 @@ enum Handle {
         behind: Option<Interface>,
     },
     Tap(TapPort),
+    System {
+        port: SystemPort,
+        behind: Interface,
+    },
     Vhost {
         port: VhostPort,
         retries: Arc<Retries>,
@@ -216,6 +230,9 @@ impl Device {
             DeviceOptions::Dpdk(options) => options,
             DeviceOptions::Tap { name, options, up } => {
                 return Self::open_tap((name, *up), port, options, resources, index).map_err(fail);
+            }
+            DeviceOptions::System { interface, options } => {
+                return Self::open_system(interface, port, options, resources, index).map_err(fail);
             }
             DeviceOptions::Vhost { path, options } => {
                 return Self::open_vhost(path, port, options, resources, index).map_err(fail);
@@ -352,7 +369,7 @@ impl Device {
                 port.close(Vec::new(), Vec::new())
             }
             // It ends with its last handle.
-            Handle::Tap(_) | Handle::Vhost { .. } => Ok(()),
+            Handle::Tap(_) | Handle::System { .. } | Handle::Vhost { .. } => Ok(()),
         }
     }
 
@@ -372,6 +389,7 @@ impl Device {
         let set = match &self.handle {
             Handle::Ethdev { port, .. } => port.set_mtu(mtu),
             Handle::Tap(tap) => tap.set_mtu(mtu),
+            Handle::System { port, .. } => port.set_mtu(mtu),
             // The guest sets its own.
             Handle::Vhost { .. } => Ok(()),
         };
@@ -388,6 +406,7 @@ impl Device {
         match &self.handle {
             Handle::Ethdev { port, .. } => port.name(),
             Handle::Tap(tap) => tap.name(),
+            Handle::System { port, .. } => port.interface(),
             Handle::Vhost { port, .. } => port.path(),
         }
     }
@@ -413,7 +432,7 @@ impl Device {
     pub fn descriptors(&self) -> Vec<RawFd> {
         match &self.handle {
             Handle::Tap(tap) => tap.descriptors(),
-            Handle::Ethdev { .. } | Handle::Vhost { .. } => Vec::new(),
+            Handle::Ethdev { .. } | Handle::System { .. } | Handle::Vhost { .. } => Vec::new(),
         }
     }
 
@@ -422,6 +441,7 @@ impl Device {
         match &self.handle {
             Handle::Ethdev { behind, .. } => behind.as_ref().is_some_and(Interface::is_lost),
             Handle::Tap(tap) => tap.is_gone(),
+            Handle::System { port, behind } => port.is_gone() || behind.is_lost(),
             Handle::Vhost { .. } => false,
         }
     }
@@ -431,6 +451,9 @@ impl Device {
         let (port, behind) = match &self.handle {
             Handle::Ethdev { port, behind } => (port, behind),
             Handle::Tap(tap) => return tap.link().ok(),
+            Handle::System { behind, .. } => {
+                return behind.up().map(|up| Link { up, speed: None, full_duplex: true });
+            }
             Handle::Vhost { port, .. } => return Some(port.link()),
         };
         let link = port.link().ok()?;
@@ -446,6 +469,7 @@ impl Device {
         match &self.handle {
             Handle::Ethdev { port, .. } => port.stats().unwrap_or_default(),
             Handle::Tap(tap) => tap.stats(),
+            Handle::System { port, .. } => port.stats(),
             Handle::Vhost { port, .. } => port.stats(),
         }
     }
@@ -454,7 +478,7 @@ impl Device {
     pub fn status(&self) -> BTreeMap<String, String> {
         match &self.handle {
             Handle::Vhost { port, .. } => vhost::status(port),
-            Handle::Ethdev { .. } | Handle::Tap(_) => BTreeMap::new(),
+            Handle::Ethdev { .. } | Handle::Tap(_) | Handle::System { .. } => BTreeMap::new(),
         }
     }
 
@@ -462,7 +486,7 @@ impl Device {
     pub fn tx_retries(&self) -> Option<u64> {
         match &self.handle {
             Handle::Vhost { retries, .. } => Some(retries.count.load(Relaxed)),
-            Handle::Ethdev { .. } | Handle::Tap(_) => None,
+            Handle::Ethdev { .. } | Handle::Tap(_) | Handle::System { .. } => None,
         }
     }
 }

@@ -85,7 +85,7 @@ impl Plan {
                 if before.mtu != port.mtu
                     && matches!(
                         port.kind.as_str(),
-                        "dpdk" | "dpdkvhostuser" | "dpdkvhostuserclient" | "internal" | "tap"
+                        "dpdk" | "dpdkvhostuser" | "dpdkvhostuserclient" | "internal" | "system" | "tap"
                     )
                 {
                     plan.set_mtu.push(port.name.clone());

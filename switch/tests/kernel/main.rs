@@ -13,6 +13,7 @@ mod own;
 mod reconfigure;
 mod snooping;
 mod switching;
+mod system;
 mod take_over;
 mod tap;
 mod traffic;

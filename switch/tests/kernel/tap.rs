@@ -18,7 +18,7 @@ pub(crate) fn enable_v6(host: &Host, device: &str, number: u8) {
 }
 
 /// Checksum errors that a host's kernel has seen.
-fn checksum_errors(host: &Host) -> u64 {
+pub(crate) fn checksum_errors(host: &Host) -> u64 {
     let names = "TcpInCsumErrors UdpInCsumErrors IcmpInCsumErrors Udp6InCsumErrors Icmp6InCsumErrors";
     let text = host.sh(&format!("nstat -asz {names}"));
     let lines = text.lines().filter(|line| !line.starts_with('#'));
@@ -30,7 +30,7 @@ fn checksum_errors(host: &Host) -> u64 {
 }
 
 /// TCP from one host to another, both ways, over IPv4 and IPv6, with right checksums.
-fn tcp(from: &Host, to: &Host, number: u8) {
+pub(crate) fn tcp(from: &Host, to: &Host, number: u8) {
     for address in [format!("10.0.0.{number}"), v6(number)] {
         for options in ["", "-R"] {
             let throughput = from.iperf3(to, &address, 1, options);

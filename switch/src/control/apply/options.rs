@@ -2,7 +2,8 @@
 
 use crate::control::device::DeviceOptions;
 use config::{
-    Bridge, Document, DpdkOptions, PatchOptions, PortKind, TapOptions, TunnelOptions, VhostOptions,
+    Bridge, Document, DpdkOptions, PatchOptions, PortKind, SystemOptions, TapOptions, TunnelOptions,
+    VhostOptions,
 };
 use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash, Hasher};
@@ -25,6 +26,10 @@ pub fn device_options(document: &Document, port: &config::Port, rundir: &Path) -
         }
         Ok(PortKind::Internal) => {
             Some(DeviceOptions::Tap { name: port.name.clone(), options: TapOptions::default(), up: true })
+        }
+        Ok(PortKind::System) => {
+            let options = SystemOptions::parse(&port.options).ok()?;
+            Some(DeviceOptions::System { interface: port.name.clone(), options })
         }
         Ok(PortKind::Tap) => {
             let options = TapOptions::parse(&port.options).ok()?;

@@ -150,8 +150,8 @@ fn port(row: &rows::Port, interface: &Interface) -> Result<Port, String> {
         if !known {
             return Err(format!("could not open network device {name} (No such device)"));
         }
-        "dpdk".clone_into(&mut kind);
-        options = [("dpdk-devargs".to_owned(), format!("net_af_packet_{name},iface={name}"))].into();
+        "system".clone_into(&mut kind);
+        options.retain(|option, _| option == "n_rxq");
     }
     let mac = match &interface.mac {
         Some(text) if matches!(kind.as_str(), "internal" | "tap") => {
