@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::{OptionError, Reader};
 
-const KNOWN: [&str; 1] = ["n_rxq"];
+const KNOWN: [&str; 2] = ["n_rxq", "gro"];
 /// As many queues as the switch drives on one port.
 const MAX_QUEUES: u64 = 64;
 
@@ -13,6 +13,8 @@ const MAX_QUEUES: u64 = 64;
 pub struct SystemOptions {
     /// `n_rxq`: queues over which the kernel spreads what it receives, by flow, 1 to 64. Default: 1.
     pub n_rxq: Option<u16>,
+    /// `gro` (ours): TCP segments that are received in one burst are coalesced. Default: false.
+    pub gro: bool,
 }
 
 impl SystemOptions {
@@ -20,7 +22,8 @@ impl SystemOptions {
     pub fn parse(options: &BTreeMap<String, String>) -> Result<Self, Vec<OptionError>> {
         let mut reader = Reader::new(options, &KNOWN);
         let n_rxq = reader.number("n_rxq", 1, MAX_QUEUES).map(|n| n as u16);
-        reader.finish(Self { n_rxq })
+        let gro = reader.boolean("gro").unwrap_or(false);
+        reader.finish(Self { n_rxq, gro })
     }
 }
 
@@ -33,7 +36,8 @@ mod tests {
         let parse =
             |name: &str, value: &str| SystemOptions::parse(&[(name.to_owned(), value.to_owned())].into());
         assert_eq!(SystemOptions::parse(&BTreeMap::new()), Ok(SystemOptions::default()));
-        assert_eq!(parse("n_rxq", "2"), Ok(SystemOptions { n_rxq: Some(2) }));
+        assert_eq!(parse("n_rxq", "2"), Ok(SystemOptions { n_rxq: Some(2), gro: false }));
+        assert_eq!(parse("gro", "true"), Ok(SystemOptions { n_rxq: None, gro: true }));
         assert!(parse("n_rxq", "65").is_err());
         assert!(parse("iface", "eth0").unwrap_err()[0].to_string().contains("unknown option"));
     }

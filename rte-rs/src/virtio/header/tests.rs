@@ -117,6 +117,25 @@ proptest! {
         }
     }
 
+    /// A segment of TCP in a tunnel is known where the header does not say so.
+    #[test]
+    fn a_tunnel_that_is_not_told(shape in shape(), ipv6: bool, size in 1_u16.., outer_csum: bool) {
+        let tunnel = Some(shape.tunnel.unwrap_or((ipv6, 4789)));
+        let (mut frame, mut flags, mut lengths) = Shape { tunnel, tcp: true, options: 0, ..shape }.build();
+        flags |= TX_TCP_SEG;
+        lengths.segment_size = size;
+        let header = Header::to_send(flags, lengths, &frame).unwrap();
+        if outer_csum {
+            // The header says nothing of it, but the field is not zero.
+            let outer = usize::from(lengths.outer_l2_len) + usize::from(lengths.outer_l3_len);
+            frame[outer + 6] = 1;
+            flags |= TX_OUTER_UDP_CKSUM;
+        }
+        let gso_type = header.gso_type & !(GSO_TUNNEL_IPV4 | GSO_TUNNEL_IPV6);
+        let untold = Header { gso_type, outer_transport: 0, inner_network: 0, ..header };
+        prop_assert_eq!(untold.received(&frame), Ok(Received::Packet(flags, lengths)));
+    }
+
     /// Whatever the bytes, nothing panics, and what is accepted lies within the frame and can be sent on.
     #[test]
     fn hostile(bytes: [u8; LEN], mut frame in proptest::collection::vec(any::<u8>(), 0..200), fix: bool, shape in shape()) {
