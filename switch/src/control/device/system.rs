@@ -48,7 +48,7 @@ impl Device {
         };
         let pollers: Vec<usize> = (0..rx.len()).map(|queue| (index + queue) % workers).collect();
         let offloads = Arc::new(AtomicU64::new(info.tx_offloads));
-        let shared = share_out(rx, tx, mtu, &offloads, &pollers, workers);
+        let shared = share_out(rx, tx, (mtu, options.gro), &offloads, &pollers, workers);
         let handle = Handle::System { behind: Interface::Socket(system.index()), port: system };
         Ok((Device { handle, info, queues, mac, mtu, pollers }, shared))
     }
