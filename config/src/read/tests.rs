@@ -252,7 +252,7 @@ fn two_tunnels_that_cannot_be_told_apart() {
 fn what_is_missing_is_told_at_what_it_is_missing_from() {
     assert_eq!(
         problem("[[bridge]]\nname = \"br0\"\n\n[[bridge.port]]\nname = \"p0\"\n"),
-        "t.toml:4: bridge br0, port p0: type: expected dpdk, dpdkvhostuserclient, dpdkvhostuser, tap, vxlan, geneve, gre, ip6gre, internal or patch"
+        "t.toml:4: bridge br0, port p0: type: expected dpdk, dpdkvhostuserclient, dpdkvhostuser, tap, system, vxlan, geneve, gre, ip6gre, internal or patch"
     );
     assert!(
         problem(&with_tunnel("key = 5"))
@@ -268,7 +268,7 @@ fn unknown_port_type() {
     };
     assert_eq!(
         problem(&text("vxlna")),
-        "t.toml:5: bridge br0, port p0: type: \"vxlna\" is unknown, expected dpdk, dpdkvhostuserclient, dpdkvhostuser, tap, vxlan, geneve, gre, ip6gre, internal or patch"
+        "t.toml:5: bridge br0, port p0: type: \"vxlna\" is unknown, expected dpdk, dpdkvhostuserclient, dpdkvhostuser, tap, system, vxlan, geneve, gre, ip6gre, internal or patch"
     );
     assert_eq!(
         problem(&text("patch")),

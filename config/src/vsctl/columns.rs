@@ -267,7 +267,7 @@ fn edit_port(port: &mut Port, column: &str, edit: Edit<'_>) -> Result<(), String
             let outcome = scalar(
                 &mut kind,
                 edit,
-                "dpdk, dpdkvhostuserclient, dpdkvhostuser, tap, vxlan, geneve, gre, ip6gre, internal or patch",
+                "dpdk, dpdkvhostuserclient, dpdkvhostuser, tap, system, vxlan, geneve, gre, ip6gre, internal or patch",
             );
             port.kind = kind.unwrap_or_default();
             outcome

@@ -299,7 +299,7 @@ fn errors_read_as_those_of_ovs_vsctl() {
         ),
         (
             "add-port br0 x",
-            "bridge br0, port x: type: expected dpdk, dpdkvhostuserclient, dpdkvhostuser, tap, vxlan, geneve, gre, ip6gre, internal or patch",
+            "bridge br0, port x: type: expected dpdk, dpdkvhostuserclient, dpdkvhostuser, tap, system, vxlan, geneve, gre, ip6gre, internal or patch",
         ),
         (
             "set interface vxlan1 options:key=16777216",
