@@ -192,7 +192,7 @@ fn types_of_open_vswitch_say_what_to_use_instead() {
     for (kind, expected) in [
         ("stt", "Open vSwitch has removed it too"),
         ("lisp", "Open vSwitch has removed it too"),
-        ("system", "net_af_packet0"),
+        ("afxdp", "net_af_xdp0"),
     ] {
         let text = error(&mut document, &format!("add-port br0 x -- set interface x type={kind}"));
         assert!(text.contains(expected), "{text}");
