@@ -209,9 +209,10 @@ pub(crate) fn receive(socket: RawFd, pieces: &mut [libc::iovec]) -> io::Result<(
 fn tag(message: &libc::msghdr) -> Option<Tag> {
     // SAFETY: the kernel has filled the control buffer, as far as the message's length says.
     let header = unsafe { libc::CMSG_FIRSTHDR(message).as_ref() }?;
-    let wanted = size_of::<libc::tpacket_auxdata>();
+    // SAFETY: computes a number of one.
+    let wanted = unsafe { libc::CMSG_LEN(size_of::<libc::tpacket_auxdata>() as c_uint) } as usize;
     let is_it = (header.cmsg_level, header.cmsg_type) == (libc::SOL_PACKET, libc::PACKET_AUXDATA)
-        && header.cmsg_len >= unsafe { libc::CMSG_LEN(wanted as c_uint) } as usize;
+        && header.cmsg_len >= wanted;
     if !is_it {
         return None;
     }

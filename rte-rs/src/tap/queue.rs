@@ -113,15 +113,13 @@ impl TapRx {
                 Ok(received) => received,
                 Err(error) => {
                     match error.raw_os_error() {
-                        // A signal (net_tap uses one): the next turn reads on.
-                        Some(libc::EINTR) => {}
+                        // A signal (net_tap uses one), or a socket's interface was set down: the next turn reads on.
+                        Some(libc::EINTR | libc::ENETDOWN) => {}
                         Some(libc::EAGAIN) => self.wake.nothing(burst.len() > before),
                         Some(libc::EBADFD | libc::EBADF) => {
                             self.gone.store(true, Ordering::Relaxed);
                             self.wake.never();
                         }
-                        // A socket's interface was set down.
-                        Some(libc::ENETDOWN) => {}
                         // The frame is lost (longer than any should be).
                         _ => Counters::add(&self.counters.errors, 1),
                     }
