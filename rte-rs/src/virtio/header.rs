@@ -150,14 +150,14 @@ impl Header {
         let gso = self.gso_type & !GSO_ECN;
         let (tunnel, gso) =
             (gso & (GSO_TUNNEL_IPV4 | GSO_TUNNEL_IPV6), gso & !(GSO_TUNNEL_IPV4 | GSO_TUNNEL_IPV6));
+        // A tunnel is said of segments only.
+        if tunnel != 0 && gso == 0 {
+            return Err(Bad);
+        }
         if self.flags & NEEDS_CSUM == 0 {
             let good = if self.flags & DATA_VALID != 0 { RX_L4_CKSUM_GOOD } else { 0 };
             // A segment whose checksum is complete cannot be: each of its packets needs one.
-            return if gso == 0 && tunnel == 0 {
-                Ok(Received::Packet(good, TxOffload::default()))
-            } else {
-                Err(Bad)
-            };
+            return if gso == 0 { Ok(Received::Packet(good, TxOffload::default())) } else { Err(Bad) };
         }
         let start = usize::from(self.csum_start);
         let field = start + usize::from(self.csum_offset);
