@@ -49,9 +49,9 @@ fn reflect(packet: &[u8]) -> Vec<u8> {
     };
     swap(0, 6);
     if packet[12] == 8 {
-        swap(26, 4)
+        swap(26, 4);
     } else {
-        swap(22, 16)
+        swap(22, 16);
     }
     back
 }
@@ -215,7 +215,7 @@ fn a_flood_of_fragments_leaves_other_ports_room() {
     // Most of another port's find a place.
     let whole = (1000..1020).filter(|id| {
         let out = net.send("other", &in_fragments(100, *id, &inner, 40));
-        out.get("p1").is_some_and(|frames| frames == &[inner.clone()])
+        out.get("p1").is_some_and(|frames| frames == std::slice::from_ref(&inner))
     });
     let whole = whole.count();
     assert!(whole >= 18, "{whole} of 20");
