@@ -197,28 +197,38 @@ fn set_group(net: &mut Net, kind: GroupKind, buckets: Vec<Bucket>) {
 }
 
 /// Packets of each bucket of group 1.
-fn bucket_packets(net: &mut Net) -> Vec<Option<u64>> {
+fn bucket_packets(net: &mut Net) -> Vec<u64> {
     net.slow.collect_all();
     let id = net.slow.state.bridge_named("br0").unwrap();
     let stats = net.slow.state.bridge(id).unwrap().groups[&1].bucket_stats();
-    stats.into_iter().map(|stats| stats.map(|stats| stats.packets)).collect()
+    stats.into_iter().map(|stats| stats.packets).collect()
 }
 
 #[test]
-fn buckets_are_counted_one_by_one_where_translation_chooses() {
+fn buckets_are_counted_one_by_one() {
     let mut net = bridge(&["in_port=1,actions=group:1"]);
     let sent = udp(2, 1, 1000, 2000, 5);
     let buckets = || vec![bucket(0, 0, 2, &[]), bucket(1, 0, 3, &[])];
     set_group(&mut net, GroupKind::All, buckets());
     twice(&mut net, "p1", &sent);
-    assert_eq!(bucket_packets(&mut net), [Some(2), Some(2)]);
+    assert_eq!(bucket_packets(&mut net), [2, 2]);
     set_group(&mut net, GroupKind::FastFailover, buckets());
     twice(&mut net, "p1", &sent);
-    assert_eq!(bucket_packets(&mut net), [Some(2), Some(0)]);
+    assert_eq!(bucket_packets(&mut net), [2, 0]);
     let weighted = || vec![bucket(0, 1, 2, &[]), bucket(1, 1, 3, &[])];
     set_group(&mut net, GroupKind::Select, weighted());
     twice(&mut net, "p1", &sent);
-    assert_eq!(bucket_packets(&mut net), [None, None], "a worker chose");
+    let mut packets = bucket_packets(&mut net);
+    packets.sort_unstable();
+    assert_eq!(packets, [0, 2], "a worker chose for the flow");
+    let flows: Vec<Vec<u8>> = (0..100).map(|n| udp(2, 1, 2000 + n, 53, 0)).collect();
+    let out = net.send("p1", &flows);
+    let sent = |port: &str| out.get(port).map_or(0, Vec::len) as u64;
+    let before = packets[1];
+    let packets = bucket_packets(&mut net);
+    assert_eq!(packets.iter().sum::<u64>(), 100 + before);
+    assert!(packets.iter().all(|n| *n > 20), "{packets:?}");
+    assert!(packets[0].abs_diff(sent("p2")) <= before && packets[1].abs_diff(sent("p3")) <= before);
     net.finish();
 }
 
@@ -239,8 +249,8 @@ fn a_group_that_names_fields_selects_by_these_alone() {
         to.insert(chosen);
     }
     assert_eq!(to.len(), 3);
-    let counted: Option<u64> = bucket_packets(&mut net).into_iter().sum();
-    assert_eq!(counted, Some(19 * 5 * 2));
+    let counted: u64 = bucket_packets(&mut net).into_iter().sum();
+    assert_eq!(counted, 19 * 5 * 2);
     net.finish();
 }
 

@@ -6,6 +6,7 @@
 //! headers before the first op.
 
 use crate::drop::DropReason;
+use crate::stats::{PacketStats, StatsRef};
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use wire::addr::MacAddr;
@@ -242,6 +243,8 @@ pub struct Select {
     pub slots: [u8; Select::SLOTS],
     /// What each bucket does. Without ops a bucket drops.
     pub buckets: Box<[Box<[Op]>]>,
+    /// Where the packets of each bucket are counted.
+    pub stats: Box<[StatsRef]>,
 }
 
 impl Select {
@@ -252,6 +255,14 @@ impl Select {
     #[inline]
     pub fn bucket(&self, flow_hash: u32) -> Option<&[Op]> {
         self.buckets.get(self.bucket_number(flow_hash)).map(|ops| &**ops)
+    }
+
+    /// Counts a packet of so many bytes for the bucket that its flow's hash falls to.
+    #[inline]
+    pub fn count(&self, flow_hash: u32, bytes: u64) {
+        if let Some(stats) = self.stats.get(self.bucket_number(flow_hash)) {
+            stats.0.add(PacketStats::new(1, bytes));
+        }
     }
 
     /// The number of that bucket.

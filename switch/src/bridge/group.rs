@@ -1,10 +1,8 @@
 //! The groups of a bridge.
 
-use super::stats::SharedStats;
 use flow::ofp::GroupSpec;
-use flow::stats::PacketStats;
+use flow::stats::{PacketStats, SharedStats, StatsRef};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Instant;
 
 /// A group with its statistics.
@@ -16,9 +14,7 @@ pub struct Group {
     pub created: Instant,
     stats: SharedStats,
     /// Of each bucket.
-    buckets: Box<[SharedStats]>,
-    /// Packets were counted whose bucket a worker chose.
-    chosen: AtomicBool,
+    buckets: Box<[Arc<SharedStats>]>,
 }
 
 /// How the packets of a megaflow use a group.
@@ -37,8 +33,6 @@ pub enum Used {
     Group,
     /// The bucket in this place.
     Bucket(usize),
-    /// The group, of which workers choose a bucket for each packet.
-    AnyBucket,
 }
 
 impl GroupUse {
@@ -51,7 +45,6 @@ impl GroupUse {
                     bucket.add(new);
                 }
             }
-            Used::AnyBucket => self.group.chosen.store(true, Relaxed),
         }
     }
 }
@@ -59,8 +52,8 @@ impl GroupUse {
 impl Group {
     /// A group that no packet has come to.
     pub fn new(spec: GroupSpec, now: Instant) -> Group {
-        let buckets = spec.buckets.iter().map(|_| SharedStats::default()).collect();
-        Group { spec, created: now, stats: SharedStats::default(), buckets, chosen: AtomicBool::new(false) }
+        let buckets = spec.buckets.iter().map(|_| Arc::default()).collect();
+        Group { spec, created: now, stats: SharedStats::default(), buckets }
     }
 
     /// Packets and bytes of the megaflows that use it, as of their last collection.
@@ -68,9 +61,13 @@ impl Group {
         self.stats.get()
     }
 
-    /// The same of each bucket; `None` for groups whose buckets workers have chosen.
-    pub fn bucket_stats(&self) -> Vec<Option<PacketStats>> {
-        let chosen = self.chosen.load(Relaxed);
-        self.buckets.iter().map(|bucket| (!chosen).then(|| bucket.get())).collect()
+    /// The same of each bucket. Those of a group whose buckets workers choose are counted by them, packet by packet.
+    pub fn bucket_stats(&self) -> Vec<PacketStats> {
+        self.buckets.iter().map(|bucket| bucket.get()).collect()
+    }
+
+    /// Where the packets of a bucket are counted.
+    pub fn bucket_counter(&self, at: usize) -> Option<StatsRef> {
+        self.buckets.get(at).map(|stats| StatsRef(Arc::clone(stats)))
     }
 }

@@ -16,7 +16,6 @@ pub mod mirror;
 pub mod normal;
 pub mod observed;
 pub mod rules;
-mod stats;
 mod suppress;
 pub mod translate;
 pub mod underlay;

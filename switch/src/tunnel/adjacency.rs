@@ -319,7 +319,11 @@ pub(super) fn without_tunnels(ops: &[Op]) -> Box<[Op]> {
             }
             Op::Select(select) => {
                 let buckets = select.buckets.iter().map(|ops| without_tunnels(ops)).collect();
-                kept.push(Op::Select(Box::new(Select { slots: select.slots, buckets })));
+                kept.push(Op::Select(Box::new(Select {
+                    slots: select.slots,
+                    buckets,
+                    stats: select.stats.clone(),
+                })));
             }
             Op::CheckLength(check) => {
                 let branches = check.branches.each_ref().map(|ops| without_tunnels(ops));

@@ -290,7 +290,7 @@ mod tests {
         });
         let [direct, cloned, selected, unused] = ids;
         let buckets = [Box::from([encap(selected)]), Box::default()].into();
-        let select = Op::Select(Box::new(Select { slots: [0; Select::SLOTS], buckets }));
+        let select = Op::Select(Box::new(Select { slots: [0; Select::SLOTS], buckets, stats: [].into() }));
         let all = program([encap(direct), Op::Clone([encap(cloned)].into()), select]);
         rig.uses.hold(&all);
         rig.expire(at(11));

@@ -349,10 +349,14 @@ impl Pipeline {
                 let info = PacketInfo { len: front.len(), ..packet.info };
                 self.ops(ops, DropReason::Rule, front, Packet { info, ..packet });
             }
-            Op::Select(select) => match select.bucket(self.hasher.flow_hash(&packet.key)) {
-                Some(ops) => self.ops(ops, DropReason::NoBucket, mbuf, packet),
-                None => self.free(&packet.key, DropReason::NoBucket, mbuf),
-            },
+            Op::Select(select) => {
+                let hash = self.hasher.flow_hash(&packet.key);
+                select.count(hash, mbuf.len().into());
+                match select.bucket(hash) {
+                    Some(ops) => self.ops(ops, DropReason::NoBucket, mbuf, packet),
+                    None => self.free(&packet.key, DropReason::NoBucket, mbuf),
+                }
+            }
             Op::CheckLength(check) => {
                 let len = if gso::is_large(&mbuf) { gso::segment_len(&mbuf) } else { mbuf.len() };
                 self.ops(check.ops(len), DropReason::Rule, mbuf, packet);

@@ -1,9 +1,9 @@
 //! A rule with its statistics, ages and timeouts.
 
 use crate::bridge::BridgePorts;
-use crate::bridge::stats::SharedStats;
 use flow::ofp::{Action, Conjunction, FlowSpec, format_flow};
 use flow::stats::PacketStats;
+use flow::stats::SharedStats;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};

@@ -106,10 +106,11 @@ impl<'w> Translator<'w> {
                 self.only_bucket(bridge, port, group, live[usize::from(at)]);
             }
             _ => {
-                self.groups.push(GroupUse { group: Arc::clone(group), what: Used::AnyBucket });
                 let buckets = self.branches(&live, |t, bucket| t.bucket(bridge, port, bucket));
                 let slots = slots(&live);
-                self.push(Op::Select(Box::new(Select { slots, buckets: buckets.into() })));
+                let place = |bucket: &Bucket| spec.buckets.iter().position(|other| other.id == bucket.id);
+                let stats = live.iter().filter_map(|bucket| group.bucket_counter(place(bucket)?)).collect();
+                self.push(Op::Select(Box::new(Select { slots, buckets: buckets.into(), stats })));
             }
         }
     }

@@ -223,12 +223,7 @@ pub(in crate::control) async fn groups(
                 bytes,
                 duration: seconds(now.saturating_duration_since(group.created)),
                 flows: users::<GroupSpec>(slow, id, group.spec.id),
-                buckets: group
-                    .bucket_stats()
-                    .into_iter()
-                    .flatten()
-                    .map(|stats| (stats.packets, stats.bytes))
-                    .collect(),
+                buckets: group.bucket_stats().into_iter().map(|stats| (stats.packets, stats.bytes)).collect(),
             }
         });
         Ok::<_, Refused>(rows.collect())

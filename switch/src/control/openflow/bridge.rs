@@ -561,12 +561,7 @@ impl Bridge for View<'_> {
                 packets: group.stats().packets,
                 bytes: group.stats().bytes,
                 duration: now.saturating_duration_since(group.created),
-                // All ones for what is not known.
-                buckets: group
-                    .bucket_stats()
-                    .into_iter()
-                    .map(|stats| stats.map_or((u64::MAX, u64::MAX), |stats| (stats.packets, stats.bytes)))
-                    .collect(),
+                buckets: group.bucket_stats().into_iter().map(|stats| (stats.packets, stats.bytes)).collect(),
             })
             .collect()
     }
