@@ -107,8 +107,9 @@ fn each_wrong_outer_field_has_its_reason() {
         ("local_unhandled", format!("{}/{udp}/{vxlan}", outer(", ihl=4"))),
         ("local_unhandled", format!("{}/{udp}/{vxlan}", outer(", ihl=0"))),
         ("local_unhandled", format!("{}/{udp}/{vxlan}", outer(", version=5"))),
-        ("tunnel_fragment", format!("{}/{udp}/{vxlan}", outer(", flags='MF'"))),
-        ("tunnel_fragment", format!("{}/{udp}/{vxlan}", outer(", frag=3"))),
+        // Two fragments that do not fit together.
+        ("reassembly_failed", format!("{}/{udp}/{vxlan}", outer(", flags='MF'"))),
+        ("reassembly_failed", format!("{}/{udp}/{vxlan}", outer(", frag=3"))),
         ("tunnel_udp_length", format!("{}/UDP(sport=50000, dport=4789, chksum=0, len=7)/{vxlan}", outer(""))),
         ("tunnel_udp_length", format!("{}/UDP(sport=50000, dport=4789, chksum=0, len=0)/{vxlan}", outer(""))),
         (

@@ -210,6 +210,7 @@ fn general_path(
 }
 
 /// Checks and reads the outer headers of a packet for us.
+#[inline(always)]
 fn parse(mbuf: &Mbuf, format: &TunnelFormat, allow_zero_csum6: bool) -> Result<Outer, DropReason> {
     let more = mbuf.len() as usize - mbuf.data_len();
     if offload::is_partial(mbuf) {
@@ -223,6 +224,8 @@ fn parse(mbuf: &Mbuf, format: &TunnelFormat, allow_zero_csum6: bool) -> Result<O
 }
 
 /// Whether a tunnel packet that came in fragments is for a port that takes no such.
+#[cold]
+#[inline(never)]
 pub(crate) fn refuses_reassembled(mbuf: &Mbuf, view: &TerminationView<'_>) -> bool {
     view.refuses_some_reassembled()
         && peek(mbuf.data())

@@ -274,6 +274,7 @@ impl TerminationView<'_> {
     }
 
     /// Whether a packet with these outer headers is for a port that takes none that came in fragments.
+    #[cold]
     pub fn refuses_reassembled(&self, outer: &Outer) -> bool {
         let found = self.find(outer.id, outer.src, outer.dst, outer.transport);
         found.is_some_and(|port| self.no_reassembly.contains(&port))
@@ -294,6 +295,7 @@ impl TerminationView<'_> {
     }
 
     /// The tunnel port that takes a packet with this VNI or key from `remote` to `local`.
+    #[inline(always)]
     pub fn find(&self, vni: u32, remote: IpAddr, local: IpAddr, transport: Transport) -> Option<PortId> {
         match (remote, local) {
             (IpAddr::V4(remote), IpAddr::V4(local)) => self.find_v4(vni, remote, local, transport),
