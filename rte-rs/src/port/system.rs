@@ -129,6 +129,11 @@ impl SystemPort {
         socket::mac(self.index).map_err(failed(&self.interface, "reading the MAC address"))
     }
 
+    /// Speed of the interface in Mbit/s, when it has one.
+    pub fn speed(&self) -> Option<u32> {
+        socket::speed(self.index)
+    }
+
     /// What may be asked of packets to send (`capability`).
     pub fn tx_offloads(&self) -> u64 {
         capability::MULTI_SEGS | capability::TCP_CKSUM | capability::UDP_CKSUM | capability::TCP_TSO

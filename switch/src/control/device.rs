@@ -451,8 +451,8 @@ impl Device {
         let (port, behind) = match &self.handle {
             Handle::Ethdev { port, behind } => (port, behind),
             Handle::Tap(tap) => return tap.link().ok(),
-            Handle::System { behind, .. } => {
-                return behind.up().map(|up| Link { up, speed: None, full_duplex: true });
+            Handle::System { port, behind } => {
+                return behind.up().map(|up| Link { up, speed: port.speed(), full_duplex: true });
             }
             Handle::Vhost { port, .. } => return Some(port.link()),
         };
