@@ -328,7 +328,7 @@ pub struct GroupStats {
     pub packets: u64,
     /// Their bytes.
     pub bytes: u64,
-    /// Since it was added (since OpenFlow 1.3).
+    /// Since it was added.
     pub duration: Duration,
     /// Packets and bytes of each bucket.
     pub buckets: Vec<(u64, u64)>,
@@ -345,9 +345,8 @@ impl GroupStats {
             c.pad(4)?;
             c.u64(&mut self.packets)?;
             c.u64(&mut self.bytes)?;
-            if c.version() > Version::V10 {
-                c.duration(&mut self.duration)?;
-            }
+            // Nicira's message of OpenFlow 1.0 is that of 1.3.
+            c.duration(&mut self.duration)?;
             c.list(&mut self.buckets, |c, (packets, bytes)| {
                 c.u64(packets)?;
                 c.u64(bytes)
