@@ -1,42 +1,32 @@
 //! The few calls of the C library that the daemon makes itself. The only unsafe code of this crate.
 #![allow(unsafe_code)]
 
+use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
+use nix::sys::stat::{Mode, umask};
+use nix::unistd::Pid;
 use std::io;
+
+/// The calling thread.
+const CALLER: Pid = Pid::from_raw(0);
 
 /// CPUs that the calling thread may run on, in rising order.
 pub fn affinity() -> io::Result<Vec<usize>> {
-    // SAFETY: an all-zero cpu_set_t is the empty set.
-    let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
-    // SAFETY: 0 is the calling thread; the kernel writes at most the size given, which is the structure's.
-    if unsafe { libc::sched_getaffinity(0, size_of::<libc::cpu_set_t>(), &raw mut set) } != 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: the indices are below CPU_SETSIZE, the number of bits in the set.
-    Ok((0..libc::CPU_SETSIZE as usize).filter(|cpu| unsafe { libc::CPU_ISSET(*cpu, &set) }).collect())
+    let set = sched_getaffinity(CALLER)?;
+    Ok((0..CpuSet::count()).filter(|cpu| set.is_set(*cpu).unwrap_or(false)).collect())
 }
 
 /// Restricts the calling thread to these CPUs.
 pub fn set_affinity(cpus: &[usize]) -> io::Result<()> {
-    // SAFETY: an all-zero cpu_set_t is the empty set.
-    let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
-    for cpu in cpus.iter().filter(|cpu| **cpu < libc::CPU_SETSIZE as usize) {
-        // SAFETY: the index is below CPU_SETSIZE, the number of bits in the set.
-        unsafe { libc::CPU_SET(*cpu, &mut set) };
+    let mut set = CpuSet::new();
+    for cpu in cpus.iter().filter(|cpu| **cpu < CpuSet::count()) {
+        set.set(*cpu)?;
     }
-    // SAFETY: 0 is the calling thread; the kernel reads the structure, whose size is given.
-    match unsafe { libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &raw const set) } {
-        0 => Ok(()),
-        _ => Err(io::Error::last_os_error()),
-    }
+    Ok(sched_setaffinity(CALLER, &set)?)
 }
 
 /// Sets the calling thread's nice value: from -20, which has priority over others on a CPU, to 19.
 pub fn set_nice(nice: i32) -> io::Result<()> {
-    // SAFETY: the call touches no memory; 0 is the calling thread.
-    match unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, nice) } {
-        0 => Ok(()),
-        _ => Err(io::Error::last_os_error()),
-    }
+    Ok(rustix::process::setpriority_process(None, nice)?)
 }
 
 /// Lets sleeps of the calling thread end on time: the kernel's default is to wake it up to 50 microseconds late.
@@ -58,15 +48,13 @@ pub fn exit_now(status: i32) -> ! {
 /// before there are other threads.
 pub fn owner_only<R>(f: impl FnOnce() -> R) -> R {
     /// The mask before; set again also when `f` panics.
-    struct Restore(libc::mode_t);
+    struct Restore(Mode);
     impl Drop for Restore {
         fn drop(&mut self) {
-            // SAFETY: umask cannot fail and touches no memory.
-            unsafe { libc::umask(self.0) };
+            umask(self.0);
         }
     }
-    // SAFETY: as above.
-    let _restore = Restore(unsafe { libc::umask(0o177) });
+    let _restore = Restore(umask(Mode::from_bits_truncate(0o177)));
     f()
 }
 
