@@ -29,7 +29,7 @@ const FUNCTIONS: &str = "vxs_.*\
     |rte_eth_dev_(info_get|configure|start|stop|close|adjust_nb_rx_tx_desc|set_mtu|get_mtu|get_name_by_port)\
     |rte_eth_dev_(get_port_by_name|socket_id)\
     |rte_eth_(rx|tx)_queue_setup|rte_eth_macaddr_get|rte_eth_promiscuous_enable\
-    |rte_ip_frag_(table_(create|destroy|del_expired_entries)|free_death_row)\
+    |rte_ip_frag_table_(create|destroy|del_expired_entries)\
     |rte_ipv[46]_(fragment_packet|frag_reassemble_packet)\
     |rte_eth_find_next|rte_eth_link_get_nowait|rte_eth_stats_get|rte_eth_xstats_get|rte_eth_xstats_get_names\
     |rte_vhost_driver_(register|unregister|start|callback_register|disable_features|set_protocol_features)\

@@ -13,8 +13,6 @@ use std::time::Duration;
 
 /// Most fragments that a datagram is divided into: 64 KiB in packets of 576 bytes, the least that IPv4 hosts take.
 pub const MAX_FRAGMENTS: usize = 128;
-/// Most fragments that a datagram is put together from (`RTE_LIBRTE_IP_FRAG_MAX_FRAG`).
-pub const MAX_REASSEMBLED: usize = 8;
 /// Bytes of an IPv4 header without options, of an IPv6 header, and of the fragment header behind one.
 const IPV4_LEN: usize = size_of::<sys::rte_ipv4_hdr>();
 const IPV6_LEN: usize = size_of::<sys::rte_ipv6_hdr>();
@@ -32,7 +30,8 @@ const BUCKET: u32 = 4;
 /// pool has no mbufs left.
 pub fn fragment(mbuf: &mut Mbuf, l3: usize, mtu: u16, pool: &Mempool) -> Option<Burst<MAX_FRAGMENTS>> {
     let version = mbuf.data().get(l3)? >> 4;
-    let header_len = if version == 4 { IPV4_LEN } else { IPV6_LEN };
+    let header_len =
+        if version == 4 { IPV4_LEN.max(usize::from(mbuf.data().get(l3)? & 0xf) * 4) } else { IPV6_LEN };
     // DPDK's functions read the header, and divide by what `mtu` leaves for payload.
     if mbuf.data_len() < l3 + header_len || usize::from(mtu) < header_len + FRAGMENT_LEN + 8 {
         return None;
@@ -93,7 +92,7 @@ pub struct Reassembly {
     _alive: Alive,
 }
 
-// SAFETY: plain memory of DPDK's heap, which one owner uses at a time.
+// SAFETY: the table lies in DPDK's heap, which all threads share; it has one owner at a time.
 unsafe impl Send for Reassembly {}
 
 impl Reassembly {
