@@ -52,7 +52,7 @@ impl Features {
         self.all(GUEST_CSUM | GUEST_TSO6)
     }
 
-    /// The guest is told that only the first segment has TCP's CWR flag.
+    /// The guest takes large segments with CWR, which the first of their parts alone gets (`VIRTIO_NET_F_GUEST_ECN`).
     pub(super) fn takes_ecn(self) -> bool {
         self.all(GUEST_ECN)
     }
@@ -77,7 +77,7 @@ impl Features {
         self.all(MERGEABLE)
     }
 
-    /// Either side says when it wants to be told.
+    /// Either side says from which index on it wants a notification (`VIRTIO_F_EVENT_IDX`).
     pub(super) fn has_event_idx(self) -> bool {
         self.all(EVENT_IDX)
     }

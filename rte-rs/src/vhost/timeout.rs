@@ -30,7 +30,7 @@ fn has_path(fd: RawFd, path: &[u8]) -> bool {
     type Name = unsafe extern "C" fn(c_int, *mut libc::sockaddr, *mut libc::socklen_t) -> c_int;
     let ends: [Name; 2] = [libc::getsockname, libc::getpeername];
     ends.iter().any(|name| {
-        // SAFETY: plain integers, for which zero is a value.
+        // SAFETY: integers only, for which zero is a value.
         let mut address: libc::sockaddr_un = unsafe { std::mem::zeroed() };
         let mut len = size_of::<libc::sockaddr_un>() as libc::socklen_t;
         // SAFETY: writes at most `len` bytes; what is no socket is refused.

@@ -177,8 +177,8 @@ impl Header {
         };
         // Packet sockets pass on segments inside tunnels, and do not say so.
         let layers = layers.or_else(|| {
-            let is_untold = gso != 0 && gso != GSO_UDP_L4 && tunnel == 0;
-            is_untold.then(|| Layers::in_untold_tunnel(frame, self, start)).flatten()
+            let is_unmarked = gso != 0 && gso != GSO_UDP_L4 && tunnel == 0;
+            is_unmarked.then(|| Layers::in_unmarked_tunnel(frame, self, start)).flatten()
         });
         let Some(Layers { mut flags, mut lengths }) = layers else {
             return if gso == 0 { Ok(Received::Complete(start, field)) } else { Err(Bad) };
@@ -361,7 +361,7 @@ impl Layers {
 impl Layers {
     /// A frame with a tunnel over UDP of which the header says nothing: the inner IP header, without options, ends at `start`
     /// and stands behind its Ethernet type.
-    fn in_untold_tunnel(frame: &[u8], header: &Header, start: usize) -> Option<Layers> {
+    fn in_unmarked_tunnel(frame: &[u8], header: &Header, start: usize) -> Option<Layers> {
         let (l2, ether_type) = ethernet(frame)?;
         let (outer_transport, protocol, tunnel) = match ether_type {
             0x0800 => {
@@ -378,12 +378,12 @@ impl Layers {
                     .then_some(at)
             },
         )?;
-        let told = Header {
+        let marked = Header {
             outer_transport: u16::try_from(outer_transport).ok()?,
             inner_network: u16::try_from(inner_network).ok()?,
             ..*header
         };
-        let mut layers = Self::tunnelled(frame, &told, tunnel, start).filter(|_| protocol == 17)?;
+        let mut layers = Self::tunnelled(frame, &marked, tunnel, start).filter(|_| protocol == 17)?;
         if be16(frame, outer_transport + 6)? != 0 {
             layers.flags |= TX_OUTER_UDP_CKSUM;
         }

@@ -53,8 +53,8 @@ pub struct SplitRing {
     event_idx: bool,
     /// Index of the next chain to use.
     next: u16,
-    /// Index up to which the driver was told; `None` until it was.
-    told: Option<u16>,
+    /// Index up to which the driver was last notified; `None` before the first notification.
+    notified: Option<u16>,
     broken: bool,
 }
 
@@ -91,7 +91,7 @@ impl SplitRing {
             size,
             event_idx,
             next,
-            told: None,
+            notified: None,
             broken: false,
         };
         good.then(|| {
@@ -235,18 +235,19 @@ impl SplitRing {
     /// Shows the driver what was given back; whether it wants to be interrupted for it.
     #[inline]
     pub fn publish(&mut self) -> bool {
-        if self.told == Some(self.next) {
+        if self.notified == Some(self.next) {
             return false;
         }
         self.word(self.used, 1).store(self.next, Ordering::Release);
         // The index has to be seen before the driver's wish is read: it writes its wish and then reads the index.
         fence(Ordering::SeqCst);
-        let told = self.told.replace(self.next);
+        let notified = self.notified.replace(self.next);
         if self.event_idx {
             let event = self.word(self.avail, 2 + usize::from(self.size)).load(Ordering::Relaxed);
-            let passed =
-                |told: u16| self.next.wrapping_sub(event).wrapping_sub(1) < self.next.wrapping_sub(told);
-            return told.is_none_or(passed);
+            let passed = |notified: u16| {
+                self.next.wrapping_sub(event).wrapping_sub(1) < self.next.wrapping_sub(notified)
+            };
+            return notified.is_none_or(passed);
         }
         self.word(self.avail, 0).load(Ordering::Relaxed) & NO_INTERRUPT == 0
     }

@@ -119,7 +119,7 @@ proptest! {
 
     /// A segment of TCP in a tunnel is known where the header does not say so.
     #[test]
-    fn a_tunnel_that_is_not_told(shape in shape(), ipv6: bool, size in 1_u16.., outer_csum: bool) {
+    fn a_tunnel_that_the_header_does_not_mark(shape in shape(), ipv6: bool, size in 1_u16.., outer_csum: bool) {
         let tunnel = Some(shape.tunnel.unwrap_or((ipv6, 4789)));
         let (mut frame, mut flags, mut lengths) = Shape { tunnel, tcp: true, options: 0, ..shape }.build();
         flags |= TX_TCP_SEG;
@@ -132,8 +132,8 @@ proptest! {
             flags |= TX_OUTER_UDP_CKSUM;
         }
         let gso_type = header.gso_type & !(GSO_TUNNEL_IPV4 | GSO_TUNNEL_IPV6);
-        let untold = Header { gso_type, outer_transport: 0, inner_network: 0, ..header };
-        prop_assert_eq!(untold.received(&frame), Ok(Received::Packet(flags, lengths)));
+        let unmarked = Header { gso_type, outer_transport: 0, inner_network: 0, ..header };
+        prop_assert_eq!(unmarked.received(&frame), Ok(Received::Packet(flags, lengths)));
     }
 
     /// Whatever the bytes, nothing panics, and what is accepted lies within the frame and can be sent on.
