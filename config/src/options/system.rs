@@ -9,12 +9,18 @@ const KNOWN: [&str; 2] = ["n_rxq", "gro"];
 const MAX_QUEUES: u64 = 64;
 
 /// How a network device is used.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SystemOptions {
     /// `n_rxq`: queues over which the kernel spreads what it receives, by flow, 1 to 64. Default: 1.
     pub n_rxq: Option<u16>,
-    /// `gro` (ours): TCP segments that are received in one burst are coalesced. Default: false.
+    /// `gro` (ours): TCP segments that are received in one burst are coalesced. Default: true.
     pub gro: bool,
+}
+
+impl Default for SystemOptions {
+    fn default() -> Self {
+        Self { n_rxq: None, gro: true }
+    }
 }
 
 impl SystemOptions {
@@ -22,7 +28,7 @@ impl SystemOptions {
     pub fn parse(options: &BTreeMap<String, String>) -> Result<Self, Vec<OptionError>> {
         let mut reader = Reader::new(options, &KNOWN);
         let n_rxq = reader.number("n_rxq", 1, MAX_QUEUES).map(|n| n as u16);
-        let gro = reader.boolean("gro").unwrap_or(false);
+        let gro = reader.boolean("gro").unwrap_or(true);
         reader.finish(Self { n_rxq, gro })
     }
 }
@@ -36,8 +42,8 @@ mod tests {
         let parse =
             |name: &str, value: &str| SystemOptions::parse(&[(name.to_owned(), value.to_owned())].into());
         assert_eq!(SystemOptions::parse(&BTreeMap::new()), Ok(SystemOptions::default()));
-        assert_eq!(parse("n_rxq", "2"), Ok(SystemOptions { n_rxq: Some(2), gro: false }));
-        assert_eq!(parse("gro", "true"), Ok(SystemOptions { n_rxq: None, gro: true }));
+        assert_eq!(parse("n_rxq", "2"), Ok(SystemOptions { n_rxq: Some(2), gro: true }));
+        assert_eq!(parse("gro", "false"), Ok(SystemOptions { n_rxq: None, gro: false }));
         assert!(parse("n_rxq", "65").is_err());
         assert!(parse("iface", "eth0").unwrap_err()[0].to_string().contains("unknown option"));
     }

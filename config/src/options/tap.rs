@@ -17,13 +17,13 @@ pub struct TapOptions {
     pub offloads: bool,
     /// `persist`: the interface lives on when the port is gone. Default: false; one that was there before stays anyway.
     pub persist: bool,
-    /// `gro` (ours): TCP segments that are received in one burst are coalesced. Default: false.
+    /// `gro` (ours): TCP segments that are received in one burst are coalesced. Default: true.
     pub gro: bool,
 }
 
 impl Default for TapOptions {
     fn default() -> Self {
-        Self { n_rxq: None, offloads: true, persist: false, gro: false }
+        Self { n_rxq: None, offloads: true, persist: false, gro: true }
     }
 }
 
@@ -39,7 +39,7 @@ impl TapOptions {
             n_rxq: n_rxq.map(|n| n as u16),
             offloads: offloads.unwrap_or(true),
             persist: persist.unwrap_or(false),
-            gro: gro.unwrap_or(false),
+            gro: gro.unwrap_or(true),
         })
     }
 }
@@ -57,8 +57,8 @@ mod tests {
     fn every_option_has_a_default() {
         assert_eq!(parse(&[]), Ok(TapOptions::default()));
         assert_eq!(
-            parse(&[("n_rxq", "2"), ("offloads", "false"), ("persist", "true"), ("gro", "true")]),
-            Ok(TapOptions { n_rxq: Some(2), offloads: false, persist: true, gro: true })
+            parse(&[("n_rxq", "2"), ("offloads", "false"), ("persist", "true"), ("gro", "false")]),
+            Ok(TapOptions { n_rxq: Some(2), offloads: false, persist: true, gro: false })
         );
     }
 

@@ -109,18 +109,25 @@ impl TapPort {
         }
         let fail = |(step, reason): (&'static str, Errno)| failed(name, step)(reason);
         let mut files: Vec<Arc<File>> = config.opened.iter().take(queues.into()).cloned().collect();
+        // Without tunnel GSO packets come to the kernel one by one.
+        let mut napi = !config.offloads;
         let actual = if let Some(first) = files.first() {
             Interface::new(first)
                 .map_err(|e| Errno(e.raw_os_error().unwrap_or(0)))
                 .and_then(|interface| interface.name())
                 .map_err(failed(name, "reading the name"))?
         } else {
-            let (first, actual) = kernel::open_queue(name, queues > 1).map_err(fail)?;
+            let (mut first, mut actual) = kernel::open_queue(name, queues > 1, napi).map_err(fail)?;
+            if !napi && !kernel::negotiate(&first, config.offloads).map_err(fail)?.tunnel {
+                napi = true;
+                drop(first);
+                (first, actual) = kernel::open_queue(name, queues > 1, napi).map_err(fail)?;
+            }
             files.push(Arc::new(first));
             actual
         };
         while files.len() < usize::from(queues) {
-            files.push(Arc::new(kernel::open_queue(&actual, true).map_err(fail)?.0));
+            files.push(Arc::new(kernel::open_queue(&actual, true, napi).map_err(fail)?.0));
         }
         let mut features = kernel::negotiate(&files[0], config.offloads).map_err(fail)?;
         for file in &files[1..] {
@@ -129,6 +136,11 @@ impl TapPort {
         }
         let interface = Interface::new(&files[0])
             .map_err(|e| fail(("duplicating a descriptor", Errno(e.raw_os_error().unwrap_or(0)))))?;
+        if napi {
+            kernel::receive_by_thread(&actual, &files[0])
+                .and_then(|()| interface.lengthen_queues())
+                .map_err(failed(&actual, "making room for packets of the MTU's size"))?;
+        }
         if config.persist {
             kernel::persist(&files[0], true).map_err(failed(&actual, "making it persistent"))?;
         }

@@ -14,6 +14,12 @@ pub const MAX_NAME: usize = libc::IFNAMSIZ - 1;
 const TUNNEL_GSO: c_uint = 0x80 | 0x100;
 const USO: c_uint = libc::TUN_F_USO4 | libc::TUN_F_USO6;
 const TSO: c_uint = libc::TUN_F_TSO4 | libc::TUN_F_TSO6 | libc::TUN_F_TSO_ECN;
+/// Memory of packets that wait for the kernel's thread, in bytes: more than a TCP connection has in flight (`tcp_rmem`).
+const SEND_BUFFER: c_int = 8 << 20;
+/// Packets that the kernel gives a new tap's queue room for, and that wait in one where each is of the MTU's size: a TCP
+/// connection's window.
+const DEFAULT_QUEUE_LEN: c_int = 1000;
+const QUEUE_LEN: c_int = 4096;
 /// Network namespace of a tap's interface, as a file descriptor.
 const TUNGETDEVNETNS: c_ulong = 0x54e3;
 
@@ -56,12 +62,16 @@ fn name_of(request: &libc::ifreq) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-/// Opens a queue of the tap `name`, which is made unless it is there. Returns the file, and the name that it has: of
-/// `tap%d` the kernel makes one.
+/// Opens a queue of the tap `name`, which is made unless it is there; with `napi`, what is sent to it goes
+/// through NAPI and GRO. Returns the file, and the name that it has: of `tap%d` the kernel makes one.
 ///
 /// # Errors
 /// The step that failed, and why.
-pub(crate) fn open_queue(name: &str, several: bool) -> Result<(File, String), (&'static str, Errno)> {
+pub(crate) fn open_queue(
+    name: &str,
+    several: bool,
+    napi: bool,
+) -> Result<(File, String), (&'static str, Errno)> {
     let mut options = OpenOptions::new();
     options.read(true).write(true).custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC);
     let file = options
@@ -69,8 +79,9 @@ pub(crate) fn open_queue(name: &str, several: bool) -> Result<(File, String), (&
         .map_err(|error| ("opening /dev/net/tun", Errno(error.raw_os_error().unwrap_or(0))))?;
     let attach = |several: bool| {
         let mut request = request(name);
-        let flags = libc::IFF_TAP | libc::IFF_NO_PI | libc::IFF_VNET_HDR;
-        request.ifr_ifru.ifru_flags = (flags | if several { libc::IFF_MULTI_QUEUE } else { 0 }) as i16;
+        let mut flags = libc::IFF_TAP | libc::IFF_NO_PI | libc::IFF_VNET_HDR;
+        flags |= if several { libc::IFF_MULTI_QUEUE } else { 0 } | if napi { libc::IFF_NAPI } else { 0 };
+        request.ifr_ifru.ifru_flags = flags as i16;
         // SAFETY: the descriptor is open; the kernel reads and writes the structure.
         done(unsafe { libc::ioctl(file.as_raw_fd(), libc::TUNSETIFF, &raw mut request) })?;
         Ok(name_of(&request))
@@ -116,6 +127,18 @@ pub(crate) fn negotiate(file: &File, offloads: bool) -> Result<Features, (&'stat
     set_len(none.header_len).map_err(|errno| ("setting the header's length", errno))?;
     allow(0).map_err(|errno| ("setting the offloads", errno))?;
     Ok(none)
+}
+
+/// Lets a thread of the kernel take what is sent to a tap with NAPI: it finds several packets at once, and GRO coalesces them,
+/// while each write by itself would have the whole stack process one packet. Does nothing where `/sys` is another network
+/// namespace's, or may not be written: then it is so.
+pub(crate) fn receive_by_thread(name: &str, file: &File) -> Result<(), Errno> {
+    if std::fs::write(format!("/sys/class/net/{name}/threaded"), "1").is_err() {
+        return Ok(());
+    }
+    let bytes = SEND_BUFFER;
+    // SAFETY: the descriptor is open; the kernel reads one integer.
+    done(unsafe { libc::ioctl(file.as_raw_fd(), libc::TUNSETSNDBUF, &raw const bytes) })
 }
 
 /// Lets the interface live on, or not, when its last queue is closed.
@@ -192,6 +215,16 @@ impl Interface {
 
     pub(crate) fn set_mtu(&self, mtu: u16) -> Result<(), Errno> {
         self.ask(libc::SIOCSIFMTU, |request| request.ifr_ifru.ifru_mtu = mtu.into()).map(drop)
+    }
+
+    /// Makes queues long enough for packets of the MTU's size, unless somebody has chosen a length.
+    pub(crate) fn lengthen_queues(&self) -> Result<(), Errno> {
+        let request = self.ask(libc::SIOCGIFTXQLEN, |_| {})?;
+        // SAFETY: the kernel wrote this variant.
+        if unsafe { request.ifr_ifru.ifru_metric } != DEFAULT_QUEUE_LEN {
+            return Ok(());
+        }
+        self.ask(libc::SIOCSIFTXQLEN, |request| request.ifr_ifru.ifru_metric = QUEUE_LEN).map(drop)
     }
 
     pub(crate) fn mac(&self) -> Result<[u8; 6], Errno> {

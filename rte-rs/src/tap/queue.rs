@@ -24,6 +24,9 @@ const ETHERNET: usize = 14;
 /// Both Ethernet addresses, and a VLAN tag.
 const ADDRESSES: usize = 12;
 const TAG: usize = 4;
+/// Bytes after which a burst takes no more: others wait while large segments are copied, and what is copied stays in the CPU's
+/// cache.
+const BURST_BYTES: u64 = 128 * 1024;
 /// Most pieces of memory in one read or write (`UIO_MAXIOV`).
 const MAX_PIECES: usize = 1024;
 
@@ -101,7 +104,8 @@ impl TapRx {
 
     fn receive<const N: usize>(&mut self, burst: &mut Burst<N>) -> usize {
         let before = burst.len();
-        while !burst.is_full() {
+        let mut bytes = 0;
+        while !burst.is_full() && bytes < BURST_BYTES {
             if !self.post() {
                 Counters::add(&self.counters.nombuf, 1);
                 break;
@@ -137,6 +141,7 @@ impl TapRx {
             };
             Counters::add(&self.counters.packets, 1);
             Counters::add(&self.counters.bytes, len as u64);
+            bytes += len as u64;
             // There is room: the loop asked.
             drop(burst.push(mbuf));
         }
