@@ -446,6 +446,14 @@ impl Device {
         }
     }
 
+    /// What a virtual machine has done for which its connection was just ended; nothing mostly.
+    pub fn finds_breach(&self) -> Option<&'static str> {
+        match &self.handle {
+            Handle::Vhost { port, .. } => port.finds_memory_gone().then_some(vhost::MEMORY_GONE),
+            Handle::Ethdev { .. } | Handle::Tap(_) | Handle::System { .. } => None,
+        }
+    }
+
     /// The link now; `None` when the device does not say, or cannot know.
     pub fn link(&self) -> Option<Link> {
         let (port, behind) = match &self.handle {

@@ -8,6 +8,10 @@ use rte::port::{PortInfo, VhostConfig, VhostMode, VhostPort};
 use std::collections::BTreeMap;
 use std::path::Path;
 
+/// What is said when the file of a guest's memory was truncated.
+pub(super) const MEMORY_GONE: &str =
+    "memory that the virtual machine shares is not there: its file is shorter than what was mapped";
+
 impl Device {
     /// Opens a port of a virtual machine, which may come later.
     pub(super) fn open_vhost(
