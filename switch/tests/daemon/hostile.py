@@ -166,6 +166,18 @@ def full_pipe(master, _rng):
     assert master.behaves(), "a packet is not taken when the interrupt cannot be written"
 
 
+def short_buffers(master, _rng):
+    """No packet fits any of them."""
+    master.receive(size=20)
+    # Until the switch has seen that the link is up, and a while more.
+    time.sleep(0.5)
+    assert master.used(0) == 0, "a packet is cut"
+
+
+# Without mergeable buffers.
+short_buffers.features = ~(1 << 15)
+
+
 def is_closed(master):
     """Whether the switch ends the connection."""
     master.socket.settimeout(10)
@@ -184,9 +196,16 @@ def shrink(master, size):
     os.ftruncate(master.file, size)
 
 
+def receives(master):
+    """Has the switch send to it."""
+    master.receive()
+    assert master.is_used(0), "nothing is sent to a guest with room for it"
+    master.receive()
+
+
 def gone(master, _rng):
     """No memory any more while packets go both ways."""
-    master.receive()
+    receives(master)
     for slot in range(8):
         master.transmit(bytes(master.header) + FRAME, slot)
     shrink(master, 0)
@@ -195,7 +214,7 @@ def gone(master, _rng):
 
 def packets_gone(master, _rng):
     """The rings are left, what their descriptors say is not."""
-    master.receive()
+    receives(master)
     shrink(master, DATA)
     for number in range(8):
         master.descriptor(1, number, GUEST + DATA, 64)
@@ -297,14 +316,14 @@ def main():
     for lie in DESCRIPTORS:
         cases.append((f"{lie.__name__} where it sends", lambda m, _r, lie=lie: lie(m)))
         cases.append((f"{lie.__name__} where it receives", lambda m, _r, lie=lie: lie(m, 0, WRITE)))
-    lies = [bad_headers, random_rings, stops_in_between, refused_table, full_pipe, gone, packets_gone, messages_without_memory]
+    lies = [bad_headers, random_rings, stops_in_between, refused_table, full_pipe, short_buffers, gone, packets_gone, messages_without_memory]
     lies += [new_memory_without_bytes, log_without_bytes, log_beyond_its_end]
     cases += [(case.__name__, case) for case in lies]
     for turn in range(rounds):
         for what, case in cases:
             # With and without mergeable buffers, and without offloads.
             features = rng.choice([~0, ~(1 << 15), ~0x7FFF, ~(1 << 32)])
-            master = connected(hostile, features)
+            master = connected(hostile, getattr(case, "features", features))
             try:
                 case(master, rng)
                 check(what)
