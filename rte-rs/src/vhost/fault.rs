@@ -2,6 +2,8 @@
 //! SIGBUS. The handler puts an empty page there, notes that this guest's memory is gone, and whoever touched it goes on: only
 //! that guest's port ends. Any other SIGBUS does what it did before.
 //!
+//! EAL has a handler of its own for the moments in which it maps huge pages: who has no memory just then is not helped.
+//!
 //! The table of mapped memory is read by the handler, on any thread, so it takes no lock and allocates nothing.
 
 use std::cell::Cell;
@@ -230,6 +232,33 @@ mod tests {
         assert_eq!(flags.map(|flag| flag.load(Relaxed)), [true, false]);
         drop(watch);
         assert!(!note(at.addr()));
+    }
+
+    /// As guests have it whose memory is of huge pages; nothing is tried where the kernel has none to give.
+    #[test]
+    fn a_huge_page_is_replaced_as_a_whole() {
+        const HUGE: usize = 1 << 21;
+        install();
+        // SAFETY: makes a file and maps two pages of it, if there are so many.
+        let mapped = unsafe {
+            let file = libc::memfd_create(c"huge".as_ptr(), libc::MFD_HUGETLB);
+            let made = file >= 0 && libc::ftruncate(file, 2 * HUGE as libc::off_t) == 0;
+            let protection = libc::PROT_READ | libc::PROT_WRITE;
+            let map = || libc::mmap(ptr::null_mut(), 2 * HUGE, protection, libc::MAP_SHARED, file, 0);
+            let at = if made { map() } else { libc::MAP_FAILED };
+            (at != libc::MAP_FAILED).then(|| (at.cast::<u8>(), file))
+        };
+        let Some((at, file)) = mapped else { return };
+        let gone = Arc::new(AtomicBool::new(false));
+        let _watch = Watch::new(&[(at.addr(), 2 * HUGE)], &gone).expect("there is room");
+        shrink(file, HUGE);
+        // SAFETY: mapped; what is gone is put there by the handler.
+        let byte = |offset: usize| unsafe {
+            at.add(offset).write_volatile(9);
+            at.add(offset).read_volatile()
+        };
+        assert_eq!((byte(0), gone.load(Relaxed)), (9, false));
+        assert_eq!((byte(HUGE + 5), byte(2 * HUGE - 1), gone.load(Relaxed)), (9, 9, true));
     }
 
     #[test]
