@@ -267,5 +267,12 @@ options = { dpdk-devargs = "net_null1,no-rx=1" }
     assert!(log.lines().any(|line| line.contains(why) && line.contains("port=hostile")), "{log}");
     assert_eq!((count("good", "rx_errors"), count("s", "tx_dropped")), (0, 0), "others notice nothing");
     daemon.wait_for_more("s", "tx_packets", 1000);
+    daemon.ctl("del-port n");
+    daemon.eventually("every packet is accounted for", || {
+        let rows = daemon.json("lcore show");
+        let sum = |names: &[&str]| names.iter().map(|name| rows[0][name].as_u64().unwrap()).sum::<u64>();
+        sum(&["rx_packets", "injected", "copied", "tx_handoff_received"])
+            == sum(&["tx_packets", "dropped", "punted", "merged", "tx_handoff_sent", "held"])
+    });
     daemon.stop();
 }
