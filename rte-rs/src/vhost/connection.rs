@@ -417,6 +417,8 @@ unsafe extern "C" fn new_connection(vid: c_int) -> c_int {
 
 /// The connection ends; its device was destroyed before, if there was one.
 unsafe extern "C" fn destroy_connection(vid: c_int) {
+    // The last message may have been one that was not handled well.
+    fault::message_ends();
     if let Some(shared) = of(vid) {
         shared.stopped();
         lock(&shared.control).forget_memory();
@@ -495,8 +497,8 @@ unsafe extern "C" fn before_message(vid: c_int, message: *mut c_void) -> sys::rt
         shared.take_all_out();
         match request {
             SET_MEM_TABLE => (control.memory, control.watches[0]) = (None, None),
-            SET_LOG_BASE => control.watches[1] = None,
             RESET_OWNER => control.forget_memory(),
+            // A log stays where a new one cannot be mapped.
             _ => {}
         }
     }

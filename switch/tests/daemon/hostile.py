@@ -257,6 +257,22 @@ def log_without_bytes(master, _rng):
     assert is_closed(master), "a guest with an empty log is served on"
 
 
+def log_that_stays(master, _rng):
+    """A log that cannot be mapped leaves the one before, which then gets shorter."""
+    log = os.memfd_create("log")
+    master.descriptors.append(log)
+    os.ftruncate(log, 1 << 20)
+    master.send(SET_LOG_BASE, struct.pack("<QQ", 1 << 20, 0), [log])
+    master.socket.recv(12, socket.MSG_WAITALL)
+    master.send(SET_LOG_BASE, struct.pack("<QQ", 1 << 20, 0), [master.eventfd()], flags=1 | 8)
+    master.socket.recv(20, socket.MSG_WAITALL)
+    master.send(SET_FEATURES, struct.pack("<Q", master.features | 1 << 30 | 1 << 26))
+    assert master.behaves(), "a guest whose memory is logged is not served"
+    os.ftruncate(log, 0)
+    master.transmit(bytes(master.header) + FRAME)
+    assert is_closed(master), "a guest without a log is served on"
+
+
 def log_beyond_its_end(master, _rng):
     """librte_vhost adds the offset in the file to where it has mapped it."""
     log = os.memfd_create("log")
@@ -317,7 +333,7 @@ def main():
         cases.append((f"{lie.__name__} where it sends", lambda m, _r, lie=lie: lie(m)))
         cases.append((f"{lie.__name__} where it receives", lambda m, _r, lie=lie: lie(m, 0, WRITE)))
     lies = [bad_headers, random_rings, stops_in_between, refused_table, full_pipe, short_buffers, gone, packets_gone, messages_without_memory]
-    lies += [new_memory_without_bytes, log_without_bytes, log_beyond_its_end]
+    lies += [new_memory_without_bytes, log_without_bytes, log_that_stays, log_beyond_its_end]
     cases += [(case.__name__, case) for case in lies]
     for turn in range(rounds):
         for what, case in cases:
