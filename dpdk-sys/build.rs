@@ -33,7 +33,7 @@ const FUNCTIONS: &str = "vxs_.*\
     |rte_ipv[46]_(fragment_packet|frag_reassemble_packet)\
     |rte_eth_find_next|rte_eth_link_get_nowait|rte_eth_stats_get|rte_eth_xstats_get|rte_eth_xstats_get_names\
     |rte_vhost_driver_(register|unregister|start|callback_register|disable_features|set_protocol_features)\
-    |rte_vhost_get_(ifname|negotiated_features|vring_num|vhost_vring|mem_table|vring_base|numa_node)\
+    |rte_vhost_get_(ifname|negotiated_features|vring_num|vhost_vring|mem_table|vring_base|numa_node|log_base)\
     |rte_vhost_(set_vring_base|log_write|extern_callback_register)\
     |pcap_(open_dead|compile|geterr|close|freecode|offline_filter)";
 const TYPES: &str = "rte_mbuf|rte_mempool|rte_ring|rte_eth_conf|rte_eth_dev_info|rte_eth_stats|rte_eth_xstat\

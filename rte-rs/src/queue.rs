@@ -153,6 +153,15 @@ impl RxQueue {
         }
     }
 
+    /// Packets that were there since this was asked last, but contradict themselves, so that none was received: of virtual machines,
+    /// whose queues [`RxQueue::may_ask`].
+    pub fn take_malformed(&mut self) -> u64 {
+        match &mut self.kind {
+            Rx::Vhost(vhost) => std::mem::take(&mut vhost.malformed),
+            Rx::Ethdev { .. } | Rx::Tap(_) => 0,
+        }
+    }
+
     /// Whether received packets may ask something of the device that sends them ([`crate::offload`]). Of a queue that says
     /// no, nobody needs to look.
     #[inline(always)]
@@ -232,6 +241,15 @@ impl TxQueue {
             burst.forget_front(sent);
             sanitize::taken(burst.start_raw(), burst.len());
             sent
+        }
+    }
+
+    /// Of the packets that were taken since this was asked last, those that a virtual machine can never have, and their bytes: they
+    /// were freed.
+    pub fn take_refused(&mut self) -> (u64, u64) {
+        match &mut self.kind {
+            Tx::Vhost(vhost) => std::mem::take(&mut vhost.refused),
+            Tx::Ethdev { .. } | Tx::Tap(_) => (0, 0),
         }
     }
 

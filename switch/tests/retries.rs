@@ -75,6 +75,7 @@ impl Output {
     }
 
     fn counted(&self) -> (u64, u64) {
+        assert_eq!(self.counters.held.get(), self.stage.waiting() as u64);
         (self.counters.port(PORT).tx.packets.get(), self.counters.drops(PORT, DropReason::TxFull))
     }
 }
@@ -137,6 +138,16 @@ fn without_retries_nothing_waits_and_not_all_can() {
     // A port that goes takes none with it that is not counted.
     output.stage.remove(PORT, &output.counters);
     assert_eq!(output.counted().1, 1500 - ROOM as u64);
+    assert_eq!(output.counters.held.get(), 0);
+    output.take();
+    assert_eq!(output.pool.in_use(), 0);
+    // Nor does a worker that ends.
+    let mut output = Output::new("ends", 32);
+    output.stage(0..100);
+    output.flush();
+    output.stage.drop_waiting(&output.counters);
+    assert_eq!((output.counted(), output.stage.waiting()), ((ROOM as u64, 0), 0));
+    assert_eq!(output.counters.drops(PORT, DropReason::Shutdown), 100 - ROOM as u64);
     output.take();
     assert_eq!(output.pool.in_use(), 0);
 }

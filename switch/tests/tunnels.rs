@@ -5,11 +5,14 @@ mod rings;
 use flow::drop::DropReason;
 use flow::ofp::parse_key;
 use flow::stats::PacketStats;
-use rings::{Net, from_vtep, mac, udp};
+use rings::{Net, Setup, from_vtep, mac, udp};
 use std::collections::{BTreeMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 use vxswitch::bridge::BridgePorts;
+use vxswitch::slowpath::SlowPath;
+use vxswitch::slowpath::queues::QueueMove;
 use vxswitch::slowpath::traffic::Directions;
 use wire::addr::MacAddr;
 use wire::tunnel::outer::parse_outer;
@@ -236,6 +239,66 @@ fn packets_wait_while_the_neighbour_is_asked_for_and_leave_in_order() {
     assert_eq!(out["up"][0][..6], moved.0);
     assert_eq!(net.counters.misses.get(), after_arp);
     assert!(after_arp > misses, "the ARP frame itself was a new flow");
+    net.finish();
+}
+
+/// Does something that waits for workers, which run on threads of their own meanwhile.
+fn while_workers_run<R>(net: &mut Net, change: impl FnOnce(&mut SlowPath) -> R) -> R {
+    let stop = AtomicBool::new(false);
+    let (workers, slow) = net.workers();
+    std::thread::scope(|scope| {
+        for worker in workers {
+            scope.spawn(|| worker.run(&stop, true));
+        }
+        let result = change(slow);
+        stop.store(true, Relaxed);
+        result
+    })
+}
+
+#[test]
+fn packets_that_wait_for_a_neighbour_outlive_their_queue_and_their_port() {
+    let ports = config(&[r#"remote_ip = "192.168.1.2", key = 100"#], false);
+    let mut net = Net::with(&ports, &Setup { workers: 2, ..Setup::default() });
+    let [p1, up] = ["p1", "up"].map(|name| net.port(name));
+    let packets =
+        |from: u32| -> Vec<Vec<u8>> { (from..from + 20).map(|n| udp(2, 1, 1000, 2000, n)).collect() };
+    let request = net.send("p1", &packets(0));
+    assert_eq!((request["up"].len(), net.held()), (1, 20));
+    // The queue goes to the other worker: what came by it before waits where it is, what comes now there.
+    let moved = while_workers_run(&mut net, |slow| {
+        slow.move_queues(&[QueueMove { port: p1, queue: 0, from: 0, to: 1 }])
+    });
+    assert_eq!(moved, [(p1, 0)]);
+    net.send("p1", &packets(20));
+    assert_eq!(net.held(), 40);
+    net.assert_balanced();
+    // The port goes: its packets were taken in, and leave when the neighbour answers.
+    let queues = while_workers_run(&mut net, |slow| slow.remove_device(p1));
+    assert_eq!(queues.iter().map(|io| io.rx.len()).sum::<usize>(), 1);
+    assert_eq!(net.held(), 40);
+    let out = net.send("up", &[arp(ArpOp::Reply, PEER, PEER_IP, VTEP, OWN_IP)]);
+    let mut left: Vec<&[u8]> = out["up"].iter().map(|p| &p[50..]).collect();
+    left.sort_unstable();
+    let mut all = [packets(0), packets(20)].concat();
+    all.sort_unstable();
+    assert_eq!(left, all);
+    assert_eq!(net.held(), 0);
+    drop(queues);
+
+    // The port that they are to leave by goes, with another neighbour asked for: none stays.
+    let mut net = {
+        net.finish();
+        Net::with(&ports, &Setup { workers: 2, ..Setup::default() })
+    };
+    net.send("p1", &packets(0));
+    let queues = while_workers_run(&mut net, |slow| slow.remove_device(up));
+    net.assert_balanced();
+    for _ in 0..5 {
+        net.pass(Duration::from_secs(1));
+    }
+    assert_eq!((net.held(), net.drops(DropReason::NeighbourFailed)), (0, 20));
+    drop(queues);
     net.finish();
 }
 

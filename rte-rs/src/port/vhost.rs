@@ -112,6 +112,12 @@ impl VhostPort {
         Link { up: self.shared.is_up(), speed: None, full_duplex: true }
     }
 
+    /// Whether the guest's master has made the file of its memory shorter. It is said once; the connection ends then, and the
+    /// next one is served.
+    pub fn finds_memory_gone(&self) -> bool {
+        self.shared.finds_memory_gone()
+    }
+
     /// What the guest has set up; `None` when it is not there.
     pub fn guest(&self) -> Option<VhostGuest> {
         self.shared.guest()

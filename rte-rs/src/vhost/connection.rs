@@ -4,8 +4,9 @@
 //! Rings are used by workers under a lock that these only try to take. Before a message is handled all rings are taken out of
 //! their places, as the message may unmap or move them, and put back afterwards, checked anew.
 
+use super::fault::{self, Watch};
 use super::features::{Features, NEVER, OFFLOADS};
-use super::timeout;
+use super::sockets;
 use crate::alive::Alive;
 use crate::error::{Errno, Error, c_string};
 use crate::log;
@@ -13,7 +14,7 @@ use crate::virtio::{Addresses, Memory, Region, SplitRing};
 use dpdk_sys as sys;
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::os::fd::RawFd;
-use std::sync::atomic::{AtomicI32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Pairs of queues that a guest may use.
@@ -27,6 +28,7 @@ const PROTOCOL: u64 = 0b1_1111 | 1 << 16;
 /// Numbers of vhost-user messages.
 const RESET_OWNER: u32 = 4;
 const SET_MEM_TABLE: u32 = 5;
+const SET_LOG_BASE: u32 = 6;
 const GET_QUEUE_NUM: u32 = 17;
 /// Messages that a master of these features sends, [`PROTOCOL`]'s included: up to the MTU (20), and the device's status. Those of
 /// others, which librte_vhost would handle, too, end the connection.
@@ -81,6 +83,10 @@ struct Control {
     features: Features,
     /// The guest's memory, while it is mapped.
     memory: Option<Arc<Memory>>,
+    /// Sees whether that memory, and the log of what was written in it, are still there.
+    watches: [Option<Watch>; 2],
+    /// The socket is being closed: nothing more is set up.
+    closing: bool,
     /// Message that is being handled.
     request: u32,
     /// Rings that the guest's driver has enabled.
@@ -110,6 +116,10 @@ pub(crate) struct Shared {
     receiving: AtomicUsize,
     /// What the guest takes (`capability`).
     pub(crate) tx_offloads: Arc<AtomicU64>,
+    /// The guest's memory was made shorter while it was mapped: its rings are not used any more.
+    gone: Arc<AtomicBool>,
+    /// That was found.
+    found_gone: AtomicBool,
     control: Mutex<Control>,
     _alive: Alive,
 }
@@ -139,15 +149,20 @@ impl Shared {
             sending: AtomicUsize::new(0),
             receiving: AtomicUsize::new(0),
             tx_offloads: Arc::new(AtomicU64::new(Features::default().tx_offloads())),
+            gone: Arc::default(),
+            found_gone: AtomicBool::new(false),
             control: Mutex::new(Control {
                 running: false,
                 features: Features::default(),
                 memory: None,
+                watches: [None, None],
+                closing: false,
                 request: 0,
                 ready: [false; VRINGS],
             }),
             _alive: Alive::new()?,
         });
+        fault::install();
         lock(&SOCKETS).push(Arc::clone(&shared));
         let flags = if connects { u64::from(sys::RTE_VHOST_USER_CLIENT) } else { 0 };
         let step = |step: &'static str, call: &dyn Fn() -> c_int| {
@@ -192,6 +207,13 @@ impl Shared {
 
     /// Serves the socket no more, and removes one that was made. Waits for callbacks to end.
     pub(crate) fn close(&self) {
+        {
+            // What librte_vhost unmaps is not watched any more: another's memory may be mapped there next.
+            let mut control = lock(&self.control);
+            control.closing = true;
+            self.take_all_out();
+            control.forget_memory();
+        }
         if let Ok(path) = CString::new(self.path.as_str()) {
             // SAFETY: as in `open`. No lock is held that a callback takes.
             unsafe { sys::rte_vhost_driver_unregister(path.as_ptr()) };
@@ -204,7 +226,8 @@ impl Shared {
     /// The ring of this number, unless it is being set up or used by another thread.
     #[inline]
     pub(super) fn ring(&self, number: usize) -> Option<MutexGuard<'_, Option<Active>>> {
-        self.rings.get(number)?.try_lock().ok().filter(|ring| ring.is_some())
+        let ring = self.rings.get(number)?.try_lock().ok()?;
+        (ring.is_some() && !self.gone.load(Ordering::Relaxed)).then_some(ring)
     }
 
     /// One more than the number of the last pair on which the guest sends.
@@ -221,7 +244,16 @@ impl Shared {
 
     /// Whether the guest's driver is there.
     pub(crate) fn is_up(&self) -> bool {
-        lock(&self.control).running
+        lock(&self.control).running && !self.gone.load(Ordering::Relaxed)
+    }
+
+    /// Whether the guest's memory has gone, which is said once for each connection. Then that is ended.
+    pub(crate) fn finds_memory_gone(&self) -> bool {
+        if !self.gone.load(Ordering::Relaxed) || self.found_gone.swap(true, Ordering::Relaxed) {
+            return false;
+        }
+        sockets::shut_down(self.path.as_bytes());
+        true
     }
 
     /// What the guest's driver has set up; `None` when it is not there.
@@ -319,15 +351,18 @@ fn set_up(vid: i32, number: u16, memory: &Arc<Memory>, features: Features) -> Op
     Some(Active { ring, features, call: vring.callfd, vid, number })
 }
 
-/// The guest's memory as librte_vhost has just mapped it.
-fn memory(vid: i32) -> Option<Arc<Memory>> {
+/// Start and length of what is mapped.
+type Ranges = Vec<(usize, usize)>;
+
+/// The guest's memory as librte_vhost has just mapped it, and the mappings that it is in.
+fn memory(vid: i32) -> Option<(Arc<Memory>, Ranges)> {
     let mut table: *mut sys::rte_vhost_memory = std::ptr::null_mut();
     // SAFETY: called when a table was taken, without which this function follows a null pointer; it allocates a copy.
     if unsafe { sys::rte_vhost_get_mem_table(vid, &raw mut table) } != 0 || table.is_null() {
         return None;
     }
     // SAFETY: a table of as many regions as it says, ours to free.
-    let regions: Vec<Region> = unsafe {
+    let (regions, ranges): (Vec<Region>, Ranges) = unsafe {
         let count = (*table).nregions as usize;
         let regions = std::slice::from_raw_parts(
             (&raw const (*table).regions).cast::<sys::rte_vhost_mem_region>(),
@@ -338,11 +373,20 @@ fn memory(vid: i32) -> Option<Arc<Memory>> {
             len: of.size,
             host: std::ptr::with_exposed_provenance_mut(of.host_user_addr as usize),
         };
-        regions.iter().map(region).collect()
+        let range = |of: &sys::rte_vhost_mem_region| (of.mmap_addr.addr(), of.mmap_size as usize);
+        regions.iter().map(|of| (region(of), range(of))).unzip()
     };
     // SAFETY: allocated by malloc, not used any more.
     unsafe { libc::free(table.cast()) };
-    Some(Arc::new(Memory::new(regions)))
+    Some((Arc::new(Memory::new(regions)), ranges))
+}
+
+/// Where the log of written memory is mapped.
+fn log_range(vid: i32) -> Option<(usize, usize)> {
+    let (mut start, mut len) = (0, 0);
+    // SAFETY: checks the number; writes two integers.
+    let code = unsafe { sys::rte_vhost_get_log_base(vid, &raw mut start, &raw mut len) };
+    (code == 0 && start != 0).then_some((start as usize, len as usize))
 }
 
 /// Somebody connects. A second one at a time is sent away.
@@ -355,14 +399,17 @@ unsafe extern "C" fn new_connection(vid: c_int) -> c_int {
     // SAFETY: written above, with its NUL.
     let path = unsafe { CStr::from_ptr(path.as_ptr()) }.to_bytes();
     let Some(shared) = find(|shared| shared.path.as_bytes() == path) else { return -1 };
-    timeout::set(path);
+    sockets::set_timeouts(path);
     let first = shared.vid.compare_exchange(NOBODY, vid, Ordering::Relaxed, Ordering::Relaxed);
     if first.is_err() {
         return -1;
     }
     {
         let mut control = lock(&shared.control);
-        (control.memory, control.ready) = (None, [false; VRINGS]);
+        control.forget_memory();
+        control.ready = [false; VRINGS];
+        shared.gone.store(false, Ordering::Relaxed);
+        shared.found_gone.store(false, Ordering::Relaxed);
     }
     // SAFETY: the structure is copied.
     unsafe { sys::rte_vhost_extern_callback_register(vid, &raw const MESSAGES, std::ptr::null_mut()) }
@@ -370,8 +417,11 @@ unsafe extern "C" fn new_connection(vid: c_int) -> c_int {
 
 /// The connection ends; its device was destroyed before, if there was one.
 unsafe extern "C" fn destroy_connection(vid: c_int) {
+    // The last message may have been one that was not handled well.
+    fault::message_ends();
     if let Some(shared) = of(vid) {
         shared.stopped();
+        lock(&shared.control).forget_memory();
         shared.vid.store(NOBODY, Ordering::Relaxed);
     }
 }
@@ -413,15 +463,27 @@ impl Control {
         unsafe { sys::rte_vhost_get_negotiated_features(vid, &raw mut features) };
         self.features = Features(features);
     }
+
+    /// Memory that was mapped is, or is going to be, mapped no more. Its rings were taken out of their places before.
+    fn forget_memory(&mut self) {
+        (self.memory, self.watches) = (None, [None, None]);
+    }
+
+    /// Learns what librte_vhost has mapped of the guest: without being watched it is not used.
+    fn learn_memory(&mut self, vid: i32, gone: &Arc<AtomicBool>) {
+        let (memory, ranges) = memory(vid).unzip();
+        self.watches[0] = ranges.and_then(|ranges| Watch::new(&ranges, gone));
+        self.memory = memory.filter(|_| self.watches[0].is_some());
+    }
 }
 
 /// A message of vhost-user: request, flags, length, and as many bytes.
-#[repr(C)]
+#[repr(C, packed)]
 struct Message {
     request: u32,
     flags: u32,
     len: u32,
-    payload: [u8; 8],
+    payload: [u64; 2],
 }
 
 /// Before a message is handled.
@@ -433,30 +495,49 @@ unsafe extern "C" fn before_message(vid: c_int, message: *mut c_void) -> sys::rt
         let mut control = lock(&shared.control);
         control.request = request;
         shared.take_all_out();
-        if matches!(request, SET_MEM_TABLE | RESET_OWNER) {
-            control.memory = None;
+        match request {
+            SET_MEM_TABLE => (control.memory, control.watches[0]) = (None, None),
+            RESET_OWNER => control.forget_memory(),
+            // A log stays where a new one cannot be mapped.
+            _ => {}
         }
     }
-    if !KNOWN.contains(&request) {
+    fault::message_begins();
+    // SAFETY: as above; there is room for more than these bytes of payload. The log's offset in its file is the second number:
+    // librte_vhost 22.11 adds it to where that is mapped already, and would write elsewhere.
+    let log_offset = unsafe { (&raw const (*message).payload).read_unaligned() }[1];
+    if !KNOWN.contains(&request) || (request == SET_LOG_BASE && log_offset != 0) {
         return sys::RTE_VHOST_MSG_RESULT_ERR;
     }
     if request != GET_QUEUE_NUM {
         return sys::RTE_VHOST_MSG_RESULT_NOT_HANDLED;
     }
-    // SAFETY: as above; there is room for more than eight bytes of payload.
+    // SAFETY: as above.
     unsafe {
         (&raw mut (*message).len).write_unaligned(8);
-        (&raw mut (*message).payload).write_unaligned((PAIRS as u64).to_ne_bytes());
+        (&raw mut (*message).payload).write_unaligned([PAIRS as u64, 0]);
     }
     sys::RTE_VHOST_MSG_RESULT_REPLY
 }
 
 /// After a message was handled well.
 unsafe extern "C" fn after_message(vid: c_int, _message: *mut c_void) -> sys::rte_vhost_msg_result {
+    let faulted = fault::message_ends();
     if let Some(shared) = of(vid) {
         let mut control = lock(&shared.control);
-        if control.request == SET_MEM_TABLE {
-            control.memory = memory(vid);
+        if faulted {
+            shared.gone.store(true, Ordering::Relaxed);
+        }
+        match control.request {
+            _ if control.closing => {}
+            SET_MEM_TABLE => control.learn_memory(vid, &shared.gone),
+            SET_LOG_BASE => {
+                control.watches[1] = log_range(vid).and_then(|log| Watch::new(&[log], &shared.gone));
+                if control.watches[1].is_none() {
+                    return sys::RTE_VHOST_MSG_RESULT_ERR;
+                }
+            }
+            _ => {}
         }
         control.negotiated(vid);
         shared.put_in(&control);

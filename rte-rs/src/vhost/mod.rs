@@ -5,9 +5,10 @@
 //! header sums of large segments that a guest cannot forward.
 
 mod connection;
+mod fault;
 mod features;
 mod queue;
-mod timeout;
+mod sockets;
 
 pub use connection::VhostGuest;
 pub(crate) use connection::{Shared, VRINGS};

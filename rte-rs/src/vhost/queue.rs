@@ -34,6 +34,8 @@ pub(crate) struct VhostRx {
     /// Empty mbufs.
     fresh: Vec<Mbuf>,
     pieces: Vec<Piece>,
+    /// Chains that are no packet: see [`crate::RxQueue::take_malformed`].
+    pub(crate) malformed: u64,
     pub(crate) counters: Arc<Counters>,
 }
 
@@ -60,6 +62,7 @@ impl VhostRx {
             pool,
             fresh: Vec::with_capacity(LONGEST.div_ceil(room) + FRESH),
             pieces: Vec::with_capacity(MAX_CHAIN),
+            malformed: 0,
             counters: Arc::default(),
         }
     }
@@ -92,11 +95,11 @@ impl VhostRx {
         let Some(mut place) = shared.ring(number) else { return };
         let Some(active) = place.as_mut() else { return };
         let from = active.ring.next();
-        let (mut packets, mut bytes) = (0, 0);
+        let (mut packets, mut bytes, mut malformed) = (0, 0, 0);
         for _ in 0..active.ring.available().min((N - burst.len()) as u16) {
             self.pieces.clear();
             let Ok(head) = active.ring.chain(0, false, &mut self.pieces) else {
-                Counters::add(&self.counters.errors, 1);
+                malformed += 1;
                 break;
             };
             match self.take(active.features) {
@@ -106,7 +109,7 @@ impl VhostRx {
                     // There is room: the loop asked.
                     drop(burst.push(mbuf));
                 }
-                Received::Bad => Counters::add(&self.counters.errors, 1),
+                Received::Bad => malformed += 1,
                 Received::NoMbuf => {
                     Counters::add(&self.counters.nombuf, 1);
                     break;
@@ -114,6 +117,8 @@ impl VhostRx {
             }
             active.ring.give_back(head, 0);
         }
+        self.malformed += malformed;
+        Counters::add(&self.counters.errors, malformed);
         Counters::add(&self.counters.packets, packets);
         Counters::add(&self.counters.bytes, bytes);
         active.publish(from);
@@ -189,6 +194,8 @@ pub(crate) struct VhostTx {
     pieces: Vec<Piece>,
     /// Chains that the packet uses, and the length of each.
     chains: Vec<(u16, usize)>,
+    /// Packets that the guest can never have, and their bytes: see [`crate::TxQueue::take_refused`].
+    pub(crate) refused: (u64, u64),
     pub(crate) counters: Arc<Counters>,
 }
 
@@ -211,6 +218,7 @@ impl VhostTx {
             queue: queue.into(),
             pieces: Vec::with_capacity(MAX_CHAIN),
             chains: Vec::with_capacity(MAX_CHAIN),
+            refused: (0, 0),
             counters: Arc::default(),
         }
     }
@@ -233,7 +241,11 @@ impl VhostTx {
                     packets += 1;
                     bytes += u64::from(mbuf.len());
                 }
-                Sent::Never => Counters::add(&self.counters.errors, 1),
+                Sent::Never => {
+                    Counters::add(&self.counters.errors, 1);
+                    self.refused.0 += 1;
+                    self.refused.1 += u64::from(mbuf.len());
+                }
                 Sent::Later => break,
             }
             taken += 1;

@@ -161,7 +161,7 @@ pub struct WorkerCounters {
     pub tx_handoff_sent: Counter,
     /// Packets taken from other workers for a TX queue of this one.
     pub tx_handoff_received: Counter,
-    /// Packets waiting for a decision, a neighbour or other fragments; goes up and down.
+    /// Packets waiting for a decision, a neighbour, other fragments or room in a guest's ring; goes up and down.
     pub held: Counter,
     /// Loops.
     pub iterations: Counter,

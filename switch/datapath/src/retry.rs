@@ -1,7 +1,7 @@
 //! Packets for which a guest's ring has no room wait for it, in order: the guest may be off its CPU for a moment. Each loop offers
 //! them again. A bounded number waits, and for as long only as the guest takes some now and then.
 
-use crate::counters::{Counter, PortCounters, WorkerCounters};
+use crate::counters::{PortCounters, WorkerCounters};
 use crate::tx::TX_BURST;
 use flow::drop::DropReason;
 use flow::program::PortId;
@@ -50,6 +50,11 @@ impl Waiting {
         !self.packets.is_empty()
     }
 
+    /// Packets that wait.
+    pub(crate) fn len(&self) -> usize {
+        self.packets.len()
+    }
+
     /// Sends what waits, and then what is staged. What the device does not take waits, or is dropped.
     pub(crate) fn flush(
         &mut self,
@@ -58,8 +63,9 @@ impl Waiting {
         port: PortId,
         counters: &WorkerCounters,
     ) {
+        let before = self.len();
         let counts = counters.port(port);
-        let mut sent = Sent { counts: &counts, all: &counters.tx, any: false };
+        let mut sent = Sent { port, counts: &counts, counters, any: false };
         while self.is_any() {
             let mut first = Burst::<TX_BURST>::new();
             let count = self.packets.len().min(TX_BURST);
@@ -87,7 +93,7 @@ impl Waiting {
         if sent.any || !self.is_any() {
             self.since = now;
         }
-        let mut dropped = Dropped { port, counters, packets: 0 };
+        let mut dropped = Dropped { port, reason: DropReason::TxFull, counters, packets: 0 };
         for mbuf in staged.drain() {
             let segments = self.segments + usize::from(mbuf.segment_count());
             // Once it was given up the guest gets no more time until it takes something.
@@ -108,11 +114,13 @@ impl Waiting {
             }
         }
         dropped.count();
+        counters.held.add((self.len() as u64).wrapping_sub(before as u64));
     }
 
-    /// Drops what waits: the port goes.
-    pub(crate) fn clear(&mut self, port: PortId, counters: &WorkerCounters) {
-        let mut dropped = Dropped { port, counters, packets: 0 };
+    /// Drops what waits: the port goes, or the worker ends.
+    pub(crate) fn clear(&mut self, port: PortId, reason: DropReason, counters: &WorkerCounters) {
+        counters.held.add((self.len() as u64).wrapping_neg());
+        let mut dropped = Dropped { port, reason, counters, packets: 0 };
         self.packets.drain(..).for_each(|mbuf| dropped.packet(&mbuf));
         self.segments = 0;
         dropped.count();
@@ -121,8 +129,9 @@ impl Waiting {
 
 /// Counts what is sent.
 struct Sent<'a> {
+    port: PortId,
     counts: &'a PortCounters<'a>,
-    all: &'a Counter,
+    counters: &'a WorkerCounters,
     any: bool,
 }
 
@@ -133,30 +142,37 @@ impl Sent<'_> {
         for (len, mbuf) in lens.iter_mut().zip(burst.iter()) {
             *len = u64::from(mbuf.len());
         }
-        let sent = if burst.is_empty() { 0 } else { queue.tx_burst(burst) };
+        let taken = if burst.is_empty() { 0 } else { queue.tx_burst(burst) };
+        let (refused, refused_bytes) = queue.take_refused();
+        let sent = taken as u64 - refused;
         self.any |= sent > 0;
-        self.counts.tx.add(sent as u64, lens[..sent].iter().sum());
-        self.all.add(sent as u64);
+        self.counts.tx.add(sent, lens[..taken].iter().sum::<u64>() - refused_bytes);
+        self.counters.tx.add(sent);
+        if refused > 0 {
+            self.counts.tx_dropped.add(refused);
+            self.counters.count_drop(self.port, DropReason::VirtioBuffers, refused);
+        }
     }
 }
 
-/// Counts what a full ring refused.
+/// Counts what did not get into a ring.
 struct Dropped<'a> {
     port: PortId,
+    reason: DropReason,
     counters: &'a WorkerCounters,
     packets: u64,
 }
 
 impl Dropped<'_> {
     fn packet(&mut self, mbuf: &Mbuf) {
-        self.counters.drop_copies.copy(self.port, DropReason::TxFull, mbuf);
+        self.counters.drop_copies.copy(self.port, self.reason, mbuf);
         self.packets += 1;
     }
 
     fn count(&self) {
         if self.packets > 0 {
             self.counters.port(self.port).tx_dropped.add(self.packets);
-            self.counters.count_drop(self.port, DropReason::TxFull, self.packets);
+            self.counters.count_drop(self.port, self.reason, self.packets);
         }
     }
 }

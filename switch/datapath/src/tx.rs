@@ -281,7 +281,7 @@ impl TxStage {
         while take_handed_off(&mut tx, port, counters) {}
         tx.flush(port, counters);
         if let Some(waiting) = &mut tx.waiting {
-            waiting.clear(port, counters);
+            waiting.clear(port, DropReason::TxFull, counters);
         }
         self.dirty.retain(|p| *p != port);
         self.shared.retain(|p| *p != port);
@@ -342,6 +342,20 @@ impl TxStage {
             }
             None => false,
         });
+    }
+
+    /// Drops what waits for a guest's ring, for the end.
+    pub fn drop_waiting(&mut self, counters: &WorkerCounters) {
+        for port in self.dirty.drain(..) {
+            if let Some(waiting) = self.ports[port.index()].as_mut().and_then(|tx| tx.waiting.as_mut()) {
+                waiting.clear(port, DropReason::Shutdown, counters);
+            }
+        }
+    }
+
+    /// Packets that wait for a guest's ring.
+    pub fn waiting(&self) -> usize {
+        self.ports.iter().flatten().filter_map(|tx| tx.waiting.as_ref()).map(|waiting| waiting.len()).sum()
     }
 
     /// Whether packets wait for a device to have room.

@@ -147,10 +147,16 @@ impl Worker {
             return false;
         }
         let Source { port, queue, .. } = &mut self.rx[at];
-        if queue.rx_burst(&mut self.batch.mbufs) == 0 {
-            return false;
-        }
+        let received = queue.rx_burst(&mut self.batch.mbufs);
         let (port, may_request_offloads) = (*port, queue.may_ask());
+        // Who may leave something to do is one who may get it wrong.
+        let malformed = if may_request_offloads { queue.take_malformed() } else { 0 };
+        if malformed > 0 {
+            self.count_malformed(port, malformed);
+        }
+        if received == 0 {
+            return malformed > 0;
+        }
         self.burst(port, may_request_offloads);
         let held = self.pipeline.last_held.take();
         let Source { begins_as, .. } = &mut self.rx[at];
@@ -225,6 +231,15 @@ impl Worker {
             }
         }
         self.pipeline.depth = 0;
+    }
+
+    /// Counts packets that a virtual machine got wrong; there is nothing of them to be freed.
+    #[cold]
+    fn count_malformed(&self, port: PortId, packets: u64) {
+        let counters = &self.pipeline.counters;
+        counters.rx.add(packets);
+        counters.port(port).rx.add(packets, 0);
+        counters.count_drop(port, DropReason::VirtioHeader, packets);
     }
 
     /// Frees frames that are shorter than an Ethernet header.
@@ -321,12 +336,13 @@ impl Worker {
         self.pipeline.drop_held();
         self.fragments.clear(&self.pipeline.counters);
         self.pipeline.tx.flush(&self.pipeline.counters);
+        self.pipeline.tx.drop_waiting(&self.pipeline.counters);
         self.pipeline.link.closed.store(true, Relaxed);
     }
 
-    /// Packets that wait for a decision or a neighbour, and fragments that wait for others.
+    /// Packets that wait for a decision, a neighbour or room in a guest's ring, and fragments that wait for others.
     pub fn held(&self) -> usize {
-        self.pipeline.cells.used() + self.fragments.waiting()
+        self.pipeline.cells.used() + self.fragments.waiting() + self.pipeline.tx.waiting()
     }
 
     /// The arrays that lookups read at random: address and length in bytes.

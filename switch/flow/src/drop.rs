@@ -34,6 +34,7 @@ macro_rules! drop_reasons {
 drop_reasons! {
     // What arrives is not a frame, or not a tunnel packet that RFC 7348 lets through.
     EthernetTruncated "ethernet_truncated" "frame shorter than an Ethernet header"
+    VirtioHeader "virtio_header" "of a virtual machine, with a virtio header or descriptors that contradict themselves, or that ask for what its driver has not negotiated"
     Segments "segments" "frame spread over more mbuf segments than fit into one; raise mbuf-size"
     TunnelTransport "tunnel_transport" "tunnel packet of another IP protocol than its tunnel's after all"
     TunnelIpv4Header "tunnel_ipv4_header" "tunnel packet whose outer IPv4 header is cut off"
@@ -103,6 +104,7 @@ drop_reasons! {
     LinkDown "link_down" "the output port's link is down"
     FlowRestoreWait "flow_restore_wait" "rules are being restored: other_config:flow-restore-wait of the database"
     TxFull "tx_full" "the device took no more packets"
+    VirtioBuffers "virtio_buffers" "for a virtual machine whose buffers are all shorter than the packet, or whose driver has not negotiated what the packet needs"
     HandoverFull "handover_full" "the worker that owns the TX queue did not keep up"
     TtlExceeded "ttl_exceeded" "dec_ttl found a TTL of 0 or 1"
     Shutdown "shutdown" "still waiting when the switch stopped"

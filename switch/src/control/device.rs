@@ -286,7 +286,7 @@ impl Device {
             None => handle.mtu().map_err(text)?,
         };
         let workers = resources.workers.len();
-        let pollers: Vec<usize> = (0..rx.len()).map(|queue| (index + queue) % workers).collect();
+        let pollers = in_turn(rx.len(), index, workers);
         // Ethdevs are given packets that ask for nothing: what is asked is done in software.
         let shared = share_out(rx, tx, (mtu, options.gro), &Arc::default(), &pollers, workers);
         let behind = info.if_index.and_then(|index| Interface::behind(&info.driver, index));
@@ -332,20 +332,10 @@ impl Device {
             }
         };
         let queues = config.queues;
-        let info = PortInfo {
-            driver: "tap".to_owned(),
-            if_index: None,
-            max_rx_queues: queues,
-            max_tx_queues: queues,
-            min_mtu: TAP_MTU.0,
-            max_mtu: TAP_MTU.1,
-            rss: 0,
-            rx_offloads: 0,
-            tx_offloads: tap.tx_offloads(),
-        };
+        let info = own_info("tap", queues, tap.tx_offloads());
         let mac = wire::addr::MacAddr(tap.mac().map_err(|error| error.to_string())?);
         let mtu = tap.mtu().map_err(|error| error.to_string())?;
-        let pollers: Vec<usize> = (0..rx.len()).map(|queue| (index + queue) % workers).collect();
+        let pollers = in_turn(rx.len(), index, workers);
         let offloads = Arc::new(AtomicU64::new(info.tx_offloads));
         let shared = share_out(rx, tx, (mtu, options.gro), &offloads, &pollers, workers);
         let queues = (queues, queues);
@@ -446,6 +436,14 @@ impl Device {
         }
     }
 
+    /// What a virtual machine has done for which its connection was just ended; nothing mostly.
+    pub fn finds_breach(&self) -> Option<&'static str> {
+        match &self.handle {
+            Handle::Vhost { port, .. } => port.finds_memory_gone().then_some(vhost::MEMORY_GONE),
+            Handle::Ethdev { .. } | Handle::Tap(_) | Handle::System { .. } => None,
+        }
+    }
+
     /// The link now; `None` when the device does not say, or cannot know.
     pub fn link(&self) -> Option<Link> {
         let (port, behind) = match &self.handle {
@@ -501,6 +499,26 @@ fn tap_error(error: rte::Error) -> String {
         rte::Error::Port { step, reason, .. } => format!("{step} failed: {reason}"),
         _ => error.to_string(),
     }
+}
+
+/// What is said of a device that is no ethdev: as many queues of each kind at most, and these offloads on transmission.
+fn own_info(driver: &str, max_queues: u16, tx_offloads: u64) -> PortInfo {
+    PortInfo {
+        driver: driver.to_owned(),
+        if_index: None,
+        max_rx_queues: max_queues,
+        max_tx_queues: max_queues,
+        min_mtu: TAP_MTU.0,
+        max_mtu: TAP_MTU.1,
+        rss: 0,
+        rx_offloads: 0,
+        tx_offloads,
+    }
+}
+
+/// A worker for each of a device's RX queues, until something else is said; `index` spreads those of different devices.
+fn in_turn(queues: usize, index: usize, workers: usize) -> Vec<usize> {
+    (0..queues).map(|queue| (index + queue) % workers).collect()
 }
 
 /// Gives each worker its queues: RX queue q to `pollers[q]`; TX queue w to worker w. Workers beyond the TX queues

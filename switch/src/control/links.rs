@@ -30,6 +30,9 @@ pub async fn watch(app: Arc<App>) {
                     lost.push(name.clone());
                     continue;
                 }
+                if let Some(why) = device.finds_breach() {
+                    tracing::warn!(port = %name, "connection ended: {why}");
+                }
                 let up = device.link().is_none_or(|link| link.up);
                 let before = known.insert(name.clone(), (port.id, up)).is_none_or(|(_, before)| before);
                 if before != up {

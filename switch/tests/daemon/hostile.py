@@ -6,6 +6,7 @@ socket GOOD is served as before, and that one on HOSTILE is, that behaves. Ends 
 
 import os
 import random
+import socket
 import struct
 import sys
 import time
@@ -28,6 +29,7 @@ from master import (
     RESET_OWNER,
     RING,
     SET_FEATURES,
+    SET_LOG_BASE,
     SET_MEM_TABLE,
     SET_VRING_ADDR,
     SET_VRING_CALL,
@@ -164,6 +166,122 @@ def full_pipe(master, _rng):
     assert master.behaves(), "a packet is not taken when the interrupt cannot be written"
 
 
+def short_buffers(master, _rng):
+    """No packet fits any of them."""
+    master.receive(size=20)
+    # Until the switch has seen that the link is up, and a while more.
+    time.sleep(0.5)
+    assert master.used(0) == 0, "a packet is cut"
+
+
+# Without mergeable buffers.
+short_buffers.features = ~(1 << 15)
+
+
+def is_closed(master):
+    """Whether the switch ends the connection."""
+    master.socket.settimeout(10)
+    try:
+        while master.socket.recv(4096):
+            pass
+    except ConnectionError:
+        pass
+    except socket.timeout:
+        return False
+    return True
+
+
+def shrink(master, size):
+    """Makes the file of the memory shorter while the switch has it mapped. From here on it must not be touched by us either."""
+    os.ftruncate(master.file, size)
+
+
+def receives(master):
+    """Has the switch send to it."""
+    master.receive()
+    assert master.is_used(0), "nothing is sent to a guest with room for it"
+    master.receive()
+
+
+def gone(master, _rng):
+    """No memory any more while packets go both ways."""
+    receives(master)
+    for slot in range(8):
+        master.transmit(bytes(master.header) + FRAME, slot)
+    shrink(master, 0)
+    assert is_closed(master), "a guest without memory is served on"
+
+
+def packets_gone(master, _rng):
+    """The rings are left, what their descriptors say is not."""
+    receives(master)
+    shrink(master, DATA)
+    for number in range(8):
+        master.descriptor(1, number, GUEST + DATA, 64)
+        master.offer(1, number)
+    assert is_closed(master), "a guest without buffers is served on"
+
+
+def messages_without_memory(master, _rng):
+    """librte_vhost reads the rings, too."""
+    master.send(GET_VRING_BASE, struct.pack("<II", 0, 0))
+    master.send(GET_VRING_BASE, struct.pack("<II", 1, 0))
+    shrink(master, 0)
+    try:
+        for ring in range(2):
+            master.start(ring)
+        master.ask(GET_QUEUE_NUM)
+    except GONE:
+        pass
+    assert is_closed(master), "a guest whose rings are nowhere is served on"
+
+
+def new_memory_without_bytes(master, _rng):
+    """A file that is shorter than it is said to be from the start, where the rings are sought as soon as it is mapped."""
+    empty = os.memfd_create("empty")
+    master.descriptors.append(empty)
+    table = struct.pack("<IIQQQQ", 1, 0, GUEST + MEGA, MEGA, USER, 0)
+    master.send(SET_MEM_TABLE, table, [empty])
+    assert is_closed(master), "a guest with an empty file is served on"
+
+
+def log_without_bytes(master, _rng):
+    """The log of dirty memory is a file of the master's as well."""
+    log = os.memfd_create("log")
+    master.descriptors.append(log)
+    master.send(SET_LOG_BASE, struct.pack("<QQ", 1 << 20, 0), [log])
+    master.socket.recv(12, socket.MSG_WAITALL)
+    master.send(SET_FEATURES, struct.pack("<Q", master.features | 1 << 30 | 1 << 26))
+    master.receive()
+    master.transmit(bytes(master.header) + FRAME)
+    assert is_closed(master), "a guest with an empty log is served on"
+
+
+def log_that_stays(master, _rng):
+    """A log that cannot be mapped leaves the one before, which then gets shorter."""
+    log = os.memfd_create("log")
+    master.descriptors.append(log)
+    os.ftruncate(log, 1 << 20)
+    master.send(SET_LOG_BASE, struct.pack("<QQ", 1 << 20, 0), [log])
+    master.socket.recv(12, socket.MSG_WAITALL)
+    master.send(SET_LOG_BASE, struct.pack("<QQ", 1 << 20, 0), [master.eventfd()], flags=1 | 8)
+    master.socket.recv(20, socket.MSG_WAITALL)
+    master.send(SET_FEATURES, struct.pack("<Q", master.features | 1 << 30 | 1 << 26))
+    assert master.behaves(), "a guest whose memory is logged is not served"
+    os.ftruncate(log, 0)
+    master.transmit(bytes(master.header) + FRAME)
+    assert is_closed(master), "a guest without a log is served on"
+
+
+def log_beyond_its_end(master, _rng):
+    """librte_vhost adds the offset in the file to where it has mapped it."""
+    log = os.memfd_create("log")
+    master.descriptors.append(log)
+    os.ftruncate(log, 1 << 34)
+    master.send(SET_LOG_BASE, struct.pack("<QQ", 1 << 20, 1 << 33), [log])
+    assert is_closed(master), "a log that begins in the middle of its file is written"
+
+
 def random_messages(path, rng):
     for _ in range(10):
         master = connected(path) if rng.random() < 0.5 else Master(path, setup=False)
@@ -214,12 +332,14 @@ def main():
     for lie in DESCRIPTORS:
         cases.append((f"{lie.__name__} where it sends", lambda m, _r, lie=lie: lie(m)))
         cases.append((f"{lie.__name__} where it receives", lambda m, _r, lie=lie: lie(m, 0, WRITE)))
-    cases += [(case.__name__, case) for case in [bad_headers, random_rings, stops_in_between, refused_table, full_pipe]]
+    lies = [bad_headers, random_rings, stops_in_between, refused_table, full_pipe, short_buffers, gone, packets_gone, messages_without_memory]
+    lies += [new_memory_without_bytes, log_without_bytes, log_that_stays, log_beyond_its_end]
+    cases += [(case.__name__, case) for case in lies]
     for turn in range(rounds):
         for what, case in cases:
             # With and without mergeable buffers, and without offloads.
             features = rng.choice([~0, ~(1 << 15), ~0x7FFF, ~(1 << 32)])
-            master = connected(hostile, features)
+            master = connected(hostile, getattr(case, "features", features))
             try:
                 case(master, rng)
                 check(what)

@@ -1,8 +1,9 @@
 //! Ports that join two processes: `dpdkvhostuserclient`, with testpmd's virtio-user device as the virtual machine, and
 //! devices of DPDK that are memory between two switches.
 
-use crate::running::Daemon;
+use crate::running::{Daemon, EAL};
 use crate::support::skipped;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -214,7 +215,8 @@ type = "dpdkvhostuser"
 /// `hostile.py` plays it: descriptors and headers that lie, and messages that cannot be.
 #[test]
 fn a_hostile_guest_harms_nobody() {
-    let mut daemon = Daemon::start(
+    let mut daemon = Daemon::start_with(
+        EAL,
         r#"
 [[bridge]]
 name = "br0"
@@ -233,6 +235,7 @@ name = "s"
 type = "dpdk"
 options = { dpdk-devargs = "net_null1,no-rx=1" }
 "#,
+        &[],
     );
     daemon.ctl("add-flow br0 in_port=n,actions=output:s,output:hostile");
     daemon.ctl("add-flow br0 in_port=hostile,actions=drop");
@@ -241,8 +244,35 @@ options = { dpdk-devargs = "net_null1,no-rx=1" }
     let count = |port: &str, what: &str| -> u64 {
         daemon.ctl(&format!("get interface {port} statistics:{what}")).trim().parse().expect("a number")
     };
+    let drops = daemon.json("drops");
+    let of_port = |row: &serde_json::Value| {
+        let of = |pair: &serde_json::Value| (pair[0] == "hostile").then(|| pair[1].as_u64());
+        row["ports"].as_array()?.iter().find_map(of).flatten()
+    };
+    let rows = drops["drops"].as_array().expect("rows");
+    let of_hostile: BTreeMap<&str, u64> =
+        rows.iter().filter_map(|row| Some((row["reason"].as_str()?, of_port(row)?))).collect();
     assert!(count("hostile", "rx_errors") > 100, "lies are counted");
+    assert_eq!(of_hostile["virtio_header"], count("hostile", "rx_errors"));
+    assert!(count("hostile", "tx_errors") > 0, "buffers that are too short are counted");
+    assert_eq!(of_hostile["virtio_buffers"], count("hostile", "tx_errors"));
+    // All that came by the port was dropped there, the rest of what is counted for it on its way out.
+    let out = |reason: &&str| matches!(*reason, "tx_full" | "virtio_buffers");
+    let (sent, received): (Vec<_>, Vec<_>) = of_hostile.iter().partition(|(reason, _)| out(reason));
+    let sum = |of: &[(&&str, &u64)]| of.iter().map(|(_, n)| **n).sum::<u64>();
+    assert_eq!(sum(&received), count("hostile", "rx_packets"), "{of_hostile:?}");
+    assert!(sum(&sent) <= count("hostile", "tx_dropped"), "{of_hostile:?}");
+    let log = daemon.errors();
+    let why = "connection ended: memory that the virtual machine shares is not there";
+    assert!(log.lines().any(|line| line.contains(why) && line.contains("port=hostile")), "{log}");
     assert_eq!((count("good", "rx_errors"), count("s", "tx_dropped")), (0, 0), "others notice nothing");
     daemon.wait_for_more("s", "tx_packets", 1000);
+    daemon.ctl("del-port n");
+    daemon.eventually("every packet is accounted for", || {
+        let rows = daemon.json("lcore show");
+        let sum = |names: &[&str]| names.iter().map(|name| rows[0][name].as_u64().unwrap()).sum::<u64>();
+        sum(&["rx_packets", "injected", "copied", "tx_handoff_received"])
+            == sum(&["tx_packets", "dropped", "punted", "merged", "tx_handoff_sent", "held"])
+    });
     daemon.stop();
 }

@@ -5,6 +5,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod balance;
 mod group;
 mod internal;
 mod mtu;

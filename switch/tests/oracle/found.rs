@@ -19,7 +19,7 @@ fn check(bridges: Vec<Bridge>, frames: Vec<Frame>, before: Step, sends: &[Step])
     let mut steps = vec![before];
     steps.extend(sends.iter().cloned());
     steps.extend(sends.iter().cloned());
-    let plan = Plan { world: World { bridges }, frames, steps };
+    let plan = Plan { world: World { bridges }, mtu: 1500, frames, steps };
     rig::run(&plan).unwrap_or_else(|what| panic!("{plan}\n{what}"));
 }
 

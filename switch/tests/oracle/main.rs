@@ -9,6 +9,7 @@ mod counted;
 mod found;
 mod frames;
 mod generate;
+mod outer;
 mod plan;
 mod rig;
 #[path = "../rings/mod.rs"]
@@ -20,6 +21,7 @@ use plan::Plan;
 use proptest::strategy::{Strategy, ValueTree};
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 /// Time that shrinking may take.
@@ -77,10 +79,14 @@ fn the_switch_sends_what_the_oracle_sends() {
     let classes = Classes::without(&std::env::var("VXSWITCH_ORACLE_WITHOUT").unwrap_or_default());
     let start = Instant::now();
     let (mut cases, mut frames) = (0, 0);
+    rig::DIVIDED.store(0, Relaxed);
     while cases == 0 || start.elapsed() < Duration::from_secs(seconds) {
         frames += case(classes, first + cases).unwrap_or_else(|what| panic!("{what}"));
         cases += 1;
     }
     println!("{cases} cases, {frames} frames in {:.1} s", start.elapsed().as_secs_f32());
     assert!(frames > 0);
+    let divided = rig::DIVIDED.load(Relaxed);
+    println!("{divided} outer fragments were put together");
+    assert!(cases < 20 || divided > 0, "nothing left in fragments");
 }

@@ -111,6 +111,8 @@ pub enum Step {
 pub struct Plan {
     /// `br0`, `br1` behind a patch, and the underlay.
     pub world: World,
+    /// MTU of the underlay's uplinks.
+    pub mtu: u16,
     /// Frames to choose from.
     pub frames: Vec<Frame>,
     /// What happens.
@@ -118,11 +120,11 @@ pub struct Plan {
 }
 
 /// The configuration file.
-pub fn toml(world: &World) -> String {
-    world.bridges.iter().map(bridge_toml).collect()
+pub fn toml(world: &World, mtu: u16) -> String {
+    world.bridges.iter().map(|bridge| bridge_toml(bridge, mtu)).collect()
 }
 
-fn bridge_toml(bridge: &Bridge) -> String {
+fn bridge_toml(bridge: &Bridge, mtu: u16) -> String {
     let mut out = format!(
         "[[bridge]]\nname = \"{}\"\nfail_mode = \"{}\"\nhwaddr = \"{}\"\n",
         bridge.name,
@@ -142,7 +144,8 @@ fn bridge_toml(bridge: &Bridge) -> String {
             .collect();
         out += &format!("neighbour = [{}]\n", neighbours.join(", "));
     }
-    out + &bridge.ports.iter().map(text::toml).collect::<String>()
+    let mtu = if bridge.addresses.is_empty() { String::new() } else { format!("mtu = {mtu}\n") };
+    out + &bridge.ports.iter().map(|port| text::toml(port) + &mtu).collect::<String>()
 }
 
 /// A MAC address as it is written.
@@ -205,7 +208,7 @@ impl fmt::Display for Step {
 
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&toml(&self.world))?;
+        f.write_str(&toml(&self.world, self.mtu))?;
         for (n, frame) in self.frames.iter().enumerate() {
             let sends = |step: &Step| match step {
                 Step::Send { frame, .. } => *frame == n,

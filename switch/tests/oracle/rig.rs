@@ -3,6 +3,7 @@
 use crate::compare::{compare_flows, hex, is_same, l4_of, report};
 use crate::counted::{Counted, Received};
 use crate::frames::{MACS, Outer, tunnelled};
+use crate::outer::{LONG, divided, is_divisible, may_be_divided, reassembled};
 use crate::plan::{Plan, Step, UNDERLAY_MAC, toml};
 use crate::rings::{Net, Setup};
 use crate::text;
@@ -11,6 +12,7 @@ use datapath::message::PortIo;
 use flow::ofp::{Action as OfAction, Bucket, FlowFilter, FlowSpec, GroupSpec, parse_flow};
 use oracle::{Action, Entry, Group, GroupKind, Kind, Output, Outputs, Rule, World};
 use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Instant;
 use vxswitch::bridge::BridgeId;
 use vxswitch::bridge::fdb::Location;
@@ -24,12 +26,17 @@ use wire::parse::Anomaly;
 /// More combinations of `select` buckets than this are not tried.
 const MAX_TRIALS: usize = 512;
 
+/// Outer fragments that were put together, of all cases.
+pub static DIVIDED: AtomicUsize = AtomicUsize::new(0);
+
 /// Both.
 pub struct Rig<'p> {
     net: Net,
     world: World,
     plan: &'p Plan,
     sent: u32,
+    /// Tunnel packets sent in fragments.
+    datagrams: u16,
     /// The source port of each frame's tunnel packets.
     source_ports: HashMap<usize, [u8; 2]>,
     /// The bucket that each frame took in a group, by the group's generation.
@@ -49,7 +56,7 @@ pub fn run(plan: &Plan) -> Result<usize, String> {
     // Few masks an in-port, so that most are widened.
     let masks = 2 + plan.steps.len() % 7;
     let workers = 1 + plan.frames.len() % 3;
-    let mut net = Net::with(&toml(&early), &Setup { masks, workers, ..Setup::default() });
+    let mut net = Net::with(&toml(&early, plan.mtu), &Setup { masks, workers, ..Setup::default() });
     for bridge in &plan.world.bridges {
         let id = net.slow.state.bridge_named(&bridge.name).expect("bridge");
         for port in &bridge.ports {
@@ -65,6 +72,7 @@ pub fn run(plan: &Plan) -> Result<usize, String> {
         world: plan.world.clone(),
         plan,
         sent: 0,
+        datagrams: 0,
         source_ports: HashMap::new(),
         buckets: HashMap::new(),
         generation: 0,
@@ -401,7 +409,9 @@ impl Rig<'_> {
         const CHAIN: usize = 320;
         self.sent += 1;
         let mut inner = self.plan.frames[frame].bytes(self.sent);
-        if is_chain {
+        if self.plan.mtu < 1500 && may_be_divided(&self.plan.frames[frame]) {
+            inner.resize(LONG, 0x5a);
+        } else if is_chain {
             inner.resize(CHAIN, 0x5a);
         }
         outer.map_or_else(|| inner.clone(), |outer| tunnelled(outer, UNDERLAY_MAC, &inner))
@@ -409,7 +419,13 @@ impl Rig<'_> {
 
     /// Puts a packet into a port, and gives it segments that begin at these offsets, if there are any.
     fn put(&mut self, port: &str, bytes: &[u8], cuts: &[usize]) {
-        if cuts.is_empty() {
+        let mtu = self.plan.mtu;
+        if port.starts_with("up") && is_divisible(bytes, mtu) {
+            self.datagrams = self.datagrams.wrapping_add(1);
+            for fragment in divided(bytes, mtu, self.datagrams) {
+                self.net.put(port, &fragment);
+            }
+        } else if cuts.is_empty() {
             self.net.put(port, bytes);
         } else {
             self.net.put_chain(port, bytes, cuts);
@@ -449,10 +465,29 @@ impl Rig<'_> {
     fn sent_by_port(&mut self) -> BTreeMap<String, Vec<Vec<u8>>> {
         let mut actual = self.net.send("", &[]);
         // The switch asks its neighbours for a sign of life of its own accord.
-        for frames in actual.values_mut() {
+        for (port, frames) in &mut actual {
             frames.retain(|frame| frame[6..14] != [&UNDERLAY_MAC[..], &[8, 6]].concat());
+            if port.starts_with("up") {
+                let taken = std::mem::take(frames);
+                let (whole, divided) =
+                    reassembled(taken, self.plan.mtu).unwrap_or_else(|what| panic!("by {port}: {what}"));
+                DIVIDED.fetch_add(divided, Relaxed);
+                *frames = whole;
+            }
         }
         actual
+    }
+
+    /// What the oracle sends for a packet. Fragments are bridged to the underlay's own addresses, which learns where they come from.
+    fn receive(&self, world: &mut World, port: &str, bytes: &[u8], given: &[usize]) -> Outputs {
+        if port.starts_with("up") && is_divisible(bytes, self.plan.mtu) {
+            let underlay =
+                world.bridges.iter_mut().find(|bridge| !bridge.addresses.is_empty()).expect("underlay");
+            let source: [u8; 6] = bytes[6..12].try_into().expect("six bytes");
+            let entry = Entry { port: port.to_owned(), remote: None, fixed: false };
+            underlay.fdb.insert((0, source), entry);
+        }
+        world.receive(port, bytes, given)
     }
 
     /// What the oracle sends for a packet, if the buckets that its flow takes are known, and its state then.
@@ -460,7 +495,7 @@ impl Rig<'_> {
         let mut given = Vec::new();
         for _ in 0..MAX_TRIALS {
             let mut world = self.world.clone();
-            let out = world.receive(port, bytes, &given);
+            let out = self.receive(&mut world, port, bytes, &given);
             let is_known = |choice: &oracle::pipeline::Choice| {
                 let key = (frame, choice.bridge, choice.group, self.generation);
                 self.buckets.get(&key) == Some(&choice.taken)
@@ -554,7 +589,7 @@ impl Rig<'_> {
         for _ in 0..MAX_TRIALS {
             let mut world = self.world.clone();
             let expected: Vec<Outputs> =
-                bytes.iter().map(|frame| world.receive(port, frame, &given)).collect();
+                bytes.iter().map(|frame| self.receive(&mut world, port, frame, &given)).collect();
             let difference =
                 self.compare(frame, &expected, &actual.frames).or_else(|| actual.miscounted(&expected));
             if difference.is_none() {

@@ -29,7 +29,8 @@ pub struct Daemon {
 }
 
 impl Daemon {
-    /// Starts the switch with this configuration file. `lcores` is the value of EAL's `-l`. Returns when it is ready.
+    /// Starts the switch with this configuration file. `lcores` is the value of EAL's `-l`, or, with an `@`, of `--lcores`. Returns
+    /// when it is ready.
     pub fn start(config: &str, lcores: &str) -> Daemon {
         Daemon::start_in(None, config, lcores)
     }
@@ -284,7 +285,16 @@ fn launch(
         command.args(["netns", "exec", name, vxswitch]);
     }
     command
-        .args(["-l", lcores, "--no-huge", "--no-shconf", "--no-pci", "--no-telemetry", "-m", "256"])
+        .args([
+            if lcores.contains('@') { "--lcores" } else { "-l" },
+            lcores,
+            "--no-huge",
+            "--no-shconf",
+            "--no-pci",
+            "--no-telemetry",
+            "-m",
+            "256",
+        ])
         .args(["--file-prefix", prefix, "--", "--config"])
         .arg(dir.join("config.toml"))
         .arg("--control")

@@ -149,6 +149,8 @@ impl Guest {
                 command.arg("-netdev").arg(format!("vhost-user,id=n0,chardev=c0,queues={queues}"));
                 if *queues > 1 {
                     device += ",mq=on";
+                    // Its driver uses as many as it has CPUs.
+                    command.arg("-smp").arg(queues.to_string());
                 }
             }
             Net::Tap { name, .. } => {

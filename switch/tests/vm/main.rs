@@ -190,6 +190,106 @@ fn a_linux_guest_has_offloads_through_vxlan_and_is_a_peer_with_geneve_gre_and_vl
     lab.daemon.stop();
 }
 
+/// The switch makes the socket, has two workers, and frames are long; the guest sends and receives by two queues.
+#[test]
+fn a_guest_with_two_queues_and_jumbo_frames_connects_to_the_switch_again_and_again() {
+    const TEST: &str = "a_guest_with_two_queues_and_jumbo_frames_connects_to_the_switch_again_and_again";
+    if !is_root(TEST) {
+        return;
+    }
+    let _turn = turn();
+    let (h1, switch) = (Host::new("h1"), Host::new("switch"));
+    let a = device_name("a");
+    let config = format!(
+        r#"
+[other_config]
+vhost-sock-dir = "sockets"
+[[bridge]]
+name = "br0"
+[[bridge.port]]
+name = "{a}"
+type = "tap"
+mtu = 9000
+options = {{ persist = true }}
+[[bridge.port]]
+name = "vm"
+type = "dpdkvhostuser"
+mtu = 9000
+options = {{ n_rxq = 2 }}
+"#
+    );
+    let mut daemon = Daemon::start_in(Some(&switch), &config, "0@0,1@0,2@1");
+    let net = Net::VhostUser { socket: &daemon.dir().join("sockets/vm"), listens: false, queues: 2 };
+    let mut guest = match Guest::boot(&net, GUEST_MAC, daemon.dir()) {
+        Ok(guest) => guest,
+        Err(why) => return skipped(TEST, &why),
+    };
+    h1.connect(&switch, &a, "02:00:00:00:01:01", 9000, "10.0.0.1/24");
+    guest.wait();
+    let connected = |daemon: &Daemon| {
+        eventually("the guest is connected", Duration::from_secs(20), || {
+            (daemon.vxctl("get interface vm link_state").trim() == "up").then_some(())
+        });
+    };
+    connected(&daemon);
+    let row = daemon.json("list interface vm");
+    let status = |key: &str| row[0]["status"][key].as_str().unwrap_or_default().to_owned();
+    assert_eq!((status("mode"), status("num_of_vrings")), ("server".into(), "4".into()));
+    guest.configure(9000, "10.0.0.9/24");
+
+    // Long frames, both ways, in one piece.
+    h1.ping("10.0.0.9", 3, "-s 8000 -M do").assert_lossless();
+    h1.ping("10.0.0.9", 3, "-s 8972 -M do").assert_lossless();
+    guest.sh("ping -q -c 3 -W 5 -s 8972 10.0.0.1");
+    assert_eq!(daemon.dropped("mtu_exceeded"), 0);
+
+    // Each queue of the guest is used: where it sends, by the CPU that sends.
+    let metrics = format!("curl -s http://{}/metrics", daemon.metrics());
+    let of_queue = |queue: u32| -> u64 {
+        let text = switch.sh(&metrics);
+        let label = format!("port=\"vm\",queue=\"{queue}\"");
+        let lines = text
+            .lines()
+            .filter(|line| line.starts_with("vxswitch_rx_queue_packets_total{") && line.contains(&label));
+        lines.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).sum()
+    };
+    for cpu in 0..2 {
+        let before = of_queue(cpu);
+        guest.sh(&format!("taskset {} ping -q -c 10 -i 0.1 -W 5 10.0.0.1", 1 << cpu));
+        let more = of_queue(cpu) - before;
+        assert!(more >= 10, "queue {cpu} received {more} packets");
+    }
+    // And where it receives, by the worker that sends: each has its own queue.
+    let received = |guest: &mut Guest| guest.sh("cat /sys/class/net/eth0/statistics/rx_packets");
+    for lcore in [1, 2] {
+        daemon.vxctl(&format!("set interface {a} other_config:pmd-rxq-affinity=0:{lcore},1:{lcore}"));
+        let before = received(&mut guest);
+        h1.ping("10.0.0.9", 3, "-s 8000 -M do").assert_lossless();
+        assert_ne!(received(&mut guest), before);
+    }
+    for options in ["", "-R", "-P 4"] {
+        let throughput = guest.iperf3(&h1, "10.0.0.1", 1, options);
+        println!("iperf3 {options}: {:.0} Mbit/s", throughput / 1e6);
+        assert!(throughput > 20e6, "iperf3 {options}: {throughput} bit/s");
+    }
+    assert_eq!((guest.checksum_errors(), checksum_errors(&h1)), (0, 0));
+    daemon.assert_balanced();
+
+    // The switch ends and comes again, the port goes and comes again: QEMU connects to it each time.
+    h1.ip(&format!("link set {a} netns {}", switch.name));
+    daemon.stop();
+    daemon.restart();
+    h1.connect(&switch, &a, "02:00:00:00:01:01", 9000, "10.0.0.1/24");
+    connected(&daemon);
+    guest.ping("10.0.0.1");
+    daemon.vxctl("del-port vm");
+    daemon.vxctl("add-port br0 vm -- set interface vm type=dpdkvhostuser mtu_request=9000 options:n_rxq=2");
+    connected(&daemon);
+    h1.ping("10.0.0.9", 3, "-s 8000 -M do").assert_lossless();
+    daemon.assert_balanced();
+    daemon.stop();
+}
+
 impl Lab {
     /// The host's tap.
     fn daemon_tap(&self) -> String {

@@ -1,6 +1,6 @@
 //! Network devices of the kernel, by packet sockets.
 
-use super::{Device, Handle, Resources, TAP_MTU, share_out};
+use super::{Device, Handle, Resources, in_turn, own_info, share_out};
 use crate::control::interface::Interface;
 use crate::slowpath::ports::WorkerQueues;
 use config::SystemOptions;
@@ -35,18 +35,9 @@ impl Device {
         }
         let mtu = system.mtu().map_err(text)?;
         let mac = wire::addr::MacAddr(system.mac().map_err(text)?);
-        let info = PortInfo {
-            driver: "system".to_owned(),
-            if_index: Some(system.index()),
-            max_rx_queues: MAX_SYSTEM_QUEUES,
-            max_tx_queues: MAX_SYSTEM_QUEUES,
-            min_mtu: TAP_MTU.0,
-            max_mtu: TAP_MTU.1,
-            rss: 0,
-            rx_offloads: 0,
-            tx_offloads: system.tx_offloads(),
-        };
-        let pollers: Vec<usize> = (0..rx.len()).map(|queue| (index + queue) % workers).collect();
+        let if_index = Some(system.index());
+        let info = PortInfo { if_index, ..own_info("system", MAX_SYSTEM_QUEUES, system.tx_offloads()) };
+        let pollers = in_turn(rx.len(), index, workers);
         let offloads = Arc::new(AtomicU64::new(info.tx_offloads));
         let shared = share_out(rx, tx, (mtu, options.gro), &offloads, &pollers, workers);
         let handle = Handle::System { behind: Interface::Socket(system.index()), port: system };

@@ -1,12 +1,16 @@
 //! Devices of virtual machines, by vhost-user.
 
-use super::{Arc, Device, Handle, Resources, TAP_MTU, share_out};
+use super::{Arc, Device, Handle, Resources, in_turn, own_info, share_out};
 use crate::slowpath::ports::WorkerQueues;
 use config::VhostOptions;
 use datapath::retry::Retries;
-use rte::port::{PortInfo, VhostConfig, VhostMode, VhostPort};
+use rte::port::{VhostConfig, VhostMode, VhostPort};
 use std::collections::BTreeMap;
 use std::path::Path;
+
+/// What is said when the file of a guest's memory was truncated.
+pub(super) const MEMORY_GONE: &str =
+    "memory that the virtual machine shares is not there: its file is shorter than what was mapped";
 
 impl Device {
     /// Opens a port of a virtual machine, which may come later.
@@ -30,20 +34,10 @@ impl Device {
                 .map_err(|error| format!("{}: {error}", directory.display()))?;
         }
         let (vhost, rx, tx) = VhostPort::open(&config).map_err(|error| error.to_string())?;
-        let info = PortInfo {
-            driver: "vhost-user".to_owned(),
-            if_index: None,
-            max_rx_queues: rte::port::MAX_VHOST_QUEUES,
-            max_tx_queues: rte::port::MAX_VHOST_QUEUES,
-            min_mtu: TAP_MTU.0,
-            max_mtu: TAP_MTU.1,
-            rss: 0,
-            rx_offloads: 0,
-            tx_offloads: 0,
-        };
+        let info = own_info("vhost-user", rte::port::MAX_VHOST_QUEUES, 0);
         let mtu = port.mtu.unwrap_or(super::DEFAULT_MTU);
         let workers = resources.workers.len();
-        let pollers: Vec<usize> = (0..rx.len()).map(|queue| (index + queue) % workers).collect();
+        let pollers = in_turn(rx.len(), index, workers);
         let retries = Arc::new(Retries { max: options.tx_retries_max.into(), ..Retries::default() });
         let mut shared = share_out(rx, tx, (mtu, options.gro), &vhost.tx_offloads(), &pollers, workers);
         for queues in &mut shared {

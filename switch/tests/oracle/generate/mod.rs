@@ -3,6 +3,7 @@
 mod packet;
 mod rule;
 
+use crate::outer::SMALL_MTU;
 use crate::plan::{OWN, Plan, REMOTES, Step, UNDERLAY_MAC, device};
 use crate::rig::clash;
 use oracle::tunnel::{Local, Tunnel, Type};
@@ -341,8 +342,16 @@ pub fn plan(classes: Classes) -> BoxedStrategy<Plan> {
         prop_oneof![20 => send(FRAMES, classes), 4 => burst(FRAMES, classes), 4 => change(classes)],
         5..60,
     );
-    (world(classes), vec(frame(), FRAMES), first, steps)
-        .prop_map(move |(world, frames, first, steps)| {
+    let mtu = prop_oneof![3 => Just(1500), 1 => Just(SMALL_MTU)];
+    (world(classes), mtu, vec(frame(), FRAMES), first, steps)
+        .prop_map(move |(mut world, mtu, frames, first, steps)| {
+            // Of a tunnel with DF nothing is divided: what is too long comes back as ICMP, of which the oracle knows nothing.
+            let divides = |tunnel: &mut Tunnel| tunnel.df &= mtu > SMALL_MTU;
+            for port in world.bridges.iter_mut().flat_map(|bridge| &mut bridge.ports) {
+                if let Kind::Tunnel(tunnel) = &mut port.kind {
+                    divides(tunnel);
+                }
+            }
             let present = |name: &String| world.port(name).is_some();
             let keep = |step: Step| match step {
                 // A mirror's ports have to be there.
@@ -354,11 +363,15 @@ pub fn plan(classes: Classes) -> BoxedStrategy<Plan> {
                     Step::SetMirrors { bridge, mirrors }
                 }
                 Step::SetGroups { .. } if !classes.groups => Step::RestorePorts,
+                Step::SetTunnel { port, mut tunnel } => {
+                    divides(&mut tunnel);
+                    Step::SetTunnel { port, tunnel }
+                }
                 step => step,
             };
             let steps =
                 first.into_iter().chain(steps).map(keep).map(|step| settle_sources(step, &frames)).collect();
-            Plan { world: world.clone(), frames, steps }
+            Plan { world: world.clone(), mtu, frames, steps }
         })
         .boxed()
 }
