@@ -5,9 +5,11 @@
 
 mod bundles;
 mod events;
+mod reply;
 mod requests;
 
 pub use events::Event;
+pub use reply::Reply;
 
 use crate::{
     AsyncMasks, Code, Desc, Dialect, Echo, Error, ErrorMessage, Features, FlowMod, FlowStats, GroupDesc,
@@ -114,6 +116,10 @@ enum PacketInFormat {
 pub struct Output {
     /// Answers, to be sent.
     pub bytes: Vec<u8>,
+    /// Another answer, to be encoded and sent behind `bytes`.
+    pub reply: Option<Reply>,
+    /// Messages may be left: [`Connection::input`] goes on when all of this is sent.
+    pub unfinished: bool,
     /// The connection cannot go on: close it when all is sent, for this reason.
     pub close: Option<String>,
     /// The TLV map shall change, and [`Connection::input`] goes on when that is done.
@@ -191,6 +197,8 @@ const MISS_SEND_LEN: u16 = 128;
 const ANY_PORT: u32 = 0xffff;
 /// Monitors that a connection may have.
 const MOST_MONITORS: usize = 256;
+/// Bytes of answers after which no further message is served until they are sent.
+const MOST_ANSWERS: usize = 256 << 10;
 
 impl Connection {
     /// A connection that speaks these versions. `controller`: it was configured, and hears of packets and changes from
@@ -238,7 +246,8 @@ impl Connection {
         encode(Message::EchoRequest(Echo::default()), 0, dialect, Vec::new()).unwrap_or_default()
     }
 
-    /// Takes whole messages off the beginning of `bytes` and serves them; an incomplete one is left.
+    /// Takes whole messages off the beginning of `bytes` and serves them; an incomplete one is left, and so are those behind
+    /// a large answer, which its reader must have before it is given more.
     pub fn input(&mut self, bytes: &mut Vec<u8>, bridge: &mut dyn Bridge) -> Output {
         let mut output = Output::default();
         let mut taken = 0;
@@ -246,6 +255,10 @@ impl Connection {
             let rest = &bytes[taken..];
             match length(rest) {
                 Ok(Some(length)) if length <= rest.len() => {
+                    if output.reply.is_some() || output.bytes.len() > MOST_ANSWERS {
+                        output.unfinished = true;
+                        break;
+                    }
                     self.message(&rest[..length], bridge, &mut output);
                     taken += length;
                 }

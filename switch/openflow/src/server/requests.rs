@@ -1,12 +1,14 @@
 //! What each message asks for.
 
+use super::reply::{Entries, FLOWS, Reply};
 use super::{Bridge, Change, Connection, MOST_MONITORS, Origin, Output, PacketInFormat, TlvChange};
 use crate::{
-    Aggregate, AsyncConfig, AsyncMasks, Code, Dialect, EVICTION, Empty, Error, FlowUpdate, GroupFeatures,
-    Message, MeterFeatures, MonitorRequest, Number, QueueConfig, Role, RoleRequest, TableConfig,
-    TableFeatures, TlvMap, TlvTable, UpdateEvent, Version, monitor_flags,
+    Aggregate, AsyncConfig, AsyncMasks, Code, Dialect, EVICTION, Empty, Error, GroupFeatures, Message,
+    MeterFeatures, MonitorRequest, Number, QueueConfig, Role, RoleRequest, TableConfig, TlvMap, TlvTable,
+    UpdateEvent, Version, monitor_flags,
 };
 use flow::ofp::{FlowFilter, FlowSpec, GROUP_MAX, PORT_MAX};
+use std::sync::Arc;
 use wire::key::TUN_METADATA_LEN;
 use wire::tunnel::geneve::{TLV_FIELDS, Tlv};
 
@@ -127,7 +129,14 @@ impl Connection {
                 output.tlv_change = Some(TlvChange { change, message: Vec::new() });
                 return Ok(());
             }
-            Message::FlowStatsRequest(request) => Message::FlowStatsReply(bridge.flows(&request.filter())),
+            Message::FlowStatsRequest(request) => {
+                let flows = bridge.flows(&request.filter());
+                if flows.len() > FLOWS {
+                    output.reply = Some(Reply::new(Entries::Flows(flows.into_iter()), xid, form));
+                    return Ok(());
+                }
+                Message::FlowStatsReply(flows)
+            }
             Message::AggregateRequest(request) => {
                 let flows = bridge.flows(&request.filter());
                 Message::AggregateReply(Aggregate {
@@ -139,8 +148,8 @@ impl Connection {
             Message::TableStatsRequest(_) => Message::TableStatsReply(bridge.tables()),
             Message::TableFeaturesRequest(wanted) if wanted.is_empty() => {
                 let tables = bridge.features().n_tables;
-                let all = (0..tables).map(|table| TableFeatures::of_switch(table, tables, form.version));
-                Message::TableFeaturesReply(all.collect())
+                output.reply = Some(Reply::new(Entries::Tables(0..tables, tables), xid, form));
+                return Ok(());
             }
             Message::TableFeaturesRequest(_) => {
                 return Err(Error::new(Code::OfptffcEperm, "tables can what they can"));
@@ -207,7 +216,9 @@ impl Connection {
                 max_color: 0,
             }),
             Message::FlowMonitorRequest(requests) => {
-                Message::FlowMonitorReply(self.monitor(requests, form.version, bridge)?)
+                let found = self.monitor(requests, form.version, bridge)?;
+                output.reply = Some(Reply::new(Entries::Monitored(found.into_iter()), xid, form));
+                return Ok(());
             }
             Message::FlowMonitorCancel(Number(id)) => {
                 let before = self.monitors.len();
@@ -307,7 +318,7 @@ impl Connection {
         requests: Vec<MonitorRequest>,
         version: Version,
         bridge: &mut dyn Bridge,
-    ) -> Result<Vec<FlowUpdate>, Error> {
+    ) -> Result<Vec<(UpdateEvent, Arc<FlowSpec>, bool)>, Error> {
         let mut out = Vec::new();
         for request in requests {
             // OpenFlow 1.4 and later change and cancel with the same message.
@@ -342,13 +353,8 @@ impl Connection {
                     ..FlowFilter::default()
                 };
                 let event = if version >= Version::V14 { UpdateEvent::Initial } else { UpdateEvent::Added };
-                out.extend(bridge.flows(&filter).into_iter().map(|flow| {
-                    super::events::update(
-                        event,
-                        FlowSpec::clone(&flow.spec),
-                        request.flags & monitor_flags::ACTIONS != 0,
-                    )
-                }));
+                let actions = request.flags & monitor_flags::ACTIONS != 0;
+                out.extend(bridge.flows(&filter).into_iter().map(|flow| (event, flow.spec, actions)));
             }
             self.monitors.push(request);
         }

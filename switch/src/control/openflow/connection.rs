@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::broadcast;
+use tokio::task::yield_now;
 use tokio::time::{Instant, sleep_until, timeout};
 
 /// Bytes read at once: also what the slow path serves between two rounds of upcalls.
@@ -167,12 +168,21 @@ async fn converse<S: AsyncRead + AsyncWrite + Unpin>(
                         let _ = peers.notices.send(Notice::Primary(connection.id));
                     }
                     send(stream, &output.bytes).await?;
+                    for part in output.reply.into_iter().flatten() {
+                        let part = part.map_err(|error| Ended::Protocol(error.to_string()))?;
+                        send(stream, &part).await?;
+                        // Making a part takes as long as others may wait.
+                        yield_now().await;
+                    }
                     if let Some(why) = output.close {
                         return Err(Ended::Protocol(why));
                     }
-                    let Some(asked) = output.tlv_change else { break };
-                    if let Err(error) = tlvs::change(app, &peers.bridge, &asked.change).await {
-                        send(stream, &connection.refuse_tlvs(&asked, &error)).await?;
+                    if let Some(asked) = output.tlv_change {
+                        if let Err(error) = tlvs::change(app, &peers.bridge, &asked.change).await {
+                            send(stream, &connection.refuse_tlvs(&asked, &error)).await?;
+                        }
+                    } else if !output.unfinished {
+                        break;
                     }
                 }
                 if connection.listens() {
