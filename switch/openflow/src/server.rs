@@ -124,6 +124,8 @@ pub struct Output {
     pub close: Option<String>,
     /// The TLV map shall change, and [`Connection::input`] goes on when that is done.
     pub tlv_change: Option<TlvChange>,
+    /// Errors that `bytes` has, for the log: the message and why it is refused.
+    pub refused: Vec<String>,
     /// Another became primary: the other connections that are must be told with [`Connection::demote`].
     pub became_primary: bool,
 }
@@ -182,21 +184,14 @@ const SECONDARY_HEARS: AsyncMasks = AsyncMasks {
     table_status: 0,
     requestforward: 0,
 };
-/// What nobody hears without asking.
-const NOTHING: AsyncMasks = AsyncMasks {
-    packet_in: 0,
-    port_status: 0,
-    flow_removed: 0,
-    role_status: 0,
-    table_status: 0,
-    requestforward: 0,
-};
 /// `OFP_DEFAULT_MISS_SEND_LEN`.
 const MISS_SEND_LEN: u16 = 128;
 /// `OFPP_ANY`.
 const ANY_PORT: u32 = 0xffff;
 /// Monitors that a connection may have.
 const MOST_MONITORS: usize = 256;
+/// Refused messages of one input that are told for the log.
+const MOST_REFUSED: usize = 8;
 /// Bytes of answers after which no further message is served until they are sent.
 const MOST_ANSWERS: usize = 256 << 10;
 
@@ -212,7 +207,7 @@ impl Connection {
             packet_in_format: PacketInFormat::Standard,
             controller_id: 0,
             role: Role::Equal,
-            masks: if controller { [HEARS, SECONDARY_HEARS] } else { [HEARS, NOTHING] },
+            masks: [HEARS, SECONDARY_HEARS],
             controller,
             generation: None,
             nxm: false,
@@ -311,6 +306,9 @@ impl Connection {
 
     /// Says that a message is refused.
     fn refuse(error: &Error, bytes: &[u8], version: Version, output: &mut Output) {
+        if output.refused.len() < MOST_REFUSED {
+            output.refused.push(error.to_string());
+        }
         let message = Message::Error(ErrorMessage::new(error.code, version, bytes));
         Connection::send(message, xid(bytes), &Dialect::new(version), output);
     }

@@ -272,9 +272,14 @@ fn packets_for_the_controller_have_registers_reason_and_userdata() {
     monitor.wait_for("pkt_mark=0x9,reg3=0x5,metadata=0x77,in_port=1 (via no_match)");
     monitor.wait_for("userdata=01.02.0f");
     send("01", "40");
-    monitor.wait_for("data_len=22");
+    // Whole, as no packet is buffered, whatever `max_len` or `miss_send_len` says.
+    let whole = "total_len=54 in_port=1 (via action) data_len=54 (unbuffered)";
+    monitor.wait_for(whole);
     send("84", "40");
-    monitor.wait_for("data_len=21");
+    monitor.wait_for("(via group) data_len=54 (unbuffered)");
+    let short = Monitor::of(&daemon, "OpenFlow10", &["32"]);
+    send("01", "40");
+    short.wait_for(whole);
     // Who asks for it hears of packets whose TTL has run out.
     let asking = Monitor::of(&daemon, "OpenFlow10", &["65534", "invalid_ttl"]);
     let came = (0..200).any(|_| {

@@ -283,6 +283,10 @@ impl Connection {
     }
 
     fn set_async(&mut self, config: &AsyncConfig) {
+        // As in Open vSwitch: a tool that says what it wants to hear wants to hear it.
+        if !self.controller && self.config.miss_send_len == 0 {
+            self.config.miss_send_len = super::MISS_SEND_LEN;
+        }
         for (kind, masks) in [(1, &config.primary), (0, &config.secondary)] {
             let mine = &mut self.masks[1 - kind];
             let present = |n: usize| config.present >> (2 * n + kind) & 1 != 0;

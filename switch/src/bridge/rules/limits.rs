@@ -78,7 +78,8 @@ impl RuleTables {
         Ok(gone)
     }
 
-    fn rules_in(&self, table: u8) -> usize {
+    /// Number of a table's rules.
+    pub fn rules_in(&self, table: u8) -> usize {
         self.tables.get(&table).map_or(0, flow::classifier::Table::len)
     }
 

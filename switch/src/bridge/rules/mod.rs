@@ -1,6 +1,7 @@
 //! The rule tables of a bridge.
 
 mod limits;
+mod lookups;
 mod rule;
 
 use flow::classifier::{Found, Table};
@@ -9,6 +10,7 @@ use flow::ofp::{
 };
 use limits::TableSettings;
 pub use limits::{TableFull, TableLimits};
+use lookups::Lookups;
 pub use rule::{Gone, Rule};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -72,6 +74,7 @@ type Learned = (u8, u64);
 pub struct RuleTables {
     tables: BTreeMap<u8, Table<Arc<Rule>>>,
     settings: BTreeMap<u8, TableSettings>,
+    lookups: Lookups,
     changes: RuleChanges,
     /// What those who watch have not taken yet; `None` while nobody does.
     news: Option<Vec<RuleNews>>,
@@ -145,7 +148,8 @@ impl RuleTables {
     pub fn add(&mut self, spec: impl Into<Arc<FlowSpec>>, now: Instant) -> Undo {
         self.gone_along.clear();
         let spec = spec.into();
-        let old = self.put_new(Rule::new(Arc::clone(&spec), false, now), now);
+        let matched = self.lookups.matched(spec.table);
+        let old = self.put_new(Rule::new(Arc::clone(&spec), false, matched, now), now);
         self.remove_orphans();
         old.map_or(Undo::Remove(spec), Undo::Restore)
     }
@@ -286,7 +290,10 @@ impl RuleTables {
             }
             Some(rule) => self.change(&rule, &spec.actions, spec.cookie, now),
             None if self.make_room(spec, now).is_err() => return false,
-            None => drop(self.put_new(Rule::new(spec.clone().into(), true, now), now)),
+            None => {
+                let matched = self.lookups.matched(spec.table);
+                drop(self.put_new(Rule::new(spec.clone().into(), true, matched, now), now));
+            }
         }
         self.remove_orphans();
         true

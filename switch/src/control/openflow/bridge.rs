@@ -507,20 +507,20 @@ impl Bridge for View<'_> {
     }
 
     fn tables(&mut self) -> Vec<TableStats> {
-        let mut all: Vec<TableStats> = (0..TABLES)
-            .map(|table| TableStats {
+        self.collect();
+        let Some(bridge) = self.running() else { return Vec::new() };
+        let stats = |table| {
+            let (lookups, matched) = bridge.tables.lookups(table);
+            TableStats {
                 table,
                 name: String::new(),
                 max_entries: TABLE_SIZE,
-                ..TableStats::default()
-            })
-            .collect();
-        for rule in self.rules(&FlowFilter::default(), false) {
-            if let Some(table) = all.get_mut(usize::from(rule.spec.table)) {
-                table.active += 1;
+                active: bridge.tables.rules_in(table) as u32,
+                lookups,
+                matched,
             }
-        }
-        all
+        };
+        (0..TABLES).map(stats).collect()
     }
 
     fn evicts(&mut self, table: u8) -> bool {

@@ -1,0 +1,94 @@
+//! What rows ask for and the switch does not do: it is said, and the rest is served.
+
+use super::rows::Rows;
+use flow::ofp::parse_subfield;
+use openflow::Version;
+use ovsdb::rows::{Bridge, Interface, Port};
+use std::collections::BTreeSet;
+
+/// Types of datapath that a bridge may have: all are this one.
+const DATAPATH_TYPES: [&str; 3] = ["", "netdev", "system"];
+
+/// What is wrong with a bridge's datapath type.
+pub fn datapath_type(row: &Bridge) -> Option<String> {
+    let known = DATAPATH_TYPES.contains(&row.datapath_type.as_str());
+    (!known).then(|| format!("datapath_type: found {:?}, expected netdev or system", row.datapath_type))
+}
+
+/// Versions of OpenFlow that a bridge speaks by its column `protocols`: all if that is empty.
+pub fn versions(row: &Bridge) -> Vec<Version> {
+    let all = Version::all().into_iter();
+    all.filter(|version| row.protocols.is_empty() || row.protocols.iter().any(|name| name == version.name()))
+        .collect()
+}
+
+/// What of an interface is not served, though it runs: `Interface` `error`.
+pub fn of_interface(row: &Interface) -> Option<String> {
+    let columns = [
+        ("ingress_policing_rate", row.ingress_policing_rate != 0),
+        ("cfm_mpid", row.cfm_mpid.is_some()),
+        ("lldp", row.lldp.get("enable").is_some_and(|text| text == "true")),
+    ];
+    let set: Vec<&str> = columns.into_iter().filter(|(_, is_set)| *is_set).map(|(name, _)| name).collect();
+    (!set.is_empty()).then(|| format!("not served: {}", set.join(", ")))
+}
+
+fn of_port(row: &Port) -> impl Iterator<Item = String> {
+    [("qos", !row.qos.0.is_empty()), ("protected", row.protected)]
+        .into_iter()
+        .filter(|(_, is_set)| *is_set)
+        .map(|(name, _)| format!("port {}: {name} is not served", row.name))
+}
+
+fn of_bridge(rows: &Rows, row: &Bridge) -> Vec<String> {
+    let columns = [
+        ("netflow", !row.netflow.0.is_empty()),
+        ("sflow", !row.sflow.0.is_empty()),
+        ("ipfix", !row.ipfix.0.is_empty()),
+        ("stp_enable", row.stp_enable),
+        ("rstp_enable", row.rstp_enable),
+        ("flood_vlans", !row.flood_vlans.is_empty()),
+    ];
+    let set = columns.into_iter().filter(|(_, is_set)| *is_set);
+    let mut found: Vec<String> = set.map(|(name, _)| format!("{name} is not served")).collect();
+    let spoken = |name: &String| Version::all().iter().any(|version| version.name() == name);
+    let unspoken = row.protocols.iter().filter(|name| !spoken(name));
+    found.extend(unspoken.map(|name| format!("protocols: {name} is not spoken")));
+    for (number, uuid) in &row.flow_tables {
+        for text in rows.flow_tables.get(uuid).iter().flat_map(|table| &table.groups) {
+            if let Err(error) = parse_subfield(text, &()) {
+                found.push(format!("flow table {number}: groups: {error}"));
+            }
+        }
+    }
+    for mirror in row.mirrors.0.iter().filter_map(|uuid| rows.mirrors.get(uuid)) {
+        if mirror.snaplen.is_some() {
+            found.push(format!("mirror {}: snaplen is not served", mirror.name));
+        }
+    }
+    for port in rows.ports_of(row) {
+        found.extend(of_port(port));
+        found.extend(port_vlans(port));
+        let interfaces = rows.interfaces_of(port);
+        found.extend(
+            interfaces.filter_map(|one| Some(format!("interface {}: {}", one.name, of_interface(one)?))),
+        );
+    }
+    found.iter().map(|what| format!("bridge {}: {what}", row.name)).collect()
+}
+
+/// Which of a port's VLAN columns say nothing in its mode.
+fn port_vlans(row: &Port) -> Option<String> {
+    let column = match row.vlan_mode.as_deref() {
+        Some("trunk") if row.tag.is_some() => "tag",
+        Some("access" | "dot1q-tunnel") if !row.trunks.is_empty() => "trunks",
+        None if row.tag.is_some() && !row.trunks.is_empty() => "trunks",
+        _ => return None,
+    };
+    Some(format!("port {}: {column} is ignored in this vlan_mode", row.name))
+}
+
+/// What the rows ask for that is not served, in words for the log.
+pub fn of_rows(rows: &Rows) -> BTreeSet<String> {
+    rows.bridges.values().flat_map(|row| of_bridge(rows, row)).collect()
+}
