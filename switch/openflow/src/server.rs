@@ -14,8 +14,8 @@ pub use reply::Reply;
 use crate::{
     AsyncMasks, Code, Desc, Dialect, Echo, Error, ErrorMessage, Features, FlowMod, FlowStats, GroupDesc,
     GroupMod, GroupRequest, GroupStats, Hello, Message, MeterConfig, MeterMod, MeterRequest, MeterStats,
-    MonitorRequest, PacketOut, Port, PortMod, PortStats, Role, SwitchConfig, TableStats, TlvTableMod,
-    Version, decode, encode, length, xid,
+    MonitorRequest, PacketOut, Port, PortMod, PortStats, Role, SwitchConfig, TableConfig, TableStats,
+    TlvTableMod, Version, decode, encode, length, xid,
 };
 use bundles::Bundles;
 use flow::ofp::FlowFilter;
@@ -62,15 +62,15 @@ pub trait Bridge {
     fn flows(&mut self, filter: &FlowFilter) -> Vec<FlowStats>;
     /// Its tables, those without flows too.
     fn tables(&mut self) -> Vec<TableStats>;
-    /// Whether flows of a table go to make room for others.
-    fn evicts(&mut self, _table: u8) -> bool {
-        false
+    /// How a table is configured.
+    fn table_config(&mut self, table: u8) -> TableConfig {
+        TableConfig { table: Some(table), ..TableConfig::default() }
     }
-    /// Says whether they do, in one table or in all.
+    /// Configures a table, or all.
     ///
     /// # Errors
-    /// There is no such table, or it cannot be said.
-    fn set_evicts(&mut self, _table: Option<u8>, _evicts: bool) -> Result<(), Error> {
+    /// There is no such table, or it cannot be so.
+    fn set_table_config(&mut self, _config: &TableConfig) -> Result<(), Error> {
         Err(Error::new(Code::OfptmfcEperm, "tables are as they are"))
     }
     /// Its groups.

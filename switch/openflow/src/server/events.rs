@@ -2,8 +2,8 @@
 
 use super::{Connection, Origin, PacketInFormat};
 use crate::{
-    Dialect, FlowRemoved, FlowUpdate, Message, PacketIn, PortStatus, RemovedReason, Role, UpdateEvent,
-    Version, encode, monitor_flags,
+    Dialect, FlowRemoved, FlowUpdate, Message, PacketIn, PortStatus, RemovedReason, Role, TableStatus,
+    UpdateEvent, Version, encode, monitor_flags,
 };
 use flow::ofp::{Action, FlowFilter, FlowSpec};
 use std::sync::Arc;
@@ -20,6 +20,8 @@ pub enum Event {
     },
     /// A port changed.
     Port(Box<PortStatus>),
+    /// A table is fuller or emptier than somebody wanted to know.
+    Table(TableStatus),
     /// A flow that wanted it told is gone.
     Removed(Box<FlowRemoved>),
     /// A flow came, went, or changed.
@@ -67,6 +69,9 @@ impl Connection {
             }
             Event::Port(status) if masks.port_status >> status.reason as u32 & 1 != 0 && self.listens() => {
                 Message::PortStatus(PortStatus::clone(status))
+            }
+            Event::Table(status) if masks.table_status >> status.reason as u32 & 1 != 0 && self.listens() => {
+                Message::TableStatus(*status)
             }
             Event::Removed(removed)
                 if masks.flow_removed >> removed.reason as u32 & 1 != 0 && self.listens() =>

@@ -4,8 +4,8 @@ use super::reply::{Entries, FLOWS, Reply};
 use super::{Bridge, Change, Connection, MOST_MONITORS, Origin, Output, PacketInFormat, TlvChange};
 use crate::{
     Aggregate, AsyncConfig, AsyncMasks, Code, Dialect, EVICTION, Empty, Error, GroupFeatures, Message,
-    MeterFeatures, MonitorRequest, Number, QueueConfig, Role, RoleRequest, TableConfig, TlvMap, TlvTable,
-    UpdateEvent, Version, monitor_flags,
+    MeterFeatures, MonitorRequest, Number, QueueConfig, Role, RoleRequest, TlvMap, TlvTable, UpdateEvent,
+    VACANCY_EVENTS, Version, monitor_flags,
 };
 use flow::ofp::{FlowFilter, FlowSpec, GROUP_MAX, PORT_MAX};
 use std::sync::Arc;
@@ -63,16 +63,16 @@ impl Connection {
             }
             Message::TableMod(change) => {
                 self.may_change()?;
-                if change.config & !EVICTION != 0 {
-                    let why = format!("table configuration {:#x}: only eviction is served", change.config);
+                if change.config & !(EVICTION | VACANCY_EVENTS) != 0 {
+                    let why =
+                        format!("table configuration {:#x}: expected eviction and vacancy", change.config);
                     return Err(Error::new(Code::OfptmfcBadConfig, why));
                 }
+                if change.config & VACANCY_EVENTS != 0 && change.vacancy.is_none() {
+                    return Err(Error::new(Code::OfptmfcBadConfig, "vacancy events at no vacancy"));
+                }
                 // Before OpenFlow 1.4 it says nothing.
-                return if form.version < Version::V14 {
-                    Ok(())
-                } else {
-                    bridge.set_evicts(change.table, change.config & EVICTION != 0)
-                };
+                return if form.version < Version::V14 { Ok(()) } else { bridge.set_table_config(&change) };
             }
             Message::RoleRequest(request) => Message::RoleReply(self.role_request(request, output)?),
             Message::GetAsyncRequest(_) => Message::GetAsyncReply(AsyncConfig {
@@ -156,11 +156,7 @@ impl Connection {
             }
             Message::TableDescRequest(_) => {
                 let tables = bridge.features().n_tables;
-                let config = |table| TableConfig {
-                    table: Some(table),
-                    config: if bridge.evicts(table) { EVICTION } else { 0 },
-                };
-                Message::TableDescReply((0..tables).map(config).collect())
+                Message::TableDescReply((0..tables).map(|table| bridge.table_config(table)).collect())
             }
             Message::PortStatsRequest(request) => {
                 let all = bridge.port_stats();

@@ -11,6 +11,7 @@ use flow::ofp::{
 use limits::TableSettings;
 pub use limits::{TableFull, TableLimits};
 use lookups::Lookups;
+use openflow::{TableReason, Vacancy};
 pub use rule::{Gone, Rule};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -25,6 +26,17 @@ pub enum RuleNews {
     Modified(Arc<Rule>),
     /// It is gone.
     Removed(Arc<Rule>, Gone),
+    /// Its table is fuller or emptier than somebody wanted to know.
+    Vacancy {
+        /// Number of the table.
+        table: u8,
+        /// Whether rules go to make room for others.
+        evicts: bool,
+        /// Which.
+        reason: TableReason,
+        /// What is free.
+        now: Vacancy,
+    },
 }
 
 /// What has changed in a bridge's rules since somebody last asked.
@@ -172,8 +184,9 @@ impl RuleTables {
             self.due = Some(self.due.map_or(at, |due| due.min(at)));
         }
         let old = self.tables.entry(spec.table).or_default().insert(spec.priority, &spec.matches, rule);
-        if let Some(old) = &old {
-            self.forget(old);
+        match &old {
+            Some(old) => self.forget(old),
+            None => self.look_at_vacancy(spec.table),
         }
         old
     }
@@ -218,6 +231,7 @@ impl RuleTables {
         if let Some(news) = &mut self.news {
             news.push(RuleNews::Removed(Arc::clone(rule), why));
         }
+        self.look_at_vacancy(rule.spec.table);
     }
 
     /// The same, and what goes along. Returns those that `condemned` says something of.
@@ -409,7 +423,7 @@ fn is_as_learned(rule: &Rule, spec: &FlowSpec) -> bool {
 
 /// A flow as people write it and documents hold it: [`format_flow`] without what says nothing.
 pub fn canonical(spec: &FlowSpec, names: &dyn PortNames) -> String {
-    let text = format_flow(spec, None, names);
+    let text = format_flow(&spec.without_mod_flags(), None, names);
     let text = text.trim_start();
     let text = text.strip_prefix("cookie=0x0,").unwrap_or(text).trim_start();
     match text.split_once(" actions=") {

@@ -162,7 +162,7 @@ impl Rule {
 
     /// The rule as a user would type it.
     pub fn describe(&self, ports: &BridgePorts<'_>) -> String {
-        format_flow(&self.spec, None, ports)
+        format_flow(&self.spec.without_mod_flags(), None, ports)
     }
 }
 

@@ -485,6 +485,12 @@ mod tests {
         // Who asks goes before who had.
         rows.interfaces.get_mut("vy").unwrap().ofport_request = Some(7);
         assert_eq!((number(&rows, &empty, "vx"), number(&rows, &empty, "vy")), (None, Some(7)));
+        // Of two who ask the one that has it, else the first; the other gets what is free.
+        rows.interfaces.get_mut("vx").unwrap().ofport_request = Some(7);
+        rows.interfaces.get_mut("vx").unwrap().ofport = None;
+        assert_eq!((number(&rows, &empty, "vx"), number(&rows, &empty, "vy")), (Some(7), None));
+        rows.interfaces.get_mut("vy").unwrap().ofport = Some(7);
+        assert_eq!((number(&rows, &empty, "vx"), number(&rows, &empty, "vy")), (None, Some(7)));
     }
 
     #[test]

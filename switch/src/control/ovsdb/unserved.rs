@@ -92,3 +92,59 @@ fn port_vlans(row: &Port) -> Option<String> {
 pub fn of_rows(rows: &Rows) -> BTreeSet<String> {
     rows.bridges.values().flat_map(|row| of_bridge(rows, row)).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ovsdb::rows::{FlowTable, Rows as Uuids};
+
+    #[test]
+    fn what_is_not_served_is_named() {
+        let mut rows = Rows::default();
+        let mut bridge = Bridge {
+            name: "br0".into(),
+            netflow: Uuids(vec!["n".into()]),
+            rstp_enable: true,
+            protocols: vec!["OpenFlow11".into(), "OpenFlow13".into()],
+            flow_tables: [("3".to_owned(), "t".to_owned())].into(),
+            ports: Uuids(vec!["p".into()]),
+            ..Bridge::default()
+        };
+        rows.flow_tables.insert(
+            "t".into(),
+            FlowTable { groups: vec!["NXM_OF_NONSENSE[]".into()], ..FlowTable::default() },
+        );
+        let port = Port {
+            name: "p0".into(),
+            qos: Uuids(vec!["q".into()]),
+            interfaces: Uuids(vec!["i".into()]),
+            vlan_mode: Some("access".into()),
+            trunks: vec![1],
+            ..Port::default()
+        };
+        rows.ports.insert("p".into(), port);
+        let interface = Interface { name: "p0".into(), ingress_policing_rate: 1000, ..Interface::default() };
+        rows.interfaces.insert("i".into(), interface);
+        rows.bridges.insert("br0".into(), bridge.clone());
+        let said: Vec<String> = of_rows(&rows).into_iter().collect();
+        for (what, expected) in said.iter().zip([
+            "bridge br0: flow table 3: groups: ",
+            "bridge br0: interface p0: not served: ingress_policing_rate",
+            "bridge br0: netflow is not served",
+            "bridge br0: port p0: qos is not served",
+            "bridge br0: port p0: trunks is ignored in this vlan_mode",
+            "bridge br0: protocols: OpenFlow11 is not spoken",
+            "bridge br0: rstp_enable is not served",
+        ]) {
+            assert!(what.starts_with(expected), "{what}, not {expected}");
+        }
+        assert_eq!(said.len(), 7, "{said:?}");
+        assert_eq!(versions(&bridge), [Version::V13]);
+        bridge.protocols.clear();
+        assert_eq!(versions(&bridge), Version::all());
+        for (kind, known) in [("", true), ("netdev", true), ("system", true), ("nonsense", false)] {
+            bridge.datapath_type = kind.into();
+            assert_eq!(datapath_type(&bridge).is_none(), known, "{kind}");
+        }
+    }
+}
