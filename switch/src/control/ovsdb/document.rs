@@ -73,11 +73,13 @@ pub fn asked(rows: &Rows, running: &Document, numbers: &Numbers) -> Asked {
         document.bridges.push(bridge);
     }
     prune(&mut document, &mut errors, numbers);
-    // What runs, but not with all that is asked for.
+    // What runs, but not with all that is asked for. An error of a bridge's own interface would say that it lacks its device.
     for row in
         rows.bridges.values().flat_map(|row| rows.ports_of(row)).flat_map(|row| rows.interfaces_of(row))
     {
-        if let Some(why) = unserved::of_interface(row) {
+        if !rows.bridges.contains_key(&row.name)
+            && let Some(why) = unserved::of_interface(row)
+        {
             errors.entry(row.name.clone()).or_insert(why);
         }
     }
