@@ -244,8 +244,8 @@ fn port(row: &rows::Port, interface: &Interface) -> Result<Port, String> {
     })
 }
 
-/// The OpenFlow number to ask for: what the row asks for, unless another port gets that, else what the port has, else, for a port that is new to a
-/// switch that has just started, what it had before.
+/// The OpenFlow number to ask for: what the row asks for, unless another port gets that, else what the port has, else, for a
+/// port that is new to a switch that has just started, what it had before.
 fn number(row: &Interface, running: Option<&Port>, requested: &BTreeMap<i64, &str>) -> Option<u16> {
     let of = |number: i64| u16::try_from(number).ok().filter(|number| (1..0xff00).contains(number));
     if let Some(number) = row.ofport_request
