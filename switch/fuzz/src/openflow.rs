@@ -35,6 +35,9 @@ pub fn openflow(data: &[u8]) {
     connection.input(&mut hello, &mut Nothing);
     let output = connection.input(&mut bytes.clone(), &mut Nothing);
     assert!(output.bytes.len() < 1 << 20);
+    for part in output.reply.into_iter().flatten() {
+        assert!(part.expect("answers fit their version").len() < 1 << 20);
+    }
 }
 
 /// What a switch takes can be written to its file and read from it.

@@ -111,8 +111,27 @@ impl Name {
     }
 }
 
+/// What fields of Nicira's are called that are known and not served.
+const REFUSED: &[(u8, &str)] = &[
+    (105, "ct_state"),
+    (106, "ct_zone"),
+    (107, "ct_mark"),
+    (108, "ct_label"),
+    (119, "ct_nw_proto"),
+    (120, "ct_nw_src"),
+    (121, "ct_nw_dst"),
+    (122, "ct_ipv6_src"),
+    (123, "ct_ipv6_dst"),
+    (124, "ct_tp_src"),
+    (125, "ct_tp_dst"),
+];
+
 impl std::fmt::Display for Name {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let refused = REFUSED.iter().find(|row| self.class == NXM[1] && row.0 == self.number);
+        if let Some((_, name)) = refused {
+            write!(f, "{name}, ")?;
+        }
         write!(f, "field {} of class {:#06x}", self.number, self.class)
     }
 }

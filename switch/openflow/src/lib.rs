@@ -54,7 +54,9 @@ pub use switch_message::{
     AsyncConfig, AsyncMasks, Desc, Echo, Empty, ErrorMessage, Features, Hello, Number, Role, RoleRequest,
     RoleStatus, SwitchConfig, TlvMap, TlvTable, TlvTableMod,
 };
-pub use table_message::{EVICTION, TableConfig, TableFeatures, TableStats};
+pub use table_message::{
+    EVICTION, TableConfig, TableFeatures, TableReason, TableStats, TableStatus, VACANCY_EVENTS, Vacancy,
+};
 
 /// A version of the protocol.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]

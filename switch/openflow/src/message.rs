@@ -214,6 +214,8 @@ messages! {
     }
     /// A port changed.
     PortStatus(PortStatus) { 1..=6 Type(12) PortStatus::code; }
+    /// A table is fuller or emptier.
+    TableStatus(TableStatus) { 5..=6 Type(31) TableStatus::code; }
     /// A packet to send.
     PacketOut(PacketOut) { 1..=6 Type(13) PacketOut::code; }
     /// Changes flows.

@@ -5,15 +5,17 @@
 
 mod bundles;
 mod events;
+mod reply;
 mod requests;
 
 pub use events::Event;
+pub use reply::Reply;
 
 use crate::{
     AsyncMasks, Code, Desc, Dialect, Echo, Error, ErrorMessage, Features, FlowMod, FlowStats, GroupDesc,
     GroupMod, GroupRequest, GroupStats, Hello, Message, MeterConfig, MeterMod, MeterRequest, MeterStats,
-    MonitorRequest, PacketOut, Port, PortMod, PortStats, Role, SwitchConfig, TableStats, TlvTableMod,
-    Version, decode, encode, length, xid,
+    MonitorRequest, PacketOut, Port, PortMod, PortStats, Role, SwitchConfig, TableConfig, TableStats,
+    TlvTableMod, Version, decode, encode, length, xid,
 };
 use bundles::Bundles;
 use flow::ofp::FlowFilter;
@@ -60,15 +62,15 @@ pub trait Bridge {
     fn flows(&mut self, filter: &FlowFilter) -> Vec<FlowStats>;
     /// Its tables, those without flows too.
     fn tables(&mut self) -> Vec<TableStats>;
-    /// Whether flows of a table go to make room for others.
-    fn evicts(&mut self, _table: u8) -> bool {
-        false
+    /// How a table is configured.
+    fn table_config(&mut self, table: u8) -> TableConfig {
+        TableConfig { table: Some(table), ..TableConfig::default() }
     }
-    /// Says whether they do, in one table or in all.
+    /// Configures a table, or all.
     ///
     /// # Errors
-    /// There is no such table, or it cannot be said.
-    fn set_evicts(&mut self, _table: Option<u8>, _evicts: bool) -> Result<(), Error> {
+    /// There is no such table, or it cannot be so.
+    fn set_table_config(&mut self, _config: &TableConfig) -> Result<(), Error> {
         Err(Error::new(Code::OfptmfcEperm, "tables are as they are"))
     }
     /// Its groups.
@@ -114,10 +116,16 @@ enum PacketInFormat {
 pub struct Output {
     /// Answers, to be sent.
     pub bytes: Vec<u8>,
+    /// Another answer, to be encoded and sent behind `bytes`.
+    pub reply: Option<Reply>,
+    /// Messages may be left: [`Connection::input`] goes on when all of this is sent.
+    pub unfinished: bool,
     /// The connection cannot go on: close it when all is sent, for this reason.
     pub close: Option<String>,
     /// The TLV map shall change, and [`Connection::input`] goes on when that is done.
     pub tlv_change: Option<TlvChange>,
+    /// Errors that `bytes` has, for the log: the message and why it is refused.
+    pub refused: Vec<String>,
     /// Another became primary: the other connections that are must be told with [`Connection::demote`].
     pub became_primary: bool,
 }
@@ -176,21 +184,16 @@ const SECONDARY_HEARS: AsyncMasks = AsyncMasks {
     table_status: 0,
     requestforward: 0,
 };
-/// What nobody hears without asking.
-const NOTHING: AsyncMasks = AsyncMasks {
-    packet_in: 0,
-    port_status: 0,
-    flow_removed: 0,
-    role_status: 0,
-    table_status: 0,
-    requestforward: 0,
-};
 /// `OFP_DEFAULT_MISS_SEND_LEN`.
 const MISS_SEND_LEN: u16 = 128;
 /// `OFPP_ANY`.
 const ANY_PORT: u32 = 0xffff;
 /// Monitors that a connection may have.
 const MOST_MONITORS: usize = 256;
+/// Refused messages of one input that are told for the log.
+const MOST_REFUSED: usize = 8;
+/// Bytes of answers after which no further message is served until they are sent.
+const MOST_ANSWERS: usize = 256 << 10;
 
 impl Connection {
     /// A connection that speaks these versions. `controller`: it was configured, and hears of packets and changes from
@@ -204,7 +207,7 @@ impl Connection {
             packet_in_format: PacketInFormat::Standard,
             controller_id: 0,
             role: Role::Equal,
-            masks: if controller { [HEARS, SECONDARY_HEARS] } else { [HEARS, NOTHING] },
+            masks: [HEARS, SECONDARY_HEARS],
             controller,
             generation: None,
             nxm: false,
@@ -238,7 +241,8 @@ impl Connection {
         encode(Message::EchoRequest(Echo::default()), 0, dialect, Vec::new()).unwrap_or_default()
     }
 
-    /// Takes whole messages off the beginning of `bytes` and serves them; an incomplete one is left.
+    /// Takes whole messages off the beginning of `bytes` and serves them; an incomplete one is left, and so are those behind
+    /// a large answer, which its reader must have before it is given more.
     pub fn input(&mut self, bytes: &mut Vec<u8>, bridge: &mut dyn Bridge) -> Output {
         let mut output = Output::default();
         let mut taken = 0;
@@ -246,6 +250,10 @@ impl Connection {
             let rest = &bytes[taken..];
             match length(rest) {
                 Ok(Some(length)) if length <= rest.len() => {
+                    if output.reply.is_some() || output.bytes.len() > MOST_ANSWERS {
+                        output.unfinished = true;
+                        break;
+                    }
                     self.message(&rest[..length], bridge, &mut output);
                     taken += length;
                 }
@@ -298,6 +306,9 @@ impl Connection {
 
     /// Says that a message is refused.
     fn refuse(error: &Error, bytes: &[u8], version: Version, output: &mut Output) {
+        if output.refused.len() < MOST_REFUSED {
+            output.refused.push(error.to_string());
+        }
         let message = Message::Error(ErrorMessage::new(error.code, version, bytes));
         Connection::send(message, xid(bytes), &Dialect::new(version), output);
     }

@@ -2,6 +2,7 @@
 
 use crate::Version;
 use crate::coder::{Coder, Step};
+use crate::error::{Code, Error};
 use crate::field::{self, fields, name_of};
 use crate::property;
 
@@ -136,6 +137,9 @@ impl TableFeatures {
 /// `OFPTC14_EVICTION`: flows may go to make room.
 pub const EVICTION: u32 = 1 << 2;
 
+/// `OFPTC14_VACANCY_EVENTS`: it is told when the table has become fuller or emptier than [`Vacancy`] says.
+pub const VACANCY_EVENTS: u32 = 1 << 3;
+
 /// How a table is configured (since OpenFlow 1.4), and `OFPT_TABLE_MOD`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct TableConfig {
@@ -143,17 +147,44 @@ pub struct TableConfig {
     pub table: Option<u8>,
     /// `OFPTC_*`.
     pub config: u32,
+    /// When to tell of its vacancy.
+    pub vacancy: Option<Vacancy>,
+}
+
+/// When to tell how much of a table is free (`OFPTMPT14_VACANCY`), percent.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Vacancy {
+    /// When less is free.
+    pub down: u8,
+    /// When more is.
+    pub up: u8,
+    /// What is free; 0 in a change.
+    pub now: u8,
 }
 
 /// Type of the property that says by what flows go (`OFPTMPT14_EVICTION`).
 const EVICTION_FLAGS: u16 = 2;
+/// Type of the property with a [`Vacancy`].
+const VACANCY: u16 = 3;
 /// By their importance, their lifetime, and otherwise.
 const BY_ALL: u32 = 7;
 
 /// By what flows go is the switch's choice.
-fn properties<C: Coder>(c: &mut C) -> Step {
-    property::each(c, &[(EVICTION_FLAGS, true)], |c, kind| match kind {
+fn properties<C: Coder>(c: &mut C, vacancy: &mut Option<Vacancy>) -> Step {
+    property::each(c, &[(EVICTION_FLAGS, true), (VACANCY, vacancy.is_some())], |c, kind| match kind {
         EVICTION_FLAGS => c.u32(&mut { BY_ALL }),
+        VACANCY => {
+            let of = vacancy.get_or_insert_default();
+            c.u8(&mut of.down)?;
+            c.u8(&mut of.up)?;
+            c.u8(&mut of.now)?;
+            c.pad(1)?;
+            if of.down > of.up || of.up > 100 {
+                let why = format!("vacancy from {} to {} percent", of.down, of.up);
+                return Err(Error::new(Code::OfpbpcBadValue, why));
+            }
+            Ok(())
+        }
         kind => property::unknown(c, kind),
     })
 }
@@ -163,7 +194,7 @@ impl TableConfig {
         c.any_table(&mut self.table)?;
         c.pad(3)?;
         c.u32(&mut self.config)?;
-        properties(c)
+        properties(c, &mut self.vacancy)
     }
 
     fn one<C: Coder>(&mut self, c: &mut C) -> Step {
@@ -173,11 +204,44 @@ impl TableConfig {
             c.any_table(&mut self.table)?;
             c.pad(1)?;
             c.u32(&mut self.config)?;
-            properties(c)
+            properties(c, &mut self.vacancy)
         })
     }
 
     pub(crate) fn list<C: Coder>(all: &mut Vec<TableConfig>, c: &mut C) -> Step {
         c.entries(all, |c, one| one.one(c))
+    }
+}
+
+/// Why a table's status is told (`OFPTR_*`).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum TableReason {
+    /// Less of it is free than [`Vacancy::down`].
+    #[default]
+    VacancyDown = 3,
+    /// More of it is free than [`Vacancy::up`].
+    VacancyUp = 4,
+}
+
+/// A table has become fuller or emptier (`OFPT_TABLE_STATUS`).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct TableStatus {
+    /// Which.
+    pub reason: TableReason,
+    /// The table.
+    pub table: TableConfig,
+}
+
+impl TableStatus {
+    pub(crate) fn code<C: Coder>(&mut self, c: &mut C) -> Step {
+        let mut reason = self.reason as u8;
+        c.u8(&mut reason)?;
+        self.reason = match reason {
+            3 => TableReason::VacancyDown,
+            4 => TableReason::VacancyUp,
+            _ => return Err(Error::new(Code::NxbrcBadReason, format!("reason {reason} of a table status"))),
+        };
+        c.pad(7)?;
+        self.table.one(c)
     }
 }

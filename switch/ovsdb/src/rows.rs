@@ -135,6 +135,18 @@ tables! {
         mcast_snooping_enable: bool,
         /// Rows of tables of rules by their numbers.
         flow_tables: BTreeMap<String, String>,
+        /// Where flow records go.
+        netflow: Rows,
+        /// Where samples go.
+        sflow: Rows,
+        /// Where flow records go.
+        ipfix: Rows,
+        /// Spanning tree.
+        stp_enable: bool,
+        /// Rapid spanning tree.
+        rstp_enable: bool,
+        /// VLANs in which nothing is learned.
+        flood_vlans: Vec<i64>,
         /// As last written.
         datapath_id: Option<String>,
     }
@@ -161,6 +173,10 @@ tables! {
         vlan_mode: Option<String>,
         /// Customer VLANs of a `dot1q-tunnel` port; empty for all.
         cvlans: Vec<i64>,
+        /// Queues.
+        qos: Rows,
+        /// Whether it sends to no other port of which the same is said.
+        protected: bool,
         /// Settings.
         other_config: BTreeMap<String, String>,
         /// What others keep here.
@@ -182,6 +198,14 @@ tables! {
         mtu_request: Option<i64>,
         /// MAC address that is wished for.
         mac: Option<String>,
+        /// Rate that it may receive at, kbit/s; 0 for any.
+        ingress_policing_rate: i64,
+        /// Kilobits that it may receive beyond the rate.
+        ingress_policing_burst: i64,
+        /// Number of this end of CFM.
+        cfm_mpid: Option<i64>,
+        /// Settings of LLDP.
+        lldp: BTreeMap<String, String>,
         /// Settings of BFD.
         bfd: BTreeMap<String, String>,
         /// Settings.
@@ -207,6 +231,8 @@ tables! {
         output_port: Rows,
         /// VLAN in which copies go.
         output_vlan: Option<i64>,
+        /// Bytes of a packet that are copied.
+        snaplen: Option<i64>,
     }
     /// A controller of a bridge.
     Controller "Controller" {

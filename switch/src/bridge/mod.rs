@@ -345,8 +345,8 @@ impl SwitchState {
         }
     }
 
-    /// Gives ports other OpenFlow numbers, all at once, so that they may exchange them. One whose number another port
-    /// has keeps its own; returns those.
+    /// Gives ports other OpenFlow numbers, all at once, so that they may exchange them; 0 is any that is free. One whose
+    /// number another port has keeps its own; returns those.
     pub fn set_ofports(&mut self, wanted: &[(PortId, u16)]) -> Vec<PortId> {
         let mut before = Vec::new();
         for (id, wanted) in wanted {
@@ -360,9 +360,9 @@ impl SwitchState {
         for (id, bridge, old, wanted) in before {
             let number = self.free_ofport(bridge, Some(wanted));
             // Its own, unless another of these has just got that.
-            let number =
-                if number == u32::from(wanted) { number } else { self.free_ofport(bridge, Some(old as u16)) };
-            if number != u32::from(wanted) {
+            let is_it = wanted == 0 || number == u32::from(wanted);
+            let number = if is_it { number } else { self.free_ofport(bridge, Some(old as u16)) };
+            if !is_it {
                 kept.push(id);
             }
             if let Some(bridge) = self.bridges.get_mut(&bridge) {

@@ -241,7 +241,7 @@ impl SlowPath {
     /// A copy has come up.
     pub(super) fn captured(&mut self, buffer: &PacketBuffer) {
         let mut sent_by = None;
-        let (source, port, outgoing, most) = match buffer.reason {
+        let (source, port, outgoing) = match buffer.reason {
             PuntReason::Local(_)
             | PuntReason::Solicit { .. }
             | PuntReason::Snoop { .. }
@@ -249,17 +249,16 @@ impl SlowPath {
             | PuntReason::Bfd(_) => return,
             PuntReason::CaptureRx(port) => {
                 self.monitored(port, buffer);
-                (CaptureSource::Port(port), port, false, usize::MAX)
+                (CaptureSource::Port(port), port, false)
             }
-            PuntReason::CaptureTx(port) => (CaptureSource::Port(port), port, true, usize::MAX),
-            PuntReason::Controller { max_len, at, message } => {
+            PuntReason::CaptureTx(port) => (CaptureSource::Port(port), port, true),
+            // The whole packet goes, whatever `max_len` says: it would be the rest that is buffered, and no packet is.
+            PuntReason::Controller { at, message, .. } => {
                 self.captures.controller += 1;
                 let Some(bridge) = self.state.port(at).map(|port| port.bridge) else { return };
                 let message = self.state.controller_messages.get(message);
                 sent_by = message.map(|message| SentBy { message, key: buffer.key });
-                // As in OpenFlow, 65535 is "all of it" (OFPCML_NO_BUFFER).
-                let most = if max_len == u16::MAX { usize::MAX } else { max_len.into() };
-                (CaptureSource::Controller(bridge), at, false, most)
+                (CaptureSource::Controller(bridge), at, false)
             }
         };
         let length = buffer.bytes().len();
@@ -272,7 +271,7 @@ impl SlowPath {
             sent_by: sent_by.clone(),
             dropped: None,
         };
-        self.give(|wanted| wanted == source, (buffer.bytes(), length, most), copy);
+        self.give(|wanted| wanted == source, (buffer.bytes(), length), copy);
     }
 
     /// A copy of a dropped packet has come up.
@@ -295,14 +294,14 @@ impl SlowPath {
             sent_by: None,
             dropped: Some(Box::new(at.clone())),
         };
-        self.give(wants, (dropped.packet.bytes(), dropped.length, usize::MAX), copy);
+        self.give(wants, (dropped.packet.bytes(), dropped.length), copy);
     }
 
-    /// Gives the listeners whose source `wants` it a copy of a packet of `length` bytes, with at most `most` of them.
+    /// Gives the listeners whose source `wants` it a copy of a packet of `length` bytes.
     fn give(
         &mut self,
         wants: impl Fn(CaptureSource) -> bool,
-        (bytes, length, most): (&[u8], usize, usize),
+        (bytes, length): (&[u8], usize),
         copy_of: impl Fn(Copied) -> Captured,
     ) {
         let mut gone = Vec::new();
@@ -313,7 +312,7 @@ impl SlowPath {
             }
             // One copy for all who listen.
             if copy.is_none() {
-                copy = Copied::new(&bytes[..bytes.len().min(most)], &self.captures.waiting);
+                copy = Copied::new(bytes, &self.captures.waiting);
             }
             let Some(bytes_of_it) = &copy else {
                 self.captures.lost += 1;

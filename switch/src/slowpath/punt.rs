@@ -6,6 +6,7 @@ use crate::bridge::{Bridge, BridgeId, SwitchState};
 use datapath::message::{Command, Link, PacketBuffer};
 use flow::ofp::Action;
 use flow::program::PortId;
+use flow::stats::PacketStats;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::{Duration, Instant};
 use wire::addr::MacAddr;
@@ -255,7 +256,12 @@ impl SlowPath {
     ) {
         let mut key = FlowKey { in_port: in_port.0.into(), ..FlowKey::ZERO };
         clear_tunnel(&mut key);
-        self.send_as(key, frame, translate);
+        let (now, one) = (self.now(), PacketStats::new(1, frame.len() as u64));
+        self.send_as(key, frame, |state, key| {
+            let translation = translate(state, key);
+            translation.count(one, now);
+            translation
+        });
     }
 
     /// Sends a frame as if it had come from where the key's `in_port` and `tun_*` fields say.

@@ -107,7 +107,7 @@ impl RuleView {
         let PacketStats { packets, bytes } = rule.stats();
         let duration = now.saturating_duration_since(rule.created);
         let stats = FlowStats { duration, packets, bytes, idle_age: Some(rule.idle_age(*now)) };
-        let spec = rule.current();
+        let spec = rule.current().without_mod_flags();
         FlowRow {
             flow: canonical(&spec, names),
             packets,

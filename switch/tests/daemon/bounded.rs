@@ -155,3 +155,43 @@ fn captures_that_nobody_reads_are_bounded_together() {
     drop((captures, more));
     daemon.stop();
 }
+
+#[test]
+fn who_asks_openflow_and_does_not_read_costs_nothing() {
+    const REQUESTS: usize = 277;
+    let daemon = Daemon::start(BASE);
+    let path = daemon.dir.path().join("br0.mgmt");
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !path.exists() {
+        assert!(Instant::now() < deadline, "no socket br0.mgmt");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let mut client = UnixStream::connect(path).unwrap();
+    // OFPT_HELLO, and OFPMP_TABLE_FEATURES of all tables.
+    client.write_all(&[4, 0, 0, 8, 0, 0, 0, 1]).unwrap();
+    let request = |n: usize| [&[4, 18, 0, 16, 0, 0, 1, n as u8][..], &[0, 12, 0, 0, 0, 0, 0, 0]].concat();
+    let before = resident(&daemon);
+    client.write_all(&(0..REQUESTS).flat_map(request).collect::<Vec<u8>>()).unwrap();
+    // Others are served meanwhile.
+    for _ in 0..10 {
+        daemon.ctl("show");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let grown = resident(&daemon).saturating_sub(before);
+    assert!(grown < 8, "{grown} MB more");
+    // Every request has its whole answer when it is read.
+    let mut answered = 0;
+    while answered < REQUESTS {
+        let mut header = [0; 8];
+        client.read_exact(&mut header).unwrap();
+        let mut body = vec![0; usize::from(u16::from_be_bytes([header[2], header[3]])) - 8];
+        client.read_exact(&mut body).unwrap();
+        if header[1] == 19 {
+            assert_eq!(header[7], answered as u8);
+            let more = body[3] & 1 != 0;
+            // The last table's features end the answer.
+            answered += usize::from(!more);
+        }
+    }
+    daemon.stop();
+}

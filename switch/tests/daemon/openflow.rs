@@ -1,6 +1,6 @@
 //! Debian's unmodified `ovs-ofctl` on a bridge's socket.
 
-use crate::running::{BASE, Daemon, write_pcap};
+use crate::running::{BASE, Daemon, EAL, write_pcap};
 use crate::support::eventually;
 use std::process::Command;
 
@@ -24,7 +24,10 @@ fn ofctl(daemon: &Daemon, version: &str, words: &[&str]) -> String {
 
 /// The bridges' sockets are made after the switch is ready.
 fn with_socket() -> Daemon {
-    let daemon = Daemon::start(BASE);
+    socket_of(Daemon::start(BASE))
+}
+
+fn socket_of(daemon: Daemon) -> Daemon {
     let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
     while !daemon.dir.path().join("br0.mgmt").exists() {
         assert!(std::time::Instant::now() < deadline, "no socket br0.mgmt");
@@ -64,6 +67,21 @@ fn rules_by_openflow_are_the_rules_of_everybody() {
         assert!(text.contains("1 ports"), "{version}: {text}");
         let (success, text) = try_ofctl(&daemon, version, &["add-flow", "BR", "ip,actions=ct(commit)"]);
         assert!(!success && text.contains("OFPBAC_BAD_VENDOR_TYPE"), "{version}: {text}");
+    }
+    daemon.stop();
+}
+
+#[test]
+fn what_is_refused_stands_in_the_log_by_name() {
+    let daemon = socket_of(Daemon::start_with(EAL, BASE, &[]));
+    for (flow, name) in [
+        ("ip,actions=ct(commit)", "OFPBAC_BAD_VENDOR_TYPE: ct "),
+        ("actions=ct_clear", "OFPBAC_BAD_VENDOR_TYPE: ct_clear "),
+        ("ct_state=+trk,actions=drop", "OFPBMC_BAD_FIELD: ct_state,"),
+    ] {
+        assert!(!try_ofctl(&daemon, "OpenFlow13", &["add-flow", "BR", flow]).0, "{flow}");
+        let log = || std::fs::read_to_string(daemon.dir.path().join("errors")).unwrap();
+        daemon.eventually(name, || log().contains(name));
     }
     daemon.stop();
 }
@@ -272,9 +290,17 @@ fn packets_for_the_controller_have_registers_reason_and_userdata() {
     monitor.wait_for("pkt_mark=0x9,reg3=0x5,metadata=0x77,in_port=1 (via no_match)");
     monitor.wait_for("userdata=01.02.0f");
     send("01", "40");
-    monitor.wait_for("data_len=22");
+    // Whole, as no packet is buffered, whatever `max_len` or `miss_send_len` says.
+    monitor.wait_for("in_port=1 (via action) data_len=");
     send("84", "40");
-    monitor.wait_for("data_len=21");
+    monitor.wait_for("sctp,");
+    let short = Monitor::of(&daemon, "OpenFlow10", &["32"]);
+    send("01", "40");
+    short.wait_for("in_port=1 (via action) data_len=");
+    for monitor in [&monitor, &short] {
+        let said = std::fs::read_to_string(&monitor.said).unwrap();
+        assert!(!said.contains("***total_len != data_len***"), "{said}");
+    }
     // Who asks for it hears of packets whose TTL has run out.
     let asking = Monitor::of(&daemon, "OpenFlow10", &["65534", "invalid_ttl"]);
     let came = (0..200).any(|_| {

@@ -43,6 +43,14 @@ pub struct FlowSpec {
     pub actions: Vec<Action>,
 }
 
+impl FlowSpec {
+    /// The flow without the flags that say how a flow mod is carried out, and nothing of the flow.
+    #[must_use]
+    pub fn without_mod_flags(&self) -> FlowSpec {
+        FlowSpec { check_overlap: false, reset_counts: false, ..self.clone() }
+    }
+}
+
 impl Default for FlowSpec {
     /// Drops every packet.
     fn default() -> FlowSpec {

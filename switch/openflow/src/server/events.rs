@@ -2,8 +2,8 @@
 
 use super::{Connection, Origin, PacketInFormat};
 use crate::{
-    Dialect, FlowRemoved, FlowUpdate, Message, PacketIn, PortStatus, RemovedReason, Role, UpdateEvent,
-    Version, encode, monitor_flags,
+    Dialect, FlowRemoved, FlowUpdate, Message, PacketIn, PortStatus, RemovedReason, Role, TableStatus,
+    UpdateEvent, Version, encode, monitor_flags,
 };
 use flow::ofp::{Action, FlowFilter, FlowSpec};
 use std::sync::Arc;
@@ -11,18 +11,17 @@ use std::sync::Arc;
 /// What happened.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Event {
-    /// A packet for controllers. `max_len`: bytes of it that an action asked for; `None`: no flow matched, and the
-    /// connection's configuration says how many.
+    /// A packet for controllers. As in Open vSwitch it goes to them as a whole, since no packet is buffered.
     Packet {
         /// The packet.
         packet: Box<PacketIn>,
-        /// Bytes.
-        max_len: Option<u16>,
         /// Which controllers: their number.
         controller: u16,
     },
     /// A port changed.
     Port(Box<PortStatus>),
+    /// A table is fuller or emptier than somebody wanted to know.
+    Table(TableStatus),
     /// A flow that wanted it told is gone.
     Removed(Box<FlowRemoved>),
     /// A flow came, went, or changed.
@@ -60,20 +59,19 @@ impl Connection {
         let Some(dialect) = self.dialect else { return Vec::new() };
         let masks = self.masks[usize::from(self.role == Role::Secondary)];
         let message = match event {
-            Event::Packet { packet, max_len, controller } => {
+            Event::Packet { packet, controller } => {
                 let reason = crate::packet::reason_number(packet.reason, dialect.version);
-                let hears = masks.packet_in >> reason & 1 != 0;
-                // A tool hears packets once it has said how many bytes, or how.
-                let listens = self.controller
-                    || self.config.miss_send_len > 0
-                    || self.packet_in_format != PacketInFormat::Standard;
-                if !hears || !listens || *controller != self.controller_id {
+                let hears = masks.packet_in >> reason & 1 != 0 && self.listens();
+                if !hears || *controller != self.controller_id {
                     return Vec::new();
                 }
-                self.packet_in(packet, *max_len)
+                self.packet_in(packet)
             }
             Event::Port(status) if masks.port_status >> status.reason as u32 & 1 != 0 && self.listens() => {
                 Message::PortStatus(PortStatus::clone(status))
+            }
+            Event::Table(status) if masks.table_status >> status.reason as u32 & 1 != 0 && self.listens() => {
+                Message::TableStatus(*status)
             }
             Event::Removed(removed)
                 if masks.flow_removed >> removed.reason as u32 & 1 != 0 && self.listens() =>
@@ -91,15 +89,13 @@ impl Connection {
         encode(message, 0, Dialect { nicira, ..dialect }, Vec::new()).unwrap_or_default()
     }
 
-    /// Whether it wants to hear of events that it did not ask for one by one.
+    /// Whether it hears of events at all: a controller does, and a tool once it has set `miss_send_len`, as in Open vSwitch.
     pub fn listens(&self) -> bool {
-        self.controller || self.config.miss_send_len > 0 || self.packet_in_format != PacketInFormat::Standard
+        self.controller || self.config.miss_send_len > 0
     }
 
-    fn packet_in(&self, packet: &PacketIn, max_len: Option<u16>) -> Message {
-        let most = usize::from(max_len.unwrap_or(self.config.miss_send_len));
-        let mut packet = packet.clone();
-        packet.data.truncate(most);
+    fn packet_in(&self, packet: &PacketIn) -> Message {
+        let packet = packet.clone();
         match self.packet_in_format {
             PacketInFormat::Standard => Message::PacketIn(packet),
             PacketInFormat::Nxm => Message::NxPacketIn(packet),
@@ -140,14 +136,7 @@ impl Connection {
             Some(origin) => {
                 FlowUpdate { event: UpdateEvent::Abbreviated, xid: origin.xid, ..FlowUpdate::default() }
             }
-            None => FlowUpdate {
-                reason,
-                ..update(
-                    event,
-                    spec.clone(),
-                    flags & monitor_flags::ACTIONS != 0 && event != UpdateEvent::Removed,
-                )
-            },
+            None => FlowUpdate { reason, ..update(event, spec.clone(), flags & monitor_flags::ACTIONS != 0) },
         };
         encode(Message::FlowMonitorReply(vec![update]), 0, *dialect, Vec::new()).unwrap_or_default()
     }

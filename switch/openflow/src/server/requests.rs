@@ -1,12 +1,14 @@
 //! What each message asks for.
 
+use super::reply::{Entries, FLOWS, Reply};
 use super::{Bridge, Change, Connection, MOST_MONITORS, Origin, Output, PacketInFormat, TlvChange};
 use crate::{
-    Aggregate, AsyncConfig, AsyncMasks, Code, Dialect, EVICTION, Empty, Error, FlowUpdate, GroupFeatures,
-    Message, MeterFeatures, MonitorRequest, Number, QueueConfig, Role, RoleRequest, TableConfig,
-    TableFeatures, TlvMap, TlvTable, UpdateEvent, Version, monitor_flags,
+    Aggregate, AsyncConfig, AsyncMasks, Code, Dialect, EVICTION, Empty, Error, GroupFeatures, Message,
+    MeterFeatures, MonitorRequest, Number, QueueConfig, Role, RoleRequest, TlvMap, TlvTable, UpdateEvent,
+    VACANCY_EVENTS, Version, monitor_flags,
 };
 use flow::ofp::{FlowFilter, FlowSpec, GROUP_MAX, PORT_MAX};
+use std::sync::Arc;
 use wire::key::TUN_METADATA_LEN;
 use wire::tunnel::geneve::{TLV_FIELDS, Tlv};
 
@@ -61,16 +63,16 @@ impl Connection {
             }
             Message::TableMod(change) => {
                 self.may_change()?;
-                if change.config & !EVICTION != 0 {
-                    let why = format!("table configuration {:#x}: only eviction is served", change.config);
+                if change.config & !(EVICTION | VACANCY_EVENTS) != 0 {
+                    let why =
+                        format!("table configuration {:#x}: expected eviction and vacancy", change.config);
                     return Err(Error::new(Code::OfptmfcBadConfig, why));
                 }
+                if change.config & VACANCY_EVENTS != 0 && change.vacancy.is_none() {
+                    return Err(Error::new(Code::OfptmfcBadConfig, "vacancy events at no vacancy"));
+                }
                 // Before OpenFlow 1.4 it says nothing.
-                return if form.version < Version::V14 {
-                    Ok(())
-                } else {
-                    bridge.set_evicts(change.table, change.config & EVICTION != 0)
-                };
+                return if form.version < Version::V14 { Ok(()) } else { bridge.set_table_config(&change) };
             }
             Message::RoleRequest(request) => Message::RoleReply(self.role_request(request, output)?),
             Message::GetAsyncRequest(_) => Message::GetAsyncReply(AsyncConfig {
@@ -127,7 +129,14 @@ impl Connection {
                 output.tlv_change = Some(TlvChange { change, message: Vec::new() });
                 return Ok(());
             }
-            Message::FlowStatsRequest(request) => Message::FlowStatsReply(bridge.flows(&request.filter())),
+            Message::FlowStatsRequest(request) => {
+                let flows = bridge.flows(&request.filter());
+                if flows.len() > FLOWS {
+                    output.reply = Some(Reply::new(Entries::Flows(flows.into_iter()), xid, form));
+                    return Ok(());
+                }
+                Message::FlowStatsReply(flows)
+            }
             Message::AggregateRequest(request) => {
                 let flows = bridge.flows(&request.filter());
                 Message::AggregateReply(Aggregate {
@@ -139,19 +148,15 @@ impl Connection {
             Message::TableStatsRequest(_) => Message::TableStatsReply(bridge.tables()),
             Message::TableFeaturesRequest(wanted) if wanted.is_empty() => {
                 let tables = bridge.features().n_tables;
-                let all = (0..tables).map(|table| TableFeatures::of_switch(table, tables, form.version));
-                Message::TableFeaturesReply(all.collect())
+                output.reply = Some(Reply::new(Entries::Tables(0..tables, tables), xid, form));
+                return Ok(());
             }
             Message::TableFeaturesRequest(_) => {
                 return Err(Error::new(Code::OfptffcEperm, "tables can what they can"));
             }
             Message::TableDescRequest(_) => {
                 let tables = bridge.features().n_tables;
-                let config = |table| TableConfig {
-                    table: Some(table),
-                    config: if bridge.evicts(table) { EVICTION } else { 0 },
-                };
-                Message::TableDescReply((0..tables).map(config).collect())
+                Message::TableDescReply((0..tables).map(|table| bridge.table_config(table)).collect())
             }
             Message::PortStatsRequest(request) => {
                 let all = bridge.port_stats();
@@ -207,7 +212,9 @@ impl Connection {
                 max_color: 0,
             }),
             Message::FlowMonitorRequest(requests) => {
-                Message::FlowMonitorReply(self.monitor(requests, form.version, bridge)?)
+                let found = self.monitor(requests, form.version, bridge)?;
+                output.reply = Some(Reply::new(Entries::Monitored(found.into_iter()), xid, form));
+                return Ok(());
             }
             Message::FlowMonitorCancel(Number(id)) => {
                 let before = self.monitors.len();
@@ -272,6 +279,10 @@ impl Connection {
     }
 
     fn set_async(&mut self, config: &AsyncConfig) {
+        // As in Open vSwitch: a tool that says what it wants to hear wants to hear it.
+        if !self.controller && self.config.miss_send_len == 0 {
+            self.config.miss_send_len = super::MISS_SEND_LEN;
+        }
         for (kind, masks) in [(1, &config.primary), (0, &config.secondary)] {
             let mine = &mut self.masks[1 - kind];
             let present = |n: usize| config.present >> (2 * n + kind) & 1 != 0;
@@ -307,7 +318,7 @@ impl Connection {
         requests: Vec<MonitorRequest>,
         version: Version,
         bridge: &mut dyn Bridge,
-    ) -> Result<Vec<FlowUpdate>, Error> {
+    ) -> Result<Vec<(UpdateEvent, Arc<FlowSpec>, bool)>, Error> {
         let mut out = Vec::new();
         for request in requests {
             // OpenFlow 1.4 and later change and cancel with the same message.
@@ -342,13 +353,8 @@ impl Connection {
                     ..FlowFilter::default()
                 };
                 let event = if version >= Version::V14 { UpdateEvent::Initial } else { UpdateEvent::Added };
-                out.extend(bridge.flows(&filter).into_iter().map(|flow| {
-                    super::events::update(
-                        event,
-                        FlowSpec::clone(&flow.spec),
-                        request.flags & monitor_flags::ACTIONS != 0,
-                    )
-                }));
+                let actions = request.flags & monitor_flags::ACTIONS != 0;
+                out.extend(bridge.flows(&filter).into_iter().map(|flow| (event, flow.spec, actions)));
             }
             self.monitors.push(request);
         }

@@ -7,7 +7,7 @@ use flow::ofp::{
 };
 use memory::{Memory, ports};
 use openflow::Version;
-use openflow::server::Connection;
+use openflow::server::{Connection, Output};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
@@ -32,7 +32,14 @@ fn serve(mut stream: UnixStream, me: &Peer, bridge: &Mutex<Memory>, peers: &Mute
     while let Ok(read @ 1..) = stream.read(&mut chunk) {
         bytes.extend_from_slice(&chunk[..read]);
         let mut bridge = bridge.lock().unwrap();
-        let output = me.lock().unwrap().0.input(&mut bytes, &mut *bridge);
+        let mut output = me.lock().unwrap().0.input(&mut bytes, &mut *bridge);
+        while output.unfinished {
+            let parts = output.reply.take().into_iter().flatten().flat_map(Result::unwrap);
+            output.bytes.extend(parts);
+            let next = me.lock().unwrap().0.input(&mut bytes, &mut *bridge);
+            output = Output { bytes: [output.bytes, next.bytes].concat(), ..next };
+        }
+        output.bytes.extend(output.reply.take().into_iter().flatten().flat_map(Result::unwrap));
         let events = std::mem::take(&mut bridge.events);
         drop(bridge);
         if stream.write_all(&output.bytes).is_err() || output.close.is_some() {

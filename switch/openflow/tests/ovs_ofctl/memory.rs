@@ -42,7 +42,6 @@ fn packet_event(packet: &PacketOut) -> Event {
             data: packet.data.clone(),
             ..PacketIn::default()
         }),
-        max_len: Some(65535),
         controller: 0,
     }
 }

@@ -1,8 +1,9 @@
 //! How many rules a table may have, and which go to make room: what `Flow_Table` of the database and OpenFlow's table mods
 //! say of tables.
 
-use super::{Gone, Rule, RuleTables};
+use super::{Gone, Rule, RuleNews, RuleTables};
 use flow::ofp::{FlowSpec, Subfield};
+use openflow::{TableReason, Vacancy};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Instant;
@@ -24,6 +25,8 @@ pub(super) struct TableSettings {
     limits: TableLimits,
     /// `OFPTC14_EVICTION`.
     evicts: bool,
+    /// `OFPTC14_VACANCY_EVENTS`: which of the two is told next.
+    vacancy: Option<(Vacancy, TableReason)>,
 }
 
 /// A table has as many rules as it may have, and none of them goes for another.
@@ -56,6 +59,53 @@ impl RuleTables {
         self.settings.get(&table).is_some_and(|settings| settings.evicts)
     }
 
+    /// The percentages of a table that somebody wants to hear of, and what is free now.
+    pub fn vacancy(&self, table: u8) -> Option<Vacancy> {
+        let (vacancy, _) = self.settings.get(&table)?.vacancy?;
+        Some(Vacancy { now: self.free(table), ..vacancy })
+    }
+
+    /// Tells from here on when a table becomes fuller or emptier than this, or not any more.
+    pub fn set_vacancy(&mut self, table: u8, vacancy: Option<Vacancy>) {
+        let free = self.free(table);
+        let settings = self.settings.entry(table).or_default();
+        settings.vacancy = vacancy.map(|vacancy| {
+            let first = if free < vacancy.up { TableReason::VacancyUp } else { TableReason::VacancyDown };
+            (vacancy, settings.vacancy.map_or(first, |(_, next)| next))
+        });
+    }
+
+    /// Percent of a table's room that are free.
+    fn free(&self, table: u8) -> u8 {
+        let limit = self.settings.get(&table).and_then(|settings| settings.limits.flow_limit);
+        // A table without a limit has as much room as Open vSwitch counts.
+        let limit = limit.unwrap_or(u32::MAX as usize);
+        let free = limit.saturating_sub(self.rules_in(table)) * 100;
+        free.checked_div(limit).unwrap_or(100) as u8
+    }
+
+    /// A rule came or went: tells of the table's vacancy if that is now of the kind that is told next.
+    pub(super) fn look_at_vacancy(&mut self, table: u8) {
+        let Some((vacancy, next)) = self.settings.get(&table).and_then(|settings| settings.vacancy) else {
+            return;
+        };
+        let now = self.free(table);
+        let (is_it, then) = match next {
+            TableReason::VacancyDown => (now < vacancy.down, TableReason::VacancyUp),
+            TableReason::VacancyUp => (now > vacancy.up, TableReason::VacancyDown),
+        };
+        if is_it {
+            self.settings.entry(table).or_default().vacancy = Some((vacancy, then));
+            let news = RuleNews::Vacancy {
+                table,
+                evicts: self.evicts(table),
+                reason: next,
+                now: Vacancy { now, ..vacancy },
+            };
+            self.news.iter_mut().for_each(|all| all.push(news.clone()));
+        }
+    }
+
     /// Says whether they do.
     pub fn set_evicts(&mut self, table: u8, evicts: bool) {
         self.settings.entry(table).or_default().evicts = evicts;
@@ -78,7 +128,8 @@ impl RuleTables {
         Ok(gone)
     }
 
-    fn rules_in(&self, table: u8) -> usize {
+    /// Number of a table's rules.
+    pub fn rules_in(&self, table: u8) -> usize {
         self.tables.get(&table).map_or(0, flow::classifier::Table::len)
     }
 

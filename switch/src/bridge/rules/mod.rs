@@ -1,6 +1,7 @@
 //! The rule tables of a bridge.
 
 mod limits;
+mod lookups;
 mod rule;
 
 use flow::classifier::{Found, Table};
@@ -9,6 +10,8 @@ use flow::ofp::{
 };
 use limits::TableSettings;
 pub use limits::{TableFull, TableLimits};
+use lookups::Lookups;
+use openflow::{TableReason, Vacancy};
 pub use rule::{Gone, Rule};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -23,6 +26,17 @@ pub enum RuleNews {
     Modified(Arc<Rule>),
     /// It is gone.
     Removed(Arc<Rule>, Gone),
+    /// Its table is fuller or emptier than somebody wanted to know.
+    Vacancy {
+        /// Number of the table.
+        table: u8,
+        /// Whether rules go to make room for others.
+        evicts: bool,
+        /// Which.
+        reason: TableReason,
+        /// What is free.
+        now: Vacancy,
+    },
 }
 
 /// What has changed in a bridge's rules since somebody last asked.
@@ -72,6 +86,7 @@ type Learned = (u8, u64);
 pub struct RuleTables {
     tables: BTreeMap<u8, Table<Arc<Rule>>>,
     settings: BTreeMap<u8, TableSettings>,
+    lookups: Lookups,
     changes: RuleChanges,
     /// What those who watch have not taken yet; `None` while nobody does.
     news: Option<Vec<RuleNews>>,
@@ -145,7 +160,8 @@ impl RuleTables {
     pub fn add(&mut self, spec: impl Into<Arc<FlowSpec>>, now: Instant) -> Undo {
         self.gone_along.clear();
         let spec = spec.into();
-        let old = self.put_new(Rule::new(Arc::clone(&spec), false, now), now);
+        let matched = self.lookups.matched(spec.table);
+        let old = self.put_new(Rule::new(Arc::clone(&spec), false, matched, now), now);
         self.remove_orphans();
         old.map_or(Undo::Remove(spec), Undo::Restore)
     }
@@ -168,8 +184,9 @@ impl RuleTables {
             self.due = Some(self.due.map_or(at, |due| due.min(at)));
         }
         let old = self.tables.entry(spec.table).or_default().insert(spec.priority, &spec.matches, rule);
-        if let Some(old) = &old {
-            self.forget(old);
+        match &old {
+            Some(old) => self.forget(old),
+            None => self.look_at_vacancy(spec.table),
         }
         old
     }
@@ -214,6 +231,7 @@ impl RuleTables {
         if let Some(news) = &mut self.news {
             news.push(RuleNews::Removed(Arc::clone(rule), why));
         }
+        self.look_at_vacancy(rule.spec.table);
     }
 
     /// The same, and what goes along. Returns those that `condemned` says something of.
@@ -286,7 +304,10 @@ impl RuleTables {
             }
             Some(rule) => self.change(&rule, &spec.actions, spec.cookie, now),
             None if self.make_room(spec, now).is_err() => return false,
-            None => drop(self.put_new(Rule::new(spec.clone().into(), true, now), now)),
+            None => {
+                let matched = self.lookups.matched(spec.table);
+                drop(self.put_new(Rule::new(spec.clone().into(), true, matched, now), now));
+            }
         }
         self.remove_orphans();
         true
@@ -402,7 +423,7 @@ fn is_as_learned(rule: &Rule, spec: &FlowSpec) -> bool {
 
 /// A flow as people write it and documents hold it: [`format_flow`] without what says nothing.
 pub fn canonical(spec: &FlowSpec, names: &dyn PortNames) -> String {
-    let text = format_flow(spec, None, names);
+    let text = format_flow(&spec.without_mod_flags(), None, names);
     let text = text.trim_start();
     let text = text.strip_prefix("cookie=0x0,").unwrap_or(text).trim_start();
     match text.split_once(" actions=") {

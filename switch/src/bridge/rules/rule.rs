@@ -20,6 +20,8 @@ pub struct Rule {
     /// The conjunctions of which it is part.
     pub(super) parts: Box<[Conjunction]>,
     stats: SharedStats,
+    /// The packets of all rules of its table.
+    matched: Arc<SharedStats>,
     /// Milliseconds between `created` and the last packet seen.
     used: AtomicU64,
     /// Milliseconds between `created` and the last time that it was made, changed or learned again.
@@ -42,12 +44,18 @@ pub enum Gone {
 }
 
 impl Rule {
-    pub(super) fn new(spec: Arc<FlowSpec>, is_learned: bool, now: Instant) -> Rule {
+    pub(super) fn new(
+        spec: Arc<FlowSpec>,
+        is_learned: bool,
+        matched: Arc<SharedStats>,
+        now: Instant,
+    ) -> Rule {
         Rule {
             created: now,
             is_learned,
             parts: parts_of(&spec.actions),
             stats: SharedStats::default(),
+            matched,
             used: 0.into(),
             modified: 0.into(),
             idle_timeout: spec.idle_timeout.into(),
@@ -59,7 +67,7 @@ impl Rule {
     /// The same with other actions and another cookie: statistics and idle age stay.
     pub(super) fn modified(&self, actions: &[Action], cookie: u64, now: Instant) -> Rule {
         let spec = FlowSpec { actions: actions.to_vec(), cookie, ..FlowSpec::clone(&self.current()) };
-        let new = Rule::new(spec.into(), self.is_learned, self.created);
+        let new = Rule::new(spec.into(), self.is_learned, Arc::clone(&self.matched), self.created);
         new.renew(now);
         new.used.store(self.used.load(Relaxed), Relaxed);
         Rule { stats: self.stats().into(), ..new }
@@ -113,6 +121,7 @@ impl Rule {
     /// Adds what a megaflow counted.
     pub fn count(&self, new: PacketStats, now: Instant) {
         self.stats.add(new);
+        self.matched.add(new);
         self.used.store(self.millis(now), Relaxed);
     }
 
@@ -153,7 +162,7 @@ impl Rule {
 
     /// The rule as a user would type it.
     pub fn describe(&self, ports: &BridgePorts<'_>) -> String {
-        format_flow(&self.spec, None, ports)
+        format_flow(&self.spec.without_mod_flags(), None, ports)
     }
 }
 

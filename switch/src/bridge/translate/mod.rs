@@ -31,9 +31,11 @@ pub use effects::{LearnedRule, RuleEffects, Shortened};
 use flow::drop::DropReason;
 use flow::ofp::{Action, Field, Layer, MatchKey, PacketReason, format_actions};
 use flow::program::{Op, PortId, Program, PuntReason};
+use flow::stats::PacketStats;
 use smallvec::SmallVec;
 use std::net::IpAddr;
 use std::sync::{Arc, LazyLock};
+use std::time::Instant;
 use wire::addr::MacAddr;
 use wire::key::{FRAG_ANY, FlowKey, FlowMask, TUN_IPV6};
 
@@ -114,7 +116,7 @@ pub struct Translation {
     pub learn: Learns,
     /// What each packet of the flow does to rules, if that is anything.
     pub effects: Option<Box<RuleEffects>>,
-    /// Rules that matched, in order.
+    /// Rules that matched, in order, and what is counted for in place of those that were not found.
     pub rules: Vec<Arc<Rule>>,
     /// Groups that the packet came to, and which of their buckets.
     pub groups: Vec<GroupUse>,
@@ -124,6 +126,18 @@ pub struct Translation {
     pub deps: Vec<Dependency>,
     /// Adjacencies that are missing. With any, the program lacks what would go there: resolve them, and translate again.
     pub missing: Vec<TunnelNextHop>,
+}
+
+impl Translation {
+    /// Counts packets that no megaflow counts for the rules and groups that they meet.
+    pub fn count(&self, new: PacketStats, now: Instant) {
+        for rule in &self.rules {
+            rule.count(new, now);
+        }
+        for group in &self.groups {
+            group.count(new);
+        }
+    }
 }
 
 /// The packet as the actions have made it so far.
@@ -554,6 +568,7 @@ impl<'w> Translator<'w> {
     }
 
     fn no_rule(&mut self, bridge: &'w Bridge, port: &'w Port, table: u8) {
+        self.rules.push(bridge.tables.miss_rule(table));
         if bridge.fail_mode == FailMode::Standalone && table == 0 {
             self.note(|| " 0. no match, fail_mode=standalone: NORMAL".into());
             self.normal(bridge, port);

@@ -137,11 +137,7 @@ fn build(
             slow.configure_port(id, port);
         }
     }
-    let request = |name: &String| {
-        let (_, port) = new.port(name)?;
-        Some((slow.state.port_named(name)?, port.ofport_request?))
-    };
-    let requests: Vec<(PortId, u16)> = plan.set_ofport.iter().filter_map(request).collect();
+    let requests = ofport_requests(slow, plan, new);
     if !requests.is_empty() {
         slow.set_ofports(&requests);
     }
@@ -162,6 +158,28 @@ fn build(
 }
 
 /// Makes a bridge's static FDB entries those of its document entry.
+/// The OpenFlow numbers that ports ask for. As in Open vSwitch, a port that has one of these and did not ask for it gets
+/// another.
+fn ofport_requests(slow: &SlowPath, plan: &Plan, new: &Document) -> Vec<(PortId, u16)> {
+    let asking = plan.set_ofport.iter().chain(plan.add_ports.iter().map(|(_, name)| name));
+    let request = |name: &String| {
+        let (_, port) = new.port(name)?;
+        Some((slow.state.port_named(name)?, port.ofport_request?))
+    };
+    let mut requests: Vec<(PortId, u16)> = asking.filter_map(request).collect();
+    let displaced = |(id, number): &(PortId, u16)| {
+        let bridge = slow.state.bridge(slow.state.port(*id)?.bridge)?;
+        let holder = *bridge.ports.get(&u32::from(*number))?;
+        let (_, of) = new.port(&slow.state.port(holder)?.name)?;
+        (of.ofport_request != Some(*number)).then_some((holder, 0))
+    };
+    let displaced: Vec<(PortId, u16)> = requests.iter().filter_map(displaced).collect();
+    let asks = |id: PortId| requests.iter().any(|(other, _)| *other == id);
+    let displaced: Vec<_> = displaced.into_iter().filter(|(id, _)| !asks(*id)).collect();
+    requests.extend(displaced);
+    requests
+}
+
 fn static_macs(slow: &mut SlowPath, plan: &Plan, old: Option<&Bridge>, new: &Bridge) {
     let Some(id) = slow.state.bridge_named(&new.name) else { return };
     for gone in old.iter().flat_map(|old| &old.fdb).filter(|entry| !new.fdb.contains(entry)) {

@@ -12,10 +12,10 @@ use flow::ofp::{
 };
 use openflow::server::{Bridge, Change, Changes, Event, Origin};
 use openflow::{
-    BUCKET_ALL, BUCKET_FIRST, BUCKET_LAST, CHECK_OVERLAP, Code, Desc, Error, Features, FlowCommand, FlowMod,
-    FlowStats, GROUP_ALL, GroupCommand, GroupDesc, GroupMod, GroupStats, LINK_DOWN, LIVE, METER_ALL,
+    BUCKET_ALL, BUCKET_FIRST, BUCKET_LAST, CHECK_OVERLAP, Code, Desc, EVICTION, Error, Features, FlowCommand,
+    FlowMod, FlowStats, GROUP_ALL, GroupCommand, GroupDesc, GroupMod, GroupStats, LINK_DOWN, LIVE, METER_ALL,
     MeterCommand, MeterConfig, MeterMod, MeterStats, PORT_CONFIG, PORT_DOWN, PacketOut, Port, PortFeatures,
-    PortMod, PortStats, RemovedReason, TableStats, UpdateEvent, check,
+    PortMod, PortStats, RemovedReason, TableConfig, TableStats, UpdateEvent, VACANCY_EVENTS, check,
 };
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -68,7 +68,8 @@ impl<'a> View<'a> {
         let earlier = self.take_news();
         self.events.extend(earlier.iter().flat_map(|news| news::of_rule(news, now)));
         let done = job(self);
-        self.take_news();
+        let of_tables = self.take_news().into_iter().filter(|news| matches!(news, RuleNews::Vacancy { .. }));
+        self.events.extend(of_tables.flat_map(|news| news::of_rule(&news, now)));
         done
     }
 
@@ -143,8 +144,7 @@ impl<'a> View<'a> {
 
     fn add(&mut self, flow: FlowMod, origin: Origin, undo: &mut Vec<Undo>) -> Result<(), Error> {
         let check_overlap = flow.flags & CHECK_OVERLAP != 0;
-        // What asks for something once is no property of the rule.
-        let spec = FlowSpec { check_overlap: false, reset_counts: false, ..flow.into_spec() };
+        let spec = flow.into_spec();
         check::flow_actions(&spec.actions, &spec.matches, spec.table)?;
         self.refers(&spec.actions)?;
         if spec.table >= TABLES {
@@ -507,33 +507,41 @@ impl Bridge for View<'_> {
     }
 
     fn tables(&mut self) -> Vec<TableStats> {
-        let mut all: Vec<TableStats> = (0..TABLES)
-            .map(|table| TableStats {
+        self.collect();
+        let Some(bridge) = self.running() else { return Vec::new() };
+        let stats = |table| {
+            let (lookups, matched) = bridge.tables.lookups(table);
+            TableStats {
                 table,
                 name: String::new(),
                 max_entries: TABLE_SIZE,
-                ..TableStats::default()
-            })
-            .collect();
-        for rule in self.rules(&FlowFilter::default(), false) {
-            if let Some(table) = all.get_mut(usize::from(rule.spec.table)) {
-                table.active += 1;
+                active: bridge.tables.rules_in(table) as u32,
+                lookups,
+                matched,
             }
-        }
-        all
+        };
+        (0..TABLES).map(stats).collect()
     }
 
-    fn evicts(&mut self, table: u8) -> bool {
-        self.running().is_some_and(|bridge| bridge.tables.evicts(table))
+    fn table_config(&mut self, table: u8) -> TableConfig {
+        let tables = self.running().map(|bridge| &bridge.tables);
+        let vacancy = tables.and_then(|tables| tables.vacancy(table));
+        let evicts = tables.is_some_and(|tables| tables.evicts(table));
+        let config = if evicts { EVICTION } else { 0 } | if vacancy.is_some() { VACANCY_EVENTS } else { 0 };
+        TableConfig { table: Some(table), config, vacancy }
     }
 
-    fn set_evicts(&mut self, table: Option<u8>, evicts: bool) -> Result<(), Error> {
-        let tables = table.map_or(0..TABLES, |table| table..table.saturating_add(1));
+    fn set_table_config(&mut self, change: &TableConfig) -> Result<(), Error> {
+        let tables = change.table.map_or(0..TABLES, |table| table..table.saturating_add(1));
         if tables.end > TABLES {
             return Err(Error::new(Code::OfptmfcBadTable, format!("tables go from 0 to {}", TABLES - 1)));
         }
         if let Some(bridge) = self.slow.state.bridge_mut(self.id) {
-            tables.for_each(|table| bridge.tables.set_evicts(table, evicts));
+            let vacancy = change.vacancy.filter(|_| change.config & VACANCY_EVENTS != 0);
+            for table in tables {
+                bridge.tables.set_evicts(table, change.config & EVICTION != 0);
+                bridge.tables.set_vacancy(table, vacancy);
+            }
         }
         Ok(())
     }

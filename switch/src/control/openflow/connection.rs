@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::broadcast;
+use tokio::task::yield_now;
 use tokio::time::{Instant, sleep_until, timeout};
 
 /// Bytes read at once: also what the slow path serves between two rounds of upcalls.
@@ -78,6 +79,34 @@ impl Peers {
     }
 }
 
+/// Lets a connection put so many refused messages into the log, so that none floods it.
+#[derive(Debug)]
+struct Refusals {
+    left: u32,
+    since: Instant,
+}
+
+impl Default for Refusals {
+    fn default() -> Refusals {
+        Refusals { left: Refusals::AT_ONCE, since: Instant::now() }
+    }
+}
+
+impl Refusals {
+    /// In the log, as many at once and a minute as in Open vSwitch.
+    const AT_ONCE: u32 = 10;
+
+    fn say(&mut self, refused: &[String], bridge: &str, id: u64) {
+        if self.since.elapsed() > Duration::from_mins(1) {
+            *self = Refusals::default();
+        }
+        for error in refused.iter().take(self.left as usize) {
+            tracing::info!(%bridge, id, %error, "OpenFlow message refused");
+        }
+        self.left = self.left.saturating_sub(refused.len() as u32);
+    }
+}
+
 /// Why a connection ended.
 #[derive(Debug, thiserror::Error)]
 enum Ended {
@@ -111,9 +140,8 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
 ) {
     static NEXT: AtomicU64 = AtomicU64::new(1);
     let id = NEXT.fetch_add(1, Relaxed);
-    if let Err(error) =
-        converse(app, stream, peers, Connection::new(id, &Version::all(), controller), controller).await
-    {
+    let connection = Connection::new(id, &app.controllers.versions(&peers.bridge), controller);
+    if let Err(error) = converse(app, stream, peers, connection, controller).await {
         tracing::info!(bridge = %peers.bridge, id, %error, "OpenFlow connection ended");
     }
 }
@@ -133,7 +161,7 @@ async fn converse<S: AsyncRead + AsyncWrite + Unpin>(
         }
         send(stream, bytes).await
     };
-    let mut packets = Packets::default();
+    let (mut packets, mut refusals) = (Packets::default(), Refusals::default());
     send(stream, &connection.greeting()).await?;
     let (mut bytes, mut chunk) = (Vec::new(), vec![0; CHUNK]);
     let (mut last, mut probed) = (Instant::now(), false);
@@ -163,16 +191,26 @@ async fn converse<S: AsyncRead + AsyncWrite + Unpin>(
                     let (back, output, events) = batch(app, connection, &mut bytes, &peers.bridge).await?;
                     connection = back;
                     peers.tell(events);
+                    refusals.say(&output.refused, &peers.bridge, connection.id);
                     if output.became_primary {
                         let _ = peers.notices.send(Notice::Primary(connection.id));
                     }
                     send(stream, &output.bytes).await?;
+                    for part in output.reply.into_iter().flatten() {
+                        let part = part.map_err(|error| Ended::Protocol(error.to_string()))?;
+                        send(stream, &part).await?;
+                        // Making a part takes as long as others may wait.
+                        yield_now().await;
+                    }
                     if let Some(why) = output.close {
                         return Err(Ended::Protocol(why));
                     }
-                    let Some(asked) = output.tlv_change else { break };
-                    if let Err(error) = tlvs::change(app, &peers.bridge, &asked.change).await {
-                        send(stream, &connection.refuse_tlvs(&asked, &error)).await?;
+                    if let Some(asked) = output.tlv_change {
+                        if let Err(error) = tlvs::change(app, &peers.bridge, &asked.change).await {
+                            send(stream, &connection.refuse_tlvs(&asked, &error)).await?;
+                        }
+                    } else if !output.unfinished {
+                        break;
                     }
                 }
                 if connection.listens() {

@@ -1,5 +1,6 @@
 //! The controllers that bridges shall have, and which of them are connected.
 
+use openflow::Version;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
@@ -26,6 +27,13 @@ pub enum Target {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}: expected tcp:HOST:PORT, unix:FILE, ptcp:PORT:ADDRESS or punix:FILE{1}")]
 pub struct TargetError(String, &'static str);
+
+impl Target {
+    /// Whether it waits for controllers that connect to it.
+    pub fn is_passive(&self) -> bool {
+        matches!(self, Target::PassiveTcp(..) | Target::PassiveUnix(_))
+    }
+}
 
 impl FromStr for Target {
     type Err = TargetError;
@@ -67,13 +75,18 @@ impl fmt::Display for Target {
     }
 }
 
-/// Bridges' controllers, by bridge and target: how many connections there are.
+/// Bridges' controllers.
 #[derive(Debug, Default)]
-pub struct Controllers(Mutex<BTreeMap<String, BTreeMap<Target, usize>>>);
+pub struct Controllers {
+    /// By bridge and target: how many connections there are.
+    connections: Mutex<BTreeMap<String, BTreeMap<Target, usize>>>,
+    /// Versions that bridges speak; those that are not there speak all.
+    versions: Mutex<BTreeMap<String, Vec<Version>>>,
+}
 
 impl Controllers {
     fn with<R>(&self, act: impl FnOnce(&mut BTreeMap<String, BTreeMap<Target, usize>>) -> R) -> R {
-        act(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        act(&mut self.connections.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Bridges shall have these controllers, and others none.
@@ -88,6 +101,17 @@ impl Controllers {
                 }
             }
         });
+    }
+
+    /// Bridges shall speak these versions on new connections.
+    pub fn set_versions(&self, versions: BTreeMap<String, Vec<Version>>) {
+        *self.versions.lock().unwrap_or_else(PoisonError::into_inner) = versions;
+    }
+
+    /// The versions that a bridge speaks.
+    pub fn versions(&self, bridge: &str) -> Vec<Version> {
+        let versions = self.versions.lock().unwrap_or_else(PoisonError::into_inner);
+        versions.get(bridge).cloned().unwrap_or_else(|| Version::all().to_vec())
     }
 
     /// The controllers that a bridge shall have.

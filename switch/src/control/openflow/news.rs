@@ -2,7 +2,7 @@
 
 use crate::bridge::rules::{Gone, Rule, RuleNews};
 use openflow::server::Event;
-use openflow::{FlowRemoved, RemovedReason, UpdateEvent};
+use openflow::{EVICTION, FlowRemoved, RemovedReason, TableConfig, TableStatus, UpdateEvent, VACANCY_EVENTS};
 use std::time::Instant;
 
 /// News of a rule as connections hear them.
@@ -11,6 +11,11 @@ pub(super) fn of_rule(news: &RuleNews, now: Instant) -> Vec<Event> {
     match news {
         RuleNews::Added(rule) => vec![flow(UpdateEvent::Added, rule, RemovedReason::default())],
         RuleNews::Modified(rule) => vec![flow(UpdateEvent::Modified, rule, RemovedReason::default())],
+        RuleNews::Vacancy { table, evicts, reason, now } => {
+            let config = VACANCY_EVENTS | if *evicts { EVICTION } else { 0 };
+            let table = TableConfig { table: Some(*table), config, vacancy: Some(*now) };
+            vec![Event::Table(TableStatus { reason: *reason, table })]
+        }
         RuleNews::Removed(rule, why) => {
             let reason = match why {
                 Gone::IdleTimeout => RemovedReason::IdleTimeout,

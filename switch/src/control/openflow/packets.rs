@@ -101,8 +101,6 @@ fn event(packet: &Captured, in_port: u32) -> Option<Event> {
             data: packet.bytes.to_vec(),
             userdata: message.userdata.clone(),
         }),
-        // It was cut to what the action asked for.
-        max_len: Some(u16::MAX),
         controller: message.controller,
     })
 }

@@ -7,6 +7,7 @@ use super::reach::{bind, keep};
 use super::snoop;
 use crate::control::app::App;
 use crate::control::socket::Remove;
+use openflow::Version;
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -30,6 +31,8 @@ struct Socket {
     _accepting: JoinSet<()>,
     /// What keeps the connections to controllers.
     controllers: BTreeMap<Target, JoinSet<()>>,
+    /// The versions that these speak.
+    versions: Vec<Version>,
     _remove: [Remove; 2],
 }
 
@@ -37,6 +40,12 @@ impl Socket {
     /// Begins with controllers that are wanted now, and ends with those that are not.
     fn follow(&mut self, app: &Arc<App>) {
         let wanted = app.controllers.of(&self.peers.bridge);
+        let versions = app.controllers.versions(&self.peers.bridge);
+        if self.versions != versions {
+            // They begin anew, with a version that is still spoken.
+            self.controllers.clear();
+            self.versions = versions;
+        }
         self.controllers.retain(|target, _| wanted.contains(target));
         for target in wanted {
             let (app, peers) = (Arc::clone(app), self.peers.clone());
@@ -109,6 +118,7 @@ fn listen(app: &Arc<App>, dir: &Path, name: &str) -> io::Result<Socket> {
         ports: KnownPorts::default(),
         _accepting: accepting,
         controllers: BTreeMap::new(),
+        versions: app.controllers.versions(name),
         _remove: [path, snoop].map(Remove::new),
     })
 }

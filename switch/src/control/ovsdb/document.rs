@@ -1,8 +1,9 @@
 //! The document that rows of a database ask for. A row that cannot be served gets an error, and the rest is served.
 
 use super::rows::Rows;
+use super::unserved;
 use crate::control::rules;
-use config::{AddressesFrom, Bridge, Document, FailMode, Mirror, Port};
+use config::{AddressesFrom, Bridge, Document, FailMode, Mirror, Port, VlanMode};
 use flow::ofp::PortMap;
 use ovsdb::rows::{self, Interface};
 use std::collections::{BTreeMap, BTreeSet};
@@ -34,8 +35,12 @@ pub struct Asked {
 pub fn asked(rows: &Rows, running: &Document, numbers: &Numbers) -> Asked {
     let mut document = Document { bridges: Vec::new(), other_config: other_config(rows), ..running.clone() };
     let mut errors = Errors::new();
-    let requested: BTreeSet<i64> = rows.interfaces.values().filter_map(|row| row.ofport_request).collect();
     for row in rows.bridges.values() {
+        if let Some(why) = unserved::datapath_type(row) {
+            refuse(row, &why, rows, &mut errors);
+            continue;
+        }
+        let requested = requests(rows, row);
         let mut bridge = bridge(row, running.bridge(&row.name), rows, &mut errors);
         for port_row in rows.ports_of(row) {
             let interfaces: Vec<&Interface> = rows.interfaces_of(port_row).collect();
@@ -68,6 +73,16 @@ pub fn asked(rows: &Rows, running: &Document, numbers: &Numbers) -> Asked {
         document.bridges.push(bridge);
     }
     prune(&mut document, &mut errors, numbers);
+    // What runs, but not with all that is asked for. An error of a bridge's own interface would say that it lacks its device.
+    for row in
+        rows.bridges.values().flat_map(|row| rows.ports_of(row)).flat_map(|row| rows.interfaces_of(row))
+    {
+        if !rows.bridges.contains_key(&row.name)
+            && let Some(why) = unserved::of_interface(row)
+        {
+            errors.entry(row.name.clone()).or_insert(why);
+        }
+    }
     Asked { document, errors }
 }
 
@@ -123,6 +138,32 @@ fn bridge(row: &rows::Bridge, running: Option<&Bridge>, rows: &Rows, errors: &mu
     bridge
 }
 
+/// A bridge is not served: its interfaces have the error.
+fn refuse(row: &rows::Bridge, why: &str, rows: &Rows, errors: &mut Errors) {
+    for port in rows.ports_of(row) {
+        for one in rows.interfaces_of(port) {
+            let is_own = one.name == row.name;
+            let why = if is_own { why.to_owned() } else { format!("bridge {}: {why}", row.name) };
+            errors.insert(one.name.clone(), why);
+        }
+    }
+}
+
+/// Which interface of a bridge gets each OpenFlow number that is asked for: of several the one that has it, else the first.
+fn requests<'a>(rows: &'a Rows, bridge: &rows::Bridge) -> BTreeMap<i64, &'a str> {
+    let mut requests: BTreeMap<i64, &Interface> = BTreeMap::new();
+    for port in rows.ports_of(bridge) {
+        for row in rows.interfaces_of(port) {
+            let Some(number) = row.ofport_request else { continue };
+            let first = *requests.entry(number).or_insert(row);
+            if first.ofport != Some(number) && row.ofport == Some(number) {
+                requests.insert(number, row);
+            }
+        }
+    }
+    requests.into_iter().map(|(number, row)| (number, row.name.as_str())).collect()
+}
+
 /// VLANs of a column, whose type allows no others.
 fn vlans(numbers: &[i64]) -> Vec<u16> {
     numbers.iter().filter_map(|vlan| u16::try_from(*vlan).ok()).collect()
@@ -166,17 +207,28 @@ fn port(row: &rows::Port, interface: &Interface) -> Result<Port, String> {
         }
         None => None,
     };
-    let vlan_mode = match row.vlan_mode.as_deref() {
+    let vlan_mode: Option<VlanMode> = match row.vlan_mode.as_deref() {
         Some(text) => Some(text.parse().map_err(|error| format!("vlan_mode: {error}"))?),
         None => None,
+    };
+    // As in Open vSwitch: a mode that has a VLAN has VLAN 0 unless `tag` says another, and what says nothing in a mode is ignored.
+    let tag = row.tag.and_then(|tag| u16::try_from(tag).ok());
+    let tag = match vlan_mode {
+        Some(VlanMode::Trunk) => None,
+        Some(_) => Some(tag.unwrap_or(0)),
+        None => tag,
+    };
+    let trunks = match (vlan_mode, tag) {
+        (None, Some(_)) | (Some(VlanMode::Access | VlanMode::Dot1qTunnel), _) => Vec::new(),
+        _ => vlans(&row.trunks),
     };
     Ok(Port {
         name: name.clone(),
         kind,
         options,
-        tag: row.tag.and_then(|tag| u16::try_from(tag).ok()),
-        trunks: vlans(&row.trunks),
-        cvlans: vlans(&row.cvlans),
+        tag,
+        trunks,
+        cvlans: if vlan_mode == Some(VlanMode::Dot1qTunnel) { vlans(&row.cvlans) } else { Vec::new() },
         vlan_mode,
         mtu,
         mac,
@@ -192,18 +244,20 @@ fn port(row: &rows::Port, interface: &Interface) -> Result<Port, String> {
     })
 }
 
-/// The OpenFlow number to ask for: what the row asks for, else what the port has, else, for a port that is new to a
-/// switch that has just started, what it had before.
-fn number(row: &Interface, running: Option<&Port>, requested: &BTreeSet<i64>) -> Option<u16> {
+/// The OpenFlow number to ask for: what the row asks for, unless another port gets that, else what the port has, else, for a
+/// port that is new to a switch that has just started, what it had before.
+fn number(row: &Interface, running: Option<&Port>, requested: &BTreeMap<i64, &str>) -> Option<u16> {
     let of = |number: i64| u16::try_from(number).ok().filter(|number| (1..0xff00).contains(number));
-    if let Some(number) = row.ofport_request {
+    if let Some(number) = row.ofport_request
+        && requested.get(&number).is_some_and(|name| *name == row.name)
+    {
         return of(number);
     }
     match running {
         Some(port) => port.ofport_request,
-        None => row.ofport.filter(|number| !requested.contains(number)).and_then(of),
+        None => row.ofport.and_then(of),
     }
-    .filter(|number| !requested.contains(&i64::from(*number)))
+    .filter(|number| !requested.contains_key(&i64::from(*number)))
 }
 
 /// Rules that name a port which the bridge has no more go on by its number.
@@ -432,6 +486,12 @@ mod tests {
         assert_eq!(number(&rows, &running, "vx"), None);
         // Who asks goes before who had.
         rows.interfaces.get_mut("vy").unwrap().ofport_request = Some(7);
+        assert_eq!((number(&rows, &empty, "vx"), number(&rows, &empty, "vy")), (None, Some(7)));
+        // Of two who ask the one that has it, else the first; the other gets what is free.
+        rows.interfaces.get_mut("vx").unwrap().ofport_request = Some(7);
+        rows.interfaces.get_mut("vx").unwrap().ofport = None;
+        assert_eq!((number(&rows, &empty, "vx"), number(&rows, &empty, "vy")), (Some(7), None));
+        rows.interfaces.get_mut("vy").unwrap().ofport = Some(7);
         assert_eq!((number(&rows, &empty, "vx"), number(&rows, &empty, "vy")), (None, Some(7)));
     }
 

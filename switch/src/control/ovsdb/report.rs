@@ -45,12 +45,12 @@ impl Written {
     ) {
         for bridge in rows.bridges.values() {
             for (uuid, target) in rows.controllers_of(bridge) {
-                let is_connected = connected(&bridge.name, &target);
+                // As in Open vSwitch, nothing is said of who may come to a passive target.
+                let is_connected = !target.is_passive() && connected(&bridge.name, &target);
                 let state = if is_connected { "ACTIVE" } else { "BACKOFF" };
-                let columns = [
-                    ("is_connected", Datum::boolean(is_connected)),
-                    ("status", Datum::text_map([("state", state)])),
-                ];
+                let state = (!target.is_passive()).then_some(("state", state));
+                let columns =
+                    [("is_connected", Datum::boolean(is_connected)), ("status", Datum::text_map(state))];
                 self.put(transaction, "Controller", uuid, columns.into());
             }
         }

@@ -3,6 +3,7 @@
 use super::document::{self, Asked, Errors, Numbers, keep_rules};
 use super::report::Written;
 use super::rows::Rows;
+use super::unserved;
 use crate::bridge::rules::TableLimits;
 use crate::control::app::App;
 use crate::control::apply::{ChangeError, Switch};
@@ -13,7 +14,7 @@ use api::BridgeRow;
 use config::{AddressesFrom, Bridge, Document};
 use ovsdb::rows::{DATABASE, LOCK, MONITORED};
 use ovsdb::{Client, Event, Target, Transaction};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::JoinHandle;
@@ -44,6 +45,7 @@ pub async fn run(app: Arc<App>, target: Target) {
         written: Written::default(),
         counted: Instant::now(),
         restoring: true,
+        unserved: BTreeSet::new(),
     }
     .run()
     .await;
@@ -63,6 +65,8 @@ struct Server {
     counted: Instant,
     /// `other_config:flow-restore-wait`: rules are being restored. As in Open vSwitch that begins with the switch or not at all.
     restoring: bool,
+    /// What the database asks for that is not served, as far as it was said.
+    unserved: BTreeSet<String>,
 }
 
 /// Waits for the end of work, if there is some.
@@ -152,6 +156,11 @@ impl Server {
         let count = rows.is_some() || self.counted.elapsed() >= every;
         if let Some(rows) = &rows {
             self.restoring &= rows.restores();
+            let unserved = unserved::of_rows(rows);
+            for what in unserved.difference(&self.unserved) {
+                tracing::warn!("{what}");
+            }
+            self.unserved = unserved;
         }
         let (app, restoring) = (Arc::clone(&self.app), self.restoring);
         // Not this task's: what has begun ends, also when the switch does.
@@ -231,6 +240,8 @@ async fn change(app: &App, rows: &Rows, restoring: bool) -> Errors {
         (bridge.name.clone(), targets.collect())
     });
     app.controllers.set(&controllers.collect());
+    let versions = rows.bridges.values().map(|bridge| (bridge.name.clone(), unserved::versions(bridge)));
+    app.controllers.set_versions(versions.collect());
     let mut switch = app.desired().await;
     let Ok(numbers) = app.handle.call(|slow| rules::names_of_all(&slow.state)).await else {
         return Errors::new();
