@@ -333,3 +333,40 @@ fn queues_and_interfaces_that_are_there() {
     let busy = TapPort::open(&TapConfig::new("lo", pool)).expect_err("no tap").to_string();
     assert!(busy.starts_with("port lo: attaching to the tap failed: "), "{busy}");
 }
+
+#[test]
+fn frames_longer_than_usual_are_received_behind_the_first() {
+    if !able() {
+        return;
+    }
+    eal("0", &["-m", "256"]);
+    let pool = pool("long", 4095);
+    let config =
+        TapConfig { up: true, mtu: Some(50_000), offloads: false, ..TapConfig::new("rtel%d", pool.clone()) };
+    let (port, mut rx, tx) = TapPort::open(&config).expect("a tap");
+    let there = Namespace::new("long");
+    there.take(port.name(), "02:00:00:00:07:08", &["10.9.0.1/24"]);
+    ok(&format!("ip -n {} neigh add 10.9.0.2 lladdr 02:00:00:00:07:07 dev {}", there.0, port.name()));
+    let mut receive = |len: u32| {
+        let send = format!(
+            "import socket; socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(bytes({len}), ('10.9.0.2', 9))"
+        );
+        let sent = Command::new("ip")
+            .args(["netns", "exec", &there.0, "python3", "-c", &send])
+            .output()
+            .expect("python3");
+        assert!(sent.status.success(), "{}", String::from_utf8_lossy(&sent.stderr));
+        let mut burst = Burst::<32>::new();
+        while rx[0].rx_burst(&mut burst) > 0 || port.stats().rx_errors == 0 && burst.is_empty() {}
+        burst.iter().filter(|mbuf| mbuf.len() == len + 42).count()
+    };
+    assert_eq!(receive(9000), 1, "jumbo frames are usual");
+    assert_eq!(receive(40_000), 0);
+    assert_eq!(port.stats().rx_errors, 1);
+    for len in [40_000, 49_000, 100] {
+        assert_eq!(receive(len), 1, "{len} bytes");
+    }
+    assert_eq!(port.stats().rx_errors, 1);
+    drop((rx, tx));
+    assert_eq!(pool.in_use(), 0);
+}

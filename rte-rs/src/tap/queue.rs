@@ -19,6 +19,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 const LONGEST: usize = 65_536 + 14 + 8;
 /// Longest frame without offloads.
 const LONGEST_PLAIN: usize = 65_535 + 14 + 8;
+/// Pieces of memory, the header's among them, that the kernel takes without allocating (`UIO_FASTIOV`).
+const FAST_PIECES: usize = 8;
 /// A frame has an Ethernet header.
 const ETHERNET: usize = 14;
 /// Both Ethernet addresses, and a VLAN tag.
@@ -41,6 +43,9 @@ pub(crate) struct TapRx {
     /// After what came from it.
     pool: Mempool,
     wanted: usize,
+    /// How many the longest frame takes. Without segments frames are of the MTU's size, which is known to nobody here: a few mbufs
+    /// have room for any usual one, and are faster to read into.
+    most: usize,
     /// Where a read goes: the header, and the room of each posted mbuf.
     pieces: Vec<libc::iovec>,
     wake: Wake,
@@ -55,17 +60,19 @@ impl TapRx {
     pub(crate) fn new(file: Arc<File>, features: Features, pool: Mempool, gone: Arc<AtomicBool>) -> TapRx {
         let room = usize::from(pool.data_room() - HEADROOM);
         let longest = if features.tso { LONGEST } else { LONGEST_PLAIN };
-        let wanted = longest.div_ceil(room);
+        let most = longest.div_ceil(room);
+        let wanted = if features.tso { most } else { most.min(FAST_PIECES - 1) };
         TapRx {
             wake: Wake::new(file.as_raw_fd()),
             file,
             is_socket: false,
             features,
             pool,
-            posted: Vec::with_capacity(wanted),
+            posted: Vec::with_capacity(most),
             wanted,
+            most,
             pieces: {
-                let mut pieces = Vec::with_capacity(wanted + 1);
+                let mut pieces = Vec::with_capacity(most + 1);
                 pieces.push(libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 });
                 pieces
             },
@@ -81,7 +88,8 @@ impl TapRx {
         pool: Mempool,
         gone: Arc<AtomicBool>,
     ) -> TapRx {
-        TapRx { is_socket: true, ..TapRx::new(file, features, pool, gone) }
+        let new = TapRx::new(file, features, pool, gone);
+        TapRx { is_socket: true, wanted: new.most, ..new }
     }
 
     /// Reads a frame into the posted mbufs: its length with the header, and the VLAN tag that was in it.
@@ -124,14 +132,20 @@ impl TapRx {
                             self.gone.store(true, Ordering::Relaxed);
                             self.wake.never();
                         }
-                        // The frame is lost (longer than any should be).
+                        // The frame is lost.
                         _ => Counters::add(&self.counters.errors, 1),
                     }
                     break;
                 }
             };
             let len = read.saturating_sub(self.features.header_len);
-            if len < ETHERNET {
+            let room = self.posted[0].room().1;
+            // A read into less than a frame needs ends where the room does, and the rest is lost.
+            let is_cut = self.wanted < self.most && len == room * self.wanted;
+            if is_cut {
+                self.wanted = self.most;
+            }
+            if len < ETHERNET || is_cut {
                 Counters::add(&self.counters.errors, 1);
                 continue;
             }

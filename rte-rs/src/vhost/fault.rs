@@ -234,11 +234,31 @@ mod tests {
         assert!(!note(at.addr()));
     }
 
-    /// As guests have it whose memory is of huge pages; nothing is tried where the kernel has none to give.
+    /// Lets the kernel make huge pages as they are asked for, until it is dropped.
+    struct HugePages(String);
+
+    impl HugePages {
+        const LIMIT: &'static str = "/sys/kernel/mm/hugepages/hugepages-2048kB/nr_overcommit_hugepages";
+
+        fn allow() -> Option<HugePages> {
+            let before = std::fs::read_to_string(Self::LIMIT).ok()?;
+            std::fs::write(Self::LIMIT, "8").ok()?;
+            Some(HugePages(before))
+        }
+    }
+
+    impl Drop for HugePages {
+        fn drop(&mut self) {
+            let _ = std::fs::write(Self::LIMIT, &self.0);
+        }
+    }
+
+    /// As guests have it whose memory is of huge pages.
     #[test]
     fn a_huge_page_is_replaced_as_a_whole() {
         const HUGE: usize = 1 << 21;
         install();
+        let allowed = HugePages::allow();
         // SAFETY: makes a file and maps two pages of it, if there are so many.
         let mapped = unsafe {
             let file = libc::memfd_create(c"huge".as_ptr(), libc::MFD_HUGETLB);
@@ -248,7 +268,11 @@ mod tests {
             let at = if made { map() } else { libc::MAP_FAILED };
             (at != libc::MAP_FAILED).then(|| (at.cast::<u8>(), file))
         };
-        let Some((at, file)) = mapped else { return };
+        let Some((at, file)) = mapped else {
+            assert!(allowed.is_none(), "the kernel has no huge pages to give");
+            eprintln!("SKIPPED: huge pages need root");
+            return;
+        };
         let gone = Arc::new(AtomicBool::new(false));
         let _watch = Watch::new(&[(at.addr(), 2 * HUGE)], &gone).expect("there is room");
         shrink(file, HUGE);
