@@ -3,6 +3,7 @@
 use openflow::Version;
 use std::collections::BTreeMap;
 use std::fmt;
+use std::io;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::{Mutex, PoisonError};
@@ -75,18 +76,29 @@ impl fmt::Display for Target {
     }
 }
 
+/// What there is to say of a bridge's controller.
+#[derive(Debug, Default)]
+struct State {
+    /// How many connections there are.
+    connections: usize,
+    /// Why the last connection ended or did not come up.
+    last_error: Option<String>,
+}
+
+type States = BTreeMap<String, BTreeMap<Target, State>>;
+
 /// Bridges' controllers.
 #[derive(Debug, Default)]
 pub struct Controllers {
-    /// By bridge and target: how many connections there are.
-    connections: Mutex<BTreeMap<String, BTreeMap<Target, usize>>>,
+    /// By bridge and target.
+    states: Mutex<States>,
     /// Versions that bridges speak; those that are not there speak all.
     versions: Mutex<BTreeMap<String, Vec<Version>>>,
 }
 
 impl Controllers {
-    fn with<R>(&self, act: impl FnOnce(&mut BTreeMap<String, BTreeMap<Target, usize>>) -> R) -> R {
-        act(&mut self.connections.lock().unwrap_or_else(PoisonError::into_inner))
+    fn with<R>(&self, act: impl FnOnce(&mut States) -> R) -> R {
+        act(&mut self.states.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Bridges shall have these controllers, and others none.
@@ -122,15 +134,43 @@ impl Controllers {
     /// A connection came (1) or went (-1).
     pub(super) fn count(&self, bridge: &str, target: &Target, by: isize) {
         self.with(|all| {
-            if let Some(count) = all.get_mut(bridge).and_then(|here| here.get_mut(target)) {
-                *count = count.saturating_add_signed(by);
+            if let Some(state) = all.get_mut(bridge).and_then(|here| here.get_mut(target)) {
+                state.connections = state.connections.saturating_add_signed(by);
             }
         });
     }
 
+    /// A connection ended or did not come up.
+    pub(super) fn failed(&self, bridge: &str, target: &Target, error: &io::Error) {
+        self.with(|all| {
+            if let Some(state) = all.get_mut(bridge).and_then(|here| here.get_mut(target)) {
+                state.last_error = Some(words(error));
+            }
+        });
+    }
+
+    /// Why the last connection to a bridge's controller ended or did not come up.
+    pub fn last_error(&self, bridge: &str, target: &Target) -> Option<String> {
+        self.with(|all| all.get(bridge)?.get(target)?.last_error.clone())
+    }
+
     /// Whether a bridge's controller is connected.
     pub fn is_connected(&self, bridge: &str, target: &Target) -> bool {
-        self.with(|all| all.get(bridge).and_then(|here| here.get(target)).is_some_and(|count| *count > 0))
+        self.with(|all| {
+            all.get(bridge).and_then(|here| here.get(target)).is_some_and(|state| state.connections > 0)
+        })
+    }
+}
+
+/// An error in Open vSwitch's words.
+fn words(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::UnexpectedEof => "End of file".to_owned(),
+        io::ErrorKind::TimedOut => "Connection timed out".to_owned(),
+        _ => {
+            let text = error.to_string();
+            text.split_once(" (os error").map_or(text.as_str(), |(words, _)| words).to_owned()
+        }
     }
 }
 
@@ -158,6 +198,9 @@ mod tests {
         let wanted = [("br0".to_owned(), vec![target.clone()])].into();
         all.set(&wanted);
         assert!(!all.is_connected("br0", &target));
+        assert_eq!(all.last_error("br0", &target), None);
+        all.failed("br0", &target, &io::Error::from_raw_os_error(libc::ECONNREFUSED));
+        assert_eq!(all.last_error("br0", &target).as_deref(), Some("Connection refused"));
         all.count("br0", &target, 1);
         all.set(&wanted);
         assert!(all.is_connected("br0", &target) && !all.is_connected("br1", &target));

@@ -80,6 +80,7 @@ pub(super) async fn keep(app: Arc<App>, peers: Peers, target: Target) {
         let began = Instant::now();
         let Err(error) = once(&app, &peers, &target).await;
         tracing::info!(bridge = %peers.bridge, %target, %error, "no controller");
+        app.controllers.failed(&peers.bridge, &target, &error);
         // What lasted begins anew.
         wait = if began.elapsed() > BACKOFF.1 { BACKOFF.0 } else { (wait * 2).min(BACKOFF.1) };
         sleep(wait).await;
@@ -97,7 +98,7 @@ async fn once(app: &Arc<App>, peers: &Peers, target: &Target) -> io::Result<Infa
             let stream = timeout(CONNECT, connect(target)).await??;
             let _counted = Counted::new(app, &peers.bridge, target);
             serve(app, stream, peers, true).await;
-            return Err(io::ErrorKind::ConnectionReset.into());
+            return Err(io::ErrorKind::UnexpectedEof.into());
         }
     };
     let mut connections = JoinSet::new();

@@ -2,7 +2,7 @@
 
 use super::document::Errors;
 use super::rows::Rows;
-use crate::control::openflow::controllers::Target;
+use crate::control::openflow::controllers::Controllers;
 use api::{BridgeRow, InterfaceRow};
 use flow::ofp::PORT_LOCAL;
 use ovsdb::{Datum, Transaction, Uuid};
@@ -37,20 +37,20 @@ impl Written {
     }
 
     /// Adds which controllers are connected.
-    pub fn controllers(
-        &mut self,
-        transaction: &mut Transaction,
-        rows: &Rows,
-        connected: impl Fn(&str, &Target) -> bool,
-    ) {
+    pub fn controllers(&mut self, transaction: &mut Transaction, rows: &Rows, controllers: &Controllers) {
         for bridge in rows.bridges.values() {
             for (uuid, target) in rows.controllers_of(bridge) {
                 // As in Open vSwitch, nothing is said of who may come to a passive target.
-                let is_connected = !target.is_passive() && connected(&bridge.name, &target);
+                let is_connected = !target.is_passive() && controllers.is_connected(&bridge.name, &target);
                 let state = if is_connected { "ACTIVE" } else { "BACKOFF" };
-                let state = (!target.is_passive()).then_some(("state", state));
+                let mut status = BTreeMap::new();
+                if !target.is_passive() {
+                    let last_error = controllers.last_error(&bridge.name, &target);
+                    status.extend(last_error.map(|error| ("last_error", error)));
+                    status.insert("state", state.to_owned());
+                }
                 let columns =
-                    [("is_connected", Datum::boolean(is_connected)), ("status", Datum::text_map(state))];
+                    [("is_connected", Datum::boolean(is_connected)), ("status", Datum::text_map(status))];
                 self.put(transaction, "Controller", uuid, columns.into());
             }
         }

@@ -189,8 +189,7 @@ impl Server {
             return;
         }
         let mut transaction = self.written.differences(rows, errors, &found.bridges, found.count);
-        let connected = |bridge: &str, target: &_| self.app.controllers.is_connected(bridge, target);
-        self.written.controllers(&mut transaction, rows, connected);
+        self.written.controllers(&mut transaction, rows, &self.app.controllers);
         self.write(transaction);
     }
 
