@@ -61,7 +61,7 @@ impl<'w> Translator<'w> {
         if message != Message::No {
             self.snoop(vlan);
         }
-        if dst == bridge.mac && bridge.listens() && self.in_port != bridge.local {
+        if dst == bridge.mac && bridge.listens() && !self.came_by(bridge.local) {
             match self.leaving_to_local(bridge, vlan, tag) {
                 Some(change) => self.output_tagged(&[(bridge.local, None)], change),
                 None => self.drop = DropReason::LocalUnhandled,
@@ -81,7 +81,7 @@ impl<'w> Translator<'w> {
             .filter(|l| dst == src && !bridge.fdb.is_settled(vid, src, l.at))
             .map_or_else(|| bridge.fdb.lookup(vid, dst), |l| Some(l.at));
         match found {
-            Some(at) if at.port == self.in_port => {
+            Some(at) if self.came_by(at.port) => {
                 self.note(|| format!("{dst} is behind the input port"));
                 self.drop = DropReason::SamePort;
             }
@@ -109,7 +109,8 @@ impl<'w> Translator<'w> {
 
     fn learn_source(&mut self, bridge: &Bridge, in_port: &Port, vlan: u16, src: MacAddr) -> Option<Learn> {
         // Behind a device of the kernel there can be others than its own address.
-        if self.in_port == bridge.local && (bridge.device.is_none() || src == bridge.mac) {
+        let is_own = self.in_port == bridge.local && (bridge.device.is_none() || src == bridge.mac);
+        if self.at.came_by_no_port || is_own {
             return None;
         }
         // Where remote addresses are is said by routes.
@@ -217,7 +218,7 @@ impl<'w> Translator<'w> {
             if !is_meant {
                 continue;
             }
-            if id == self.in_port
+            if self.came_by(id)
                 || bridge.is_mirror_output(id)
                 || !port.is_flooded()
                 || !self.port_carries(port, vlan, tag)
@@ -239,7 +240,7 @@ impl<'w> Translator<'w> {
         // Without a device, the bridge itself listens to ARP, neighbour discovery and its multicast groups only.
         if bridge.listens()
             && *to != To::Suppressing
-            && self.in_port != bridge.local
+            && !self.came_by(bridge.local)
             && state.port(bridge.local).is_some_and(Port::is_flooded)
             && let Some(change) = self.leaving_to_local(bridge, vlan, tag)
             && (bridge.device.is_some()

@@ -275,14 +275,8 @@ fn set_field(set: &Setting, version: Version, context: Context) -> Vec<Wire> {
         return vec![Wire::SetField { set }];
     }
     if version == Version::V10 {
-        match field {
-            Field::Metadata => return vec![Wire::WriteMetadata { value: value as u64, mask: mask as u64 }],
-            Field::VlanTci if whole => {
-                return tci(value as u16, |vid, pcp| {
-                    vec![Wire::SetVlanVid { vid }, Wire::SetVlanPcp { pcp }]
-                });
-            }
-            _ => {}
+        if field == Field::VlanTci && whole {
+            return tci(value as u16, |vid, pcp| vec![Wire::SetVlanVid { vid }, Wire::SetVlanPcp { pcp }]);
         }
         let one = match field {
             Field::VlanVid => Some(Wire::SetVlanVid { vid: value as u16 }),
@@ -307,7 +301,10 @@ fn set_field(set: &Setting, version: Version, context: Context) -> Vec<Wire> {
     }
     let has_nxm = name_of(field, false, version).is_some_and(Name::is_nxm);
     // As in Open vSwitch, `load` is for fields of a fixed length.
-    if !has_nxm || matches!(field, Field::TunMetadata(_)) {
+    // A `write_metadata` of OpenFlow 1.0 would be an instruction, which may not stand everywhere.
+    let is_metadata = version == Version::V10 && field == Field::Metadata;
+    let is_loaded = is_metadata || has_nxm && !matches!(field, Field::TunMetadata(_));
+    if !is_loaded {
         return vec![Wire::RegLoad2 { set: Setting { field: context.transport_field(field), value, mask } }];
     }
     loads(field, value, if whole { field.info().max() & mask } else { mask })

@@ -12,6 +12,8 @@ use std::sync::Arc;
 use wire::key::TUN_METADATA_LEN;
 use wire::tunnel::geneve::{TLV_FIELDS, Tlv};
 
+/// `OFPC_FRAG_MASK`: what becomes of fragments.
+const FRAGMENTS: u16 = 3;
 /// Meters that a switch has room for.
 const MOST_METERS: u32 = 1024;
 
@@ -40,6 +42,10 @@ impl Connection {
                 Message::FeaturesReply(features)
             }
             Message::GetConfigRequest(_) => Message::GetConfigReply(self.config),
+            Message::SetConfig(config) if config.flags & FRAGMENTS != 0 => {
+                let why = "fragments: only normal is served, which matches them by nw_frag";
+                return Err(Error::new(Code::OfpscfcBadFlags, why));
+            }
             Message::SetConfig(config) => {
                 if self.role != Role::Secondary {
                     self.config = config;

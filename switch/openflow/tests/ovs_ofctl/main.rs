@@ -201,7 +201,9 @@ fn flows_arrive_as_the_rule_language_reads_them() {
             let line = dump.lines().last().unwrap();
             let back = parse_flow(line, &names()).unwrap_or_else(|e| panic!("{version} {line}: {e}"));
             assert_eq!(back.matches, arrived[0].matches, "{version} {text}: {line}");
-            if version != "OpenFlow15" {
+            // OpenFlow 1.0 has no instructions: what is written to metadata is loaded.
+            let is_loaded = version == "OpenFlow10" && text.contains("write_metadata");
+            if version != "OpenFlow15" && !is_loaded {
                 // Dumps of OpenFlow 1.0 have no flags.
                 let back = FlowSpec { send_flow_rem: arrived[0].send_flow_rem, ..back };
                 assert_eq!(

@@ -165,6 +165,8 @@ pub(super) struct PacketState {
     /// Which of `tun_dst` and `tun_src` actions set.
     has_tun_dst: bool,
     has_tun_src: bool,
+    /// It came from a controller, by no port: none is left out where it is sent to all, and nothing is learned.
+    pub(in crate::bridge) came_by_no_port: bool,
     /// What `write_actions` wrote: done at the end.
     action_set: Vec<Action>,
     /// What `push` put, the last on top.
@@ -223,14 +225,21 @@ pub fn translate(state: &SwitchState, key: &FlowKey) -> Translation {
     translator.result()
 }
 
-/// Translates a packet that shall seem to have come in by a port, and goes by these actions instead of its rules.
-pub fn translate_actions(state: &SwitchState, key: &FlowKey, actions: &[Action]) -> Translation {
+/// Translates a packet that shall seem to have come in by a port, and goes by these actions instead of its rules. With `reserved`
+/// it has come by no port of the bridge, and rules see this number: CONTROLLER's, or none.
+pub fn translate_actions(
+    state: &SwitchState,
+    key: &FlowKey,
+    reserved: Option<u32>,
+    actions: &[Action],
+) -> Translation {
     let mut translator = Translator::new(state, key);
     if let Some(port) = state.port(translator.in_port)
         && let Some(bridge) = state.bridge(port.bridge)
     {
         translator.no_tunnel();
-        translator.at.key.flow.in_port = port.ofport;
+        translator.at.key.flow.in_port = reserved.unwrap_or(port.ofport);
+        translator.at.came_by_no_port = reserved.is_some();
         translator.sent_as = PacketReason::PacketOut;
         translator.actions(bridge, port, actions);
     }
@@ -330,6 +339,7 @@ impl<'w> Translator<'w> {
                 has_tun_id: false,
                 has_tun_dst: false,
                 has_tun_src: false,
+                came_by_no_port: false,
                 action_set: Vec::new(),
                 stack: Vec::new(),
             },
@@ -430,6 +440,11 @@ impl<'w> Translator<'w> {
             *word &= !tunnel;
         }
         self.at.set.or(&TUNNEL);
+    }
+
+    /// Whether the packet came by a port.
+    pub(in crate::bridge) fn came_by(&self, port: PortId) -> bool {
+        self.in_port == port && !self.at.came_by_no_port
     }
 
     /// Whether actions have chosen what the tunnel header of the packet will say.

@@ -260,6 +260,7 @@ impl<'w> Translator<'w> {
             (state.action_set, state.stack) = (Vec::new(), Vec::new());
             // As in Open vSwitch, what a tunnel said stays on this side.
             (state.has_tun_id, state.has_tun_dst, state.has_tun_src) = (false, false, false);
+            state.came_by_no_port = false;
             t.no_tunnel();
             t.depth += 1;
             t.enter(bridge, there);

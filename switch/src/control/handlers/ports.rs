@@ -9,7 +9,7 @@ use crate::slowpath::SlowPath;
 use api::{Done, PacketOut, PortModify};
 use axum::Json;
 use axum::extract::{Path, State};
-use flow::ofp::{Action, PORT_LOCAL, PortNames};
+use flow::ofp::{Action, PORT_ANY, PORT_CONTROLLER, PORT_LOCAL, PortNames};
 use flow::program::PortId;
 use std::fmt::Write;
 use std::sync::Arc;
@@ -93,8 +93,10 @@ pub(in crate::control) async fn packet_out(
     }
     let sent = app.handle.call(move |slow| {
         let id = bridge_id(slow, &bridge)?;
-        let nobody = ["CONTROLLER", "NONE"].iter().any(|name| body.in_port.eq_ignore_ascii_case(name));
-        let port = if nobody { None } else { port(slow, id, &body.in_port)? };
+        let reserved = [("CONTROLLER", PORT_CONTROLLER), ("NONE", PORT_ANY)];
+        let reserved =
+            reserved.iter().find(|(name, _)| body.in_port.eq_ignore_ascii_case(name)).map(|(_, n)| *n);
+        let port = if reserved.is_some() { None } else { port(slow, id, &body.in_port)? };
         let local = slow.state.bridge(id).map(|bridge| bridge.local);
         let Some(in_port) = port.or(local) else { return Ok(Done { changed: 0 }) };
         // All or none.
@@ -103,7 +105,7 @@ pub(in crate::control) async fn packet_out(
             .map(|packet| actions(slow, id, &body.actions, packet))
             .collect::<Result<_, _>>()?;
         for (packet, actions) in packets.iter().zip(&actions) {
-            slow.packet_out_by(in_port, packet, actions);
+            slow.packet_out_by(in_port, reserved, packet, actions);
         }
         Ok::<_, Refused>(Done { changed: packets.len() })
     });

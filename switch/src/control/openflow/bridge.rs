@@ -8,7 +8,7 @@ use crate::slowpath::SlowPath;
 use api::InterfaceRow;
 use flow::ofp::{
     Action, BucketError, BucketPlace, FlowFilter, FlowMod as RuleChange, FlowSpec, GroupSpec, MeterSpec,
-    PORT_LOCAL,
+    PORT_ANY, PORT_CONTROLLER, PORT_LOCAL,
 };
 use openflow::server::{Bridge, Change, Changes, Event, Origin};
 use openflow::{
@@ -92,18 +92,23 @@ impl<'a> View<'a> {
         self.running().map(|bridge| bridge.tables.select(filter, strict)).unwrap_or_default()
     }
 
-    /// Refuses actions that name groups or meters which are not there.
+    /// Refuses actions of flows and packets that name groups or meters which are not there.
     fn refers(&self, actions: &[Action]) -> Result<(), Error> {
+        self.refers_to(actions, |bridge, group| bridge.groups.contains_key(&group))
+    }
+
+    /// The same, but for groups that are taken as there.
+    fn refers_to(&self, actions: &[Action], is_there: fn(&Running, u32) -> bool) -> Result<(), Error> {
         let Some(bridge) = self.running() else { return Ok(()) };
         for action in actions {
             match action {
-                Action::Group(id) if !bridge.groups.contains_key(id) => {
+                Action::Group(id) if !is_there(bridge, *id) => {
                     return Err(Error::new(Code::OfpbacBadOutGroup, format!("there is no group {id}")));
                 }
                 Action::Meter(id) if !bridge.meters.contains_key(id) => {
                     return Err(Error::new(Code::OfpmmfcInvalidMeter, format!("there is no meter {id}")));
                 }
-                Action::Clone(inner) | Action::WriteActions(inner) => self.refers(inner)?,
+                Action::Clone(inner) | Action::WriteActions(inner) => self.refers_to(inner, is_there)?,
                 _ => {}
             }
         }
@@ -246,7 +251,8 @@ impl<'a> View<'a> {
         let at = all.iter().position(|group| group.id == id);
         let unknown = || Error::new(Code::OfpgmfcUnknownGroup, format!("there is no group {id}"));
         for bucket in &change.group.buckets {
-            self.refers(&bucket.actions)?;
+            // As in Open vSwitch a group may come before those that it sends to, and outlive them.
+            self.refers_to(&bucket.actions, |_, _| true)?;
         }
         match change.command {
             GroupCommand::Add if at.is_some() => {
@@ -358,16 +364,17 @@ impl<'a> View<'a> {
     fn packet(&mut self, packet: &PacketOut) -> Result<(), Error> {
         self.refers(&packet.actions)?;
         let Some(bridge) = self.running() else { return Ok(()) };
-        let port = match packet.in_port() {
-            Some(number) if number < 0xff00 => bridge.ports.get(&number).copied(),
-            // From the controller, from LOCAL, or from nowhere.
-            _ => Some(bridge.local),
+        let (port, reserved) = match packet.in_port() {
+            Some(number) if number < 0xff00 => (bridge.ports.get(&number).copied(), None),
+            Some(PORT_CONTROLLER) => (Some(bridge.local), Some(PORT_CONTROLLER)),
+            None => (Some(bridge.local), Some(PORT_ANY)),
+            Some(_) => (Some(bridge.local), None),
         };
         let Some(port) = port else {
             let why = format!("there is no port {:?}", packet.in_port());
             return Err(Error::new(Code::OfpbrcBadPort, why));
         };
-        self.slow.packet_out_by(port, &packet.data, &packet.actions);
+        self.slow.packet_out_by(port, reserved, &packet.data, &packet.actions);
         Ok(())
     }
 

@@ -19,8 +19,8 @@ use tokio::task::JoinSet;
 
 /// How often the bridges are looked at.
 const EVERY: Duration = Duration::from_millis(100);
-/// Connections that a bridge may have.
-const CONNECTIONS: usize = 64;
+/// Connections that a bridge's socket may have at once; others wait.
+const CONNECTIONS: usize = 512;
 /// Who may snoop on a bridge's controllers at once.
 const SNOOPERS: usize = 8;
 
@@ -127,6 +127,9 @@ async fn accept(app: Arc<App>, listener: UnixListener, peers: Peers) {
     let room = Arc::new(Semaphore::new(CONNECTIONS));
     let mut connections = JoinSet::new();
     loop {
+        if room.available_permits() == 0 {
+            tracing::warn!(bridge = %peers.bridge, connections = CONNECTIONS, "no more OpenFlow connections: others wait");
+        }
         // Nobody closes the semaphore.
         let Ok(place) = Arc::clone(&room).acquire_owned().await else { return };
         let Ok((stream, _)) = listener.accept().await else {
