@@ -116,7 +116,7 @@ pub(super) fn install() {
     });
 }
 
-/// Async-signal-safe: atomics, plain thread-locals and system calls only.
+/// Async-signal-safe: atomics, thread-locals without destructors, and system calls only.
 unsafe extern "C" fn handle(signal: c_int, info: *mut libc::siginfo_t, _context: *mut c_void) {
     // SAFETY: errno is this thread's; the kernel gives a `siginfo_t`, whose address is valid for a fault (`si_code` above 0).
     let (errno, address) = unsafe {

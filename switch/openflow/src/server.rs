@@ -190,7 +190,7 @@ const MISS_SEND_LEN: u16 = 128;
 const ANY_PORT: u32 = 0xffff;
 /// Monitors that a connection may have.
 const MOST_MONITORS: usize = 256;
-/// Refused messages of one input that are told for the log.
+/// Refused messages of one input for the log.
 const MOST_REFUSED: usize = 8;
 /// Bytes of answers after which no further message is served until they are sent.
 const MOST_ANSWERS: usize = 256 << 10;

@@ -137,7 +137,7 @@ impl TableFeatures {
 /// `OFPTC14_EVICTION`: flows may go to make room.
 pub const EVICTION: u32 = 1 << 2;
 
-/// `OFPTC14_VACANCY_EVENTS`: it is told when the table has become fuller or emptier than [`Vacancy`] says.
+/// `OFPTC14_VACANCY_EVENTS`: a table-status message is sent when the table has become fuller or emptier than [`Vacancy`] says.
 pub const VACANCY_EVENTS: u32 = 1 << 3;
 
 /// How a table is configured (since OpenFlow 1.4), and `OFPT_TABLE_MOD`.
@@ -213,7 +213,7 @@ impl TableConfig {
     }
 }
 
-/// Why a table's status is told (`OFPTR_*`).
+/// Why a table-status message is sent (`OFPTR_*`).
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum TableReason {
     /// Less of it is free than [`Vacancy::down`].

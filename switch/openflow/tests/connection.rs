@@ -24,7 +24,7 @@ fn say(connection: &mut Connection, message: Message) -> Vec<u8> {
 }
 
 /// Which of the kinds of events a connection hears.
-fn heard(connection: &mut Connection) -> Vec<&'static str> {
+fn events_of(connection: &mut Connection) -> Vec<&'static str> {
     let events = [
         ("packet", Event::Packet { packet: Box::default(), controller: 0 }),
         ("port", Event::Port(Box::<PortStatus>::default())),
@@ -42,15 +42,15 @@ const EVERYTHING: [&str; 3] = ["packet", "port", "removed"];
 #[test]
 fn a_tool_hears_of_nothing_before_it_asks() {
     for version in Version::all() {
-        assert_eq!(heard(&mut greeted(version, true)), EVERYTHING);
+        assert_eq!(events_of(&mut greeted(version, true)), EVERYTHING);
         let mut tool = greeted(version, false);
         // How packets shall come does not say that they shall.
         say(&mut tool, Message::SetPacketInFormat(Number(2)));
-        assert_eq!(heard(&mut tool), [""; 0], "{version:?}");
+        assert_eq!(events_of(&mut tool), [""; 0], "{version:?}");
         say(&mut tool, Message::SetConfig(SwitchConfig { flags: 0, miss_send_len: 128 }));
-        assert_eq!(heard(&mut tool), EVERYTHING, "{version:?}");
+        assert_eq!(events_of(&mut tool), EVERYTHING, "{version:?}");
         say(&mut tool, Message::SetConfig(SwitchConfig { flags: 0, miss_send_len: 0 }));
-        assert_eq!(heard(&mut tool), [""; 0], "{version:?}");
+        assert_eq!(events_of(&mut tool), [""; 0], "{version:?}");
     }
 }
 
@@ -67,7 +67,7 @@ fn a_tool_that_sets_what_it_hears_hears_that() {
     };
     let primary = AsyncMasks { port_status: 7, ..none };
     say(&mut tool, Message::SetAsync(AsyncConfig { primary, secondary: none, present: 0x3f }));
-    assert_eq!(heard(&mut tool), ["port"]);
+    assert_eq!(events_of(&mut tool), ["port"]);
     assert_eq!(say(&mut tool, Message::GetConfigRequest(Empty))[10..], [0, 128]);
 }
 

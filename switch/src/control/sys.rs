@@ -31,11 +31,7 @@ pub fn set_nice(nice: i32) -> io::Result<()> {
 
 /// Lets sleeps of the calling thread end on time: the kernel's default is to wake it up to 50 microseconds late.
 pub fn set_timer_slack(nanoseconds: u32) -> io::Result<()> {
-    // SAFETY: with this operation the call takes a number and touches no memory.
-    match unsafe { libc::prctl(libc::PR_SET_TIMERSLACK, libc::c_ulong::from(nanoseconds)) } {
-        0 => Ok(()),
-        _ => Err(io::Error::last_os_error()),
-    }
+    Ok(nix::sys::prctl::set_timerslack(nanoseconds.into())?)
 }
 
 /// Ends the process at once: no destructor, no handler runs, no other thread is waited for.
