@@ -25,7 +25,7 @@ pub(super) struct TableSettings {
     limits: TableLimits,
     /// `OFPTC14_EVICTION`.
     evicts: bool,
-    /// `OFPTC14_VACANCY_EVENTS`: which of the two is told next.
+    /// `OFPTC14_VACANCY_EVENTS`: which of the two table-status messages is sent next.
     vacancy: Option<(Vacancy, TableReason)>,
 }
 
@@ -59,13 +59,13 @@ impl RuleTables {
         self.settings.get(&table).is_some_and(|settings| settings.evicts)
     }
 
-    /// The percentages of a table that somebody wants to hear of, and what is free now.
+    /// Thresholds of a table in percent, if there are any, and what is free now.
     pub fn vacancy(&self, table: u8) -> Option<Vacancy> {
         let (vacancy, _) = self.settings.get(&table)?.vacancy?;
         Some(Vacancy { now: self.free(table), ..vacancy })
     }
 
-    /// Tells from here on when a table becomes fuller or emptier than this, or not any more.
+    /// Sends a table-status message when a table becomes fuller or emptier than this from now on, or none.
     pub fn set_vacancy(&mut self, table: u8, vacancy: Option<Vacancy>) {
         let free = self.free(table);
         let settings = self.settings.entry(table).or_default();
@@ -84,7 +84,7 @@ impl RuleTables {
         free.checked_div(limit).unwrap_or(100) as u8
     }
 
-    /// A rule came or went: tells of the table's vacancy if that is now of the kind that is told next.
+    /// A rule came or went: sends a table-status message if the threshold that is next was crossed.
     pub(super) fn look_at_vacancy(&mut self, table: u8) {
         let Some((vacancy, next)) = self.settings.get(&table).and_then(|settings| settings.vacancy) else {
             return;

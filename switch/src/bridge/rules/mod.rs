@@ -26,7 +26,7 @@ pub enum RuleNews {
     Modified(Arc<Rule>),
     /// It is gone.
     Removed(Arc<Rule>, Gone),
-    /// Its table is fuller or emptier than somebody wanted to know.
+    /// A threshold of its vacancy was crossed.
     Vacancy {
         /// Number of the table.
         table: u8,
