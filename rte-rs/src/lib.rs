@@ -63,6 +63,7 @@ mod device;
 pub mod eal;
 pub mod error;
 mod ethdev;
+mod ethtool;
 pub mod filter;
 pub mod ip_frag;
 pub mod lcore;

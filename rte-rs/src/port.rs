@@ -9,6 +9,7 @@ mod vhost;
 
 pub use crate::device::Release;
 pub use crate::ethdev::{MAX_PORTS, PortId, by_mac, by_name, list};
+pub use crate::ethtool::LinkSettings;
 pub use follow::TapInterface;
 pub use handle::{COUNTED_QUEUES, Link, PortHandle, Stats};
 pub use system::{MAX_QUEUES as MAX_SYSTEM_QUEUES, SystemConfig, SystemPort};

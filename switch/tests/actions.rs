@@ -4,10 +4,15 @@
 mod rings;
 
 use flow::drop::DropReason;
-use flow::ofp::{Action, Bucket, GroupKind, GroupSpec, MeterSpec, MeterUnit, PortRef};
+use flow::ofp::{
+    Action, Bucket, Field, GroupKind, GroupSpec, MeterSpec, MeterUnit, PORT_ANY, PORT_CONTROLLER,
+    PacketReason, PortRef,
+};
 use rings::{Net, frame, mac, udp};
+use tokio::sync::mpsc::Receiver;
+use vxswitch::bridge::PortConfig;
 use vxswitch::bridge::mirror::{Mirror, MirrorOutput};
-use vxswitch::slowpath::capture::{CaptureSource, DropsOf};
+use vxswitch::slowpath::capture::{CaptureSource, Captured, DropsOf};
 use wire::key::FlowKey;
 use wire::parse::extract;
 
@@ -492,6 +497,72 @@ fn a_packet_for_the_controller_is_the_rules_bridges() {
     let came = u32::from(p1.0);
     // Whole: what `max_len` would leave out is nowhere to be had.
     assert_eq!(seen, [(x1, 64, 7, Some(0x99), came), (x1, 64, 0, Some(0), came)]);
+    net.finish();
+}
+
+/// What has come for controllers: reason, table, cookie and the port that the packet came in by.
+fn for_controllers(captured: &mut Receiver<Captured>) -> Vec<(PacketReason, u8, Option<u64>, u128)> {
+    std::iter::from_fn(|| captured.try_recv().ok())
+        .map(|copy| {
+            let message = copy.sent_by.unwrap().message;
+            let in_port = Field::InPort.get(message.metadata.key());
+            (message.reason, message.table, message.cookie, in_port)
+        })
+        .collect()
+}
+
+#[test]
+fn packets_that_no_rule_matches_are_for_controllers_that_want_them() {
+    let mut net = bridge(&["in_port=3,actions=resubmit(,5)", "in_port=4,actions=goto_table:6"]);
+    let id = net.slow.state.bridge_named("br0").unwrap();
+    let (sink, mut captured) = tokio::sync::mpsc::channel(16);
+    let capture = net.slow.capture(CaptureSource::Controller(id), None, sink);
+    let sent = frame(2, 1, None, 1);
+    let all = ["p1", "p3", "p4"];
+    for port in all {
+        assert!(twice(&mut net, port, &sent).is_empty());
+    }
+    assert!(for_controllers(&mut captured).is_empty());
+    net.slow.capture_misses(capture, true);
+    net.run();
+    for port in all {
+        twice(&mut net, port, &sent);
+    }
+    let miss = |table, in_port| (PacketReason::NoMatch, table, Some(0), in_port);
+    // Not those that `resubmit` finds no rule for.
+    assert_eq!(for_controllers(&mut captured), [miss(0, 1), miss(0, 1), miss(6, 4), miss(6, 4)]);
+    net.slow.set_port_config(net.port("p1"), PortConfig(PortConfig::NO_PACKET_IN));
+    net.set_rules("br0", &["in_port=4,actions=output:2"]);
+    twice(&mut net, "p1", &sent);
+    twice(&mut net, "p4", &sent);
+    assert!(for_controllers(&mut captured).is_empty());
+    net.finish();
+}
+
+#[test]
+fn packets_that_controllers_send_come_by_the_port_that_they_say() {
+    let mut net = bridge(&[]);
+    let id = net.slow.state.bridge_named("br0").unwrap();
+    let (sink, mut captured) = tokio::sync::mpsc::channel(16);
+    net.slow.capture(CaptureSource::Controller(id), None, sink);
+    let (local, sent) = (net.slow.state.bridge(id).unwrap().local, frame(2, 1, None, 1));
+    let to_controller = net.flow("br0", "actions=CONTROLLER").actions;
+    let numbers = [PORT_CONTROLLER, PORT_ANY, 999];
+    for number in numbers {
+        net.slow.packet_out_by(local, Some(number), &sent, &to_controller);
+        net.run();
+    }
+    let came: Vec<u128> = for_controllers(&mut captured).into_iter().map(|(.., in_port)| in_port).collect();
+    assert_eq!(came, numbers.map(u128::from));
+    for (number, action, copies) in
+        [(999, "FLOOD", 4), (999, "NORMAL", 0), (PORT_CONTROLLER, "NORMAL", 4), (PORT_ANY, "NORMAL", 4)]
+    {
+        let actions = net.flow("br0", &format!("actions={action}")).actions;
+        net.slow.packet_out_by(local, Some(number), &sent, &actions);
+        net.run();
+        let out: usize = ["p1", "p2", "p3", "p4"].iter().map(|port| net.take_all(port).len()).sum();
+        assert_eq!(out, copies, "{action} from port {number}");
+    }
     net.finish();
 }
 

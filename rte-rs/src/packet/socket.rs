@@ -1,6 +1,7 @@
 //! Packet sockets: opening them, and receiving with the VLAN tag that the kernel has taken out of the frame.
 
 use crate::error::Errno;
+use crate::ethtool::LinkSettings;
 use std::ffi::{CStr, CString, c_int, c_uint};
 use std::fs::File;
 use std::io;
@@ -87,27 +88,9 @@ pub(crate) fn set_mtu(index: c_uint, mtu: u16) -> Result<(), Errno> {
     ask(index, libc::SIOCSIFMTU, |request| request.ifr_ifru.ifru_mtu = mtu.into()).map(drop)
 }
 
-/// Speed of an interface in Mbit/s, when it has one (`ETHTOOL_GSET`).
-pub(crate) fn speed(index: c_uint) -> Option<u32> {
-    const GSET: u32 = 1;
-    /// `struct ethtool_cmd`, as far as it is looked at.
-    #[repr(C)]
-    #[derive(Default)]
-    struct Command {
-        what: u32,
-        modes: [u32; 2],
-        speed_low: u16,
-        settings: [u8; 6],
-        limits: [u32; 2],
-        speed_high: u16,
-        mdix: [u8; 2],
-        rest: [u32; 3],
-    }
-    let mut command = Command { what: GSET, ..Command::default() };
-    let data = (&raw mut command).cast();
-    ask(index, libc::SIOCETHTOOL, |request| request.ifr_ifru.ifru_data = data).ok()?;
-    let speed = u32::from(command.speed_high) << 16 | u32::from(command.speed_low);
-    (speed != 0 && speed != u32::MAX && speed != u16::MAX.into()).then_some(speed)
+/// What an interface says of its link.
+pub(crate) fn settings(index: c_uint) -> Option<LinkSettings> {
+    LinkSettings::read(|data| ask(index, libc::SIOCETHTOOL, |request| request.ifr_ifru.ifru_data = data))
 }
 
 /// MAC address of an interface.

@@ -4,6 +4,7 @@ use super::{PortId, PortInfo};
 use crate::device::Device;
 use crate::error::Error;
 use crate::ethdev::check;
+use crate::ethtool::LinkSettings;
 use crate::queue::{RxQueue, TxQueue};
 use dpdk_sys as sys;
 use std::ffi::CStr;
@@ -167,6 +168,12 @@ impl PortHandle {
             speed: known.then_some(link.link_speed),
             full_duplex: link.link_duplex() != 0,
         })
+    }
+
+    /// What the device says of its link, as far as DPDK knows.
+    pub fn settings(&self) -> Option<LinkSettings> {
+        let Link { speed, full_duplex, .. } = self.link().ok()?;
+        Some(LinkSettings { speed, full_duplex, ..LinkSettings::default() })
     }
 
     /// The port's counters.

@@ -6,6 +6,7 @@
 use super::handle::Stats;
 use crate::counters::Counters;
 use crate::error::{Errno, Error};
+use crate::ethtool::LinkSettings;
 use crate::mempool::{HEADROOM, Mempool};
 use crate::offload::capability;
 use crate::packet::socket::{self, Failed};
@@ -129,9 +130,9 @@ impl SystemPort {
         socket::mac(self.index).map_err(failed(&self.interface, "reading the MAC address"))
     }
 
-    /// Speed of the interface in Mbit/s, when it has one.
-    pub fn speed(&self) -> Option<u32> {
-        socket::speed(self.index)
+    /// What the interface says of its link.
+    pub fn settings(&self) -> Option<LinkSettings> {
+        socket::settings(self.index)
     }
 
     /// What may be asked of packets to send (`capability`).

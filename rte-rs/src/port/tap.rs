@@ -8,6 +8,7 @@
 use super::handle::{Link, Stats};
 use crate::counters::Counters;
 use crate::error::{Errno, Error};
+use crate::ethtool::LinkSettings;
 use crate::mempool::{HEADROOM, Mempool};
 use crate::offload::capability;
 use crate::queue::{RxQueue, TxQueue};
@@ -216,6 +217,11 @@ impl TapPort {
             other => other.map_err(failed(&self.name, "reading the link"))?,
         };
         Ok(Link { up, speed: None, full_duplex: true })
+    }
+
+    /// What the interface says of its link.
+    pub fn settings(&self) -> Option<LinkSettings> {
+        self.interface.settings()
     }
 
     /// Whether a queue found that the interface was deleted: the port will never carry a packet again.

@@ -1,6 +1,7 @@
 //! The kernel's side of a tap: `/dev/net/tun`, its ioctls, and the interface wherever it was moved.
 
 use crate::error::{Errno, Error};
+use crate::ethtool::LinkSettings;
 use crate::virtio::header;
 use std::ffi::{c_int, c_uint, c_ulong};
 use std::fs::{File, OpenOptions};
@@ -205,6 +206,11 @@ impl Interface {
         // SAFETY: the kernel wrote this variant.
         let flags = c_int::from(unsafe { request.ifr_ifru.ifru_flags });
         Ok(flags & libc::IFF_UP != 0 && flags & libc::IFF_RUNNING != 0)
+    }
+
+    /// What it says of its link.
+    pub(crate) fn settings(&self) -> Option<LinkSettings> {
+        LinkSettings::read(|data| self.ask(libc::SIOCETHTOOL, |request| request.ifr_ifru.ifru_data = data))
     }
 
     pub(crate) fn mtu(&self) -> Result<u16, Errno> {

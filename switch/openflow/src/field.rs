@@ -6,7 +6,7 @@ use crate::coder::{Coder, Step};
 use crate::error::{Code, Error};
 use flow::ofp::{Field, Layer, Oxm, Subfield};
 use std::sync::LazyLock;
-use wire::tunnel::geneve::TlvMap;
+use wire::tunnel::geneve::{TLV_FIELDS, TlvMap};
 
 /// `NXM_OF` and `NXM_NX`: the classes of Nicira's extension of OpenFlow 1.0.
 const NXM: [u16; 2] = [0x0000, 0x0001];
@@ -28,6 +28,11 @@ pub struct Name {
 
 /// The cookie, which stands among the fields of a match in NXM.
 pub const COOKIE: Name = Name { class: NXM[1], number: 30, experimenter: 0, bytes: 8 };
+
+/// `NXM_NX_TUN_METADATA0`, which the other fields of tunnel options follow.
+const TUN_METADATA: u8 = 40;
+/// Bytes of a tunnel option's value in a header that names the field of an option, whichever that is.
+const OPTION_BYTES: u8 = 124;
 
 /// `OXM_OF_PACKET_TYPE`: Ethernet's are all that a bridge has, and a match may say so.
 pub const PACKET_TYPE: Name = Name { class: 0x8000, number: 44, experimenter: 0, bytes: 4 };
@@ -73,10 +78,20 @@ pub fn name_of(field: Field, oxm: bool, version: Version) -> Option<Name> {
     preferred.or_else(|| names().next())
 }
 
+/// The names of the fields of tunnel options, those without an option too: a bridge's TLV map may give them one.
+pub fn tun_metadata() -> impl Iterator<Item = Name> {
+    let name = |number| Name { class: NXM[1], number, experimenter: 0, bytes: OPTION_BYTES };
+    (0..TLV_FIELDS as u8).map(move |number| name(TUN_METADATA + number))
+}
+
+/// What the field is called in a list of fields, where `in_port` stands in both of its widths.
+pub fn listed(field: Field, version: Version) -> impl Iterator<Item = Name> {
+    let both = [field == Field::InPort, true].into_iter().zip([false, true]);
+    both.filter_map(move |(is_listed, oxm)| name_of(field, oxm, version).filter(|_| is_listed))
+}
+
 /// The field with this name; which `tun_metadata` fields there are says the bridge's TLV map.
 pub fn field_of(name: Name, tlvs: &TlvMap) -> Option<Field> {
-    /// `NXM_NX_TUN_METADATA0`.
-    const TUN_METADATA: u8 = 40;
     if name.class == NXM[1]
         && let Some(tlv) = name.number.checked_sub(TUN_METADATA).and_then(|number| tlvs.of_field(number))
     {

@@ -30,16 +30,45 @@ pub const LIVE: u32 = 1 << 2;
 pub struct PortFeatures(pub u32);
 
 impl PortFeatures {
-    /// The speeds in OpenFlow's bits: Mbit/s, full duplex.
-    const SPEEDS: [(u32, u32); 6] =
-        [(1 << 1, 10), (1 << 3, 100), (1 << 5, 1000), (1 << 6, 10_000), (1 << 7, 40_000), (1 << 8, 100_000)];
+    /// `OFPPF_10GB_FD`.
+    pub const TEN_GB_FD: u32 = 1 << 6;
     /// `OFPPF_OTHER`: a speed that has no bit.
     const OTHER: u32 = 1 << 10;
+    /// `OFPPF_COPPER`.
+    pub const COPPER: u32 = 1 << 11;
+    /// `OFPPF_FIBER`.
+    pub const FIBER: u32 = 1 << 12;
+    /// `OFPPF_AUTONEG`.
+    pub const AUTONEG: u32 = 1 << 13;
+    /// `OFPPF_PAUSE`.
+    pub const PAUSE: u32 = 1 << 14;
+    /// `OFPPF_PAUSE_ASYM`.
+    pub const PAUSE_ASYM: u32 = 1 << 15;
+    /// The speeds in OpenFlow's bits: Mbit/s, and whether both ways at once.
+    const SPEEDS: [(u32, u32, bool); 10] = [
+        (1 << 0, 10, false),
+        (1 << 1, 10, true),
+        (1 << 2, 100, false),
+        (1 << 3, 100, true),
+        (1 << 4, 1000, false),
+        (1 << 5, 1000, true),
+        (Self::TEN_GB_FD, 10_000, true),
+        (1 << 7, 40_000, true),
+        (1 << 8, 100_000, true),
+        (1 << 9, 1_000_000, true),
+    ];
 
-    /// A full duplex link of so many Mbit/s.
-    pub fn of_speed(mbps: u32) -> PortFeatures {
-        let bit = Self::SPEEDS.iter().find(|(_, speed)| *speed == mbps).map(|(bit, _)| *bit);
+    /// A link of so many Mbit/s.
+    pub fn of_speed(mbps: u32, full_duplex: bool) -> PortFeatures {
+        let is_it = |(_, speed, both): &&(u32, u32, bool)| (*speed, *both) == (mbps, full_duplex);
+        let bit = Self::SPEEDS.iter().find(is_it).map(|(bit, ..)| *bit);
         PortFeatures(bit.unwrap_or(if mbps == 0 { 0 } else { Self::OTHER }))
+    }
+
+    /// The highest speed among these, Mbit/s; 0 without any.
+    pub fn mbps(self) -> u32 {
+        let speeds = Self::SPEEDS.iter().filter(|(bit, ..)| self.0 & bit != 0);
+        speeds.map(|(_, mbps, _)| *mbps).max().unwrap_or(0)
     }
 
     fn code(&mut self, c: &mut impl Coder) -> Step {

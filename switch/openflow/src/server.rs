@@ -19,6 +19,7 @@ use crate::{
 };
 use bundles::Bundles;
 use flow::ofp::FlowFilter;
+use std::sync::{Arc, Mutex, PoisonError};
 use wire::tunnel::geneve::TlvMap;
 
 /// A change of a bridge. Small: a bundle has a hundred thousand of them.
@@ -139,6 +140,28 @@ pub struct TlvChange {
     message: Vec<u8>,
 }
 
+/// The last election of a primary controller that any connection of a bridge told of: who comes with an older one was primary
+/// before (OpenFlow 1.3, section 6.3.4).
+#[derive(Clone, Debug, Default)]
+pub struct Elections(Arc<Mutex<Option<u64>>>);
+
+impl Elections {
+    fn last(&self) -> Option<u64> {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes a new one.
+    fn advance(&self, generation: u64) -> Result<(), Error> {
+        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        // Elections count up, around the end of their numbers.
+        if last.is_some_and(|last| (generation.wrapping_sub(last) as i64) < 0) {
+            return Err(Error::new(Code::OfprrfcStale, format!("generation {generation} is old")));
+        }
+        *last = Some(generation);
+        Ok(())
+    }
+}
+
 /// The state of one connection.
 #[derive(Debug)]
 pub struct Connection {
@@ -156,8 +179,7 @@ pub struct Connection {
     masks: [AsyncMasks; 2],
     /// Whether it hears of events as a controller does, also without having asked: a socket for tools does not.
     controller: bool,
-    /// Number of the last election that it told of.
-    generation: Option<u64>,
+    elections: Elections,
     monitors: Vec<MonitorRequest>,
     bundles: Bundles,
     /// It speaks NXM.
@@ -209,12 +231,18 @@ impl Connection {
             role: Role::Equal,
             masks: [HEARS, SECONDARY_HEARS],
             controller,
-            generation: None,
+            elections: Elections::default(),
             nxm: false,
             monitors: Vec::new(),
             bundles: Bundles::default(),
             unsettled: false,
         }
+    }
+
+    /// The same among the connections of a bridge, which share its elections.
+    #[must_use]
+    pub fn among(self, elections: Elections) -> Connection {
+        Connection { elections, ..self }
     }
 
     /// The greeting, which is sent first.
@@ -356,7 +384,11 @@ impl Connection {
         let (Some(dialect), true) = (self.dialect, self.masks[1].role_status & 1 != 0) else {
             return Vec::new();
         };
-        let status = crate::RoleStatus { role: 3, reason: 0, generation_id: u64::MAX };
+        let status = crate::RoleStatus {
+            role: 3,
+            reason: 0,
+            generation_id: self.elections.last().unwrap_or(u64::MAX),
+        };
         encode(Message::RoleStatus(status), 0, dialect, Vec::new()).unwrap_or_default()
     }
 

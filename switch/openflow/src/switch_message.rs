@@ -123,7 +123,9 @@ fn capabilities_of(version: Version) -> u32 {
     const FLOW_MONITORING: u32 = 1 << 10;
     match version {
         Version::V10 => COMMON | ARP_MATCH_IP,
-        version if version < Version::V15 => COMMON | GROUP_STATS | PORT_BLOCKED,
+        version if version < Version::V14 => COMMON | GROUP_STATS | PORT_BLOCKED,
+        // OpenFlow has the bit since 1.5, Open vSwitch since 1.4, as it has the bundles.
+        Version::V14 => COMMON | GROUP_STATS | PORT_BLOCKED | BUNDLES,
         _ => COMMON | GROUP_STATS | PORT_BLOCKED | BUNDLES | FLOW_MONITORING,
     }
 }
@@ -261,6 +263,37 @@ pub struct AsyncMasks {
     pub requestforward: u32,
 }
 
+impl AsyncMasks {
+    /// The reasons that OpenFlow has since 1.4.
+    const REASONS: AsyncMasks = AsyncMasks {
+        packet_in: 0x3f,
+        port_status: 0x7,
+        flow_removed: 0x3f,
+        role_status: 0x7,
+        table_status: 0x18,
+        requestforward: 0x3,
+    };
+
+    /// Without the reasons of removed flows that a version does not have: meters that go, and evictions.
+    pub(crate) fn of_version(self, version: Version) -> AsyncMasks {
+        let flow_removed = self.flow_removed & if version < Version::V14 { 0xf } else { u32::MAX };
+        AsyncMasks { flow_removed, ..self }
+    }
+
+    /// By the number of its property, of either role.
+    fn of_kind(&mut self, kind: u16) -> Result<&mut u32, Error> {
+        Ok(match kind >> 1 {
+            0 => &mut self.packet_in,
+            1 => &mut self.port_status,
+            2 => &mut self.flow_removed,
+            3 => &mut self.role_status,
+            4 => &mut self.table_status,
+            5 => &mut self.requestforward,
+            _ => return Err(Error::new(Code::OfpbpcBadType, format!("property {kind} of set-async"))),
+        })
+    }
+}
+
 /// `OFPT_SET_ASYNC` and the answer to `OFPT_GET_ASYNC_REQUEST`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct AsyncConfig {
@@ -293,17 +326,15 @@ impl AsyncConfig {
         }
         property::each(c, &present, |c, kind| {
             let masks = if kind & 1 == 0 { &mut self.secondary } else { &mut self.primary };
-            let mask = match kind >> 1 {
-                0 => &mut masks.packet_in,
-                1 => &mut masks.port_status,
-                2 => &mut masks.flow_removed,
-                3 => &mut masks.role_status,
-                4 => &mut masks.table_status,
-                5 => &mut masks.requestforward,
-                _ => return Err(Error::new(Code::OfpbpcBadType, format!("property {kind} of set-async"))),
-            };
+            let mask = masks.of_kind(kind)?;
             self.present |= 1 << kind;
-            c.u32(mask)
+            c.u32(mask)?;
+            let unknown = *mask & !*AsyncMasks { ..AsyncMasks::REASONS }.of_kind(kind)?;
+            if C::READS && unknown != 0 {
+                let why = format!("reasons {unknown:#x} in property {kind} of set-async");
+                return Err(Error::new(Code::OfpacfcInvalid, why));
+            }
+            Ok(())
         })
     }
 }

@@ -3,8 +3,9 @@
 use crate::Version;
 use crate::coder::{Coder, Step};
 use crate::error::{Code, Error};
-use crate::field::{self, fields, name_of};
+use crate::field;
 use crate::property;
+use flow::ofp::Field;
 
 /// Counters of a table.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -66,13 +67,19 @@ impl TableFeatures {
         let headers = |numbers: &[u16]| -> Vec<u8> {
             numbers.iter().flat_map(|number| [number.to_be_bytes(), 4_u16.to_be_bytes()].concat()).collect()
         };
-        let oxm = |wanted: &dyn Fn(flow::ofp::Field) -> bool, masked: bool| -> Vec<u8> {
+        let oxm = |is_match: bool, has_masks: bool| -> Vec<u8> {
             let mut out = crate::coder::Writer::new(Vec::new(), &[], &crate::Dialect::new(version));
-            for field in fields().filter(|field| wanted(*field)) {
-                if let Some(mut name) = name_of(field, true, version).filter(|name| !name.is_only_nxm()) {
-                    // A writer takes everything.
-                    let _ = field::header(&mut out, &mut name, &mut { masked && field.is_maskable() });
-                }
+            // A writer takes everything.
+            let mut list =
+                |mut name, masked| drop(field::header(&mut out, &mut name, &mut { masked && has_masks }));
+            for field in Field::all().filter(|field| is_match || field.info().writable) {
+                // Its words stand for masks.
+                let masked = field.is_maskable() || field == Field::IpFrag;
+                field::listed(field, version).for_each(|name| list(name, masked));
+            }
+            field::tun_metadata().for_each(|name| list(name, true));
+            if is_match {
+                list(field::PACKET_TYPE, false);
             }
             out.into_bytes()
         };
@@ -82,9 +89,7 @@ impl TableFeatures {
         let next: Vec<u8> = (table + 1..tables).collect();
         let mut actions = vec![0, 17, 18, 22, 23, 24, 25];
         actions.extend(if version >= Version::V15 { &[28, 29][..] } else { &[] });
-        let (actions, all, set) =
-            (headers(&actions), oxm(&|_| true, true), oxm(&|field| field.info().writable, false));
-        let wild = oxm(&|_| true, false);
+        let (actions, set) = (headers(&actions), oxm(false, false));
         let mut properties = Vec::new();
         for miss in [0, 1] {
             properties.push((miss, instructions.clone()));
@@ -95,8 +100,9 @@ impl TableFeatures {
                 properties.push((12 + of + miss, set.clone()));
             }
         }
-        properties.push((8, all));
-        properties.push((10, wild));
+        // What matches can have, and what they can do without.
+        properties.push((8, oxm(true, true)));
+        properties.push((10, oxm(true, false)));
         TableFeatures {
             table,
             // None, as in Open vSwitch: tools print the name of a table instead of its number.

@@ -3,11 +3,12 @@
 #[path = "common/nothing.rs"]
 mod nothing;
 
+use flow::ofp::{Action, FlowSpec, PortRef};
 use nothing::Nothing;
-use openflow::server::{Connection, Event};
+use openflow::server::{Connection, Elections, Event};
 use openflow::{
-    AsyncConfig, AsyncMasks, Dialect, Echo, Empty, FlowRemoved, Message, Number, PacketIn, PortStatus,
-    SwitchConfig, Version, encode,
+    AsyncConfig, AsyncMasks, Dialect, Echo, Empty, FlowRemoved, Message, MonitorRequest, Number, PacketIn,
+    PortStatus, RemovedReason, Role, RoleRequest, SwitchConfig, UpdateEvent, Version, encode, monitor_flags,
 };
 
 /// A connection that has been greeted.
@@ -96,4 +97,51 @@ fn messages_behind_a_large_answer_wait_until_it_is_sent() {
     }
     let output = tool.input(&mut bytes, &mut Nothing);
     assert!(bytes.is_empty() && !output.unfinished && output.bytes.len() == 8);
+}
+
+#[test]
+fn an_old_election_is_stale_on_every_connection_of_the_bridge() {
+    let elections = Elections::default();
+    let mut both = [(); 2].map(|()| greeted(Version::V13, true).among(elections.clone()));
+    let request =
+        |role, generation| Message::RoleRequest(RoleRequest { role, generation_id: Some(generation) });
+    let error = |bytes: &[u8]| bytes[1] == 1;
+    assert!(!error(&say(&mut both[0], request(Role::Primary, 7))));
+    assert!(error(&say(&mut both[1], request(Role::Primary, 6))), "who was elected before");
+    assert!(!error(&say(&mut both[1], request(Role::Primary, 8))));
+    assert!(error(&say(&mut both[0], request(Role::Secondary, 7))));
+}
+
+#[test]
+fn reasons_that_there_are_not_are_refused() {
+    let mut tool = greeted(Version::V14, false);
+    for (flow_removed, refused) in [(0x3f, false), (0x40, true)] {
+        let primary = AsyncMasks { flow_removed, ..AsyncMasks::default() };
+        let config = AsyncConfig { primary, present: 1 << 5, ..AsyncConfig::default() };
+        let answer = say(&mut tool, Message::SetAsync(config));
+        assert_eq!(!answer.is_empty(), refused, "{flow_removed:#x}: {answer:?}");
+    }
+}
+
+/// With `out_port` a monitor is of flows that send there, and hears when one does so no longer.
+#[test]
+fn a_monitor_hears_of_a_flow_that_leaves_its_port() {
+    let spec = |port| FlowSpec { actions: vec![Action::Output(PortRef::Port(port))], ..FlowSpec::default() };
+    let mut tool = greeted(Version::V14, false);
+    let monitor = MonitorRequest {
+        flags: monitor_flags::MODIFY | monitor_flags::ACTIONS,
+        out_port: Some(2),
+        ..MonitorRequest::default()
+    };
+    say(&mut tool, Message::FlowMonitorRequest(vec![monitor]));
+    for (before, now, heard) in [(2, 3, true), (3, 2, true), (3, 3, false)] {
+        let event = Event::Flow {
+            event: UpdateEvent::Modified,
+            spec: spec(now).into(),
+            before: Some(spec(before).into()),
+            reason: RemovedReason::default(),
+            origin: None,
+        };
+        assert_eq!(!tool.event(&event).is_empty(), heard, "from {before} to {now}");
+    }
 }

@@ -124,7 +124,7 @@ fn samples(version: Version) -> Vec<Message> {
         name: "p0".into(),
         config: PORT_DOWN,
         state: LINK_DOWN,
-        curr: PortFeatures::of_speed(1000),
+        curr: PortFeatures::of_speed(1000, true),
         ..Port::default()
     }]));
     all.push(Message::PacketIn(PacketIn {

@@ -24,7 +24,7 @@ pub struct ControllerMessage {
     pub cookie: Option<u64>,
     /// The action's own data.
     pub userdata: Vec<u8>,
-    /// Registers, metadata and tunnel fields that actions had set by then.
+    /// The port that the packet came in by, and the registers, metadata and tunnel fields that actions had set by then.
     pub metadata: Match,
 }
 

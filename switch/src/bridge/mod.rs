@@ -145,6 +145,8 @@ impl PortConfig {
     pub const NO_FLOOD: u32 = 1 << 4;
     /// It sends nothing.
     pub const NO_FORWARD: u32 = 1 << 5;
+    /// Controllers do not hear of packets from it that no rule matches.
+    pub const NO_PACKET_IN: u32 = 1 << 6;
 
     /// Whether it has one of some bits.
     pub fn has(self, bits: u32) -> bool {

@@ -3,13 +3,13 @@
 use super::fdb::Location;
 use super::local::hears_group;
 use super::suppress::{Message, To};
-use super::translate::{Dependency, Learn, Translator};
+use super::translate::{Dependency, Learn, Translator, by_number};
 use super::vlan::{InVlan, PRIORITY, Tag, TagChange, tag_of, vid_of};
 use super::{Bridge, Port, PortKind};
 use crate::tunnel::port::TunnelPort;
 use config::{PriorityTags, RemoteIp};
 use flow::drop::DropReason;
-use flow::ofp::Field;
+use flow::ofp::{Field, PORT_ANY, PORT_CONTROLLER};
 use flow::program::PortId;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use wire::addr::MacAddr;
@@ -27,6 +27,13 @@ impl<'w> Translator<'w> {
         let tag = self.tag();
         let (src, dst) = (self.at.key.flow.dl_src, self.at.key.flow.dl_dst);
 
+        let number = self.at.key.flow.in_port;
+        let is_controllers = matches!(number, PORT_CONTROLLER | PORT_ANY);
+        if self.at.came_by_no_port && !is_controllers && by_number(bridge, number).is_none() {
+            self.note(|| format!("NORMAL from port {number}, which there is not"));
+            self.drop = DropReason::NotInBridge;
+            return;
+        }
         if bridge.is_mirror_output(self.in_port) {
             self.note(|| format!("port {} is for mirrored packets only", in_port.name));
             self.drop = DropReason::MirrorPort;

@@ -14,6 +14,8 @@ pub struct Observed {
     pub all_devices: bool,
     /// Bridges whose packets for controllers are wanted.
     pub controllers: Vec<BridgeId>,
+    /// Those of them whose controllers also want packets that no rule matches.
+    pub misses: Vec<BridgeId>,
     /// Dropped packets are wanted: programs end in an op where workers copy them.
     pub drops: bool,
 }

@@ -12,7 +12,7 @@ use crossbeam_queue::ArrayQueue;
 use datapath::message::PortIo;
 use datapath::retry::Retries;
 use datapath::tx::{PortTx, TxPath};
-use rte::port::{Link, PortInfo, Stats, SystemPort};
+use rte::port::{Link, LinkSettings, PortInfo, Stats, SystemPort};
 use rte::{Mempool, PortConfig, PortHandle, TapConfig, TapPort, VhostPort};
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -445,8 +445,8 @@ impl Device {
         let (port, behind) = match &self.handle {
             Handle::Ethdev { port, behind } => (port, behind),
             Handle::Tap(tap) => return tap.link().ok(),
-            Handle::System { port, behind } => {
-                return behind.up().map(|up| Link { up, speed: port.speed(), full_duplex: true });
+            Handle::System { behind, .. } => {
+                return behind.up().map(|up| Link { up, speed: None, full_duplex: true });
             }
             Handle::Vhost { port, .. } => return Some(port.link()),
         };
@@ -455,6 +455,16 @@ impl Device {
             // The driver asks by the name that the interface had, or not at all.
             Some(interface) => interface.up().map(|up| Link { up, ..link }),
             None => Some(link),
+        }
+    }
+
+    /// Speed and medium of the link; `None` when the device does not say.
+    pub fn link_settings(&self) -> Option<LinkSettings> {
+        match &self.handle {
+            Handle::Ethdev { port, .. } => port.settings(),
+            Handle::Tap(tap) => tap.settings(),
+            Handle::System { port, .. } => port.settings(),
+            Handle::Vhost { .. } => None,
         }
     }
 

@@ -164,6 +164,8 @@ struct Listener {
     /// Only these packets, if not all.
     filter: Option<PacketFilter>,
     sink: Sender<Captured>,
+    /// Of a bridge's packets for CONTROLLER: also those that no rule matches.
+    misses: bool,
 }
 
 /// All captures.
@@ -187,7 +189,10 @@ impl Captures {
                     observed.received.push(port);
                     observed.sent.push(port);
                 }
-                CaptureSource::Controller(bridge) => observed.controllers.push(bridge),
+                CaptureSource::Controller(bridge) => {
+                    observed.controllers.push(bridge);
+                    observed.misses.extend(listener.misses.then_some(bridge));
+                }
                 CaptureSource::Drops(_) => observed.drops = true,
             }
         }
@@ -211,9 +216,17 @@ impl SlowPath {
     ) -> CaptureId {
         self.captures.last += 1;
         let id = CaptureId(self.captures.last);
-        self.captures.listeners.push(Listener { id, source, filter, sink });
+        self.captures.listeners.push(Listener { id, source, filter, sink, misses: false });
         self.observers_changed();
         id
+    }
+
+    /// Whether a capture of a bridge's packets for CONTROLLER is to have those that no rule matches.
+    pub fn capture_misses(&mut self, id: CaptureId, wanted: bool) {
+        if let Some(listener) = self.captures.listeners.iter_mut().find(|listener| listener.id == id) {
+            listener.misses = wanted;
+            self.observers_changed();
+        }
     }
 
     /// Ends a capture; its sink is closed.
@@ -306,7 +319,7 @@ impl SlowPath {
     ) {
         let mut gone = Vec::new();
         let mut copy = None;
-        for Listener { id, source, filter, sink } in &self.captures.listeners {
+        for Listener { id, source, filter, sink, .. } in &self.captures.listeners {
             if !wants(*source) || filter.as_ref().is_some_and(|filter| !filter.matches(bytes, length)) {
                 continue;
             }

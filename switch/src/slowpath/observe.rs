@@ -14,8 +14,10 @@ impl SlowPath {
             ports.sort_unstable();
             ports.dedup();
         }
-        observed.controllers.sort_unstable();
-        observed.controllers.dedup();
+        for bridges in [&mut observed.controllers, &mut observed.misses] {
+            bridges.sort_unstable();
+            bridges.dedup();
+        }
         // Only workers know what they drop after translation.
         self.drops_wanted = observed.drops || self.monitors() > 0;
         for worker in &self.workers {
@@ -23,8 +25,9 @@ impl SlowPath {
         }
         if observed != self.state.observed {
             // Who listens for packets for controllers changes nothing of what tunnels and terminations do.
-            let controllers = observed.controllers.clone();
-            let only_controllers = Observed { controllers, ..self.state.observed.clone() } == observed;
+            let (controllers, misses) = (observed.controllers.clone(), observed.misses.clone());
+            let only_controllers =
+                Observed { controllers, misses, ..self.state.observed.clone() } == observed;
             self.state.observed = observed;
             self.everything_changed();
             if only_controllers {

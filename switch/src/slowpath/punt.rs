@@ -243,16 +243,10 @@ impl SlowPath {
         self.send_by(in_port, frame, translate);
     }
 
-    /// Sends a frame by actions, as if it had come in on `in_port`; with `reserved` by no port of that bridge, and rules see this
+    /// Sends a frame by actions, as if it had come in on `in_port`; with `no_port` by no port of that bridge, and rules see this
     /// number.
-    pub fn packet_out_by(
-        &mut self,
-        in_port: PortId,
-        reserved: Option<u32>,
-        frame: &[u8],
-        actions: &[Action],
-    ) {
-        self.send_by(in_port, frame, |state, key| translate_actions(state, key, reserved, actions));
+    pub fn packet_out_by(&mut self, in_port: PortId, no_port: Option<u32>, frame: &[u8], actions: &[Action]) {
+        self.send_by(in_port, frame, |state, key| translate_actions(state, key, no_port, actions));
     }
 
     fn send_by(

@@ -133,6 +133,41 @@ fn who_says_nothing_does_not_keep_others_out() {
     daemon.stop();
 }
 
+/// As many tools as a socket has room for that said hello and nothing more, and one that listens.
+#[test]
+fn idle_connections_give_way_to_new_ones() {
+    use std::io::{ErrorKind, Read, Write};
+    const ROOM: usize = 512;
+    let daemon = socket_of(Daemon::start_with(EAL, BASE, &[]));
+    let socket = daemon.dir.path().join("br0.mgmt");
+    let hello = [4, 0, 0, 8, 0, 0, 0, 1];
+    // Its miss_send_len says that it wants packets.
+    let set_config = [4, 9, 0, 12, 0, 0, 0, 2, 0, 0, 0xff, 0xff];
+    let mut tools: Vec<_> = (0..ROOM)
+        .map(|at| {
+            let mut tool = std::os::unix::net::UnixStream::connect(&socket).unwrap();
+            let says = if at == 0 { [&hello[..], &set_config].concat() } else { hello.to_vec() };
+            tool.write_all(&says).unwrap();
+            tool
+        })
+        .collect();
+    let is_open = |tool: &mut std::os::unix::net::UnixStream| {
+        tool.set_nonblocking(true).unwrap();
+        let mut all = Vec::new();
+        tool.read_to_end(&mut all).is_err_and(|error| error.kind() == ErrorKind::WouldBlock)
+    };
+    std::thread::sleep(std::time::Duration::from_secs(1));
+    for _ in 0..3 {
+        ofctl(&daemon, "OpenFlow13", &["dump-flows", "BR"]);
+    }
+    let open: Vec<bool> = tools.iter_mut().map(is_open).collect();
+    let closed: Vec<usize> = open.iter().enumerate().filter(|(_, open)| !**open).map(|(at, _)| at).collect();
+    assert_eq!(closed, [1], "the one that is idle longest; the tool itself goes");
+    let log = std::fs::read_to_string(daemon.dir.path().join("errors")).unwrap();
+    assert_eq!(log.matches("no room for more OpenFlow connections").count(), 1, "{log}");
+    daemon.stop();
+}
+
 #[test]
 fn packets_go_by_rules_of_openflow_and_bundles_are_whole() {
     let daemon = with_socket();

@@ -30,6 +30,8 @@ pub enum Event {
         event: UpdateEvent,
         /// The flow, as it is now, or was.
         spec: Arc<FlowSpec>,
+        /// The flow as it was before it changed, where that is known.
+        before: Option<Arc<FlowSpec>>,
         /// Why it went.
         reason: RemovedReason,
         /// Who did it; `None`: time, or another than a connection.
@@ -78,8 +80,8 @@ impl Connection {
             {
                 Message::FlowRemoved(FlowRemoved::clone(removed))
             }
-            Event::Flow { event, spec, reason, origin } => {
-                return self.flow_event(*event, spec, *reason, *origin, &dialect);
+            Event::Flow { event, spec, before, reason, origin } => {
+                return self.flow_event(*event, (spec, before.as_deref()), *reason, *origin, &dialect);
             }
             _ => return Vec::new(),
         };
@@ -94,6 +96,17 @@ impl Connection {
         self.controller || self.config.miss_send_len > 0
     }
 
+    /// Whether it hears of packets that no rule matches, without a rule that says so: before OpenFlow 1.3.
+    pub fn hears_misses(&self) -> bool {
+        let is_old = self.version().is_some_and(|version| version < Version::V13);
+        is_old && self.controller_id == 0 && self.listens()
+    }
+
+    /// Whether it waits for what may happen: events, or changes of flows.
+    pub fn subscribes(&self) -> bool {
+        self.listens() || !self.monitors.is_empty()
+    }
+
     fn packet_in(&self, packet: &PacketIn) -> Message {
         let packet = packet.clone();
         match self.packet_in_format {
@@ -106,7 +119,7 @@ impl Connection {
     fn flow_event(
         &self,
         event: UpdateEvent,
-        spec: &FlowSpec,
+        (spec, before): (&FlowSpec, Option<&FlowSpec>),
         reason: RemovedReason,
         origin: Option<Origin>,
         dialect: &Dialect,
@@ -125,7 +138,10 @@ impl Connection {
                 matches: monitor.matches,
                 ..FlowFilter::default()
             };
-            monitor.flags & wanted != 0 && filter.selects(spec, false)
+            // One that no longer sends to `out_port` has changed for who asks for those that do.
+            let is_meant =
+                filter.selects(spec, false) || before.is_some_and(|spec| filter.selects(spec, false));
+            monitor.flags & wanted != 0 && is_meant
         };
         let flags = self.monitors.iter().filter(hears).fold(0, |flags, monitor| flags | monitor.flags);
         if flags == 0 {

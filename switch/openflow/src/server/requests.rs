@@ -82,8 +82,8 @@ impl Connection {
             }
             Message::RoleRequest(request) => Message::RoleReply(self.role_request(request, output)?),
             Message::GetAsyncRequest(_) => Message::GetAsyncReply(AsyncConfig {
-                primary: self.masks[0],
-                secondary: self.masks[1],
+                primary: self.masks[0].of_version(form.version),
+                secondary: self.masks[1].of_version(form.version),
                 present: 0xfff,
             }),
             Message::SetAsync(config) | Message::NxSetAsync2(config) => {
@@ -271,17 +271,12 @@ impl Connection {
         if request.role != Role::NoChange {
             if let (Role::Primary | Role::Secondary, Some(generation)) = (request.role, request.generation_id)
             {
-                // Elections count up, around the end of their numbers.
-                let stale = self.generation.is_some_and(|last| (generation.wrapping_sub(last) as i64) < 0);
-                if stale {
-                    return Err(Error::new(Code::OfprrfcStale, format!("generation {generation} is old")));
-                }
-                self.generation = Some(generation);
+                self.elections.advance(generation)?;
             }
             output.became_primary = request.role == Role::Primary && self.role != Role::Primary;
             self.role = request.role;
         }
-        Ok(RoleRequest { role: self.role, generation_id: self.generation })
+        Ok(RoleRequest { role: self.role, generation_id: self.elections.last() })
     }
 
     fn set_async(&mut self, config: &AsyncConfig) {

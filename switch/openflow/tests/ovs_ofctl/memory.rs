@@ -28,7 +28,7 @@ pub struct Memory {
 
 fn flow_event(event: UpdateEvent, spec: &FlowSpec, origin: Origin) -> Event {
     let (spec, reason) = (Arc::new(spec.clone()), RemovedReason::Delete);
-    Event::Flow { event, spec, reason, origin: Some(origin) }
+    Event::Flow { event, spec, before: None, reason, origin: Some(origin) }
 }
 
 /// A packet that went to CONTROLLER.
@@ -164,7 +164,7 @@ impl Bridge for Memory {
                 name: name.into(),
                 hw_addr: [2, 0, 0, 0, 0, number as u8],
                 config: if number == 1 { self.port_config } else { 0 },
-                curr: PortFeatures::of_speed(10_000),
+                curr: PortFeatures::of_speed(10_000, true),
                 curr_speed: 10_000_000,
                 ..Port::default()
             })

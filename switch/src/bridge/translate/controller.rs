@@ -14,6 +14,14 @@ impl Translator<'_> {
         self.delivered = true;
     }
 
+    /// Sends a packet that no rule of a table matches to controllers: those without a number.
+    pub(super) fn tell_no_match(&mut self, table: u8) {
+        // As in Open vSwitch, where a rule of its own does this, there is a cookie.
+        let outer = std::mem::replace(&mut self.rule, (table, 0));
+        self.send_to_controllers(&Controller { reason: PacketReason::NoMatch, ..Controller::default() });
+        self.rule = outer;
+    }
+
     /// From here on packets for controllers come for this reason. As in Open vSwitch a packet-out counts before a group, and
     /// a group before an action set, which is the order of their numbers. Returns the reason until now.
     pub(super) fn sends_as(&mut self, reason: PacketReason) -> PacketReason {
@@ -55,9 +63,12 @@ impl Translator<'_> {
         self.push(Op::Punt(PuntReason::Controller { max_len: to.max_len, at: self.in_port, message }));
     }
 
-    /// Registers, metadata and tunnel fields that actions have given a value.
+    /// The port that the packet came in by, as rules see it, and the registers, metadata and tunnel fields that actions have given
+    /// a value.
     fn metadata_set(&self) -> Match {
         let (mut key, mut mask) = (MatchKey::ZERO, MatchKey::ZERO);
+        Field::InPort.set(&mut key, self.at.key.flow.in_port.into());
+        Field::InPort.set(&mut mask, Field::InPort.info().exact());
         for field in Field::all() {
             let info = field.info();
             let is_metadata = match info.layer {

@@ -27,6 +27,8 @@ use super::vlan::{Tag, tag_of};
 use super::{Bridge, BridgeId, BridgePorts, Port, PortConfig, PortKind, SwitchState};
 use commit::Tags;
 use config::{FailMode, TunnelKey};
+pub(super) use output::by_number;
+
 pub use effects::{LearnedRule, RuleEffects, Shortened};
 use flow::drop::DropReason;
 use flow::ofp::{Action, Field, Layer, MatchKey, PacketReason, format_actions};
@@ -225,12 +227,12 @@ pub fn translate(state: &SwitchState, key: &FlowKey) -> Translation {
     translator.result()
 }
 
-/// Translates a packet that shall seem to have come in by a port, and goes by these actions instead of its rules. With `reserved`
-/// it has come by no port of the bridge, and rules see this number: CONTROLLER's, or none.
+/// Translates a packet that shall seem to have come in by a port, and goes by these actions instead of its rules. With `no_port`
+/// it has come by no port of the bridge, and rules see this number: CONTROLLER's, NONE's, or that of a port which is not there.
 pub fn translate_actions(
     state: &SwitchState,
     key: &FlowKey,
-    reserved: Option<u32>,
+    no_port: Option<u32>,
     actions: &[Action],
 ) -> Translation {
     let mut translator = Translator::new(state, key);
@@ -238,8 +240,8 @@ pub fn translate_actions(
         && let Some(bridge) = state.bridge(port.bridge)
     {
         translator.no_tunnel();
-        translator.at.key.flow.in_port = reserved.unwrap_or(port.ofport);
-        translator.at.came_by_no_port = reserved.is_some();
+        translator.at.key.flow.in_port = no_port.unwrap_or(port.ofport);
+        translator.at.came_by_no_port = no_port.is_some();
         translator.sent_as = PacketReason::PacketOut;
         translator.actions(bridge, port, actions);
     }
@@ -557,14 +559,16 @@ impl<'w> Translator<'w> {
         (self.at, self.in_port, self.edits) = (before, in_port, edits);
     }
 
-    /// Looks the packet up in a table and runs the actions of the rule that matches.
+    /// Looks the packet up in a table and runs the actions of the rule that matches, or does what is done without one.
     fn table(&mut self, bridge: &'w Bridge, port: &'w Port, table: u8) {
         let key = self.at.key;
-        self.table_as(bridge, port, table, &key);
+        if !self.table_as(bridge, port, table, &key) {
+            self.no_match(bridge, port, table);
+        }
     }
 
-    /// The same with a key that differs from the packet's in the input port alone.
-    fn table_as(&mut self, bridge: &'w Bridge, port: &'w Port, table: u8, key: &MatchKey) {
+    /// The same with a key that differs from the packet's in the input port alone; whether there was a rule.
+    fn table_as(&mut self, bridge: &'w Bridge, port: &'w Port, table: u8, key: &MatchKey) -> bool {
         let pristine = !self.at.changed && key.flow.in_port == port.ofport;
         let dep = TableDep { bridge: port.bridge, table, pristine };
         if !self.tables.contains(&dep) {
@@ -585,7 +589,10 @@ impl<'w> Translator<'w> {
             }
         }
         self.look(&wc);
-        let Some(found) = found else { return self.no_rule(bridge, port, table) };
+        let Some(found) = found else {
+            self.rules.push(bridge.tables.miss_rule(table));
+            return false;
+        };
         let ports = BridgePorts { state: self.state, bridge: port.bridge };
         for part in &found.parts {
             self.note(|| format!("{table:2}. met: {}", part.describe(&ports)));
@@ -599,17 +606,27 @@ impl<'w> Translator<'w> {
         self.actions(bridge, port, &rule.spec.actions);
         (self.rule, self.acting) = (outer, outer_rule);
         self.depth -= 1;
+        true
     }
 
-    fn no_rule(&mut self, bridge: &'w Bridge, port: &'w Port, table: u8) {
-        self.rules.push(bridge.tables.miss_rule(table));
+    /// No rule of a table matches that the packet was sent into as a whole.
+    fn no_match(&mut self, bridge: &'w Bridge, port: &'w Port, table: u8) {
         if bridge.fail_mode == FailMode::Standalone && table == 0 {
             self.note(|| " 0. no match, fail_mode=standalone: NORMAL".into());
             self.normal(bridge, port);
+        } else if self.state.observed.misses.contains(&port.bridge)
+            && !port.config.has(PortConfig::NO_PACKET_IN)
+        {
+            self.note(|| format!("{table:2}. no match: to controllers that speak OpenFlow 1.0"));
+            self.tell_no_match(table);
         } else {
-            self.note(|| format!("{table:2}. no match: drop"));
-            self.drop = DropReason::NoMatch;
+            self.no_rule(table);
         }
+    }
+
+    fn no_rule(&mut self, table: u8) {
+        self.note(|| format!("{table:2}. no match: drop"));
+        self.drop = DropReason::NoMatch;
     }
 
     fn actions(&mut self, bridge: &'w Bridge, port: &'w Port, actions: &[Action]) {
@@ -638,10 +655,16 @@ impl<'w> Translator<'w> {
                 Action::SetTunnel(vni) => {
                     self.set_field(Field::TunId, u128::from(*vni), Field::TunId.info().exact());
                 }
+                // A packet-out to TABLE.
+                Action::Resubmit { port: None, table: Some(0) }
+                    if self.depth == 0 && self.sent_as == PacketReason::PacketOut =>
+                {
+                    self.goto(bridge, port, 0);
+                }
                 Action::Resubmit { port: as_port, table } => {
                     self.resubmit(bridge, port, *as_port, table.unwrap_or(0));
                 }
-                Action::GotoTable(table) => self.resubmit(bridge, port, None, *table),
+                Action::GotoTable(table) => self.goto(bridge, port, *table),
                 Action::SetField { field, value, mask } => self.set_field(*field, *value, *mask),
                 Action::Load { value, to } => self.load(u128::from(*value), *to),
                 Action::Move { from, to } => {
@@ -696,15 +719,39 @@ impl<'w> Translator<'w> {
 
     /// Looks up again, as if the packet had come from `as_port`: its actions see where it really came from.
     fn resubmit(&mut self, bridge: &'w Bridge, port: &'w Port, as_port: Option<u32>, table: u8) {
-        self.resubmits += 1;
-        if self.depth >= MAX_DEPTH || self.resubmits > MAX_RESUBMITS {
-            return self.abort(|| format!("resubmitted over {MAX_DEPTH} deep or {MAX_RESUBMITS} times"));
+        if !self.goes_deeper() {
+            return;
         }
         let mut key = self.at.key;
         if let Some(number) = as_port {
             key.flow.in_port = number;
         }
-        self.table_as(bridge, port, table, &key);
+        if self.table_as(bridge, port, table, &key) {
+            return;
+        }
+        // As in Open vSwitch a packet that `resubmit` finds no rule for is not one that controllers hear of.
+        if table == 0 && bridge.fail_mode == FailMode::Standalone {
+            self.no_match(bridge, port, table);
+        } else {
+            self.no_rule(table);
+        }
+    }
+
+    /// Sends the packet into a table as a whole.
+    fn goto(&mut self, bridge: &'w Bridge, port: &'w Port, table: u8) {
+        if self.goes_deeper() {
+            self.table(bridge, port, table);
+        }
+    }
+
+    /// Whether a lookup more may follow from the one that the packet is in.
+    fn goes_deeper(&mut self) -> bool {
+        self.resubmits += 1;
+        let may = self.depth < MAX_DEPTH && self.resubmits <= MAX_RESUBMITS;
+        if !may {
+            self.abort(|| format!("resubmitted over {MAX_DEPTH} deep or {MAX_RESUBMITS} times"));
+        }
+        may
     }
 
     /// Ends the translation: the packet goes nowhere.

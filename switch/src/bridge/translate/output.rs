@@ -653,6 +653,7 @@ impl<'w> Translator<'w> {
 }
 
 /// The datapath number of a port by its OpenFlow number.
-fn by_number(bridge: &Bridge, number: u32) -> Option<PortId> {
+/// The port of a bridge that has this number.
+pub(in crate::bridge) fn by_number(bridge: &Bridge, number: u32) -> Option<PortId> {
     if number == PORT_LOCAL { Some(bridge.local) } else { bridge.ports.get(&number).copied() }
 }

@@ -67,6 +67,8 @@ pub struct RunningPort {
     pub device: Option<Device>,
     /// Counters under this number before the port had it.
     pub before: Totals,
+    /// When it came.
+    pub since: Instant,
 }
 
 /// The desired state and what runs of it.
@@ -404,7 +406,7 @@ impl Switch {
         }
         for (name, id, before) in outcome.added {
             let device = devices.remove(&name);
-            self.ports.insert(name, RunningPort { id, device, before });
+            self.ports.insert(name, RunningPort { id, device, before, since: Instant::now() });
         }
         for (name, device) in devices {
             // Of bridges that were there before.

@@ -109,7 +109,8 @@ fn of_device(row: &mut InterfaceRow, device: &Device, known_up: bool) {
     if device.is_tap() && link.is_some_and(|link| !link.up) {
         row.admin_state = up(false);
     }
-    row.link_speed = link.and_then(|link| link.speed).map(|mbit| u64::from(mbit) * 1_000_000);
+    let speed = device.link_settings().and_then(|settings| settings.speed);
+    row.link_speed = speed.map(|mbit| u64::from(mbit) * 1_000_000);
 }
 
 /// All bridges with their ports, in the order of the document.

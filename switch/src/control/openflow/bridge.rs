@@ -1,24 +1,24 @@
 //! A bridge as OpenFlow sees it.
 
 use super::news;
+use super::ports::Devices;
 use crate::bridge::rules::{Rule, RuleNews, Undo};
 use crate::bridge::{Bridge as Running, BridgeId, PortConfig};
 use crate::control::sys::set_interface_up;
 use crate::slowpath::SlowPath;
-use api::InterfaceRow;
 use flow::ofp::{
     Action, BucketError, BucketPlace, FlowFilter, FlowMod as RuleChange, FlowSpec, GroupSpec, MeterSpec,
-    PORT_ANY, PORT_CONTROLLER, PORT_LOCAL,
+    PORT_ANY, PORT_LOCAL,
 };
 use openflow::server::{Bridge, Change, Changes, Event, Origin};
 use openflow::{
     BUCKET_ALL, BUCKET_FIRST, BUCKET_LAST, CHECK_OVERLAP, Code, Desc, EVICTION, Error, Features, FlowCommand,
-    FlowMod, FlowStats, GROUP_ALL, GroupCommand, GroupDesc, GroupMod, GroupStats, LINK_DOWN, LIVE, METER_ALL,
-    MeterCommand, MeterConfig, MeterMod, MeterStats, PORT_CONFIG, PORT_DOWN, PacketOut, Port, PortFeatures,
-    PortMod, PortStats, RemovedReason, TableConfig, TableStats, UpdateEvent, VACANCY_EVENTS, check,
+    FlowMod, FlowStats, GROUP_ALL, GroupCommand, GroupDesc, GroupMod, GroupStats, METER_ALL, MeterCommand,
+    MeterConfig, MeterMod, MeterStats, PORT_CONFIG, PORT_DOWN, PacketOut, Port, PortMod, PortStats,
+    RemovedReason, TableConfig, TableStats, UpdateEvent, VACANCY_EVENTS, check,
 };
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 use wire::tunnel::geneve::TlvMap;
 
 /// Tables that a bridge has.
@@ -30,8 +30,7 @@ const TABLE_SIZE: u32 = 1_000_000;
 pub struct View<'a> {
     slow: &'a mut SlowPath,
     id: BridgeId,
-    /// What devices say of themselves; empty where nobody asked for ports.
-    interfaces: &'a [InterfaceRow],
+    devices: &'a Devices,
     /// What happened, for all connections of the bridge.
     pub events: Vec<Event>,
     /// Rules, groups or meters are others than before.
@@ -47,12 +46,12 @@ pub struct View<'a> {
 
 impl<'a> View<'a> {
     /// The bridge of this name.
-    pub fn of(slow: &'a mut SlowPath, name: &str, interfaces: &'a [InterfaceRow]) -> Option<View<'a>> {
+    pub fn of(slow: &'a mut SlowPath, name: &str, devices: &'a Devices) -> Option<View<'a>> {
         let id = slow.state.bridge_named(name)?;
         Some(View {
             slow,
             id,
-            interfaces,
+            devices,
             events: Vec::new(),
             changed: false,
             more_than_rules: false,
@@ -122,7 +121,7 @@ impl<'a> View<'a> {
         reason: RemovedReason,
         origin: Option<Origin>,
     ) {
-        self.events.push(Event::Flow { event, spec, reason, origin });
+        self.events.push(Event::Flow { event, spec, before: None, reason, origin });
     }
 
     /// Tells that rules go.
@@ -222,7 +221,13 @@ impl<'a> View<'a> {
                 cookie: flow.new_cookie.unwrap_or(rule.spec.cookie),
                 ..FlowSpec::clone(&rule.current())
             };
-            self.tell(UpdateEvent::Modified, spec.into(), RemovedReason::default(), Some(origin));
+            self.events.push(Event::Flow {
+                event: UpdateEvent::Modified,
+                spec: spec.into(),
+                before: Some(Arc::clone(&rule.spec)),
+                reason: RemovedReason::default(),
+                origin: Some(origin),
+            });
         }
         undo.extend(chosen.into_iter().map(Undo::Restore));
         self.tell_gone_along(undo, now);
@@ -364,17 +369,11 @@ impl<'a> View<'a> {
     fn packet(&mut self, packet: &PacketOut) -> Result<(), Error> {
         self.refers(&packet.actions)?;
         let Some(bridge) = self.running() else { return Ok(()) };
-        let (port, reserved) = match packet.in_port() {
-            Some(number) if number < 0xff00 => (bridge.ports.get(&number).copied(), None),
-            Some(PORT_CONTROLLER) => (Some(bridge.local), Some(PORT_CONTROLLER)),
-            None => (Some(bridge.local), Some(PORT_ANY)),
-            Some(_) => (Some(bridge.local), None),
-        };
-        let Some(port) = port else {
-            let why = format!("there is no port {:?}", packet.in_port());
-            return Err(Error::new(Code::OfpbrcBadPort, why));
-        };
-        self.slow.packet_out_by(port, reserved, &packet.data, &packet.actions);
+        let number = packet.in_port().unwrap_or(PORT_ANY);
+        let port = if number == PORT_LOCAL { Some(bridge.local) } else { bridge.ports.get(&number).copied() };
+        // As in Open vSwitch it may come from a controller, from nowhere, or by a port that there is not.
+        let no_port = if port.is_none() { Some(number) } else { None };
+        self.slow.packet_out_by(port.unwrap_or(bridge.local), no_port, &packet.data, &packet.actions);
         Ok(())
     }
 
@@ -411,11 +410,6 @@ fn bucket_error(error: BucketError) -> Error {
     Error::new(code, error.to_string())
 }
 
-/// A MAC address of a row, or the bridge's.
-fn hw_addr(text: Option<&str>, bridge: &Running) -> [u8; 6] {
-    text.and_then(|text| text.parse::<wire::addr::MacAddr>().ok()).map_or(bridge.mac.0, |mac| mac.0)
-}
-
 impl Bridge for View<'_> {
     fn features(&mut self) -> Features {
         /// Statistics of flows, tables, ports, groups and queues; ARP's addresses are matched; bundles.
@@ -439,61 +433,11 @@ impl Bridge for View<'_> {
     }
 
     fn ports(&mut self) -> Vec<Port> {
-        let Some(bridge) = self.running() else { return Vec::new() };
-        let ids = bridge.ports.iter().map(|(number, id)| (*number, *id)).chain([(PORT_LOCAL, bridge.local)]);
-        let port = |(number, id)| {
-            let port = self.slow.state.port(id)?;
-            let row = self.interfaces.iter().find(|row| row.name == port.name);
-            let down = row.map_or(!port.alive, |row| row.link_state == "down");
-            let mbps = row.and_then(|row| row.link_speed).unwrap_or(0) / 1_000_000;
-            Some(Port {
-                number,
-                hw_addr: hw_addr(row.and_then(|row| row.mac_in_use.as_deref()), bridge),
-                name: port.name.clone(),
-                // A device of the kernel's that is down there is down, whoever said so.
-                config: port.config.0
-                    | if row.is_some_and(|row| row.admin_state == "down") { PORT_DOWN } else { 0 },
-                state: match (
-                    down,
-                    port.config.has(PortConfig::DOWN) || port.bfd.is_some_and(|bfd| !bfd.forwarding),
-                ) {
-                    (true, _) => LINK_DOWN,
-                    (false, true) => 0,
-                    (false, false) => LIVE,
-                },
-                curr: PortFeatures::of_speed(mbps as u32),
-                curr_speed: (mbps * 1000) as u32,
-                ..Port::default()
-            })
-        };
-        ids.filter_map(port).collect()
+        self.running().map(|bridge| self.devices.ports(&self.slow.state, bridge)).unwrap_or_default()
     }
 
     fn port_stats(&mut self) -> Vec<PortStats> {
-        let ports = self.ports();
-        let stats = |port: &Port| {
-            let row = self.interfaces.iter().find(|row| row.name == port.name);
-            let count =
-                |name: &str| row.and_then(|row| row.statistics.get(name)).copied().unwrap_or(u64::MAX);
-            PortStats {
-                number: port.number,
-                rx_packets: count("rx_packets"),
-                tx_packets: count("tx_packets"),
-                rx_bytes: count("rx_bytes"),
-                tx_bytes: count("tx_bytes"),
-                rx_dropped: count("rx_dropped"),
-                tx_dropped: count("tx_dropped"),
-                rx_errors: count("rx_errors"),
-                tx_errors: count("tx_errors"),
-                // Not known of any port.
-                rx_frame_err: u64::MAX,
-                rx_over_err: u64::MAX,
-                rx_crc_err: u64::MAX,
-                collisions: u64::MAX,
-                duration: Duration::ZERO,
-            }
-        };
-        ports.iter().map(stats).collect()
+        self.running().map(|bridge| self.devices.stats(&self.slow.state, bridge)).unwrap_or_default()
     }
 
     fn flows(&mut self, filter: &FlowFilter) -> Vec<FlowStats> {

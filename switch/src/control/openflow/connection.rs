@@ -2,10 +2,11 @@
 
 use super::bridge::View;
 use super::packets::Packets;
+use super::ports::Devices;
+use super::room::{Doing, Place};
 use super::tlvs;
 use crate::control::app::App;
-use crate::control::handlers::views::interface_rows;
-use openflow::server::{Connection, Event, Output};
+use openflow::server::{Connection, Elections, Event, Output};
 use openflow::{Version, messages};
 use std::io;
 use std::sync::Arc;
@@ -46,6 +47,7 @@ pub(super) struct Peers {
     /// Its name.
     pub bridge: String,
     notices: broadcast::Sender<Notice>,
+    elections: Elections,
     /// Messages of and to controllers, for who snoops on them.
     pub snooped: broadcast::Sender<Arc<Vec<u8>>>,
 }
@@ -56,6 +58,7 @@ impl Peers {
         Peers {
             bridge: bridge.to_owned(),
             notices: broadcast::channel(BEHIND).0,
+            elections: Elections::default(),
             snooped: broadcast::channel(BEHIND).0,
         }
     }
@@ -120,29 +123,66 @@ enum Ended {
     Protocol(String),
     #[error("the bridge is gone")]
     NoBridge,
+    #[error("it gave way to a new one")]
+    Evicted,
     #[error(transparent)]
     Stopping(#[from] crate::slowpath::handle::Stopped),
 }
 
-async fn send<S: AsyncWrite + Unpin>(stream: &mut S, bytes: &[u8]) -> Result<(), Ended> {
-    if bytes.is_empty() {
-        return Ok(());
-    }
-    timeout(PATIENCE, stream.write_all(bytes)).await.map_err(|_| Ended::Stuck)?.map_err(Ended::Io)
+/// Who is on the other side.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Who<'a> {
+    /// A controller that was configured.
+    Controller,
+    /// A tool, which has a place on the bridge's socket as long as others do not need it.
+    Tool(&'a Place),
 }
 
-/// Serves one connection to its end. `controller`: it was configured, and is not a tool's.
+impl Who<'_> {
+    fn is_controller(self) -> bool {
+        matches!(self, Who::Controller)
+    }
+
+    fn set(self, doing: Doing) {
+        if let Who::Tool(place) = self {
+            place.set(doing);
+        }
+    }
+
+    /// Returns when its place is needed.
+    async fn evicted(self) {
+        match self {
+            Who::Controller => std::future::pending().await,
+            Who::Tool(place) => place.evicted().await,
+        }
+    }
+
+    async fn send<S: AsyncWrite + Unpin>(self, stream: &mut S, bytes: &[u8]) -> Result<(), Ended> {
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        tokio::select! {
+            sent = timeout(PATIENCE, stream.write_all(bytes)) => Ok(sent.map_err(|_| Ended::Stuck)??),
+            () = self.evicted() => Err(Ended::Evicted),
+        }
+    }
+}
+
+/// Serves one connection to its end.
 pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
     app: &App,
     stream: S,
     peers: &Peers,
-    controller: bool,
+    who: Who<'_>,
 ) {
     static NEXT: AtomicU64 = AtomicU64::new(1);
     let id = NEXT.fetch_add(1, Relaxed);
-    let connection = Connection::new(id, &app.controllers.versions(&peers.bridge), controller);
-    if let Err(error) = converse(app, stream, peers, connection, controller).await {
-        tracing::info!(bridge = %peers.bridge, id, %error, "OpenFlow connection ended");
+    let versions = app.controllers.versions(&peers.bridge);
+    let connection = Connection::new(id, &versions, who.is_controller()).among(peers.elections.clone());
+    match converse(app, stream, peers, connection, who).await {
+        // Who makes room says so.
+        Ok(()) | Err(Ended::Evicted) => {}
+        Err(error) => tracing::info!(bridge = %peers.bridge, id, %error, "OpenFlow connection ended"),
     }
 }
 
@@ -151,15 +191,15 @@ async fn converse<S: AsyncRead + AsyncWrite + Unpin>(
     mut stream: S,
     peers: &Peers,
     mut connection: Connection,
-    controller: bool,
+    who: Who<'_>,
 ) -> Result<(), Ended> {
-    let stream = &mut stream;
+    let (stream, controller) = (&mut stream, who.is_controller());
     let mut notices = peers.notices.subscribe();
     let send = async |stream: &mut S, bytes: &[u8]| {
         if controller {
             peers.show(bytes);
         }
-        send(stream, bytes).await
+        who.send(stream, bytes).await
     };
     let (mut packets, mut refusals) = (Packets::default(), Refusals::default());
     send(stream, &connection.greeting()).await?;
@@ -188,6 +228,7 @@ async fn converse<S: AsyncRead + AsyncWrite + Unpin>(
                     peers.show(&bytes);
                 }
                 loop {
+                    who.set(Doing::Answered);
                     let (back, output, events) = batch(app, connection, &mut bytes, &peers.bridge).await?;
                     connection = back;
                     peers.tell(events);
@@ -199,6 +240,7 @@ async fn converse<S: AsyncRead + AsyncWrite + Unpin>(
                     for part in output.reply.into_iter().flatten() {
                         let part = part.map_err(|error| Ended::Protocol(error.to_string()))?;
                         send(stream, &part).await?;
+                        who.set(Doing::Answered);
                         // Making a part takes as long as others may wait.
                         yield_now().await;
                     }
@@ -214,8 +256,9 @@ async fn converse<S: AsyncRead + AsyncWrite + Unpin>(
                     }
                 }
                 if connection.listens() {
-                    packets.listen(app, &peers.bridge).await?;
+                    packets.listen(app, &peers.bridge, connection.hears_misses()).await?;
                 }
+                who.set(if connection.subscribes() { Doing::Listening } else { Doing::Idle });
             }
             notice = notices.recv() => match notice {
                 Ok(Notice::Events(events)) => {
@@ -228,10 +271,11 @@ async fn converse<S: AsyncRead + AsyncWrite + Unpin>(
                 Ok(Notice::Primary(_)) => {}
                 Err(_) => return Err(Ended::Stuck),
             },
-            events = packets.next(app) => {
-                let bytes: Vec<u8> = events?.iter().flat_map(|event| connection.event(event)).collect();
+            events = packets.next() => {
+                let bytes: Vec<u8> = events.iter().flat_map(|event| connection.event(event)).collect();
                 send(stream, &bytes).await?;
             }
+            () = who.evicted() => return Err(Ended::Evicted),
             () = sleep_until(deadline) => {
                 if !greeted || std::mem::replace(&mut probed, true) {
                     return Err(Ended::Silent);
@@ -258,11 +302,10 @@ async fn batch(
 ) -> Result<(Connection, Output, Vec<Event>), Ended> {
     // Held to the end, so that no other change of the switch comes between rules and document.
     let switch = app.switch.lock().await;
-    let interfaces =
-        if asks_devices(bytes) { interface_rows(app, &switch).await.unwrap_or_default() } else { Vec::new() };
+    let devices = if asks_devices(bytes) { Devices::of(app, &switch).await } else { Devices::default() };
     let (mut input, name) = (std::mem::take(bytes), bridge.to_owned());
     let served = app.handle.call(move |slow| {
-        let mut view = View::of(slow, &name, &interfaces)?;
+        let mut view = View::of(slow, &name, &devices)?;
         let output = view.with_news(|view| connection.input(&mut input, view));
         let View { events, changed, gone, .. } = view;
         Some((connection, input, output, events, changed, gone))

@@ -3,9 +3,9 @@
 
 use super::bridge::View;
 use super::news;
+use super::ports::Devices;
 use crate::bridge::PortConfig;
 use crate::control::app::App;
-use crate::control::handlers::views::interface_rows;
 use crate::slowpath::handle::Stopped;
 use openflow::server::{Bridge as _, Event};
 use openflow::{Port, PortReason, PortStatus};
@@ -62,8 +62,8 @@ pub(super) async fn of_bridge(
 /// The ports of a bridge as OpenFlow describes them.
 async fn ports(app: &Arc<App>, bridge: &str) -> Result<BTreeMap<u32, Port>, Stopped> {
     let switch = app.switch.lock().await;
-    let (interfaces, name) = (interface_rows(app, &switch).await.unwrap_or_default(), bridge.to_owned());
-    let list = app.handle.call(move |slow| View::of(slow, &name, &interfaces).map(|mut view| view.ports()));
+    let (devices, name) = (Devices::of(app, &switch).await, bridge.to_owned());
+    let list = app.handle.call(move |slow| View::of(slow, &name, &devices).map(|mut view| view.ports()));
     Ok(list.await?.unwrap_or_default().into_iter().map(|port| (port.number, port)).collect())
 }
 

@@ -7,7 +7,13 @@ use std::time::Instant;
 
 /// News of a rule as connections hear them.
 pub(super) fn of_rule(news: &RuleNews, now: Instant) -> Vec<Event> {
-    let flow = |event, rule: &Rule, reason| Event::Flow { event, spec: rule.current(), reason, origin: None };
+    let flow = |event, rule: &Rule, reason| Event::Flow {
+        event,
+        spec: rule.current(),
+        before: None,
+        reason,
+        origin: None,
+    };
     match news {
         RuleNews::Added(rule) => vec![flow(UpdateEvent::Added, rule, RemovedReason::default())],
         RuleNews::Modified(rule) => vec![flow(UpdateEvent::Modified, rule, RemovedReason::default())],

@@ -1,71 +1,83 @@
 //! Packets that rules send to CONTROLLER, on their way to one connection.
 
 use crate::control::app::App;
-use crate::slowpath::capture::{CaptureSource, Captured, SentBy};
+use crate::slowpath::SlowPath;
+use crate::slowpath::capture::{CaptureId, CaptureSource, Captured, SentBy};
 use crate::slowpath::handle::Stopped;
 use flow::ofp::{Field, Match, MatchKey};
-use flow::program::PortId;
 use openflow::PacketIn;
 use openflow::server::Event;
-use std::collections::BTreeMap;
+use std::time::Duration;
 use tokio::sync::mpsc::{Receiver, channel};
+use tokio::time::{Instant, sleep_until};
 use wire::key::{FlowKey, TUN_PRESENT};
 
 /// Packets that wait for a connection before more are lost.
 const WAITING: usize = 512;
 /// Packets sent at once.
 const AT_ONCE: usize = 64;
+/// Time between two of these: a port that floods a controller leaves the control thread to others. What comes meanwhile waits, or is
+/// lost and counted.
+const EVERY: Duration = Duration::from_millis(2);
 
 /// The packets of a bridge for a connection: none before it listens.
 #[derive(Debug, Default)]
 pub(super) struct Packets {
-    coming: Option<Receiver<Captured>>,
+    coming: Option<Coming>,
     /// Those that came, and are not events yet.
     taken: Vec<Captured>,
 }
 
+#[derive(Debug)]
+struct Coming {
+    id: CaptureId,
+    /// When more are taken.
+    next: Instant,
+    packets: Receiver<Captured>,
+    /// Those that no rule matches come too.
+    misses: bool,
+}
+
 impl Packets {
-    /// Listens from here on, until this is dropped. Does nothing if it listens already.
+    /// Listens from here on, until this is dropped; with `misses` to packets that no rule matches, too. Does nothing if it does so
+    /// already.
     ///
     /// # Errors
     /// The switch is going down.
-    pub async fn listen(&mut self, app: &App, bridge: &str) -> Result<(), Stopped> {
+    pub async fn listen(&mut self, app: &App, bridge: &str, misses: bool) -> Result<(), Stopped> {
         if self.coming.is_none() {
             let ((sink, packets), name) = (channel(WAITING), bridge.to_owned());
-            app.handle
-                .call(move |slow| {
-                    if let Some(id) = slow.state.bridge_named(&name) {
-                        slow.capture(CaptureSource::Controller(id), None, sink);
-                    }
-                })
-                .await?;
-            self.coming = Some(packets);
+            let begin = move |slow: &mut SlowPath| {
+                let id = slow.state.bridge_named(&name)?;
+                Some(slow.capture(CaptureSource::Controller(id), None, sink))
+            };
+            // Without the bridge the connection goes, too.
+            let id = app.handle.call(begin).await?;
+            self.coming = id.map(|id| Coming { id, next: Instant::now(), packets, misses: false });
+        }
+        if let Some(coming) = self.coming.as_mut().filter(|coming| coming.misses != misses) {
+            let id = coming.id;
+            app.handle.call(move |slow| slow.capture_misses(id, misses)).await?;
+            coming.misses = misses;
         }
         Ok(())
     }
 
     /// The next packets. May be dropped at any time without losing one.
-    ///
-    /// # Errors
-    /// The switch is going down.
-    pub async fn next(&mut self, app: &App) -> Result<Vec<Event>, Stopped> {
+    pub async fn next(&mut self) -> Vec<Event> {
         let Some(coming) = &mut self.coming else { return std::future::pending().await };
-        if self.taken.is_empty() && coming.recv_many(&mut self.taken, AT_ONCE).await == 0 {
+        sleep_until(coming.next).await;
+        if self.taken.is_empty() && coming.packets.recv_many(&mut self.taken, AT_ONCE).await == 0 {
             // The bridge is gone: its connections will be.
             return std::future::pending().await;
         }
-        let ids: Vec<PortId> = self.taken.iter().map(|packet| packet.port).collect();
-        let numbers: BTreeMap<PortId, u32> = app
-            .handle
-            .call(move |slow| ids.iter().filter_map(|id| Some((*id, slow.state.port(*id)?.ofport))).collect())
-            .await?;
-        let event = |packet: Captured| event(&packet, *numbers.get(&packet.port)?);
-        Ok(self.taken.drain(..).filter_map(event).collect())
+        coming.next = Instant::now() + EVERY;
+        self.taken.drain(..).filter_map(|packet| event(&packet)).collect()
     }
 }
 
-/// The port that a packet came in by, the tunnel that it came through, and what actions have set, as they do it by then.
-fn metadata(in_port: u32, packet: &FlowKey, set: &Match) -> Match {
+/// What a packet came with: what its message says, and of the tunnel that it came through what actions have left.
+fn metadata(packet: &FlowKey, set: &Match) -> Match {
     const OF_TUNNEL: [Field; 7] = [
         Field::TunId,
         Field::TunSrc,
@@ -76,12 +88,11 @@ fn metadata(in_port: u32, packet: &FlowKey, set: &Match) -> Match {
         Field::TunGbpFlags,
     ];
     let (mut key, mut mask) = (*set.key(), *set.mask());
-    let whole = MatchKey { flow: FlowKey { in_port, ..*packet }, ..MatchKey::ZERO };
-    let mut add = |field: Field| {
+    let whole = MatchKey { flow: *packet, ..MatchKey::ZERO };
+    let add = |field: Field| {
         field.set(&mut key, field.get(&whole));
         field.set(&mut mask, field.info().exact());
     };
-    add(Field::InPort);
     if packet.tun_flags & TUN_PRESENT != 0 {
         let is_set = |field: &Field| field.get(set.mask()) != 0;
         OF_TUNNEL.into_iter().filter(|field| field.get(&whole) != 0 && !is_set(field)).for_each(add);
@@ -89,7 +100,7 @@ fn metadata(in_port: u32, packet: &FlowKey, set: &Match) -> Match {
     Match::new(&key, &mask)
 }
 
-fn event(packet: &Captured, in_port: u32) -> Option<Event> {
+fn event(packet: &Captured) -> Option<Event> {
     let SentBy { message, key } = packet.sent_by.as_ref()?;
     Some(Event::Packet {
         packet: Box::new(PacketIn {
@@ -97,7 +108,7 @@ fn event(packet: &Captured, in_port: u32) -> Option<Event> {
             reason: message.reason,
             table: message.table,
             cookie: message.cookie,
-            metadata: metadata(in_port, key, &message.metadata),
+            metadata: metadata(key, &message.metadata),
             data: packet.bytes.to_vec(),
             userdata: message.userdata.clone(),
         }),

@@ -1,6 +1,6 @@
 //! Keeps connections to the controllers that a bridge shall have.
 
-use super::connection::{Peers, serve};
+use super::connection::{Peers, Who, serve};
 use super::controllers::Target;
 use crate::control::app::App;
 use crate::control::socket::Remove;
@@ -97,7 +97,7 @@ async fn once(app: &Arc<App>, peers: &Peers, target: &Target) -> io::Result<Infa
         Target::Tcp(..) | Target::Unix(_) => {
             let stream = timeout(CONNECT, connect(target)).await??;
             let _counted = Counted::new(app, &peers.bridge, target);
-            serve(app, stream, peers, true).await;
+            serve(app, stream, peers, Who::Controller).await;
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
     };
@@ -111,7 +111,7 @@ async fn once(app: &Arc<App>, peers: &Peers, target: &Target) -> io::Result<Infa
         let (app, peers, target) = (Arc::clone(app), peers.clone(), target.clone());
         connections.spawn(async move {
             let _counted = Counted::new(&app, &peers.bridge, &target);
-            serve(&app, stream, &peers, true).await;
+            serve(&app, stream, &peers, Who::Controller).await;
         });
     }
 }

@@ -1,9 +1,10 @@
 //! The sockets of bridges, and the connections that come by them.
 
-use super::connection::{Peers, serve};
+use super::connection::{Peers, Who, serve};
 use super::controllers::Target;
 use super::follow::{self, KnownPorts};
 use super::reach::{bind, keep};
+use super::room::{Doing, Room};
 use super::snoop;
 use crate::control::app::App;
 use crate::control::socket::Remove;
@@ -13,13 +14,12 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::UnixListener;
-use tokio::sync::Semaphore;
+use tokio::net::{UnixListener, UnixStream};
 use tokio::task::JoinSet;
 
 /// How often the bridges are looked at.
 const EVERY: Duration = Duration::from_millis(100);
-/// Connections that a bridge's socket may have at once; others wait.
+/// Connections that a bridge's socket may have at once.
 const CONNECTIONS: usize = 512;
 /// Who may snoop on a bridge's controllers at once.
 const SNOOPERS: usize = 8;
@@ -128,44 +128,42 @@ fn listen(app: &Arc<App>, dir: &Path, name: &str) -> io::Result<Socket> {
 }
 
 async fn accept(app: Arc<App>, listener: UnixListener, peers: Peers) {
-    let room = Arc::new(Semaphore::new(CONNECTIONS));
-    let mut connections = JoinSet::new();
+    let mut room = Room::new(CONNECTIONS);
+    let socket = format!("{}.mgmt", peers.bridge);
     loop {
-        if room.available_permits() == 0 {
-            tracing::warn!(bridge = %peers.bridge, connections = CONNECTIONS, "no more OpenFlow connections: others wait");
-        }
-        // Nobody closes the semaphore.
-        let Ok(place) = Arc::clone(&room).acquire_owned().await else { return };
-        let Ok((stream, _)) = listener.accept().await else {
-            // No descriptors, say: it is tried again when there may be some.
-            tokio::time::sleep(EVERY).await;
-            continue;
-        };
-        while connections.try_join_next().is_some() {}
+        let stream = accepted(&listener).await;
+        let place = room.place(&socket).await;
         let (app, peers) = (Arc::clone(&app), peers.clone());
-        connections.spawn(async move {
-            serve(&app, stream, &peers, false).await;
-            drop(place);
-        });
+        room.serve(async move { serve(&app, stream, &peers, Who::Tool(&place)).await });
     }
 }
 
 async fn accept_snoopers(listener: UnixListener, peers: Peers) {
-    let mut snoopers = JoinSet::new();
+    let mut room = Room::new(SNOOPERS);
+    let socket = format!("{}.snoop", peers.bridge);
     loop {
-        while snoopers.len() >= SNOOPERS {
-            snoopers.join_next().await;
-        }
-        let Ok((stream, _)) = listener.accept().await else {
-            tokio::time::sleep(EVERY).await;
-            continue;
-        };
-        while snoopers.try_join_next().is_some() {}
+        let stream = accepted(&listener).await;
+        let place = room.place(&socket).await;
         let peers = peers.clone();
-        snoopers.spawn(async move {
-            if let Err(error) = snoop::serve(stream, &peers).await {
-                tracing::info!(bridge = %peers.bridge, %error, "ovs-ofctl snoop ended");
+        room.serve(async move {
+            place.set(Doing::Listening);
+            tokio::select! {
+                ended = snoop::serve(stream, &peers) => if let Err(error) = ended {
+                    tracing::info!(bridge = %peers.bridge, %error, "ovs-ofctl snoop ended");
+                },
+                () = place.evicted() => {}
             }
         });
+    }
+}
+
+/// The next connection.
+async fn accepted(listener: &UnixListener) -> UnixStream {
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => return stream,
+            // No descriptors, say: it is tried again when there may be some.
+            Err(_) => tokio::time::sleep(EVERY).await,
+        }
     }
 }
