@@ -47,6 +47,11 @@ impl SleepMax {
         self.all
     }
 
+    /// Lcores that have one of their own.
+    pub fn lcores(&self) -> impl Iterator<Item = u32> {
+        self.lcores.keys().copied()
+    }
+
     /// That of the worker on this lcore; `None`: not said.
     pub fn of(&self, lcore: u32) -> Option<u32> {
         self.lcores.get(&lcore).copied().or(self.all)

@@ -6,6 +6,7 @@ mod handle;
 mod system;
 mod tap;
 mod vhost;
+mod virtio_user;
 
 pub use crate::device::Release;
 pub use crate::ethdev::{MAX_PORTS, PortId, by_mac, by_name, list};
@@ -16,6 +17,7 @@ pub use system::{MAX_QUEUES as MAX_SYSTEM_QUEUES, SystemConfig, SystemPort};
 pub use tap::{MAX_NAME as MAX_TAP_NAME, MAX_QUEUES as MAX_TAP_QUEUES, TapConfig, TapPort};
 pub use vhost::{MAX_QUEUES as MAX_VHOST_QUEUES, VhostConfig, VhostGuest, VhostMode, VhostPort};
 
+use self::virtio_user::Waiting;
 use crate::alive::Alive;
 use crate::device::{Device, registry};
 use crate::error::{Errno, Error, c_string};
@@ -122,12 +124,16 @@ pub fn probe(devargs: &str) -> Result<Vec<PortId>, Error> {
     let registry = registry();
     let alive = Alive::new()?;
     let before = list();
-    let ((code, reason), said) = log::listen(|| {
+    let waiting = Waiting::begin(devargs);
+    let ((code, reason), mut said) = log::listen(|| {
         // SAFETY: EAL runs (`alive`), the text is copied, and the lock keeps other probes and removals out.
         let code = unsafe { sys::rte_dev_probe(text.as_ptr()) };
         (code, Errno::from_code(code))
     });
     drop(alive);
+    if let Some(why) = waiting.and_then(|waiting| waiting.end(code != 0)) {
+        said = why;
+    }
     if code != 0 {
         return Err(Error::Probe { devargs: devargs.to_owned(), reason, said });
     }

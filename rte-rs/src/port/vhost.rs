@@ -3,7 +3,7 @@
 
 use super::handle::{Link, Stats};
 use crate::counters::Counters;
-use crate::error::Error;
+use crate::error::{Errno, Error};
 use crate::mempool::{HEADROOM, Mempool};
 use crate::queue::{RxQueue, TxQueue};
 pub use crate::vhost::VhostGuest;
@@ -74,6 +74,12 @@ impl VhostPort {
         let room = config.pool.data_room();
         if room < MIN_ROOM {
             return Err(Error::SmallBuffers { name, room: room.into(), min: MIN_ROOM.into() });
+        }
+        if let Ok(found) = std::fs::metadata(&config.path)
+            && !found.file_type().is_socket()
+        {
+            let said = "expected a socket of vhost-user, found another kind of file".to_owned();
+            return Err(Error::Port { name, step: "opening", reason: Errno(libc::ENOTSOCK), said });
         }
         if config.mode == VhostMode::Server {
             remove_stale(Path::new(&config.path));

@@ -6,6 +6,7 @@
 
 use super::fault::{self, Watch};
 use super::features::{Features, NEVER, OFFLOADS};
+use super::message::Message;
 use super::sockets;
 use crate::alive::Alive;
 use crate::error::{Errno, Error, c_string};
@@ -477,20 +478,11 @@ impl Control {
     }
 }
 
-/// A message of vhost-user: request, flags, length, and as many bytes.
-#[repr(C, packed)]
-struct Message {
-    request: u32,
-    flags: u32,
-    len: u32,
-    payload: [u64; 2],
-}
-
 /// Before a message is handled.
 unsafe extern "C" fn before_message(vid: c_int, message: *mut c_void) -> sys::rte_vhost_msg_result {
-    let message: *mut Message = message.cast();
-    // SAFETY: librte_vhost passes a message, whose layout this is.
-    let request = unsafe { (&raw const (*message).request).read_unaligned() };
+    // SAFETY: as librte_vhost says.
+    let mut message = unsafe { Message::new(message) };
+    let request = message.request();
     if let Some(shared) = of(vid) {
         let mut control = lock(&shared.control);
         control.request = request;
@@ -503,20 +495,21 @@ unsafe extern "C" fn before_message(vid: c_int, message: *mut c_void) -> sys::rt
         }
     }
     fault::message_begins();
-    // SAFETY: as above; there is room for more than these bytes of payload. The log's offset in its file is the second number:
-    // librte_vhost 22.11 adds it to where that is mapped already, and would write elsewhere.
-    let log_offset = unsafe { (&raw const (*message).payload).read_unaligned() }[1];
-    if !KNOWN.contains(&request) || (request == SET_LOG_BASE && log_offset != 0) {
-        return sys::RTE_VHOST_MSG_RESULT_ERR;
-    }
-    if request != GET_QUEUE_NUM {
+    // The log's offset in its file is the second number: librte_vhost 22.11 adds it to where that is mapped already, and would write
+    // elsewhere.
+    let is_bad = match request {
+        SET_LOG_BASE => message.number(1) != 0,
+        SET_MEM_TABLE => !message.can_be_mapped(),
+        _ => !KNOWN.contains(&request),
+    };
+    if !is_bad && request != GET_QUEUE_NUM {
         return sys::RTE_VHOST_MSG_RESULT_NOT_HANDLED;
     }
-    // SAFETY: as above.
-    unsafe {
-        (&raw mut (*message).len).write_unaligned(8);
-        (&raw mut (*message).payload).write_unaligned([PAIRS as u64, 0]);
+    message.close_files();
+    if is_bad {
+        return sys::RTE_VHOST_MSG_RESULT_ERR;
     }
+    message.answer(PAIRS as u64);
     sys::RTE_VHOST_MSG_RESULT_REPLY
 }
 

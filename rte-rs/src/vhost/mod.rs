@@ -7,6 +7,7 @@
 mod connection;
 mod fault;
 mod features;
+mod message;
 mod queue;
 mod sockets;
 

@@ -387,6 +387,19 @@ impl Device {
         Ok(())
     }
 
+    /// Reads the MTU of a tap or kernel device, which its user may have changed, wherever it was moved; says which it is now, if it is
+    /// another one.
+    pub fn follow_mtu(&mut self) -> Option<u16> {
+        let mtu = match &self.handle {
+            Handle::Tap(tap) => tap.mtu(),
+            Handle::System { port, .. } => port.mtu(),
+            Handle::Ethdev { .. } | Handle::Vhost { .. } => return None,
+        };
+        let mtu = mtu.ok().filter(|mtu| *mtu != self.mtu)?;
+        self.mtu = mtu;
+        Some(mtu)
+    }
+
     /// The ethdev's name, the tap's, or the path of the socket.
     pub fn name(&self) -> &str {
         match &self.handle {

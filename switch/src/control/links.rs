@@ -1,7 +1,8 @@
-//! Watches the links of devices, and tells the slow path, where groups watch them. Devices whose kernel interfaces are gone
-//! are closed.
+//! Watches the links and MTUs of devices, and tells the slow path, where groups watch them. Devices whose kernel interfaces are
+//! gone are closed.
 
 use super::app::App;
+use super::device::DEFAULT_MTU;
 use flow::program::PortId;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -20,12 +21,12 @@ pub async fn watch(app: Arc<App>) {
     let mut known: BTreeMap<String, (PortId, bool)> = BTreeMap::new();
     loop {
         timer.tick().await;
-        let (changed, lost) = {
-            let switch = app.switch.lock().await;
+        let (changed, mtus, lost) = {
+            let mut switch = app.switch.lock().await;
             known.retain(|name, (id, _)| switch.ports.get(name).is_some_and(|port| port.id == *id));
-            let (mut changed, mut lost) = (Vec::new(), Vec::new());
-            for (name, port) in &switch.ports {
-                let Some(device) = &port.device else { continue };
+            let (mut changed, mut mtus, mut lost) = (Vec::new(), Vec::new(), Vec::new());
+            for (name, port) in &mut switch.ports {
+                let Some(device) = &mut port.device else { continue };
                 if device.is_lost() {
                     lost.push(name.clone());
                     continue;
@@ -33,18 +34,21 @@ pub async fn watch(app: Arc<App>) {
                 if let Some(why) = device.finds_breach() {
                     tracing::warn!(port = %name, "connection ended: {why}");
                 }
+                if let Some(mtu) = device.follow_mtu() {
+                    mtus.push((name.clone(), port.id, mtu));
+                }
                 let up = device.link().is_none_or(|link| link.up);
                 let before = known.insert(name.clone(), (port.id, up)).is_none_or(|(_, before)| before);
                 if before != up {
                     changed.push((name.clone(), port.id, up));
                 }
             }
-            (changed, lost)
+            (changed, mtus, lost)
         };
         for name in lost {
             app.switch.lock().await.lose(&name).await;
         }
-        if changed.is_empty() {
+        if changed.is_empty() && mtus.is_empty() {
             continue;
         }
         let applied = app.handle.call(move |slow| {
@@ -53,6 +57,13 @@ pub async fn watch(app: Arc<App>) {
                 if slow.state.port_named(&name) == Some(id) {
                     tracing::info!(port = %name, up, "link");
                     slow.set_alive(id, up);
+                }
+            }
+            for (name, id, mtu) in mtus {
+                if slow.state.port_named(&name) == Some(id) {
+                    tracing::info!(port = %name, mtu, "MTU");
+                    // What is longer than the kernel's user says is received all the same, as long as it is Ethernet's.
+                    slow.set_mtu(id, mtu.max(DEFAULT_MTU));
                 }
             }
         });

@@ -167,10 +167,12 @@ impl SlowPath {
         let tunnel = HeaderText(spec.format, spec.options, patch);
         let fits = mtu.inner(spec).filter(|_| !exact).and_then(|len| len.checked_sub(ETHERNET_LEN));
         let inner = fits.map_or_else(String::new, |mtu| {
-            format!(
-                "; inner packets of up to {mtu} bytes fit, longer ones are dropped (mtu_exceeded), and who sent IPv6, or \
-                 IPv4 with DF, is told by ICMP"
-            )
+            let longer = if spec.df {
+                "are dropped (mtu_exceeded), and who sent them is told by ICMP"
+            } else {
+                "leave in outer fragments, but for IPv6, and IPv4 with DF, whose sender is told by ICMP (mtu_exceeded)"
+            };
+            format!("; inner packets of up to {mtu} bytes fit, longer ones {longer}")
         });
         format!(
             "{to}: eth({}->{}),{ip},{udp}{tunnel}, out by {}{inner}",

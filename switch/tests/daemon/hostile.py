@@ -1,6 +1,6 @@
 """A vhost-user master and virtio driver that lies: it speaks to a socket of type dpdkvhostuser.
 
-hostile.py HOSTILE GOOD SEED ROUNDS: tries all that it knows on the socket HOSTILE, and after each sees that a guest on the
+hostile.py HOSTILE GOOD SEED ROUNDS SWITCH: tries all that it knows on the socket HOSTILE, and after each sees that a guest on the
 socket GOOD is served as before, and that one on HOSTILE is, that behaves. Ends with 0 when that is so.
 """
 
@@ -148,6 +148,20 @@ def refused_table(master, _rng):
     master.send(SET_MEM_TABLE, table, [master.file], flags=1 | 8)
     for _ in range(3):
         master.send(SET_VRING_ENABLE, struct.pack("<II", 1, 1), flags=1 | 8)
+
+
+def table_that_is_no_file(master, _rng):
+    """Memory that cannot be mapped: the connection ends."""
+    reader, writer = os.pipe()
+    master.descriptors += [reader, writer]
+    master.send(SET_MEM_TABLE, master.region(), [reader])
+    assert is_closed(master), "a pipe is memory"
+
+
+def unknown_with_files(master, _rng):
+    """A message that nobody sends, with files: the connection ends."""
+    master.send(33, bytes(8), [master.file] * 8)
+    assert is_closed(master), "an unknown message is handled"
 
 
 def full_pipe(master, _rng):
@@ -320,7 +334,8 @@ def no_reader(path, _rng):
 
 
 def main():
-    hostile, good_path, seed, rounds = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
+    hostile, good_path = sys.argv[1:3]
+    seed, rounds, switch = map(int, sys.argv[3:6])
     rng = random.Random(seed)
     good = connected(good_path)
 
@@ -328,11 +343,13 @@ def main():
         if not good.behaves():
             sys.exit(f"hostile.py: seed {seed}: after {what} another guest is not served")
 
+    connected(hostile).close()
+    before = len(os.listdir(f"/proc/{switch}/fd"))
     cases = []
     for lie in DESCRIPTORS:
         cases.append((f"{lie.__name__} where it sends", lambda m, _r, lie=lie: lie(m)))
         cases.append((f"{lie.__name__} where it receives", lambda m, _r, lie=lie: lie(m, 0, WRITE)))
-    lies = [bad_headers, random_rings, stops_in_between, refused_table, full_pipe, short_buffers, gone, packets_gone, messages_without_memory]
+    lies = [bad_headers, random_rings, stops_in_between, refused_table, table_that_is_no_file, unknown_with_files, full_pipe, short_buffers, gone, packets_gone, messages_without_memory]
     lies += [new_memory_without_bytes, log_without_bytes, log_that_stays, log_beyond_its_end]
     cases += [(case.__name__, case) for case in lies]
     for turn in range(rounds):
@@ -356,7 +373,16 @@ def main():
             for master in left:
                 master.close()
             print(f"{turn} {case.__name__}", flush=True)
+    def open_files():
+        return len(os.listdir(f"/proc/{switch}/fd"))
+
+    # No connection has left a file behind: as many are open as with the first.
     connected(hostile).close()
+    deadline = time.monotonic() + 10
+    while open_files() > before and time.monotonic() < deadline:
+        time.sleep(0.05)
+    if open_files() > before:
+        sys.exit(f"hostile.py: seed {seed}: {before} files were open, now {open_files()}")
     print("done", flush=True)
 
 

@@ -219,6 +219,37 @@ fn a_virtio_user_device_joins_a_switch_to_a_vhost_port_of_another() {
     );
 }
 
+#[test]
+fn who_waits_for_nobody_is_refused_and_holds_nobody_up() {
+    let daemon = Daemon::start("[[bridge]]\nname = \"br0\"\n");
+    let dir = tempfile::TempDir::new().expect("temporary directory");
+    let at = |name: &str| dir.path().join(name).display().to_string();
+    let add = format!(
+        "add-port br0 x -- set interface x type=dpdk options:dpdk-devargs=net_virtio_user0,path={},server=1",
+        at("nobody")
+    );
+    // The second time its socket's file is not in the way.
+    for _ in 0..2 {
+        let error = daemon.refused(&add);
+        assert!(
+            error.contains("nobody answered on") && error.contains("start the other end first"),
+            "{error}"
+        );
+    }
+    assert_eq!(daemon.ctl("list-ports br0"), "");
+    // One that listens and says nothing.
+    let _silent = std::os::unix::net::UnixListener::bind(at("silent")).expect("a socket");
+    let error = daemon.refused(&add.replace("nobody,server=1", "silent"));
+    assert!(error.contains("nobody answered on"), "{error}");
+    // What is no socket.
+    let error = daemon.refused(&format!(
+        "add-port br0 x -- set interface x type=dpdkvhostuserclient options:vhost-server-path={}",
+        dir.path().display()
+    ));
+    assert!(error.contains("expected a socket of vhost-user"), "{error}");
+    daemon.stop();
+}
+
 /// Runs a script that plays guests; what it said, which has to end with `done`.
 #[track_caller]
 fn guests(daemon: &mut Daemon, script: &str, arguments: &[&str]) {
@@ -290,7 +321,8 @@ options = { dpdk-devargs = "net_null1,no-rx=1" }
     daemon.ctl("add-flow br0 in_port=n,actions=output:s,output:hostile");
     daemon.ctl("add-flow br0 in_port=hostile,actions=drop");
     daemon.ctl("add-flow br0 in_port=good,actions=output:s");
-    guests(&mut daemon, "hostile.py", &["hostile", "good", "1", "1"]);
+    let switch = daemon.child.id().to_string();
+    guests(&mut daemon, "hostile.py", &["hostile", "good", "1", "1", &switch]);
     let count = |port: &str, what: &str| -> u64 {
         daemon.ctl(&format!("get interface {port} statistics:{what}")).trim().parse().expect("a number")
     };

@@ -87,6 +87,39 @@ fn a_ping_that_does_not_fit_is_divided_by_its_sender() {
 }
 
 #[test]
+fn datagrams_without_df_are_divided_by_their_senders_who_are_told() {
+    if !is_root("datagrams_without_df_are_divided_by_their_senders_who_are_told") {
+        return;
+    }
+    let _turn = turn();
+    let taps = Taps::new("");
+    let [a, ..] = &taps.devices;
+    // The switch sees what the host does to the tap, wherever it is.
+    for mtu in ["9000", "1500"] {
+        taps.h1.ip(&format!("link set {a} mtu {mtu}"));
+        eventually("the MTU is followed", Duration::from_secs(5), || {
+            (taps.daemon.json(&format!("get interface {a} mtu")) == mtu.parse::<u64>().expect("a number"))
+                .then_some(())
+        });
+    }
+    let show = taps.daemon.vxctl("show");
+    let is_warned = |line: &str| {
+        line.contains(&format!("{a} has MTU 1500"))
+            && line.ends_with("longer ones are dropped, and their senders are told by ICMP")
+    };
+    assert!(show.lines().any(is_warned), "{show}");
+    // Nobody asks not to divide: the host divides at 1500 bytes, and then at what it has heard of.
+    widen_remote(&taps);
+    eventually("the sender knows the path's MTU", Duration::from_secs(10), || {
+        let ping = taps.h1.command(&format!("ping -n -M dont -c 1 -W 1 -s 3000 {H3}")).output();
+        ping.is_ok_and(|ping| ping.status.success()).then_some(())
+    });
+    assert!(taps.daemon.dropped("mtu_exceeded") > 0);
+    taps.h1.ping(H3, 5, "-M dont -s 3000").assert_lossless();
+    taps.finish();
+}
+
+#[test]
 fn an_access_ports_host_is_told_without_its_vlan() {
     if !is_root("an_access_ports_host_is_told_without_its_vlan") {
         return;

@@ -124,12 +124,17 @@ fn show_bridge(text: &mut String, bridge: &BridgeRow) {
 fn cannot_fit(tunnel: &InterfaceRow, ports: &[InterfaceRow]) -> Option<String> {
     let fits = tunnel.remotes.iter().filter_map(|remote| remote.mtu).min()?;
     let too_large = ports.iter().filter_map(|port| Some((&port.name, port.mtu.filter(|mtu| *mtu > fits)?)));
+    let divides = tunnel.options.get("df_default").is_some_and(|df| df == "false");
     let names: Vec<String> = too_large.map(|(name, mtu)| format!("{name} has MTU {mtu}")).collect();
     (!names.is_empty()).then(|| {
         format!(
-            "packets of up to {fits} bytes fit this tunnel, but {}: senders of longer ones are told by ICMP, if they ask not \
-             to fragment, or lose them",
-            names.join(", ")
+            "packets of up to {fits} bytes fit this tunnel, but {}: {}",
+            names.join(", "),
+            if divides {
+                "longer ones leave in outer fragments, and senders of IPv6, and of IPv4 with DF, are told by ICMP"
+            } else {
+                "longer ones are dropped, and their senders are told by ICMP"
+            }
         )
     })
 }

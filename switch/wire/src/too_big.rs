@@ -5,7 +5,7 @@
 use crate::bytes::{array, be16, put};
 use crate::proto::{
     ETH_IPV4, ETH_IPV6, ETH_QINQ, ETH_VLAN, ETHERNET_LEN, IP_AH, IP_DSTOPTS, IP_FRAGMENT, IP_HOPOPTS,
-    IP_ICMP, IP_ICMPV6, IP_ROUTING, IP_UDP, IPV4_DF, IPV4_LEN, IPV4_OFFSET, IPV6_LEN, VLAN_LEN,
+    IP_ICMP, IP_ICMPV6, IP_ROUTING, IP_UDP, IPV4_LEN, IPV4_OFFSET, IPV6_LEN, VLAN_LEN,
 };
 use crate::tunnel::Transport;
 use crate::view::{Icmpv4Repr, Icmpv6Repr, Ipv4Repr, Ipv6Repr};
@@ -26,8 +26,8 @@ const HOP_LIMIT_V6: u8 = 255;
 const MAX_EXTENSIONS: usize = 8;
 
 /// Writes the answer to a frame that is longer than `longest` bytes into `out`, MAC addresses swapped and tags kept, and
-/// says how long it is. `None` where there is none: to what may be fragmented or is no IP, to errors, and to addresses of
-/// no single host.
+/// says how long it is. IPv4 without DF is answered, too: the tunnel does not divide it, and Linux and others learn from it.
+/// `None` where there is none: to later fragments and what is no IP, to errors, and to addresses of no single host.
 pub fn too_big_reply(frame: &[u8], longest: usize, out: &mut [u8; REPLY_MAX]) -> Option<usize> {
     let mut at = ETHERNET_LEN;
     let mut ethertype = be16(frame, ETHERNET_LEN - 2)?;
@@ -75,9 +75,9 @@ fn frag_needed(packet: &[u8], mtu: usize, out: &mut [u8]) -> Option<usize> {
     let head: [u8; IPV4_LEN] = array(packet, 0)?;
     let header_len = usize::from(head[0] & 15) * 4;
     let (src, dst) = (Ipv4Addr::from(array::<4>(packet, 12)?), Ipv4Addr::from(array::<4>(packet, 16)?));
-    // A whole packet that must not be fragmented.
-    let must_fit = be16(packet, 6)? == IPV4_DF;
-    if head[0] >> 4 != 4 || header_len < IPV4_LEN || !must_fit || mtu < MIN_MTU_V4 {
+    // A later fragment does not say whose it is (RFC 1122, section 3.2.2).
+    let is_first = be16(packet, 6)? & IPV4_OFFSET == 0;
+    if head[0] >> 4 != 4 || header_len < IPV4_LEN || !is_first || mtu < MIN_MTU_V4 {
         return None;
     }
     let is_host = |ip: Ipv4Addr| !(ip.is_multicast() || ip.is_broadcast());

@@ -96,17 +96,17 @@ fn tags_stay_and_cost_their_bytes() {
 }
 
 #[test]
-fn nobody_hears_of_what_may_be_fragmented_of_errors_and_for_groups() {
+fn nobody_hears_of_later_fragments_of_errors_and_for_groups() {
     let with = |mut frame: Vec<u8>, at: usize, bytes: &[u8]| {
         frame[at..at + bytes.len()].copy_from_slice(bytes);
         reply(&frame, 1464)
     };
     let v4 = |at, bytes: &[u8]| with(udp4(1472), at, bytes);
     assert!(v4(14, &[0x45]).is_some());
+    assert!(v4(20, &[0, 0]).is_some(), "without DF");
+    assert!(v4(20, &[0x20, 0]).is_some(), "a first fragment");
     for (what, at, bytes) in [
-        ("no DF", 20, &[0u8, 0][..]),
-        ("a fragment", 20, &[0x60, 0]),
-        ("a later fragment", 20, &[0x40, 8]),
+        ("a later fragment", 20, &[0x20u8, 8][..]),
         ("to a group", 30, &[224, 0, 0, 5]),
         ("to all", 30, &[255, 255, 255, 255]),
         ("from nobody", 26, &[0, 0, 0, 0]),

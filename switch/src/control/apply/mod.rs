@@ -88,6 +88,8 @@ pub struct Switch {
     locals: LocalDevices,
     /// What the process before this one left, until it is used.
     inherited: Inherited,
+    /// Lcores that `pmd-sleep-max` names, on which no worker runs.
+    sleepless: Vec<u32>,
 }
 
 /// What the process before this one left.
@@ -131,8 +133,17 @@ impl Switch {
     pub fn new(settings: config::Settings, handle: Handle, resources: Resources) -> Switch {
         let document = Document { dpdk: settings.dpdk, datapath: settings.datapath, ..Document::default() };
         let (faults, locals) = (Faults::default(), LocalDevices::default());
-        let inherited = Inherited::default();
-        Switch { document, ports: BTreeMap::new(), handle, resources, opened: 0, faults, locals, inherited }
+        Switch {
+            document,
+            ports: BTreeMap::new(),
+            handle,
+            resources,
+            opened: 0,
+            faults,
+            locals,
+            inherited: Inherited::default(),
+            sleepless: Vec::new(),
+        }
     }
 
     /// The way to the slow path.
@@ -270,8 +281,16 @@ impl Switch {
     }
 
     /// Lets workers sleep as the document says, or as suits their CPUs where it does not.
-    fn set_sleep(&self) {
+    fn set_sleep(&mut self) {
         let asked = self.document.sleep_max();
+        let is_worker = |lcore: &u32| self.resources.workers.iter().any(|worker| worker.lcore == *lcore);
+        let nobody: Vec<u32> = asked.lcores().filter(|lcore| !is_worker(lcore)).collect();
+        if self.sleepless != nobody {
+            for lcore in &nobody {
+                tracing::warn!(target: "vxswitch::config", lcore, "pmd-sleep-max: no worker runs there");
+            }
+            self.sleepless = nobody;
+        }
         for worker in self.resources.workers.iter() {
             let most = asked.of(worker.lcore).unwrap_or(worker.default_sleep);
             if worker.link.sleep_max.swap(most, Relaxed) != most {
