@@ -24,7 +24,7 @@ const FUNCTIONS: &str = "vxs_.*\
     |rte_strerror|rte_version|rte_log_(get|set)_level|rte_get_tsc_hz\
     |rte_get_main_lcore|rte_get_next_lcore|rte_lcore_to_socket_id|rte_lcore_cpuset|rte_socket_id\
     |rte_dev_(probe|remove|name)\
-    |rte_mempool_(free|avail_count|obj_iter)|rte_pktmbuf_(pool_create|copy|free_bulk)\
+    |rte_mempool_(free|avail_count|obj_iter)|rte_pktmbuf_(copy|free_bulk)\
     |rte_ring_(create|free)|rte_eth_from_rings|rte_pdump_(init|uninit)|rte_mp_action_(register|unregister)\
     |rte_eth_dev_(info_get|configure|start|stop|close|adjust_nb_rx_tx_desc|set_mtu|get_mtu|get_name_by_port)\
     |rte_eth_dev_(get_port_by_name|socket_id)\

@@ -16,6 +16,7 @@
 #include <rte_lcore.h>
 #include <rte_log.h>
 #include <rte_mbuf.h>
+#include <rte_mbuf_pool_ops.h>
 #include <rte_mempool.h>
 #include <rte_pdump.h>
 #include <rte_ring.h>
@@ -28,6 +29,8 @@ void vxs_set_errno(int code);
 int vxs_log_hook(void (*hook)(const char *text, size_t size));
 unsigned int vxs_lcore_id(void);
 
+struct rte_mempool *vxs_pktmbuf_pool_create(const char *name, unsigned int count, unsigned int cache, uint16_t data_room,
+					    int socket);
 struct rte_mbuf *vxs_pktmbuf_alloc(struct rte_mempool *pool);
 int vxs_pktmbuf_alloc_bulk(struct rte_mempool *pool, struct rte_mbuf **mbufs, unsigned int count);
 void vxs_pktmbuf_free(struct rte_mbuf *mbuf);

@@ -11,6 +11,8 @@ import tempfile
 import time
 
 PATIENCE = 30
+# What ovs-ctl and config/vxswitch.service start the switch with.
+SWITCH_NICE = -10
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -21,9 +23,9 @@ class Failure(Exception):
 class Program:
     """A running program, whose output is in a file. It is killed when this process ends, whatever ends it."""
 
-    def __init__(self, words, netns, env, log):
+    def __init__(self, words, netns, env, log, nice=0):
         self.name, self.log = os.path.basename(words[0]), log
-        words = ["setpriv", "--pdeathsig", "KILL", "ip", "netns", "exec", netns, *words]
+        words = ["setpriv", "--pdeathsig", "KILL", "nice", "-n", str(nice), "ip", "netns", "exec", netns, *words]
         with open(log, "wb") as out:
             self.child = subprocess.Popen(words, env=env, stdin=subprocess.DEVNULL, stdout=out, stderr=out)
 
@@ -90,9 +92,9 @@ class Lab:
         """Runs `ip` for each line."""
         run("ip", "-n", self.namespaces[name], "-batch", "-", text=commands)
 
-    def start(self, name, *words):
+    def start(self, name, *words, nice=0):
         """Starts a program that runs until the end, and must not end before."""
-        self.programs.append(Program(words, self.namespaces[name], self.env, next(self.logs)))
+        self.programs.append(Program(words, self.namespaces[name], self.env, next(self.logs), nice))
         return self.programs[-1]
 
     @contextlib.contextmanager

@@ -4,7 +4,7 @@ import os
 import re
 import shutil
 
-from lab import PATIENCE, Failure
+from lab import PATIENCE, SWITCH_NICE, Failure
 
 # With -nogso, tunnel packets cross the underlay one by one.
 SYSTEMS = ("kernel", "ovs", "net_tap", "tap", "kernel-nogso", "tap-nogso")
@@ -68,7 +68,7 @@ def start_kernel(lab, tunnel_gso):
 
 def start_vxswitch(lab, name, tunnel_gso):
     program = lab.start("switch", "vxswitch", "-l", ",".join(map(str, CPUS)), *EAL.split(), "-m", "512",
-                        "--file-prefix", f"vxb-{os.getpid()}", "--", "--control", f"{lab.dir}/control")
+                        "--file-prefix", f"vxb-{os.getpid()}", "--", "--control", f"{lab.dir}/control", nice=SWITCH_NICE)
     lab.wait_for("vxswitch is ready", lambda: re.search("^ready", program.output(), re.MULTILINE))
     if name == "tap":
         uplink, port = ["type=tap"], ["type=tap"]
@@ -100,7 +100,8 @@ def start_ovs(lab):
     vsctl("--no-wait", "init", "--", "set", "Open_vSwitch", ".", "other_config:dpdk-init=true",
           f"other_config:dpdk-lcore-mask={1 << CPUS[0]:#x}", f"other_config:pmd-cpu-mask={1 << CPUS[-1]:#x}",
           f'other_config:dpdk-extra="{EAL} --legacy-mem -m 768"')
-    lab.start("switch", OVS_VSWITCHD, f"unix:{lab.dir}/db.sock", f"--unixctl={lab.dir}/vs.ctl", "-vconsole:info")
+    lab.start("switch", OVS_VSWITCHD, f"unix:{lab.dir}/db.sock", f"--unixctl={lab.dir}/vs.ctl", "-vconsole:info",
+              nice=SWITCH_NICE)
     lab.wait_for("the socket of ovs-vswitchd", lambda: os.path.exists(f"{lab.dir}/vs.ctl"))
     for bridge, number, device in (("br-phy", 0, "vxb-u"), ("br0", 1, "vxb-h")):
         vsctl("add-br", bridge, "--", "set", "bridge", bridge, "datapath_type=netdev", "fail_mode=standalone",

@@ -27,17 +27,18 @@ pub use document::{
     StaticMac, UnknownName, VlanMode, mac_table, mcast,
 };
 pub use options::{
-    BfdOptions, DpdkOptions, Inheritable, LocalIp, OptionError, PatchOptions, RemoteIp, SystemOptions,
-    TapOptions, TunnelKey, TunnelOptions, VhostOptions, VlanVni,
+    BfdOptions, DpdkOptions, Inheritable, LocalIp, OptionError, OptionErrorKind, PatchOptions, RemoteIp,
+    SystemOptions, TapOptions, TunnelKey, TunnelOptions, VhostOptions, VlanVni, option_errors,
 };
 pub use problem::{Errors, Kind, Problem};
 pub use read::{parse_file, parse_str};
 pub use settings::{DatapathSettings, DpdkSettings, Settings};
 pub use switch::{
-    AutoLb, INTERFACE_OTHER_CONFIG, LONGEST_SLEEP, RxqAffinity, RxqAssign, SWITCH_OTHER_CONFIG, SleepMax,
-    check_switch_other_config,
+    AutoLb, INTERFACE_OTHER_CONFIG, LONGEST_SLEEP, PORT_OTHER_CONFIG, RxqAffinity, RxqAssign,
+    SWITCH_OTHER_CONFIG, SleepMax, check_switch_other_config,
 };
 pub use tlv::{TlvEntry, split_tlvs};
 pub use validate::{
-    BRIDGE_OTHER_CONFIG, CheckFlow, CheckRules, Rules, accept_flows, validate, validate_with,
+    BRIDGE_OTHER_CONFIG, CheckFlow, CheckRules, MTU_RANGE, Rules, accept_flows, bridge_number_range,
+    check_port_other_config, validate, validate_with,
 };

@@ -22,7 +22,7 @@ pub const SWITCH_OTHER_CONFIG: [&str; 8] = [
 pub const INTERFACE_OTHER_CONFIG: [&str; 1] = ["pmd-rxq-affinity"];
 
 /// Keys of a port's `other_config` of table `Port`.
-pub(crate) const PORT_OTHER_CONFIG: [&str; 5] = [
+pub const PORT_OTHER_CONFIG: [&str; 5] = [
     "qinq-ethtype",
     "priority-tags",
     "neigh-suppress",

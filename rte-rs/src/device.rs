@@ -6,8 +6,10 @@ use crate::ethdev::{MAX_PORTS, PortId, check, list};
 use crate::log;
 use crate::mempool::Mempool;
 use crate::time;
+use crate::xdp;
 use dpdk_sys as sys;
 use std::any::Any;
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -20,12 +22,15 @@ pub(crate) struct Registry {
     /// What a port's driver points to, ring ports' rings and RX pools: kept until the port is closed.
     rings: [Vec<Kept>; MAX_PORTS],
     pools: [Vec<Mempool>; MAX_PORTS],
+    /// AF_XDP sockets that a port's driver does not close, and the length of their rings.
+    sockets: [(Vec<xdp::Socket>, u16); MAX_PORTS],
 }
 
 static REGISTRY: Mutex<Registry> = Mutex::new(Registry {
     claimed: [false; MAX_PORTS],
     rings: [const { Vec::new() }; MAX_PORTS],
     pools: [const { Vec::new() }; MAX_PORTS],
+    sockets: [const { (Vec::new(), 0) }; MAX_PORTS],
 });
 
 pub(crate) fn registry() -> MutexGuard<'static, Registry> {
@@ -126,6 +131,12 @@ impl Device {
         drop(earlier);
     }
 
+    /// Notes the AF_XDP sockets that the driver has opened since there were `earlier` ones.
+    pub(crate) fn keep_sockets(&mut self, earlier: &BTreeSet<xdp::Socket>, rx_desc: u16) {
+        let new = xdp::sockets().difference(earlier).copied().collect();
+        registry().sockets[usize::from(self.id.0)] = (new, rx_desc);
+    }
+
     pub(crate) fn start(&mut self) -> Result<(), Error> {
         // SAFETY: the port is claimed, configured, its queues set up, and nothing polls them yet.
         check(self.id, "starting", || unsafe { sys::rte_eth_dev_start(self.id.0) })?;
@@ -158,6 +169,12 @@ impl Device {
         let siblings = |id: &PortId| *id != self.id && id.dev_info().is_ok_and(|info| info.device == device);
         // Removing the device takes all its ports: only when no other one is in use.
         let shared = list().iter().filter(|id| siblings(id)).any(|id| registry.claimed[usize::from(id.0)]);
+        let slot = usize::from(self.id.0);
+        let (sockets, rx_desc) = std::mem::take(&mut registry.sockets[slot]);
+        let leftover = registry.pools[slot]
+            .last()
+            .filter(|_| !sockets.is_empty())
+            .map(|pool| xdp::gather(sockets, rx_desc, pool));
         // SAFETY: the port is ours and stopped.
         let closed = check(self.id, "closing", || unsafe { sys::rte_eth_dev_close(self.id.0) }).map(drop);
         let (mut removed, mut ended) = (Ok(()), closed.is_ok());
@@ -172,7 +189,6 @@ impl Device {
                 removed = Err(Error::Port { name: self.name.clone(), step: "removing", reason, said });
             }
         }
-        let slot = usize::from(self.id.0);
         let gone = !list().contains(&self.id);
         let (rings, pools) = if gone {
             (std::mem::take(&mut registry.rings[slot]), std::mem::take(&mut registry.pools[slot]))
@@ -185,6 +201,10 @@ impl Device {
         self.claimed = false;
         // Dropped after the lock is released: their mbufs go home.
         drop(registry);
+        if let Some(leftover) = leftover.filter(|_| gone && ended) {
+            // SAFETY: the port is closed.
+            unsafe { leftover.release() };
+        }
         if gone && !ended {
             // The ethdev is gone, but its driver said that it could not end: it may still use what it had.
             eprintln!("port {}: its rings and mempools are leaked, as it did not close", self.name);

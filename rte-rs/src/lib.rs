@@ -83,6 +83,7 @@ mod testing;
 pub mod time;
 mod vhost;
 pub mod virtio;
+mod xdp;
 
 pub use burst::Burst;
 pub use eal::Eal;

@@ -89,7 +89,7 @@ impl Mempool {
         }
         let (raw, said) = log::listen(|| {
             // SAFETY: EAL runs (`alive`); the name is copied.
-            unsafe { sys::rte_pktmbuf_pool_create(text.as_ptr(), count, cache_size, 0, data_room, socket) }
+            unsafe { sys::vxs_pktmbuf_pool_create(text.as_ptr(), count, cache_size, data_room, socket) }
         });
         let raw = NonNull::new(raw).ok_or_else(|| refused(Errno::last(), said))?;
         // SAFETY: the pool's own memory: its header and the caches that follow.

@@ -24,6 +24,7 @@ use crate::log;
 use crate::mempool::Mempool;
 use crate::offload::capability;
 use crate::queue::{self, RxQueue, TxQueue};
+use crate::xdp;
 use dpdk_sys as sys;
 use std::ffi::CStr;
 use std::sync::Arc;
@@ -189,10 +190,16 @@ impl PortId {
         let mut device = Device::claim(self)?;
         let info = self.dev_info()?;
         self.check_config(config, &info)?;
-        queue::note_driver(&driver_name(&info));
+        let driver = driver_name(&info);
+        queue::note_driver(&driver);
         device.keep_pools(&config.pools);
         self.configure(config, &info)?;
-        self.set_up_queues(config)?;
+        let earlier = (driver == xdp::DRIVER).then(xdp::sockets);
+        let set_up = self.set_up_queues(config);
+        if let Some(earlier) = earlier {
+            device.keep_sockets(&earlier, config.rx_desc);
+        }
+        set_up?;
         if let Some(mtu) = config.mtu {
             // SAFETY: the port is ours (`device`) and stopped.
             let set = check(self, "setting the MTU", || unsafe { sys::rte_eth_dev_set_mtu(self.0, mtu) });

@@ -24,6 +24,7 @@ pub use vlan_vni::VlanVni;
 
 pub use tunnel::{Inheritable, LocalIp, RemoteIp, TunnelKey, TunnelOptions};
 
+use crate::document::{Port, PortKind};
 use crate::problem::one_of;
 use crate::suggest::nearest;
 
@@ -35,8 +36,38 @@ pub struct OptionError {
     pub option: String,
     /// What was found and what was expected.
     pub message: String,
+    /// What sort of error it is.
+    pub kind: OptionErrorKind,
+}
+
+/// What sort of error an option has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OptionErrorKind {
+    /// A port of this type has no such option.
+    Unknown,
     /// The option is required and not there.
-    pub missing: bool,
+    Missing,
+    /// The value itself cannot be used.
+    Value,
+    /// The value does not go together with another option's.
+    Conflict,
+}
+
+/// What is wrong with the options of a port by itself; empty for a type that is not known.
+pub fn option_errors(port: &Port) -> Vec<OptionError> {
+    let Ok(kind) = port.port_kind() else { return Vec::new() };
+    let options = &port.options;
+    match kind {
+        PortKind::Dpdk => DpdkOptions::parse(options).err(),
+        PortKind::DpdkVhostUserClient => VhostOptions::parse_client(options).err(),
+        PortKind::DpdkVhostUser => VhostOptions::parse_server(options).err(),
+        PortKind::Tap => TapOptions::parse(options).err(),
+        PortKind::System => SystemOptions::parse(options).err(),
+        PortKind::Internal => Some(no_options(options)),
+        PortKind::Patch => PatchOptions::parse(options).err(),
+        _ => TunnelOptions::of(port).and_then(Result::err),
+    }
+    .unwrap_or_default()
 }
 
 /// Reads one option after the other and collects what is wrong.
@@ -54,21 +85,22 @@ impl<'a> Reader<'a> {
                 Some(near) => format!("; did you mean {near}? Expected {}", one_of(known)),
                 None => format!(", expected {}", one_of(known)),
             };
-            reader.error(name, format!("unknown option{hint}"));
+            reader.push(OptionErrorKind::Unknown, name, format!("unknown option{hint}"));
         }
         reader
     }
 
+    fn push(&mut self, kind: OptionErrorKind, option: &str, message: impl Into<String>) {
+        self.errors.push(OptionError { option: option.to_owned(), message: message.into(), kind });
+    }
+
+    /// The option does not go together with another one.
     fn error(&mut self, option: &str, message: impl Into<String>) {
-        self.errors.push(OptionError { option: option.to_owned(), message: message.into(), missing: false });
+        self.push(OptionErrorKind::Conflict, option, message);
     }
 
     fn missing(&mut self, option: &str, expected: &str) {
-        self.errors.push(OptionError {
-            option: option.to_owned(),
-            message: format!("missing, expected {expected}"),
-            missing: true,
-        });
+        self.push(OptionErrorKind::Missing, option, format!("missing, expected {expected}"));
     }
 
     /// The option's value through `parse`; `None` when absent, or wrong and recorded.
@@ -77,7 +109,7 @@ impl<'a> Reader<'a> {
         match parse(text) {
             Ok(value) => Some(value),
             Err(message) => {
-                self.error(option, message);
+                self.push(OptionErrorKind::Value, option, message);
                 None
             }
         }

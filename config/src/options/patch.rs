@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{OptionError, Reader};
+use super::{OptionError, OptionErrorKind, Reader};
 
 /// One end of a patch, as in OVS.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,7 +31,7 @@ pub(crate) fn none(options: &BTreeMap<String, String>) -> Vec<OptionError> {
     let refuse = |option: &String| OptionError {
         option: option.clone(),
         message: "unknown option, a port of type internal has none".to_owned(),
-        missing: false,
+        kind: OptionErrorKind::Unknown,
     };
     options.keys().map(refuse).collect()
 }

@@ -29,6 +29,19 @@ pub const BRIDGE_OTHER_CONFIG: [&str; 11] = [
     "mcast-snooping-disable-flood-unregistered",
 ];
 
+/// Smallest and largest value of a key of a bridge's `other_config` that has a number.
+pub fn bridge_number_range(key: &str) -> Option<(u64, u64)> {
+    Some(match key {
+        "mac-aging-time" => mac_table::AGING_RANGE,
+        "mac-table-size" => mac_table::SIZE_RANGE,
+        "mac-port-limit" => (1, mac_table::SIZE_RANGE.1),
+        "mac-learning-rate" => mac_table::RATE_RANGE,
+        "mcast-snooping-table-size" => mcast::SIZE_RANGE,
+        "mcast-snooping-aging-time" => mcast::AGING_RANGE,
+        _ => return None,
+    })
+}
+
 /// A name as `ip netns` takes it.
 pub(super) fn netns(name: &str) -> Result<(), String> {
     if name.is_empty() || name.contains('/') || name.starts_with('.') {
@@ -82,13 +95,13 @@ impl Check<'_> {
     fn other_config(&mut self, site: &Site, bridge: &Bridge) {
         for (name, value) in &bridge.other_config {
             let site = site.field(name);
+            if let Some(range) = bridge_number_range(name) {
+                if let Err(message) = decimal_in(value, range) {
+                    self.invalid(&site, message);
+                }
+                continue;
+            }
             let outcome = match name.as_str() {
-                "mac-aging-time" => decimal_in(value, mac_table::AGING_RANGE),
-                "mac-table-size" => decimal_in(value, mac_table::SIZE_RANGE),
-                "mac-port-limit" => decimal_in(value, (1, mac_table::SIZE_RANGE.1)),
-                "mac-learning-rate" => decimal_in(value, mac_table::RATE_RANGE),
-                "mcast-snooping-table-size" => decimal_in(value, mcast::SIZE_RANGE),
-                "mcast-snooping-aging-time" => decimal_in(value, mcast::AGING_RANGE),
                 "forward-bpdu" | "neigh-suppress" | "mcast-snooping-disable-flood-unregistered" => {
                     boolean(value).map(|_| ())
                 }

@@ -4,7 +4,8 @@ mod bridge;
 mod mirror;
 mod port;
 
-pub use bridge::BRIDGE_OTHER_CONFIG;
+pub use bridge::{BRIDGE_OTHER_CONFIG, bridge_number_range};
+pub use port::check_port_other_config;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -12,8 +13,8 @@ use wire::tunnel::Transport;
 
 use crate::document::{Bridge, Document, Port, PortKind};
 use crate::options::{
-    DpdkOptions, OptionError, PatchOptions, RemoteIp, SystemOptions, TapOptions, TunnelKey, TunnelOptions,
-    VhostOptions, boolean, no_options,
+    DpdkOptions, OptionError, OptionErrorKind, PatchOptions, RemoteIp, SystemOptions, TapOptions, TunnelKey,
+    TunnelOptions, VhostOptions, boolean, no_options,
 };
 use crate::problem::{Kind, Problem, Site};
 use crate::settings::Fields;
@@ -67,12 +68,14 @@ pub fn accept_flows(_flow: &str, _bridge: &Bridge) -> Result<(), String> {
     Ok(())
 }
 
+/// Smallest and largest MTU of a port: IPv4's smallest (RFC 791) to DPDK's largest in use.
+pub const MTU_RANGE: (u16, u16) = (68, 9702);
+
 /// Smallest and largest values of a port's columns.
 pub(crate) mod range {
+    pub(crate) const MTU: (u64, u64) = (super::MTU_RANGE.0 as u64, super::MTU_RANGE.1 as u64);
     /// VLAN IDs as OVS takes them in `tag` and `trunks`.
     pub(crate) const VLAN: (u64, u64) = (0, 4095);
-    /// IPv4's smallest MTU (RFC 791) to DPDK's largest in use.
-    pub(crate) const MTU: (u64, u64) = (68, 9702);
     /// OpenFlow 1.0's port numbers.
     pub(crate) const OFPORT: (u64, u64) = (1, 0xfeff);
 }
@@ -369,7 +372,7 @@ impl Check<'_> {
     fn option_errors(&mut self, site: &Site, errors: Vec<OptionError>) {
         for error in errors {
             let site = site.field("options").field(&error.option);
-            let kind = if error.missing { Kind::Missing } else { Kind::Invalid };
+            let kind = if error.kind == OptionErrorKind::Missing { Kind::Missing } else { Kind::Invalid };
             self.problems.push(site.problem(kind, error.message));
         }
     }

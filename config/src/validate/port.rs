@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::{Check, range};
 use crate::document::{Port, PortKind, PriorityTags, VlanMode};
-use crate::options::{BfdOptions, DpdkOptions, LocalIp, TunnelOptions, VhostOptions};
+use crate::options::{BfdOptions, DpdkOptions, LocalIp, TunnelOptions, VhostOptions, boolean};
 use crate::problem::{Site, one_of};
 use crate::switch::{PORT_OTHER_CONFIG, RxqAffinity};
 
@@ -112,36 +112,9 @@ impl Check<'_> {
 
     fn port_other_config(&mut self, site: &Site, port: &Port) {
         for (name, value) in &port.other_config {
-            let site = site.field(name);
-            let expected = match name.as_str() {
-                "qinq-ethtype" if matches!(value.as_str(), "802.1ad" | "802.1q") => continue,
-                "qinq-ethtype" => "802.1ad or 802.1q",
-                "priority-tags" if value.parse::<PriorityTags>().is_ok() => continue,
-                "priority-tags" => "never, if-nonzero or always",
-                "neigh-suppress" | "mcast-snooping-flood" | "mcast-snooping-flood-reports" => {
-                    if matches!(value.as_str(), "true" | "false") {
-                        continue;
-                    }
-                    "true or false"
-                }
-                "pmd-rxq-affinity" => {
-                    if let Err(message) = value.parse::<RxqAffinity>() {
-                        self.invalid(&site, message);
-                    }
-                    continue;
-                }
-                _ => {
-                    self.invalid(
-                        &site,
-                        format!(
-                            "unknown key, expected {}, for an interface pmd-rxq-affinity",
-                            one_of(&PORT_OTHER_CONFIG)
-                        ),
-                    );
-                    continue;
-                }
-            };
-            self.invalid(&site, format!("found {value:?}, expected {expected}"));
+            if let Err(message) = check_port_other_config(name, value) {
+                self.invalid(&site.field(name), message);
+            }
         }
     }
 
@@ -190,6 +163,30 @@ impl Check<'_> {
             _ => {}
         }
     }
+}
+
+/// What is wrong with an entry of a port's `other_config`.
+///
+/// # Errors
+/// The message: what was found and what was expected.
+pub fn check_port_other_config(key: &str, value: &str) -> Result<(), String> {
+    let expected = match key {
+        "qinq-ethtype" if matches!(value, "802.1ad" | "802.1q") => return Ok(()),
+        "qinq-ethtype" => "802.1ad or 802.1q",
+        "priority-tags" if value.parse::<PriorityTags>().is_ok() => return Ok(()),
+        "priority-tags" => "never, if-nonzero or always",
+        "neigh-suppress" | "mcast-snooping-flood" | "mcast-snooping-flood-reports" => {
+            return boolean(value).map(drop);
+        }
+        "pmd-rxq-affinity" => return value.parse::<RxqAffinity>().map(drop),
+        _ => {
+            return Err(format!(
+                "unknown key, expected {}, for an interface pmd-rxq-affinity",
+                one_of(&PORT_OTHER_CONFIG)
+            ));
+        }
+    };
+    Err(format!("found {value:?}, expected {expected}"))
 }
 
 /// What to say of a type that Open vSwitch has, or had, and this switch has not.

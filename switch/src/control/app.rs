@@ -68,6 +68,8 @@ pub struct App {
     pub sockets: Rounds,
     /// The handover to another process.
     pub giving: Giving,
+    /// What workers had counted when `dpif-netdev/pmd-stats-clear` was last asked for; the counters themselves go on.
+    pub cleared: StdMutex<Vec<api::LcoreRow>>,
     /// VNIs whose remotes come from EVPN, as they were last seen.
     pub evpn: StdMutex<Vec<api::EvpnRow>>,
     /// Bridges whose rules, groups or meters OpenFlow changed since the document last had them.
@@ -135,6 +137,7 @@ impl App {
             controllers: Controllers::default(),
             sockets: Rounds::default(),
             giving: Giving::default(),
+            cleared: StdMutex::default(),
             evpn: StdMutex::default(),
             stale: StdMutex::default(),
             unsaved: StdMutex::default(),

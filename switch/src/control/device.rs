@@ -5,6 +5,7 @@ mod system;
 mod vhost;
 
 use super::interface::Interface;
+use super::sys;
 use crate::slowpath::ports::WorkerQueues;
 use config::{DpdkOptions, DpdkSettings, SystemOptions, TapOptions, VhostOptions};
 use crossbeam_queue::ArrayQueue;
@@ -13,7 +14,8 @@ use datapath::retry::Retries;
 use datapath::tx::{PortTx, TxPath};
 use rte::port::{Link, LinkSettings, PortInfo, Stats, SystemPort};
 use rte::{Mempool, PortConfig, PortHandle, TapConfig, TapPort, VhostPort};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::fs::File;
 use std::os::fd::RawFd;
 use std::path::Path;
@@ -27,21 +29,11 @@ const HANDOVER: usize = 1024;
 /// MTU of a port whose document does not say one, when it is taken back from another.
 pub const DEFAULT_MTU: u16 = 1500;
 
-/// The driver of AF_XDP sockets.
-const AF_XDP: &str = "net_af_xdp";
 /// MTUs of a tap, and of a virtual machine, in bytes: Linux' smallest, and 64 KiB less an Ethernet header.
 pub(super) const TAP_MTU: (u16, u16) = (68, 65_521);
 /// How long a tap is waited for that the kernel still has in use: what watched the queue of a port that was removed is ended
 /// by the kernel a moment later.
 const TAP_BUSY: Duration = Duration::from_secs(1);
-/// Interfaces that an AF_XDP device of this process has had, by index: the driver of DPDK 22.11 does not close its
-/// socket with the port. It stays bound to the interface's queue, so the kernel refuses the next one (`EBUSY`), and a
-/// try costs the buffers of a fill ring.
-static BOUND: Mutex<BTreeSet<u32>> = Mutex::new(BTreeSet::new());
-/// What is said then.
-pub const STARTS_ONCE: &str = "an AF_XDP port starts once only on an interface, as its driver keeps the socket of a port that \
-     was removed: restart vxswitch, or use net_af_packet";
-
 /// A device cannot be used as the document says.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("port {port}: {reason}")]
@@ -188,6 +180,25 @@ const SPREADS_OVER_ALL: [(&str, &str); 4] = [
     ("net_vhost", "queues"),
 ];
 
+/// Says which packets an AF_XDP port does not get: the kernel keeps what comes by queues of the interface beyond its own.
+fn warn_of_other_queues(port: &str, info: &PortInfo) {
+    let interface = info.if_index.filter(|_| info.driver == "net_af_xdp").and_then(sys::interface_name);
+    let Some(interface) = interface else { return };
+    let Ok(queues) = std::fs::read_dir(format!("/sys/class/net/{interface}/queues")) else { return };
+    let is_rx = |name: &OsStr| name.to_str().is_some_and(|name| name.starts_with("rx-"));
+    let count = queues.flatten().filter(|entry| is_rx(&entry.file_name())).count();
+    let own = usize::from(info.max_rx_queues);
+    if count > own {
+        tracing::warn!(
+            port,
+            interface,
+            queues = count,
+            "net_af_xdp takes what comes by {own} of the interface's queues, the kernel the rest: say queue_count={count}, or \
+             `ethtool -L {interface} combined {own}` (of a veth pair `ethtool -L PEER tx {own}`)"
+        );
+    }
+}
+
 /// How many queues to start: what was asked for, else one a worker, as far as the device has them.
 fn queue_counts(options: &DpdkOptions, workers: usize, info: &PortInfo) -> Result<(u16, u16), String> {
     let workers = u16::try_from(workers).unwrap_or(u16::MAX);
@@ -207,10 +218,6 @@ fn queue_counts(options: &DpdkOptions, workers: usize, info: &PortInfo) -> Resul
     let tx = count(options.n_txq, info.max_tx_queues, "n_txq")?;
     // A tap has pairs: a file descriptor that is read and written.
     if info.driver == "net_tap" { Ok((rx.max(tx), rx.max(tx))) } else { Ok((rx, tx)) }
-}
-
-fn bound() -> MutexGuard<'static, BTreeSet<u32>> {
-    BOUND.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Device {
@@ -267,9 +274,7 @@ impl Device {
     ) -> Result<(Device, Vec<WorkerQueues>), String> {
         let text = |e: rte::Error| e.to_string();
         let info = id.info().map_err(text)?;
-        if info.if_index.is_some_and(|index| info.driver == AF_XDP && bound().contains(&index)) {
-            return Err(STARTS_ONCE.to_owned());
-        }
+        warn_of_other_queues(&port.name, &info);
         let queues = queue_counts(options, resources.workers.len(), &info)?;
         let config = PortConfig {
             rx_queues: queues.0,
@@ -347,12 +352,8 @@ impl Device {
     /// # Errors
     /// DPDK's reason for the first step that failed.
     pub fn close(self, ios: Vec<PortIo>) -> Result<(), rte::Error> {
-        let Device { handle, info, .. } = self;
-        if info.driver == AF_XDP {
-            bound().extend(info.if_index);
-        }
         drop(ios);
-        match handle {
+        match self.handle {
             Handle::Ethdev { port, behind } => {
                 // It keeps the interface.
                 drop(behind);
@@ -361,11 +362,6 @@ impl Device {
             // It ends with its last handle.
             Handle::Tap(_) | Handle::System { .. } | Handle::Vhost { .. } => Ok(()),
         }
-    }
-
-    /// Whether it cannot be started again after it was closed, for which [`STARTS_ONCE`] is the reason.
-    pub fn starts_once(&self) -> bool {
-        self.info.driver == AF_XDP
     }
 
     /// Sets the MTU while the device runs.

@@ -4,7 +4,9 @@
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::sys::stat::{Mode, umask};
 use nix::unistd::Pid;
+use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
 
 /// The calling thread.
 const CALLER: Pid = Pid::from_raw(0);
@@ -22,6 +24,11 @@ pub fn set_affinity(cpus: &[usize]) -> io::Result<()> {
         set.set(*cpu)?;
     }
     Ok(sched_setaffinity(CALLER, &set)?)
+}
+
+/// The calling thread's nice value.
+pub fn nice() -> io::Result<i32> {
+    Ok(rustix::process::getpriority_process(None)?)
 }
 
 /// Sets the calling thread's nice value: from -20, which has priority over others on a CPU, to 19.
@@ -70,13 +77,14 @@ pub fn back_with_huge_pages(region: (*const u8, usize)) {
     }
 }
 
+/// A socket that requests about interfaces are made with.
+fn any_socket() -> io::Result<OwnedFd> {
+    Ok(rustix::net::socket_with(AddressFamily::INET, SocketType::DGRAM, SocketFlags::CLOEXEC, None)?)
+}
+
 /// Name of the network interface with this number in this process's network namespace; `None` when there is none.
 pub fn interface_name(index: u32) -> Option<String> {
-    let mut name = [0; libc::IF_NAMESIZE];
-    // SAFETY: the buffer has room for IF_NAMESIZE bytes, the most that is written, with the NUL at the end.
-    let found = unsafe { libc::if_indextoname(index, name.as_mut_ptr()) };
-    let bytes = name.iter().take_while(|c| **c != 0).map(|c| *c as u8).collect();
-    if found.is_null() { None } else { String::from_utf8(bytes).ok() }
+    rustix::net::netdevice::index_to_name(any_socket().ok()?, index).ok()
 }
 
 /// A request to the kernel about an interface.
@@ -92,18 +100,10 @@ fn interface_request(name: &str) -> libc::ifreq {
 
 /// A request for flags, or to set them.
 fn flags_ioctl(request: &mut libc::ifreq, what: libc::Ioctl) -> io::Result<()> {
-    // SAFETY: no memory is involved.
-    let socket = unsafe { libc::socket(libc::AF_INET, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0) };
-    if socket < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: the socket is open, and closed here; the kernel reads and writes the structure, whose flags are there.
-    unsafe {
-        let code = libc::ioctl(socket, what, std::ptr::from_mut(request));
-        let result = if code == 0 { Ok(()) } else { Err(io::Error::last_os_error()) };
-        libc::close(socket);
-        result
-    }
+    let socket = any_socket()?;
+    // SAFETY: the socket is open; the kernel reads and writes the structure, whose flags are there.
+    let code = unsafe { libc::ioctl(socket.as_raw_fd(), what, std::ptr::from_mut(request)) };
+    if code == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 /// `IFF_*` of an interface, as a request has them after the kernel answered.

@@ -2,10 +2,10 @@
 //!
 //! | thread | on | nice |
 //! |---|---|---|
-//! | workers | EAL's lcores | 0 |
-//! | `slow-path` | the other CPUs | -10, where it shares no CPU with a worker |
+//! | workers | EAL's lcores | the process's |
+//! | `slow-path` | the other CPUs | -10, where it shares no CPU with a worker, or what the process has |
 //! | `control` (captures, too), `metrics` | the other CPUs | 10 |
-//! | `watch` | the other CPUs | 0 |
+//! | `watch` | the other CPUs | the process's |
 //!
 //! On a CPU that they share the slow path goes first: a new flow's packets wait for it, and users can wait.
 
@@ -49,7 +49,7 @@ use tokio::sync::oneshot;
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// How often a thread that serves users shows that it moves.
 const BEAT_EVERY: Duration = Duration::from_millis(100);
-/// Nice value of the slow path.
+/// Nice value of the slow path at most.
 const NICE_SLOW_PATH: i32 = -10;
 /// How long a worker may sleep at a time where it shares its CPU and nothing else is said, microseconds: in this time an
 /// RX ring of the usual size takes what comes at four million packets a second.
@@ -288,11 +288,11 @@ fn run_workers(
     }
 }
 
-/// Starts a thread on these CPUs, with this nice value as far as that is allowed.
+/// Starts a thread on these CPUs, with this nice value as far as that is allowed, or with the process's.
 fn spawn<R: Send + 'static>(
     name: &'static str,
     cpus: &[usize],
-    nice: i32,
+    nice: Option<i32>,
     run: impl FnOnce() -> R + Send + 'static,
 ) -> Result<JoinHandle<R>> {
     let cpus = cpus.to_vec();
@@ -300,7 +300,9 @@ fn spawn<R: Send + 'static>(
         if let Err(error) = sys::set_affinity(&cpus) {
             tracing::warn!(%error, thread = name, "the thread stays on the main lcore's CPU");
         }
-        if let Err(error) = sys::set_nice(nice) {
+        if let Some(nice) = nice
+            && let Err(error) = sys::set_nice(nice)
+        {
             tracing::debug!(%error, thread = name, nice, "the thread keeps its nice value");
         }
         run()
@@ -325,7 +327,7 @@ fn start_slow_path(
     pulses.add(NAME, move || turns.load(Relaxed));
     let pulses = Arc::clone(pulses);
     // Where a worker polls on the same CPU, it must not be starved.
-    let nice = if alone { NICE_SLOW_PATH } else { 0 };
+    let nice = (alone && sys::nice()? > NICE_SLOW_PATH).then_some(NICE_SLOW_PATH);
     let thread = spawn(NAME, cpus, nice, move || {
         // Dropped here: what it holds of DPDK must be gone before EAL's end.
         drop(SlowPath::new(config, sides, meters).run(&jobs));
@@ -374,7 +376,7 @@ fn start_metrics(
     let turns = pulse(&pulses, NAME);
     let (used, is_used) = std::sync::mpsc::sync_channel::<Result<()>>(1);
     let runtime = runtime(NAME)?;
-    let thread = spawn(NAME, cpus, NICE_CONTROL, move || {
+    let thread = spawn(NAME, cpus, Some(NICE_CONTROL), move || {
         runtime.block_on(async {
             tokio::spawn(beat(turns));
             let outcome = async {
@@ -452,7 +454,7 @@ fn start_control(
     let (ending, pulses) = (Arc::clone(ending), Arc::clone(&app.pulses));
     let turns = pulse(&pulses, NAME);
     let runtime = runtime(NAME)?;
-    spawn(NAME, cpus, NICE_CONTROL, move || {
+    spawn(NAME, cpus, Some(NICE_CONTROL), move || {
         let outcome = runtime.block_on(async {
             tokio::spawn(beat(turns));
             run::run(source, place, app, &ending, probe).await

@@ -3,11 +3,14 @@
 
 mod datapath;
 mod mdb;
+mod odp_flow;
+mod port_config;
 mod tables;
+mod trace;
+mod unconfigured;
 mod underlay;
 
 use super::app::{App, WorkerInfo};
-use super::handlers::flows::trace_text;
 use super::handlers::refused::{Answer, Refused};
 use super::socket::Remove;
 use super::{balance, loads, log, rxq};
@@ -152,9 +155,21 @@ async fn answer(app: &App, request: &Value) -> Value {
 
 /// Commands with their arguments, and how many there may be.
 const COMMANDS: &[(&str, &str, std::ops::RangeInclusive<usize>)] = &[
+    ("autoattach/show-isid", "[bridge]", 0..=1),
+    ("autoattach/statistics", "[bridge]", 0..=1),
+    ("autoattach/status", "[bridge]", 0..=1),
     ("bfd/set-forwarding", "[interface] normal|false|true", 1..=2),
     ("bfd/show", "[interface]", 0..=1),
+    ("bond/disable-member", "port member", 2..=2),
+    ("bond/enable-member", "port member", 2..=2),
+    ("bond/list", "", 0..=0),
+    ("bond/migrate", "port hash member", 3..=3),
+    ("bond/set-active-member", "port member", 2..=2),
+    ("bond/show", "[port]", 0..=1),
     ("bridge/dump-flows", "bridge", 1..=1),
+    ("bridge/reconnect", "[bridge]", 0..=1),
+    ("cfm/set-fault", "[interface] normal|false|true", 1..=2),
+    ("cfm/show", "[interface]", 0..=1),
     ("coverage/read-counter", "COUNTER", 1..=1),
     ("coverage/show", "", 0..=0),
     ("dpctl/ct-stats-show", "[dp] [zone=N]", 0..=2),
@@ -163,9 +178,11 @@ const COMMANDS: &[(&str, &str, std::ops::RangeInclusive<usize>)] = &[
     ("dpctl/dump-flows", "[-m] [--names] [dp]", 0..=3),
     ("dpctl/flush-conntrack", "[dp] [zone=N] [ct-orig-tuple] [ct-reply-tuple]", 0..=4),
     ("dpctl/show", "[-s] [dp]", 0..=2),
+    ("dpif-netdev/bond-show", "[dp]", 0..=1),
     ("dpif-netdev/pmd-rxq-rebalance", "[dp]", 0..=1),
     ("dpif-netdev/pmd-rxq-show", "[-pmd core] [-secs secs] [dp]", 0..=5),
     ("dpif-netdev/pmd-sleep-show", "[dp]", 0..=1),
+    ("dpif-netdev/pmd-stats-clear", "[-pmd core] [dp]", 0..=3),
     ("dpif-netdev/pmd-stats-show", "[-pmd core] [dp]", 0..=3),
     ("dpif/dump-dps", "", 0..=0),
     ("dpif/dump-flows", "[-m] [--names | --no-names] bridge", 1..=3),
@@ -177,27 +194,38 @@ const COMMANDS: &[(&str, &str, std::ops::RangeInclusive<usize>)] = &[
     ("fdb/show", "bridge", 1..=1),
     ("fdb/stats-clear", "[bridge]", 0..=1),
     ("fdb/stats-show", "bridge", 1..=1),
+    ("lacp/show", "[port]", 0..=1),
+    ("lacp/show-stats", "[port]", 0..=1),
     ("list-commands", "", 0..=0),
     ("mdb/flush", "[bridge]", 0..=1),
     ("mdb/show", "bridge", 1..=1),
     ("memory/show", "", 0..=0),
     ("ofproto/list", "", 0..=0),
-    ("ofproto/trace", "bridge flow [packet]", 2..=3),
+    ("ofproto/trace", "{[dp_name] odp_flow | bridge br_flow} [OPTIONS...] [-generate|packet]", 1..=16),
     ("ovs/route/add", "ip_addr/prefix_len out_br_name [gw]", 2..=3),
     ("ovs/route/del", "ip_addr/prefix_len", 1..=1),
     ("ovs/route/lookup", "ip_addr", 1..=1),
     ("ovs/route/show", "", 0..=0),
+    ("qos/show", "interface", 1..=1),
+    ("qos/show-types", "interface", 1..=1),
     ("revalidator/wait", "", 0..=0),
+    ("rstp/show", "[bridge]", 0..=1),
+    ("rstp/tcn", "[bridge]", 0..=1),
+    ("stp/show", "[bridge]", 0..=1),
+    ("stp/tcn", "[bridge]", 0..=1),
     ("tnl/arp/flush", "", 0..=0),
     ("tnl/arp/set", "BRIDGE IP MAC", 3..=3),
     ("tnl/arp/show", "", 0..=0),
+    ("tnl/egress_port_range", "", 0..=0),
     ("tnl/neigh/flush", "", 0..=0),
     ("tnl/neigh/set", "BRIDGE IP MAC", 3..=3),
     ("tnl/neigh/show", "", 0..=0),
     ("tnl/ports/show", "[-v]", 0..=1),
     ("upcall/show", "", 0..=0),
     ("version", "", 0..=0),
+    ("vlog/close", "", 0..=0),
     ("vlog/list", "", 0..=0),
+    ("vlog/reopen", "", 0..=0),
     ("vlog/set", "{spec | PATTERN:destination:pattern}", 0..=64),
 ];
 
@@ -231,10 +259,8 @@ async fn run(app: &App, command: &str, words: &[&str]) -> Result<String, String>
             let views = app.handle.call(|slow| slow.bridge_views()).await.map_err(stopping)?;
             Ok(views.iter().flat_map(|bridge| [bridge.name.as_str(), "\n"]).collect())
         }
-        "ofproto/trace" => {
-            trace_text(app, words[0].to_owned(), words[1].to_owned(), words.get(2).map(|&s| s.to_owned()))
-                .await
-        }
+        "ofproto/trace" => trace::run(app, words).await,
+        "bridge/reconnect" => reconnect(app, words.first().copied()).await,
         "dpif-netdev/pmd-rxq-rebalance" => {
             balance::rebalance(app).await;
             Ok("pmd rxq rebalance requested.".into())
@@ -282,9 +308,30 @@ async fn run(app: &App, command: &str, words: &[&str]) -> Result<String, String>
             underlay::run(app, command, words).await
         }
         "vlog/list" => Ok(log::levels()),
+        // The log goes to stderr or the journal, as that of an ovs-vswitchd without --log-file.
+        "vlog/close" => Ok(String::new()),
+        "vlog/reopen" => Err("Logging to file not configured".to_owned()),
         "vlog/set" => log::set_levels(words).map(|()| String::new()),
-        _ => datapath::run(app, command, words).await,
+        _ => match unconfigured::run(app, command, words).await {
+            Some(answer) => answer,
+            None => datapath::run(app, command, words).await,
+        },
     }
+}
+
+/// Lets a bridge, or all of them, connect to controllers anew.
+async fn reconnect(app: &App, bridge: Option<&str>) -> Result<String, String> {
+    let bridges: Vec<String> = {
+        let switch = app.switch.lock().await;
+        let names = switch.document.bridges.iter().map(|bridge| bridge.name.clone());
+        names.filter(|name| bridge.is_none_or(|only| only == name)).collect()
+    };
+    if bridges.is_empty() && bridge.is_some() {
+        return Err("Unknown bridge".to_owned());
+    }
+    app.controllers.reconnect(&bridges);
+    app.sockets.settled().await;
+    Ok(String::new())
 }
 
 /// A worker, as Open vSwitch names its threads.

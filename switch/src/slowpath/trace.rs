@@ -9,7 +9,7 @@ use crate::bridge::{BridgeId, BridgePorts, PortKind};
 use crate::tunnel::adjacency::output_ports;
 use api::{Trace, TraceDrop};
 use flow::drop::DropReason;
-use flow::ofp::{MatchKey, PORT_LOCAL, PortNames, format_key, format_megaflow};
+use flow::ofp::{MatchKey, PORT_ANY, PORT_CONTROLLER, PORT_LOCAL, PortNames, format_key, format_megaflow};
 use flow::program::{Op, PortId, Program};
 use wire::ecn::{ECN_MASK, EcnDecap, ecn_decap};
 use wire::fragment;
@@ -99,7 +99,7 @@ impl SlowPath {
     fn in_port(&self, bridge: BridgeId, key: &MatchKey) -> Option<PortId> {
         let running = self.state.bridge(bridge)?;
         match key.flow.in_port {
-            PORT_LOCAL => Some(running.local),
+            PORT_LOCAL | PORT_CONTROLLER | PORT_ANY => Some(running.local),
             ofport => running.ports.get(&ofport).copied(),
         }
     }
@@ -110,7 +110,8 @@ impl SlowPath {
         let mut packet = key.flow;
         packet.in_port = id.0.into();
         let decapsulated = self.decapsulated(id, &mut packet);
-        let Traced { translation, mut steps, last } = trace(&self.state, &packet);
+        let reserved = Some(key.flow.in_port).filter(|number| matches!(*number, PORT_CONTROLLER | PORT_ANY));
+        let Traced { translation, mut steps, last } = trace(&self.state, &packet, reserved);
         if let Some((step, _)) = &decapsulated {
             steps.insert(0, step.clone());
         }
@@ -215,7 +216,7 @@ impl SlowPath {
                 return Err(reason);
             }
             flow.in_port = id.0.into();
-            let dropped = trace(&self.state, &flow).translation.program.ends_in();
+            let dropped = trace(&self.state, &flow, None).translation.program.ends_in();
             return Err(dropped.unwrap_or(DropReason::TunnelUnknown));
         }
         let port = self.state.port(id).ok_or(DropReason::Internal)?;

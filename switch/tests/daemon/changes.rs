@@ -1,7 +1,7 @@
 //! Changes while it runs: bridges, ports, tunnels, mirrors; and those that fail.
 
 use crate::running::{BASE, Daemon, EAL, PATIENCE};
-use crate::support::{eventually, is_root, skipped};
+use crate::support::eventually;
 use std::fs;
 use std::time::Instant;
 
@@ -245,38 +245,5 @@ fn numbers_vlans_and_mtu_change_without_a_new_device() {
     let note = String::from_utf8(output.stderr).unwrap();
     assert!(output.status.success() && note.contains("device of port p1 was made anew"), "{note}");
     daemon.wait_for("p1", "tx_packets", 100);
-    daemon.stop();
-}
-
-#[test]
-fn an_af_xdp_port_is_not_given_up_for_one_that_cannot_start() {
-    if !is_root("an_af_xdp_port_is_not_given_up_for_one_that_cannot_start") {
-        return;
-    }
-    let prepare = "ip link add xa type veth peer name xb; ip link set xa up; ip link set xb up";
-    let daemon = Daemon::start_apart(prepare, "[[bridge]]\nname = \"br0\"\n");
-    let add = "add-port br0 x -- set interface x type=dpdk options:dpdk-devargs=net_af_xdp0,iface=xa";
-    let added = daemon.try_ctl(add);
-    if !added.status.success() {
-        let why = format!("needs AF_XDP: {}", String::from_utf8_lossy(&added.stderr).trim_end());
-        return skipped("an_af_xdp_port_is_not_given_up_for_one_that_cannot_start", &why);
-    }
-    // What is changed in place is; what would take its device away is refused before that.
-    daemon.ctl("set interface x ofport_request=12 -- set port x tag=5");
-    assert_eq!(daemon.ctl("get interface x ofport"), "12\n");
-    let error = daemon.refused("set interface x options:n_rxq_desc=512");
-    assert!(error.contains("port x: ") && error.contains("restart vxswitch"), "{error}");
-    assert_eq!(daemon.ctl("list-ports br0"), "x\n");
-    assert_eq!(daemon.ctl("get interface x error"), "[]\n");
-    // The driver keeps its socket, and the next one costs no buffers.
-    daemon.ctl("del-port x");
-    for _ in 0..3 {
-        let error = daemon.refused(add);
-        assert!(error.contains("port x: ") && error.contains("restart vxswitch"), "{error}");
-    }
-    assert_eq!(daemon.ctl("list-ports br0"), "");
-    let again = add.replace("xa", "xb").replace("xdp0", "xdp1");
-    daemon.ctl(&again);
-    assert_eq!(daemon.ctl("list-ports br0"), "x\n");
     daemon.stop();
 }

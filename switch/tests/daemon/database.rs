@@ -299,6 +299,41 @@ fn what_cannot_be_served_says_so_and_the_rest_is_served() {
 }
 
 #[test]
+fn a_bad_value_is_ignored_and_a_port_keeps_its_number() {
+    let Some(database) = Database::start() else { return };
+    let daemon = database.switch();
+    database.vsctl(
+        "add-br br0 -- add-port br0 in0 -- set interface in0 type=internal mtu_request=1400 \
+         -- add-port br0 vx -- set interface vx type=vxlan options:remote_ip=1.2.3.4",
+    );
+    let numbers = || ["in0", "vx"].map(|name| database.vsctl(&format!("get interface {name} ofport")));
+    let before = numbers();
+    let runs = database.vsctl("get interface in0 mac_in_use");
+    for bad in [
+        "set interface in0 mtu_request=60000",
+        r"set interface in0 mac=01\:00\:00\:00\:00\:01",
+        "set interface in0 options:nonsense=1 other_config:pmd-rxq-affinity=x",
+        "set port in0 other_config:qinq-ethtype=x",
+        "set interface vx options:ttl=x options:local_ip=x options:nonsense=1 bfd:enable=true bfd:min_rx=x",
+        "set bridge br0 other_config:mac-aging-time=x other_config:hwaddr=x",
+    ] {
+        database.vsctl(bad);
+        assert_eq!(numbers(), before, "{bad}");
+    }
+    assert_eq!(database.vsctl("get interface in0 mtu"), "1400");
+    assert_eq!(database.vsctl("get interface in0 mac_in_use"), runs);
+    assert!(database.vsctl("get interface in0 error").contains("not served: mtu_request"));
+    assert_eq!(database.vsctl("get interface br0 error"), "[]");
+    // What has to take a port away leaves it its number.
+    database.vsctl("set interface in0 type=nonsense -- set interface vx options:remote_ip=nowhere");
+    assert_eq!(numbers(), ["-1", "-1"]);
+    database.vsctl("set interface vx options:remote_ip=1.2.3.4");
+    database.vsctl("set interface in0 type=internal");
+    assert_eq!(numbers(), before);
+    daemon.stop();
+}
+
+#[test]
 fn packets_go_on_while_the_database_or_the_switch_starts_anew() {
     let Some(mut database) = Database::start() else { return };
     let daemon = database.switch();
@@ -382,6 +417,13 @@ fn a_controller_of_the_database_hears_of_packets() {
     stream.write_all(&message(3, &echo)).unwrap();
     // It comes back when it went.
     drop(stream);
+    let (mut stream, _) = listener.accept().unwrap();
+    stream.write_all(&message(0, &[])).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    until_kind(&mut stream, 0);
+    // Asked to, the switch hangs up and connects anew.
+    daemon.ctl("appctl bridge/reconnect br0");
+    stream.read_to_end(&mut Vec::new()).unwrap();
     let (mut stream, _) = listener.accept().unwrap();
     stream.write_all(&message(0, &[])).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -555,8 +597,18 @@ fn ovs_appctl_finds_the_switch_and_asks_it() {
     assert!(appctl(&["ovs/route/show"]).contains("Cached: 192.168.1.0/24 dev br0"));
     daemon.ctl("neigh set br0 192.168.1.2 02:00:00:00:00:02");
     assert!(appctl(&["tnl/neigh/show"]).contains("02:00:00:00:00:02   br0"));
+    let shown = appctl(&["dpif/show"]);
+    assert!(shown.contains("p0 1/") && shown.contains("br0 65534/"), "{shown}");
+    let by_datapath = "in_port(p0),eth(src=02:00:00:00:00:01,dst=02:00:00:00:00:02)";
+    assert!(appctl(&["ofproto/trace", by_datapath]).contains("in_port=p0"));
+    assert!(appctl(&["ofproto/trace", "br0", "in_port=controller"]).contains("in_port=CONTROLLER"));
+    appctl(&["dpif-netdev/pmd-stats-clear"]);
     for (words, expected) in [
         (&["fdb/show", "br9"][..], "no such bridge"),
+        (&["bond/show", "p0"], "no such bond"),
+        (&["bridge/reconnect", "br9"], "Unknown bridge"),
+        (&["vlog/reopen"], "Logging to file not configured"),
+        (&["ofproto/trace", "in_port=1"], "or the bridge name was omitted"),
         (&["bfd/show", "p0"], "no such bfd object"),
         (&["bfd/set-forwarding", "p0", "false"], "no such BFD object"),
         (&["fdb/show"], "requires at least 1 arguments"),

@@ -75,17 +75,6 @@ impl Daemon {
         Daemon::launch(command, dir)
     }
 
-    /// Starts in a network namespace of its own, which this has prepared.
-    pub fn start_apart(prepare: &str, config: &str) -> Daemon {
-        let dir = tempfile::tempdir().unwrap();
-        fs::write(dir.path().join("config.toml"), config).unwrap();
-        let plain = command_on(EAL, dir.path(), &["--config", "config.toml"]);
-        let mut command = Command::new("unshare");
-        command.args(["-n", "sh", "-ec"]).arg(format!("{prepare}; exec \"$0\" \"$@\""));
-        command.arg(plain.get_program()).args(plain.get_args()).current_dir(dir.path());
-        Daemon::launch(command, dir)
-    }
-
     /// What a daemon of [`Daemon::start_with`] wrote to stderr.
     pub fn errors(&self) -> String {
         fs::read_to_string(self.dir.path().join("errors")).unwrap()

@@ -4,8 +4,10 @@
 use crate::running::{Daemon, EAL};
 use crate::support::skipped;
 use std::collections::BTreeMap;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 /// A virtual machine that listens on a socket and sends or receives, until it is dropped.
 struct Guest {
@@ -19,8 +21,15 @@ impl Guest {
     }
 
     fn with_queues(socket: &Path, mode: &str, number: u32, queues: u16) -> Guest {
+        let device = format!("net_virtio_user0,path={},server=1,queues={queues}", socket.display());
+        let queues = [format!("--rxq={queues}"), format!("--txq={queues}"), "--auto-start".to_owned()];
+        Guest::launch(socket, &device, mode, number, &queues)
+    }
+
+    /// testpmd with a device, which it polls at once or as it is told.
+    fn launch(socket: &Path, device: &str, mode: &str, number: u32, options: &[String]) -> Guest {
         let prefix = format!("--file-prefix=vxg{}.{number}", std::process::id());
-        let device = format!("--vdev=net_virtio_user0,path={},server=1,queues={queues}", socket.display());
+        let device = format!("--vdev={device}");
         let mut command = Command::new("dpdk-testpmd");
         command.args([
             "--no-huge",
@@ -32,8 +41,7 @@ impl Guest {
             "--lcores=0,1@0",
         ]);
         command.args([&prefix, &device]);
-        command.args(["--", "--auto-start", "--total-num-mbufs=2048"]).arg(format!("--forward-mode={mode}"));
-        command.args([format!("--rxq={queues}"), format!("--txq={queues}")]);
+        command.args(["--", "--total-num-mbufs=2048"]).arg(format!("--forward-mode={mode}")).args(options);
         // It ends when its input does.
         command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
         Guest { child: command.spawn().expect("dpdk-testpmd starts"), socket: socket.to_owned() }
@@ -122,7 +130,10 @@ fn each_queue_of_a_machine_is_served() {
     daemon.stop();
 }
 
-/// Packets that one switch makes up reach another through a port that they share, also when that comes and goes so often.
+/// How often a port goes and comes again.
+const TIMES: usize = 10;
+
+/// Packets that one switch makes up reach another through a port that they share.
 fn joins(source: &str, sink: &str, rounds: usize) {
     const BRIDGE: &str = "[[bridge]]\nname = \"br0\"\n";
     let dir = tempfile::TempDir::new().expect("temporary directory");
@@ -160,12 +171,51 @@ fn a_memory_interface_joins_two_switches() {
     joins(&of("client"), &of("server"), 0);
 }
 
+/// The other side is testpmd, which polls only while there is a connection: in each turn it takes more than the ring has room for.
+#[test]
+fn a_memory_interface_goes_and_comes() {
+    const TEST: &str = "a_memory_interface_goes_and_comes";
+    if !Command::new("which").arg("dpdk-testpmd").stdout(Stdio::null()).status().is_ok_and(|s| s.success()) {
+        return skipped(TEST, "needs dpdk-testpmd");
+    }
+    let dir = tempfile::TempDir::new().expect("temporary directory");
+    let socket = dir.path().join("memif");
+    let device = format!("net_memif0,role=server,socket={},socket-abstract=no", socket.display());
+    let mut peer = Guest::launch(&socket, &device, "rxonly", 30, &["--interactive".to_owned()]);
+    let mut tell = peer.child.stdin.take().expect("a pipe");
+    let daemon = Daemon::start("[[bridge]]\nname = \"br0\"\n");
+    daemon.eventually("testpmd listens", || socket.exists());
+    daemon.ctl("add-port br0 n -- set interface n type=dpdk options:dpdk-devargs=net_null0");
+    daemon.ctl("add-flow br0 in_port=n,actions=flood");
+    for _ in 0..TIMES {
+        daemon.ctl(&format!(
+            "add-port br0 x -- set interface x type=dpdk \
+             options:dpdk-devargs=net_memif0,role=client,socket={},socket-abstract=no",
+            socket.display()
+        ));
+        daemon.eventually("it is connected", || daemon.ctl("get interface x link_state") == "up\n");
+        writeln!(tell, "start").expect("testpmd reads");
+        daemon.wait_for_more("x", "tx_packets", 5000);
+        writeln!(tell, "stop").expect("testpmd reads");
+        // It is stopped when it takes no more: the ring stays full.
+        daemon.eventually("testpmd polls no more", || {
+            let sent = || daemon.ctl("get interface x statistics:tx_packets");
+            let before = sent();
+            std::thread::sleep(Duration::from_millis(50));
+            before == sent()
+        });
+        daemon.ctl("del-port x");
+    }
+    assert!(peer.child.try_wait().expect("a process").is_none(), "testpmd has ended");
+    daemon.stop();
+}
+
 #[test]
 fn a_virtio_user_device_joins_a_switch_to_a_vhost_port_of_another() {
     joins(
         "type=dpdk options:dpdk-devargs=net_virtio_user0,path=SOCKET,server=1",
         "type=dpdkvhostuserclient options:vhost-server-path=SOCKET",
-        3,
+        TIMES,
     );
 }
 

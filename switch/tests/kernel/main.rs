@@ -6,6 +6,7 @@
 mod support;
 
 mod balance;
+mod drivers;
 mod group;
 mod internal;
 mod mtu;

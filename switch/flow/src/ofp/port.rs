@@ -112,8 +112,11 @@ pub(super) fn reserved(name: &str) -> Option<u32> {
 
 /// What a port is called in text: its name, quoted where it could be taken for something else, else its number.
 pub(super) fn format_port(out: &mut String, number: u32, names: &dyn PortNames) {
-    if number == PORT_LOCAL {
-        out.push_str("LOCAL");
+    // Of the reserved ports, those by which a packet may come.
+    if let Some(reserved) =
+        [(PORT_LOCAL, "LOCAL"), (PORT_CONTROLLER, "CONTROLLER")].iter().find(|(port, _)| *port == number)
+    {
+        out.push_str(reserved.1);
         return;
     }
     let Some(name) = names.name(number) else {

@@ -293,7 +293,7 @@ mod tests {
             (TcpSrc, "80", "80"),
             (InPort, "65535", "65535"),
             (InPort, "any", "65535"),
-            (InPort, "CONTROLLER", "65533"),
+            (InPort, "65533", "CONTROLLER"),
             (InPort, "65280", "65280"),
             (TunId, "100", "0x64"),
             (TunId, "0x5/0xf", "0x5/0xf"),

@@ -312,11 +312,15 @@ pub struct Traced {
     pub last: MatchKey,
 }
 
-/// The same with an account of every step.
-pub fn trace(state: &SwitchState, key: &FlowKey) -> Traced {
+/// The same with an account of every step. With `reserved` the packet has come by no port of the bridge, as in
+/// [`translate_actions`].
+pub fn trace(state: &SwitchState, key: &FlowKey, reserved: Option<u32>) -> Traced {
     let mut translator = Translator::new(state, key);
     translator.trace = Some(Vec::new());
-    translator.start();
+    match reserved {
+        Some(number) => translator.start_without_port(number),
+        None => translator.start(),
+    }
     let steps = translator.trace.take().unwrap_or_default();
     let last = translator.at.key;
     Traced { translation: translator.result(), steps, last }
@@ -434,6 +438,21 @@ impl<'w> Translator<'w> {
             self.no_tunnel();
         }
         self.enter(bridge, port);
+    }
+
+    /// For a packet that has come by no port: rules see this number.
+    fn start_without_port(&mut self, number: u32) {
+        let state = self.state;
+        if let Some(port) = state.port(self.in_port)
+            && let Some(bridge) = state.bridge(port.bridge)
+        {
+            self.no_tunnel();
+            self.at.key.flow.in_port = number;
+            self.at.came_by_no_port = true;
+            self.note(|| format!("bridge(\"{}\")", bridge.name));
+            self.table(bridge, port, 0);
+            self.finish_action_set(bridge, port);
+        }
     }
 
     /// What a packet that came out of no tunnel has in its tunnel fields is nothing, whatever the packet.

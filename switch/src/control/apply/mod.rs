@@ -8,7 +8,7 @@ mod queues;
 
 pub use options::{device_options, patch_options, tunnel_options};
 
-use super::device::{Device, DeviceError, DeviceOptions, Resources, STARTS_ONCE};
+use super::device::{Device, DeviceError, DeviceOptions, Resources};
 use super::faults::Faults;
 use super::locals::LocalDevices;
 use super::plan::Plan;
@@ -224,13 +224,6 @@ impl Switch {
             let Some((_, port)) = new.port(name) else { continue };
             let Some(options) = device_options(&new, port, &self.resources.rundir) else { continue };
             if in_use(options.device()) { later.push((port, options)) } else { now.push((port, options)) }
-        }
-        // The port that has the device is better than none.
-        let devices = || self.ports.values().flat_map(|port| &port.device);
-        let once = |device: &str| devices().any(|d| d.name() == device && d.starts_once());
-        if let Some((port, _)) = later.iter().find(|(_, options)| once(options.device())) {
-            let error = DeviceError { port: port.name.clone(), reason: STARTS_ONCE.to_owned() };
-            return Err(error.into());
         }
         let mut opened = Opened::new();
         let mut failed = Vec::new();

@@ -94,6 +94,8 @@ pub struct Controllers {
     states: Mutex<States>,
     /// Versions that bridges speak; those that are not there speak all.
     versions: Mutex<BTreeMap<String, Vec<Version>>>,
+    /// How often bridges were asked to connect anew.
+    reconnects: Mutex<BTreeMap<String, u64>>,
 }
 
 impl Controllers {
@@ -124,6 +126,20 @@ impl Controllers {
     pub fn versions(&self, bridge: &str) -> Vec<Version> {
         let versions = self.versions.lock().unwrap_or_else(PoisonError::into_inner);
         versions.get(bridge).cloned().unwrap_or_else(|| Version::all().to_vec())
+    }
+
+    /// Bridges shall connect to their controllers anew.
+    pub fn reconnect(&self, bridges: &[String]) {
+        let mut reconnects = self.reconnects.lock().unwrap_or_else(PoisonError::into_inner);
+        for bridge in bridges {
+            *reconnects.entry(bridge.clone()).or_default() += 1;
+        }
+    }
+
+    /// How often a bridge was asked to.
+    pub(super) fn reconnects(&self, bridge: &str) -> u64 {
+        let reconnects = self.reconnects.lock().unwrap_or_else(PoisonError::into_inner);
+        reconnects.get(bridge).copied().unwrap_or_default()
     }
 
     /// The controllers that a bridge shall have.

@@ -33,6 +33,8 @@ struct Socket {
     controllers: BTreeMap<Target, JoinSet<()>>,
     /// The versions that these speak.
     versions: Vec<Version>,
+    /// How often they were asked to connect anew.
+    reconnects: u64,
     _remove: [Remove; 2],
 }
 
@@ -41,10 +43,11 @@ impl Socket {
     fn follow(&mut self, app: &Arc<App>) {
         let wanted = app.controllers.of(&self.peers.bridge);
         let versions = app.controllers.versions(&self.peers.bridge);
-        if self.versions != versions {
+        let reconnects = app.controllers.reconnects(&self.peers.bridge);
+        if self.versions != versions || self.reconnects != reconnects {
             // They begin anew, with a version that is still spoken.
             self.controllers.clear();
-            self.versions = versions;
+            (self.versions, self.reconnects) = (versions, reconnects);
         }
         self.controllers.retain(|target, _| wanted.contains(target));
         for target in wanted {
@@ -119,6 +122,7 @@ fn listen(app: &Arc<App>, dir: &Path, name: &str) -> io::Result<Socket> {
         _accepting: accepting,
         controllers: BTreeMap::new(),
         versions: app.controllers.versions(name),
+        reconnects: app.controllers.reconnects(name),
         _remove: [path, snoop].map(Remove::new),
     })
 }

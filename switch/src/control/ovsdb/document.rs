@@ -1,16 +1,15 @@
 //! The document that rows of a database ask for. A row that cannot be served gets an error, and the rest is served.
 
+use super::ignored::{self, Ignored};
 use super::rows::Rows;
 use super::unserved;
 use crate::control::rules;
 use config::{AddressesFrom, Bridge, Document, FailMode, Mirror, Port, VlanMode};
-use flow::ofp::PortMap;
+use flow::ofp::{PortMap, PortNames};
 use ovsdb::rows::{self, Interface};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-/// Keys of a port's `other_config` that the switch knows; others are for others.
-const PORT_OTHER_CONFIG: [&str; 2] = ["qinq-ethtype", "priority-tags"];
 /// Key of a bridge's `other_config` with the VTEP's addresses, as `[[bridge]] address` has them (ours). Without it the bridge is
 /// a device of the kernel, which has them.
 const ADDRESS: &str = "address";
@@ -21,6 +20,20 @@ pub type Errors = BTreeMap<String, String>;
 /// OpenFlow numbers of ports by name, by bridge.
 pub type Numbers = BTreeMap<String, PortMap>;
 
+/// OpenFlow numbers that ports had last, by bridge and port, those that are out of service among them.
+pub type Ofports = BTreeMap<(String, String), u16>;
+
+/// What there is besides the rows.
+#[derive(Debug, Clone, Copy)]
+pub struct Known<'a> {
+    /// The document that runs: rules, routes and neighbours are not in the database.
+    pub running: &'a Document,
+    /// The numbers that bridges' ports have: rules that name a port which goes go on by its number.
+    pub numbers: &'a Numbers,
+    /// The numbers that ports had last: one that was out of service gets its own again.
+    pub ofports: &'a Ofports,
+}
+
 /// What rows ask for.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Asked {
@@ -28,20 +41,22 @@ pub struct Asked {
     pub document: Document,
     /// What cannot.
     pub errors: Errors,
+    /// What of it is ignored.
+    pub ignored: Ignored,
 }
 
-/// What `rows` ask for, where `running` is the document that runs: rules, routes and neighbours are not in the
-/// database. `numbers` are those that bridges' ports have: rules that name a port which goes go on by its number.
-pub fn asked(rows: &Rows, running: &Document, numbers: &Numbers) -> Asked {
+/// What `rows` ask for.
+pub fn asked(rows: &Rows, known: Known<'_>) -> Asked {
+    let Known { running, numbers, .. } = known;
     let mut document = Document { bridges: Vec::new(), other_config: other_config(rows), ..running.clone() };
-    let mut errors = Errors::new();
+    let (mut errors, mut ignored) = (Errors::new(), Ignored::new());
     for row in rows.bridges.values() {
         if let Some(why) = unserved::datapath_type(row) {
             refuse(row, &why, rows, &mut errors);
             continue;
         }
         let requested = requests(rows, row);
-        let mut bridge = bridge(row, running.bridge(&row.name), rows, &mut errors);
+        let mut bridge = bridge(row, running.bridge(&row.name), rows, &mut errors, &mut ignored);
         for port_row in rows.ports_of(row) {
             let interfaces: Vec<&Interface> = rows.interfaces_of(port_row).collect();
             match interfaces.as_slice() {
@@ -50,14 +65,18 @@ pub fn asked(rows: &Rows, running: &Document, numbers: &Numbers) -> Asked {
                 [one] if one.name == row.name => {
                     bridge.tag = port_row.tag.and_then(|tag| u16::try_from(tag).ok());
                 }
-                [one] => match port(port_row, one) {
-                    Ok(mut port) => {
-                        let before = running.port(&port.name).filter(|(b, _)| b.name == bridge.name);
-                        port.ofport_request = number(one, before.map(|(_, port)| port), &requested);
-                        bridge.ports.push(port);
+                [one] => {
+                    let before = running.port(&one.name).filter(|(b, _)| b.name == bridge.name);
+                    let before = before.map(|(_, port)| port);
+                    match port(port_row, one, before, &mut ignored) {
+                        Ok(mut port) => {
+                            let had = had(&bridge.name, one, known);
+                            port.ofport_request = number(one, before, had, &requested);
+                            bridge.ports.push(port);
+                        }
+                        Err(error) => drop(errors.insert(one.name.clone(), error)),
                     }
-                    Err(error) => drop(errors.insert(one.name.clone(), error)),
-                },
+                }
                 bond => {
                     let why = "bonds are not served: expected one interface a port";
                     errors.extend(bond.iter().map(|one| (one.name.clone(), why.to_owned())));
@@ -72,7 +91,7 @@ pub fn asked(rows: &Rows, running: &Document, numbers: &Numbers) -> Asked {
         }
         document.bridges.push(bridge);
     }
-    prune(&mut document, &mut errors, numbers);
+    prune(&mut document, &mut errors, &mut ignored, numbers);
     // What runs, but not with all that is asked for. An error of a bridge's own interface would say that it lacks its device.
     for row in
         rows.bridges.values().flat_map(|row| rows.ports_of(row)).flat_map(|row| rows.interfaces_of(row))
@@ -83,7 +102,7 @@ pub fn asked(rows: &Rows, running: &Document, numbers: &Numbers) -> Asked {
             errors.entry(row.name.clone()).or_insert(why);
         }
     }
-    Asked { document, errors }
+    Asked { document, errors, ignored }
 }
 
 /// What the switch knows of `Open_vSwitch` `other_config`. What is wrong in it is said and left out, as in Open vSwitch.
@@ -106,7 +125,13 @@ fn known(map: &BTreeMap<String, String>, keys: &[&str]) -> BTreeMap<String, Stri
     map.iter().filter(|(key, _)| keys.contains(&key.as_str())).map(|(k, v)| (k.clone(), v.clone())).collect()
 }
 
-fn bridge(row: &rows::Bridge, running: Option<&Bridge>, rows: &Rows, errors: &mut Errors) -> Bridge {
+fn bridge(
+    row: &rows::Bridge,
+    running: Option<&Bridge>,
+    rows: &Rows,
+    errors: &mut Errors,
+    ignored: &mut Ignored,
+) -> Bridge {
     let mut bridge = Bridge {
         fail_mode: match row.fail_mode.as_deref() {
             Some("secure") => FailMode::Secure,
@@ -117,6 +142,7 @@ fn bridge(row: &rows::Bridge, running: Option<&Bridge>, rows: &Rows, errors: &mu
         external_ids: row.external_ids.clone(),
         ..running.cloned().unwrap_or_else(|| Bridge::new(&row.name))
     };
+    ignored::numbers(&row.name, &mut bridge.other_config, ignored);
     bridge.ports.clear();
     bridge.hwaddr = None;
     bridge.addresses_from = AddressesFrom::Document;
@@ -134,7 +160,7 @@ fn bridge(row: &rows::Bridge, running: Option<&Bridge>, rows: &Rows, errors: &mu
         (bridge.address, bridge.routes) = (Vec::new(), Vec::new());
     }
     let mirrors = row.mirrors.0.iter().filter_map(|uuid| rows.mirrors.get(uuid));
-    bridge.mirrors = mirrors.map(|row| mirror(row, rows)).collect();
+    bridge.mirrors = mirrors.map(|row| mirror(row, rows, ignored)).collect();
     bridge
 }
 
@@ -169,7 +195,7 @@ fn vlans(numbers: &[i64]) -> Vec<u16> {
     numbers.iter().filter_map(|vlan| u16::try_from(*vlan).ok()).collect()
 }
 
-fn mirror(row: &rows::Mirror, rows: &Rows) -> Mirror {
+fn mirror(row: &rows::Mirror, rows: &Rows, ignored: &mut Ignored) -> Mirror {
     Mirror {
         name: row.name.clone(),
         select_all: row.select_all,
@@ -177,14 +203,19 @@ fn mirror(row: &rows::Mirror, rows: &Rows) -> Mirror {
         select_dst_port: rows.port_names(&row.select_dst_port.0),
         select_vlan: vlans(&row.select_vlan),
         output_port: rows.port_names(&row.output_port.0).pop(),
-        output_vlan: row.output_vlan.and_then(|vlan| u16::try_from(vlan).ok()),
+        output_vlan: ignored::output_vlan(row, ignored),
     }
 }
 
-/// A port without its OpenFlow number; or why there is none.
-fn port(row: &rows::Port, interface: &Interface) -> Result<Port, String> {
+/// A port without its OpenFlow number; or why there is none. `before`: as it runs.
+fn port(
+    row: &rows::Port,
+    interface: &Interface,
+    before: Option<&Port>,
+    ignored: &mut Ignored,
+) -> Result<Port, String> {
     let name = &interface.name;
-    let (mut kind, mut options) = (interface.r#type.clone(), interface.options.clone());
+    let mut kind = interface.r#type.clone();
     if matches!(kind.as_str(), "" | "system") {
         // A device of the kernel. Its name is a file's here.
         let known = !name.contains('/') && Path::new("/sys/class/net").join(name).exists();
@@ -192,21 +223,12 @@ fn port(row: &rows::Port, interface: &Interface) -> Result<Port, String> {
             return Err(format!("could not open network device {name} (No such device)"));
         }
         "system".clone_into(&mut kind);
-        options.retain(|option, _| option == "n_rxq");
     }
-    let mac = match &interface.mac {
-        Some(text) if matches!(kind.as_str(), "internal" | "tap") => {
-            Some(text.parse().map_err(|error| format!("mac: found {text:?}, {error}"))?)
-        }
+    let mac = match kind.as_str() {
+        "internal" | "tap" => ignored::mac(interface, before, ignored),
         _ => None,
     };
-    let mtu = match interface.mtu_request {
-        Some(mtu) => {
-            let expected = || format!("mtu_request: found {mtu}, expected a number from 68 to 9702");
-            Some(u16::try_from(mtu).map_err(|_| expected())?)
-        }
-        None => None,
-    };
+    let mtu = ignored::mtu(interface, before, ignored);
     let vlan_mode: Option<VlanMode> = match row.vlan_mode.as_deref() {
         Some(text) => Some(text.parse().map_err(|error| format!("vlan_mode: {error}"))?),
         None => None,
@@ -222,10 +244,10 @@ fn port(row: &rows::Port, interface: &Interface) -> Result<Port, String> {
         (None, Some(_)) | (Some(VlanMode::Access | VlanMode::Dot1qTunnel), _) => Vec::new(),
         _ => vlans(&row.trunks),
     };
-    Ok(Port {
+    let mut port = Port {
         name: name.clone(),
         kind,
-        options,
+        options: interface.options.clone(),
         tag,
         trunks,
         cvlans: if vlan_mode == Some(VlanMode::Dot1qTunnel) { vlans(&row.cvlans) } else { Vec::new() },
@@ -237,27 +259,43 @@ fn port(row: &rows::Port, interface: &Interface) -> Result<Port, String> {
         external_ids: interface.external_ids.clone(),
         port_external_ids: row.external_ids.clone(),
         other_config: {
-            let mut both = known(&row.other_config, &PORT_OTHER_CONFIG);
+            let mut both = known(&row.other_config, &config::PORT_OTHER_CONFIG);
             both.extend(known(&interface.other_config, &config::INTERFACE_OTHER_CONFIG));
             both
         },
-    })
+    };
+    ignored::options(&mut port, ignored);
+    ignored::bfd(&mut port, ignored);
+    ignored::other_config(&mut port, ignored);
+    Ok(port)
+}
+
+/// The OpenFlow number that a port had last: in the database after a restart of the switch, else as long as it was out of
+/// service. `None` where another port has it by now.
+fn had(bridge: &str, row: &Interface, known: Known<'_>) -> Option<u16> {
+    let of = |number: i64| u16::try_from(number).ok().filter(|number| (1..0xff00).contains(number));
+    let last = || known.ofports.get(&(bridge.to_owned(), row.name.clone())).copied();
+    let number = row.ofport.and_then(of).or_else(last)?;
+    let owner = known.numbers.get(bridge).and_then(|ports| ports.name(number.into()));
+    owner.is_none_or(|owner| owner == row.name).then_some(number)
 }
 
 /// The OpenFlow number to ask for: what the row asks for, unless another port gets that, else what the port has, else, for a
-/// port that is new to a switch that has just started, what it had before.
-fn number(row: &Interface, running: Option<&Port>, requested: &BTreeMap<i64, &str>) -> Option<u16> {
-    let of = |number: i64| u16::try_from(number).ok().filter(|number| (1..0xff00).contains(number));
+/// port that does not run yet, what it `had`.
+fn number(
+    row: &Interface,
+    running: Option<&Port>,
+    had: Option<u16>,
+    requested: &BTreeMap<i64, &str>,
+) -> Option<u16> {
     if let Some(number) = row.ofport_request
         && requested.get(&number).is_some_and(|name| *name == row.name)
     {
-        return of(number);
+        return u16::try_from(number).ok().filter(|number| (1..0xff00).contains(number));
     }
-    match running {
-        Some(port) => port.ofport_request,
-        None => row.ofport.and_then(of),
-    }
-    .filter(|number| !requested.contains_key(&i64::from(*number)))
+    running
+        .map_or(had, |port| port.ofport_request)
+        .filter(|number| !requested.contains_key(&i64::from(*number)))
 }
 
 /// Rules that name a port which the bridge has no more go on by its number.
@@ -274,13 +312,15 @@ fn index(path: &str, list: &str) -> Option<usize> {
 }
 
 /// Takes out what cannot be served, until the rest is good.
-fn prune(document: &mut Document, errors: &mut Errors, numbers: &Numbers) {
+fn prune(document: &mut Document, errors: &mut Errors, ignored: &mut Ignored, numbers: &Numbers) {
     loop {
         let problems = rules::problems(document);
-        let (mut bridges, mut ports) = (BTreeSet::new(), BTreeSet::new());
-        let (mut mirrors, mut settings, mut flows) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
+        let (mut bridges, mut ports, mut flows) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
+        let (mut mirrors, mut selected, mut fdb) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
+        let (mut settings, mut sessions) = (BTreeSet::new(), BTreeSet::new());
         for problem in &problems {
-            let Some(at) = index(&problem.path, "bridge") else { continue };
+            let path = problem.path.as_str();
+            let Some(at) = index(path, "bridge") else { continue };
             let Some(bridge) = document.bridges.get(at) else { continue };
             // What is wrong in it, without whose it is.
             let place = problem.place.split_once(": ").map_or("", |(_, field)| field);
@@ -289,21 +329,42 @@ fn prune(document: &mut Document, errors: &mut Errors, numbers: &Numbers) {
             } else {
                 format!("{place}: {}", problem.message)
             };
-            if let Some(port) = index(&problem.path, "port") {
-                if let Some(port) = bridge.ports.get(port) {
+            // A mirror's lists of ports have numbers, too.
+            let mirror = index(path, "mirror");
+            if let (None, Some(index)) = (mirror, index(path, "port")) {
+                let Some(port) = bridge.ports.get(index) else { continue };
+                if path.contains(".bfd.") {
+                    // The port runs, without a session.
+                    errors.entry(port.name.clone()).or_insert_with(|| format!("not served: {why}"));
+                    sessions.insert((at, index));
+                } else {
                     errors.entry(port.name.clone()).or_insert(why);
+                    ports.insert((at, index));
                 }
-                ports.insert((at, port));
+                continue;
+            }
+            if let Some(mirror) = mirror {
+                let lists = ["select_src_port", "select_dst_port"];
+                match lists.into_iter().find_map(|list| Some((list, index(path, list)?))) {
+                    Some((list, port)) => drop(selected.insert((at, mirror, list, port))),
+                    None => drop(mirrors.insert((at, mirror))),
+                }
+            } else if let Some((_, key)) = path.split_once(".other_config.") {
+                settings.insert((at, key.to_owned()));
+            } else if let Some(entry) = index(path, "fdb") {
+                fdb.insert((at, entry));
             } else {
                 errors.entry(bridge.name.clone()).or_insert(why);
-                let (mirror, flow) = (index(&problem.path, "mirror"), index(&problem.path, "flows"));
-                match (mirror, flow, problem.path.split_once(".other_config.")) {
-                    (Some(mirror), ..) => drop(mirrors.insert((at, mirror))),
-                    (_, Some(flow), _) => drop(flows.insert((at, flow))),
-                    (.., Some((_, key))) => drop(settings.insert((at, key.to_owned()))),
-                    _ => drop(bridges.insert(at)),
+                match index(path, "flows") {
+                    Some(flow) => drop(flows.insert((at, flow))),
+                    None => drop(bridges.insert(at)),
                 }
+                continue;
             }
+            ignored.insert(format!("{}: {}: ignored", problem.place, problem.message));
+        }
+        for (bridge, port) in &sessions {
+            document.bridges[*bridge].ports[*port].bfd.remove("enable");
         }
         // From the last to the first, so that numbers stay right.
         for (bridge, port) in ports.iter().rev() {
@@ -314,6 +375,18 @@ fn prune(document: &mut Document, errors: &mut Errors, numbers: &Numbers) {
         }
         for bridge in ports.iter().map(|(bridge, _)| *bridge).collect::<BTreeSet<_>>() {
             keep_rules(&mut document.bridges[bridge], numbers);
+        }
+        for (bridge, entry) in fdb.iter().rev() {
+            document.bridges[*bridge].fdb.remove(*entry);
+        }
+        for (bridge, mirror, list, port) in selected.iter().rev() {
+            let mirror = &mut document.bridges[*bridge].mirrors[*mirror];
+            let list = if *list == "select_src_port" {
+                &mut mirror.select_src_port
+            } else {
+                &mut mirror.select_dst_port
+            };
+            list.remove(*port);
         }
         for (bridge, mirror) in mirrors.iter().rev() {
             document.bridges[*bridge].mirrors.remove(*mirror);
@@ -329,6 +402,7 @@ fn prune(document: &mut Document, errors: &mut Errors, numbers: &Numbers) {
             }
         }
         let nothing = ports.is_empty() && mirrors.is_empty() && settings.is_empty() && flows.is_empty();
+        let nothing = nothing && selected.is_empty() && fdb.is_empty() && sessions.is_empty();
         if nothing && bridges.is_empty() {
             for problem in problems {
                 tracing::error!(%problem, "the database asks for what cannot be served");
@@ -382,6 +456,14 @@ mod tests {
         rows
     }
 
+    fn asked_of(rows: &Rows, running: &Document, numbers: &Numbers) -> Asked {
+        asked(rows, Known { running, numbers, ofports: &Ofports::new() })
+    }
+
+    fn asked_first(rows: &Rows) -> Asked {
+        asked_of(rows, &Document::default(), &Numbers::new())
+    }
+
     #[test]
     fn what_cannot_be_served_has_an_error_and_the_rest_is_served() {
         let mut rows = rows(&[
@@ -402,25 +484,128 @@ mod tests {
         ]
         .map(|(k, v)| (k.to_owned(), v.to_owned()))
         .into();
-        let Asked { document, errors } = asked(&rows, &Document::default(), &Numbers::new());
+        let Asked { document, errors, ignored } = asked_first(&rows);
         let bridge = document.bridge("br0").unwrap();
         assert_eq!(bridge.ports.iter().map(|port| port.name.as_str()).collect::<Vec<_>>(), ["good"]);
         assert_eq!(bridge.fail_mode, FailMode::Secure);
         assert_eq!(bridge.other_config.keys().collect::<Vec<_>>(), ["forward-bpdu"]);
         assert_eq!(bridge.address[0].to_string(), "10.0.0.1/24");
         assert!(!bridge.has_device());
-        assert_eq!(errors.keys().collect::<Vec<_>>(), ["br0", "key", "nosuchdev", "twin", "what"]);
+        assert_eq!(errors.keys().collect::<Vec<_>>(), ["key", "nosuchdev", "twin", "what"]);
         assert!(errors["key"].contains("24 bits"), "{errors:?}");
         assert!(errors["what"].contains("wormhole") && errors["what"].contains("expected"), "{errors:?}");
         assert_eq!(errors["nosuchdev"], "could not open network device nosuchdev (No such device)");
-        assert!(errors["br0"].contains("mac-aging-time"), "{errors:?}");
+        assert!(ignored.iter().any(|text| text.contains("mac-aging-time")), "{ignored:?}");
         assert!(rules::problems(&document).is_empty());
+    }
+
+    #[test]
+    fn what_open_vswitch_ignores_takes_no_port_away() {
+        let vxlan: Options<'_> =
+            &[("remote_ip", "10.0.0.2"), ("key", "no number"), ("ttl", "9999"), ("x", "y")];
+        let mut rows = rows(&[
+            ("br0", "internal", &[]),
+            ("vx", "vxlan", vxlan),
+            ("in0", "internal", &[("n_rxq", "2")]),
+            ("pa", "patch", &[("peer", "pb"), ("x", "y")]),
+            ("gn", "geneve", &[("remote_ip", "nowhere")]),
+        ]);
+        let row = rows.interfaces.get_mut("in0").unwrap();
+        (row.mac, row.mtu_request) = (Some("02:00:00:00:00:07".into()), Some(1400));
+        let good = asked_first(&rows);
+        let row = rows.interfaces.get_mut("in0").unwrap();
+        (row.mac, row.mtu_request) = (Some("01:00:00:00:00:07".into()), Some(60000));
+        let bfd = [("enable", "true"), ("min_rx", "soon"), ("mult", "0"), ("bfd_dst_ip", "x")];
+        let strings = |pairs: &[(&str, &str)]| {
+            pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect::<BTreeMap<_, _>>()
+        };
+        rows.interfaces.get_mut("vx").unwrap().bfd = strings(&bfd);
+        rows.interfaces.get_mut("vx").unwrap().other_config = strings(&[("pmd-rxq-affinity", "x")]);
+        rows.ports.get_mut("in0").unwrap().other_config =
+            strings(&[("qinq-ethtype", "x"), ("mcast-snooping-flood", "true")]);
+        rows.bridges.get_mut("br0").unwrap().other_config =
+            strings(&[("hwaddr", "01:00:00:00:00:01"), ("mac-table-size", "5")]);
+        let Asked { document, errors, ignored } = asked_of(&rows, &good.document, &Numbers::new());
+        let (_, vx) = document.port("vx").unwrap();
+        assert_eq!(vx.options, strings(&[("remote_ip", "10.0.0.2"), ("key", "0")]));
+        assert_eq!(vx.bfd, strings(&[("enable", "true")]));
+        let (_, in0) = document.port("in0").unwrap();
+        assert_eq!((in0.mtu, in0.mac.unwrap().to_string().as_str()), (Some(1400), "02:00:00:00:00:07"));
+        assert_eq!(in0.other_config, strings(&[("mcast-snooping-flood", "true")]));
+        let bridge = document.bridge("br0").unwrap();
+        assert_eq!(bridge.other_config, strings(&[("mac-table-size", "10")]));
+        // Neither a patch port with what it does not know nor a tunnel to nowhere is there, as in Open vSwitch.
+        assert_eq!(errors.keys().collect::<Vec<_>>(), ["gn", "in0", "pa"]);
+        assert_eq!(errors["in0"], "not served: mtu_request");
+        for what in [
+            "options:key",
+            "options:ttl",
+            "options:x",
+            "options:n_rxq",
+            "bfd:min_rx",
+            "bfd:mult",
+            "bfd:bfd_dst_ip",
+            "mac:",
+            "mtu_request",
+            "pmd-rxq-affinity",
+            "qinq-ethtype",
+            "hwaddr",
+            "mac-table-size",
+        ] {
+            assert_eq!(ignored.iter().filter(|text| text.contains(what)).count(), 1, "{what}: {ignored:?}");
+        }
+    }
+
+    #[test]
+    fn a_session_that_cannot_be_takes_no_port_away() {
+        let options: Options<'_> = &[("remote_ip", "10.0.0.2,10.0.0.3")];
+        let mut rows = rows(&[("vx", "vxlan", options), ("gone", "vxlan", &[("remote_ip", "x")])]);
+        rows.interfaces.get_mut("vx").unwrap().bfd = [("enable".into(), "true".into())].into();
+        let Asked { document, errors, .. } = asked_first(&rows);
+        assert!(document.port("vx").is_some_and(|(_, port)| port.bfd.is_empty()));
+        assert!(errors["vx"].starts_with("not served: bfd.enable: "), "{errors:?}");
+    }
+
+    #[test]
+    fn a_mirror_goes_on_without_what_is_wrong_in_it() {
+        let vxlan: Options<'_> = &[("remote_ip", "10.0.0.2")];
+        let mut rows =
+            rows(&[("a", "vxlan", vxlan), ("b", "patch", &[("peer", "c")]), ("out", "vxlan", &[])]);
+        let mirror = |name: &str, to: &[&str]| rows::Mirror {
+            name: name.to_owned(),
+            select_src_port: uuids(&["a", "b", "out"]),
+            output_port: uuids(to),
+            output_vlan: Some(7),
+            ..rows::Mirror::default()
+        };
+        rows.mirrors = [("m", mirror("m", &["b"])), ("n", mirror("n", &["out"]))]
+            .map(|(uuid, row)| (uuid.to_owned(), row))
+            .into();
+        rows.bridges.get_mut("br0").unwrap().mirrors = uuids(&["m", "n"]);
+        let Asked { document, errors, ignored } = asked_first(&rows);
+        let [mirror] = &document.bridges[0].mirrors[..] else { panic!("{ignored:?}") };
+        assert_eq!((mirror.name.as_str(), mirror.output_vlan), ("m", None));
+        assert_eq!(mirror.select_src_port, ["a"]);
+        assert_eq!(errors.keys().collect::<Vec<_>>(), ["out"]);
+    }
+
+    #[test]
+    fn a_port_that_was_out_of_service_gets_its_number_again_if_it_is_free() {
+        let rows = rows(&[("vx", "vxlan", &[("remote_ip", "10.0.0.2")])]);
+        let ofports: Ofports = [(("br0".to_owned(), "vx".to_owned()), 5)].into();
+        let number = |numbers: &Numbers| {
+            let known = Known { running: &Document::default(), numbers, ofports: &ofports };
+            asked(&rows, known).document.port("vx").unwrap().1.ofport_request
+        };
+        assert_eq!(number(&Numbers::new()), Some(5));
+        let taken: Numbers = [("br0".to_owned(), [("other".to_owned(), 5)].into_iter().collect())].into();
+        assert_eq!(number(&taken), None);
     }
 
     #[test]
     fn a_bridge_is_a_device_of_the_kernel_unless_its_row_has_addresses() {
         let mut rows = rows(&[]);
-        let Asked { mut document, errors } = asked(&rows, &Document::default(), &Numbers::new());
+        let Asked { mut document, errors, .. } = asked_first(&rows);
         assert!(document.bridge("br0").unwrap().has_device() && errors.is_empty());
         // What the document had before is the kernel's now.
         let bridge = document.bridge_mut("br0").unwrap();
@@ -428,12 +613,12 @@ mod tests {
             (AddressesFrom::Document, vec!["10.0.0.1/24".parse().unwrap()]);
         let host = r#"{ "ip": "10.0.0.9", "mac": "02:00:00:00:00:02" }"#;
         bridge.neighbours = vec![serde_json::from_str(host).unwrap()];
-        let Asked { document: now, errors } = asked(&rows, &document, &Numbers::new());
+        let Asked { document: now, errors, .. } = asked_of(&rows, &document, &Numbers::new());
         assert_eq!((now.bridge("br0").unwrap().address.len(), errors.len()), (0, 0));
         assert_eq!(now.bridge("br0").unwrap().neighbours.len(), 1, "a host of the overlay");
         assert!(rules::problems(&now).is_empty());
         rows.bridges.get_mut("br0").unwrap().other_config = [("address".into(), "10.0.0.1/24".into())].into();
-        assert!(!asked(&rows, &document, &Numbers::new()).document.bridge("br0").unwrap().has_device());
+        assert!(!asked_of(&rows, &document, &Numbers::new()).document.bridge("br0").unwrap().has_device());
     }
 
     #[test]
@@ -446,7 +631,7 @@ mod tests {
         port.other_config = [("qinq-ethtype", "802.1q"), ("of-others", "x")]
             .map(|(k, v)| (k.to_owned(), v.to_owned()))
             .into();
-        let Asked { document, errors } = asked(&rows, &Document::default(), &Numbers::new());
+        let Asked { document, errors, .. } = asked_first(&rows);
         assert!(errors.is_empty(), "{errors:?}");
         assert_eq!(document.bridge("br0").unwrap().tag, Some(7));
         let (_, port) = document.port("vx").unwrap();
@@ -461,7 +646,7 @@ mod tests {
         (row.name, row.ports) = ("a bridge's bad name".into(), uuids(&["vx"]));
         rows.bridges.get_mut("br0").unwrap().ports = Uuids::default();
         rows.bridges.insert(row.name.clone(), row);
-        let Asked { document, errors } = asked(&rows, &Document::default(), &Numbers::new());
+        let Asked { document, errors, .. } = asked_first(&rows);
         assert_eq!(document.bridges.iter().map(|b| b.name.as_str()).collect::<Vec<_>>(), ["br0"]);
         assert!(errors["vx"].contains("bridge a bridge's bad name"), "{errors:?}");
     }
@@ -471,7 +656,7 @@ mod tests {
         let vxlan: Options<'_> = &[("remote_ip", "10.0.0.2"), ("key", "5")];
         let mut rows = rows(&[("vx", "vxlan", vxlan), ("vy", "vxlan", &[("remote_ip", "10.0.0.3")])]);
         let number = |rows: &Rows, running: &Document, name: &str| {
-            asked(rows, running, &Numbers::new()).document.port(name).unwrap().1.ofport_request
+            asked_of(rows, running, &Numbers::new()).document.port(name).unwrap().1.ofport_request
         };
         let empty = Document::default();
         assert_eq!(number(&rows, &empty, "vx"), None);
@@ -481,7 +666,7 @@ mod tests {
         rows.interfaces.get_mut("vx").unwrap().ofport = Some(-1);
         assert_eq!(number(&rows, &empty, "vx"), None);
         // While it runs nothing changes by what was written.
-        let running = asked(&rows, &empty, &Numbers::new()).document;
+        let running = asked_of(&rows, &empty, &Numbers::new()).document;
         rows.interfaces.get_mut("vx").unwrap().ofport = Some(7);
         assert_eq!(number(&rows, &running, "vx"), None);
         // Who asks goes before who had.
@@ -501,18 +686,18 @@ mod tests {
         let address = [("address".to_owned(), "10.0.0.1/24".to_owned())].into();
         rows.bridges.get_mut("br0").unwrap().other_config = address;
         let numbers: Numbers = [("br0".to_owned(), [("vx".to_owned(), 7)].into_iter().collect())].into();
-        let mut running = asked(&rows, &Document::default(), &numbers).document;
+        let mut running = asked_of(&rows, &Document::default(), &numbers).document;
         running.bridges[0].flows = vec!["in_port=vx,actions=drop".into()];
         running.bridges[0].address = vec!["10.0.0.1/24".parse().unwrap()];
-        let again = asked(&rows, &running, &numbers);
+        let again = asked_of(&rows, &running, &numbers);
         assert_eq!((&again.document, again.errors), (&running, Errors::new()));
         // Neither a port that goes nor one that cannot be served takes rules, or even its bridge, along.
         rows.interfaces.get_mut("vx").unwrap().options.insert("key".into(), "99999999".into());
-        let broken = asked(&rows, &running, &numbers);
+        let broken = asked_of(&rows, &running, &numbers);
         assert_eq!(broken.document.bridges[0].flows, ["in_port=7,actions=drop"]);
         assert_eq!(broken.errors.keys().collect::<Vec<_>>(), ["vx"]);
         rows.bridges.get_mut("br0").unwrap().ports = Uuids::default();
-        let gone = asked(&rows, &running, &numbers);
+        let gone = asked_of(&rows, &running, &numbers);
         assert_eq!(gone.document.bridges[0].flows, ["in_port=7,actions=drop"]);
         assert!(gone.errors.is_empty());
     }

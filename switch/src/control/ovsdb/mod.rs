@@ -2,9 +2,10 @@
 //! its like change.
 //!
 //! [`rows`]: what of the database asks for something. [`document`]: the document that rows ask for, without what
-//! cannot be served, of which `unserved` tells. [`report`]: what is written back. [`serve`]: connection, lock, and the order of these.
+//! cannot be served, of which `unserved` tells, or is wrong and `ignored`. [`report`]: what is written back. [`serve`]: connection, lock, and the order of these.
 
 pub mod document;
+mod ignored;
 pub mod report;
 pub mod rows;
 pub mod serve;

@@ -1,6 +1,7 @@
 //! Serves a database: what it asks for is applied, and what came of it is written back.
 
-use super::document::{self, Asked, Errors, Numbers, keep_rules};
+use super::document::{self, Asked, Errors, Known, Numbers, Ofports, keep_rules};
+use super::ignored::Ignored;
 use super::report::Written;
 use super::rows::Rows;
 use super::unserved;
@@ -29,6 +30,8 @@ const STATISTICS_EVERY: u64 = 5000;
 struct Found {
     /// What was applied before, and what of it could not be.
     applied: Option<(Rows, Errors)>,
+    /// What of it was ignored.
+    ignored: Ignored,
     bridges: Vec<BridgeRow>,
     /// Statistics are to be written.
     count: bool,
@@ -46,6 +49,8 @@ pub async fn run(app: Arc<App>, target: Target) {
         counted: Instant::now(),
         restoring: true,
         unserved: BTreeSet::new(),
+        ignored: Ignored::new(),
+        ofports: Ofports::new(),
     }
     .run()
     .await;
@@ -67,6 +72,10 @@ struct Server {
     restoring: bool,
     /// What the database asks for that is not served, as far as it was said.
     unserved: BTreeSet<String>,
+    /// What is wrong in it and ignored, as far as it was said.
+    ignored: Ignored,
+    /// OpenFlow numbers that ports had last.
+    ofports: Ofports,
 }
 
 /// Waits for the end of work, if there is some.
@@ -163,22 +172,28 @@ impl Server {
             self.unserved = unserved;
         }
         let (app, restoring) = (Arc::clone(&self.app), self.restoring);
+        let ofports = if rows.is_some() { self.ofports.clone() } else { Ofports::new() };
         // Not this task's: what has begun ends, also when the switch does.
         self.working = Some(tokio::spawn(async move {
-            let applied = match rows {
+            let (applied, ignored) = match rows {
                 Some(rows) => {
-                    let errors = apply(&app, &rows, restoring).await;
-                    Some((rows, errors))
+                    let (errors, ignored) = apply(&app, &rows, &ofports, restoring).await;
+                    (Some((rows, errors)), ignored)
                 }
-                None => None,
+                None => (None, Ignored::new()),
             };
             let switch = app.switch.lock().await;
-            Found { applied, bridges: bridge_rows(&app, &switch).await.unwrap_or_default(), count }
+            Found { applied, ignored, bridges: bridge_rows(&app, &switch).await.unwrap_or_default(), count }
         }));
     }
 
     fn report(&mut self, found: Found) {
-        if found.applied.is_some() {
+        if let Some((rows, _)) = &found.applied {
+            for what in found.ignored.difference(&self.ignored) {
+                tracing::warn!("{what}");
+            }
+            self.ignored = found.ignored;
+            keep_ofports(&mut self.ofports, rows, &found.bridges);
             self.applied = found.applied;
         }
         if found.count {
@@ -200,13 +215,24 @@ impl Server {
     }
 }
 
-/// Makes the switch what rows ask for, as far as it can be. Returns what cannot. While it is `restoring`, nothing is sent by
-/// rules and no controller is heard.
-async fn apply(app: &App, rows: &Rows, restoring: bool) -> Errors {
-    if restoring && app.handle.call(|slow| slow.set_restoring(true)).await.is_err() {
-        return Errors::new();
+/// Notes the OpenFlow numbers of ports that run, and forgets those of ports that the rows do not have.
+fn keep_ofports(ofports: &mut Ofports, rows: &Rows, running: &[BridgeRow]) {
+    ofports.retain(|(bridge, name), _| {
+        rows.bridges.get(bridge).is_some_and(|row| rows.ports_of(row).iter().any(|port| port.name == *name))
+    });
+    for bridge in running {
+        let ports = bridge.ports.iter().filter_map(|port| Some((port, u16::try_from(port.ofport).ok()?)));
+        ofports.extend(ports.map(|(port, number)| ((bridge.name.clone(), port.name.clone()), number)));
     }
-    let errors = change(app, rows, restoring).await;
+}
+
+/// Makes the switch what rows ask for, as far as it can be. Returns what cannot, and what is ignored. While it is `restoring`, nothing is sent by
+/// rules and no controller is heard.
+async fn apply(app: &App, rows: &Rows, ofports: &Ofports, restoring: bool) -> (Errors, Ignored) {
+    if restoring && app.handle.call(|slow| slow.set_restoring(true)).await.is_err() {
+        return (Errors::new(), Ignored::new());
+    }
+    let outcome = change(app, rows, ofports, restoring).await;
     let limits: BTreeMap<String, _> =
         rows.bridges.values().map(|bridge| (bridge.name.clone(), rows.limits_of(bridge))).collect();
     // A switch that stops limits nothing.
@@ -217,7 +243,7 @@ async fn apply(app: &App, rows: &Rows, restoring: bool) -> Errors {
         // A switch that stops restores nothing.
         let _ = app.handle.call(|slow| slow.set_restoring(false)).await;
     }
-    errors
+    outcome
 }
 
 /// Lets the tables of bridges have what `Flow_Table` says; the others have no limit.
@@ -233,7 +259,7 @@ fn limit_tables(slow: &mut SlowPath, limits: BTreeMap<String, BTreeMap<u8, Table
     }
 }
 
-async fn change(app: &App, rows: &Rows, restoring: bool) -> Errors {
+async fn change(app: &App, rows: &Rows, ofports: &Ofports, restoring: bool) -> (Errors, Ignored) {
     let controllers = rows.bridges.values().map(|bridge| {
         let targets = rows.controllers_of(bridge).map(|(_, target)| target).filter(|_| !restoring);
         (bridge.name.clone(), targets.collect())
@@ -243,12 +269,18 @@ async fn change(app: &App, rows: &Rows, restoring: bool) -> Errors {
     app.controllers.set_versions(versions.collect());
     let mut switch = app.desired().await;
     let Ok(numbers) = app.handle.call(|slow| rules::names_of_all(&slow.state)).await else {
-        return Errors::new();
+        return (Errors::new(), Ignored::new());
     };
-    let Asked { mut document, mut errors } = document::asked(rows, &switch.document, &numbers);
+    let known = Known { running: &switch.document, numbers: &numbers, ofports };
+    let Asked { mut document, mut errors, mut ignored } = document::asked(rows, known);
+    let mut mtus = Errors::new();
     loop {
         match switch.change(document.clone()).await {
-            Ok(_) | Err(ChangeError::Stopping(_)) => return errors,
+            Ok(_) | Err(ChangeError::Stopping(_)) => break,
+            // As in Open vSwitch the port goes on with the MTU that it has, if it was that what the device refuses.
+            Err(ChangeError::Device(error)) if reset_mtu(&mut document, &switch.document, &error.port) => {
+                mtus.insert(error.port, error.reason);
+            }
             Err(ChangeError::Device(error))
                 if document.bridge(&error.port).is_some_and(Bridge::has_device) =>
             {
@@ -259,14 +291,33 @@ async fn change(app: &App, rows: &Rows, restoring: bool) -> Errors {
                 errors.insert(error.port, error.reason);
             }
             Err(ChangeError::Device(error)) if remove_port(&mut document, &error.port, &numbers) => {
+                mtus.remove(&error.port);
                 errors.insert(error.port, error.reason);
             }
             Err(error) => {
                 tracing::warn!(%error, "the database's document is applied one port at a time");
                 one_by_one(&mut switch, &document, &mut errors).await;
-                return errors;
+                break;
             }
         }
+    }
+    for (name, reason) in mtus {
+        ignored.insert(format!("interface {name}: mtu_request: {reason}: ignored"));
+        errors.entry(name).or_insert(format!("not served: mtu_request: {reason}"));
+    }
+    (errors, ignored)
+}
+
+/// Lets a port have the MTU that it has, if another one is asked for.
+fn reset_mtu(document: &mut Document, running: &Document, name: &str) -> bool {
+    let before = running.port(name).and_then(|(_, port)| port.mtu);
+    let mut ports = document.bridges.iter_mut().flat_map(|bridge| &mut bridge.ports);
+    match ports.find(|port| port.name == name) {
+        Some(port) if port.mtu.is_some() && port.mtu != before => {
+            port.mtu = before;
+            true
+        }
+        _ => false,
     }
 }
 

@@ -5,9 +5,13 @@ use flow::ofp::parse_subfield;
 use openflow::Version;
 use ovsdb::rows::{Bridge, Interface, Port};
 use std::collections::BTreeSet;
+use std::ops::RangeInclusive;
 
 /// Types of datapath that a bridge may have: all are this one.
 const DATAPATH_TYPES: [&str; 3] = ["", "netdev", "system"];
+
+/// MTUs that the kernel has and this switch has not.
+const LARGE_MTUS: RangeInclusive<i64> = config::MTU_RANGE.1 as i64 + 1..=65535;
 
 /// What is wrong with a bridge's datapath type.
 pub fn datapath_type(row: &Bridge) -> Option<String> {
@@ -26,11 +30,23 @@ pub fn versions(row: &Bridge) -> Vec<Version> {
 pub fn of_interface(row: &Interface) -> Option<String> {
     let columns = [
         ("ingress_policing_rate", row.ingress_policing_rate != 0),
+        ("mtu_request", row.mtu_request.is_some_and(|mtu| LARGE_MTUS.contains(&mtu))),
         ("cfm_mpid", row.cfm_mpid.is_some()),
         ("lldp", row.lldp.get("enable").is_some_and(|text| text == "true")),
     ];
     let set: Vec<&str> = columns.into_iter().filter(|(_, is_set)| *is_set).map(|(name, _)| name).collect();
     (!set.is_empty()).then(|| format!("not served: {}", set.join(", ")))
+}
+
+/// What of a bridge's own interface says nothing: its device is the kernel's, and its MAC address the bridge's.
+fn of_local(row: &Interface) -> impl Iterator<Item = String> {
+    [
+        ("mac", row.mac.is_some(), "other_config:hwaddr of the bridge"),
+        ("mtu_request", row.mtu_request.is_some(), "ip link set mtu"),
+    ]
+    .into_iter()
+    .filter(|(_, is_set, _)| *is_set)
+    .map(|(column, _, instead)| format!("interface {}: {column} is ignored, expected {instead}", row.name))
 }
 
 fn of_port(row: &Port) -> impl Iterator<Item = String> {
@@ -69,6 +85,9 @@ fn of_bridge(rows: &Rows, row: &Bridge) -> Vec<String> {
     for port in rows.ports_of(row) {
         found.extend(of_port(port));
         found.extend(port_vlans(port));
+        if let Some(local) = rows.interfaces_of(port).find(|one| one.name == row.name) {
+            found.extend(of_local(local));
+        }
         let interfaces = rows.interfaces_of(port);
         found.extend(
             interfaces.filter_map(|one| Some(format!("interface {}: {}", one.name, of_interface(one)?))),

@@ -1,11 +1,14 @@
 //! `dpif/*`, `dpctl/*` and what else there is of the datapath and the process: counters, megaflows, memory.
 
+use super::port_config;
 use crate::control::app::App;
 use crate::control::handlers::refused::Refused;
 use crate::control::handlers::views::{drop_rows, interface_rows, lcore_rows};
 use crate::slowpath::handle::Stopped;
+use api::LcoreRow;
 use flow::drop::DropReason;
 use std::fmt::Write;
+use std::sync::PoisonError;
 
 /// The one datapath, as Open vSwitch has it in user space.
 const DATAPATH: &str = "netdev@ovs-netdev";
@@ -40,7 +43,11 @@ pub(super) async fn run(app: &App, command: &str, words: &[&str]) -> Result<Stri
         }
         "dpif-netdev/pmd-stats-show" => {
             let switch = app.switch.lock().await;
-            let rows = lcore_rows(app, &switch).await.map_err(refused)?;
+            let mut rows = lcore_rows(app, &switch).await.map_err(refused)?;
+            let cleared = app.cleared.lock().unwrap_or_else(PoisonError::into_inner);
+            for (row, before) in rows.iter_mut().zip(&*cleared) {
+                since(row, before);
+            }
             let mut text = String::new();
             for (row, worker) in rows.iter().zip(&app.workers) {
                 let hits = row.cache_hits + row.megaflow_hits + row.no_key_hits;
@@ -66,6 +73,12 @@ pub(super) async fn run(app: &App, command: &str, words: &[&str]) -> Result<Stri
                 );
             }
             Ok(text)
+        }
+        "dpif-netdev/pmd-stats-clear" => {
+            let switch = app.switch.lock().await;
+            let rows = lcore_rows(app, &switch).await.map_err(refused)?;
+            *app.cleared.lock().unwrap_or_else(PoisonError::into_inner) = rows;
+            Ok(String::new())
         }
         "upcall/show" => {
             let stats = app.handle.call(|slow| slow.upcall_view()).await.map_err(stopping)?;
@@ -108,6 +121,21 @@ pub(super) async fn run(app: &App, command: &str, words: &[&str]) -> Result<Stri
     }
 }
 
+/// Takes what was counted before from what is printed of it.
+fn since(row: &mut LcoreRow, before: &LcoreRow) {
+    for (now, before) in [
+        (&mut row.rx_packets, before.rx_packets),
+        (&mut row.no_key_hits, before.no_key_hits),
+        (&mut row.cache_hits, before.cache_hits),
+        (&mut row.megaflow_hits, before.megaflow_hits),
+        (&mut row.misses, before.misses),
+        (&mut row.idle_cycles, before.idle_cycles),
+        (&mut row.busy_cycles, before.busy_cycles),
+    ] {
+        *now = now.saturating_sub(before);
+    }
+}
+
 /// Checks that the only datapath is meant, where one is named; the words.
 fn datapaths<'w>(words: &'w [&'w str]) -> Result<&'w [&'w str], String> {
     let known = |word: &&str| word.starts_with('-') || matches!(*word, "netdev@ovs-netdev" | "ovs-netdev");
@@ -128,17 +156,23 @@ fn hits_and_misses(app: &App) -> (u64, u64) {
     (hit, missed)
 }
 
-/// The datapath's hits and misses, and ports by bridge: OpenFlow number, datapath number, type.
+/// The datapath's hits and misses, and ports by bridge, both by name: OpenFlow number, datapath number, type and options.
 async fn dpif_show(app: &App) -> Result<String, Stopped> {
-    let views = app.handle.call(|slow| slow.bridge_views()).await?;
+    let mut views = app.handle.call(|slow| slow.bridge_views()).await?;
+    views.sort_by(|a, b| a.name.cmp(&b.name));
     let switch = app.switch.lock().await;
     let (hit, missed) = hits_and_misses(app);
     let mut text = format!("netdev@ovs-netdev: hit:{hit} missed:{missed}\n");
-    for bridge in views {
+    for bridge in &mut views {
         let _ = writeln!(text, "  {}:", bridge.name);
-        for port in bridge.ports {
-            let kind = switch.document.port(&port.name).map_or("internal", |(_, port)| port.kind.as_str());
-            let _ = writeln!(text, "    {} {}/{}: ({kind})", port.name, port.ofport, port.id.0);
+        bridge.ports.sort_by(|a, b| a.name.cmp(&b.name));
+        for view in &bridge.ports {
+            let port = switch.document.port(&view.name).map(|(_, port)| port);
+            let is_patch = port.is_some_and(|port| port.kind == "patch");
+            // A patch is no port of the datapath.
+            let number = if is_patch { "none".to_owned() } else { view.id.0.to_string() };
+            let config = port_config::describe(port);
+            let _ = writeln!(text, "    {} {}/{number}: ({config})", view.name, view.ofport);
         }
     }
     Ok(text)
@@ -160,13 +194,13 @@ async fn dpctl_show(app: &App, statistics: bool) -> Result<String, Refused> {
     ports.sort_by_key(|port| port.id);
     for port in ports {
         let row = rows.iter().find(|row| row.name == port.name);
-        let _ = writeln!(
-            text,
-            "  port {}: {} ({})",
-            port.id.0,
-            port.name,
-            row.map_or("internal", |row| row.kind.as_str())
-        );
+        let config = switch.document.port(&port.name).map(|(_, port)| port);
+        let kind = match port_config::describe(config) {
+            // As in Open vSwitch, a device of the kernel is what needs no type.
+            kind if kind == "system" => String::new(),
+            kind => format!(" ({kind})"),
+        };
+        let _ = writeln!(text, "  port {}: {}{kind}", port.id.0, port.name);
         let Some(row) = row.filter(|_| statistics) else { continue };
         let count = |name: &str| row.statistics.get(name).map_or_else(|| "?".to_owned(), u64::to_string);
         let _ = write!(

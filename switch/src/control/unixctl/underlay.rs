@@ -1,14 +1,21 @@
 //! `tnl/*` and `ovs/route/*`: where tunnels lead, and where they end.
 
+use crate::bridge::Bridge;
 use crate::control::app::App;
 use crate::control::handlers::operate::{add_route, delete_route};
 use crate::control::handlers::refused::Refused;
 use crate::slowpath::handle::Stopped;
-use config::Route;
+use config::{Route, TunnelOptions};
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::net::IpAddr;
+use std::ops::RangeInclusive;
 use wire::addr::MacAddr;
+use wire::proto::IP_UDP;
+use wire::tunnel::Transport;
+
+/// UDP source ports of tunnel packets, by the inner flow's hash.
+const SOURCE_PORTS: RangeInclusive<u16> = 49152..=65535;
 
 /// Answers a command whose arguments are as many as it takes.
 pub(super) async fn run(app: &App, command: &str, words: &[&str]) -> Result<String, String> {
@@ -41,7 +48,11 @@ pub(super) async fn run(app: &App, command: &str, words: &[&str]) -> Result<Stri
             app.handle.call(|slow| slow.neighbours_flush(None, None)).await.map_err(stopping)?;
             Ok("OK".into())
         }
-        "tnl/ports/show" => ports(app).await,
+        "tnl/ports/show" => ports(app, words.first() == Some(&"-v")).await,
+        "tnl/egress_port_range" => {
+            let (low, high) = (SOURCE_PORTS.start(), SOURCE_PORTS.end());
+            Ok(format!("Tunnel UDP source port range: {low}-{high}"))
+        }
         "ovs/route/add" => {
             let to = words[0].parse().or_else(|_| words[0].parse::<IpAddr>().map(Into::into));
             let to: ipnet::IpNet = to.map_err(|_| "Invalid 'ip_addr/prefix_len' parameter")?;
@@ -97,27 +108,62 @@ pub(super) async fn run(app: &App, command: &str, words: &[&str]) -> Result<Stri
     }
 }
 
-/// `tnl/ports/show`: the sockets by which tunnels come in, with the number of tunnel ports that have them.
-async fn ports(app: &App) -> Result<String, String> {
+/// What a tunnel listens on.
+#[derive(Debug, Clone, Copy)]
+struct Listening {
+    transport: Transport,
+    /// Tunnel ports that have it.
+    ports: usize,
+}
+
+/// `tnl/ports/show`: the sockets by which tunnels come in, with the number of tunnel ports that have them; `verbose`: with
+/// the packets that are for them.
+async fn ports(app: &App, verbose: bool) -> Result<String, String> {
+    let mut underlays: Vec<(MacAddr, IpAddr)> = Vec::new();
+    if verbose {
+        let found = app.handle.call(|slow| {
+            let bridges = slow.state.bridges();
+            let of = |bridge: &Bridge| -> Vec<_> {
+                bridge.addresses.iter().map(|net| (bridge.mac, net.addr())).collect()
+            };
+            bridges.flat_map(|(_, bridge)| of(bridge)).collect()
+        });
+        underlays = found.await.map_err(|error| error.to_string())?;
+    }
     let switch = app.switch.lock().await;
-    let mut listening: BTreeMap<String, usize> = BTreeMap::new();
+    let mut listening: BTreeMap<String, Listening> = BTreeMap::new();
     for port in switch.document.bridges.iter().flat_map(|bridge| &bridge.ports) {
-        if port.port_kind().is_ok_and(|kind| kind.tunnel_type().is_none())
-            || !switch.ports.contains_key(&port.name)
-        {
+        let Some(Ok(options)) = TunnelOptions::of(port).filter(|_| switch.ports.contains_key(&port.name))
+        else {
             continue;
-        }
-        let asked = port.options.get("dst_port").cloned();
+        };
+        let transport = options.transport;
         let name = match port.kind.as_str() {
-            "vxlan" => format!("vxlan_sys_{}", asked.as_deref().unwrap_or("4789")),
-            "geneve" => format!("genev_sys_{}", asked.as_deref().unwrap_or("6081")),
+            "vxlan" => format!("vxlan_sys_{}", transport.port),
+            "geneve" => format!("genev_sys_{}", transport.port),
             kind => format!("{kind}_sys"),
         };
-        *listening.entry(name).or_default() += 1;
+        listening.entry(name).or_insert(Listening { transport, ports: 0 }).ports += 1;
     }
     let mut text = "Listening ports:\n".to_owned();
-    for (at, (name, count)) in listening.iter().enumerate() {
-        let _ = writeln!(text, "{name} ({}) ref_cnt={count}", at + 1);
+    for (at, (name, listening)) in listening.iter().enumerate() {
+        if !verbose {
+            let _ = writeln!(text, "{name} ({}) ref_cnt={}", at + 1, listening.ports);
+        }
+        for (mac, address) in &underlays {
+            let _ = writeln!(text, "{name} ({}) : {}", at + 1, received(*mac, *address, listening.transport));
+        }
     }
     Ok(text)
+}
+
+/// The packets to an address of the switch that are a tunnel's.
+fn received(mac: MacAddr, address: IpAddr, transport: Transport) -> String {
+    let (kind, ip) = if address.is_ipv4() { ("0x0800", "ipv4") } else { ("0x86dd", "ipv6") };
+    let protocol = transport.protocol;
+    let mut text = format!("eth(dst={mac}),eth_type({kind}),{ip}(dst={address},proto={protocol},frag=no)");
+    if protocol == IP_UDP {
+        let _ = write!(text, ",udp(dst={})", transport.port);
+    }
+    text
 }
