@@ -179,7 +179,10 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
     let id = NEXT.fetch_add(1, Relaxed);
     let versions = app.controllers.versions(&peers.bridge);
     let connection = Connection::new(id, &versions, who.is_controller()).among(peers.elections.clone());
-    match converse(app, stream, peers, connection, who).await {
+    let mut packets = Packets::default();
+    let ended = converse(app, stream, peers, connection, who, &mut packets).await;
+    packets.end(app).await;
+    match ended {
         // Who makes room says so.
         Ok(()) | Err(Ended::Evicted) => {}
         Err(error) => tracing::info!(bridge = %peers.bridge, id, %error, "OpenFlow connection ended"),
@@ -192,6 +195,7 @@ async fn converse<S: AsyncRead + AsyncWrite + Unpin>(
     peers: &Peers,
     mut connection: Connection,
     who: Who<'_>,
+    packets: &mut Packets,
 ) -> Result<(), Ended> {
     let (stream, controller) = (&mut stream, who.is_controller());
     let mut notices = peers.notices.subscribe();
@@ -201,7 +205,7 @@ async fn converse<S: AsyncRead + AsyncWrite + Unpin>(
         }
         who.send(stream, bytes).await
     };
-    let (mut packets, mut refusals) = (Packets::default(), Refusals::default());
+    let mut refusals = Refusals::default();
     send(stream, &connection.greeting()).await?;
     let (mut bytes, mut chunk) = (Vec::new(), vec![0; CHUNK]);
     let (mut last, mut probed) = (Instant::now(), false);

@@ -63,6 +63,14 @@ impl Packets {
         Ok(())
     }
 
+    /// Ends it at once: whether packets that no rule matches are sent to anybody depends on who listens.
+    pub async fn end(self, app: &App) {
+        if let Some(Coming { id, .. }) = self.coming {
+            // A switch that goes down ends it, too.
+            let _ = app.handle.call(move |slow| slow.end_capture(id)).await;
+        }
+    }
+
     /// The next packets. May be dropped at any time without losing one.
     pub async fn next(&mut self) -> Vec<Event> {
         let Some(coming) = &mut self.coming else { return std::future::pending().await };
