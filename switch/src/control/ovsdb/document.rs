@@ -143,6 +143,7 @@ fn bridge(
         ..running.cloned().unwrap_or_else(|| Bridge::new(&row.name))
     };
     ignored::numbers(&row.name, &mut bridge.other_config, ignored);
+    ignored::datapath_id(&mut bridge, ignored);
     bridge.ports.clear();
     bridge.hwaddr = None;
     bridge.addresses_from = AddressesFrom::Document;

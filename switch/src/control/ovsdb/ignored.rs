@@ -1,6 +1,6 @@
 //! What is wrong in a row and is ignored, as in Open vSwitch: the port stays in service with what it had, or with the default.
 
-use config::{BfdOptions, MTU_RANGE, OptionErrorKind, Port, bridge_number_range};
+use config::{BfdOptions, Bridge, MTU_RANGE, OptionErrorKind, Port, bridge_number_range};
 use ovsdb::rows::{Interface, Mirror};
 use std::collections::{BTreeMap, BTreeSet};
 use wire::addr::MacAddr;
@@ -97,6 +97,18 @@ pub fn numbers(bridge: &str, other_config: &mut BTreeMap<String, String>, ignore
             ));
             *value = nearest;
         }
+    }
+}
+
+/// Takes out a number that a bridge cannot have: it has that of its MAC address.
+pub fn datapath_id(bridge: &mut Bridge, ignored: &mut Ignored) {
+    if bridge.datapath_id().is_none()
+        && let Some(text) = bridge.other_config.remove("datapath-id")
+    {
+        ignored.insert(format!(
+            "bridge {}: other_config:datapath-id: found {text:?}, expected 16 hexadecimal digits: ignored",
+            bridge.name
+        ));
     }
 }
 

@@ -232,7 +232,16 @@ async fn apply(app: &App, rows: &Rows, ofports: &Ofports, restoring: bool) -> (E
     if restoring && app.handle.call(|slow| slow.set_restoring(true)).await.is_err() {
         return (Errors::new(), Ignored::new());
     }
+    let ids = |slow: &mut SlowPath| -> BTreeMap<String, u64> {
+        slow.state.bridges().map(|(_, bridge)| (bridge.name.clone(), bridge.datapath_id())).collect()
+    };
+    let before = app.handle.call(ids).await.unwrap_or_default();
     let outcome = change(app, rows, ofports, restoring).await;
+    let after = app.handle.call(ids).await.unwrap_or_default();
+    // As in Open vSwitch: nothing else tells a controller that the switch has another number.
+    let other = |(name, id): &(String, u64)| before.get(name).is_some_and(|before| before != id);
+    let renumbered: Vec<String> = after.into_iter().filter(other).map(|(name, _)| name).collect();
+    app.controllers.reconnect(&renumbered);
     let limits: BTreeMap<String, _> =
         rows.bridges.values().map(|bridge| (bridge.name.clone(), rows.limits_of(bridge))).collect();
     // A switch that stops limits nothing.
