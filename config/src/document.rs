@@ -156,6 +156,9 @@ pub struct Bridge {
     /// `Port` `tag` of the LOCAL port: the VLAN that the bridge's own addresses are in.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tag: Option<u16>,
+    /// `Interface` `mtu_request` of the LOCAL port's device; only with `addresses_from = "kernel"`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mtu: Option<u16>,
     /// Where addresses, routes and their neighbours come from.
     pub addresses_from: AddressesFrom,
     /// Addresses of the LOCAL port with their prefix lengths; a bridge that has one is an underlay, and these

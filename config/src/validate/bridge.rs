@@ -71,6 +71,14 @@ impl Check<'_> {
         if let Some(tag) = bridge.tag {
             self.number(&site.field("tag"), tag.into(), range::VLAN);
         }
+        if let Some(mtu) = bridge.mtu {
+            let site = site.field("mtu");
+            self.number(&site, mtu.into(), range::MTU);
+            if !bridge.has_device() {
+                let why = "the LOCAL port has no device without addresses_from=kernel, expected none";
+                self.invalid(&site, why.to_owned());
+            }
+        }
         self.other_config(&site.field("other_config"), bridge);
         if bridge.has_device() {
             self.kernel_has_them(site, bridge);

@@ -3,6 +3,7 @@
 
 mod anew;
 mod job;
+mod mtus;
 mod options;
 mod queues;
 
@@ -25,6 +26,7 @@ use datapath::meter::MAX_METERS;
 use flow::ofp::{PortMap, PortNames};
 use flow::program::{MAX_PORTS, PortId};
 use job::run;
+use mtus::{MinMtu, Mtus};
 use options::{local_options, local_port};
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -86,6 +88,8 @@ pub struct Switch {
     locals: LocalDevices,
     /// What the process before this one left, until it is used.
     inherited: Inherited,
+    /// The smallest MTU of each bridge's ports, which those of the host follow.
+    min_mtus: BTreeMap<String, MinMtu>,
 }
 
 /// What the process before this one left.
@@ -118,9 +122,6 @@ enum OnError {
 /// A device between its start and its port.
 type Opened = BTreeMap<String, (Device, Vec<WorkerQueues>)>;
 
-/// MTUs in bytes by port name.
-type Mtus = Vec<(String, u16)>;
-
 /// OpenFlow numbers by port name.
 type Ofports = BTreeMap<String, u16>;
 
@@ -129,8 +130,9 @@ impl Switch {
     pub fn new(settings: config::Settings, handle: Handle, resources: Resources) -> Switch {
         let document = Document { dpdk: settings.dpdk, datapath: settings.datapath, ..Document::default() };
         let (faults, locals) = (Faults::default(), LocalDevices::default());
-        let inherited = Inherited::default();
-        Switch { document, ports: BTreeMap::new(), handle, resources, opened: 0, faults, locals, inherited }
+        let (inherited, min_mtus) = (Inherited::default(), BTreeMap::new());
+        let ports = BTreeMap::new();
+        Switch { document, ports, handle, resources, opened: 0, faults, locals, inherited, min_mtus }
     }
 
     /// The way to the slow path.
@@ -259,6 +261,7 @@ impl Switch {
         let changed = Changed { remade: plan.remove_ports.iter().filter(remade).cloned().collect() };
         log_plan(&plan, &changed);
         self.carry_out(plan, new, opened, ofports).await?;
+        self.follow_mtus().await?;
         self.set_sleep();
         self.place_queues().await;
         for error in failed {
@@ -322,35 +325,6 @@ impl Switch {
             return Err(ApplyError::NoAdjacency(last()).into());
         }
         Ok(())
-    }
-
-    /// Sets the MTU of devices that stay, and returns what it was; undoes it when one refuses.
-    fn set_mtus(&mut self, plan: &Plan, new: &Document) -> Result<Mtus, DeviceError> {
-        let mut done = Mtus::new();
-        for name in &plan.set_mtu {
-            let wanted = new.port(name).and_then(|(_, p)| p.mtu).unwrap_or(super::device::DEFAULT_MTU);
-            let Some(device) = self.ports.get_mut(name).and_then(|p| p.device.as_mut()) else { continue };
-            let before = device.mtu;
-            match device.set_mtu(wanted) {
-                Ok(()) => done.push((name.clone(), before)),
-                Err(reason) => {
-                    self.reset_mtus(done);
-                    return Err(DeviceError { port: name.clone(), reason });
-                }
-            }
-        }
-        Ok(done)
-    }
-
-    /// Undoes [`Switch::set_mtus`].
-    fn reset_mtus(&mut self, before: Mtus) {
-        for (name, mtu) in before {
-            if let Some(device) = self.ports.get_mut(&name).and_then(|p| p.device.as_mut())
-                && let Err(reason) = device.set_mtu(mtu)
-            {
-                tracing::error!(port = %name, %reason, "the MTU cannot be set back");
-            }
-        }
     }
 
     /// The slow path's part, then the end of old devices. Returns the OpenFlow numbers that ports had which went.

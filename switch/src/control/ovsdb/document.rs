@@ -12,7 +12,7 @@ use std::path::Path;
 
 /// Key of a bridge's `other_config` with the VTEP's addresses, as `[[bridge]] address` has them (ours). Without it the bridge is
 /// a device of the kernel, which has them.
-const ADDRESS: &str = "address";
+pub const ADDRESS: &str = "address";
 
 /// What is wrong with interfaces, by their names: `Interface` `error`.
 pub type Errors = BTreeMap<String, String>;
@@ -56,6 +56,7 @@ pub fn asked(rows: &Rows, known: Known<'_>) -> Asked {
             continue;
         }
         let requested = requests(rows, row);
+        let mut reserved = reserved(rows, row, known, &requested);
         let mut bridge = bridge(row, running.bridge(&row.name), rows, &mut errors, &mut ignored);
         for port_row in rows.ports_of(row) {
             let interfaces: Vec<&Interface> = rows.interfaces_of(port_row).collect();
@@ -64,6 +65,9 @@ pub fn asked(rows: &Rows, known: Known<'_>) -> Asked {
                 // The bridge's LOCAL port.
                 [one] if one.name == row.name => {
                     bridge.tag = port_row.tag.and_then(|tag| u16::try_from(tag).ok());
+                    let before = running.bridge(&row.name).and_then(|before| before.mtu);
+                    let mtu = ignored::mtu(one, before, &mut ignored);
+                    bridge.mtu = mtu.filter(|_| bridge.has_device());
                 }
                 [one] => {
                     let before = running.port(&one.name).filter(|(b, _)| b.name == bridge.name);
@@ -72,6 +76,9 @@ pub fn asked(rows: &Rows, known: Known<'_>) -> Asked {
                         Ok(mut port) => {
                             let had = had(&bridge.name, one, known);
                             port.ofport_request = number(one, before, had, &requested);
+                            if port.ofport_request.is_none() && before.is_none() {
+                                port.ofport_request = reserved.as_mut().and_then(Reserved::take);
+                            }
                             bridge.ports.push(port);
                         }
                         Err(error) => drop(errors.insert(one.name.clone(), error)),
@@ -229,7 +236,7 @@ fn port(
         "internal" | "tap" => ignored::mac(interface, before, ignored),
         _ => None,
     };
-    let mtu = ignored::mtu(interface, before, ignored);
+    let mtu = ignored::mtu(interface, before.and_then(|port| port.mtu), ignored);
     let vlan_mode: Option<VlanMode> = match row.vlan_mode.as_deref() {
         Some(text) => Some(text.parse().map_err(|error| format!("vlan_mode: {error}"))?),
         None => None,
@@ -279,6 +286,42 @@ fn had(bridge: &str, row: &Interface, known: Known<'_>) -> Option<u16> {
     let number = row.ofport.and_then(of).or_else(last)?;
     let owner = known.numbers.get(bridge).and_then(|ports| ports.name(number.into()));
     owner.is_none_or(|owner| owner == row.name).then_some(number)
+}
+
+/// OpenFlow numbers of a bridge that no new port gets unasked.
+#[derive(Debug)]
+struct Reserved(BTreeSet<u16>);
+
+impl Reserved {
+    /// The lowest of the others, which is reserved then.
+    fn take(&mut self) -> Option<u16> {
+        let free = (1..0xff00).find(|number| !self.0.contains(number))?;
+        self.0.insert(free);
+        Some(free)
+    }
+}
+
+/// Numbers that ports have, ask for, or had before they went out of service; `None` where none is out of service: then any
+/// that is free is as good.
+fn reserved(
+    rows: &Rows,
+    bridge: &rows::Bridge,
+    known: Known<'_>,
+    requested: &BTreeMap<i64, &str>,
+) -> Option<Reserved> {
+    let name = &bridge.name;
+    let runs = |row: &Interface| known.running.port(&row.name).is_some_and(|(b, _)| b.name == *name);
+    let interfaces = rows.ports_of(bridge).into_iter().flat_map(|port| rows.interfaces_of(port));
+    let of = |row: &Interface| if row.name == *name || runs(row) { None } else { had(name, row, known) };
+    let mut numbers: BTreeSet<u16> = interfaces.filter_map(of).collect();
+    if numbers.is_empty() {
+        return None;
+    }
+    numbers.extend(requested.keys().filter_map(|number| u16::try_from(*number).ok()));
+    let running = known.numbers.get(name).into_iter();
+    let running = running.flat_map(|ports| ports.all_names().filter_map(|name| ports.number(name)));
+    numbers.extend(running.filter_map(|number| u16::try_from(number).ok()));
+    Some(Reserved(numbers))
 }
 
 /// The OpenFlow number to ask for: what the row asks for, unless another port gets that, else what the port has, else, for a

@@ -59,7 +59,7 @@ pub fn other_config(port: &mut Port, ignored: &mut Ignored) {
 }
 
 /// The MTU that a row asks for; what the port had where that cannot be.
-pub fn mtu(row: &Interface, before: Option<&Port>, ignored: &mut Ignored) -> Option<u16> {
+pub fn mtu(row: &Interface, before: Option<u16>, ignored: &mut Ignored) -> Option<u16> {
     let wanted = row.mtu_request?;
     let (low, high) = MTU_RANGE;
     let mtu = u16::try_from(wanted).ok().filter(|mtu| (low..=high).contains(mtu));
@@ -68,7 +68,7 @@ pub fn mtu(row: &Interface, before: Option<&Port>, ignored: &mut Ignored) -> Opt
             "interface {}: mtu_request: found {wanted}, expected a number from {low} to {high}: ignored",
             row.name
         ));
-        before.and_then(|port| port.mtu)
+        before
     })
 }
 

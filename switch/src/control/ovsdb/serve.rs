@@ -319,6 +319,12 @@ async fn change(app: &App, rows: &Rows, ofports: &Ofports, restoring: bool) -> (
 
 /// Lets a port have the MTU that it has, if another one is asked for.
 fn reset_mtu(document: &mut Document, running: &Document, name: &str) -> bool {
+    if let Some(bridge) = document.bridge_mut(name) {
+        let before = running.bridge(name).and_then(|bridge| bridge.mtu);
+        let asks = bridge.mtu.is_some() && bridge.mtu != before;
+        bridge.mtu = if asks { before } else { bridge.mtu };
+        return asks;
+    }
     let before = running.port(name).and_then(|(_, port)| port.mtu);
     let mut ports = document.bridges.iter_mut().flat_map(|bridge| &mut bridge.ports);
     match ports.find(|port| port.name == name) {
