@@ -128,7 +128,9 @@ impl Check<'_> {
                 "dp-desc" | "dp-sn" => Ok(()),
                 "datapath-id" => match datapath_id(value) {
                     Some(_) => Ok(()),
-                    None => Err(format!("found {value:?}, expected 16 hexadecimal digits, not all of them 0")),
+                    None => {
+                        Err(format!("found {value:?}, expected 16 hexadecimal digits, not all of them 0"))
+                    }
                 },
                 "hwaddr" => match value.parse::<MacAddr>() {
                     Ok(mac) => {

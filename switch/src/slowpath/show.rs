@@ -323,7 +323,7 @@ impl SlowPath {
         UpcallStats {
             upcalls: self.upcalls,
             megaflows: self.megaflows(),
-            flow_limit: self.workers.iter().map(|w| w.flows.capacity()).max().unwrap_or(0),
+            flow_limit: self.workers.iter().map(|w| w.flows.limit()).max().unwrap_or(0),
             flow_limit_hits: self.flow_limit_hits,
             lost: 0,
             programs: self.programs.len(),

@@ -208,6 +208,8 @@ impl Switch {
         let plan = Plan::new(&self.document, &new);
         if plan.is_empty() {
             self.document = new;
+            // Who asks for no MTU any more follows those of the bridge.
+            self.follow_mtus().await?;
             self.set_sleep();
             self.place_queues().await;
             return Ok(Changed::default());

@@ -45,7 +45,8 @@ fn requested(document: &Document, name: &str) -> Option<u16> {
 /// Ports of a bridge by which the host is on it, LOCAL first, that ask for no MTU: theirs is the bridge's.
 fn following(bridge: &Bridge) -> impl Iterator<Item = &str> {
     let local = Some(bridge.name.as_str()).filter(|_| bridge.has_device() && bridge.mtu.is_none());
-    let of_host = |port: &&config::Port| matches!(port.kind.as_str(), "internal" | "tap") && port.mtu.is_none();
+    let of_host =
+        |port: &&config::Port| matches!(port.kind.as_str(), "internal" | "tap") && port.mtu.is_none();
     local.into_iter().chain(bridge.ports.iter().filter(of_host).map(|port| port.name.as_str()))
 }
 

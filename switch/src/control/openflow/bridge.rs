@@ -434,9 +434,9 @@ impl Bridge for View<'_> {
             hw: "DPDK".into(),
             sw: env!("CARGO_PKG_VERSION").into(),
             serial: identity.dp_sn.unwrap_or_else(|| "None".to_owned()),
-            dp: identity.dp_desc.unwrap_or_else(|| {
-                self.running().map_or_else(String::new, |bridge| bridge.name.clone())
-            }),
+            dp: identity
+                .dp_desc
+                .unwrap_or_else(|| self.running().map_or_else(String::new, |bridge| bridge.name.clone())),
         }
     }
 

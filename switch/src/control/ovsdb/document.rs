@@ -77,7 +77,7 @@ pub fn asked(rows: &Rows, known: Known<'_>) -> Asked {
                             let had = had(&bridge.name, one, known);
                             port.ofport_request = number(one, before, had, &requested);
                             if port.ofport_request.is_none() && before.is_none() {
-                                port.ofport_request = reserved.as_mut().and_then(Reserved::take);
+                                port.ofport_request = reserved.take();
                             }
                             bridge.ports.push(port);
                         }
@@ -225,9 +225,10 @@ fn port(
     let name = &interface.name;
     let mut kind = interface.r#type.clone();
     if matches!(kind.as_str(), "" | "system") {
-        // A device of the kernel. Its name is a file's here.
+        // A device of the kernel. Its name is a file's here. As in Open vSwitch a port that runs stays when its device goes.
         let known = !name.contains('/') && Path::new("/sys/class/net").join(name).exists();
-        if !known {
+        let runs = before.is_some_and(|before| before.kind == "system");
+        if !known && !runs {
             return Err(format!("could not open network device {name} (No such device)"));
         }
         "system".clone_into(&mut kind);
@@ -301,27 +302,21 @@ impl Reserved {
     }
 }
 
-/// Numbers that ports have, ask for, or had before they went out of service; `None` where none is out of service: then any
-/// that is free is as good.
+/// Numbers that ports have, ask for, or had before they went out of service.
 fn reserved(
     rows: &Rows,
     bridge: &rows::Bridge,
     known: Known<'_>,
     requested: &BTreeMap<i64, &str>,
-) -> Option<Reserved> {
+) -> Reserved {
     let name = &bridge.name;
-    let runs = |row: &Interface| known.running.port(&row.name).is_some_and(|(b, _)| b.name == *name);
     let interfaces = rows.ports_of(bridge).into_iter().flat_map(|port| rows.interfaces_of(port));
-    let of = |row: &Interface| if row.name == *name || runs(row) { None } else { had(name, row, known) };
-    let mut numbers: BTreeSet<u16> = interfaces.filter_map(of).collect();
-    if numbers.is_empty() {
-        return None;
-    }
+    let mut numbers: BTreeSet<u16> = interfaces.filter_map(|row| had(name, row, known)).collect();
     numbers.extend(requested.keys().filter_map(|number| u16::try_from(*number).ok()));
     let running = known.numbers.get(name).into_iter();
     let running = running.flat_map(|ports| ports.all_names().filter_map(|name| ports.number(name)));
     numbers.extend(running.filter_map(|number| u16::try_from(number).ok()));
-    Some(Reserved(numbers))
+    Reserved(numbers)
 }
 
 /// The OpenFlow number to ask for: what the row asks for, unless another port gets that, else what the port has, else, for a
@@ -643,7 +638,7 @@ mod tests {
         };
         assert_eq!(number(&Numbers::new()), Some(5));
         let taken: Numbers = [("br0".to_owned(), [("other".to_owned(), 5)].into_iter().collect())].into();
-        assert_eq!(number(&taken), None);
+        assert_eq!(number(&taken), Some(1));
     }
 
     #[test]
@@ -703,25 +698,36 @@ mod tests {
             asked_of(rows, running, &Numbers::new()).document.port(name).unwrap().1.ofport_request
         };
         let empty = Document::default();
-        assert_eq!(number(&rows, &empty, "vx"), None);
+        assert_eq!(number(&rows, &empty, "vx"), Some(1));
         // After a restart of the switch: as before.
         rows.interfaces.get_mut("vx").unwrap().ofport = Some(7);
         assert_eq!(number(&rows, &empty, "vx"), Some(7));
         rows.interfaces.get_mut("vx").unwrap().ofport = Some(-1);
-        assert_eq!(number(&rows, &empty, "vx"), None);
+        assert_eq!(number(&rows, &empty, "vx"), Some(1));
         // While it runs nothing changes by what was written.
         let running = asked_of(&rows, &empty, &Numbers::new()).document;
         rows.interfaces.get_mut("vx").unwrap().ofport = Some(7);
-        assert_eq!(number(&rows, &running, "vx"), None);
+        assert_eq!(number(&rows, &running, "vx"), Some(1));
         // Who asks goes before who had.
         rows.interfaces.get_mut("vy").unwrap().ofport_request = Some(7);
-        assert_eq!((number(&rows, &empty, "vx"), number(&rows, &empty, "vy")), (None, Some(7)));
+        assert_eq!((number(&rows, &empty, "vx"), number(&rows, &empty, "vy")), (Some(1), Some(7)));
         // Of two who ask the one that has it, else the first; the other gets what is free.
         rows.interfaces.get_mut("vx").unwrap().ofport_request = Some(7);
         rows.interfaces.get_mut("vx").unwrap().ofport = None;
-        assert_eq!((number(&rows, &empty, "vx"), number(&rows, &empty, "vy")), (Some(7), None));
+        assert_eq!((number(&rows, &empty, "vx"), number(&rows, &empty, "vy")), (Some(7), Some(1)));
         rows.interfaces.get_mut("vy").unwrap().ofport = Some(7);
-        assert_eq!((number(&rows, &empty, "vx"), number(&rows, &empty, "vy")), (None, Some(7)));
+        assert_eq!((number(&rows, &empty, "vx"), number(&rows, &empty, "vy")), (Some(1), Some(7)));
+    }
+
+    #[test]
+    fn a_new_port_gets_no_number_of_one_that_is_out_of_service() {
+        let rows =
+            rows(&[("vx", "vxlan", &[("remote_ip", "x")]), ("vy", "vxlan", &[("remote_ip", "10.0.0.3")])]);
+        let ofports: Ofports = [(("br0".to_owned(), "vx".to_owned()), 1)].into();
+        let known = Known { running: &Document::default(), numbers: &Numbers::new(), ofports: &ofports };
+        let Asked { document, errors, .. } = asked(&rows, known);
+        assert!(errors.contains_key("vx"));
+        assert_eq!(document.port("vy").unwrap().1.ofport_request, Some(2));
     }
 
     #[test]
