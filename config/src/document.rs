@@ -156,6 +156,9 @@ pub struct Bridge {
     /// `Port` `tag` of the LOCAL port: the VLAN that the bridge's own addresses are in.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tag: Option<u16>,
+    /// `Interface` `mtu_request` of the LOCAL port's device; only with `addresses_from = "kernel"`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mtu: Option<u16>,
     /// Where addresses, routes and their neighbours come from.
     pub addresses_from: AddressesFrom,
     /// Addresses of the LOCAL port with their prefix lengths; a bridge that has one is an underlay, and these
@@ -190,7 +193,7 @@ pub struct Bridge {
     #[serde(rename = "port")]
     pub ports: Vec<Port>,
     /// OVS `other_config`: `mac-aging-time`, `mac-table-size`, `mac-port-limit`, `mac-learning-rate`, `hwaddr`,
-    /// `forward-bpdu`, `evpn-netns`, `neigh-suppress`, `mcast-snooping-table-size`, `mcast-snooping-aging-time`,
+    /// `datapath-id`, `dp-desc`, `dp-sn`, `forward-bpdu`, `evpn-netns`, `neigh-suppress`, `mcast-snooping-table-size`, `mcast-snooping-aging-time`,
     /// `mcast-snooping-disable-flood-unregistered`.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub other_config: BTreeMap<String, String>,
@@ -214,6 +217,21 @@ impl Bridge {
     /// The configured MAC: `hwaddr`, else `other_config:hwaddr`. `None` lets the switch derive one.
     pub fn mac(&self) -> Option<MacAddr> {
         self.hwaddr.or_else(|| self.other_config.get("hwaddr")?.parse().ok())
+    }
+
+    /// Its number as controllers know it (`other_config:datapath-id`); `None`: its MAC address.
+    pub fn datapath_id(&self) -> Option<u64> {
+        crate::validate::datapath_id(self.other_config.get("datapath-id")?)
+    }
+
+    /// What it is, for people (`other_config:dp-desc`).
+    pub fn dp_desc(&self) -> Option<&str> {
+        self.other_config.get("dp-desc").map(String::as_str)
+    }
+
+    /// Its serial number (`other_config:dp-sn`).
+    pub fn dp_sn(&self) -> Option<&str> {
+        self.other_config.get("dp-sn").map(String::as_str)
     }
 
     /// Seconds after which a learned MAC that was not seen goes (`other_config:mac-aging-time`).

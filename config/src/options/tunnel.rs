@@ -165,7 +165,7 @@ impl TunnelOptions {
             .map_or(&wire::tunnel::vxlan::FORMAT, |(_, f)| *f);
         let format = reader.parse("exts", |text| exts(of, text)).flatten().unwrap_or(without_exts);
         let sequence = reader.boolean("seq").unwrap_or(false);
-        reader.parse("packet_type", packet_type);
+        reader.parse("packet_type", |text| packet_type(format, text));
         let egress_pkt_mark = reader.parse("egress_pkt_mark", |text| {
             number(text)
                 .and_then(|mark| u32::try_from(mark).ok())
@@ -427,10 +427,12 @@ fn exts(of: &TunnelType, text: &str) -> Result<Option<&'static TunnelFormat>, St
     Ok(found.map(|(_, format)| format))
 }
 
-/// GRE can carry packets without an Ethernet header; a bridge's ports carry frames.
-fn packet_type(text: &str) -> Result<(), String> {
+/// All but VXLAN as RFC 7348 has it can carry packets without an Ethernet header; a bridge's ports carry frames.
+fn packet_type(format: &TunnelFormat, text: &str) -> Result<(), String> {
     match text {
         "legacy_l2" => Ok(()),
+        // What carries nothing but frames is aware of the only type that there is.
+        "ptap" if matches!(format.name, "vxlan" | "vxlan-gbp") => Ok(()),
         "legacy_l3" | "ptap" => {
             Err(format!("{text} carries packets without an Ethernet header, expected legacy_l2"))
         }

@@ -113,12 +113,13 @@ fn name_of<'v>(value: &'v Spanned<DeValue<'_>>) -> &'v str {
 }
 
 fn bridge(reader: &mut Reader, site: &Site, value: &Spanned<DeValue<'_>>) -> Option<Bridge> {
-    const KNOWN: [&str; 18] = [
+    const KNOWN: [&str; 19] = [
         "name",
         "fail_mode",
         "mcast_snooping_enable",
         "hwaddr",
         "tag",
+        "mtu",
         "addresses_from",
         "address",
         "route",
@@ -140,6 +141,7 @@ fn bridge(reader: &mut Reader, site: &Site, value: &Spanned<DeValue<'_>>) -> Opt
         mcast_snooping_enable: reader.boolean(site, table, "mcast_snooping_enable").unwrap_or_default(),
         hwaddr: reader.parsed(site, table, "hwaddr", MAC),
         tag: reader.integer(site, table, "tag", range::VLAN).map(|tag| tag as u16),
+        mtu: reader.integer(site, table, "mtu", range::MTU).map(|mtu| mtu as u16),
         addresses_from: reader
             .parsed(site, table, "addresses_from", "document or kernel")
             .unwrap_or_default(),

@@ -435,11 +435,11 @@ prop_compose! {
         [flows, groups, meters] in prop::array::uniform3(prop::collection::vec(any::<String>(), 0..3)),
         fdb in prop::collection::vec((any::<[u8; 6]>(), 0u16..4096, any::<String>(), any::<Option<std::net::IpAddr>>()), 0..3),
         mirrors in prop::collection::vec(any_mirror(), 0..3),
-        tag in prop::option::of(0u16..4096), [kernel, mcast_snooping_enable] in any::<[bool; 2]>(),
+        tag in prop::option::of(0u16..4096), mtu in prop::option::of(68u16..9703), [kernel, mcast_snooping_enable] in any::<[bool; 2]>(),
         ports in prop::collection::vec(any_port(), 0..3), [other_config, external_ids] in prop::array::uniform2(map()),
     ) -> Bridge {
         Bridge {
-            name, mcast_snooping_enable, hwaddr: mac.map(wire::addr::MacAddr), tag, address, flows, ports, other_config, external_ids, groups, meters, tlv_map: vec!["{class=0xffff,type=0x1,len=4}->tun_metadata0".to_owned()], mirrors,
+            name, mcast_snooping_enable, hwaddr: mac.map(wire::addr::MacAddr), tag, mtu, address, flows, ports, other_config, external_ids, groups, meters, tlv_map: vec!["{class=0xffff,type=0x1,len=4}->tun_metadata0".to_owned()], mirrors,
             fail_mode: if secure { FailMode::Secure } else { FailMode::Standalone },
             addresses_from: if kernel { AddressesFrom::Kernel } else { AddressesFrom::Document },
             fdb: fdb.into_iter()

@@ -15,12 +15,15 @@ use crate::tlv::TlvEntry;
 use wire::tunnel::geneve::TlvMap;
 
 /// Keys of a bridge's `other_config` that the switch knows.
-pub const BRIDGE_OTHER_CONFIG: [&str; 11] = [
+pub const BRIDGE_OTHER_CONFIG: [&str; 14] = [
     "mac-aging-time",
     "mac-table-size",
     "mac-port-limit",
     "mac-learning-rate",
     "hwaddr",
+    "datapath-id",
+    "dp-desc",
+    "dp-sn",
     "forward-bpdu",
     "evpn-netns",
     "neigh-suppress",
@@ -42,6 +45,14 @@ pub fn bridge_number_range(key: &str) -> Option<(u64, u64)> {
     })
 }
 
+/// A datapath ID as Open vSwitch reads it: 16 hexadecimal digits, or up to as many behind `0x`; 0 is none.
+pub(crate) fn datapath_id(text: &str) -> Option<u64> {
+    let digits = text.strip_prefix("0x").or_else(|| text.strip_prefix("0X"));
+    let digits = digits.or_else(|| Some(text).filter(|text| text.len() == 16))?;
+    let is_hex = digits.len() <= 16 && digits.bytes().all(|digit| digit.is_ascii_hexdigit());
+    u64::from_str_radix(digits, 16).ok().filter(|id| is_hex && *id != 0)
+}
+
 /// A name as `ip netns` takes it.
 pub(super) fn netns(name: &str) -> Result<(), String> {
     if name.is_empty() || name.contains('/') || name.starts_with('.') {
@@ -59,6 +70,14 @@ impl Check<'_> {
         }
         if let Some(tag) = bridge.tag {
             self.number(&site.field("tag"), tag.into(), range::VLAN);
+        }
+        if let Some(mtu) = bridge.mtu {
+            let site = site.field("mtu");
+            self.number(&site, mtu.into(), range::MTU);
+            if !bridge.has_device() {
+                let why = "the LOCAL port has no device without addresses_from=kernel, expected none";
+                self.invalid(&site, why.to_owned());
+            }
         }
         self.other_config(&site.field("other_config"), bridge);
         if bridge.has_device() {
@@ -106,6 +125,13 @@ impl Check<'_> {
                     boolean(value).map(|_| ())
                 }
                 "evpn-netns" => netns(value),
+                "dp-desc" | "dp-sn" => Ok(()),
+                "datapath-id" => match datapath_id(value) {
+                    Some(_) => Ok(()),
+                    None => {
+                        Err(format!("found {value:?}, expected 16 hexadecimal digits, not all of them 0"))
+                    }
+                },
                 "hwaddr" => match value.parse::<MacAddr>() {
                     Ok(mac) => {
                         self.station(&site, mac);

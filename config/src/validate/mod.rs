@@ -4,6 +4,7 @@ mod bridge;
 mod mirror;
 mod port;
 
+pub(crate) use bridge::datapath_id;
 pub use bridge::{BRIDGE_OTHER_CONFIG, bridge_number_range};
 pub use port::check_port_other_config;
 

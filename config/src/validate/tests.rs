@@ -340,6 +340,10 @@ fn other_config() {
         ("forward-bpdu", "true"),
         ("hwaddr", "02:00:00:00:00:01"),
         ("evpn-netns", "frr"),
+        ("datapath-id", "00000000000000aB"),
+        ("datapath-id", "0xab"),
+        ("dp-desc", ""),
+        ("dp-sn", "7"),
         ("neigh-suppress", "false"),
     ] {
         assert!(with(name, value).is_empty(), "{name}");
@@ -354,6 +358,10 @@ fn other_config() {
         ("hwaddr", "01:00:00:00:00:01"),
         ("hwaddr", "x"),
         ("evpn-netns", ""),
+        ("datapath-id", "ab"),
+        ("datapath-id", "0x0"),
+        ("datapath-id", "+00000000000000a"),
+        ("datapath-id", "0x00000000000000001"),
         ("neigh-suppress", "yes"),
         ("evpn-netns", "../frr"),
         ("stp", "true"),

@@ -21,6 +21,8 @@ pub struct BridgeRow {
     pub fail_mode: String,
     /// MAC of the LOCAL port.
     pub mac: String,
+    /// Its number as OpenFlow controllers know it, in 16 hexadecimal digits.
+    pub datapath_id: String,
     /// Addresses with prefix lengths; with any, the bridge is an underlay.
     pub addresses: Vec<String>,
     /// Rules in all tables.

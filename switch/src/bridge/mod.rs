@@ -9,6 +9,7 @@ pub mod controller;
 pub mod fdb;
 pub mod group;
 pub mod hosts;
+pub mod identity;
 mod local;
 pub mod mcast;
 pub mod meter;
@@ -28,6 +29,7 @@ use controller::ControllerMessages;
 use fdb::Fdb;
 pub use flow::program::BridgeId;
 use flow::program::{MAX_PORTS, PortId};
+use identity::Identity;
 use ipnet::IpNet;
 use observed::Observed;
 use rules::RuleTables;
@@ -64,6 +66,8 @@ pub struct Bridge {
     pub fdb: Fdb,
     /// Which MAC addresses hosts have.
     pub hosts: hosts::Hosts,
+    /// What it says of itself to controllers.
+    pub identity: Identity,
     /// What became of questions for them.
     pub suppressed: hosts::SuppressStats,
     /// Multicast groups and routers of the overlay.
@@ -109,6 +113,12 @@ impl Bridge {
     /// Whether anything listens on LOCAL: addresses of the switch, or the kernel.
     pub fn listens(&self) -> bool {
         self.is_underlay() || self.device.is_some()
+    }
+
+    /// Its number as controllers know it (`datapath_id`).
+    pub fn datapath_id(&self) -> u64 {
+        let of_mac = || self.mac.0.iter().fold(0, |id, byte| id << 8 | u64::from(*byte));
+        self.identity.datapath_id.unwrap_or_else(of_mac)
     }
 
     /// Whether tunnels can run over this bridge.

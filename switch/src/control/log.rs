@@ -13,11 +13,11 @@
 //! Writing is another thread's work, and a reader that does not keep up loses lines rather than time.
 
 use api::Event;
-use std::collections::BTreeMap;
 use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io::IsTerminal;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Instant;
 use tokio::sync::broadcast;
 use tracing::Level;
@@ -85,7 +85,7 @@ pub fn start(format: Format, filter: &str) -> Result<(Events, WorkerGuard), Stri
     let base = filter.max_level_hint().and_then(LevelFilter::into_level).unwrap_or(Level::INFO);
     let (filter, handle) = reload::Layer::new(filter);
     // A process has one log.
-    let _ = LEVELS.set(Mutex::new(Levels { handle, base: base.into(), modules: BTreeMap::new() }));
+    let _ = LEVELS.set(Mutex::new(Levels { format, handle, base: base.into(), modules: BTreeMap::new() }));
     tracing_subscriber::registry()
         .with(filter)
         .with(Limit)
@@ -103,6 +103,7 @@ const MODULES: [&str; 11] =
 
 /// The levels that were asked for while the switch runs.
 struct Levels {
+    format: Format,
     handle: reload::Handle<EnvFilter, Registry>,
     base: LevelFilter,
     modules: BTreeMap<&'static str, LevelFilter>,
@@ -137,12 +138,58 @@ pub fn levels() -> String {
     let mut text = format!("{:17}console    syslog    file\n{:17}-------    ------    ------\n", "", "");
     if let Some(levels) = LEVELS.get() {
         let levels = levels.lock().unwrap_or_else(PoisonError::into_inner);
+        let unlimited = unlimited();
         for module in MODULES {
             let level = name_of(levels.modules.get(module).copied().unwrap_or(levels.base));
-            text.push_str(&format!("{module:<16}  {level:>4}        OFF        OFF\n"));
+            let unlimited = if unlimited.contains(module) { "    (rate limiting disabled)" } else { "" };
+            text.push_str(&format!("{module:<16}  {level:>4}        OFF        OFF{unlimited}\n"));
         }
     }
     text
+}
+
+/// `vlog/list-pattern`: how a line of the log looks, in the words of `vlog/set`'s patterns.
+pub fn patterns() -> String {
+    let format = LEVELS.get().map(|levels| levels.lock().unwrap_or_else(PoisonError::into_inner).format);
+    let console = match format {
+        Some(Format::Json) => "json",
+        Some(Format::Journald) => "journald",
+        Some(Format::Text) | None => "%D{%Y-%m-%dT%H:%M:%S.######Z} %5p %c: %m",
+    };
+    format!(
+        "         prefix                            format\n         ------                            ------\n\
+         CONSOLE  none                              {console}\n"
+    )
+}
+
+/// Modules whose messages all come, however many there are.
+fn unlimited() -> MutexGuard<'static, BTreeSet<&'static str>> {
+    static UNLIMITED: Mutex<BTreeSet<&'static str>> = Mutex::new(BTreeSet::new());
+    UNLIMITED.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// `vlog/enable-rate-limit` and `vlog/disable-rate-limit`: of these modules, or of all where none is named.
+///
+/// # Errors
+/// A word that is no module.
+pub fn limit_rates(words: &[&str], limit: bool) -> Result<(), String> {
+    let mut modules = Vec::new();
+    for word in words.iter().filter(|word| !word.eq_ignore_ascii_case("any")) {
+        let known = MODULES.iter().find(|module| word.eq_ignore_ascii_case(module));
+        modules.push(*known.ok_or("unknown module")?);
+    }
+    if modules.len() < words.len() || words.is_empty() {
+        modules = MODULES.to_vec();
+    }
+    let mut unlimited = unlimited();
+    for module in modules {
+        if limit {
+            unlimited.remove(module)
+        } else {
+            unlimited.insert(module)
+        };
+    }
+    Ok(())
 }
 
 /// What a word of `vlog/set` asks for: `[MODULE][:DESTINATION][:LEVEL]`, in any order. `None`: another destination than
@@ -228,6 +275,10 @@ struct Limit;
 
 impl<S: tracing::Subscriber> Layer<S> for Limit {
     fn event_enabled(&self, event: &tracing::Event<'_>, _: Context<'_, S>) -> bool {
+        let module = event.metadata().target().split("::").nth(1);
+        if module.is_some_and(|module| unlimited().contains(module)) {
+            return true;
+        }
         let now = Instant::now();
         let mut kinds = kinds().lock().unwrap_or_else(PoisonError::into_inner);
         let kind = kinds.entry(event.metadata().callsite()).or_insert_with(|| {

@@ -1,6 +1,7 @@
 //! What `ovs-appctl` asks: JSON-RPC over a socket that stands where it looks, found by a pidfile. With a database only,
 //! when the switch is in the place of `ovs-vswitchd`; `vxctl appctl` asks the same by the control API.
 
+mod bond_hash;
 mod datapath;
 mod mdb;
 mod odp_flow;
@@ -162,6 +163,7 @@ const COMMANDS: &[(&str, &str, std::ops::RangeInclusive<usize>)] = &[
     ("bfd/show", "[interface]", 0..=1),
     ("bond/disable-member", "port member", 2..=2),
     ("bond/enable-member", "port member", 2..=2),
+    ("bond/hash", "mac [vlan] [basis]", 1..=3),
     ("bond/list", "", 0..=0),
     ("bond/migrate", "port hash member", 3..=3),
     ("bond/set-active-member", "port member", 2..=2),
@@ -187,6 +189,7 @@ const COMMANDS: &[(&str, &str, std::ops::RangeInclusive<usize>)] = &[
     ("dpif/dump-dps", "", 0..=0),
     ("dpif/dump-flows", "[-m] [--names | --no-names] bridge", 1..=3),
     ("dpif/show", "", 0..=0),
+    ("dpif/show-dp-features", "bridge", 1..=1),
     ("exit", "[--cleanup]", 0..=1),
     ("fdb/add", "bridge port vlan mac", 4..=4),
     ("fdb/del", "bridge vlan mac", 3..=3),
@@ -202,29 +205,41 @@ const COMMANDS: &[(&str, &str, std::ops::RangeInclusive<usize>)] = &[
     ("memory/show", "", 0..=0),
     ("ofproto/list", "", 0..=0),
     ("ofproto/trace", "{[dp_name] odp_flow | bridge br_flow} [OPTIONS...] [-generate|packet]", 1..=16),
+    (
+        "ofproto/trace-packet-out",
+        "[-consistent] {[dp_name] odp_flow | bridge br_flow} [OPTIONS...] [-generate|packet] actions",
+        2..=17,
+    ),
     ("ovs/route/add", "ip_addr/prefix_len out_br_name [gw]", 2..=3),
     ("ovs/route/del", "ip_addr/prefix_len", 1..=1),
     ("ovs/route/lookup", "ip_addr", 1..=1),
     ("ovs/route/show", "", 0..=0),
     ("qos/show", "interface", 1..=1),
     ("qos/show-types", "interface", 1..=1),
+    ("revalidator/purge", "", 0..=0),
     ("revalidator/wait", "", 0..=0),
     ("rstp/show", "[bridge]", 0..=1),
     ("rstp/tcn", "[bridge]", 0..=1),
     ("stp/show", "[bridge]", 0..=1),
     ("stp/tcn", "[bridge]", 0..=1),
+    ("tnl/arp/aging", "[SECS]", 0..=1),
     ("tnl/arp/flush", "", 0..=0),
     ("tnl/arp/set", "BRIDGE IP MAC", 3..=3),
     ("tnl/arp/show", "", 0..=0),
     ("tnl/egress_port_range", "", 0..=0),
+    ("tnl/neigh/aging", "[SECS]", 0..=1),
     ("tnl/neigh/flush", "", 0..=0),
     ("tnl/neigh/set", "BRIDGE IP MAC", 3..=3),
     ("tnl/neigh/show", "", 0..=0),
     ("tnl/ports/show", "[-v]", 0..=1),
+    ("upcall/set-flow-limit", "flow-limit-number", 1..=1),
     ("upcall/show", "", 0..=0),
     ("version", "", 0..=0),
     ("vlog/close", "", 0..=0),
+    ("vlog/disable-rate-limit", "[module]...", 0..=64),
+    ("vlog/enable-rate-limit", "[module]...", 0..=64),
     ("vlog/list", "", 0..=0),
+    ("vlog/list-pattern", "", 0..=0),
     ("vlog/reopen", "", 0..=0),
     ("vlog/set", "{spec | PATTERN:destination:pattern}", 0..=64),
 ];
@@ -260,6 +275,7 @@ async fn run(app: &App, command: &str, words: &[&str]) -> Result<String, String>
             Ok(views.iter().flat_map(|bridge| [bridge.name.as_str(), "\n"]).collect())
         }
         "ofproto/trace" => trace::run(app, words).await,
+        "ofproto/trace-packet-out" => trace::packet_out(app, words).await,
         "bridge/reconnect" => reconnect(app, words.first().copied()).await,
         "dpif-netdev/pmd-rxq-rebalance" => {
             balance::rebalance(app).await;
@@ -308,6 +324,9 @@ async fn run(app: &App, command: &str, words: &[&str]) -> Result<String, String>
             underlay::run(app, command, words).await
         }
         "vlog/list" => Ok(log::levels()),
+        "vlog/list-pattern" => Ok(log::patterns()),
+        "vlog/disable-rate-limit" => log::limit_rates(words, false).map(|()| String::new()),
+        "vlog/enable-rate-limit" => log::limit_rates(words, true).map(|()| String::new()),
         // The log goes to stderr or the journal, as that of an ovs-vswitchd without --log-file.
         "vlog/close" => Ok(String::new()),
         "vlog/reopen" => Err("Logging to file not configured".to_owned()),

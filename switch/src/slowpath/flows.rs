@@ -131,6 +131,8 @@ pub struct FlowStore {
     slots: Vec<Slot>,
     free: Vec<u32>,
     live: usize,
+    /// Megaflows that there may be: as many as slots, or fewer.
+    limit: usize,
     leaving: usize,
     /// All slots in use are below it: lower ones are taken first, and a large table may hold few megaflows.
     end: usize,
@@ -158,6 +160,7 @@ impl FlowStore {
             free: (0..count as u32).rev().collect(),
             slab,
             live: 0,
+            limit: usize::MAX,
             leaving: 0,
             end: 0,
             spare: Vec::new(),
@@ -210,6 +213,16 @@ impl FlowStore {
         self.slots.len()
     }
 
+    /// Megaflows that there may be.
+    pub fn limit(&self) -> usize {
+        self.limit.min(self.capacity())
+    }
+
+    /// Lets there be so many at most, of new ones.
+    pub fn set_limit(&mut self, limit: usize) {
+        self.limit = limit;
+    }
+
     /// The slot of the megaflow with this masked key and mask; or the place that one would have.
     pub fn find(&self, key: &FlowKey, mask: &FlowMask) -> Result<u32, Place> {
         let same = |slot: &u32| self.get(*slot).is_some_and(|flow| flow.key == *key && flow.mask == *mask);
@@ -219,13 +232,16 @@ impl FlowStore {
 
     /// Slots that are free or will be as soon as the worker has removed what sits in them.
     pub fn room(&self) -> usize {
-        self.free.len() + self.leaving
+        (self.free.len() + self.leaving).min(self.limit().saturating_sub(self.live))
     }
 
     /// Puts a megaflow into a free slot, at the place that [`FlowStore::find`] gave for its key and mask; gives it back
     /// when there is no slot.
     #[allow(clippy::result_large_err, reason = "it comes back when the table is full, and goes no further")]
     pub fn insert(&mut self, Place(place): Place, flow: Megaflow) -> Result<u32, Megaflow> {
+        if self.live >= self.limit {
+            return Err(flow);
+        }
         let Some(slot) = self.free.pop() else { return Err(flow) };
         self.depend(slot, &flow.deps);
         self.masks.add(flow.key.in_port, &flow.mask);

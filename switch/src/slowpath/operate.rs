@@ -5,6 +5,7 @@ use crate::bridge::BridgeId;
 use crate::bridge::fdb::Location;
 use crate::tunnel::route::{Hop, lookup};
 use std::net::IpAddr;
+use std::time::Duration;
 use wire::addr::MacAddr;
 
 impl SlowPath {
@@ -55,6 +56,16 @@ impl SlowPath {
         self.underlay_changed = true;
         self.settle_underlay();
         self.barrier();
+    }
+
+    /// Time after which a resolved neighbour is asked again.
+    pub fn neighbour_aging(&self) -> Duration {
+        self.tunnels.neighbour_aging()
+    }
+
+    /// Sets it, for all bridges.
+    pub fn set_neighbour_aging(&mut self, aging: Duration) {
+        self.tunnels.set_neighbour_aging(aging);
     }
 
     /// By which bridge, from which address and over which next hop packets to an address leave.

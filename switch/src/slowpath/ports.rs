@@ -5,6 +5,7 @@ use super::SlowPath;
 use super::kernel::KernelView;
 use crate::bridge::fdb::{Fdb, FdbSettings};
 use crate::bridge::hosts::{Hosts, SuppressStats};
+use crate::bridge::identity::Identity;
 use crate::bridge::mcast::{Mcast, McastSettings};
 use crate::bridge::rules::RuleTables;
 use crate::bridge::vlan::VlanConfig;
@@ -68,6 +69,7 @@ impl SlowPath {
             ports: std::collections::BTreeMap::new(),
             fdb: Fdb::new(FdbSettings::default(), now),
             hosts: Hosts::default(),
+            identity: Identity::default(),
             suppressed: SuppressStats::default(),
             mcast: Mcast::default(),
             neigh_suppress: None,
@@ -115,6 +117,7 @@ impl SlowPath {
                 running.routes = bridge.routes.iter().map(route).collect();
             }
             running.tlvs = bridge.tlvs();
+            running.identity = Identity::of(bridge);
             running.forward_bpdu = bridge.forward_bpdu();
             running.neigh_suppress = bridge.neigh_suppress();
             running.hosts.set_size(bridge.mac_table_size() as usize);

@@ -171,6 +171,21 @@ impl SlowPath {
         }
     }
 
+    /// Lets each worker have so many megaflows at most; those beyond it go. Returns how many that are: no more than it has
+    /// slots for.
+    pub fn set_flow_limit(&mut self, limit: usize) -> usize {
+        for worker in 0..self.workers.len() {
+            let flows = &mut self.workers[worker].flows;
+            flows.set_limit(limit);
+            let beyond = flows.len().saturating_sub(limit);
+            let slots: Vec<u32> = flows.slots().take(beyond).collect();
+            for slot in slots {
+                self.remove_flow(worker, slot);
+            }
+        }
+        self.workers.iter().map(|worker| worker.flows.limit()).max().unwrap_or(0)
+    }
+
     /// Takes all megaflows out of all workers.
     pub fn flush_flows(&mut self) {
         for worker in 0..self.workers.len() {

@@ -43,6 +43,8 @@ pub struct BridgeView {
     pub name: String,
     /// MAC of its LOCAL port.
     pub mac: String,
+    /// Its number as OpenFlow controllers know it.
+    pub datapath_id: u64,
     /// Addresses of the switch, or of the kernel on its device.
     pub addresses: Vec<String>,
     /// Rules in all tables.
@@ -144,6 +146,7 @@ impl SlowPath {
             .map(|(_, bridge)| BridgeView {
                 name: bridge.name.clone(),
                 mac: bridge.mac.to_string(),
+                datapath_id: bridge.datapath_id(),
                 addresses: bridge.addresses.iter().map(ToString::to_string).collect(),
                 flows: bridge.tables.len(),
                 fdb_entries: bridge.fdb.len(),
@@ -320,7 +323,7 @@ impl SlowPath {
         UpcallStats {
             upcalls: self.upcalls,
             megaflows: self.megaflows(),
-            flow_limit: self.workers.iter().map(|w| w.flows.capacity()).max().unwrap_or(0),
+            flow_limit: self.workers.iter().map(|w| w.flows.limit()).max().unwrap_or(0),
             flow_limit_hits: self.flow_limit_hits,
             lost: 0,
             programs: self.programs.len(),

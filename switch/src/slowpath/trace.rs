@@ -4,12 +4,14 @@
 use super::SlowPath;
 use super::show::DatapathNames;
 use super::walk::{Found, MAX_DEPTH};
-use crate::bridge::translate::{Traced, trace};
+use crate::bridge::translate::{Traced, trace, translate_actions};
 use crate::bridge::{BridgeId, BridgePorts, PortKind};
 use crate::tunnel::adjacency::output_ports;
 use api::{Trace, TraceDrop};
 use flow::drop::DropReason;
-use flow::ofp::{MatchKey, PORT_ANY, PORT_CONTROLLER, PORT_LOCAL, PortNames, format_key, format_megaflow};
+use flow::ofp::{
+    Action, MatchKey, PORT_ANY, PORT_CONTROLLER, PORT_LOCAL, PortNames, format_key, format_megaflow,
+};
 use flow::program::{Op, PortId, Program};
 use wire::ecn::{ECN_MASK, EcnDecap, ecn_decap};
 use wire::fragment;
@@ -64,6 +66,22 @@ impl SlowPath {
         Some(trace)
     }
 
+    /// The same for a packet that a controller sends: it goes by `actions` instead of the bridge's rules.
+    pub fn trace_packet_out(
+        &mut self,
+        bridge: BridgeId,
+        key: &MatchKey,
+        actions: &[Action],
+    ) -> Option<Trace> {
+        let mut packet = key.flow;
+        packet.in_port = self.in_port(bridge, key)?.0.into();
+        let missing = translate_actions(&self.state, &packet, reserved(key), actions).missing;
+        self.resolve_missing(&missing);
+        let (mut trace, program) = self.traced_by(bridge, key, Some(actions))?;
+        trace.steps.extend(self.mtu_steps(&program));
+        Some(trace)
+    }
+
     fn trace_at(&mut self, bridge: BridgeId, key: &MatchKey, frame: &[u8], follow: Follow) -> Option<Trace> {
         if follow.makes_adjacencies {
             self.make_adjacencies(bridge, key)?;
@@ -106,12 +124,21 @@ impl SlowPath {
 
     /// The way through the rules, and the program at its end.
     fn traced(&self, bridge: BridgeId, key: &MatchKey) -> Option<(Trace, Program)> {
+        self.traced_by(bridge, key, None)
+    }
+
+    fn traced_by(
+        &self,
+        bridge: BridgeId,
+        key: &MatchKey,
+        actions: Option<&[Action]>,
+    ) -> Option<(Trace, Program)> {
         let id = self.in_port(bridge, key)?;
         let mut packet = key.flow;
         packet.in_port = id.0.into();
-        let decapsulated = self.decapsulated(id, &mut packet);
-        let reserved = Some(key.flow.in_port).filter(|number| matches!(*number, PORT_CONTROLLER | PORT_ANY));
-        let Traced { translation, mut steps, last } = trace(&self.state, &packet, reserved);
+        // A controller's packet comes out of no tunnel.
+        let decapsulated = if actions.is_some() { None } else { self.decapsulated(id, &mut packet) };
+        let Traced { translation, mut steps, last } = trace(&self.state, &packet, reserved(key), actions);
         if let Some((step, _)) = &decapsulated {
             steps.insert(0, step.clone());
         }
@@ -216,13 +243,18 @@ impl SlowPath {
                 return Err(reason);
             }
             flow.in_port = id.0.into();
-            let dropped = trace(&self.state, &flow, None).translation.program.ends_in();
+            let dropped = trace(&self.state, &flow, None, None).translation.program.ends_in();
             return Err(dropped.unwrap_or(DropReason::TunnelUnknown));
         }
         let port = self.state.port(id).ok_or(DropReason::Internal)?;
         flow.in_port = port.ofport;
         Ok((port.bridge, MatchKey { flow, ..MatchKey::ZERO }, inner))
     }
+}
+
+/// The number that rules see of a packet that came by no port.
+fn reserved(key: &MatchKey) -> Option<u32> {
+    Some(key.flow.in_port).filter(|number| matches!(*number, PORT_CONTROLLER | PORT_ANY))
 }
 
 /// The same for a packet that is known to come out of a tunnel.

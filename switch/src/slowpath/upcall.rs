@@ -294,7 +294,7 @@ impl SlowPath {
     /// Keeps a little room in a worker's table, so that a new flow finds a slot at once.
     fn make_room(&mut self, worker: usize, now: Instant) {
         let flows = &self.workers[worker].flows;
-        if flows.room() < flows.capacity() / 64 {
+        if flows.room() < flows.limit() / 64 {
             self.evict(worker, now);
         }
     }

@@ -12,7 +12,7 @@ use wire::addr::MacAddr;
 pub const RETRANSMIT: Duration = Duration::from_secs(1);
 /// Requests without an answer before the address counts as unreachable.
 pub const MAX_SOLICIT: u8 = 3;
-/// Time after which a resolved address is asked again, by unicast, without disturbing traffic.
+/// Time after which a resolved address is asked again, by unicast, without disturbing traffic, unless another is set.
 pub const REACHABLE: Duration = Duration::from_secs(30);
 
 /// Learned addresses that a table holds at most, as Linux's `gc_thresh3` allows a few thousand: whoever can send ARP
@@ -95,12 +95,35 @@ pub struct NeighbourRow {
 }
 
 /// The neighbour table of one underlay bridge.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Neighbours {
     entries: FxHashMap<IpAddr, Entry>,
+    /// Time after which a resolved address is asked again.
+    aging: Duration,
+}
+
+impl Default for Neighbours {
+    fn default() -> Neighbours {
+        Neighbours::new(REACHABLE)
+    }
 }
 
 impl Neighbours {
+    /// A table whose addresses are asked for again after `aging`.
+    pub fn new(aging: Duration) -> Neighbours {
+        Neighbours { entries: FxHashMap::default(), aging }
+    }
+
+    /// Gives what is resolved, now and later, another time after which it is asked for again.
+    pub fn set_aging(&mut self, aging: Duration) {
+        self.aging = aging;
+        for entry in self.entries.values_mut() {
+            if matches!(entry.state, State::Reachable(_)) && entry.tries == 0 {
+                entry.due = entry.since + aging;
+            }
+        }
+    }
+
     /// What is known of `ip`; nothing unless somebody asked.
     pub fn state(&self, ip: IpAddr) -> Option<State> {
         self.entries.get(&ip).map(|e| e.state)
@@ -122,7 +145,7 @@ impl Neighbours {
         if mac.is_multicast() || mac.is_zero() || ip.is_unspecified() {
             return None;
         }
-        let fresh = Entry { state: State::Reachable(mac), tries: 0, due: now + REACHABLE, since: now };
+        let fresh = Entry { state: State::Reachable(mac), tries: 0, due: now + self.aging, since: now };
         let has_room = self.entries.len() < MAX_LEARNED;
         match self.entries.get_mut(&ip) {
             Some(Entry { state: State::Permanent(_), .. }) => None,
@@ -171,6 +194,7 @@ impl Neighbours {
     /// comes from.
     pub fn poll(&mut self, now: Instant, need: impl Fn(IpAddr) -> Need) -> Vec<Event> {
         let mut events = Vec::new();
+        let aging = self.aging;
         self.entries.retain(|&ip, entry| {
             if now < entry.due {
                 return true;
@@ -178,7 +202,7 @@ impl Neighbours {
             match entry.state {
                 State::Permanent(mac) => {
                     let asks = need(ip) == Need::Probe;
-                    entry.due = now + if asks { REACHABLE } else { RETRANSMIT };
+                    entry.due = now + if asks { aging } else { RETRANSMIT };
                     if asks {
                         events.push(Event::Solicit(ip, Some(mac)));
                     }

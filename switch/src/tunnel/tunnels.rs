@@ -17,7 +17,7 @@ use flow::drop::DropReason;
 use flow::program::{AdjacencyId, BridgeId, Op, PortId};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use wire::addr::MacAddr;
 use wire::ecn::ECN_MASK;
 use wire::key::{FlowKey, FlowMask};
@@ -44,6 +44,8 @@ pub enum Event {
 pub struct Tunnels<U: Underlay> {
     pub(super) adjacencies: Adjacencies<U>,
     neighbours: BTreeMap<BridgeId, Neighbours>,
+    /// Time after which a resolved neighbour is asked again.
+    aging: Duration,
     path_mtus: PathMtus,
     events: Vec<Event>,
 }
@@ -60,6 +62,7 @@ impl<U: Underlay> Default for Tunnels<U> {
         Tunnels {
             adjacencies: Adjacencies::default(),
             neighbours: BTreeMap::new(),
+            aging: neighbour::REACHABLE,
             path_mtus: PathMtus::default(),
             events: Vec::new(),
         }
@@ -369,8 +372,24 @@ impl<U: Underlay> Tunnels<U> {
         self.rebuild(underlay, id, now);
     }
 
+    fn neighbours_of(&mut self, bridge: BridgeId) -> &mut Neighbours {
+        let aging = self.aging;
+        self.neighbours.entry(bridge).or_insert_with(|| Neighbours::new(aging))
+    }
+
+    /// Time after which a resolved neighbour is asked again.
+    pub fn neighbour_aging(&self) -> Duration {
+        self.aging
+    }
+
+    /// Sets it, for all bridges.
+    pub fn set_neighbour_aging(&mut self, aging: Duration) {
+        self.aging = aging;
+        self.neighbours.values_mut().for_each(|table| table.set_aging(aging));
+    }
+
     fn request(&mut self, underlay: &U, bridge: BridgeId, next_hop: IpAddr, now: Instant) {
-        if let Some(event) = self.neighbours.entry(bridge).or_default().request(next_hop, now) {
+        if let Some(event) = self.neighbours_of(bridge).request(next_hop, now) {
             self.neighbour_event(underlay, bridge, event, now);
         }
     }
@@ -384,7 +403,7 @@ impl<U: Underlay> Tunnels<U> {
         solicited: bool,
         now: Instant,
     ) {
-        let table = self.neighbours.entry(bridge).or_default();
+        let table = self.neighbours_of(bridge);
         if let Some(event) = table.learn(ip, mac, solicited, now) {
             self.neighbour_event(underlay, bridge, event, now);
         }
@@ -430,7 +449,7 @@ impl<U: Underlay> Tunnels<U> {
 
     /// Sets a static neighbour. The owner rebuilds what leads there.
     pub fn set_neighbour(&mut self, bridge: BridgeId, ip: IpAddr, mac: MacAddr, now: Instant) {
-        self.neighbours.entry(bridge).or_default().set(ip, mac, now);
+        self.neighbours_of(bridge).set(ip, mac, now);
     }
 
     /// Forgets a neighbour, static or not. The owner rebuilds what leads there.

@@ -120,6 +120,7 @@ mod tests {
             name: name.into(),
             fail_mode: "standalone".into(),
             mac: "02:00:00:00:00:01".into(),
+            datapath_id: "0000020000000001".into(),
             addresses: vec![],
             flows: 0,
             fdb_entries: 0,

@@ -236,15 +236,7 @@ pub fn translate_actions(
     actions: &[Action],
 ) -> Translation {
     let mut translator = Translator::new(state, key);
-    if let Some(port) = state.port(translator.in_port)
-        && let Some(bridge) = state.bridge(port.bridge)
-    {
-        translator.no_tunnel();
-        translator.at.key.flow.in_port = no_port.unwrap_or(port.ofport);
-        translator.at.came_by_no_port = no_port.is_some();
-        translator.sent_as = PacketReason::PacketOut;
-        translator.actions(bridge, port, actions);
-    }
+    translator.start_by_actions(no_port, actions);
     translator.result()
 }
 
@@ -312,14 +304,20 @@ pub struct Traced {
     pub last: MatchKey,
 }
 
-/// The same with an account of every step. With `reserved` the packet has come by no port of the bridge, as in
-/// [`translate_actions`].
-pub fn trace(state: &SwitchState, key: &FlowKey, reserved: Option<u32>) -> Traced {
+/// The same with an account of every step. With `reserved` the packet has come by no port of the bridge, and with `actions`
+/// it goes by these instead of its rules, as in [`translate_actions`].
+pub fn trace(
+    state: &SwitchState,
+    key: &FlowKey,
+    reserved: Option<u32>,
+    actions: Option<&[Action]>,
+) -> Traced {
     let mut translator = Translator::new(state, key);
     translator.trace = Some(Vec::new());
-    match reserved {
-        Some(number) => translator.start_without_port(number),
-        None => translator.start(),
+    match (actions, reserved) {
+        (Some(actions), _) => translator.start_by_actions(reserved, actions),
+        (None, Some(number)) => translator.start_without_port(number),
+        (None, None) => translator.start(),
     }
     let steps = translator.trace.take().unwrap_or_default();
     let last = translator.at.key;
@@ -438,6 +436,21 @@ impl<'w> Translator<'w> {
             self.no_tunnel();
         }
         self.enter(bridge, port);
+    }
+
+    /// For a packet that goes by actions.
+    fn start_by_actions(&mut self, no_port: Option<u32>, actions: &[Action]) {
+        let state = self.state;
+        if let Some(port) = state.port(self.in_port)
+            && let Some(bridge) = state.bridge(port.bridge)
+        {
+            self.no_tunnel();
+            self.at.key.flow.in_port = no_port.unwrap_or(port.ofport);
+            self.at.came_by_no_port = no_port.is_some();
+            self.sent_as = PacketReason::PacketOut;
+            self.note(|| format!("bridge(\"{}\")", bridge.name));
+            self.actions(bridge, port, actions);
+        }
     }
 
     /// For a packet that has come by no port: rules see this number.

@@ -18,6 +18,7 @@ impl Switch {
             match self.carry_out(plan, self.document.clone(), opened, Ofports::new()).await {
                 Ok(_) => {
                     self.faults.clear(name);
+                    self.follow_mtus_again().await;
                     tracing::info!(target: "vxswitch::port", port = %name, "the device runs now");
                 }
                 Err(error) => {
@@ -39,6 +40,7 @@ impl Switch {
         match self.make_anew(&bridge, name, opened).await {
             Ok(()) => {
                 self.place_queues().await;
+                self.follow_mtus_again().await;
                 tracing::info!(target: "vxswitch::port", port = %name, "the device runs now");
             }
             Err(error) => {
@@ -67,6 +69,11 @@ impl Switch {
                 tracing::error!(target: "vxswitch::port", port = %name, %error, "the device is lost and cannot be closed");
             }
         }
+    }
+
+    /// A switch that stops follows nothing.
+    async fn follow_mtus_again(&mut self) {
+        let _ = self.follow_mtus().await;
     }
 
     /// Makes a port anew under its number, with the device that was opened for it or without one.

@@ -3,6 +3,7 @@
 
 mod anew;
 mod job;
+mod mtus;
 mod options;
 mod queues;
 
@@ -25,6 +26,7 @@ use datapath::meter::MAX_METERS;
 use flow::ofp::{PortMap, PortNames};
 use flow::program::{MAX_PORTS, PortId};
 use job::run;
+use mtus::{MinMtu, Mtus};
 use options::{local_options, local_port};
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -90,6 +92,8 @@ pub struct Switch {
     inherited: Inherited,
     /// Lcores that `pmd-sleep-max` names, on which no worker runs.
     sleepless: Vec<u32>,
+    /// The smallest MTU of each bridge's ports, which those of the host follow.
+    min_mtus: BTreeMap<String, MinMtu>,
 }
 
 /// What the process before this one left.
@@ -122,9 +126,6 @@ enum OnError {
 /// A device between its start and its port.
 type Opened = BTreeMap<String, (Device, Vec<WorkerQueues>)>;
 
-/// MTUs in bytes by port name.
-type Mtus = Vec<(String, u16)>;
-
 /// OpenFlow numbers by port name.
 type Ofports = BTreeMap<String, u16>;
 
@@ -143,6 +144,7 @@ impl Switch {
             locals,
             inherited: Inherited::default(),
             sleepless: Vec::new(),
+            min_mtus: BTreeMap::new(),
         }
     }
 
@@ -219,6 +221,8 @@ impl Switch {
         let plan = Plan::new(&self.document, &new);
         if plan.is_empty() {
             self.document = new;
+            // Who asks for no MTU any more follows those of the bridge.
+            self.follow_mtus().await?;
             self.set_sleep();
             self.place_queues().await;
             return Ok(Changed::default());
@@ -272,6 +276,7 @@ impl Switch {
         let changed = Changed { remade: plan.remove_ports.iter().filter(remade).cloned().collect() };
         log_plan(&plan, &changed);
         self.carry_out(plan, new, opened, ofports).await?;
+        self.follow_mtus().await?;
         self.set_sleep();
         self.place_queues().await;
         for error in failed {
@@ -343,35 +348,6 @@ impl Switch {
             return Err(ApplyError::NoAdjacency(last()).into());
         }
         Ok(())
-    }
-
-    /// Sets the MTU of devices that stay, and returns what it was; undoes it when one refuses.
-    fn set_mtus(&mut self, plan: &Plan, new: &Document) -> Result<Mtus, DeviceError> {
-        let mut done = Mtus::new();
-        for name in &plan.set_mtu {
-            let wanted = new.port(name).and_then(|(_, p)| p.mtu).unwrap_or(super::device::DEFAULT_MTU);
-            let Some(device) = self.ports.get_mut(name).and_then(|p| p.device.as_mut()) else { continue };
-            let before = device.mtu;
-            match device.set_mtu(wanted) {
-                Ok(()) => done.push((name.clone(), before)),
-                Err(reason) => {
-                    self.reset_mtus(done);
-                    return Err(DeviceError { port: name.clone(), reason });
-                }
-            }
-        }
-        Ok(done)
-    }
-
-    /// Undoes [`Switch::set_mtus`].
-    fn reset_mtus(&mut self, before: Mtus) {
-        for (name, mtu) in before {
-            if let Some(device) = self.ports.get_mut(&name).and_then(|p| p.device.as_mut())
-                && let Err(reason) = device.set_mtu(mtu)
-            {
-                tracing::error!(port = %name, %reason, "the MTU cannot be set back");
-            }
-        }
     }
 
     /// The slow path's part, then the end of old devices. Returns the OpenFlow numbers that ports had which went.

@@ -43,7 +43,7 @@ pub fn device_options(document: &Document, port: &config::Port, rundir: &Path) -
 /// vSwitch.
 pub(super) fn local_port(bridge: &Bridge) -> config::Port {
     let (name, mac) = (bridge.name.clone(), Some(bridge_mac(bridge)));
-    config::Port { name, kind: "internal".into(), mac, ..config::Port::default() }
+    config::Port { name, kind: "internal".into(), mac, mtu: bridge.mtu, ..config::Port::default() }
 }
 
 pub(super) fn local_options(name: &str) -> DeviceOptions {

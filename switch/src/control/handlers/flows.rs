@@ -18,8 +18,10 @@ use flow::ofp::{
 };
 use serde::Deserialize;
 use std::collections::{HashMap, HashSet};
+use std::fmt::Write;
 use std::ops::Range;
 use std::sync::Arc;
+use wire::key::{FlowKey, VLAN_PRESENT};
 use wire::parse::extract;
 
 /// The bridge, or 404.
@@ -356,7 +358,7 @@ pub(in crate::control) async fn trace(
     Path(bridge): Path<String>,
     Json(body): Json<TraceRequest>,
 ) -> Answer<Trace> {
-    traced(&app, bridge, body).await.map(Json)
+    traced(&app, bridge, body, None).await.map(Json)
 }
 
 /// A trace as text, as `ovs-appctl ofproto/trace` prints it.
@@ -365,8 +367,9 @@ pub(in crate::control) async fn trace_text(
     bridge: String,
     flow: String,
     packet: Option<String>,
+    actions: Option<String>,
 ) -> Result<String, String> {
-    let trace = traced(app, bridge, TraceRequest { flow, packet })
+    let trace = traced(app, bridge, TraceRequest { flow, packet }, actions)
         .await
         .map_err(|refused| refused.message().to_owned())?;
     Ok(as_ofproto_trace(&trace))
@@ -409,7 +412,34 @@ fn no_in_port(bridge: &str) -> Refused {
     Refused::bad(format!("in_port: expected a port of bridge {bridge}, as in_port=NAME"))
 }
 
-async fn traced(app: &App, bridge: String, body: TraceRequest) -> Result<Trace, Refused> {
+/// Actions for a packet with these fields, which they may set as if they stood behind a match of its type.
+pub(super) fn actions_for(
+    slow: &SlowPath,
+    id: BridgeId,
+    text: &str,
+    key: &FlowKey,
+) -> Result<Vec<Action>, Refused> {
+    let mut rule = String::new();
+    if key.vlan_tci.get() & VLAN_PRESENT != 0 {
+        rule += "vlan_tci=0x1000/0x1000,";
+    }
+    let _ = write!(rule, "dl_type={:#06x},", key.dl_type);
+    if matches!(key.dl_type.get(), wire::proto::ETH_IPV4 | wire::proto::ETH_IPV6) {
+        let _ = write!(rule, "nw_proto={},", key.nw_proto);
+    }
+    let names = BridgePorts { state: &slow.state, bridge: id };
+    let spec = rules::parse(&format!("{rule}actions={text}"), &names).map_err(Refused::bad)?;
+    refers(slow, id, &spec).map_err(Refused::bad)?;
+    Ok(spec.actions)
+}
+
+/// With `actions` the packet is a controller's, and goes by them.
+async fn traced(
+    app: &App,
+    bridge: String,
+    body: TraceRequest,
+    actions: Option<String>,
+) -> Result<Trace, Refused> {
     let answer = app.handle.call(move |slow| {
         let id = bridge_id(slow, &bridge)?;
         let mut key = parse_key(&body.flow, &BridgePorts { state: &slow.state, bridge: id })
@@ -418,6 +448,10 @@ async fn traced(app: &App, bridge: String, body: TraceRequest) -> Result<Trace, 
         if let Some(bytes) = &frame {
             // Leaves alone what does not come out of the packet: port, tunnel, metadata.
             extract(bytes, &mut key.flow).map_err(|error| Refused::bad(format!("packet: {error}")))?;
+        }
+        if let Some(text) = actions {
+            let actions = actions_for(slow, id, &text, &key.flow)?;
+            return slow.trace_packet_out(id, &key, &actions).ok_or_else(|| no_in_port(&bridge));
         }
         slow.trace_view(id, &key, frame.as_deref()).ok_or_else(|| no_in_port(&bridge))
     });

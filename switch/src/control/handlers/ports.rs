@@ -1,19 +1,17 @@
 //! Handlers for what `ovs-ofctl` does with ports: set them up and down, and send packets.
 
-use super::flows::{bridge_id, commit, hexadecimal, refers};
+use super::flows::{actions_for, bridge_id, commit, hexadecimal};
 use super::refused::{Answer, Refused};
 use crate::bridge::{BridgeId, BridgePorts, PortConfig};
 use crate::control::app::App;
-use crate::control::rules;
 use crate::slowpath::SlowPath;
 use api::{Done, PacketOut, PortModify};
 use axum::Json;
 use axum::extract::{Path, State};
 use flow::ofp::{Action, PORT_ANY, PORT_CONTROLLER, PORT_LOCAL, PortNames};
 use flow::program::PortId;
-use std::fmt::Write;
 use std::sync::Arc;
-use wire::key::{FlowKey, VLAN_PRESENT};
+use wire::key::FlowKey;
 use wire::parse::extract;
 
 /// A port of the bridge by its name or OpenFlow number; `None` for LOCAL.
@@ -116,16 +114,5 @@ pub(in crate::control) async fn packet_out(
 fn actions(slow: &SlowPath, id: BridgeId, text: &str, packet: &[u8]) -> Result<Vec<Action>, Refused> {
     let mut key = FlowKey::ZERO;
     extract(packet, &mut key).map_err(|error| Refused::bad(format!("packet: {error}")))?;
-    let mut rule = String::new();
-    if key.vlan_tci.get() & VLAN_PRESENT != 0 {
-        rule += "vlan_tci=0x1000/0x1000,";
-    }
-    let _ = write!(rule, "dl_type={:#06x},", key.dl_type);
-    if matches!(key.dl_type.get(), wire::proto::ETH_IPV4 | wire::proto::ETH_IPV6) {
-        let _ = write!(rule, "nw_proto={},", key.nw_proto);
-    }
-    let names = BridgePorts { state: &slow.state, bridge: id };
-    let spec = rules::parse(&format!("{rule}actions={text}"), &names).map_err(Refused::bad)?;
-    refers(slow, id, &spec).map_err(Refused::bad)?;
-    Ok(spec.actions)
+    actions_for(slow, id, text, &key)
 }

@@ -125,6 +125,7 @@ pub(in crate::control) async fn bridge_rows(app: &App, switch: &Switch) -> Resul
             name: bridge.name.clone(),
             fail_mode: bridge.fail_mode.to_string(),
             mac: view.mac.clone(),
+            datapath_id: format!("{:016x}", view.datapath_id),
             addresses: view.addresses.clone(),
             flows: view.flows,
             fdb_entries: view.fdb_entries,

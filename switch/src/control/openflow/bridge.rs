@@ -416,19 +416,21 @@ impl Bridge for View<'_> {
         const CAPABILITIES: u32 = 0x2cf;
         /// OpenFlow 1.0's actions.
         const ACTIONS: u32 = 0xfff;
-        let mac = self.running().map_or([0; 6], |bridge| bridge.mac.0);
-        let datapath_id = mac.iter().fold(0, |id, byte| id << 8 | u64::from(*byte));
+        let datapath_id = self.running().map_or(0, Running::datapath_id);
         let (n_tables, capabilities, actions) = (TABLES, CAPABILITIES, ACTIONS);
         Features { datapath_id, n_tables, capabilities, actions, ..Features::default() }
     }
 
     fn desc(&mut self) -> Desc {
+        let identity = self.running().map(|bridge| bridge.identity.clone()).unwrap_or_default();
         Desc {
             mfr: "vxswitch".into(),
             hw: "DPDK".into(),
             sw: env!("CARGO_PKG_VERSION").into(),
-            serial: "None".into(),
-            dp: self.running().map_or_else(String::new, |bridge| bridge.name.clone()),
+            serial: identity.dp_sn.unwrap_or_else(|| "None".to_owned()),
+            dp: identity
+                .dp_desc
+                .unwrap_or_else(|| self.running().map_or_else(String::new, |bridge| bridge.name.clone())),
         }
     }
 

@@ -12,7 +12,7 @@ use std::path::Path;
 
 /// Key of a bridge's `other_config` with the VTEP's addresses, as `[[bridge]] address` has them (ours). Without it the bridge is
 /// a device of the kernel, which has them.
-const ADDRESS: &str = "address";
+pub const ADDRESS: &str = "address";
 
 /// What is wrong with interfaces, by their names: `Interface` `error`.
 pub type Errors = BTreeMap<String, String>;
@@ -56,6 +56,7 @@ pub fn asked(rows: &Rows, known: Known<'_>) -> Asked {
             continue;
         }
         let requested = requests(rows, row);
+        let mut reserved = reserved(rows, row, known, &requested);
         let mut bridge = bridge(row, running.bridge(&row.name), rows, &mut errors, &mut ignored);
         for port_row in rows.ports_of(row) {
             let interfaces: Vec<&Interface> = rows.interfaces_of(port_row).collect();
@@ -64,6 +65,9 @@ pub fn asked(rows: &Rows, known: Known<'_>) -> Asked {
                 // The bridge's LOCAL port.
                 [one] if one.name == row.name => {
                     bridge.tag = port_row.tag.and_then(|tag| u16::try_from(tag).ok());
+                    let before = running.bridge(&row.name).and_then(|before| before.mtu);
+                    let mtu = ignored::mtu(one, before, &mut ignored);
+                    bridge.mtu = mtu.filter(|_| bridge.has_device());
                 }
                 [one] => {
                     let before = running.port(&one.name).filter(|(b, _)| b.name == bridge.name);
@@ -72,6 +76,9 @@ pub fn asked(rows: &Rows, known: Known<'_>) -> Asked {
                         Ok(mut port) => {
                             let had = had(&bridge.name, one, known);
                             port.ofport_request = number(one, before, had, &requested);
+                            if port.ofport_request.is_none() && before.is_none() {
+                                port.ofport_request = reserved.take();
+                            }
                             bridge.ports.push(port);
                         }
                         Err(error) => drop(errors.insert(one.name.clone(), error)),
@@ -143,6 +150,7 @@ fn bridge(
         ..running.cloned().unwrap_or_else(|| Bridge::new(&row.name))
     };
     ignored::numbers(&row.name, &mut bridge.other_config, ignored);
+    ignored::datapath_id(&mut bridge, ignored);
     bridge.ports.clear();
     bridge.hwaddr = None;
     bridge.addresses_from = AddressesFrom::Document;
@@ -217,9 +225,10 @@ fn port(
     let name = &interface.name;
     let mut kind = interface.r#type.clone();
     if matches!(kind.as_str(), "" | "system") {
-        // A device of the kernel. Its name is a file's here.
+        // A device of the kernel. Its name is a file's here. As in Open vSwitch a port that runs stays when its device goes.
         let known = !name.contains('/') && Path::new("/sys/class/net").join(name).exists();
-        if !known {
+        let runs = before.is_some_and(|before| before.kind == "system");
+        if !known && !runs {
             return Err(format!("could not open network device {name} (No such device)"));
         }
         "system".clone_into(&mut kind);
@@ -228,7 +237,7 @@ fn port(
         "internal" | "tap" => ignored::mac(interface, before, ignored),
         _ => None,
     };
-    let mtu = ignored::mtu(interface, before, ignored);
+    let mtu = ignored::mtu(interface, before.and_then(|port| port.mtu), ignored);
     let vlan_mode: Option<VlanMode> = match row.vlan_mode.as_deref() {
         Some(text) => Some(text.parse().map_err(|error| format!("vlan_mode: {error}"))?),
         None => None,
@@ -278,6 +287,36 @@ fn had(bridge: &str, row: &Interface, known: Known<'_>) -> Option<u16> {
     let number = row.ofport.and_then(of).or_else(last)?;
     let owner = known.numbers.get(bridge).and_then(|ports| ports.name(number.into()));
     owner.is_none_or(|owner| owner == row.name).then_some(number)
+}
+
+/// OpenFlow numbers of a bridge that no new port gets unasked.
+#[derive(Debug)]
+struct Reserved(BTreeSet<u16>);
+
+impl Reserved {
+    /// The lowest of the others, which is reserved then.
+    fn take(&mut self) -> Option<u16> {
+        let free = (1..0xff00).find(|number| !self.0.contains(number))?;
+        self.0.insert(free);
+        Some(free)
+    }
+}
+
+/// Numbers that ports have, ask for, or had before they went out of service.
+fn reserved(
+    rows: &Rows,
+    bridge: &rows::Bridge,
+    known: Known<'_>,
+    requested: &BTreeMap<i64, &str>,
+) -> Reserved {
+    let name = &bridge.name;
+    let interfaces = rows.ports_of(bridge).into_iter().flat_map(|port| rows.interfaces_of(port));
+    let mut numbers: BTreeSet<u16> = interfaces.filter_map(|row| had(name, row, known)).collect();
+    numbers.extend(requested.keys().filter_map(|number| u16::try_from(*number).ok()));
+    let running = known.numbers.get(name).into_iter();
+    let running = running.flat_map(|ports| ports.all_names().filter_map(|name| ports.number(name)));
+    numbers.extend(running.filter_map(|number| u16::try_from(number).ok()));
+    Reserved(numbers)
 }
 
 /// The OpenFlow number to ask for: what the row asks for, unless another port gets that, else what the port has, else, for a
@@ -599,7 +638,7 @@ mod tests {
         };
         assert_eq!(number(&Numbers::new()), Some(5));
         let taken: Numbers = [("br0".to_owned(), [("other".to_owned(), 5)].into_iter().collect())].into();
-        assert_eq!(number(&taken), None);
+        assert_eq!(number(&taken), Some(1));
     }
 
     #[test]
@@ -659,25 +698,36 @@ mod tests {
             asked_of(rows, running, &Numbers::new()).document.port(name).unwrap().1.ofport_request
         };
         let empty = Document::default();
-        assert_eq!(number(&rows, &empty, "vx"), None);
+        assert_eq!(number(&rows, &empty, "vx"), Some(1));
         // After a restart of the switch: as before.
         rows.interfaces.get_mut("vx").unwrap().ofport = Some(7);
         assert_eq!(number(&rows, &empty, "vx"), Some(7));
         rows.interfaces.get_mut("vx").unwrap().ofport = Some(-1);
-        assert_eq!(number(&rows, &empty, "vx"), None);
+        assert_eq!(number(&rows, &empty, "vx"), Some(1));
         // While it runs nothing changes by what was written.
         let running = asked_of(&rows, &empty, &Numbers::new()).document;
         rows.interfaces.get_mut("vx").unwrap().ofport = Some(7);
-        assert_eq!(number(&rows, &running, "vx"), None);
+        assert_eq!(number(&rows, &running, "vx"), Some(1));
         // Who asks goes before who had.
         rows.interfaces.get_mut("vy").unwrap().ofport_request = Some(7);
-        assert_eq!((number(&rows, &empty, "vx"), number(&rows, &empty, "vy")), (None, Some(7)));
+        assert_eq!((number(&rows, &empty, "vx"), number(&rows, &empty, "vy")), (Some(1), Some(7)));
         // Of two who ask the one that has it, else the first; the other gets what is free.
         rows.interfaces.get_mut("vx").unwrap().ofport_request = Some(7);
         rows.interfaces.get_mut("vx").unwrap().ofport = None;
-        assert_eq!((number(&rows, &empty, "vx"), number(&rows, &empty, "vy")), (Some(7), None));
+        assert_eq!((number(&rows, &empty, "vx"), number(&rows, &empty, "vy")), (Some(7), Some(1)));
         rows.interfaces.get_mut("vy").unwrap().ofport = Some(7);
-        assert_eq!((number(&rows, &empty, "vx"), number(&rows, &empty, "vy")), (None, Some(7)));
+        assert_eq!((number(&rows, &empty, "vx"), number(&rows, &empty, "vy")), (Some(1), Some(7)));
+    }
+
+    #[test]
+    fn a_new_port_gets_no_number_of_one_that_is_out_of_service() {
+        let rows =
+            rows(&[("vx", "vxlan", &[("remote_ip", "x")]), ("vy", "vxlan", &[("remote_ip", "10.0.0.3")])]);
+        let ofports: Ofports = [(("br0".to_owned(), "vx".to_owned()), 1)].into();
+        let known = Known { running: &Document::default(), numbers: &Numbers::new(), ofports: &ofports };
+        let Asked { document, errors, .. } = asked(&rows, known);
+        assert!(errors.contains_key("vx"));
+        assert_eq!(document.port("vy").unwrap().1.ofport_request, Some(2));
     }
 
     #[test]

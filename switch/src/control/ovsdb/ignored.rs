@@ -1,6 +1,6 @@
 //! What is wrong in a row and is ignored, as in Open vSwitch: the port stays in service with what it had, or with the default.
 
-use config::{BfdOptions, MTU_RANGE, OptionErrorKind, Port, bridge_number_range};
+use config::{BfdOptions, Bridge, MTU_RANGE, OptionErrorKind, Port, bridge_number_range};
 use ovsdb::rows::{Interface, Mirror};
 use std::collections::{BTreeMap, BTreeSet};
 use wire::addr::MacAddr;
@@ -59,7 +59,7 @@ pub fn other_config(port: &mut Port, ignored: &mut Ignored) {
 }
 
 /// The MTU that a row asks for; what the port had where that cannot be.
-pub fn mtu(row: &Interface, before: Option<&Port>, ignored: &mut Ignored) -> Option<u16> {
+pub fn mtu(row: &Interface, before: Option<u16>, ignored: &mut Ignored) -> Option<u16> {
     let wanted = row.mtu_request?;
     let (low, high) = MTU_RANGE;
     let mtu = u16::try_from(wanted).ok().filter(|mtu| (low..=high).contains(mtu));
@@ -68,7 +68,7 @@ pub fn mtu(row: &Interface, before: Option<&Port>, ignored: &mut Ignored) -> Opt
             "interface {}: mtu_request: found {wanted}, expected a number from {low} to {high}: ignored",
             row.name
         ));
-        before.and_then(|port| port.mtu)
+        before
     })
 }
 
@@ -97,6 +97,18 @@ pub fn numbers(bridge: &str, other_config: &mut BTreeMap<String, String>, ignore
             ));
             *value = nearest;
         }
+    }
+}
+
+/// Takes out a number that a bridge cannot have: it has that of its MAC address.
+pub fn datapath_id(bridge: &mut Bridge, ignored: &mut Ignored) {
+    if bridge.datapath_id().is_none()
+        && let Some(text) = bridge.other_config.remove("datapath-id")
+    {
+        ignored.insert(format!(
+            "bridge {}: other_config:datapath-id: found {text:?}, expected 16 hexadecimal digits: ignored",
+            bridge.name
+        ));
     }
 }
 

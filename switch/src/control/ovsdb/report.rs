@@ -134,8 +134,7 @@ fn switch(next_cfg: i64) -> Columns {
 }
 
 fn bridge(row: &BridgeRow) -> Columns {
-    let id = format!("0000{}", row.mac.replace(':', ""));
-    [("datapath_id", Datum::text(id)), ("datapath_version", Datum::text("<built-in>"))].into()
+    [("datapath_id", Datum::text(&row.datapath_id)), ("datapath_version", Datum::text("<built-in>"))].into()
 }
 
 fn interface(row: &InterfaceRow, bridges: &[BridgeRow], error: Option<&String>) -> Columns {
@@ -201,6 +200,7 @@ mod tests {
             name: "br0".into(),
             fail_mode: "secure".into(),
             mac: "02:00:00:00:00:01".into(),
+            datapath_id: "0000020000000001".into(),
             addresses: Vec::new(),
             flows: 0,
             fdb_entries: 0,

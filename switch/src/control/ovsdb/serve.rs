@@ -232,7 +232,16 @@ async fn apply(app: &App, rows: &Rows, ofports: &Ofports, restoring: bool) -> (E
     if restoring && app.handle.call(|slow| slow.set_restoring(true)).await.is_err() {
         return (Errors::new(), Ignored::new());
     }
+    let ids = |slow: &mut SlowPath| -> BTreeMap<String, u64> {
+        slow.state.bridges().map(|(_, bridge)| (bridge.name.clone(), bridge.datapath_id())).collect()
+    };
+    let before = app.handle.call(ids).await.unwrap_or_default();
     let outcome = change(app, rows, ofports, restoring).await;
+    let after = app.handle.call(ids).await.unwrap_or_default();
+    // As in Open vSwitch: nothing else tells a controller that the switch has another number.
+    let other = |(name, id): &(String, u64)| before.get(name).is_some_and(|before| before != id);
+    let renumbered: Vec<String> = after.into_iter().filter(other).map(|(name, _)| name).collect();
+    app.controllers.reconnect(&renumbered);
     let limits: BTreeMap<String, _> =
         rows.bridges.values().map(|bridge| (bridge.name.clone(), rows.limits_of(bridge))).collect();
     // A switch that stops limits nothing.
@@ -310,6 +319,12 @@ async fn change(app: &App, rows: &Rows, ofports: &Ofports, restoring: bool) -> (
 
 /// Lets a port have the MTU that it has, if another one is asked for.
 fn reset_mtu(document: &mut Document, running: &Document, name: &str) -> bool {
+    if let Some(bridge) = document.bridge_mut(name) {
+        let before = running.bridge(name).and_then(|bridge| bridge.mtu);
+        let asks = bridge.mtu.is_some() && bridge.mtu != before;
+        bridge.mtu = if asks { before } else { bridge.mtu };
+        return asks;
+    }
     let before = running.port(name).and_then(|(_, port)| port.mtu);
     let mut ports = document.bridges.iter_mut().flat_map(|bridge| &mut bridge.ports);
     match ports.find(|port| port.name == name) {

@@ -1,5 +1,6 @@
 //! What rows ask for and the switch does not do: it is said, and the rest is served.
 
+use super::document::ADDRESS;
 use super::rows::Rows;
 use flow::ofp::parse_subfield;
 use openflow::Version;
@@ -38,11 +39,12 @@ pub fn of_interface(row: &Interface) -> Option<String> {
     (!set.is_empty()).then(|| format!("not served: {}", set.join(", ")))
 }
 
-/// What of a bridge's own interface says nothing: its device is the kernel's, and its MAC address the bridge's.
-fn of_local(row: &Interface) -> impl Iterator<Item = String> {
+/// What of a bridge's own interface says nothing: its MAC address is the bridge's, and without a device it has no MTU.
+fn of_local(row: &Interface, bridge: &Bridge) -> impl Iterator<Item = String> {
+    let has_device = !bridge.other_config.contains_key(ADDRESS);
     [
         ("mac", row.mac.is_some(), "other_config:hwaddr of the bridge"),
-        ("mtu_request", row.mtu_request.is_some(), "ip link set mtu"),
+        ("mtu_request", row.mtu_request.is_some() && !has_device, "a bridge that is a device of the kernel"),
     ]
     .into_iter()
     .filter(|(_, is_set, _)| *is_set)
@@ -86,7 +88,7 @@ fn of_bridge(rows: &Rows, row: &Bridge) -> Vec<String> {
         found.extend(of_port(port));
         found.extend(port_vlans(port));
         if let Some(local) = rows.interfaces_of(port).find(|one| one.name == row.name) {
-            found.extend(of_local(local));
+            found.extend(of_local(local, row));
         }
         let interfaces = rows.interfaces_of(port);
         found.extend(

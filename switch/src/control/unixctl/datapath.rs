@@ -4,6 +4,7 @@ use super::port_config;
 use crate::control::app::App;
 use crate::control::handlers::refused::Refused;
 use crate::control::handlers::views::{drop_rows, interface_rows, lcore_rows};
+use crate::slowpath::SlowPath;
 use crate::slowpath::handle::Stopped;
 use api::LcoreRow;
 use flow::drop::DropReason;
@@ -12,6 +13,36 @@ use std::sync::PoisonError;
 
 /// The one datapath, as Open vSwitch has it in user space.
 const DATAPATH: &str = "netdev@ovs-netdev";
+/// `dpif/show-dp-features`: what of Open vSwitch's datapath the workers have. There is no recirculation and no connection
+/// tracking, and packets with MPLS labels are forwarded as they are.
+const FEATURES: &str = "\
+Masked set action: Yes
+Tunnel push pop: Yes
+Ufid: No
+Truncate action: Yes
+Clone action: Yes
+Sample nesting: 0
+Conntrack eventmask: No
+Conntrack clear: No
+Max dp_hash algorithm: 0
+Check pkt length action: Yes
+Conntrack timeout policy: No
+Explicit Drop action: Yes
+Optimized Balance TCP mode: No
+Conntrack all-zero IP SNAT: No
+MPLS Label add: No
+Max VLAN headers: 2
+Max MPLS depth: 0
+Recirc: No
+CT state: No
+CT zone: No
+CT mark: No
+CT label: No
+CT state NAT: No
+CT orig tuple: No
+CT orig tuple for IPv6: No
+IPv6 ND Extension: No
+";
 /// Megaflows shown at most.
 const MEGAFLOWS: usize = 100_000;
 
@@ -79,6 +110,27 @@ pub(super) async fn run(app: &App, command: &str, words: &[&str]) -> Result<Stri
             let rows = lcore_rows(app, &switch).await.map_err(refused)?;
             *app.cleared.lock().unwrap_or_else(PoisonError::into_inner) = rows;
             Ok(String::new())
+        }
+        "revalidator/purge" => {
+            let purge = |slow: &mut SlowPath| {
+                slow.flush_flows();
+                slow.barrier();
+            };
+            app.handle.call(purge).await.map(|()| String::new()).map_err(stopping)
+        }
+        "upcall/set-flow-limit" => {
+            let limit: usize = words[0].parse().map_err(|_| "expected a number of megaflows")?;
+            let set = app.handle.call(move |slow| slow.set_flow_limit(limit)).await.map_err(stopping)?;
+            Ok(format!("set flow_limit to {set}"))
+        }
+        "dpif/show-dp-features" => {
+            let name = words[0].to_owned();
+            let found = app.handle.call(move |slow| slow.state.bridge_named(&name).is_some());
+            if found.await.map_err(stopping)? {
+                Ok(FEATURES.to_owned())
+            } else {
+                Err("no such bridge".into())
+            }
         }
         "upcall/show" => {
             let stats = app.handle.call(|slow| slow.upcall_view()).await.map_err(stopping)?;

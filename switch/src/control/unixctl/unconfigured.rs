@@ -1,6 +1,7 @@
 //! What `ovs-vswitchd` answers of features that no bridge and no port has configured, for those that this switch has not:
 //! bonds, LACP, CFM, the spanning tree protocols, 802.1Qcf auto attach and QoS.
 
+use super::bond_hash;
 use crate::control::app::App;
 
 /// Answers a command whose arguments are as many as it takes; `None` for one that is not of these.
@@ -10,6 +11,7 @@ pub(super) async fn run(app: &App, command: &str, words: &[&str]) -> Option<Resu
     };
     match command {
         "bond/list" => Some(Ok("bond\ttype\trecircID\tmembers\n".to_owned())),
+        "bond/hash" => Some(bond_hash::run(words)),
         _ if command.starts_with("bond/") => of("no such bond", ""),
         "cfm/set-fault" => {
             let is_fault = matches!(words.last(), Some(&("normal" | "false" | "true")));

@@ -10,10 +10,13 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
+use std::time::Duration;
 use wire::addr::MacAddr;
 use wire::proto::IP_UDP;
 use wire::tunnel::Transport;
 
+/// Seconds after which a resolved neighbour may be asked again.
+const AGING: RangeInclusive<u64> = 1..=3600;
 /// UDP source ports of tunnel packets, by the inner flow's hash.
 const SOURCE_PORTS: RangeInclusive<u16> = 49152..=65535;
 
@@ -46,6 +49,16 @@ pub(super) async fn run(app: &App, command: &str, words: &[&str]) -> Result<Stri
         }
         "tnl/neigh/flush" | "tnl/arp/flush" => {
             app.handle.call(|slow| slow.neighbours_flush(None, None)).await.map_err(stopping)?;
+            Ok("OK".into())
+        }
+        "tnl/neigh/aging" | "tnl/arp/aging" => {
+            let Some(text) = words.first() else {
+                let aging = app.handle.call(|slow| slow.neighbour_aging()).await;
+                return Ok(aging.map_err(stopping)?.as_secs().to_string());
+            };
+            let seconds: Option<u64> = text.parse().ok().filter(|seconds| AGING.contains(seconds));
+            let aging = Duration::from_secs(seconds.ok_or("bad aging value")?);
+            app.handle.call(move |slow| slow.set_neighbour_aging(aging)).await.map_err(stopping)?;
             Ok("OK".into())
         }
         "tnl/ports/show" => ports(app, words.first() == Some(&"-v")).await,

@@ -33,7 +33,7 @@ pub static TYPE: TunnelType = TunnelType {
     key_name: "VNI",
     key_max: VNI_MAX,
     csum_over_ipv6: true,
-    options: &["dst_port", "udp6zerocsumrx"],
+    options: &["dst_port", "packet_type", "udp6zerocsumrx"],
     only_ipv6: false,
 };
 

@@ -17,7 +17,7 @@ pub static TYPE: TunnelType = TunnelType {
     key_name: "VNI",
     key_max: VNI_MAX,
     csum_over_ipv6: true,
-    options: &["dst_port", "exts", "udp6zerocsumrx", "vlan-vni"],
+    options: &["dst_port", "exts", "packet_type", "udp6zerocsumrx", "vlan-vni"],
     only_ipv6: false,
 };
 
