@@ -375,15 +375,13 @@ impl Connection {
         self.dialect = Some(Dialect::new(version));
     }
 
-    /// Another connection became primary.
+    /// Another connection became primary. Whoever was is told, whatever it asks to hear of, as by Open vSwitch.
     pub fn demote(&mut self) -> Vec<u8> {
         if self.role != Role::Primary {
             return Vec::new();
         }
         self.role = Role::Secondary;
-        let (Some(dialect), true) = (self.dialect, self.masks[1].role_status & 1 != 0) else {
-            return Vec::new();
-        };
+        let Some(dialect) = self.dialect else { return Vec::new() };
         let status = crate::RoleStatus {
             role: 3,
             reason: 0,

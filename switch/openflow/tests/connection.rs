@@ -109,6 +109,8 @@ fn an_old_election_is_stale_on_every_connection_of_the_bridge() {
     assert!(!error(&say(&mut both[0], request(Role::Primary, 7))));
     assert!(error(&say(&mut both[1], request(Role::Primary, 6))), "who was elected before");
     assert!(!error(&say(&mut both[1], request(Role::Primary, 8))));
+    let told = both[0].demote();
+    assert!(!told.is_empty(), "who was primary is told that another one is");
     assert!(error(&say(&mut both[0], request(Role::Secondary, 7))));
 }
 

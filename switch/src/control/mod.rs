@@ -47,6 +47,7 @@ mod pcapng;
 pub mod plan;
 pub mod pulse;
 pub mod retry;
+mod room;
 pub mod rounds;
 pub mod rules;
 mod run;

@@ -13,6 +13,7 @@ mod underlay;
 
 use super::app::{App, WorkerInfo};
 use super::handlers::refused::{Answer, Refused};
+use super::room::{Doing, Place, Room};
 use super::socket::Remove;
 use super::{balance, loads, log, rxq};
 use api::{Appctl, AppctlReply};
@@ -30,13 +31,12 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-/// Connections at a time.
-const CONNECTIONS: usize = 32;
+/// Connections at a time: then the one that is idle longest gives way to a new one.
+const CONNECTIONS: usize = 512;
 /// Bytes of a request at most.
-const REQUEST: usize = 64 << 10;
+const REQUEST: usize = 1 << 20;
 /// Time that the other side may take to ask, and to read an answer.
 const PATIENCE: Duration = Duration::from_mins(1);
 
@@ -81,31 +81,40 @@ impl Socket {
 
     /// Answers for ever.
     pub async fn serve(self, app: Arc<App>) {
-        let mut connections = JoinSet::new();
+        let mut room = Room::new(CONNECTIONS);
         loop {
             let Ok((stream, _)) = self.listener.accept().await else {
                 tokio::time::sleep(Duration::from_millis(100)).await;
                 continue;
             };
-            while connections.try_join_next().is_some() {}
-            if connections.len() < CONNECTIONS {
-                connections.spawn(converse(Arc::clone(&app), stream));
-            }
+            let place = room.place("ovs-vswitchd's control socket").await;
+            let app = Arc::clone(&app);
+            room.serve(async move {
+                tokio::select! {
+                    _ = converse(app, stream, &place) => {}
+                    () = place.evicted() => {}
+                }
+            });
         }
     }
 }
 
 /// Answers the requests of a connection, one after the other, to its end.
-async fn converse(app: Arc<App>, mut stream: UnixStream) -> io::Result<()> {
+async fn converse(app: Arc<App>, mut stream: UnixStream, place: &Place) -> io::Result<()> {
     let (mut bytes, mut chunk) = (Vec::new(), vec![0; 4096]);
     loop {
         let read = timeout(PATIENCE, stream.read(&mut chunk)).await??;
         if read == 0 {
             return Ok(());
         }
+        place.set(Doing::Answered);
         bytes.extend_from_slice(&chunk[..read]);
         let mut requests = serde_json::Deserializer::from_slice(&bytes).into_iter::<Value>();
         let (mut whole, mut answers, mut broken) = (0, Vec::new(), bytes.len() > REQUEST);
+        if broken {
+            let error = format!("expected a request of at most {REQUEST} bytes");
+            answers.extend(json!({"id": null, "result": null, "error": error}).to_string().into_bytes());
+        }
         while let Some(request) = requests.next() {
             match request {
                 Ok(request) => {
@@ -124,6 +133,7 @@ async fn converse(app: Arc<App>, mut stream: UnixStream) -> io::Result<()> {
         if broken {
             return Ok(());
         }
+        place.set(Doing::Idle);
     }
 }
 

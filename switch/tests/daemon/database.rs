@@ -542,8 +542,12 @@ fn ovs_ofctl_monitor_shows_what_rules_send_to_the_controller() {
     let mut monitor = command.stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
     database.ofctl(&["add-flow", "br0", "actions=CONTROLLER:60"]);
     let mut lines = BufReader::new(monitor.stderr.take().unwrap()).lines();
-    let line = lines.find(|line| line.as_ref().unwrap().contains("PACKET_IN")).unwrap().unwrap();
-    assert!(line.contains("total_len=64 in_port=1 (via action) data_len=64"), "{line}");
+    // Before the rule is there it hears of packets that no rule matches.
+    let line = lines.find(|line| line.as_ref().unwrap().contains("(via action)")).unwrap().unwrap();
+    assert!(
+        line.contains("PACKET_IN") && line.contains("total_len=64 in_port=1 (via action) data_len=64"),
+        "{line}"
+    );
     monitor.kill().unwrap();
     monitor.wait().unwrap();
     database.ofctl(&["del-flows", "br0"]);

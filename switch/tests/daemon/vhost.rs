@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// A virtual machine that listens on a socket and sends or receives, until it is dropped.
 struct Guest {
@@ -188,12 +188,21 @@ fn a_memory_interface_goes_and_comes() {
     daemon.ctl("add-port br0 n -- set interface n type=dpdk options:dpdk-devargs=net_null0");
     daemon.ctl("add-flow br0 in_port=n,actions=flood");
     for _ in 0..TIMES {
-        daemon.ctl(&format!(
-            "add-port br0 x -- set interface x type=dpdk \
-             options:dpdk-devargs=net_memif0,role=client,socket={},socket-abstract=no",
-            socket.display()
-        ));
-        daemon.eventually("it is connected", || daemon.ctl("get interface x link_state") == "up\n");
+        let is_up = || daemon.ctl("get interface x link_state") == "up\n";
+        // testpmd refuses a connection while it still closes the one before.
+        daemon.eventually("it is connected", || {
+            let _ = daemon.try_ctl("--if-exists del-port x");
+            daemon.ctl(&format!(
+                "add-port br0 x -- set interface x type=dpdk \
+                 options:dpdk-devargs=net_memif0,role=client,socket={},socket-abstract=no",
+                socket.display()
+            ));
+            let since = Instant::now();
+            while !is_up() && since.elapsed() < Duration::from_secs(2) {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            is_up()
+        });
         writeln!(tell, "start").expect("testpmd reads");
         daemon.wait_for_more("x", "tx_packets", 5000);
         writeln!(tell, "stop").expect("testpmd reads");

@@ -3,9 +3,9 @@
 use super::bridge::View;
 use super::packets::Packets;
 use super::ports::Devices;
-use super::room::{Doing, Place};
 use super::tlvs;
 use crate::control::app::App;
+use crate::control::room::{Doing, Place};
 use openflow::server::{Connection, Elections, Event, Output};
 use openflow::{Version, messages};
 use std::io;

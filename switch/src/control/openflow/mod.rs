@@ -16,7 +16,6 @@ mod news;
 mod packets;
 mod ports;
 mod reach;
-mod room;
 pub mod serve;
 mod snoop;
 mod tlvs;

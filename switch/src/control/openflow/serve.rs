@@ -4,21 +4,23 @@ use super::connection::{Peers, Who, serve};
 use super::controllers::Target;
 use super::follow::{self, KnownPorts};
 use super::reach::{bind, keep};
-use super::room::{Doing, Room};
 use super::snoop;
 use crate::control::app::App;
+use crate::control::room::{Doing, Room};
 use crate::control::socket::Remove;
 use openflow::Version;
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::task::JoinSet;
 
 /// How often the bridges are looked at.
 const EVERY: Duration = Duration::from_millis(100);
+/// The longest time until a socket that cannot be had is tried again.
+const LONGEST_WAIT: Duration = Duration::from_secs(2);
 /// Connections that a bridge's socket may have at once.
 const CONNECTIONS: usize = 512;
 /// Who may snoop on a bridge's controllers at once.
@@ -61,11 +63,20 @@ impl Socket {
     }
 }
 
+/// A bridge has no socket.
+struct Refused {
+    /// Why, which is said once.
+    why: String,
+    /// When it was tried last.
+    since: Instant,
+    /// How long until it is tried again: whoever else answers there hears of every try.
+    wait: Duration,
+}
+
 /// Keeps a socket for every bridge, until it is dropped.
 pub async fn run(app: Arc<App>, dir: PathBuf) {
     let mut sockets: BTreeMap<String, Socket> = BTreeMap::new();
-    // Why bridges have none, which is said once.
-    let mut refused: BTreeMap<String, String> = BTreeMap::new();
+    let mut refused: BTreeMap<String, Refused> = BTreeMap::new();
     let mut timer = tokio::time::interval(EVERY);
     loop {
         tokio::select! {
@@ -86,7 +97,8 @@ pub async fn run(app: Arc<App>, dir: PathBuf) {
         }
         for name in names {
             // A name is a file's here.
-            if sockets.contains_key(&name) || name.contains('/') {
+            let waits = refused.get(&name).is_some_and(|refused| refused.since.elapsed() < refused.wait);
+            if waits || sockets.contains_key(&name) || name.contains('/') {
                 continue;
             }
             match listen(&app, &dir, &name) {
@@ -95,11 +107,13 @@ pub async fn run(app: Arc<App>, dir: PathBuf) {
                     sockets.insert(name, socket);
                 }
                 Err(error) => {
-                    let why = error.to_string();
-                    if refused.get(&name) != Some(&why) {
+                    let (since, why) = (Instant::now(), error.to_string());
+                    let before = refused.remove(&name);
+                    let wait = before.as_ref().map_or(EVERY, |before| (before.wait * 2).min(LONGEST_WAIT));
+                    if before.is_none_or(|before| before.why != why) {
                         tracing::warn!(bridge = %name, %error, "no OpenFlow socket: tried again");
-                        refused.insert(name, why);
                     }
+                    refused.insert(name, Refused { why, since, wait });
                 }
             }
         }
@@ -149,7 +163,7 @@ async fn accept_snoopers(listener: UnixListener, peers: Peers) {
             place.set(Doing::Listening);
             tokio::select! {
                 ended = snoop::serve(stream, &peers) => if let Err(error) = ended {
-                    tracing::info!(bridge = %peers.bridge, %error, "ovs-ofctl snoop ended");
+                    tracing::debug!(bridge = %peers.bridge, %error, "ovs-ofctl snoop ended");
                 },
                 () = place.evicted() => {}
             }

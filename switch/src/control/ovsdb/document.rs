@@ -48,8 +48,9 @@ pub struct Asked {
 /// What `rows` ask for.
 pub fn asked(rows: &Rows, known: Known<'_>) -> Asked {
     let Known { running, numbers, .. } = known;
-    let mut document = Document { bridges: Vec::new(), other_config: other_config(rows), ..running.clone() };
     let (mut errors, mut ignored) = (Errors::new(), Ignored::new());
+    let other_config = other_config(rows, &mut ignored);
+    let mut document = Document { bridges: Vec::new(), other_config, ..running.clone() };
     for row in rows.bridges.values() {
         if let Some(why) = unserved::datapath_type(row) {
             refuse(row, &why, rows, &mut errors);
@@ -113,7 +114,7 @@ pub fn asked(rows: &Rows, known: Known<'_>) -> Asked {
 }
 
 /// What the switch knows of `Open_vSwitch` `other_config`. What is wrong in it is said and left out, as in Open vSwitch.
-fn other_config(rows: &Rows) -> BTreeMap<String, String> {
+fn other_config(rows: &Rows, ignored: &mut Ignored) -> BTreeMap<String, String> {
     let mut known = known(
         rows.root.as_ref().map_or(&BTreeMap::new(), |root| &root.other_config),
         &config::SWITCH_OTHER_CONFIG,
@@ -121,7 +122,7 @@ fn other_config(rows: &Rows) -> BTreeMap<String, String> {
     known.retain(|key, value| match config::check_switch_other_config(key, value) {
         Ok(()) => true,
         Err(error) => {
-            tracing::warn!(%key, %error, "other_config of Open_vSwitch");
+            ignored.insert(format!("other_config of Open_vSwitch: {key}: {error}: ignored"));
             false
         }
     });
