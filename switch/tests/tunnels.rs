@@ -455,12 +455,14 @@ fn a_frame_too_long_for_the_uplink_is_counted() {
     assert_eq!(told[34..42][..2], [3, 4]);
     assert_eq!(told[40..42], 1550_u16.to_be_bytes());
     assert_eq!(net.slow.too_big_sent, 1);
-    // What may be fragmented is dropped without a word.
+    // Who lets it be fragmented is told all the same, but not about a later fragment.
     long[20] = 0;
+    assert_eq!(net.send("p1", std::slice::from_ref(&long))["p1"].len(), 1);
+    long[21] = 1;
     assert!(net.send("p1", &[long]).is_empty());
-    assert_eq!(net.drops(DropReason::MtuExceeded), 2);
+    assert_eq!(net.drops(DropReason::MtuExceeded), 3);
     let counts = net.counters.port(net.port("vx0"));
-    assert_eq!((counts.tx.packets.get(), counts.tx_dropped.get()), (1, 2), "the tunnel sent one of three");
+    assert_eq!((counts.tx.packets.get(), counts.tx_dropped.get()), (1, 3), "the tunnel sent one of four");
     net.finish();
 }
 

@@ -121,7 +121,7 @@ fn what_must_not_be_divided_is_not() {
         let out = net.send("p1", &[fits.clone(), long, fits.clone()]);
         assert_eq!(out["up"].len(), if divided { 4 } else { 2 }, "{options}, DF {df}");
         assert_eq!(net.drops(DropReason::MtuExceeded), u64::from(!divided));
-        assert_eq!(out.contains_key("p1"), df, "only who asked for DF is told");
+        assert_eq!(out.contains_key("p1"), !divided, "the sender of what is dropped is told");
         net.finish();
     }
 }

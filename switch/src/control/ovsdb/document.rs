@@ -1,7 +1,7 @@
 //! The document that rows of a database ask for. A row that cannot be served gets an error, and the rest is served.
 
 use super::ignored::{self, Ignored};
-use super::rows::Rows;
+use super::rows::{ADDRESS, Rows};
 use super::unserved;
 use crate::control::rules;
 use config::{AddressesFrom, Bridge, Document, FailMode, Mirror, Port, VlanMode};
@@ -9,10 +9,6 @@ use flow::ofp::{PortMap, PortNames};
 use ovsdb::rows::{self, Interface};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
-
-/// Key of a bridge's `other_config` with the VTEP's addresses, as `[[bridge]] address` has them (ours). Without it the bridge is
-/// a device of the kernel, which has them.
-pub const ADDRESS: &str = "address";
 
 /// What is wrong with interfaces, by their names: `Interface` `error`.
 pub type Errors = BTreeMap<String, String>;

@@ -7,6 +7,10 @@ use ovsdb::rows::{Bridge, Controller, FlowTable, Interface, Mirror, OpenVSwitch,
 use ovsdb::{Replica, Uuid};
 use std::collections::BTreeMap;
 
+/// Key of a bridge's `other_config` with the VTEP's addresses, as `[[bridge]] address` has them (ours). Without it the bridge is
+/// a device of the kernel, which has them.
+pub const ADDRESS: &str = "address";
+
 /// The rows of the switch, its bridges, their ports and interfaces.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Rows {

@@ -1,7 +1,6 @@
 //! What rows ask for and the switch does not do: it is said, and the rest is served.
 
-use super::document::ADDRESS;
-use super::rows::Rows;
+use super::rows::{ADDRESS, Rows};
 use flow::ofp::parse_subfield;
 use openflow::Version;
 use ovsdb::rows::{Bridge, Interface, Port};
