@@ -8,7 +8,7 @@ use std::ffi::c_char;
 pub struct LinkSettings {
     /// Mbit/s; `None` when there is no speed.
     pub speed: Option<u32>,
-    /// Both ways at once.
+    /// Full duplex.
     pub full_duplex: bool,
     /// `PORT_TP` (0), `PORT_FIBRE` (3) and the like; `None` when it is not known.
     pub medium: Option<u8>,

@@ -101,7 +101,7 @@ impl Leftover {
 /// A socket's option, whose type is `T`; `None` when it has none.
 fn option<T: Copy>(file: RawFd, level: i32, name: i32, mut value: T) -> Option<T> {
     let mut length = size_of::<T>() as libc::socklen_t;
-    // SAFETY: the kernel writes at most `length` bytes to a plain value of that size.
+    // SAFETY: the kernel writes at most `length` bytes, the size of `value`; callers ask for integers and structures of them.
     let code = unsafe { libc::getsockopt(file, level, name, (&raw mut value).cast(), &raw mut length) };
     (code == 0 && length as usize == size_of::<T>()).then_some(value)
 }
@@ -118,7 +118,7 @@ fn mapping(maps: &str, inode: u64, offset: u64) -> Option<(usize, usize)> {
     })
 }
 
-/// Addresses in a ring, of descriptors or plain ones.
+/// Addresses in a ring of descriptors, or in one of addresses (fill and completion).
 ///
 /// # Safety
 /// `length` bytes are mapped at `start` and have a ring with this layout.

@@ -23,7 +23,7 @@ pub struct Link {
     pub up: bool,
     /// Mbit/s; `None` when the device does not know.
     pub speed: Option<u32>,
-    /// Both ways at once.
+    /// Full duplex.
     pub full_duplex: bool,
 }
 

@@ -11,10 +11,10 @@ use std::time::Duration;
 
 /// How long the other side may take: an end that connects again by itself does so every second.
 const PATIENCE: Duration = Duration::from_secs(3);
-/// How often the probe is told again that it is over.
+/// How often the sockets are shut down again until the probe returns.
 const AGAIN: Duration = Duration::from_millis(50);
 
-/// A probe that is under way.
+/// A probe with a time limit.
 pub(super) struct Waiting {
     path: String,
     /// The socket's file was there before.

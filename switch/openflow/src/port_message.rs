@@ -44,7 +44,7 @@ impl PortFeatures {
     pub const PAUSE: u32 = 1 << 14;
     /// `OFPPF_PAUSE_ASYM`.
     pub const PAUSE_ASYM: u32 = 1 << 15;
-    /// The speeds in OpenFlow's bits: Mbit/s, and whether both ways at once.
+    /// The speeds in OpenFlow's bits: Mbit/s, and whether full duplex.
     const SPEEDS: [(u32, u32, bool); 10] = [
         (1 << 0, 10, false),
         (1 << 1, 10, true),

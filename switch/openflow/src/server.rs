@@ -140,8 +140,8 @@ pub struct TlvChange {
     message: Vec<u8>,
 }
 
-/// The last election of a primary controller that any connection of a bridge told of: who comes with an older one was primary
-/// before (OpenFlow 1.3, section 6.3.4).
+/// The highest `generation_id` of role requests on all connections of a bridge: a request with an older one is stale
+/// (OpenFlow 1.3, section 6.3.4).
 #[derive(Clone, Debug, Default)]
 pub struct Elections(Arc<Mutex<Option<u64>>>);
 
@@ -375,7 +375,8 @@ impl Connection {
         self.dialect = Some(Dialect::new(version));
     }
 
-    /// Another connection became primary. Whoever was is told, whatever it asks to hear of, as by Open vSwitch.
+    /// Another connection became primary. One that was primary gets a role status whatever its asynchronous configuration says, as
+    /// from Open vSwitch.
     pub fn demote(&mut self) -> Vec<u8> {
         if self.role != Role::Primary {
             return Vec::new();
